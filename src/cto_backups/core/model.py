@@ -1,0 +1,259 @@
+"""The nouns: recovery points, copies, fingerprints, evidence, runs, and the facts that plan and assurance read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import IntEnum, StrEnum
+
+
+class Rung(IntEnum):
+    """How strongly a copy is proven; a rung holds all below it."""
+
+    DECLARED = 0
+    RECORDED = 1
+    STORED = 2
+    READ = 3
+    RESTORED = 4
+    PROVEN = 5
+    SERVING = 6
+
+
+class Status(StrEnum):
+    """The one word for a source (requirements, section 6)."""
+
+    HEALTHY = "HEALTHY"
+    OVERDUE = "OVERDUE"
+    FAILED_TEST = "FAILED_TEST"
+    UNPROTECTED = "UNPROTECTED"
+
+
+class ActionKind(StrEnum):
+    """What a worker can be asked to do."""
+
+    BACKUP = "backup"
+    COPY = "copy"
+    VERIFY = "verify"
+    RESTORE_TEST = "restore_test"
+    EXPIRE = "expire"
+
+
+class Outcome(StrEnum):
+    """How a run ended; `RUNNING` until it did, `INTERRUPTED` when its process died."""
+
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    UNCHANGED = "unchanged"
+    INCOMPLETE = "incomplete"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that could not be captured or restored: where, and why in a few words.
+
+    `kind` is one of: vanished, unreadable, permission, changed-while-read, unsupported, damaged.
+    """
+
+    path: str
+    kind: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One record, picked reproducibly, whose fields are compared one by one."""
+
+    key: str
+    fields: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What a source said about its content at the moment of a recovery point.
+
+    `algorithm` names how it was computed (``files/1``); `checksums` maps a part's name to a hex digest,
+    `counts` a part's name to a number. All three parts must agree for a restore test to pass.
+    """
+
+    algorithm: str
+    checksums: Mapping[str, str]
+    counts: Mapping[str, int]
+    samples: tuple[Sample, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One thing found inside a source: a folder, a repository, a database."""
+
+    name: str
+    kind: str
+    location: str
+    size_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryPoint:
+    """A catalogued moment to which a source can be returned; `id` is the backup id.
+
+    `captured_at` is the moment of the content, `finished_at` when it was safe in its first vault. `size_bytes` counts
+    the content as a restore would write it, `added_bytes` what the first vault grew by. `root` identifies the content
+    (for snapshots: the restic tree id), the same in every vault. `label` says why a point made by hand exists.
+    """
+
+    id: str
+    source: str
+    kind: str
+    category: str
+    business: str
+    started_at: datetime
+    captured_at: datetime
+    finished_at: datetime
+    size_bytes: int
+    added_bytes: int
+    entry_count: int
+    root: str
+    paths: tuple[str, ...]
+    fingerprint: Fingerprint
+    policy_digest: str
+    domain: str = "main"
+    parent: str | None = None
+    label: str | None = None
+    keep_until: datetime | None = None
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything that the source should hold was captured."""
+        return not self.problems
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A recovery point's presence in one vault; `reference` is what the payload calls it (restic: the snapshot id)."""
+
+    point: str
+    vault: str
+    reference: str
+    stored_at: datetime
+    added_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a verification or a restore test, with its figures."""
+
+    name: str
+    started_at: datetime
+    seconds: float
+    passed: bool
+    detail: str = ""
+    figures: Mapping[str, int | float | str | bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The stored result of a verification (`kind` "verify") or a restore test; `point` None means a whole vault."""
+
+    id: str
+    kind: str
+    source: str | None
+    point: str | None
+    vault: str
+    started_at: datetime
+    finished_at: datetime
+    passed: bool
+    rung: Rung
+    steps: tuple[Step, ...]
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One attempt at an action."""
+
+    id: int
+    action: ActionKind
+    source: str | None
+    vault: str | None
+    point: str | None
+    started_at: datetime
+    finished_at: datetime | None
+    outcome: Outcome
+    error_code: str = ""
+    message: str = ""
+    figures: Mapping[str, int | float | str | bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CopyFacts:
+    """What is known of one copy of a source's newest complete point, and of its vault."""
+
+    copy: Copy
+    read_at: datetime | None = None
+    read_passed: bool | None = None
+    tested_at: datetime | None = None
+    test_passed: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFacts:
+    """All that plan and assurance need to know of one source.
+
+    `newest` is the newest *complete* point, `newest_any` the newest of all. `confirmed_at` is when a scan last
+    confirmed that the source still equals `newest`. `copies` are those of `newest`. `proven` is the newest point with
+    a passed restore test. `last_runs` holds the latest run of each action kind, `failures` how many runs of it
+    have failed in a row.
+    """
+
+    source: str
+    newest: RecoveryPoint | None = None
+    newest_any: RecoveryPoint | None = None
+    confirmed_at: datetime | None = None
+    copies: tuple[CopyFacts, ...] = ()
+    proven: RecoveryPoint | None = None
+    proven_at: datetime | None = None
+    last_test: Evidence | None = None
+    last_runs: Mapping[ActionKind, Run] = field(default_factory=dict)
+    failures: Mapping[ActionKind, int] = field(default_factory=dict)
+    point_count: int = 0
+    first_seen: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VaultFacts:
+    """What is known of one vault: its last verification that read every byte, and the last one that failed."""
+
+    vault: str
+    read_at: datetime | None = None
+    read_passed: bool | None = None
+    last_run: Run | None = None
+    failures: int = 0
+    copy_count: int = 0
+    first_copy_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the catalog knows, as the pure functions see it; `resources` is the inventory that discovery found.
+
+    `expirable` lists, for each source with more than one point, its kept points newest first (for retention).
+    """
+
+    sources: Mapping[str, SourceFacts] = field(default_factory=dict)
+    vaults: Mapping[str, VaultFacts] = field(default_factory=dict)
+    resources: Mapping[str, tuple[Resource, ...]] = field(default_factory=dict)
+    kept_points: Mapping[str, tuple[RecoveryPoint, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Something that is due, why, and the key under which doing it twice is doing it once."""
+
+    kind: ActionKind
+    key: str
+    reason: str
+    due_at: datetime
+    source: str | None = None
+    vault: str | None = None
+    point: str | None = None

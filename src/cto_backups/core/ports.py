@@ -1,0 +1,398 @@
+"""What flows ask of adapters. Each port has one contract suite (tests/contract) that every implementation passes."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from cto_backups.core.model import Fingerprint, Problem, Resource
+
+Buffer = bytes | bytearray | memoryview
+
+
+class Progress(Protocol):
+    """Told about long work; any thread may call."""
+
+    def total(self, *, entries: int, size_bytes: int) -> None:
+        """Say how much is expected; may be called again with a better guess."""
+
+    def advance(self, *, entries: int = 0, size_bytes: int = 0) -> None:
+        """Say that this much more is done."""
+
+
+class Silent:
+    """Progress that nobody watches."""
+
+    def total(self, *, entries: int, size_bytes: int) -> None:
+        """Ignore it."""
+
+    def advance(self, *, entries: int = 0, size_bytes: int = 0) -> None:
+        """Ignore it."""
+
+
+# -- vaults -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file in a vault: its key and its size in bytes."""
+
+    key: str
+    size_bytes: int
+
+
+class Vault(Protocol):
+    """A place for immutable stored files, each under a '/'-separated key such as ``repositories/main/data/ab/ab12…``.
+
+    Every method raises VaultError (or a subclass) with the vault's name in the message. Thread-safe.
+    """
+
+    @property
+    def name(self) -> str:
+        """Its name in the policy."""
+
+    @property
+    def location(self) -> str:
+        """Where it is, for people: no secret in it."""
+
+    def check(self) -> None:
+        """Raise VaultMissingError when the vault is not there (an unmounted disk must not be filled by accident)."""
+
+    def create(self) -> None:
+        """Make the vault's root; fine when it is there already."""
+
+    def put(self, key: str, parts: Sequence[Buffer], *, overwrite: bool = False) -> None:
+        """Store the joined parts, whole or not at all, durable on return.
+
+        Raises VaultExistsError when the key is there and `overwrite` is false; VaultFullError; VaultReadOnlyError.
+        """
+
+    def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+        """Bytes from `offset`, `length` of them or all. Raises VaultMissingError; a short answer is a VaultError."""
+
+    def size(self, key: str) -> int:
+        """Size in bytes. Raises VaultMissingError."""
+
+    def list(self, prefix: str) -> Iterator[StoredFile]:
+        """Every stored file whose key starts with the folder `prefix` ("" for all), in no order, no temporary ones."""
+
+    def delete(self, key: str) -> None:
+        """Remove a stored file; fine when it is gone already."""
+
+
+# -- capture: what a source offers, what a payload store takes --------------------------------------------------------
+
+
+class EntryKind(StrEnum):
+    """Kinds of nodes in a file tree, by restic's names."""
+
+    FILE = "file"
+    FOLDER = "dir"
+    SYMLINK = "symlink"
+    DEVICE = "dev"
+    CHARACTER_DEVICE = "chardev"
+    FIFO = "fifo"
+    SOCKET = "socket"
+
+
+@dataclass(slots=True)
+class Entry:
+    """One node of a captured tree: not frozen, because millions are made.
+
+    `name` is the last component, `path` the place in the source to read it from (bytes, as the kernel gives them).
+    `mode` is st_mode with its type bits; times are nanoseconds since 1970; `size` counts only for files.
+    `linktarget` is for symlinks, `device` is st_rdev for devices, `extended` are extended attributes.
+    """
+
+    name: bytes
+    path: bytes
+    kind: EntryKind
+    mode: int = 0
+    uid: int = 0
+    gid: int = 0
+    size: int = 0
+    mtime_ns: int = 0
+    ctime_ns: int = 0
+    inode: int = 0
+    device_id: int = 0
+    links: int = 1
+    device: int = 0
+    linktarget: bytes = b""
+    extended: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class EntryUnreadableError(Exception):
+    """Reading this entry's content failed for good; the tree has noted the problem, the entry is left out."""
+
+
+class BlockReader(Protocol):
+    """Reads a large file in order, for one thread."""
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Fill the buffer as far as content goes; 0 at the end. Raises EntryUnreadableError."""
+
+    def close(self) -> None:
+        """End; when all was read, the content counts toward the fingerprint and changes while reading are noted."""
+
+
+class CaptureTree(Protocol):
+    """A tree of entries to store, walked by the payload store; the source sees every byte on its way.
+
+    `folder`, `read`, `open` and `reuse` may be called from several threads for different entries.
+    """
+
+    @property
+    def root(self) -> Entry:
+        """The root folder (its name is empty and its metadata is not stored)."""
+
+    def folder(self, entry: Entry) -> Sequence[Entry]:
+        """The entries in a folder, strictly sorted by name bytes. An unreadable folder is noted, and empty."""
+
+    def read(self, entry: Entry) -> bytes:
+        """The whole content of a small file. Raises EntryUnreadableError."""
+
+    def open(self, entry: Entry) -> BlockReader:
+        """A reader for a large file. Raises EntryUnreadableError."""
+
+    def reuse(self, entry: Entry) -> bool:
+        """Count the file's content as already known; false when it is not known, and must then be read."""
+
+
+class Capture(Protocol):
+    """A consistent moment of a source, held while it is stored."""
+
+    @property
+    def captured_at(self) -> datetime:
+        """The moment of the content."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """What restic calls the snapshot's paths."""
+
+    @property
+    def tree(self) -> CaptureTree:
+        """What to store."""
+
+    @property
+    def staged(self) -> bool:
+        """Whether the tree is a prepared form (a database's backup) rather than the original files."""
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What could not be captured so far."""
+
+    def fingerprint(self) -> Fingerprint:
+        """The fingerprint of what was captured, complete once the whole tree was stored."""
+
+    def stored(self) -> None:
+        """Told once the point is safe: what was learned (digests of unchanged files) may be remembered now."""
+
+
+class Existing(StrEnum):
+    """What to do with what already stands where a restore writes."""
+
+    REFUSE = "refuse"
+    OVERWRITE = "overwrite"
+
+
+@dataclass(frozen=True, slots=True)
+class RestorePlan:
+    """What a restore would write: exactly what the dry run prints. `conflicts` are files there already."""
+
+    destination: Path
+    entries: int
+    size_bytes: int
+    conflicts: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a restore wrote. `places` are where a person should look now."""
+
+    entries: int
+    size_bytes: int
+    seconds: float
+    places: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+class PointReader(Protocol):
+    """Reads one copy of one recovery point back."""
+
+    def listing(self, only: Sequence[str] = ()) -> Iterator[tuple[bytes, Entry]]:
+        """Every entry with its full path inside the point ('/'-separated, leading '/'), folders before their content.
+
+        `only` keeps these paths and what lies below them; shell patterns are allowed.
+        """
+
+    def plan(self, destination: Path, *, only: Sequence[str] = ()) -> RestorePlan:
+        """What `restore` would do. Raises NotFoundError when `only` matches nothing."""
+
+    def restore(
+        self,
+        destination: Path,
+        *,
+        only: Sequence[str] = (),
+        existing: Existing = Existing.REFUSE,
+        progress: Progress | None = None,
+    ) -> Restored:
+        """Write the tree below `destination` with all metadata.
+
+        Raises RefusedError before anything is written when files are there and `existing` is REFUSE.
+        Damaged or unwritable entries become problems, the rest is restored.
+        """
+
+
+class Source(Protocol):
+    """One kind of data, as one source of the policy configures it."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the policy."""
+
+    @property
+    def kind(self) -> str:
+        """Its kind in the registry."""
+
+    def discover(self) -> Sequence[Resource]:
+        """What there is inside. Raises SourceError when the source cannot be reached."""
+
+    def capture(self) -> AbstractContextManager[Capture]:
+        """Hold a consistent moment. Raises SourceError when there is nothing, or nothing readable."""
+
+    def plan_restore(self, reader: PointReader, destination: Path | None, *, only: Sequence[str] = ()) -> RestorePlan:
+        """What `restore` would do; `destination` None means in place."""
+
+    def restore(
+        self,
+        reader: PointReader,
+        destination: Path | None,
+        *,
+        only: Sequence[str] = (),
+        existing: Existing = Existing.REFUSE,
+        progress: Progress | None = None,
+    ) -> Restored:
+        """Bring the data back below `destination`, or in place when it is None."""
+
+    def probe(self, restored: Path, expected: Fingerprint) -> Fingerprint:
+        """Fingerprint what `restore` wrote below `restored`, after the kind's own integrity checks.
+
+        `expected` says which samples to take. Raises VerificationError when the data does not work at all.
+        """
+
+
+# -- payload stores ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotLabel:
+    """How a committed snapshot is described in the repository, readable with stock tools."""
+
+    time: datetime
+    hostname: str
+    username: str
+    paths: tuple[str, ...]
+    tags: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """Content that is stored, but not committed: nobody sees it yet. `root` identifies it."""
+
+    root: str
+    entries: int
+    size_bytes: int
+    read_bytes: int
+    added_bytes: int
+    new_entries: int
+    changed_entries: int
+    unchanged_entries: int
+    parent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Something in a payload store that is not as it was written; `points` are the references it hurts."""
+
+    what: str
+    detail: str
+    references: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What a verification read, and what it found damaged."""
+
+    files_read: int
+    bytes_read: int
+    blobs_read: int
+    references: tuple[str, ...]
+    damages: tuple[Damage, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """A reference in the destination store, and what it grew by."""
+
+    reference: str
+    added_bytes: int
+    blobs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A committed reference, as a listing of the store shows it."""
+
+    reference: str
+    root: str
+    time: datetime
+    hostname: str
+    paths: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    detail: dict[str, str] = field(default_factory=dict)
+
+
+class Writing(Protocol):
+    """A store opened for writing, under its lock."""
+
+    def write(self, tree: CaptureTree, *, parent: str | None = None, progress: Progress | None = None) -> Draft:
+        """Store a tree; `parent` is the reference to compare with, so that unchanged files are not opened."""
+
+    def commit(self, draft: Draft, label: SnapshotLabel) -> str:
+        """Make the draft a committed snapshot, durable on return; its reference."""
+
+    def copy(self, origin: "PayloadStore", reference: str, *, progress: Progress | None = None) -> Copied:
+        """Bring a committed reference over from another store, opening (and so verifying) every blob on the way."""
+
+
+class PayloadStore(Protocol):
+    """Where the payloads of recovery points lie inside one vault."""
+
+    @property
+    def vault(self) -> Vault:
+        """The vault it lies in."""
+
+    def writing(self) -> AbstractContextManager[Writing]:
+        """Open for writing. Raises BusyError while somebody holds an exclusive lock."""
+
+    def reader(self, reference: str) -> PointReader:
+        """Read one reference. Raises NotFoundError, DamageError."""
+
+    def verify(
+        self, references: Sequence[str] | None = None, *, read_data: bool = True, progress: Progress | None = None
+    ) -> Verified:
+        """Check structure and, with `read_data`, re-read every byte, of these references or of everything."""
+
+    def committed(self) -> Sequence[Committed]:
+        """Everything committed."""
+
+    def expire(self, references: Sequence[str]) -> None:
+        """Drop references; bytes are reclaimed by a later prune."""
+
+    def repair(self) -> tuple[str, ...]:
+        """Clear what a killed process left (stale locks, temporary files); what was done, in sentences."""

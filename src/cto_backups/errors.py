@@ -1,0 +1,197 @@
+"""Everything that can go wrong and that a user is told about.
+
+::
+
+    BackupsError                     exit status
+    ├── UsageError                    2   the command line asks for something that does not exist or fit
+    ├── PolicyError                   3   backups.yaml is wrong
+    ├── SourceError                   5   a source cannot be read
+    │   └── IncompleteError           6   a recovery point was saved, but some of its data could not be read
+    ├── VaultError                    7   a vault cannot do what is asked
+    │   ├── VaultMissingError         7   it is not there, or a stored file is not
+    │   ├── VaultExistsError          7   the stored file is there already
+    │   ├── VaultFullError            7   no space
+    │   └── VaultReadOnlyError        7   not writable
+    ├── KeyProblemError               8   a key is missing, unreadable or wrong
+    ├── DamageError                   9   stored bytes are not what they were
+    │   └── ForeignRepositoryError    9   a repository is not the one that belongs here
+    ├── CatalogError                 10   the catalog is damaged, or of an unknown version
+    ├── VerificationError            11   a restore test or a verification failed
+    ├── NotFoundError                12   no such recovery point, source, vault or path
+    ├── RefusedError                 13   it would overwrite or destroy, and nobody said so
+    ├── BusyError                    14   another run holds the lock
+    └── RestoreError                 15   a restore did not complete
+
+Status 0 is success, 1 a defect of this program, 4 "red": a status or audit finding that the caller asked to fail on;
+130 an interruption. `docs/reference/exit-status.md` lists them for users; a test compares the two.
+"""
+
+from enum import IntEnum
+from typing import ClassVar
+
+
+class ExitStatus(IntEnum):
+    """Exit statuses of every command."""
+
+    SUCCESS = 0
+    DEFECT = 1
+    USAGE = 2
+    POLICY = 3
+    RED = 4
+    SOURCE = 5
+    INCOMPLETE = 6
+    VAULT = 7
+    KEY = 8
+    DAMAGE = 9
+    CATALOG = 10
+    VERIFICATION = 11
+    NOT_FOUND = 12
+    REFUSED = 13
+    BUSY = 14
+    RESTORE = 15
+    INTERRUPTED = 130
+
+
+class BackupsError(Exception):
+    """What happened, why, and what to do next; raised for anything that is not a defect of this program.
+
+    `what` names the source, vault or recovery point concerned. No secret goes into any of the three.
+    """
+
+    code: ClassVar[str] = "error"
+    exit_status: ClassVar[ExitStatus] = ExitStatus.DEFECT
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, what: str, *, why: str = "", todo: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.why = why
+        self.todo = todo
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.why}" if self.why else self.what
+
+
+class UsageError(BackupsError):
+    """The command line asks for something that does not exist or fit."""
+
+    code = "usage"
+    exit_status = ExitStatus.USAGE
+
+
+class PolicyError(BackupsError):
+    """The policy file is wrong."""
+
+    code = "policy"
+    exit_status = ExitStatus.POLICY
+
+
+class SourceError(BackupsError):
+    """A source cannot be read at all."""
+
+    code = "source"
+    exit_status = ExitStatus.SOURCE
+    retryable = True
+
+
+class IncompleteError(SourceError):
+    """A recovery point was saved, but part of its data could not be read."""
+
+    code = "incomplete"
+    exit_status = ExitStatus.INCOMPLETE
+
+
+class VaultError(BackupsError):
+    """A vault cannot do what is asked."""
+
+    code = "vault"
+    exit_status = ExitStatus.VAULT
+    retryable = True
+
+
+class VaultMissingError(VaultError):
+    """The vault, or a stored file in it, is not there."""
+
+    code = "vault-missing"
+
+
+class VaultExistsError(VaultError):
+    """The stored file is there already; stored files are never rewritten in passing."""
+
+    code = "vault-exists"
+    retryable = False
+
+
+class VaultFullError(VaultError):
+    """The vault has no space left."""
+
+    code = "vault-full"
+
+
+class VaultReadOnlyError(VaultError):
+    """The vault cannot be written to."""
+
+    code = "vault-read-only"
+
+
+class KeyProblemError(BackupsError):
+    """A key is missing, unreadable or wrong."""
+
+    code = "key"
+    exit_status = ExitStatus.KEY
+
+
+class DamageError(BackupsError):
+    """Stored bytes are not what they were when they were written."""
+
+    code = "damage"
+    exit_status = ExitStatus.DAMAGE
+
+
+class ForeignRepositoryError(DamageError):
+    """The repository in a vault is not the one that belongs there."""
+
+    code = "foreign-repository"
+
+
+class CatalogError(BackupsError):
+    """The catalog is damaged, or of a version that this program does not know."""
+
+    code = "catalog"
+    exit_status = ExitStatus.CATALOG
+
+
+class VerificationError(BackupsError):
+    """A restore test or a verification failed."""
+
+    code = "verification"
+    exit_status = ExitStatus.VERIFICATION
+
+
+class NotFoundError(BackupsError):
+    """There is no such recovery point, source, vault or path."""
+
+    code = "not-found"
+    exit_status = ExitStatus.NOT_FOUND
+
+
+class RefusedError(BackupsError):
+    """It would overwrite or destroy something, and nobody said that it may."""
+
+    code = "refused"
+    exit_status = ExitStatus.REFUSED
+
+
+class BusyError(BackupsError):
+    """Another run holds the lock."""
+
+    code = "busy"
+    exit_status = ExitStatus.BUSY
+    retryable = True
+
+
+class RestoreError(BackupsError):
+    """A restore did not complete."""
+
+    code = "restore"
+    exit_status = ExitStatus.RESTORE
