@@ -53,7 +53,7 @@ class Category:
 
 @dataclass(frozen=True, slots=True)
 class DataClass:
-    """A kind of data with its defaults. `retention` None: a source must state it; `test_every` None: no test required."""
+    """A kind of data, its defaults. `retention` None: a source must state it; `test_every` None: none required."""
 
     name: str
     title: str
