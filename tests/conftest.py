@@ -1,0 +1,98 @@
+"""What every test may need: stock tools, an empty home folder, hypothesis without deadlines.
+
+A required tool that is missing fails the test when ``CI=true`` and skips it elsewhere, naming the command that would
+install it. A test asks for its tool as a fixture (``stock_restic``, ``git_lfs``, ``newest_restic``) and gets the
+binary's path, or, for any other tool, calls ``required_tool("setfattr", package="attr")``. The fixtures mark their
+tests, so ``-m "not stock_restic"`` leaves them out. ``@pytest.mark.root`` skips a test for ordinary users.
+"""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).resolve().parent.parent
+MARKED_BY_FIXTURE = {
+    "stock_restic": "stock_restic",
+    "git_lfs": "git_lfs",
+    "newest_restic": "newest_restic",
+    "fault_rounds": "faults",
+}
+
+# Machines are shared: a slow moment is no defect. CI repeats the same examples, people get new ones on each run.
+settings.register_profile("people", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", settings.get_profile("people"), derandomize=True, database=None, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") == "true" else "people")
+
+RequiredTool = Callable[..., Path]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by the fixtures that they use; skip root's tests for everybody else."""
+    for item in items:
+        for fixture, marker in MARKED_BY_FIXTURE.items():
+            if fixture in getattr(item, "fixturenames", ()):
+                item.add_marker(marker)
+        if item.get_closest_marker("root") and os.geteuid() != 0:
+            item.add_marker(pytest.mark.skip(reason="needs root: run it with sudo"))
+
+
+def find_tool(binary: str, *, package: str, variable: str = "", install: str = "") -> Path:
+    """The binary's path: from the environment variable, else from PATH; fails or skips the test without it."""
+    given = os.environ.get(variable, "") if variable else ""
+    found = shutil.which(given or binary)
+    if found:
+        return Path(found).absolute()
+    asked = f"{variable}={given}" if given else binary
+    message = f"{asked} is not there or cannot be run; install it with: {install or f'apt-get install {package}'}"
+    if os.environ.get("CI") == "true":
+        pytest.fail(message, pytrace=False)
+    pytest.skip(message)
+
+
+@pytest.fixture(scope="session")
+def required_tool() -> RequiredTool:
+    """Find a tool by `binary` and Debian `package`, or fail (CI) or skip (elsewhere)."""
+    return find_tool
+
+
+@pytest.fixture(scope="session")
+def stock_restic() -> Path:
+    """The stock restic: ``CTO_RESTIC`` when set, else the one on PATH."""
+    return find_tool("restic", package="restic", variable="CTO_RESTIC")
+
+
+@pytest.fixture(scope="session")
+def git_lfs() -> Path:
+    """The git-lfs binary; ``git lfs …`` works when it is on PATH."""
+    return find_tool("git-lfs", package="git-lfs", variable="CTO_GIT_LFS")
+
+
+@pytest.fixture(scope="session")
+def newest_restic() -> Path:
+    """The newest restic, built by ``make test-peers``; never required in the ordinary run."""
+    return find_tool(
+        os.fspath(ROOT / ".cache" / "peers" / "bin" / "restic"),
+        package="",
+        variable="CTO_NEWEST_RESTIC",
+        install="make test-peers",
+    )
+
+
+@pytest.fixture(scope="session")
+def fault_rounds() -> int:
+    """How many rounds of seeded faults to run: few ordinarily, as many as ``CTO_FAULT_ROUNDS`` in ``make test-faults``."""
+    return int(os.environ.get("CTO_FAULT_ROUNDS") or 5)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty home folder for the whole run: no test sees this user's settings of git, or touches their caches."""
+    home = tmp_path_factory.mktemp("home")
+    os.environ["HOME"] = os.fspath(home)
+    for variable in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"):
+        os.environ.pop(variable, None)
+    return home
