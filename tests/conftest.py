@@ -84,7 +84,7 @@ def newest_restic() -> Path:
 
 @pytest.fixture(scope="session")
 def fault_rounds() -> int:
-    """How many rounds of seeded faults to run: few ordinarily, as many as ``CTO_FAULT_ROUNDS`` in ``make test-faults``."""
+    """Rounds of seeded faults: ``CTO_FAULT_ROUNDS``, which ``make test-faults`` sets high, or a few."""
     return int(os.environ.get("CTO_FAULT_ROUNDS") or 5)
 
 
