@@ -1,0 +1,1 @@
+"""Where copies live: adapters that implement `core.ports.Vault`."""
