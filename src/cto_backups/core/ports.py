@@ -1,6 +1,6 @@
 """What flows ask of adapters. Each port has one contract suite (tests/contract) that every implementation passes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -283,6 +283,9 @@ class Source(Protocol):
 
         `expected` says which samples to take. Raises VerificationError when the data does not work at all.
         """
+
+    def incomparable(self, expected: Fingerprint) -> Mapping[str, str]:
+        """Parts of the fingerprint that this process cannot compare (owners, when not root): name → reason."""
 
 
 # -- payload stores ---------------------------------------------------------------------------------------------------

@@ -1,0 +1,194 @@
+"""Backup: capture a source's moment into its first vault, and catalogue it only when it is safe there.
+
+The commit order is what makes `kill -9` harmless: packs, index, snapshot (repository), signed records in the chain,
+records and policy in the vault, and last the rows in the catalog. Whatever is missing is planned again.
+"""
+
+import secrets
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from cto_backups import clock
+from cto_backups.core.model import ActionKind, Copy, Outcome, RecoveryPoint
+from cto_backups.core.policy import SourcePolicy
+from cto_backups.core.ports import Capture, Draft, PayloadStore, SnapshotLabel
+from cto_backups.errors import BackupsError, SourceError, VaultError
+from cto_backups.evidence.payloads import copy_to_payload, point_to_payload
+from cto_backups.flows import records
+from cto_backups.flows.installation import Installation
+from cto_backups.flows.runs import OpenRun, recorded
+
+ON_DEMAND_KEPT = timedelta(days=90)
+
+
+@dataclass(frozen=True)
+class BackupResult:
+    """What a backup did. `changed` false: the source still equals `point`, which is confirmed as fresh."""
+
+    source: str
+    point: RecoveryPoint
+    changed: bool
+    vault: str
+    draft: Draft
+    seconds: float
+    vault_problems: dict[str, BackupsError] = field(default_factory=dict)
+
+
+def backup(installation: Installation, source_name: str, *, label: str | None = None) -> BackupResult:
+    """Capture one source into the first of its vaults that can take it.
+
+    `label` says why the point is made by hand ("before schema migration 42"); it is then kept at least 90 days and
+    made even when nothing changed. Raises SourceError when nothing could be captured, VaultError when no vault could
+    take it, BusyError when the source is being worked on. Data that could not be read is listed in the point.
+    """
+    policy = installation.source_policy(source_name)
+    point_id = new_point_id(source_name, clock.now())
+    with (
+        installation.exclusive(source_name),
+        recorded(installation, ActionKind.BACKUP, source=source_name, point=point_id) as run,
+    ):
+        started_at, started = clock.now(), clock.monotonic()
+        source = installation.source(source_name)
+        installation.catalog.record_resources(source_name, source.discover(), started_at)
+        vault_name, store, vault_problems = _first_usable(installation, policy)
+        previous = installation.catalog.latest(source_name, complete=False)
+        parent = _reference_in(installation, previous, vault_name)
+        with (
+            installation.progress(f"Backing up {source_name}") as progress,
+            source.capture() as capture,
+            store.writing() as writing,
+        ):
+            draft = writing.write(capture.tree, parent=parent, progress=progress)
+            _refuse_suddenly_empty(source_name, draft, previous)
+            unchanged = label is None and parent is not None and _unchanged(previous, capture, draft)
+            if not unchanged:
+                point = _point(installation, policy, point_id, capture, draft, previous, started_at, label)
+                reference = writing.commit(draft, _snapshot_label(installation, point))
+                copy = Copy(point.id, vault_name, reference, clock.now(), draft.added_bytes)
+                _catalogue(installation, point, copy)
+            capture.stored()
+        if unchanged:
+            assert previous is not None
+            point = previous
+            installation.catalog.confirm(source_name, capture.captured_at)
+        seconds = clock.monotonic() - started
+        _note(run, point, draft, seconds, changed=not unchanged)
+        return BackupResult(source_name, point, not unchanged, vault_name, draft, seconds, vault_problems)
+
+
+def new_point_id(source: str, now: datetime) -> str:
+    """A recovery point's id: its source, its moment (UTC), and four hex digits against collisions."""
+    return f"{source}-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+
+
+def _first_usable(
+    installation: Installation, policy: SourcePolicy
+) -> tuple[str, PayloadStore, dict[str, BackupsError]]:
+    problems: dict[str, BackupsError] = {}
+    for name in policy.vaults:
+        try:
+            installation.vault(name).check()
+            return name, installation.store(name), problems
+        except BackupsError as error:
+            problems[name] = error
+    if len(problems) == 1:
+        raise next(iter(problems.values()))
+    raise VaultError(
+        f"No vault can take a recovery point of source '{policy.name}'",
+        why="; ".join(f"{name}: {error}" for name, error in problems.items()),
+        todo="Bring at least one of these vaults back; the backup is then made again when it is due.",
+    )
+
+
+def _reference_in(installation: Installation, point: RecoveryPoint | None, vault: str) -> str | None:
+    if point is None:
+        return None
+    return next((facts.copy.reference for facts in installation.catalog.copies(point.id) if facts.copy.vault == vault), None)
+
+
+def _refuse_suddenly_empty(source: str, draft: Draft, previous: RecoveryPoint | None) -> None:
+    """An empty listing is a failure, never a deletion: an unmounted disk or an expired login looks just like one."""
+    if previous is not None and previous.size_bytes > 0 and draft.size_bytes == 0:
+        raise SourceError(
+            f"Source '{source}' is empty now",
+            why=f"the last recovery point, {previous.id}, holds {previous.entry_count} entries",
+            todo="Check that it is mounted and reachable. If it is meant to be empty, take it out of the policy.",
+        )
+
+
+def _unchanged(previous: RecoveryPoint | None, capture: Capture, draft: Draft) -> bool:
+    """Whether the source still equals its last point: then that point is confirmed instead of making a new one."""
+    if previous is None or not previous.complete or capture.problems:
+        return False
+    return previous.fingerprint == capture.fingerprint() and (capture.staged or draft.root == previous.root)
+
+
+def _point(
+    installation: Installation,
+    policy: SourcePolicy,
+    point_id: str,
+    capture: Capture,
+    draft: Draft,
+    previous: RecoveryPoint | None,
+    started_at: datetime,
+    label: str | None,
+) -> RecoveryPoint:
+    now = clock.now()
+    return RecoveryPoint(
+        id=point_id,
+        source=policy.name,
+        kind=policy.kind,
+        category=policy.category.name,
+        business=installation.policy.business,
+        started_at=started_at,
+        captured_at=capture.captured_at,
+        finished_at=now,
+        size_bytes=draft.size_bytes,
+        added_bytes=draft.added_bytes,
+        entry_count=draft.entries,
+        root=draft.root,
+        paths=capture.paths,
+        fingerprint=capture.fingerprint(),
+        policy_digest=installation.policy.digest,
+        parent=previous.id if previous else None,
+        label=label,
+        keep_until=now + ON_DEMAND_KEPT if label else None,
+        problems=capture.problems,
+    )
+
+
+def _snapshot_label(installation: Installation, point: RecoveryPoint) -> SnapshotLabel:
+    return SnapshotLabel(
+        time=point.captured_at,
+        hostname=installation.host,
+        username=installation.user,
+        paths=point.paths,
+        tags=(f"source:{point.source}", f"point:{point.id}"),
+    )
+
+
+def _catalogue(installation: Installation, point: RecoveryPoint, copy: Copy) -> None:
+    records.write(installation, "recovery-point", point_to_payload(point))
+    records.write(installation, "copy", copy_to_payload(copy))
+    records.deliver(installation, copy.vault)
+    installation.catalog.add_point_with_copy(point, copy)
+
+
+def _note(run: OpenRun, point: RecoveryPoint, draft: Draft, seconds: float, *, changed: bool) -> None:
+    if not changed:
+        run.outcome = Outcome.UNCHANGED
+        run.message = f"unchanged since {point.id}"
+    elif point.problems:
+        run.outcome = Outcome.INCOMPLETE
+        run.error_code = "incomplete"
+        run.message = f"{len(point.problems)} entries could not be captured, first: {point.problems[0].path}"
+    run.figures.update(
+        entries=draft.entries,
+        size_bytes=draft.size_bytes,
+        read_bytes=draft.read_bytes,
+        added_bytes=draft.added_bytes,
+        new_entries=draft.new_entries,
+        changed_entries=draft.changed_entries,
+        unchanged_entries=draft.unchanged_entries,
+        seconds=round(seconds, 3),
+    )

@@ -1,0 +1,77 @@
+"""Copy: bring a recovery point from a vault that has it to one that has not."""
+
+from dataclasses import dataclass
+
+from cto_backups import clock
+from cto_backups.core.model import ActionKind, Copy, CopyFacts, RecoveryPoint
+from cto_backups.core.ports import Copied
+from cto_backups.errors import BackupsError, DamageError, NotFoundError, VaultMissingError
+from cto_backups.evidence.payloads import copy_to_payload
+from cto_backups.flows import records
+from cto_backups.flows.installation import Installation
+from cto_backups.flows.runs import recorded
+
+
+@dataclass(frozen=True)
+class CopyResult:
+    """A copy that was made; `origin` is the vault it came from."""
+
+    point: str
+    vault: str
+    origin: str
+    added_bytes: int
+    seconds: float
+
+
+def missing_vaults(installation: Installation, point: RecoveryPoint) -> tuple[str, ...]:
+    """The vaults of the point's source that have no copy of it yet."""
+    present = {facts.copy.vault for facts in installation.catalog.copies(point.id)}
+    policy = installation.policy.sources.get(point.source)
+    return tuple(name for name in policy.vaults if name not in present) if policy else ()
+
+
+def copy(installation: Installation, point: RecoveryPoint, vault_name: str) -> CopyResult:
+    """Make a copy of the point in the vault. Every blob is opened on the way; a damaged origin gives way to another.
+
+    Raises VaultError for the destination, DamageError when no vault has a whole copy, BusyError.
+    """
+    with recorded(installation, ActionKind.COPY, source=point.source, vault=vault_name, point=point.id) as run:
+        started = clock.monotonic()
+        installation.vault(vault_name).check()
+        copied, origin = _from_first_good(installation, point, vault_name)
+        made = Copy(point.id, vault_name, copied.reference, clock.now(), copied.added_bytes)
+        records.write(installation, "copy", copy_to_payload(made))
+        records.deliver(installation, vault_name)
+        installation.catalog.add_copy(made)
+        seconds = clock.monotonic() - started
+        run.figures.update(added_bytes=copied.added_bytes, blobs=copied.blobs, seconds=round(seconds, 3))
+        return CopyResult(point.id, vault_name, origin, copied.added_bytes, seconds)
+
+
+def _from_first_good(installation: Installation, point: RecoveryPoint, vault_name: str) -> tuple[Copied, str]:
+    troubles: list[str] = []
+    with (
+        installation.progress(f"Copying {point.id} to {vault_name}") as progress,
+        installation.store(vault_name).writing() as writing,
+    ):
+        for facts in _origins(installation, point, vault_name):
+            origin_name = facts.copy.vault
+            try:
+                installation.vault(origin_name).check()
+                origin = installation.store(origin_name)
+            except BackupsError as error:
+                troubles.append(f"{origin_name}: {error}")
+                continue
+            try:
+                return writing.copy(origin, facts.copy.reference, progress=progress), origin_name
+            except (DamageError, NotFoundError, VaultMissingError) as error:
+                troubles.append(f"{origin_name}: {error}")
+    raise DamageError(
+        f"Recovery point {point.id} could not be copied to vault '{vault_name}'",
+        why="; ".join(troubles) or "no vault holds a copy of it",
+        todo="Run 'cto.backups verify' to see what is damaged, then 'cto.backups backup' for a new point.",
+    )
+
+
+def _origins(installation: Installation, point: RecoveryPoint, destination: str) -> tuple[CopyFacts, ...]:
+    return tuple(facts for facts in installation.catalog.copies(point.id) if facts.copy.vault != destination)

@@ -1,0 +1,79 @@
+"""Expire: drop the points that retention no longer keeps; the catalog changes first, then the vaults."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo
+
+from cto_backups import clock
+from cto_backups.core.model import ActionKind
+from cto_backups.core.retention import Decision, decide
+from cto_backups.errors import BackupsError
+from cto_backups.flows import records
+from cto_backups.flows.installation import Installation
+from cto_backups.flows.runs import recorded
+
+
+@dataclass(frozen=True)
+class ExpirePlan:
+    """What retention says of each kept point of a source, with its reasons."""
+
+    source: str
+    decisions: tuple[Decision, ...]
+
+    @property
+    def removed(self) -> tuple[Decision, ...]:
+        """The decisions that drop a point."""
+        return tuple(decision for decision in self.decisions if not decision.keep)
+
+
+def plan(installation: Installation, source_name: str) -> ExpirePlan:
+    """What `expire` would do now; nothing is changed."""
+    policy = installation.source_policy(source_name)
+    now = clock.now()
+    facts = installation.catalog.facts(now, [source_name], kept_points=True)
+    proven = facts.sources[source_name].proven
+    decisions = decide(
+        policy.retention,
+        facts.kept_points.get(source_name, ()),
+        now=now,
+        proven=proven.id if proven else None,
+        zone=ZoneInfo(installation.policy.timezone),
+    )
+    return ExpirePlan(source_name, tuple(decisions))
+
+
+def expire(installation: Installation, expire_plan: ExpirePlan) -> dict[str, BackupsError]:
+    """Carry out the plan; problems by vault. A vault that is away is caught up with by a later run.
+
+    A process killed in between leaves points that the catalog no longer shows, and stored bytes that a later run drops.
+    """
+    source_name = expire_plan.source
+    with (
+        installation.exclusive(source_name),
+        recorded(installation, ActionKind.EXPIRE, source=source_name) as run,
+    ):
+        for decision in expire_plan.removed:
+            payload = {"point": decision.point.id, "source": source_name, "reasons": list(decision.reasons)}
+            records.write(installation, "expiry", payload)
+            installation.catalog.expire_point(decision.point.id, clock.now(), decision.reasons)
+        run.figures["expired"] = len(expire_plan.removed)
+        return drop_expired_copies(installation)
+
+
+def drop_expired_copies(installation: Installation) -> dict[str, BackupsError]:
+    """Remove from the vaults what the catalog has expired already; problems by vault."""
+    by_vault = defaultdict(list)
+    for copy in installation.catalog.expired_copies_to_delete():
+        by_vault[copy.vault].append(copy)
+    problems: dict[str, BackupsError] = {}
+    for vault_name, copies in by_vault.items():
+        try:
+            installation.vault(vault_name).check()
+            records.deliver(installation, vault_name)
+            installation.store(vault_name).expire([copy.reference for copy in copies])
+        except BackupsError as error:
+            problems[vault_name] = error
+            continue
+        for copy in copies:
+            installation.catalog.forget_copy(copy.point, vault_name)
+    return problems

@@ -1,0 +1,75 @@
+"""Recover: clear what a killed process left, before anything new is begun."""
+
+import os
+
+from cto_backups import clock
+from cto_backups.core.model import ActionKind, Run
+from cto_backups.errors import BackupsError, NotFoundError
+from cto_backups.flows import expire
+from cto_backups.flows.installation import Installation
+
+
+def recover(installation: Installation) -> tuple[str, ...]:
+    """Put right what interrupted runs left; what was done, in sentences.
+
+    Uncommitted bytes in a repository stay: they are found again by the next backup, or reclaimed by a prune. A snapshot
+    that no recovery point stands for (killed between the repository's commit and the catalog's) is dropped; only
+    snapshots named by an interrupted run of *this* catalog are ever touched.
+    """
+    interrupted = installation.catalog.interrupt_dead_runs(installation.host, _alive, clock.now())
+    done = [_sentence(run) for run in interrupted]
+    swept = installation.sandbox.sweep()
+    if swept:
+        done.append(f"Removed {swept} restore sandbox{'es' if swept > 1 else ''} that a killed process left.")
+    if interrupted:
+        orphans = {run.point for run in interrupted if run.action is ActionKind.BACKUP and run.point}
+        for vault_name in installation.policy.vaults:
+            done.extend(_repair_vault(installation, vault_name, orphans))
+    if installation.catalog.expired_copies_to_delete():
+        expire.drop_expired_copies(installation)
+    return tuple(done)
+
+
+def _sentence(run: Run) -> str:
+    what = run.source or run.vault or "everything"
+    return f"A {run.action.value.replace('_', ' ')} of {what} was interrupted; it is due again."
+
+
+def _repair_vault(installation: Installation, vault_name: str, orphans: set[str]) -> list[str]:
+    done: list[str] = []
+    try:
+        installation.vault(vault_name).check()
+        store = installation.store(vault_name)
+        done.extend(f"{vault_name}: {sentence}" for sentence in store.repair())
+        lost = [
+            committed.reference
+            for committed in store.committed()
+            for tag in committed.tags
+            if tag.removeprefix("point:") in orphans and not _known(installation, tag.removeprefix("point:"))
+        ]
+        if lost:
+            store.expire(lost)
+            done.append(f"{vault_name}: dropped {len(lost)} snapshot(s) whose backup never reached the catalog.")
+    except BackupsError as error:
+        # A vault that is away is repaired when it is back; whoever needs it now meets the error there.
+        done.append(f"{vault_name}: not repaired now: {error}")
+    return done
+
+
+def _known(installation: Installation, point_id: str) -> bool:
+    try:
+        return installation.catalog.point(point_id).id == point_id
+    except NotFoundError:
+        return False
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+

@@ -1,0 +1,157 @@
+"""Restore: bring a recovery point back, from whichever vault has it whole."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from cto_backups.core.model import CopyFacts, RecoveryPoint
+from cto_backups.core.ports import Existing, PointReader, Restored, RestorePlan
+from cto_backups.errors import BackupsError, DamageError, NotFoundError, UsageError
+from cto_backups.flows.installation import Installation
+
+
+@dataclass(frozen=True)
+class RestoreResult:
+    """What was restored, from which vault; `healed` counts entries that were damaged there and came from another."""
+
+    point: RecoveryPoint
+    vault: str
+    restored: Restored
+    healed: int = 0
+    vault_problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RestorePreview:
+    """What a restore would do: the dry run."""
+
+    point: RecoveryPoint
+    vault: str
+    plan: RestorePlan
+
+
+def select(installation: Installation, name: str, *, source: str | None, moment: datetime | None) -> RecoveryPoint:
+    """The recovery point meant by an id (or a unique beginning of one), by `latest`, or by a moment.
+
+    `latest` and moments need a source; where the policy has just one, it is meant. Raises NotFoundError, UsageError.
+    """
+    if moment is None and name != "latest":
+        if name in installation.policy.sources and source is None:
+            return select(installation, "latest", source=name, moment=None)
+        return installation.catalog.point(name)
+    source = source or _only_source(installation)
+    installation.source_policy(source)
+    point = (
+        installation.catalog.latest(source, complete=False)
+        if moment is None
+        else installation.catalog.at(source, moment)
+    )
+    if point is None:
+        when = "" if moment is None else f" at or before {moment:%Y-%m-%d %H:%M:%S %Z}"
+        raise NotFoundError(
+            f"Source '{source}' has no recovery point{when}",
+            todo=f"See 'cto.backups points {source}' for those there are.",
+        )
+    return point
+
+
+def _only_source(installation: Installation) -> str:
+    names = sorted(installation.policy.sources)
+    if len(names) == 1:
+        return names[0]
+    raise UsageError(
+        "Which source?",
+        why=f"'latest' and '--at' need one, and the policy has {len(names)}: {', '.join(names)}",
+        todo="Name it: cto.backups restore latest --source NAME --to FOLDER",
+    )
+
+
+def preview(
+    installation: Installation,
+    point: RecoveryPoint,
+    destination: Path | None,
+    *,
+    only: Sequence[str] = (),
+    vault: str | None = None,
+) -> RestorePreview:
+    """What `restore` would write, without writing."""
+    source = installation.source(point.source)
+    vault_name, reader, _ = _open_any(installation, point, vault)
+    return RestorePreview(point, vault_name, source.plan_restore(reader, destination, only=only))
+
+
+def restore(
+    installation: Installation,
+    point: RecoveryPoint,
+    destination: Path | None,
+    *,
+    only: Sequence[str] = (),
+    existing: Existing = Existing.REFUSE,
+    vault: str | None = None,
+) -> RestoreResult:
+    """Restore the point below `destination`, or in place when it is None.
+
+    What is damaged in one vault is fetched from the others. Raises RefusedError before anything is written when files
+    are there and `existing` does not say that they may be replaced; NotFoundError, VaultError, RestoreError.
+    """
+    source = installation.source(point.source)
+    vault_name, reader, troubles = _open_any(installation, point, vault)
+    with installation.progress(f"Restoring {point.id}") as progress:
+        restored = source.restore(reader, destination, only=only, existing=existing, progress=progress)
+    damaged = tuple(problem.path for problem in restored.problems if problem.kind == "damaged")
+    healed = 0
+    for facts in _ordered(installation, point, vault):
+        if not damaged or facts.copy.vault == vault_name:
+            continue
+        try:
+            other = _open(installation, facts)
+            again = source.restore(other, destination, only=damaged, existing=Existing.OVERWRITE)
+        except BackupsError as error:
+            troubles = (*troubles, f"{facts.copy.vault}: {error}")
+            continue
+        still = {problem.path for problem in again.problems}
+        healed += sum(1 for path in damaged if path not in still)
+        kept = tuple(p for p in restored.problems if p.path in still or p.path not in damaged)
+        restored = replace(restored, problems=kept)
+        damaged = tuple(path for path in damaged if path in still)
+    return RestoreResult(point, vault_name, restored, healed, troubles)
+
+
+def _open_any(
+    installation: Installation, point: RecoveryPoint, vault: str | None
+) -> tuple[str, PointReader, tuple[str, ...]]:
+    troubles: list[str] = []
+    for facts in _ordered(installation, point, vault):
+        try:
+            return facts.copy.vault, _open(installation, facts), tuple(troubles)
+        except BackupsError as error:
+            if vault is not None:
+                raise
+            troubles.append(f"{facts.copy.vault}: {error}")
+    raise DamageError(
+        f"Recovery point {point.id} cannot be opened in any vault",
+        why="; ".join(troubles) or "no vault holds a copy of it",
+        todo="Bring a vault back, or choose another point: 'cto.backups points'.",
+    )
+
+
+def _open(installation: Installation, facts: CopyFacts) -> PointReader:
+    installation.vault(facts.copy.vault).check()
+    return installation.store(facts.copy.vault).reader(facts.copy.reference)
+
+
+def _ordered(installation: Installation, point: RecoveryPoint, vault: str | None) -> tuple[CopyFacts, ...]:
+    """The point's copies, the best proven first, those with failed evidence last."""
+    copies = installation.catalog.copies(point.id)
+    if vault is not None:
+        chosen = tuple(facts for facts in copies if facts.copy.vault == vault)
+        if not chosen:
+            held = ", ".join(facts.copy.vault for facts in copies) or "none"
+            raise NotFoundError(f"Vault '{vault}' has no copy of {point.id}", why=f"vaults that have one: {held}")
+        return chosen
+
+    def doubt(facts: CopyFacts) -> tuple[bool, bool]:
+        return (facts.read_passed is False or facts.test_passed is False, facts.test_passed is not True)
+
+    return tuple(sorted(copies, key=doubt))

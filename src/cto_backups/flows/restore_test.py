@@ -1,0 +1,198 @@
+"""Restore test: the only proof. Restore to a disposable place, take the fingerprint again, compare, clean up, record."""
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from cto_backups import clock
+from cto_backups.core.comparison import Comparison, compare
+from cto_backups.core.model import ActionKind, CopyFacts, Evidence, Outcome, RecoveryPoint, Rung, Step
+from cto_backups.errors import BackupsError, NotFoundError, VerificationError
+from cto_backups.evidence.payloads import evidence_to_payload
+from cto_backups.flows import records
+from cto_backups.flows.installation import Installation
+from cto_backups.flows.runs import recorded
+
+Figures = dict[str, int | float | str | bool]
+
+
+class _StepFailedError(Exception):
+    """A step has failed and is recorded as such; the steps after it are not taken."""
+
+
+@dataclass
+class _Steps:
+    taken: list[Step] = field(default_factory=list)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[Figures]:
+        """Record a step with its duration and figures; whatever goes wrong inside makes it a failed step."""
+        started_at, started = clock.now(), clock.monotonic()
+        figures: Figures = {}
+        detail, passed = "", False
+        try:
+            yield figures
+            passed = True
+        except BackupsError as error:
+            detail = str(error)
+            raise _StepFailedError from error
+        except Exception as error:
+            # Even a defect of ours must leave evidence of a failed test; its text may hold anything, so only its type.
+            detail = f"defect in the test itself: {type(error).__name__}"
+            raise _StepFailedError from error
+        finally:
+            seconds = round(clock.monotonic() - started, 3)
+            self.taken.append(Step(name, started_at, seconds, passed, detail, figures))
+
+
+def restore_test(
+    installation: Installation, source_name: str, *, point: RecoveryPoint | None = None, vault: str | None = None
+) -> Evidence:
+    """Test that a recovery point of the source comes back; the evidence says how it went, step by step.
+
+    Without `point`, the newest complete one; without `vault`, the copy whose last test is longest ago. A test that
+    could not run has failed: this raises only for what is no test at all (unknown source, source busy).
+    """
+    installation.source_policy(source_name)
+    with (
+        installation.exclusive(source_name),
+        recorded(installation, ActionKind.RESTORE_TEST, source=source_name, vault=vault) as run,
+    ):
+        evidence = _test(installation, source_name, point, vault)
+        if not evidence.passed:
+            run.outcome, run.error_code, run.message = Outcome.FAILED, "verification", evidence.reason
+        run.figures.update({step.name: step.seconds for step in evidence.steps})
+        records.write(installation, "evidence", evidence_to_payload(evidence))
+        _deliver_where_possible(installation, source_name)
+        installation.catalog.add_evidence(evidence)
+        return evidence
+
+
+def _test(installation: Installation, source_name: str, point: RecoveryPoint | None, vault: str | None) -> Evidence:
+    started_at = clock.now()
+    steps = _Steps()
+    chosen: CopyFacts | None = None
+    place: Path | None = None
+    comparison: Comparison | None = None
+    try:
+        with steps.step("select_backup") as figures:
+            point = point or _newest(installation, source_name)
+            chosen = _copy_to_test(installation, point, vault)
+            figures.update(
+                point=point.id, vault=chosen.copy.vault, age_seconds=_age(point, started_at), size_bytes=point.size_bytes
+            )
+        with steps.step("restore") as figures:
+            place = installation.sandbox.open(source_name)
+            _restore(installation, point, chosen, place, figures)
+        with steps.step("verify_integrity") as figures:
+            comparison = _verify(installation, point, place, figures)
+    except _StepFailedError:
+        pass
+    finally:
+        if place is not None:
+            _clean_up(installation, steps, place)
+    passed = comparison is not None and all(step.passed for step in steps.taken)
+    reason = next((f"{step.name}: {step.detail}" for step in steps.taken if not step.passed), "")
+    return Evidence(
+        id=f"test-{source_name}-{started_at:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}",
+        kind="restore_test",
+        source=source_name,
+        point=point.id if point else None,
+        vault=chosen.copy.vault if chosen else vault or "",
+        started_at=started_at,
+        finished_at=clock.now(),
+        passed=passed,
+        rung=_rung(steps, passed=passed),
+        steps=tuple(steps.taken),
+        reason=reason,
+    )
+
+
+def _newest(installation: Installation, source_name: str) -> RecoveryPoint:
+    point = installation.catalog.latest(source_name)
+    if point is None:
+        raise NotFoundError(f"Source '{source_name}' has no complete recovery point", why="there is nothing to test")
+    return point
+
+
+def _age(point: RecoveryPoint, now: datetime) -> float:
+    return round((now - point.captured_at).total_seconds(), 1)
+
+
+def _copy_to_test(installation: Installation, point: RecoveryPoint, vault: str | None) -> CopyFacts:
+    copies = [facts for facts in installation.catalog.copies(point.id) if vault in (None, facts.copy.vault)]
+    if not copies:
+        where = f"in vault '{vault}'" if vault else "in any vault"
+        raise NotFoundError(f"Recovery point {point.id} has no copy {where}")
+    never = datetime.min.replace(tzinfo=clock.now().tzinfo)
+    return min(copies, key=lambda facts: facts.tested_at or never)
+
+
+def _restore(
+    installation: Installation, point: RecoveryPoint, chosen: CopyFacts, place: Path, figures: Figures
+) -> None:
+    installation.vault(chosen.copy.vault).check()
+    reader = installation.store(chosen.copy.vault).reader(chosen.copy.reference)
+    with installation.progress(f"Restoring {point.id} from {chosen.copy.vault}") as progress:
+        restored = installation.source(point.source).restore(reader, place, progress=progress)
+    rate = restored.size_bytes / restored.seconds if restored.seconds else 0.0
+    figures.update(
+        entries=restored.entries,
+        size_bytes=restored.size_bytes,
+        bytes_per_second=round(rate),
+        problems=len(restored.problems),
+    )
+    if restored.problems:
+        first = restored.problems[0]
+        raise VerificationError(
+            f"{len(restored.problems)} entries did not come back",
+            why=f"first: {first.path} ({first.kind}: {first.detail})",
+        )
+
+
+def _verify(installation: Installation, point: RecoveryPoint, place: Path, figures: Figures) -> Comparison:
+    source = installation.source(point.source)
+    actual = source.probe(place, point.fingerprint)
+    comparison = compare(point.fingerprint, actual, ignore=source.incomparable(point.fingerprint))
+    figures.update(
+        checksums_match=comparison.checksums_match,
+        row_counts_match=comparison.row_counts_match,
+        sample_data_valid=comparison.sample_data_valid,
+        checksums=len(point.fingerprint.checksums),
+        counts=len(point.fingerprint.counts),
+        samples=len(point.fingerprint.samples),
+    )
+    if comparison.ignored:
+        figures["not_compared"] = "; ".join(f"{name}: {reason}" for name, reason in comparison.ignored.items())
+    if comparison.differences:
+        raise VerificationError(
+            "The restored data is not what was captured", why="; ".join(comparison.differences[:5])
+        )
+    return comparison
+
+
+def _clean_up(installation: Installation, steps: _Steps, place: Path) -> None:
+    try:
+        with steps.step("cleanup"):
+            installation.sandbox.close(place)
+    except _StepFailedError:
+        return
+
+
+def _rung(steps: _Steps, *, passed: bool) -> Rung:
+    if passed:
+        return Rung.PROVEN
+    restored = any(step.name == "restore" and step.passed for step in steps.taken)
+    return Rung.RESTORED if restored else Rung.STORED
+
+
+def _deliver_where_possible(installation: Installation, source_name: str) -> None:
+    """Evidence goes to every vault of the source; one that is away gets it at the next occasion."""
+    for vault_name in installation.policy.sources[source_name].vaults:
+        try:
+            records.deliver(installation, vault_name)
+        except BackupsError:
+            continue

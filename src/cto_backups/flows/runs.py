@@ -1,0 +1,75 @@
+"""Record every attempt at an action, however it ends."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import structlog
+
+from cto_backups import clock
+from cto_backups.core.model import ActionKind, Outcome
+from cto_backups.errors import BackupsError
+from cto_backups.flows.installation import Installation
+
+log = structlog.get_logger("cto_backups")
+
+
+@dataclass
+class OpenRun:
+    """A run in progress; the flow sets how it ends and its figures."""
+
+    id: int
+    outcome: Outcome = Outcome.SUCCEEDED
+    message: str = ""
+    error_code: str = ""
+    figures: dict[str, int | float | str | bool] = field(default_factory=dict)
+
+
+@contextmanager
+def recorded(
+    installation: Installation,
+    action: ActionKind,
+    *,
+    source: str | None = None,
+    vault: str | None = None,
+    point: str | None = None,
+) -> Iterator[OpenRun]:
+    """Record a run: running at once, its outcome at the end; an error is recorded and goes on to the caller."""
+    catalog = installation.catalog
+    run = OpenRun(
+        catalog.start_run(
+            action, source=source, vault=vault, point=point, now=clock.now(), pid=os.getpid(), host=installation.host
+        )
+    )
+    try:
+        yield run
+    except BackupsError as error:
+        run.outcome, run.error_code, run.message = Outcome.FAILED, error.code, str(error)
+        raise
+    except KeyboardInterrupt:
+        run.outcome, run.message = Outcome.INTERRUPTED, "stopped by a signal"
+        raise
+    except BaseException as error:
+        # A defect of ours: recorded by its type only, since its text may hold anything.
+        run.outcome, run.error_code, run.message = Outcome.FAILED, "defect", type(error).__name__
+        raise
+    finally:
+        catalog.finish_run(
+            run.id,
+            outcome=run.outcome,
+            now=clock.now(),
+            error_code=run.error_code,
+            message=run.message,
+            figures=run.figures,
+        )
+        log.info(
+            "run",
+            action=action.value,
+            source=source,
+            vault=vault,
+            point=point,
+            outcome=run.outcome.value,
+            message=run.message,
+            **run.figures,
+        )

@@ -1,0 +1,100 @@
+"""Verify: re-read what a vault stores, every byte, and record what was read and what is damaged."""
+
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+
+from cto_backups import clock
+from cto_backups.core.model import ActionKind, Evidence, Outcome, Rung, Step
+from cto_backups.core.ports import Verified
+from cto_backups.evidence.payloads import evidence_to_payload
+from cto_backups.flows import records
+from cto_backups.flows.installation import Installation
+from cto_backups.flows.runs import recorded
+
+
+@dataclass(frozen=True)
+class VerifyResult:
+    """What was read in one vault. `hurt` maps recovery points to what of theirs is damaged."""
+
+    vault: str
+    verified: Verified
+    evidence: Evidence
+    hurt: dict[str, tuple[str, ...]]
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing was damaged."""
+        return self.evidence.passed
+
+
+def verify(installation: Installation, vault_name: str, *, read_data: bool = True) -> VerifyResult:
+    """Check a vault's repository and, with `read_data`, re-read every byte of it.
+
+    Damage is a result, not an exception. Raises VaultError, KeyProblemError or BusyError when it could not be read at
+    all: that is recorded as a failed run, and never as evidence of anything.
+    """
+    with recorded(installation, ActionKind.VERIFY, vault=vault_name) as run:
+        started_at, started = clock.now(), clock.monotonic()
+        installation.vault(vault_name).check()
+        with installation.progress(f"Verifying {vault_name}") as progress:
+            verified = installation.store(vault_name).verify(read_data=read_data, progress=progress)
+        seconds = clock.monotonic() - started
+        hurt = _hurt(installation, vault_name, verified)
+        evidence = _evidence(vault_name, verified, read_data=read_data, started_at=started_at, seconds=seconds)
+        run.figures.update(bytes_read=verified.bytes_read, blobs_read=verified.blobs_read, seconds=round(seconds, 3))
+        if not evidence.passed:
+            run.outcome, run.error_code, run.message = Outcome.FAILED, "damage", evidence.reason
+        if read_data:
+            records.write(installation, "evidence", evidence_to_payload(evidence))
+            records.deliver(installation, vault_name)
+            installation.catalog.add_evidence(evidence)
+        return VerifyResult(vault_name, verified, evidence, hurt)
+
+
+def _hurt(installation: Installation, vault_name: str, verified: Verified) -> dict[str, tuple[str, ...]]:
+    references = {reference for damage in verified.damages for reference in damage.references}
+    if not references:
+        return {}
+    names = {
+        facts.copy.reference: point.id
+        for point in installation.catalog.points()
+        for facts in installation.catalog.copies(point.id)
+        if facts.copy.vault == vault_name and facts.copy.reference in references
+    }
+    hurt: dict[str, list[str]] = {}
+    for damage in verified.damages:
+        for reference in damage.references:
+            hurt.setdefault(names.get(reference, reference), []).extend(damage.paths or (damage.what,))
+    return {point: tuple(dict.fromkeys(paths)) for point, paths in sorted(hurt.items())}
+
+
+def _evidence(vault_name: str, verified: Verified, *, read_data: bool, started_at: datetime, seconds: float) -> Evidence:
+    damages = verified.damages
+    reason = f"{len(damages)} damaged: {damages[0].what}: {damages[0].detail}" if damages else ""
+    step = Step(
+        name="read" if read_data else "check_structure",
+        started_at=started_at,
+        seconds=seconds,
+        passed=not damages,
+        detail=reason,
+        figures={
+            "files_read": verified.files_read,
+            "bytes_read": verified.bytes_read,
+            "blobs_read": verified.blobs_read,
+            "snapshots": len(verified.references),
+        },
+    )
+    return Evidence(
+        id=f"verify-{vault_name}-{started_at:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}",
+        kind="verify",
+        source=None,
+        point=None,
+        vault=vault_name,
+        started_at=started_at,
+        finished_at=clock.now(),
+        passed=not damages,
+        rung=Rung.READ if read_data and not damages else Rung.STORED,
+        steps=(step,),
+        reason=reason,
+    )
