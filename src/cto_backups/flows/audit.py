@@ -1,0 +1,37 @@
+"""Audit: look afresh at what there is, and say where protection falls short of policy."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from cto_backups import clock
+from cto_backups.core.assurance import judge
+from cto_backups.core.controls import AuditReport, Environment
+from cto_backups.core.controls import audit as audit_controls
+from cto_backups.core.model import Resource
+from cto_backups.errors import BackupsError
+from cto_backups.flows.installation import Installation
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The findings, with what could not be looked at (a source that cannot be reached is itself a finding)."""
+
+    report: AuditReport
+    unreachable: dict[str, BackupsError]
+    now: datetime
+
+
+def audit(installation: Installation, environment: Environment, found: tuple[Resource, ...] = ()) -> Audit:
+    """Audit the whole policy. `found` are resources that a look around this machine came upon."""
+    now = clock.now()
+    unreachable: dict[str, BackupsError] = {}
+    for name in installation.policy.sources:
+        try:
+            installation.catalog.record_resources(name, installation.source(name).discover(), now)
+        except BackupsError as error:
+            unreachable[name] = error
+    facts = installation.catalog.facts(now, kept_points=True)
+    if found:
+        facts = replace(facts, resources={**facts.resources, "": found})
+    verdicts = judge(installation.policy, facts, now)
+    return Audit(audit_controls(installation.policy, facts, verdicts, now, environment), unreachable, now)

@@ -1,0 +1,32 @@
+"""Status: what is protected right now, how fresh, how strongly proven, and what is overdue or failed."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from cto_backups import clock
+from cto_backups.core.assurance import Verdict, judge
+from cto_backups.core.model import Facts
+from cto_backups.core.policy import Policy
+from cto_backups.flows.installation import Installation
+
+
+@dataclass(frozen=True)
+class StatusReport:
+    """The verdict on every source, with the facts that it rests on."""
+
+    policy: Policy
+    facts: Facts
+    verdicts: Mapping[str, Verdict]
+    now: datetime
+
+
+def status(installation: Installation, sources: Iterable[str] | None = None) -> StatusReport:
+    """Judge the named sources, or all. Reads the catalog only."""
+    names = None if sources is None else [installation.source_policy(name).name for name in sources]
+    now = clock.now()
+    facts = installation.catalog.facts(now, names)
+    verdicts = judge(installation.policy, facts, now)
+    if names is not None:
+        verdicts = {name: verdicts[name] for name in names}
+    return StatusReport(installation.policy, facts, verdicts, now)

@@ -1,0 +1,116 @@
+"""Work: plan what is due, do it, and plan again. All that a worker knows is in the catalog, so it may stop at any time."""
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+
+from cto_backups import clock
+from cto_backups.core.model import Action, ActionKind
+from cto_backups.core.plan import due, next_due_at
+from cto_backups.errors import BackupsError, BusyError, IncompleteError, VerificationError
+from cto_backups.flows.backup import backup
+from cto_backups.flows.copy import copy
+from cto_backups.flows.expire import expire
+from cto_backups.flows.expire import plan as plan_expiry
+from cto_backups.flows.installation import Installation
+from cto_backups.flows.restore_test import restore_test
+from cto_backups.flows.verify import verify
+
+log = structlog.get_logger("cto_backups")
+
+LONGEST_SLEEP = timedelta(minutes=1)
+
+
+@dataclass(frozen=True)
+class Performed:
+    """An action and how it ended; `error` None when it succeeded."""
+
+    action: Action
+    error: BackupsError | None
+    summary: str = ""
+
+
+def perform(installation: Installation, action: Action) -> str:
+    """Do one action; a sentence about the result. Raises what keeps it from succeeding."""
+    match action.kind:
+        case ActionKind.BACKUP:
+            return _backup(installation, _named(action.source))
+        case ActionKind.COPY:
+            point = installation.catalog.point(_named(action.point))
+            copied = copy(installation, point, _named(action.vault))
+            return f"copied {copied.point} to {copied.vault}"
+        case ActionKind.VERIFY:
+            result = verify(installation, _named(action.vault))
+            if not result.passed:
+                raise VerificationError(f"Vault '{result.vault}' is damaged", why=result.evidence.reason)
+            return f"read all {result.verified.bytes_read} bytes of {result.vault}"
+        case ActionKind.RESTORE_TEST:
+            evidence = restore_test(installation, _named(action.source))
+            if not evidence.passed:
+                raise VerificationError(f"The restore test of '{action.source}' failed", why=evidence.reason)
+            return f"proved {evidence.point} from {evidence.vault}"
+        case ActionKind.EXPIRE:
+            plan = plan_expiry(installation, _named(action.source))
+            expire(installation, plan)
+            return f"expired {len(plan.removed)} recovery points"
+
+
+def _backup(installation: Installation, source: str) -> str:
+    result = backup(installation, source)
+    if result.changed and result.point.problems:
+        raise IncompleteError(
+            f"Recovery point {result.point.id} is incomplete", why=f"{len(result.point.problems)} entries are missing"
+        )
+    return f"made {result.point.id}" if result.changed else f"confirmed {result.point.id}: nothing changed"
+
+
+def _named(name: str | None) -> str:
+    if name is None:
+        raise AssertionError("the plan makes no action without what it acts on")
+    return name
+
+
+def run_due(installation: Installation, stop: threading.Event) -> Iterator[Performed]:
+    """Do what is due now, planning again after each pass until nothing new is due or `stop` is set.
+
+    An action that has failed is not tried twice here: its next time is planned with a growing delay.
+    """
+    tried: set[str] = set()
+    while not stop.is_set():
+        now = clock.now()
+        facts = installation.catalog.facts(now, kept_points=True)
+        actions = [action for action in due(installation.policy, facts, now) if action.key not in tried]
+        if not actions:
+            return
+        for action in actions:
+            if stop.is_set():
+                return
+            tried.add(action.key)
+            yield _attempt(installation, action)
+
+
+def _attempt(installation: Installation, action: Action) -> Performed:
+    try:
+        return Performed(action, None, perform(installation, action))
+    except BusyError as error:
+        log.info("busy", action=action.key, message=str(error))
+        return Performed(action, error)
+    except BackupsError as error:
+        log.warning("failed", action=action.key, message=str(error))
+        return Performed(action, error)
+
+
+def work(installation: Installation, stop: threading.Event, report: Callable[[Performed], None]) -> None:
+    """Do what is due, then sleep until something is, until `stop` is set. An action in progress is finished first."""
+    while not stop.is_set():
+        for performed in run_due(installation, stop):
+            report(performed)
+        now = clock.now()
+        facts = installation.catalog.facts(now)
+        moments = [next_due_at(installation.policy, name, facts, now) for name in installation.policy.sources]
+        waits = [moment - now for moment in moments if moment is not None]
+        wait = min([*waits, LONGEST_SLEEP])
+        stop.wait(max(wait.total_seconds(), 1.0))
