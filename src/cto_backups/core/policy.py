@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from cto_backups.core.duration import format_duration
 from cto_backups.core.model import Rung
 from cto_backups.core.retention import Retention
-from cto_backups.core.schedule import Triggers
+from cto_backups.core.schedule import Triggers, format_triggers, longest_gap
 
 
 class LockMode(StrEnum):
@@ -36,7 +37,8 @@ class Category:
     """Objectives that many sources share.
 
     `copies`, `storage_types` and `off_site` state the 3-2-1 rule for this category; `read_within` is the time within
-    which every stored byte must be read again; `rung` and `rung_within` say how strongly and how freshly proven.
+    which every stored byte must be read again; `rung` says how strongly proven a source must be, as fresh as its
+    test cadence and `read_within` ask.
     """
 
     name: str
@@ -101,3 +103,75 @@ class Policy:
     classes: Mapping[str, DataClass]
     exclusions: tuple[Exclusion, ...]
     digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """Something that a policy must not say: about which source, in which of its fields, and what to do."""
+
+    source: str
+    field: str
+    what: str
+    why: str
+    todo: str
+
+
+def check_policy(policy: Policy) -> tuple[Violation, ...]:
+    """Everything in a policy whose parts are each valid, but do not fit together; empty when it is sound."""
+    return tuple(violation for source in policy.sources.values() for violation in check_source(source))
+
+
+def check_source(source: SourcePolicy) -> tuple[Violation, ...]:
+    """What is wrong with one source, as far as it can be told without the rest of the policy."""
+    violations = []
+    if not source.vaults:
+        violations.append(
+            Violation(
+                source.name,
+                "vaults",
+                f"source '{source.name}' has no vault",
+                "its recovery points would lie nowhere",
+                "name at least one vault",
+            )
+        )
+    if not source.triggers:
+        violations.append(
+            Violation(
+                source.name,
+                "triggers",
+                f"source '{source.name}' has no trigger",
+                "it would never be backed up",
+                "name at least one trigger, such as 'daily at 02:00'",
+            )
+        )
+    elif (gap := longest_gap(source.triggers, source.category.rpo)) > source.category.rpo:
+        rpo = format_duration(source.category.rpo)
+        violations.append(
+            Violation(
+                source.name,
+                "triggers",
+                f"the triggers of source '{source.name}' cannot meet its RPO",
+                f"'{format_triggers(source.triggers)}' leaves up to {format_duration(gap)} between two points; "
+                f"the RPO of category {source.category.name} is {rpo}",
+                f"add a trigger that runs at least every {rpo}, or choose a category with a longer RPO",
+            )
+        )
+    return tuple(violations)
+
+
+def unstated_retention(source: str, data_class: DataClass | None, stated: Retention | None) -> Violation | None:
+    """The violation when neither the source nor its data class says how long points are kept."""
+    if stated is not None or (data_class is not None and data_class.retention is not None):
+        return None
+    reason = (
+        f"class {data_class.name} is kept per policy, so it has no default"
+        if data_class is not None
+        else "it has no data class whose retention it could take"
+    )
+    return Violation(
+        source,
+        "retention",
+        f"source '{source}' does not say how long its points are kept",
+        reason,
+        "state its retention, such as '2 years' or 'permanent'",
+    )

@@ -1,0 +1,44 @@
+"""Calendar arithmetic with time zones: when a wall-clock time happens, and on which days."""
+
+import calendar
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+_MINUTE = timedelta(minutes=1)
+
+
+def require_aware(moment: datetime) -> datetime:
+    """The moment itself. Raises ValueError when it is naive: without its zone a time says nothing."""
+    if moment.utcoffset() is None:
+        raise ValueError(f"{moment.isoformat()} has no time zone; every moment needs one")
+    return moment
+
+
+def wall_clock(day: date, hour: int, minute: int, zone: ZoneInfo) -> datetime:
+    """The moment, in UTC, at which clocks in `zone` show this time on this day.
+
+    Where the clocks skip it, the next moment that exists; where they show it twice, the first of the two.
+    """
+    naive = datetime.combine(day, time(hour, minute))
+    while True:
+        moment = naive.replace(tzinfo=zone).astimezone(UTC)
+        if moment.astimezone(zone).replace(tzinfo=None) == naive:
+            return moment
+        naive += _MINUTE
+
+
+def falls_on(day: date, *, weekday: int | None, month_day: int | None, months: tuple[int, ...] | None) -> bool:
+    """Whether a day is meant; a `month_day` beyond the month's end means its last day."""
+    if weekday is not None and day.weekday() != weekday:
+        return False
+    if months is not None and day.month not in months:
+        return False
+    return month_day is None or day.day == min(month_day, calendar.monthrange(day.year, day.month)[1])
+
+
+def days_from(day: date) -> Iterator[date]:
+    """This day and every later one."""
+    while True:
+        yield day
+        day += timedelta(days=1)
