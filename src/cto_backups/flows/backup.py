@@ -103,7 +103,9 @@ def _first_usable(
 def _reference_in(installation: Installation, point: RecoveryPoint | None, vault: str) -> str | None:
     if point is None:
         return None
-    return next((facts.copy.reference for facts in installation.catalog.copies(point.id) if facts.copy.vault == vault), None)
+    return next(
+        (facts.copy.reference for facts in installation.catalog.copies(point.id) if facts.copy.vault == vault), None
+    )
 
 
 def _refuse_suddenly_empty(source: str, draft: Draft, previous: RecoveryPoint | None) -> None:

@@ -2,82 +2,16 @@
 
 import fcntl
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Protocol
 
-from cto_backups.core.model import (
-    ActionKind,
-    Copy,
-    CopyFacts,
-    Evidence,
-    Facts,
-    Outcome,
-    RecoveryPoint,
-    Resource,
-    Run,
-)
 from cto_backups.core.policy import Policy, SourcePolicy
 from cto_backups.core.ports import PayloadStore, Progress, Sandbox, Source, Vault
 from cto_backups.errors import BusyError, NotFoundError
-from cto_backups.evidence.records import Record, SigningKey
-
-Figures = Mapping[str, int | float | str | bool]
-
-
-class Catalog(Protocol):
-    """The facts, as flows read and write them; see `catalog.catalog.Catalog` for what each method promises."""
-
-    def sync_policy(self, policy: Policy, text: bytes, now: datetime) -> None: ...
-    def record_resources(self, source: str, resources: Iterable[Resource], now: datetime) -> None: ...
-    def start_run(
-        self,
-        action: ActionKind,
-        *,
-        source: str | None,
-        vault: str | None,
-        point: str | None,
-        now: datetime,
-        pid: int,
-        host: str,
-    ) -> int: ...
-    def finish_run(
-        self,
-        run_id: int,
-        *,
-        outcome: Outcome,
-        now: datetime,
-        error_code: str = "",
-        message: str = "",
-        figures: Figures = ...,
-    ) -> None: ...
-    def interrupt_dead_runs(self, host: str, alive: Callable[[int], bool], now: datetime) -> tuple[Run, ...]: ...
-    def append_record(
-        self, signer: SigningKey, kind: str, payload: Mapping[str, object], now: datetime
-    ) -> Record: ...
-    def records_after(self, signer: str, sequence: int) -> Iterator[Record]: ...
-    def vault_head(self, vault: str, signer: str) -> int: ...
-    def advance_vault_head(self, vault: str, signer: str, sequence: int) -> None: ...
-    def add_point_with_copy(self, point: RecoveryPoint, copy: Copy) -> None: ...
-    def add_copy(self, copy: Copy) -> None: ...
-    def add_evidence(self, evidence: Evidence) -> None: ...
-    def confirm(self, source: str, now: datetime) -> None: ...
-    def expire_point(self, point_id: str, now: datetime, reasons: Iterable[str]) -> None: ...
-    def expired_copies_to_delete(self) -> tuple[Copy, ...]: ...
-    def forget_copy(self, point: str, vault: str) -> None: ...
-    def point(self, name: str) -> RecoveryPoint: ...
-    def points(
-        self, source: str | None = None, *, limit: int | None = None, include_expired: bool = False
-    ) -> tuple[RecoveryPoint, ...]: ...
-    def latest(self, source: str, *, complete: bool = True) -> RecoveryPoint | None: ...
-    def at(self, source: str, moment: datetime) -> RecoveryPoint | None: ...
-    def copies(self, point_id: str) -> tuple[CopyFacts, ...]: ...
-    def facts(
-        self, now: datetime, sources: Iterable[str] | None = None, *, kept_points: bool = False
-    ) -> Facts: ...
+from cto_backups.evidence.records import SigningKey
+from cto_backups.flows.catalog_port import Catalog
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Restore test: the only proof. Restore to a disposable place, take the fingerprint again, compare, clean up, record."""
+"""Restore test: the only proof. Restore to a disposable place, compare fingerprints, clean up, record."""
 
 import secrets
 from collections.abc import Iterator
@@ -82,7 +82,10 @@ def _test(installation: Installation, source_name: str, point: RecoveryPoint | N
             point = point or _newest(installation, source_name)
             chosen = _copy_to_test(installation, point, vault)
             figures.update(
-                point=point.id, vault=chosen.copy.vault, age_seconds=_age(point, started_at), size_bytes=point.size_bytes
+                point=point.id,
+                vault=chosen.copy.vault,
+                age_seconds=_age(point, started_at),
+                size_bytes=point.size_bytes,
             )
         with steps.step("restore") as figures:
             place = installation.sandbox.open(source_name)
@@ -168,9 +171,7 @@ def _verify(installation: Installation, point: RecoveryPoint, place: Path, figur
     if comparison.ignored:
         figures["not_compared"] = "; ".join(f"{name}: {reason}" for name, reason in comparison.ignored.items())
     if comparison.differences:
-        raise VerificationError(
-            "The restored data is not what was captured", why="; ".join(comparison.differences[:5])
-        )
+        raise VerificationError("The restored data is not what was captured", why="; ".join(comparison.differences[:5]))
     return comparison
 
 

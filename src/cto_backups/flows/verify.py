@@ -69,7 +69,9 @@ def _hurt(installation: Installation, vault_name: str, verified: Verified) -> di
     return {point: tuple(dict.fromkeys(paths)) for point, paths in sorted(hurt.items())}
 
 
-def _evidence(vault_name: str, verified: Verified, *, read_data: bool, started_at: datetime, seconds: float) -> Evidence:
+def _evidence(
+    vault_name: str, verified: Verified, *, read_data: bool, started_at: datetime, seconds: float
+) -> Evidence:
     damages = verified.damages
     reason = f"{len(damages)} damaged: {damages[0].what}: {damages[0].detail}" if damages else ""
     step = Step(

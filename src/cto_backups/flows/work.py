@@ -1,4 +1,4 @@
-"""Work: plan what is due, do it, and plan again. All that a worker knows is in the catalog, so it may stop at any time."""
+"""Work: plan what is due, do it, plan again. All that a worker knows is in the catalog: it may stop at any time."""
 
 import threading
 from collections.abc import Callable, Iterator

@@ -1,0 +1,347 @@
+"""The composition root: a policy file becomes an `Installation`, its adapters opened when they are first asked for."""
+
+import getpass
+import os
+import re
+import secrets
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cto_backups import clock, registry
+from cto_backups.core.ports import PayloadStore, Progress, Silent, Source, Vault
+from cto_backups.errors import BackupsError, NotFoundError, RefusedError
+
+if TYPE_CHECKING:
+    from cto_backups.config import Configuration
+    from cto_backups.config.edit import Change
+    from cto_backups.core.controls import Environment
+    from cto_backups.core.model import Resource
+    from cto_backups.flows.installation import Installation
+
+POLICY_VARIABLE = "CTO_BACKUPS_POLICY"
+POLICY_NAME = "backups.yaml"
+# What a quickstart leaves out of a folder's files: made anew by tools, or protected as a git repository.
+LEFT_OUT = (".git/", ".venv/", "node_modules/", "__pycache__/", ".cache/", ".*_cache/")
+LOCAL_VAULTS = ("one", "two", "three")
+
+ProgressFactory = Callable[[str], AbstractContextManager[Progress]]
+
+
+def silent(_title: str) -> AbstractContextManager[Progress]:
+    """Progress displays for when nobody watches."""
+    return nullcontext(Silent())
+
+
+def find_policy(given: Path | None) -> Path:
+    """The policy file meant: the one given, or $CTO_BACKUPS_POLICY, or the usual places. Raises NotFoundError."""
+    named = given or (Path(os.environ[POLICY_VARIABLE]) if os.environ.get(POLICY_VARIABLE) else None)
+    if named is not None:
+        return named / POLICY_NAME if named.is_dir() else named
+    places = [Path(POLICY_NAME), Path("cto-backups") / POLICY_NAME]
+    for place in places:
+        if place.is_file():
+            return place
+    raise NotFoundError(
+        "There is no policy file here",
+        why=f"looked for {' and '.join(str(place) for place in places)} in {Path.cwd()}",
+        todo=f"Make one with 'cto.backups init', or name it with --policy FILE or ${POLICY_VARIABLE}.",
+    )
+
+
+@dataclass
+class Opened:
+    """An opened installation; `recovered` says what was put right after runs that were killed."""
+
+    installation: "Installation"
+    configuration: "Configuration"
+    recovered: tuple[str, ...] = ()
+
+
+@contextmanager
+def opened(policy: Path, *, progress: ProgressFactory = silent, write: bool = True) -> Iterator[Opened]:
+    """Open what a policy file names. Raises PolicyError, KeyProblemError, CatalogError.
+
+    With `write`, the policy is brought into the catalog and what killed runs left is put right first; readers leave
+    everything as it is. Vaults and repositories are opened when first asked for, so a missing one hurts only its users.
+    """
+    from cto_backups.catalog.catalog import Catalog
+    from cto_backups.config import load
+    from cto_backups.flows.installation import Installation
+    from cto_backups.flows.recover import recover
+
+    configuration = load(policy)
+    settings = configuration.settings
+    settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    adapters = _Adapters(configuration)
+    catalog = Catalog.open(settings.catalog_url, now=clock.now())
+    try:
+        installation = Installation(
+            policy=configuration.policy,
+            policy_text=configuration.text,
+            catalog=catalog,
+            signer=_signing_key(configuration),
+            source=adapters.source,
+            vault=adapters.vault,
+            store=adapters.store,
+            sandbox=registry.load(registry.SANDBOXES, "folder")(settings.state / "sandboxes"),
+            state=settings.state,
+            host=socket.gethostname(),
+            user=_user(),
+            progress=progress,
+        )
+        recovered: tuple[str, ...] = ()
+        if write:
+            catalog.sync_policy(configuration.policy, configuration.text, clock.now())
+            recovered = recover(installation)
+        yield Opened(installation, configuration, recovered)
+    finally:
+        catalog.close()
+
+
+@dataclass
+class _Adapters:
+    """Makes each adapter once, when first asked for."""
+
+    configuration: "Configuration"
+    _vaults: dict[str, Vault] = field(default_factory=dict)
+    _stores: dict[str, PayloadStore] = field(default_factory=dict)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def source(self, name: str) -> Source:
+        policy = self.configuration.policy.sources.get(name)
+        if policy is None:
+            raise NotFoundError(
+                f"There is no source named '{name}' in the policy any more",
+                todo="Recovery points of former sources are restored under the name and kind they had: add it again.",
+            )
+        adapter: Source = registry.load(registry.SOURCES, policy.kind)(
+            name, self._with_own_places(policy.kind, policy.options), state=self.configuration.settings.state
+        )
+        return adapter
+
+    def _with_own_places(self, kind: str, options: Mapping[str, object]) -> Mapping[str, object]:
+        """A files source never captures this installation's own vaults, state, keys and catalog."""
+        if kind != "files":
+            return options
+        settings = self.configuration.settings
+        catalog = _catalog_path(settings.catalog_url)
+        own = [str(settings.state), *(f"{catalog}{suffix}" for suffix in ("", "-wal", "-shm"))]
+        own += [str(_local_root(vault.url, settings.home)) for vault in self.configuration.policy.vaults.values()]
+        for reference in (settings.repository_key, settings.evidence_key):
+            path = reference.path(settings.home)
+            own += [str(path)] if path else []
+        exclude = options.get("exclude", ())
+        assert isinstance(exclude, tuple)
+        return {**options, "exclude": (*exclude, *own)}
+
+    def vault(self, name: str) -> Vault:
+        with self._lock:
+            if name not in self._vaults:
+                policy = self.configuration.policy.vaults.get(name)
+                if policy is None:
+                    raise NotFoundError(
+                        f"There is no vault named '{name}'",
+                        why=f"the policy declares: {', '.join(sorted(self.configuration.policy.vaults))}",
+                    )
+                scheme = policy.url.partition(":")[0]
+                root = _local_root(policy.url, self.configuration.settings.home)
+                self._vaults[name] = registry.load(registry.VAULTS, scheme)(name, root)
+            return self._vaults[name]
+
+    def store(self, name: str) -> PayloadStore:
+        with self._lock:
+            if name not in self._stores:
+                self._stores[name] = _open_store(self.configuration, self.vault(name))
+            return self._stores[name]
+
+
+def _open_store(configuration: "Configuration", vault: Vault) -> PayloadStore:
+    from cto_backups.repository.options import RepositoryOptions
+    from cto_backups.repository.store import RepositoryStore
+
+    settings = configuration.settings
+    password = settings.repository_key.resolve(settings.home).reveal()
+    options = RepositoryOptions(compression_level=settings.compression, verify=settings.verify_on_write)
+    return RepositoryStore.open(vault, f"repositories/{settings.domain}", password, options=options)
+
+
+def _local_root(url: str, home: Path) -> Path:
+    return home / Path(url.partition(":")[2]).expanduser()
+
+
+def _catalog_path(url: str) -> Path:
+    return Path(url.partition(":")[2])
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+def _signing_key(configuration: "Configuration") -> Any:
+    from cto_backups.evidence.records import SigningKey
+
+    settings = configuration.settings
+    return SigningKey.load(settings.evidence_key.resolve(settings.home).reveal())
+
+
+def initialise(
+    home: Path,
+    *,
+    business: str,
+    sources: Mapping[str, Mapping[str, object]],
+    vaults: Mapping[str, Mapping[str, object]] | None = None,
+) -> Path:
+    """Make a new installation in the folder `home`: policy file, keys, vaults with their repositories, catalog.
+
+    Returns the policy file's path. Raises RefusedError when a policy or a key is there already; nothing is overwritten.
+    """
+    from cto_backups.catalog.catalog import Catalog
+    from cto_backups.config import load
+    from cto_backups.config.sample import render
+    from cto_backups.config.secrets import create_file_secret
+    from cto_backups.evidence.records import SigningKey
+
+    home = home.absolute()
+    path = home / POLICY_NAME
+    if path.exists():
+        raise RefusedError(
+            f"{path} is there already",
+            why="an installation is made once, and its key must never be replaced by accident",
+            todo=f"Use it with --policy {path}, or choose another folder.",
+        )
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    local = {name: _local_vault(name) for name in LOCAL_VAULTS}
+    text = render(business=business, sources=sources, vaults=vaults or local)
+    create_file_secret(home / "keys" / "repository.key", secrets.token_hex(32))
+    create_file_secret(home / "keys" / "evidence.key", SigningKey.generate().secret())
+    draft = path.with_suffix(".yaml.new")
+    draft.write_text(text, encoding="utf-8")
+    configuration = load(draft)
+    create_vaults(configuration)
+    Catalog.create(configuration.settings.catalog_url, now=clock.now()).close()
+    # Last: a home with a policy file is a whole installation.
+    draft.rename(path)
+    return path
+
+
+def _local_vault(name: str) -> dict[str, object]:
+    return {"url": f"file:vaults/{name}", "provider": "local-disk", "region": "this-machine", "storage": "disk"}
+
+
+def create_vaults(configuration: "Configuration") -> tuple[str, ...]:
+    """Make every vault's root and repository that is not there yet, sharing one chunking polynomial; their names."""
+    from cto_backups.repository.store import RepositoryStore
+
+    settings = configuration.settings
+    prefix = f"repositories/{settings.domain}"
+    password = settings.repository_key.resolve(settings.home).reveal()
+    adapters = _Adapters(configuration)
+    existing = [name for name in configuration.policy.vaults if _has_repository(adapters, name, prefix)]
+    polynomial = RepositoryStore.open(adapters.vault(existing[0]), prefix, password).polynomial if existing else None
+    made = []
+    for name in configuration.policy.vaults:
+        if name in existing:
+            continue
+        vault = adapters.vault(name)
+        vault.create()
+        store = RepositoryStore.create(
+            vault,
+            prefix,
+            password,
+            polynomial=polynomial,
+            now=clock.now(),
+            hostname=socket.gethostname(),
+            username=_user(),
+        )
+        polynomial = store.polynomial
+        made.append(name)
+    return tuple(made)
+
+
+def _has_repository(adapters: _Adapters, name: str, prefix: str) -> bool:
+    from cto_backups.repository.store import RepositoryStore
+
+    try:
+        vault = adapters.vault(name)
+        vault.check()
+        return RepositoryStore.exists(vault, prefix)
+    except BackupsError:
+        return False
+
+
+def suggest_sources(folder: Path, home: Path) -> dict[str, dict[str, object]]:
+    """Sources for what is found below a folder: the files, git repositories, and SQLite databases with content."""
+    from cto_backups.sources.look import look
+
+    folder = folder.resolve()
+    found = look(folder, exclude=(home.resolve(),))
+    name = _source_name(folder.name or "root")
+    suggested: dict[str, dict[str, object]] = {
+        f"{name}-files": {
+            "kind": "files",
+            "class": "configuration",
+            "paths": [str(folder)],
+            "exclude": [*LEFT_OUT, str(home.resolve())],
+        }
+    }
+    for resource in found:
+        _suggest(suggested, resource)
+    return suggested
+
+
+def _suggest(suggested: dict[str, dict[str, object]], resource: "Resource") -> None:
+    place = Path(resource.location)
+    if resource.kind == "git":
+        mapping: dict[str, object] = {"kind": "git", "class": "code-repositories", "url": str(place)}
+        name = f"{_source_name(place.name.removesuffix('.git'))}-repository"
+    elif resource.kind == "sqlite" and resource.size_bytes:
+        mapping = {"kind": "sqlite", "class": "user-data", "path": str(place), "retention": "1 year"}
+        name = f"{_source_name(place.stem)}-database"
+    else:
+        return
+    suggested[_unused(name, suggested)] = mapping
+
+
+def _source_name(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "source"
+
+
+def _unused(name: str, taken: Mapping[str, object]) -> str:
+    if name not in taken:
+        return name
+    return next(f"{name}-{number}" for number in range(2, len(taken) + 3) if f"{name}-{number}" not in taken)
+
+
+def environment(configuration: "Configuration") -> "Environment":
+    """What the audit's controls need to know of this machine: where keys and vaults lie."""
+    raise NotImplementedError
+
+
+def set_triggers(configuration: "Configuration", source: str, text: str) -> "Change":
+    """Change a source's triggers in the policy file, comments kept, and bring the change into the catalog."""
+    from cto_backups.config import edit, load
+
+    change = edit.set_triggers(configuration.path, source, text)
+    with opened(configuration.path) as after:
+        after.installation.catalog.append_record(
+            after.installation.signer,
+            "policy",
+            {
+                "digest": load(configuration.path).policy.digest,
+                "previous_digest": configuration.policy.digest,
+                "source": source,
+                "triggers_before": change.before,
+                "triggers_after": change.after,
+                "by": after.installation.user,
+            },
+            clock.now(),
+        )
+    return change

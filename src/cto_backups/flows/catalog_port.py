@@ -1,0 +1,112 @@
+"""The catalog, as flows read and write it; `catalog.catalog.Catalog` is its implementation."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Protocol
+
+from cto_backups.core.model import (
+    ActionKind,
+    Copy,
+    CopyFacts,
+    Evidence,
+    Facts,
+    Outcome,
+    RecoveryPoint,
+    Resource,
+    Run,
+)
+from cto_backups.core.policy import Policy
+from cto_backups.evidence.records import Record, SigningKey
+
+Figures = Mapping[str, int | float | str | bool]
+
+
+class Catalog(Protocol):
+    """The facts, as flows read and write them; see `catalog.catalog.Catalog` for what each method promises."""
+
+    def sync_policy(self, policy: Policy, text: bytes, now: datetime) -> None:
+        """Bring the sources of the policy in; those that are gone become inactive."""
+
+    def record_resources(self, source: str, resources: Iterable[Resource], now: datetime) -> None:
+        """Remember what discovery found in a source."""
+
+    def start_run(
+        self,
+        action: ActionKind,
+        *,
+        source: str | None,
+        vault: str | None,
+        point: str | None,
+        now: datetime,
+        pid: int,
+        host: str,
+    ) -> int:
+        """Begin a run; its number."""
+
+    def finish_run(
+        self,
+        run_id: int,
+        *,
+        outcome: Outcome,
+        now: datetime,
+        error_code: str = "",
+        message: str = "",
+        figures: Figures = ...,
+    ) -> None:
+        """End a run."""
+
+    def interrupt_dead_runs(self, host: str, alive: Callable[[int], bool], now: datetime) -> tuple[Run, ...]:
+        """Mark this host's running runs whose process is gone; those runs."""
+
+    def append_record(self, signer: SigningKey, kind: str, payload: Mapping[str, object], now: datetime) -> Record:
+        """Sign a record at the next place of the chain."""
+
+    def records_after(self, signer: str, sequence: int) -> Iterator[Record]:
+        """A signer's records after this number, in order."""
+
+    def vault_head(self, vault: str, signer: str) -> int:
+        """Up to which number a vault has a signer's records; 0 for none."""
+
+    def advance_vault_head(self, vault: str, signer: str, sequence: int) -> None:
+        """Note that a vault has the records up to this number."""
+
+    def add_point_with_copy(self, point: RecoveryPoint, copy: Copy) -> None:
+        """Show a new point, with its first copy."""
+
+    def add_copy(self, copy: Copy) -> None:
+        """Show a copy."""
+
+    def add_evidence(self, evidence: Evidence) -> None:
+        """Show evidence."""
+
+    def confirm(self, source: str, now: datetime) -> None:
+        """Note that a scan found the source equal to its newest point."""
+
+    def expire_point(self, point_id: str, now: datetime, reasons: Iterable[str]) -> None:
+        """Stop showing a point; its copies are to be deleted."""
+
+    def expired_copies_to_delete(self) -> tuple[Copy, ...]:
+        """Copies of expired points that vaults still hold."""
+
+    def forget_copy(self, point: str, vault: str) -> None:
+        """Note that a vault no longer holds a copy."""
+
+    def point(self, name: str) -> RecoveryPoint:
+        """A point by its id, or a unique beginning of one. Raises NotFoundError."""
+
+    def points(
+        self, source: str | None = None, *, limit: int | None = None, include_expired: bool = False
+    ) -> tuple[RecoveryPoint, ...]:
+        """Points, newest first."""
+
+    def latest(self, source: str, *, complete: bool = True) -> RecoveryPoint | None:
+        """The newest (complete) point of a source."""
+
+    def at(self, source: str, moment: datetime) -> RecoveryPoint | None:
+        """The newest point of a source at or before a moment."""
+
+    def copies(self, point_id: str) -> tuple[CopyFacts, ...]:
+        """The copies of a point, with what is proven of each."""
+
+    def facts(self, now: datetime, sources: Iterable[str] | None = None, *, kept_points: bool = False) -> Facts:
+        """What the pure functions judge by."""
