@@ -12,7 +12,7 @@ MIB = 1024 * KIB
 class ScryptParameters:
     """Cost of deriving the key that opens a key file: memory is 128 x `n` x `r` bytes.
 
-    The defaults are what restic's calibration settles on; passwords here are 256 random bits, so that more buys nothing.
+    The defaults are what restic's calibration settles on; passwords here are 256 random bits: more buys nothing.
     Tests use a smaller `n`.
     """
 

@@ -1,0 +1,105 @@
+"""Copying a snapshot into another repository: every blob is opened on the way, and sealed anew still compressed."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+from cto_backups.core.ports import Progress
+from cto_backups.errors import DamageError, VaultError
+from cto_backups.repository.crew import Crew
+from cto_backups.repository.depot import Bench, Depot
+from cto_backups.repository.fetch import Fetcher
+from cto_backups.repository.index import BlobKind, Location
+from cto_backups.repository.options import MIB
+from cto_backups.repository.tree import decode_tree
+
+_GAP = 256 * 1024  # a wasted read this long costs less than another request
+_READ = 8 * MIB
+
+Wanted = tuple[bytes, Location]
+
+
+def ranges(wanted: Sequence[Wanted]) -> Iterator[list[Wanted]]:
+    """Blobs grouped so that each group is one read of a pack: neighbours, in order, at most a few MiB."""
+    group: list[Wanted] = []
+    start = end = pack = -1
+    for blob, place in sorted(wanted, key=lambda pair: pair[1][:2]):
+        near = place.pack == pack and place.offset - end <= _GAP and place.offset + place.length - start <= _READ
+        if group and not near:
+            yield group
+            group = []
+        if not group:
+            pack, start = place.pack, place.offset
+        group.append((blob, place))
+        end = max(end, place.offset + place.length) if len(group) > 1 else place.offset + place.length
+    if group:
+        yield group
+
+
+def copy_tree(origin: Fetcher, root: bytes, depot: Depot, threads: int, progress: Progress) -> None:
+    """Bring a tree and all that it refers to into the depot, which the caller finishes. Raises DamageError, VaultError.
+
+    Data goes first and trees last, deepest first, so that a tree that is there has had its content there.
+    """
+    data, trees = _missing(origin, root, depot)
+    with Crew(threads, depot.bench, name="copy") as crew:
+        for group in ranges(data):
+            crew.submit(partial(_copy_group, origin=origin, group=group, progress=progress))
+    bench = depot.bench()
+    for tree in reversed(trees):
+        if depot.claim(BlobKind.TREE, tree):
+            plain = origin.tree(tree)
+            frame = bench.squeezer.squeeze(plain, always=True)
+            assert frame is not None
+            bench.store(BlobKind.TREE, tree, frame, len(plain))
+
+
+def _missing(origin: Fetcher, root: bytes, depot: Depot) -> tuple[list[Wanted], list[bytes]]:
+    """The data blobs that the destination lacks, with their places at the origin, and the trees, parents first."""
+    seen_data: set[bytes] = set()
+    seen_trees = {root}
+    data: list[Wanted] = []
+    trees: list[bytes] = []
+    stack = [root]
+    while stack:
+        tree = stack.pop()
+        if not depot.known(BlobKind.TREE, tree):
+            trees.append(tree)
+        for node in decode_tree(origin.tree(tree)):
+            for blob in node.content:
+                if blob in seen_data:
+                    continue
+                seen_data.add(blob)
+                if depot.known(BlobKind.DATA, blob):
+                    continue
+                places = origin.index.data.locate(blob)
+                if not places:
+                    raise DamageError(
+                        f"Data blob {blob.hex()[:12]} is missing in vault {origin.files.vault.name}",
+                        why="no readable index file of the repository lists it",
+                        todo="verify that vault, and copy from another one",
+                    )
+                data.append((blob, places[0]))
+            if node.subtree is not None and node.subtree not in seen_trees:
+                seen_trees.add(node.subtree)
+                stack.append(node.subtree)
+    return data, trees
+
+
+def _copy_group(bench: Bench, origin: Fetcher, group: Sequence[Wanted], progress: Progress) -> None:
+    first, last = group[0][1], group[-1][1]
+    try:
+        sealed = memoryview(origin.read(first.pack, first.offset, last.offset + last.length - first.offset))
+    except VaultError:
+        sealed = memoryview(b"")  # each blob is looked for on its own below
+    opener = origin.opener()
+    for blob, place in group:
+        if not bench.depot.claim(BlobKind.DATA, blob):
+            continue
+        start = place.offset - first.offset
+        try:
+            stored: memoryview | bytes = opener.verified_form(sealed[start : start + place.length], blob, place.plain)
+            plain_size = place.plain
+        except DamageError:
+            stored, plain_size = origin.data(blob), 0  # from another place, or the error that names the pack
+        bench.store(BlobKind.DATA, blob, stored, plain_size)
+        progress.advance(size_bytes=plain_size or len(stored))

@@ -1,0 +1,161 @@
+"""Large files: one thread reads ahead into big buffers and cuts, all workers seal the chunks where they lie."""
+
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from cto_backups.core.ports import BlockReader, CaptureTree, Entry, EntryUnreadableError, Progress
+from cto_backups.repository.chunker import LARGEST, Chunker
+from cto_backups.repository.crew import Crew
+from cto_backups.repository.depot import Bench
+from cto_backups.repository.index import BlobKind
+from cto_backups.repository.options import MIB
+
+_READ = 8 * MIB
+
+
+class BufferPool:
+    """A fixed number of buffers: what bounds memory, and how far reading runs ahead."""
+
+    def __init__(self, crew: Crew[Bench], threads: int) -> None:
+        self._crew = crew
+        self._count = 2 + (threads + 1) // 2
+        self._made = 0
+        self._free: queue.Queue[bytearray] = queue.Queue()
+
+    def take(self) -> bytearray:
+        """A buffer, waiting for one. Raises what failed in the crew."""
+        if self._made < self._count and self._free.empty():
+            self._made += 1
+            return bytearray(LARGEST + _READ)
+        while True:
+            try:
+                return self._free.get(timeout=0.5)
+            except queue.Empty:
+                self._crew.check()
+
+    def give(self, buffer: bytearray) -> None:
+        """Bring one back."""
+        self._free.put(buffer)
+
+
+@dataclass(slots=True)
+class _Block:
+    """A filled buffer and how many still need it."""
+
+    buffer: bytearray
+    users: int = 1
+
+
+@dataclass(slots=True)
+class _State:
+    """A file in progress: its blobs by number, and how many are awaited (one of them: the end of reading)."""
+
+    content: list[bytes] = field(default_factory=list)
+    waiting: int = 1
+    size: int = 0
+    unreadable: bool = False
+
+
+Done = Callable[[Bench, list[bytes], int], None]
+LeftOut = Callable[[Bench], None]
+
+
+class LargeFile:
+    """Stores one large file."""
+
+    def __init__(
+        self, tree: CaptureTree, entry: Entry, crew: Crew[Bench], buffers: BufferPool, progress: Progress
+    ) -> None:
+        self._tree = tree
+        self._entry = entry
+        self._crew = crew
+        self._buffers = buffers
+        self._progress = progress
+        self._lock = threading.Lock()
+        self._state = _State()
+
+    def store(self, chunker: Chunker, done: Done, left_out: LeftOut) -> None:
+        """Read and cut it; `done` or `left_out` is called on a worker, once all chunks are dealt with."""
+        self._done, self._left_out = done, left_out
+        try:
+            reader = self._tree.open(self._entry)
+        except EntryUnreadableError:
+            self._state.unreadable = True
+        else:
+            self._read(reader, chunker)
+        self._crew.submit(self._one_less)
+
+    def _read(self, reader: BlockReader, chunker: Chunker) -> None:
+        block = _Block(self._buffers.take())
+        filled = 0
+        try:
+            while True:
+                filled, last = self._fill(reader, block.buffer, filled)
+                view = memoryview(block.buffer)[:filled]
+                start = 0
+                for end in chunker.ends(view, last=last):
+                    self._send(block, view[start:end])
+                    start = end
+                if last:
+                    return
+                following = _Block(self._buffers.take())
+                following.buffer[: filled - start] = view[start:]
+                filled -= start
+                view.release()
+                block, previous = following, block
+                self._leave(previous)
+        except EntryUnreadableError:
+            self._state.unreadable = True
+        finally:
+            self._leave(block)
+            try:
+                reader.close()
+            except EntryUnreadableError:
+                self._state.unreadable = True
+
+    def _fill(self, reader: BlockReader, buffer: bytearray, filled: int) -> tuple[int, bool]:
+        """Fill the buffer; up to where, and whether the file ends there."""
+        view = memoryview(buffer)
+        end = min(len(buffer), filled + _READ)
+        while filled < end:
+            count = reader.readinto(view[filled:end])
+            if not count:
+                return filled, True
+            filled += count
+        return filled, False
+
+    def _send(self, block: _Block, chunk: memoryview) -> None:
+        state = self._state
+        place = len(state.content)
+        state.content.append(b"")
+        state.size += len(chunk)
+        with self._lock:
+            state.waiting += 1
+            block.users += 1
+
+        def seal(bench: Bench) -> None:
+            state.content[place] = bench.save(BlobKind.DATA, chunk)
+            self._progress.advance(size_bytes=len(chunk))
+            self._leave(block)
+            self._one_less(bench)
+
+        self._crew.submit(seal)
+
+    def _leave(self, block: _Block) -> None:
+        with self._lock:
+            block.users -= 1
+            free = not block.users
+        if free:
+            self._buffers.give(block.buffer)
+
+    def _one_less(self, bench: Bench) -> None:
+        with self._lock:
+            self._state.waiting -= 1
+            if self._state.waiting:
+                return
+        if self._state.unreadable:
+            self._left_out(bench)
+        else:
+            self._done(bench, self._state.content, self._state.size)

@@ -1,0 +1,229 @@
+"""Locks, as restic writes and honours them: files in `locks/`, refreshed while held, stale after thirty minutes.
+
+Shared locks go together; an exclusive one stands alone. Every program that respects the format sees ours.
+"""
+
+import contextlib
+import os
+import pwd
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from cto_backups import clock
+from cto_backups.errors import BackupsError, BusyError, DamageError, NotFoundError, VaultError, VaultReadOnlyError
+from cto_backups.repository.gotime import format_time, parse_time
+from cto_backups.repository.stored import StoredFiles
+
+STALE_AFTER = timedelta(minutes=30)
+REFRESH_EVERY = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True)
+class LockFile:
+    """A lock that stands in the repository."""
+
+    name: str
+    time: datetime
+    exclusive: bool
+    hostname: str
+    username: str
+    pid: int
+
+    def stale(self, now: datetime, hostname: str) -> bool:
+        """Whether whoever made it is gone: it was not refreshed, or its process on this host is dead."""
+        if now - self.time > STALE_AFTER:
+            return True
+        if self.hostname != hostname or self.pid <= 0:
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except (PermissionError, OverflowError):
+            return False
+        return False
+
+    def __str__(self) -> str:
+        kind = "an exclusive" if self.exclusive else "a shared"
+        return f"{kind} lock of {self.username}@{self.hostname}, process {self.pid}, since {format_time(self.time)}"
+
+
+def read_locks(files: StoredFiles) -> tuple[list[LockFile], list[tuple[str, str]]]:
+    """Every lock, and the names of lock files that make no sense with the reason."""
+    locks, damaged = [], []
+    for name in files.names("locks"):
+        try:
+            document = files.load("locks", name)
+            locks.append(
+                LockFile(
+                    name=name,
+                    time=parse_time(document["time"]),
+                    exclusive=bool(document["exclusive"]),
+                    hostname=str(document.get("hostname", "?")),
+                    username=str(document.get("username", "?")),
+                    pid=int(document.get("pid", 0)),
+                )
+            )
+        except NotFoundError:
+            continue  # released meanwhile
+        except DamageError as error:
+            damaged.append((name, error.why or error.what))
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+            damaged.append((name, "it makes no sense"))
+    return locks, damaged
+
+
+class Lock:
+    """A lock that this process holds."""
+
+    def __init__(self, files: StoredFiles, *, exclusive: bool) -> None:
+        self._files = files
+        self._exclusive = exclusive
+        self._hostname = socket.gethostname()
+        self._guard = threading.Lock()
+        self._name = ""
+        self._refreshed = clock.now()
+        self._released = threading.Event()
+
+    def acquire(self) -> None:
+        """Take it. Raises BusyError naming who holds what stands in the way."""
+        self._refuse_if_taken()
+        self._name = self._write()
+        try:
+            self._refuse_if_taken()
+        except BaseException:
+            self._remove(self._name)
+            raise
+        threading.Thread(target=self._keep_fresh, name="lock-refresh", daemon=True).start()
+
+    def check(self) -> None:
+        """Raise BusyError unless the lock still stands (somebody may have taken it for a dead process's)."""
+        with self._guard:
+            try:
+                self._files.vault.size(self._files.key("locks", self._name))
+                standing = clock.now() - self._refreshed < STALE_AFTER
+            except VaultError as error:
+                if error.code != "vault-missing":
+                    raise
+                standing = False
+        if not standing:
+            raise BusyError(
+                f"The lock on {self._files.prefix} in vault {self._files.vault.name} was lost while writing",
+                why="this run was suspended for too long, or somebody removed its lock",
+                todo="run again: what is stored already is found and used",
+            )
+
+    def release(self) -> None:
+        """Let go; a vault that fails now is not an error, since the lock goes stale by itself."""
+        self._released.set()
+        with self._guard:
+            self._remove(self._name)
+
+    def refresh(self) -> None:
+        """Write a newer lock file in place of the present one."""
+        with self._guard:
+            if self._released.is_set():
+                return
+            old, self._name = self._name, self._write()
+            self._refreshed = clock.now()
+            self._remove(old)
+
+    def _refuse_if_taken(self) -> None:
+        now = clock.now()
+        locks, damaged = read_locks(self._files)
+        place = f"{self._files.prefix} in vault {self._files.vault.name}"
+        for lock in locks:
+            if lock.name == self._name or lock.stale(now, self._hostname):
+                continue
+            if lock.exclusive or self._exclusive:
+                raise BusyError(
+                    f"{place} is locked",
+                    why=str(lock),
+                    todo="wait until that run ends; a lock whose process is gone is removed by a repair",
+                )
+        if damaged and self._exclusive:
+            raise BusyError(
+                f"{place} has a lock file that cannot be read",
+                why=f"locks/{damaged[0][0][:12]}: {damaged[0][1]}",
+                todo="make sure that nobody uses the repository, then run a repair",
+            )
+
+    def _write(self) -> str:
+        return self._files.save(
+            "locks",
+            {
+                "time": format_time(clock.now()),
+                "exclusive": self._exclusive,
+                "hostname": self._hostname,
+                "username": username(),
+                "pid": os.getpid(),
+                "uid": os.getuid(),
+                "gid": os.getgid(),
+            },
+        )
+
+    def _remove(self, name: str) -> None:
+        if name:
+            with contextlib.suppress(VaultError):
+                self._files.vault.delete(self._files.key("locks", name))
+
+    def _keep_fresh(self) -> None:
+        wait = REFRESH_EVERY.total_seconds()
+        while not self._released.wait(wait):
+            try:
+                self.refresh()
+                wait = REFRESH_EVERY.total_seconds()
+            except BackupsError:
+                wait = REFRESH_EVERY.total_seconds() / 10  # `check` raises once it has gone stale
+
+
+@contextlib.contextmanager
+def locked(files: StoredFiles, *, exclusive: bool) -> Iterator[Lock]:
+    """Hold a lock. Raises BusyError."""
+    lock = Lock(files, exclusive=exclusive)
+    lock.acquire()
+    try:
+        yield lock
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def locked_for_reading(files: StoredFiles) -> Iterator[None]:
+    """Hold a shared lock, except in a vault that cannot be written to (nobody can prune there either)."""
+    lock = Lock(files, exclusive=False)
+    try:
+        lock.acquire()
+    except VaultReadOnlyError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def remove_stale(files: StoredFiles) -> list[str]:
+    """Remove locks whose process is gone, and lock files that make no sense; what was done, in sentences."""
+    done = []
+    now, hostname = clock.now(), socket.gethostname()
+    locks, damaged = read_locks(files)
+    for lock in locks:
+        if lock.stale(now, hostname):
+            files.vault.delete(files.key("locks", lock.name))
+            done.append(f"Removed {lock} from {files.prefix} in vault {files.vault.name}: its process is gone.")
+    for name, why in damaged:
+        files.vault.delete(files.key("locks", name))
+        done.append(f"Removed the lock file {name[:12]} from {files.prefix} in vault {files.vault.name}: {why}.")
+    return done
+
+
+def username() -> str:
+    """Who runs this process, for people."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())

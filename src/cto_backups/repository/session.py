@@ -1,0 +1,124 @@
+"""A repository opened for writing, under its lock; implements `core.ports.Writing`."""
+
+from cto_backups import __version__, clock
+from cto_backups.core.ports import CaptureTree, Copied, Draft, PayloadStore, Progress, Silent, SnapshotLabel
+from cto_backups.errors import DamageError, NotFoundError, RefusedError
+from cto_backups.repository.chunker import seed_of
+from cto_backups.repository.copying import copy_tree
+from cto_backups.repository.depot import Depot
+from cto_backups.repository.fetch import Fetcher
+from cto_backups.repository.index import Index, load_index
+from cto_backups.repository.locks import Lock
+from cto_backups.repository.options import RepositoryOptions
+from cto_backups.repository.snapshot import Snapshot, load_snapshot, new_document
+from cto_backups.repository.stored import StoredFiles, is_name
+from cto_backups.repository.writer import TreeWriter
+
+PROGRAM = f"cto.backups {__version__}"
+
+
+class Session:
+    """Writes, commits and copies, in one repository, while its lock stands."""
+
+    def __init__(self, files: StoredFiles, polynomial: int, options: RepositoryOptions, lock: Lock) -> None:
+        self._files = files
+        self._options = options
+        self._lock = lock
+        self._seed = seed_of(polynomial)
+        self._started = clock.now()
+        self._relied: dict[str, set[int]] = {}
+        self._index: Index = load_index(files, usable=files.pack_sizes())
+
+    def write(self, tree: CaptureTree, *, parent: str | None = None, progress: Progress | None = None) -> Draft:
+        """Store a tree. A parent that is gone or damaged is done without."""
+        parent_tree = self._parent_tree(parent)
+        with Depot(self._files, self._index, self._options) as depot:
+            writer = TreeWriter(tree, depot, Fetcher(self._files, self._index), self._seed, progress or Silent())
+            root = writer.run(parent_tree, self._options.threads)
+            depot.finish()
+        self._relied[root.hex()] = depot.relied
+        tally = writer.tally
+        return Draft(
+            root=root.hex(),
+            entries=tally.entries,
+            size_bytes=tally.size_bytes,
+            read_bytes=tally.read_bytes,
+            added_bytes=depot.added_bytes,
+            new_entries=tally.new,
+            changed_entries=tally.changed,
+            unchanged_entries=tally.unchanged,
+            parent=parent if parent_tree is not None else None,
+        )
+
+    def commit(self, draft: Draft, label: SnapshotLabel) -> str:
+        """Make the draft visible. Raises BusyError when the lock was lost, DamageError when packs vanished."""
+        if draft.root not in self._relied:
+            raise RefusedError("This draft was not written in this session", todo="write it again, then commit it")
+        self._recheck(self._relied[draft.root])
+        document = new_document(draft, label, program=PROGRAM, started=self._started, ended=clock.now())
+        return self._files.save("snapshots", document)
+
+    def copy(self, origin: PayloadStore, reference: str, *, progress: Progress | None = None) -> Copied:
+        """Bring a snapshot over. One that is here already is looked for and completed, not stored a second time."""
+        files = getattr(origin, "files", None)
+        if not isinstance(files, StoredFiles):
+            raise RefusedError(
+                f"{reference[:12]} cannot be copied from vault {origin.vault.name}",
+                why="what lies there is not a repository in the restic format",
+            )
+        snapshot = load_snapshot(files, checked_name(files, reference))
+        fetcher = Fetcher(files, load_index(files))
+        with Depot(self._files, self._index, self._options) as depot:
+            copy_tree(fetcher, snapshot.tree, depot, self._options.threads, progress or Silent())
+            depot.finish()
+        self._recheck(depot.relied)
+        present = self._copied_before(snapshot)
+        if present is None:
+            document = dict(snapshot.document)
+            document.pop("parent", None)  # a parent is named as this repository knows it, or not at all
+            document["original"] = snapshot.original or snapshot.name
+            present = self._files.save("snapshots", document)
+        return Copied(present, depot.added_bytes, depot.added_blobs)
+
+    def _parent_tree(self, parent: str | None) -> bytes | None:
+        if parent is None or not is_name(parent):
+            return None
+        try:
+            return load_snapshot(self._files, parent).tree
+        except (NotFoundError, DamageError):
+            return None
+
+    def _copied_before(self, snapshot: Snapshot) -> str | None:
+        same = {snapshot.name, snapshot.original or snapshot.name}
+        for name in self._files.names("snapshots"):
+            try:
+                other = load_snapshot(self._files, name)
+            except (NotFoundError, DamageError):
+                continue
+            if other.tree == snapshot.tree and {other.name, other.original} & same and other.time == snapshot.time:
+                return name
+        return None
+
+    def _recheck(self, relied: set[int]) -> None:
+        """Before anything becomes visible: our lock still stands, and so do the packs it relies on."""
+        self._lock.check()
+        there = self._files.pack_sizes()
+        for number in relied:
+            pack = self._index.packs[number]
+            if there.get(pack, -1) < self._index.pack_ends[number]:
+                raise DamageError(
+                    f"Pack {pack.hex()[:12]} of {self._files.prefix} vanished from vault {self._files.vault.name} "
+                    "during this run",
+                    why="something deleted it in spite of the lock",
+                    todo="run again: what is missing is stored again",
+                )
+
+
+def checked_name(files: StoredFiles, reference: str) -> str:
+    """The reference when it could be one. Raises NotFoundError."""
+    if not is_name(reference):
+        raise NotFoundError(
+            f"There is no snapshot {reference!r:.80} in {files.prefix} of vault {files.vault.name}",
+            why="a snapshot's id has 64 hexadecimal digits",
+        )
+    return reference

@@ -1,0 +1,89 @@
+"""Sealed JSON files: index, snapshots, locks (and the config, which is not compressed).
+
+A file's name is the SHA-256 of its stored bytes; its plain form is ``0x02`` and a zstd frame, in old files bare JSON.
+"""
+
+import hashlib
+import re
+from typing import Any
+
+import orjson
+import zstandard
+
+from cto_backups.core.ports import Vault
+from cto_backups.errors import DamageError, NotFoundError, VaultMissingError
+from cto_backups.repository.blob import expand_unsized
+from cto_backups.repository.options import MIB
+from cto_backups.repository.seal import SealBrokenError, Sealer
+
+_COMPRESSED = b"\x02"
+_NAME = re.compile(r"[0-9a-f]{64}")
+LARGEST_FILE = 512 * MIB
+
+
+class StoredFiles:
+    """The small files of one repository, below `prefix` in a vault."""
+
+    def __init__(self, vault: Vault, prefix: str, sealer: Sealer) -> None:
+        self.vault = vault
+        self.prefix = prefix
+        self.sealer = sealer
+
+    def key(self, folder: str, name: str) -> str:
+        """Where a file lies in the vault."""
+        if folder == "data":
+            return f"{self.prefix}/data/{name[:2]}/{name}"
+        return f"{self.prefix}/{folder}/{name}"
+
+    def save(self, folder: str, document: dict[str, Any]) -> str:
+        """Seal and store a JSON document; its name."""
+        plain = _COMPRESSED + zstandard.ZstdCompressor(level=3).compress(orjson.dumps(document))
+        sealed = self.sealer.seal(plain)
+        name = hashlib.sha256(sealed).hexdigest()
+        self.vault.put(self.key(folder, name), [sealed])
+        return name
+
+    def load(self, folder: str, name: str) -> Any:
+        """The JSON in a file. Raises NotFoundError, DamageError."""
+        label = f"{folder}/{name[:12]} of {self.prefix} in vault {self.vault.name}"
+        try:
+            sealed = self.vault.read(self.key(folder, name))
+        except VaultMissingError as error:
+            self.vault.check()
+            raise NotFoundError(f"There is no {label}", why=error.why or error.what) from error
+        if hashlib.sha256(sealed).hexdigest() != name:
+            raise DamageError(f"{label} is damaged", why="its bytes are not what its name says")
+        return self.parse(sealed, label)
+
+    def parse(self, sealed: bytes, label: str) -> Any:
+        """Open sealed bytes and parse the JSON inside. Raises DamageError with `label` in it."""
+        try:
+            plain = self.sealer.open(sealed)
+            if plain[:1] == _COMPRESSED:
+                plain = expand_unsized(memoryview(plain)[1:], LARGEST_FILE)
+            return orjson.loads(plain)
+        except SealBrokenError as error:
+            raise DamageError(f"{label} is damaged", why=error.why or error.what) from error
+        except orjson.JSONDecodeError as error:
+            raise DamageError(f"{label} is damaged", why="what is sealed in it is not JSON") from error
+        except DamageError as error:
+            raise DamageError(f"{label} is damaged", why=error.why or error.what) from error
+
+    def names(self, folder: str) -> list[str]:
+        """The names of the files in a folder, sorted; anything not named like one is left alone."""
+        found = (file.key.rpartition("/")[2] for file in self.vault.list(f"{self.prefix}/{folder}"))
+        return sorted(name for name in found if _NAME.fullmatch(name))
+
+    def pack_sizes(self) -> dict[bytes, int]:
+        """Every stored pack's id and size in bytes."""
+        sizes = {}
+        for file in self.vault.list(f"{self.prefix}/data"):
+            name = file.key.rpartition("/")[2]
+            if _NAME.fullmatch(name):
+                sizes[bytes.fromhex(name)] = file.size_bytes
+        return sizes
+
+
+def is_name(text: str) -> bool:
+    """Whether it could be a stored file's name."""
+    return _NAME.fullmatch(text) is not None
