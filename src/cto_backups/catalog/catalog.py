@@ -1,0 +1,424 @@
+"""The catalog's interface: every fact is written here in one transaction, or not at all."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from types import TracebackType
+from typing import Any
+
+from sqlalchemy import Connection, Engine, and_, func, literal, select, update
+from sqlalchemy.dialects.sqlite import insert
+
+from cto_backups.catalog import database, facts, queries, schema
+from cto_backups.catalog.rows import (
+    copy_from_row,
+    copy_to_row,
+    evidence_to_row,
+    point_to_row,
+    run_from_row,
+)
+from cto_backups.core.model import (
+    ActionKind,
+    Copy,
+    CopyFacts,
+    Evidence,
+    Facts,
+    Outcome,
+    RecoveryPoint,
+    Resource,
+    Run,
+    SourceFacts,
+)
+from cto_backups.core.policy import Policy
+from cto_backups.evidence.payloads import figures_to_payload
+from cto_backups.evidence.records import Record, SigningKey, sign
+
+Figures = Mapping[str, int | float | str | bool]
+
+# SQLite takes at most 32,766 parameters in a statement.
+_NAMES_AT_ONCE = 5_000
+_RECORDS_AT_ONCE = 500
+
+
+class Catalog:
+    """The facts of one installation. Safe between threads and between processes; moments are aware datetimes.
+
+    Every method raises CatalogError when the file is damaged or unusable, BusyError when it stays locked.
+    """
+
+    def __init__(self, engine: Engine, url: str) -> None:
+        self._engine = engine
+        self._path = database.path_of(url)
+
+    @classmethod
+    def create(cls, url: str, *, now: datetime) -> "Catalog":
+        """Make a new catalog. Raises RefusedError when one is there."""
+        return cls(database.make(url), url)
+
+    @classmethod
+    def open(cls, url: str, *, now: datetime) -> "Catalog":
+        """Open a catalog; an older version is brought up to date. Raises NotFoundError when there is none."""
+        return cls(database.open_existing(url, now), url)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._engine.dispose()
+
+    def __enter__(self) -> "Catalog":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A consistent view of everything."""
+        with database.translated(self._path), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with (
+            database.translated(self._path),
+            self._engine.connect().execution_options(immediate=True) as connection,
+            connection.begin(),
+        ):
+            yield connection
+
+    def check(self) -> tuple[str, ...]:
+        """What SQLite's own integrity check finds wrong; nothing when all is well."""
+        return database.integrity(self._engine, self._path)
+
+    # -- policy and inventory ------------------------------------------------------------------------------------------
+
+    def sync_policy(self, policy: Policy, text: bytes, now: datetime) -> None:
+        """Bring the sources of the policy in; those that are gone become inactive, their points stay."""
+        rows = [
+            {
+                "name": source.name,
+                "kind": source.kind,
+                "category": source.category.name,
+                "data_class": source.data_class,
+                "business": policy.business,
+                "rpo_seconds": int(source.category.rpo.total_seconds()),
+                "test_every_seconds": int(source.test_every.total_seconds()) if source.test_every else None,
+                "active": True,
+                "first_seen": now,
+                "policy_digest": policy.digest,
+            }
+            for source in policy.sources.values()
+        ]
+        with self._writing() as connection:
+            connection.execute(update(schema.sources).values(active=False))
+            if rows:
+                statement = insert(schema.sources)
+                kept = {"name", "first_seen", "confirmed_at", "next_due_at", "point_count"}
+                changed = {c.name: statement.excluded[c.name] for c in schema.sources.c if c.name not in kept}
+                connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=changed), rows)
+            for name in policy.vaults:
+                connection.execute(insert(schema.vaults).values(name=name).on_conflict_do_nothing())
+            connection.execute(
+                insert(schema.policies).values(digest=policy.digest, text=text, first_seen=now).on_conflict_do_nothing()
+            )
+
+    def record_resources(self, source: str, resources: Iterable[Resource], now: datetime) -> None:
+        """Remember what discovery found in a source, at this moment."""
+        statement = insert(schema.resources)
+        changed = {name: statement.excluded[name] for name in ("kind", "location", "size_bytes", "last_seen")}
+        statement = statement.on_conflict_do_update(index_elements=["source", "name"], set_=changed)
+        rows = [
+            {
+                "source": source,
+                "name": resource.name,
+                "kind": resource.kind,
+                "location": resource.location,
+                "size_bytes": resource.size_bytes,
+                "first_seen": now,
+                "last_seen": now,
+            }
+            for resource in resources
+        ]
+        if rows:
+            with self._writing() as connection:
+                connection.execute(statement, rows)
+
+    # -- runs ----------------------------------------------------------------------------------------------------------
+
+    def start_run(
+        self,
+        action: ActionKind,
+        *,
+        source: str | None,
+        vault: str | None,
+        point: str | None,
+        now: datetime,
+        pid: int,
+        host: str,
+    ) -> int:
+        """Begin a run; its number."""
+        row: dict[str, Any] = {
+            "action": action.value,
+            "source": source,
+            "vault": vault,
+            "point": point,
+            "host": host,
+            "pid": pid,
+            "started_at": now,
+            "outcome": Outcome.RUNNING.value,
+            "error_code": "",
+            "message": "",
+            "figures": {},
+        }
+        with self._writing() as connection:
+            result = connection.execute(insert(schema.runs).values(row))
+            return int(result.inserted_primary_key[0]) if result.inserted_primary_key else 0
+
+    def finish_run(
+        self,
+        run_id: int,
+        *,
+        outcome: Outcome,
+        now: datetime,
+        error_code: str = "",
+        message: str = "",
+        figures: Figures | None = None,
+    ) -> None:
+        """End a run."""
+        with self._writing() as connection:
+            connection.execute(
+                update(schema.runs)
+                .where(schema.runs.c.id == run_id)
+                .values(
+                    outcome=outcome.value,
+                    finished_at=now,
+                    error_code=error_code,
+                    message=message,
+                    figures=figures_to_payload(figures or {}),
+                )
+            )
+
+    def interrupt_dead_runs(self, host: str, alive: Callable[[int], bool], now: datetime) -> tuple[Run, ...]:
+        """Mark this host's running runs whose process is gone as interrupted; those runs."""
+        runs = schema.runs
+        running = select(runs).where(runs.c.host == host, runs.c.outcome == Outcome.RUNNING.value)
+        with self.reading() as connection:
+            rows = list(connection.execute(running).mappings())
+        dead = [row for row in rows if not alive(row["pid"])]
+        if not dead:
+            return ()
+        with self._writing() as connection:
+            connection.execute(
+                update(runs)
+                .where(runs.c.id.in_([row["id"] for row in dead]), runs.c.outcome == Outcome.RUNNING.value)
+                .values(outcome=Outcome.INTERRUPTED.value, finished_at=now, message="its process was killed")
+            )
+        return tuple(run_from_row({**row, "outcome": Outcome.INTERRUPTED.value, "finished_at": now}) for row in dead)
+
+    def runs(self, source: str | None = None, *, limit: int = 50) -> tuple[Run, ...]:
+        """The last runs, newest first."""
+        with self.reading() as connection:
+            return queries.runs(connection, source, limit)
+
+    # -- records -------------------------------------------------------------------------------------------------------
+
+    def append_record(self, signer: SigningKey, kind: str, payload: Mapping[str, Any], now: datetime) -> Record:
+        """Sign a record at the next place of the signer's chain; two processes never get the same place."""
+        records = schema.records
+        with self._writing() as connection:
+            last = connection.execute(
+                select(records.c.sequence, records.c.digest)
+                .where(records.c.signer == signer.signer)
+                .order_by(records.c.sequence.desc())
+                .limit(1)
+            ).first()
+            sequence, previous = (last[0] + 1, last[1]) if last else (1, None)
+            record = sign(signer, kind, payload, sequence=sequence, previous=previous, written_at=now)
+            connection.execute(
+                insert(records).values(
+                    signer=signer.signer,
+                    sequence=sequence,
+                    kind=kind,
+                    digest=record.digest,
+                    content=record.to_bytes(),
+                )
+            )
+            return record
+
+    def records_after(self, signer: str, sequence: int) -> Iterator[Record]:
+        """A signer's records after this number, in order."""
+        records = schema.records
+        while True:
+            with self.reading() as connection:
+                contents = list(
+                    connection.execute(
+                        select(records.c.sequence, records.c.content)
+                        .where(records.c.signer == signer, records.c.sequence > sequence)
+                        .order_by(records.c.sequence)
+                        .limit(_RECORDS_AT_ONCE)
+                    )
+                )
+            if not contents:
+                return
+            for number, content in contents:
+                yield Record.from_bytes(content, name=f"record {number} in the catalog")
+                sequence = number
+
+    def vault_head(self, vault: str, signer: str) -> int:
+        """Up to which number a vault has a signer's records; 0 for none."""
+        heads = schema.vault_heads
+        with self.reading() as connection:
+            found = connection.execute(
+                select(heads.c.sequence).where(heads.c.vault == vault, heads.c.signer == signer)
+            ).scalar()
+            return int(found or 0)
+
+    def advance_vault_head(self, vault: str, signer: str, sequence: int) -> None:
+        """Note that a vault has the records up to this number; never goes back."""
+        statement = insert(schema.vault_heads).values(vault=vault, signer=signer, sequence=sequence)
+        heads = schema.vault_heads
+        with self._writing() as connection:
+            connection.execute(
+                statement.on_conflict_do_update(
+                    index_elements=["vault", "signer"],
+                    set_={"sequence": func.max(heads.c.sequence, statement.excluded.sequence)},
+                )
+            )
+
+    # -- points, copies, evidence --------------------------------------------------------------------------------------
+
+    def add_point_with_copy(self, point: RecoveryPoint, copy: Copy) -> None:
+        """Show a new point, with its first copy; doing it twice is doing it once."""
+        with self._writing() as connection:
+            added = connection.execute(
+                insert(schema.points).values(point_to_row(point)).on_conflict_do_nothing()
+            ).rowcount
+            if added:
+                connection.execute(
+                    update(schema.sources)
+                    .where(schema.sources.c.name == point.source)
+                    .values(point_count=schema.sources.c.point_count + 1)
+                )
+            self._insert_copy(connection, copy)
+
+    def add_copy(self, copy: Copy) -> None:
+        """Show a copy; doing it twice is doing it once."""
+        with self._writing() as connection:
+            self._insert_copy(connection, copy)
+
+    @staticmethod
+    def _insert_copy(connection: Connection, copy: Copy) -> None:
+        added = connection.execute(insert(schema.copies).values(copy_to_row(copy)).on_conflict_do_nothing()).rowcount
+        if not added:
+            return
+        vaults = schema.vaults
+        connection.execute(insert(vaults).values(name=copy.vault).on_conflict_do_nothing())
+        connection.execute(
+            update(vaults)
+            .where(vaults.c.name == copy.vault)
+            .values(
+                copy_count=vaults.c.copy_count + 1,
+                first_copy_at=func.coalesce(vaults.c.first_copy_at, literal(copy.stored_at, schema.Moment())),
+            )
+        )
+
+    def add_evidence(self, evidence: Evidence) -> None:
+        """Show evidence, passed or failed."""
+        with self._writing() as connection:
+            connection.execute(insert(schema.evidence).values(evidence_to_row(evidence)))
+
+    def confirm(self, source: str, now: datetime) -> None:
+        """Note that a scan found the source equal to its newest point."""
+        with self._writing() as connection:
+            connection.execute(update(schema.sources).where(schema.sources.c.name == source).values(confirmed_at=now))
+
+    def expire_point(self, point_id: str, now: datetime, reasons: Iterable[str]) -> None:
+        """Stop showing a point; its copies are to be deleted, which the caller does afterwards."""
+        points = schema.points
+        with self._writing() as connection:
+            row = connection.execute(
+                select(points.c.source).where(and_(points.c.id == point_id, points.c.expired_at.is_(None)))
+            ).first()
+            if row is None:
+                return
+            connection.execute(
+                update(points).where(points.c.id == point_id).values(expired_at=now, expired_because=list(reasons))
+            )
+            connection.execute(
+                update(schema.sources)
+                .where(schema.sources.c.name == row[0])
+                .values(point_count=schema.sources.c.point_count - 1)
+            )
+            connection.execute(update(schema.copies).where(schema.copies.c.point == point_id).values(to_delete=True))
+
+    def expired_copies_to_delete(self) -> tuple[Copy, ...]:
+        """Copies of expired points that vaults may still hold."""
+        with self.reading() as connection:
+            rows = connection.execute(select(schema.copies).where(schema.copies.c.to_delete.is_(True))).mappings()
+            return tuple(copy_from_row(row) for row in rows)
+
+    def forget_copy(self, point: str, vault: str) -> None:
+        """Note that a vault no longer holds a copy."""
+        copies, vaults = schema.copies, schema.vaults
+        with self._writing() as connection:
+            gone = connection.execute(copies.delete().where(copies.c.point == point, copies.c.vault == vault)).rowcount
+            connection.execute(
+                update(vaults).where(vaults.c.name == vault).values(copy_count=vaults.c.copy_count - gone)
+            )
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    def point(self, name: str) -> RecoveryPoint:
+        """A point by its id, or a unique beginning of one. Raises NotFoundError naming the closest."""
+        with self.reading() as connection:
+            return queries.point(connection, name)
+
+    def points(
+        self, source: str | None = None, *, limit: int | None = None, include_expired: bool = False
+    ) -> tuple[RecoveryPoint, ...]:
+        """Points, newest first."""
+        with self.reading() as connection:
+            return queries.points(connection, source, limit=limit, include_expired=include_expired)
+
+    def latest(self, source: str, *, complete: bool = True) -> RecoveryPoint | None:
+        """The newest point of a source; with `complete`, the newest that lacks nothing."""
+        with self.reading() as connection:
+            return queries.newest(connection, source, complete=complete)
+
+    def at(self, source: str, moment: datetime) -> RecoveryPoint | None:
+        """The newest point of a source that was captured at or before a moment."""
+        with self.reading() as connection:
+            return queries.newest(connection, source, complete=False, at=moment)
+
+    def copies(self, point_id: str) -> tuple[CopyFacts, ...]:
+        """The copies of a point, with what is proven of each."""
+        with self.reading() as connection:
+            return facts.copies_of(connection, [point_id]).get(point_id, ())
+
+    def evidence(
+        self, *, point: str | None = None, source: str | None = None, kind: str | None = None, limit: int = 50
+    ) -> tuple[Evidence, ...]:
+        """Evidence, newest first."""
+        with self.reading() as connection:
+            return queries.evidence(connection, point=point, source=source, kind=kind, limit=limit)
+
+    def facts(self, now: datetime, sources: Iterable[str] | None = None, *, kept_points: bool = False) -> Facts:
+        """What the pure functions judge by, of these sources or of all that are active, as of `now`."""
+        with self.reading() as connection:
+            if sources is None:
+                active = select(schema.sources.c.name).where(schema.sources.c.active.is_(True))
+                names = list(connection.execute(active).scalars())
+            else:
+                names = list(sources)
+            parts = [
+                facts.read(connection, names[start : start + _NAMES_AT_ONCE], kept_points=kept_points)
+                for start in range(0, max(len(names), 1), _NAMES_AT_ONCE)
+            ]
+        missing = {name: SourceFacts(name) for name in names}
+        return Facts(
+            sources={**missing, **{name: found for part in parts for name, found in part.sources.items()}},
+            vaults=parts[0].vaults,
+            resources={name: found for part in parts for name, found in part.resources.items()},
+            kept_points={name: found for part in parts for name, found in part.kept_points.items()},
+        )

@@ -1,0 +1,1 @@
+"""Signed, hash-chained records: what was done and proven, checkable without this product."""

@@ -1,0 +1,198 @@
+"""Points, copies and evidence as plain JSON, exactly, both ways. The names here are part of format 1."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from cto_backups.core.model import Copy, Evidence, Fingerprint, Problem, RecoveryPoint, Rung, Sample, Step
+
+Json = dict[str, Any]
+
+
+def moment_to_text(moment: datetime) -> str:
+    """RFC 3339, UTC, with microseconds. Raises ValueError for a naive datetime."""
+    if moment.tzinfo is None:
+        raise ValueError("a moment without time zone cannot be recorded")
+    utc = moment.astimezone(UTC)
+    return f"{utc.year:04d}-{utc:%m-%dT%H:%M:%S.%f}Z"
+
+
+def moment_from_text(text: str) -> datetime:
+    """The moment that `moment_to_text` wrote."""
+    return datetime.fromisoformat(text)
+
+
+def fingerprint_to_payload(fingerprint: Fingerprint) -> Json:
+    """A fingerprint as JSON."""
+    return {
+        "algorithm": fingerprint.algorithm,
+        "checksums": dict(fingerprint.checksums),
+        "counts": {name: str(count) for name, count in fingerprint.counts.items()},
+        "samples": [{"key": sample.key, "fields": dict(sample.fields)} for sample in fingerprint.samples],
+    }
+
+
+def fingerprint_from_payload(payload: Mapping[str, Any]) -> Fingerprint:
+    """A fingerprint from JSON."""
+    return Fingerprint(
+        algorithm=payload["algorithm"],
+        checksums=dict(payload["checksums"]),
+        counts={name: int(count) for name, count in payload["counts"].items()},
+        samples=tuple(Sample(sample["key"], dict(sample["fields"])) for sample in payload["samples"]),
+    )
+
+
+def problems_to_payload(problems: tuple[Problem, ...]) -> list[Json]:
+    """Problems as JSON."""
+    return [{"path": problem.path, "kind": problem.kind, "detail": problem.detail} for problem in problems]
+
+
+def problems_from_payload(payload: list[Json]) -> tuple[Problem, ...]:
+    """Problems from JSON."""
+    return tuple(Problem(problem["path"], problem["kind"], problem["detail"]) for problem in payload)
+
+
+def point_to_payload(point: RecoveryPoint) -> Json:
+    """A recovery point as JSON. Sizes are decimal text: JSON numbers are exact only up to 2^53."""
+    return {
+        "id": point.id,
+        "source": point.source,
+        "kind": point.kind,
+        "category": point.category,
+        "business": point.business,
+        "started_at": moment_to_text(point.started_at),
+        "captured_at": moment_to_text(point.captured_at),
+        "finished_at": moment_to_text(point.finished_at),
+        "size_bytes": str(point.size_bytes),
+        "added_bytes": str(point.added_bytes),
+        "entry_count": str(point.entry_count),
+        "root": point.root,
+        "paths": list(point.paths),
+        "fingerprint": fingerprint_to_payload(point.fingerprint),
+        "policy_digest": point.policy_digest,
+        "domain": point.domain,
+        "parent": point.parent,
+        "label": point.label,
+        "keep_until": None if point.keep_until is None else moment_to_text(point.keep_until),
+        "problems": problems_to_payload(point.problems),
+    }
+
+
+def point_from_payload(payload: Mapping[str, Any]) -> RecoveryPoint:
+    """A recovery point from JSON."""
+    keep_until = payload["keep_until"]
+    return RecoveryPoint(
+        id=payload["id"],
+        source=payload["source"],
+        kind=payload["kind"],
+        category=payload["category"],
+        business=payload["business"],
+        started_at=moment_from_text(payload["started_at"]),
+        captured_at=moment_from_text(payload["captured_at"]),
+        finished_at=moment_from_text(payload["finished_at"]),
+        size_bytes=int(payload["size_bytes"]),
+        added_bytes=int(payload["added_bytes"]),
+        entry_count=int(payload["entry_count"]),
+        root=payload["root"],
+        paths=tuple(payload["paths"]),
+        fingerprint=fingerprint_from_payload(payload["fingerprint"]),
+        policy_digest=payload["policy_digest"],
+        domain=payload["domain"],
+        parent=payload["parent"],
+        label=payload["label"],
+        keep_until=None if keep_until is None else moment_from_text(keep_until),
+        problems=problems_from_payload(payload["problems"]),
+    )
+
+
+def copy_to_payload(copy: Copy) -> Json:
+    """A copy as JSON."""
+    return {
+        "point": copy.point,
+        "vault": copy.vault,
+        "reference": copy.reference,
+        "stored_at": moment_to_text(copy.stored_at),
+        "added_bytes": str(copy.added_bytes),
+    }
+
+
+def copy_from_payload(payload: Mapping[str, Any]) -> Copy:
+    """A copy from JSON."""
+    return Copy(
+        point=payload["point"],
+        vault=payload["vault"],
+        reference=payload["reference"],
+        stored_at=moment_from_text(payload["stored_at"]),
+        added_bytes=int(payload["added_bytes"]),
+    )
+
+
+def figures_to_payload(figures: Mapping[str, int | float | str | bool]) -> Json:
+    """Figures as JSON: integers beyond 2^53 and floats that JSON lacks become text."""
+    return {name: _figure(value) for name, value in figures.items()}
+
+
+def _figure(value: int | float | str | bool) -> int | float | str | bool:
+    if isinstance(value, bool | str):
+        return value
+    if isinstance(value, int):
+        return value if abs(value) < 2**53 else str(value)
+    return value if value == value and abs(value) != float("inf") else str(value)
+
+
+def step_to_payload(step: Step) -> Json:
+    """A step as JSON."""
+    return {
+        "name": step.name,
+        "started_at": moment_to_text(step.started_at),
+        "seconds": step.seconds,
+        "passed": step.passed,
+        "detail": step.detail,
+        "figures": figures_to_payload(step.figures),
+    }
+
+
+def step_from_payload(payload: Mapping[str, Any]) -> Step:
+    """A step from JSON."""
+    return Step(
+        name=payload["name"],
+        started_at=moment_from_text(payload["started_at"]),
+        seconds=float(payload["seconds"]),
+        passed=payload["passed"],
+        detail=payload["detail"],
+        figures=dict(payload["figures"]),
+    )
+
+
+def evidence_to_payload(evidence: Evidence) -> Json:
+    """Evidence as JSON."""
+    return {
+        "id": evidence.id,
+        "kind": evidence.kind,
+        "source": evidence.source,
+        "point": evidence.point,
+        "vault": evidence.vault,
+        "started_at": moment_to_text(evidence.started_at),
+        "finished_at": moment_to_text(evidence.finished_at),
+        "passed": evidence.passed,
+        "rung": evidence.rung.name.lower(),
+        "steps": [step_to_payload(step) for step in evidence.steps],
+        "reason": evidence.reason,
+    }
+
+
+def evidence_from_payload(payload: Mapping[str, Any]) -> Evidence:
+    """Evidence from JSON."""
+    return Evidence(
+        id=payload["id"],
+        kind=payload["kind"],
+        source=payload["source"],
+        point=payload["point"],
+        vault=payload["vault"],
+        started_at=moment_from_text(payload["started_at"]),
+        finished_at=moment_from_text(payload["finished_at"]),
+        passed=payload["passed"],
+        rung=Rung[payload["rung"].upper()],
+        steps=tuple(step_from_payload(step) for step in payload["steps"]),
+        reason=payload["reason"],
+    )

@@ -1,0 +1,219 @@
+"""Records: canonical JSON (RFC 8785), SHA-256, Ed25519, each naming the digest of the one before it.
+
+One chain per signer. A record's bytes are fixed for ever by format 1 (``docs/reference/formats.md``).
+"""
+
+import base64
+import binascii
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import rfc8785
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from cto_backups.errors import DamageError, KeyProblemError
+from cto_backups.evidence.payloads import moment_to_text
+
+FORMAT = 1
+KINDS = ("policy", "recovery-point", "copy", "evidence", "expiry", "run")
+_PREFIX = "ed25519:"
+
+
+def signer_name(public_key: bytes) -> str:
+    """The short name of a signer: the first 16 hexadecimal digits of the SHA-256 of its raw public key."""
+    return hashlib.sha256(public_key).hexdigest()[:16]
+
+
+class SigningKey:
+    """An Ed25519 key that signs records; never the key of a repository."""
+
+    def __init__(self, key: Ed25519PrivateKey) -> None:
+        self._key = key
+        self.public_key = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        self.signer = signer_name(self.public_key)
+
+    def __repr__(self) -> str:
+        return f"SigningKey(signer={self.signer!r})"
+
+    @classmethod
+    def generate(cls) -> "SigningKey":
+        """A new random key."""
+        return cls(Ed25519PrivateKey.generate())
+
+    @classmethod
+    def load(cls, secret: str) -> "SigningKey":
+        """The key from its text, as `secret` gives it. Raises KeyProblemError, which does not repeat the text."""
+        try:
+            if not secret.startswith(_PREFIX):
+                raise ValueError
+            return cls(Ed25519PrivateKey.from_private_bytes(base64.b64decode(secret[len(_PREFIX) :], validate=True)))
+        except (ValueError, binascii.Error):
+            raise KeyProblemError(
+                "The evidence key is not a signing key of this product",
+                why=f"a key is '{_PREFIX}' and 32 bytes in base64",
+                todo="Put the right key back; a new one starts a new chain of records.",
+            ) from None
+
+    def secret(self) -> str:
+        """The key as text, to be kept where only its owner reads it."""
+        return _PREFIX + base64.b64encode(self._key.private_bytes_raw()).decode("ascii")
+
+    def sign(self, content: bytes) -> bytes:
+        """The signature, 64 bytes."""
+        return self._key.sign(content)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A signed record. `body` is plain JSON with format, kind, signer, sequence, previous, written_at and payload."""
+
+    body: Mapping[str, Any]
+    digest: str
+    signature: bytes
+    public_key: bytes
+
+    @property
+    def kind(self) -> str:
+        """One of KINDS."""
+        return str(self.body["kind"])
+
+    @property
+    def signer(self) -> str:
+        """The short name of who signed it."""
+        return str(self.body["signer"])
+
+    @property
+    def sequence(self) -> int:
+        """Its place in the signer's chain, from 1."""
+        return int(self.body["sequence"])
+
+    @property
+    def previous(self) -> str | None:
+        """The digest of the record before it; None for the first."""
+        previous = self.body["previous"]
+        return None if previous is None else str(previous)
+
+    @property
+    def payload(self) -> Mapping[str, Any]:
+        """What the record says."""
+        payload: Mapping[str, Any] = self.body["payload"]
+        return payload
+
+    @property
+    def key(self) -> str:
+        """Where it lies in a vault."""
+        return f"records/{self.signer}/{self.sequence:08d}-{self.kind}.json"
+
+    def to_bytes(self) -> bytes:
+        """The stored form: one line of canonical JSON and a newline."""
+        envelope: dict[str, Any] = {
+            "body": dict(self.body),
+            "digest": self.digest,
+            "public_key": base64.b64encode(self.public_key).decode("ascii"),
+            "signature": base64.b64encode(self.signature).decode("ascii"),
+        }
+        return rfc8785.dumps(envelope) + b"\n"
+
+    @classmethod
+    def from_bytes(cls, content: bytes, *, name: str = "record") -> "Record":
+        """Read a stored record, without judging it. Raises DamageError for what is no record."""
+        try:
+            envelope = json.loads(content)
+            body = envelope["body"]
+            record = cls(
+                body=body,
+                digest=str(envelope["digest"]),
+                signature=base64.b64decode(envelope["signature"], validate=True),
+                public_key=base64.b64decode(envelope["public_key"], validate=True),
+            )
+            for field in ("kind", "signer", "previous", "payload", "written_at"):
+                body[field]
+            if body["format"] != FORMAT or not isinstance(body["sequence"], int):
+                raise ValueError("unknown format")
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise DamageError(f"{name} is not a record", why=type(error).__name__) from None
+        return record
+
+    def faults(self) -> tuple[str, ...]:
+        """What is wrong with this record by itself: digest, signature, signer."""
+        found = []
+        try:
+            canonical = rfc8785.dumps(dict(self.body))
+        except (rfc8785.CanonicalizationError, RecursionError):
+            return ("its body has no canonical form",)
+        if hashlib.sha256(canonical).hexdigest() != self.digest:
+            found.append("its body was altered (digest differs)")
+        if signer_name(self.public_key) != self.signer:
+            found.append("its public key is not its signer's")
+        try:
+            Ed25519PublicKey.from_public_bytes(self.public_key).verify(self.signature, canonical)
+        except (InvalidSignature, ValueError):
+            found.append("its signature is not valid")
+        return tuple(found)
+
+
+def sign(
+    key: SigningKey, kind: str, payload: Mapping[str, Any], *, sequence: int, previous: str | None, written_at: datetime
+) -> Record:
+    """Make the record that stands at `sequence` of the key's chain, after the one with the digest `previous`."""
+    if kind not in KINDS:
+        raise ValueError(f"unknown kind of record: {kind}")
+    body: dict[str, Any] = {
+        "format": FORMAT,
+        "kind": kind,
+        "signer": key.signer,
+        "sequence": sequence,
+        "previous": previous,
+        "written_at": moment_to_text(written_at),
+        "payload": dict(payload),
+    }
+    canonical = rfc8785.dumps(body)
+    return Record(body, hashlib.sha256(canonical).hexdigest(), key.sign(canonical), key.public_key)
+
+
+@dataclass(frozen=True, slots=True)
+class ChainReport:
+    """What checking a chain found. `head` is the digest of the last record; intact when there are no faults."""
+
+    signer: str | None
+    records: int
+    head: str | None
+    faults: tuple[str, ...]
+
+    @property
+    def intact(self) -> bool:
+        """Whether no record was removed, altered, reordered or wrongly signed."""
+        return not self.faults
+
+
+def verify_chain(records: Iterable[Record], *, expected_head: str | None = None) -> ChainReport:
+    """Check one signer's records, in the order given, from the first on.
+
+    Records cut off at the end show only against `expected_head`, the digest of the last record known from elsewhere
+    (another vault, the catalog).
+    """
+    faults: list[str] = []
+    signer: str | None = None
+    previous: str | None = None
+    count = 0
+    for expected, record in enumerate(records, start=1):
+        count = expected
+        signer = signer or record.signer
+        where = f"record {record.sequence}"
+        faults.extend(f"{where}: {fault}" for fault in record.faults())
+        if record.signer != signer:
+            faults.append(f"{where}: it belongs to another signer, {record.signer}")
+        if record.sequence != expected:
+            faults.append(f"{where}: expected number {expected}: a record was removed, repeated or moved")
+        if record.previous != previous:
+            faults.append(f"{where}: it does not follow the record before it")
+        previous = record.digest
+    if expected_head is not None and previous != expected_head:
+        faults.append("the chain does not end with the record that it is known to end with")
+    return ChainReport(signer, count, previous, tuple(faults))
