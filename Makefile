@@ -1,0 +1,83 @@
+# What people and CI call. Everything sets itself up: a fresh machine needs Python 3.11 or newer, git and make.
+# Paths are relative, so that any folder name will do, and so will `make -C /path/to/checkout`.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory --warn-undefined-variables
+BIN := .venv/bin
+
+DIR ?=
+UPGRADE ?=
+# Test processes: as many as there are cores.
+JOBS ?= logical
+# More arguments for pytest, such as ARGS='-k retention -x'.
+ARGS ?=
+CTO_FAULT_ROUNDS ?= 200
+export DIR UPGRADE
+
+.PHONY: help setup setup-tools demo test lint format test-core test-all test-peers test-faults bench bench-smoke \
+	changelog lock clean
+
+help: ## print this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
+		|| sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1: \2/p' Makefile
+
+setup: ## make .venv with what requirements.lock names; the other targets do it by themselves
+	@tools/setup
+
+setup-tools:
+	@tools/setup --tools
+
+demo: setup ## protect real data, copy it, prove that it comes back (DIR=/path for data of your own)
+	@$(BIN)/cto.backups quickstart $${DIR:+"$$DIR"} --home cto-backups
+
+test: setup-tools ## lint, then every test but the heavy ones
+	@$(MAKE) lint
+	@$(MAKE) test-core
+	@$(MAKE) test-all
+
+lint: setup ## ruff, mypy, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The pure core is small enough to be tested in every branch, by its own tests alone.
+test-core: setup
+	$(BIN)/pytest tests/unit/core -q -n $(JOBS) --dist worksteal \
+		--cov=cto_backups.core --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
+
+test-all: setup
+	$(BIN)/pytest tests -n $(JOBS) --dist worksteal -m "not newest_restic" \
+		--cov --cov-report=term:skip-covered $(ARGS)
+
+test-peers: setup-tools ## the tests against stock restic once more, with the newest restic (needs Go)
+	@tools/newest-restic .cache/peers
+	CTO_RESTIC="$$PWD"/.cache/peers/bin/restic $(BIN)/pytest tests -m "stock_restic or newest_restic" $(ARGS)
+
+test-faults: setup-tools ## the tests that inject seeded faults, with CTO_FAULT_ROUNDS rounds (200)
+	CTO_FAULT_ROUNDS=$(CTO_FAULT_ROUNDS) $(BIN)/pytest tests -m faults -n $(JOBS) --dist worksteal --timeout 3600 $(ARGS)
+
+bench: setup-tools ## measure against restic on the same data, side by side (some minutes, some GB)
+	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-smoke: setup-tools ## the same on little data: shows that the benchmark works, its figures mean nothing
+	$(BIN)/python -m benchmarks --smoke $(ARGS)
+
+changelog: setup ## print the unreleased changes as the next release will list them
+	@$(BIN)/python tools/changelog show
+
+lock: setup ## re-make requirements.lock from pyproject.toml (UPGRADE=1 takes newer versions)
+	$(BIN)/uv pip compile --quiet pyproject.toml --group dev --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url $${UPGRADE:+--upgrade} -o requirements.lock
+	@tools/setup
+
+clean: ## remove what tests and tools leave behind (.venv and the backups in cto-backups/ stay)
+	rm -rf .cache .coverage .coverage.* .hypothesis .mypy_cache .ruff_cache .pytest_cache .import_linter_cache \
+		build dist bench-data
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
