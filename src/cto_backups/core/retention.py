@@ -1,10 +1,21 @@
-"""How long points are kept, with reasons. The written form: "90 days, 7 daily, 5 weekly, 12 monthly, 7 yearly"."""
+"""How long points are kept, with reasons. The written form: "90 days, 7 daily, 5 weekly, 12 monthly, 7 yearly".
+
+Each kept and each removed point has its reasons. Whatever the rules say, the gates hold: the newest complete point,
+the newest of all, the last proven one, held ones and those with a later date of their own are never removed. A point's
+age counts from when a newer one superseded it, so content that is still current does not age, and neither does
+anything while a source is idle or failing. An incomplete point never supersedes, and never takes the place of, a
+complete one.
+"""
 
 import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo
 
-from cto_backups.core.duration import LONGEST, format_duration, parse_duration
+from cto_backups.core.calendar_times import require_aware
+from cto_backups.core.duration import LONGEST, format_duration, parse_duration, roughly
+from cto_backups.core.model import RecoveryPoint
 from cto_backups.core.wording import counted, did_you_mean
 
 ALLOWED = (
@@ -94,3 +105,124 @@ def format_retention(retention: Retention) -> str:
         *(f"{count} {name}" for name in _COUNTS[1:] if (count := getattr(retention, name))),
     ]
     return ", ".join(filter(None, rules))
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Whether a point is kept, and every reason."""
+
+    point: RecoveryPoint
+    keep: bool
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A point among its peers (complete points for a complete one, all points for an incomplete one).
+
+    `rank` 1 is the newest; `slots` holds, for each calendar rule, its place among the last points of each day, week …
+    or None where a later point is in the same one.
+    """
+
+    rank: int
+    superseded_at: datetime | None
+    slots: tuple[int | None, ...]
+
+
+_CALENDAR: tuple[tuple[str, str, Callable[[date], object]], ...] = (
+    ("daily", "day", lambda day: day),
+    ("weekly", "week", lambda day: day.isocalendar()[:2]),
+    ("monthly", "month", lambda day: (day.year, day.month)),
+    ("yearly", "year", lambda day: day.year),
+)
+
+
+def decide(
+    retention: Retention,
+    points: Iterable[RecoveryPoint],
+    *,
+    now: datetime,
+    proven: str | None,
+    held: frozenset[str] = frozenset(),
+    zone: ZoneInfo,
+) -> tuple[Decision, ...]:
+    """What retention says of each kept point of one source, newest first.
+
+    `proven` is the id of the newest point with a passed restore test, `held` are ids under legal hold; days begin at
+    midnight in `zone`. Raises ValueError when `now` is naive.
+    """
+    require_aware(now)
+    ordered = sorted(points, key=lambda point: (point.captured_at, point.id), reverse=True)
+    complete = [point for point in ordered if point.complete]
+    places = _places(ordered, zone) | _places(complete, zone)
+    newest = {
+        id(group[0]): words
+        for group, words in ((ordered, "newest point"), (complete, "newest complete point"))
+        if group
+    }
+    decisions = []
+    for point in ordered:
+        gates = [newest[id(point)]] if id(point) in newest else []
+        if point.id == proven:
+            gates.append("last proven point")
+        if point.id in held:
+            gates.append("under legal hold")
+        if point.keep_until is not None and now < point.keep_until:
+            gates.append(f"kept until {point.keep_until.astimezone(zone):%Y-%m-%d %H:%M}")
+        kept, removed = _apply(retention, places[point.id], now)
+        keep = bool(gates or kept)
+        decisions.append(Decision(point, keep, (*gates, *kept) if keep else removed))
+    return tuple(decisions)
+
+
+def _places(ordered: list[RecoveryPoint], zone: ZoneInfo) -> dict[str, _Place]:
+    seen: tuple[set[object], ...] = tuple(set() for _ in _CALENDAR)
+    places = {}
+    superseded_at: datetime | None = None
+    for rank, point in enumerate(ordered, start=1):
+        day = point.captured_at.astimezone(zone).date()
+        slots: list[int | None] = []
+        for (_, _, period_of), periods in zip(_CALENDAR, seen, strict=True):
+            period = period_of(day)
+            slots.append(None if period in periods else len(periods) + 1)
+            periods.add(period)
+        places[point.id] = _Place(rank, superseded_at, tuple(slots))
+        superseded_at = point.captured_at
+    return places
+
+
+def _apply(retention: Retention, place: _Place, now: datetime) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Why the rules keep a point in this place, and why the other rules do not."""
+    kept: list[str] = []
+    removed: list[str] = []
+    for keeps, reason in _judge_by_rules(retention, place, now):
+        (kept if keeps else removed).append(reason)
+    return tuple(kept), tuple(removed)
+
+
+def _judge_by_rules(retention: Retention, place: _Place, now: datetime) -> Iterator[tuple[bool, str]]:
+    if retention.permanent:
+        yield True, "kept permanently"
+    if retention.keep_for is not None:
+        yield _judge_by_age(retention.keep_for, place.superseded_at, now)
+    if retention.versions is not None:
+        keeps = place.rank <= retention.versions
+        yield keeps, f"version {place.rank}; the newest {counted(retention.versions, 'is', 'are')} kept"
+    for (rule, period, _), slot in zip(_CALENDAR, place.slots, strict=True):
+        number = getattr(retention, rule)
+        if not number:
+            continue
+        if slot is None:
+            yield False, f"{rule}: not the last point of its {period}"
+        else:
+            yield slot <= number, f"{rule}: last point of its {period}, number {slot}; {number} kept"
+
+
+def _judge_by_age(keep_for: timedelta, superseded_at: datetime | None, now: datetime) -> tuple[bool, str]:
+    allowed = format_duration(keep_for)
+    if superseded_at is None:
+        return True, f"current content; kept for {allowed} once it is superseded"
+    age = now - superseded_at
+    if age < timedelta():
+        return True, f"superseded at a moment that is yet to come; kept for {allowed} after it"
+    return age <= keep_for, f"superseded {roughly(age)} ago; kept for {allowed}"
