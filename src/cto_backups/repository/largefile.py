@@ -92,7 +92,7 @@ class LargeFile:
         filled = 0
         try:
             while True:
-                filled, last = self._fill(reader, block.buffer, filled)
+                filled, last = _fill(reader, block.buffer, filled)
                 view = memoryview(block.buffer)[:filled]
                 start = 0
                 for end in chunker.ends(view, last=last):
@@ -114,17 +114,6 @@ class LargeFile:
                 reader.close()
             except EntryUnreadableError:
                 self._state.unreadable = True
-
-    def _fill(self, reader: BlockReader, buffer: bytearray, filled: int) -> tuple[int, bool]:
-        """Fill the buffer; up to where, and whether the file ends there."""
-        view = memoryview(buffer)
-        end = min(len(buffer), filled + _READ)
-        while filled < end:
-            count = reader.readinto(view[filled:end])
-            if not count:
-                return filled, True
-            filled += count
-        return filled, False
 
     def _send(self, block: _Block, chunk: memoryview) -> None:
         state = self._state
@@ -159,3 +148,37 @@ class LargeFile:
             self._left_out(bench)
         else:
             self._done(bench, self._state.content, self._state.size)
+
+
+def store_alone(tree: CaptureTree, entry: Entry, bench: Bench, chunker: Chunker) -> tuple[list[bytes], int]:
+    """Store a large file with the calling thread only; its blobs and size. Raises EntryUnreadableError."""
+    content: list[bytes] = []
+    size = filled = 0
+    buffer = bytearray(LARGEST + _READ)
+    reader = tree.open(entry)
+    try:
+        last = False
+        while not last:
+            filled, last = _fill(reader, buffer, filled)
+            start = 0
+            for end in chunker.ends(memoryview(buffer)[:filled], last=last):
+                content.append(bench.save(BlobKind.DATA, memoryview(buffer)[start:end]))
+                start = end
+            size += start
+            filled -= start
+            buffer[:filled] = buffer[start : start + filled]
+    finally:
+        reader.close()
+    return content, size
+
+
+def _fill(reader: BlockReader, buffer: bytearray, filled: int) -> tuple[int, bool]:
+    """Fill the buffer; up to where, and whether the file ends there."""
+    view = memoryview(buffer)
+    end = min(len(buffer), filled + _READ)
+    while filled < end:
+        count = reader.readinto(view[filled:end])
+        if not count:
+            return filled, True
+        filled += count
+    return filled, False

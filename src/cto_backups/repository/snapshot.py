@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cto_backups.core.ports import Committed, Draft, SnapshotLabel
-from cto_backups.errors import DamageError
+from cto_backups.errors import DamageError, NotFoundError
 from cto_backups.repository.gotime import format_time, parse_time
 from cto_backups.repository.stored import StoredFiles, is_name
 
@@ -105,3 +105,19 @@ def new_document(
         "total_bytes_processed": draft.size_bytes,
     }
     return document
+
+
+def list_committed(files: StoredFiles, known: dict[str, Committed]) -> list[Committed]:
+    """Every snapshot, oldest first; one that cannot be read has `detail["damage"]` and no root. `known` is a cache."""
+    found = []
+    for name in files.names("snapshots"):
+        committed = known.get(name)
+        if committed is None:
+            try:
+                committed = known[name] = load_snapshot(files, name).committed()
+            except NotFoundError:
+                continue  # expired meanwhile
+            except DamageError as error:
+                committed = damaged_snapshot(name, error)
+        found.append(committed)
+    return sorted(found, key=lambda one: (one.time, one.reference))

@@ -1,20 +1,48 @@
-"""A restic repository inside a vault, as a payload store."""
+"""A restic repository inside a vault, as a payload store: the entrance to this package."""
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
+from typing import Any
+
+import orjson
 
 from cto_backups.core.ports import Committed, PointReader, Progress, Vault, Verified, Writing
+from cto_backups.errors import DamageError, NotFoundError, RefusedError, VaultExistsError, VaultMissingError
+from cto_backups.repository.check import Checker
+from cto_backups.repository.keys import open_master, write_key
+from cto_backups.repository.locks import locked, locked_for_reading, remove_stale
 from cto_backups.repository.options import RepositoryOptions
+from cto_backups.repository.polynomial import DEGREE, irreducible, random_irreducible
+from cto_backups.repository.reader import SnapshotReader
+from cto_backups.repository.seal import MasterKey, SealBrokenError, Sealer
+from cto_backups.repository.session import Session, checked_name
+from cto_backups.repository.snapshot import list_committed, load_snapshot
+from cto_backups.repository.stored import StoredFiles
+
+_VERSION = 2
 
 
 class RepositoryStore:
     """A restic repository (format version 2) under `prefix` in a vault; implements `core.ports.PayloadStore`."""
 
+    def __init__(self, files: StoredFiles, repository_id: str, polynomial: int, options: RepositoryOptions) -> None:
+        self.files = files
+        self._repository_id = repository_id
+        self._polynomial = polynomial
+        self._options = options
+        self._known: dict[str, Committed] = {}
+
     @staticmethod
     def exists(vault: Vault, prefix: str) -> bool:
         """Whether a repository is there. Raises VaultMissingError when the vault itself is not."""
-        raise NotImplementedError
+        try:
+            vault.size(f"{prefix}/config")
+        except VaultMissingError:
+            vault.check()
+            return False
+        return True
 
     @classmethod
     def create(
@@ -33,7 +61,27 @@ class RepositoryStore:
 
         `polynomial` given shares chunking with the installation's other vaults (`RepositoryStore.polynomial`).
         """
-        raise NotImplementedError
+        options = options or RepositoryOptions()
+        if polynomial is None:
+            polynomial = random_irreducible()
+        elif polynomial.bit_length() != DEGREE + 1 or not irreducible(polynomial):
+            raise RefusedError("This chunking polynomial cannot be used", why="it is not irreducible of degree 53")
+        there = RefusedError(
+            f"There is a repository {prefix} in vault {vault.name} already",
+            todo="open it, or choose another vault or prefix",
+        )
+        if cls.exists(vault, prefix):
+            raise there
+        master = MasterKey.random()
+        repository_id = secrets.token_hex(32)
+        write_key(vault, prefix, password, master, now=now, hostname=hostname, username=username, scrypt=options.scrypt)
+        files = StoredFiles(vault, prefix, Sealer(master))
+        config = {"version": _VERSION, "id": repository_id, "chunker_polynomial": f"{polynomial:x}"}
+        try:
+            vault.put(f"{prefix}/config", [files.sealer.seal(orjson.dumps(config))])
+        except VaultExistsError as error:
+            raise there from error
+        return cls(files, repository_id, polynomial, options)
 
     @classmethod
     def open(
@@ -44,45 +92,88 @@ class RepositoryStore:
         Raises KeyProblemError for a wrong password, NotFoundError when no repository is there, VaultMissingError when
         the vault is not, DamageError when config or key files are unreadable.
         """
-        raise NotImplementedError
+        place = f"repository {prefix} in vault {vault.name}"
+        try:
+            sealed = vault.read(f"{prefix}/config")
+        except VaultMissingError as error:
+            vault.check()
+            raise NotFoundError(
+                f"There is no {place}", why=f"nothing at {vault.location}/{prefix}/config", todo="make it with `init`"
+            ) from error
+        files = StoredFiles(vault, prefix, Sealer(open_master(vault, prefix, password)))
+        try:
+            config = orjson.loads(files.sealer.open(sealed))
+            repository_id, polynomial = _parsed(config)
+        except (SealBrokenError, orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DamageError(
+                f"The config of {place} is damaged",
+                why=error.why if isinstance(error, SealBrokenError) else str(error)[:80],
+                todo="bring the file back from a backup of this vault, or use another vault",
+            ) from error
+        return cls(files, repository_id, polynomial, options or RepositoryOptions())
 
     @property
     def vault(self) -> Vault:
         """The vault it lies in."""
-        raise NotImplementedError
+        return self.files.vault
 
     @property
     def polynomial(self) -> int:
         """What the chunking seed derives from; pass it to `create` for the installation's other vaults."""
-        raise NotImplementedError
+        return self._polynomial
 
     @property
     def repository_id(self) -> str:
         """The id in its config, 64 hexadecimal digits."""
-        raise NotImplementedError
+        return self._repository_id
 
     def writing(self) -> AbstractContextManager[Writing]:
         """Open for writing. Raises BusyError while somebody holds an exclusive lock."""
-        raise NotImplementedError
+        return self._session()
+
+    @contextmanager
+    def _session(self) -> Iterator[Writing]:
+        self.vault.check()
+        with locked(self.files, exclusive=False) as lock:
+            yield Session(self.files, self._polynomial, self._options, lock)
 
     def reader(self, reference: str) -> PointReader:
         """Read one reference. Raises NotFoundError, DamageError."""
-        raise NotImplementedError
+        return SnapshotReader(self.files, load_snapshot(self.files, checked_name(self.files, reference)), self._options)
 
     def verify(
         self, references: Sequence[str] | None = None, *, read_data: bool = True, progress: Progress | None = None
     ) -> Verified:
         """Check structure and, with `read_data`, re-read every byte, of these references or of everything."""
-        raise NotImplementedError
+        for reference in references or ():
+            checked_name(self.files, reference)
+        with locked_for_reading(self.files):
+            return Checker(self.files, self._options, progress).run(references, read_data=read_data)
 
     def committed(self) -> Sequence[Committed]:
-        """Everything committed, oldest first."""
-        raise NotImplementedError
+        """Everything committed, oldest first; what cannot be read is listed with `detail["damage"]` and no root."""
+        return list_committed(self.files, self._known)
 
     def expire(self, references: Sequence[str]) -> None:
-        """Drop references; bytes are reclaimed by a later prune."""
-        raise NotImplementedError
+        """Drop references (fine when they are gone already); bytes are reclaimed by a later prune."""
+        names = [checked_name(self.files, reference) for reference in references]
+        if not names:
+            return
+        with locked(self.files, exclusive=True):
+            for name in names:
+                self.vault.delete(self.files.key("snapshots", name))
+                self._known.pop(name, None)
 
     def repair(self) -> tuple[str, ...]:
         """Clear what a killed process left; what was done, in sentences."""
-        raise NotImplementedError
+        return tuple(remove_stale(self.files))
+
+
+def _parsed(config: Any) -> tuple[str, int]:
+    """Repository id and polynomial. Raises ValueError, KeyError, TypeError."""
+    if config["version"] != _VERSION:
+        raise ValueError(f"it is of format version {config['version']!r:.20}, and this program knows {_VERSION}")
+    polynomial = int(config["chunker_polynomial"], 16)
+    if not 0 < polynomial < 1 << 64:
+        raise ValueError("its chunking polynomial is out of range")
+    return str(config["id"]), polynomial

@@ -18,7 +18,7 @@ from cto_backups.repository.depot import Bench, Depot
 from cto_backups.repository.fetch import Fetcher
 from cto_backups.repository.gotime import format_ns, parse_ns
 from cto_backups.repository.index import BlobKind
-from cto_backups.repository.largefile import BufferPool, LargeFile
+from cto_backups.repository.largefile import BufferPool, LargeFile, store_alone
 from cto_backups.repository.names import quote
 from cto_backups.repository.options import MIB
 from cto_backups.repository.tree import content_text, encode_node, encode_tree, raw_nodes
@@ -260,19 +260,23 @@ class TreeWriter:
         return chunker
 
     def _linked_file(self, bench: Bench, folder: _Folder, place: int, entry: Entry) -> int:
-        """A small file with several names; its size."""
+        """A file with several names; its size."""
         with self._lock:
             linked = self._links[entry.device_id, entry.inode]
             content, size = linked.content, linked.size
         if content is None or not self._tree.reuse(entry):
             try:
-                plain = self._tree.read(entry)
+                if entry.size > _READ_WHOLE:
+                    blobs, size = store_alone(self._tree, entry, bench, self._chunker())
+                    content = content_text(blobs)
+                else:
+                    plain = self._tree.read(entry)
+                    content, size = self._save(bench, plain), len(plain)
             except EntryUnreadableError:
                 self._left_out(bench, folder, place, entry)
                 return 0
-            content, size = self._save(bench, plain), len(plain)
         folder.nodes[place] = encode_node(entry, content=content, size=size)
-        self._share(entry, content, size)
+        self._share(bench, entry, content, size)
         self._known(bench, folder, 1)
         return size
 
@@ -287,31 +291,27 @@ class TreeWriter:
             self.tally.read_bytes += size
         self._progress.advance(entries=1)
         if entry.links > 1:
-            self._share(entry, text, size)
+            self._share(bench, entry, text, size)
         self._known(bench, folder, 1)
 
     def _left_out(self, bench: Bench, folder: _Folder, place: int, entry: Entry) -> None:
         """A file could not be read; another name of it may fare better."""
         folder.nodes[place] = None
         if entry.links > 1:
-            self._share(entry, None, 0)
+            self._share(bench, entry, None, 0)
         self._known(bench, folder, 1)
 
-    def _share(self, entry: Entry, content: str | None, size: int) -> None:
+    def _share(self, bench: Bench, entry: Entry, content: str | None, size: int) -> None:
         """Give a file's content to its other names; those that the source wants to be read are read again."""
         with self._lock:
             linked = self._links[entry.device_id, entry.inode]
             if content is None:
-                self._links.pop((entry.device_id, entry.inode))
                 self._links[entry.device_id, entry.inode] = _Linked()
             else:
                 linked.content, linked.size = content, size
             waiting, linked.waiting = linked.waiting, []
-        for folder, place, other in waiting:
-            self._again(folder, place, other)
-
-    def _again(self, folder: _Folder, place: int, entry: Entry) -> None:
-        self._crew.later(lambda bench: self._work_batch(bench, [(folder, place, entry)]))
+        for one in waiting:
+            self._work_batch(bench, [one])
 
     def _known(self, bench: Bench, folder: _Folder | None, count: int) -> None:
         """So many more nodes of a folder are known; when all are, build its tree, and so on upwards."""

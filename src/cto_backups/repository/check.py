@@ -1,0 +1,241 @@
+"""Verifying a repository: structure first, then every byte of every pack."""
+
+import hashlib
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from cto_backups.core.ports import Damage, Progress, Silent, Verified
+from cto_backups.errors import DamageError, NotFoundError, VaultError
+from cto_backups.repository.crew import Crew
+from cto_backups.repository.fetch import Fetcher, Opener
+from cto_backups.repository.index import BlobKind, Location, load_index
+from cto_backups.repository.options import RepositoryOptions
+from cto_backups.repository.pack import header_range, parse_header
+from cto_backups.repository.snapshot import Snapshot, load_snapshot
+from cto_backups.repository.stored import StoredFiles
+from cto_backups.repository.tree import decode_tree
+
+_MOST_PATHS = 20
+
+Hurt = tuple[BlobKind, bytes]
+
+
+@dataclass(slots=True)
+class _Finding:
+    """Damage before it is known whom it hurts: `blobs` are those it makes unreadable."""
+
+    what: str
+    detail: str
+    blobs: set[Hurt] = field(default_factory=set)
+    references: set[str] = field(default_factory=set)
+
+
+class Checker:
+    """Verifies some or all snapshots of a repository."""
+
+    def __init__(self, files: StoredFiles, options: RepositoryOptions, progress: Progress | None) -> None:
+        self._files = files
+        self._threads = options.threads
+        self._progress = progress or Silent()
+        self._findings: list[_Finding] = []
+        self._lock = threading.Lock()
+        self._files_read = 0
+        self._bytes_read = 0
+        self._blobs_read = 0
+
+    def run(self, references: Sequence[str] | None, *, read_data: bool) -> Verified:
+        """Verify; what is wrong comes back as damages. Raises VaultError when the vault itself is not there."""
+        names = self._files.names("snapshots") if references is None else list(dict.fromkeys(references))
+        snapshots = self._snapshots(names)
+        index = load_index(self._files)
+        self._files_read += len(index.files) + len(snapshots)
+        for name, why in index.damages:
+            self._findings.append(_Finding(f"index file {name[:12]}", why))
+        self._fetcher = Fetcher(self._files, index)
+        packs = self._structure(snapshots)
+        if references is None:
+            packs = set(range(len(index.packs)))
+        present = self._packs_there(packs)
+        if read_data:
+            self._read_packs(present)
+        return Verified(
+            files_read=self._files_read,
+            bytes_read=self._bytes_read,
+            blobs_read=self._blobs_read,
+            references=tuple(names),
+            damages=tuple(self._damages(snapshots)),
+        )
+
+    # -- structure ----------------------------------------------------------------------------------------------------
+
+    def _snapshots(self, names: Iterable[str]) -> list[Snapshot]:
+        found = []
+        for name in names:
+            try:
+                found.append(load_snapshot(self._files, name))
+            except (DamageError, NotFoundError) as error:
+                why = error.why if isinstance(error, DamageError) else "it is not there"
+                self._findings.append(_Finding(f"snapshot {name[:12]}", why, references={name}))
+        return found
+
+    def _structure(self, snapshots: Sequence[Snapshot]) -> set[int]:
+        """Walk all trees once; the packs that hold what they refer to."""
+        index = self._fetcher.index
+        packs: set[int] = set()
+        missing: set[Hurt] = set()
+        stack = list(dict.fromkeys(snapshot.tree for snapshot in snapshots))
+        seen = set(stack)
+        while stack:
+            tree = stack.pop()
+            packs.update(place.pack for place in index.trees.locate(tree))
+            try:
+                nodes = decode_tree(self._fetcher.tree(tree))
+            except (DamageError, VaultError) as error:
+                hurt = BlobKind.TREE, tree
+                self._findings.append(_Finding(error.what, error.why, {hurt}))
+                continue
+            self._blobs_read += 1
+            for node in nodes:
+                for blob in node.content:
+                    pack = index.data.pack_of(blob)
+                    if pack >= 0:
+                        packs.add(pack)
+                    elif (BlobKind.DATA, blob) not in missing:
+                        missing.add((BlobKind.DATA, blob))
+                if node.subtree is not None and node.subtree not in seen:
+                    seen.add(node.subtree)
+                    stack.append(node.subtree)
+        for hurt in sorted(missing):
+            why = "no readable index file of the repository lists it"
+            self._findings.append(_Finding(f"data blob {hurt[1].hex()[:12]} is missing", why, {hurt}))
+        return packs
+
+    def _packs_there(self, packs: Iterable[int]) -> list[tuple[int, int]]:
+        """The packs that are there and long enough for what the index says of them, with their sizes."""
+        index = self._fetcher.index
+        sizes = self._files.pack_sizes()
+        present = []
+        for number in sorted(packs):
+            name = index.packs[number]
+            size = sizes.get(name)
+            if size is None:
+                self._findings.append(_Finding(f"pack {name.hex()[:12]}", "it is missing", self._blobs_of(number)))
+            elif size <= index.pack_ends[number]:
+                why = f"it is too short: {size} bytes"
+                self._findings.append(_Finding(f"pack {name.hex()[:12]}", why, self._blobs_of(number)))
+            else:
+                present.append((number, size))
+        return present
+
+    def _blobs_of(self, pack: int) -> set[Hurt]:
+        """Blobs of a pack that no other pack holds."""
+        hurt = set()
+        for kind, table in self._fetcher.index.tables.items():
+            for blob, place in table:
+                if place.pack == pack and all(other.pack == pack for other in table.locate(blob)):
+                    hurt.add((kind, blob))
+        return hurt
+
+    # -- data ---------------------------------------------------------------------------------------------------------
+
+    def _read_packs(self, packs: Sequence[tuple[int, int]]) -> None:
+        self._progress.total(entries=len(packs), size_bytes=sum(size for _, size in packs))
+        with Crew(self._threads, self._fetcher.opener, name="verify", backlog=self._threads * 2) as crew:
+            for number, size in packs:
+                crew.submit(partial(self._read_pack, number=number, size=size))
+
+    def _read_pack(self, opener: Opener, number: int, size: int) -> None:
+        index = self._fetcher.index
+        name = index.packs[number]
+        bad: set[Hurt] = set()
+        why = ""
+        blobs = 0
+        try:
+            content = memoryview(self._fetcher.read(number, 0, size))
+            if hashlib.sha256(content).digest() != name:
+                why = "its bytes are not what its name says"
+            start, length = header_range(size, bytes(content[-4:]))
+            listed = parse_header(opener.hand, content[start : start + length], start)
+            if len(listed) != index.blobs_in_pack[number]:
+                why = why or "its header lists other blobs than the index"
+            for kind, blob, offset, sealed_length, plain in listed:
+                table = index.tables[kind]
+                if Location(number, offset, sealed_length, plain) not in table.locate(blob):
+                    why = why or "its header lists other blobs than the index"
+                try:
+                    opener.open(content[offset : offset + sealed_length], blob, plain)
+                    blobs += 1
+                except DamageError as error:
+                    why = why or f"blob {blob.hex()[:12]} in it: {error.why}"
+                    bad.add((kind, blob))
+        except (DamageError, VaultError) as error:
+            why = why or error.why or error.what
+            bad = self._readable_of(opener, number)
+        with self._lock:
+            self._files_read += 1
+            self._bytes_read += size
+            self._blobs_read += blobs
+            if why:
+                self._findings.append(_Finding(f"pack {name.hex()[:12]} is damaged", why, bad))
+        self._progress.advance(entries=1, size_bytes=size)
+
+    def _readable_of(self, opener: Opener, number: int) -> set[Hurt]:
+        """When a pack's header is lost, the index still says where blobs are: those that do not open."""
+        bad = set()
+        for kind, blob in self._blobs_of(number):
+            for place in self._fetcher.index.tables[kind].locate(blob):
+                try:
+                    sealed = self._fetcher.read(place.pack, place.offset, place.length)
+                    opener.open(memoryview(sealed), blob, place.plain)
+                    break
+                except (DamageError, VaultError):
+                    continue
+            else:
+                bad.add((kind, blob))
+        return bad
+
+    # -- whom it hurts ------------------------------------------------------------------------------------------------
+
+    def _damages(self, snapshots: Sequence[Snapshot]) -> list[Damage]:
+        """The findings, with the snapshots and paths that need what is damaged; walked again only for that."""
+        hurt: dict[Hurt, list[_Finding]] = {}
+        for finding in self._findings:
+            for blob in finding.blobs:
+                hurt.setdefault(blob, []).append(finding)
+        paths: dict[int, dict[str, None]] = {id(finding): {} for finding in self._findings}
+        if hurt:
+            for snapshot in snapshots:
+                self._trace(snapshot, hurt, paths)
+        return [
+            Damage(
+                finding.what,
+                finding.detail,
+                tuple(sorted(finding.references)),
+                tuple(sorted(paths[id(finding)])[:_MOST_PATHS]),
+            )
+            for finding in self._findings
+        ]
+
+    def _trace(self, snapshot: Snapshot, hurt: dict[Hurt, list[_Finding]], paths: dict[int, dict[str, None]]) -> None:
+        def note(blob: Hurt, path: bytes) -> None:
+            for finding in hurt.get(blob, ()):
+                finding.references.add(snapshot.name)
+                paths[id(finding)][path.decode("utf-8", "backslashreplace") or "/"] = None
+
+        stack = [(b"", snapshot.tree)]
+        while stack:
+            path, tree = stack.pop()
+            note((BlobKind.TREE, tree), path)
+            try:
+                nodes = decode_tree(self._fetcher.tree(tree))
+            except (DamageError, VaultError):
+                continue
+            for node in nodes:
+                inner = path + b"/" + node.entry.name
+                for blob in node.content:
+                    if (BlobKind.DATA, blob) in hurt:
+                        note((BlobKind.DATA, blob), inner)
+                if node.subtree is not None:
+                    stack.append((inner, node.subtree))
