@@ -241,6 +241,7 @@ class Catalog:
                     sequence=sequence,
                     kind=kind,
                     digest=record.digest,
+                    subject=payload.get("id") if kind == "recovery-point" else payload.get("point"),
                     content=record.to_bytes(),
                 )
             )
@@ -264,6 +265,11 @@ class Catalog:
             for number, content in contents:
                 yield Record.from_bytes(content, name=f"record {number} in the catalog")
                 sequence = number
+
+    def unshown_points(self, signer: str) -> tuple[tuple[RecoveryPoint, Copy], ...]:
+        """Points that were signed as safe in a vault by a backup that then broke off before they were shown here."""
+        with self.reading() as connection:
+            return queries.unshown_points(connection, signer)
 
     def vault_head(self, vault: str, signer: str) -> int:
         """Up to which number a vault has a signer's records; 0 for none."""

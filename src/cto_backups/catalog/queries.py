@@ -3,12 +3,14 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select, true
+from sqlalchemy import Connection, and_, exists, select, text, true
 
 from cto_backups.catalog import schema
 from cto_backups.catalog.rows import evidence_from_row, point_from_row, run_from_row
-from cto_backups.core.model import Evidence, RecoveryPoint, Run
+from cto_backups.core.model import Copy, Evidence, RecoveryPoint, Run
 from cto_backups.errors import NotFoundError
+from cto_backups.evidence.payloads import copy_from_payload, point_from_payload
+from cto_backups.evidence.records import Record
 
 _NAMED_AT_MOST = 5
 
@@ -82,6 +84,33 @@ def newest(connection: Connection, source: str, *, complete: bool, at: datetime 
         statement = statement.where(table.c.captured_at <= at)
     row = connection.execute(statement.order_by(table.c.captured_at.desc()).limit(1)).mappings().first()
     return None if row is None else point_from_row(row)
+
+
+def unshown_points(connection: Connection, signer: str) -> tuple[tuple[RecoveryPoint, Copy], ...]:
+    """What the records of broken-off backups call safe, and `points` does not have."""
+    records, runs = schema.records, schema.runs
+    of_point, of_copy = records.alias("of_point"), records.alias("of_copy")
+    statement = (
+        select(of_point.c.content, of_copy.c.content)
+        .select_from(
+            runs.join(of_point, and_(of_point.c.subject == runs.c.point, of_point.c.kind == "recovery-point")).join(
+                of_copy, and_(of_copy.c.subject == runs.c.point, of_copy.c.kind == "copy")
+            )
+        )
+        .where(
+            text("runs.action = 'backup' AND runs.outcome IN ('failed', 'interrupted')"),
+            of_point.c.signer == signer,
+            of_copy.c.signer == signer,
+            ~exists().where(schema.points.c.id == runs.c.point),
+        )
+    )
+    return tuple(
+        (
+            point_from_payload(Record.from_bytes(point_content).payload),
+            copy_from_payload(Record.from_bytes(copy_content).payload),
+        )
+        for point_content, copy_content in connection.execute(statement)
+    )
 
 
 def evidence(

@@ -158,6 +158,7 @@ runs = Table(
     Index("runs_by_source", "source", "action", "id"),
     Index("runs_by_vault", "vault", "action", "id"),
     Index("runs_running", "host", sqlite_where=text("outcome = 'running'")),
+    Index("runs_broken_off", "point", sqlite_where=text("action = 'backup' AND outcome IN ('failed', 'interrupted')")),
 )
 
 vaults = Table(
@@ -175,7 +176,9 @@ records = Table(
     Column("sequence", Integer, primary_key=True),
     Column("kind", Text, nullable=False),
     Column("digest", Text, nullable=False),
+    Column("subject", Text),  # the recovery point that it is about
     Column("content", LargeBinary, nullable=False),
+    Index("records_by_subject", "subject", "kind"),
 )
 
 vault_heads = Table(

@@ -64,6 +64,9 @@ class Catalog(Protocol):
     def records_after(self, signer: str, sequence: int) -> Iterator[Record]:
         """A signer's records after this number, in order."""
 
+    def unshown_points(self, signer: str) -> tuple[tuple[RecoveryPoint, Copy], ...]:
+        """Points signed as safe by a backup that then broke off before they were shown."""
+
     def vault_head(self, vault: str, signer: str) -> int:
         """Up to which number a vault has a signer's records; 0 for none."""
 

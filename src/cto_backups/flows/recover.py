@@ -1,11 +1,12 @@
 """Recover: clear what a killed process left, before anything new is begun."""
 
 import os
+from pathlib import Path
 
 from cto_backups import clock
 from cto_backups.core.model import ActionKind, Run
 from cto_backups.errors import BackupsError, NotFoundError
-from cto_backups.flows import expire
+from cto_backups.flows import expire, records
 from cto_backups.flows.installation import Installation
 
 
@@ -13,21 +14,36 @@ def recover(installation: Installation) -> tuple[str, ...]:
     """Put right what interrupted runs left; what was done, in sentences.
 
     Uncommitted bytes in a repository stay: they are found again by the next backup, or reclaimed by a prune. A snapshot
-    that no recovery point stands for (killed between the repository's commit and the catalog's) is dropped; only
-    snapshots named by an interrupted run of *this* catalog are ever touched.
+    that no recovery point stands for (killed between the repository's commit and the signed record) is dropped; only
+    snapshots named by an interrupted run of *this* catalog are ever touched. A point that was signed already is shown.
     """
     interrupted = installation.catalog.interrupt_dead_runs(installation.host, _alive, clock.now())
     done = [_sentence(run) for run in interrupted]
     swept = installation.sandbox.sweep()
     if swept:
         done.append(f"Removed {swept} restore sandbox{'es' if swept > 1 else ''} that a killed process left.")
+    begun = {run.point for run in interrupted if run.action is ActionKind.BACKUP and run.point}
+    done.extend(_show_signed(installation))
     if interrupted:
-        orphans = {run.point for run in interrupted if run.action is ActionKind.BACKUP and run.point}
         for vault_name in installation.policy.vaults:
-            done.extend(_repair_vault(installation, vault_name, orphans))
+            done.extend(_repair_vault(installation, vault_name, begun))
     if installation.catalog.expired_copies_to_delete():
         expire.drop_expired_copies(installation)
     return tuple(done)
+
+
+def _show_signed(installation: Installation) -> list[str]:
+    """Show the points that were signed as safe before their backup broke off: only the catalog's rows are missing."""
+    done = []
+    for point, copy in installation.catalog.unshown_points(installation.signer.signer):
+        try:
+            records.deliver(installation, copy.vault)
+        except BackupsError as error:
+            done.append(f"{point.id} is safe in {copy.vault}, but cannot be shown before that vault is back: {error}")
+            continue
+        installation.catalog.add_point_with_copy(point, copy)
+        done.append(f"Recovery point {point.id} was safe already when its backup broke off; it is shown now.")
+    return done
 
 
 def _sentence(run: Run) -> str:
@@ -64,10 +80,15 @@ def _known(installation: Installation, point_id: str) -> bool:
 
 
 def _alive(pid: int) -> bool:
+    """Whether the process that began a run is still there, and not another one that was given its number since."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         return True
-    return True
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return True  # no such file system here: rather wait than take a living run for dead
+    return pid == os.getpid() or any(name in command for name in (b"cto.backups", b"cto-backups", b"cto_backups"))

@@ -40,10 +40,12 @@ CREATE TABLE records (
     sequence INTEGER NOT NULL,
     kind TEXT NOT NULL,
     digest TEXT NOT NULL,
+    subject TEXT,
     content BLOB NOT NULL,
     PRIMARY KEY (signer, sequence)
 )
 """,
+    """CREATE INDEX records_by_subject ON records (subject, kind)""",
     """
 CREATE TABLE runs (
     id INTEGER NOT NULL,
@@ -62,6 +64,7 @@ CREATE TABLE runs (
     PRIMARY KEY (id)
 )
 """,
+    """CREATE INDEX runs_broken_off ON runs (point) WHERE action = 'backup' AND outcome IN ('failed', 'interrupted')""",
     """CREATE INDEX runs_by_source ON runs (source, action, id)""",
     """CREATE INDEX runs_by_vault ON runs (vault, action, id)""",
     """CREATE INDEX runs_running ON runs (host) WHERE outcome = 'running'""",
