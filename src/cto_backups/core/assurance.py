@@ -1,0 +1,294 @@
+"""Assurance: how well each source would come back, judged from policy and facts, with reasons.
+
+The word is the worst that any part of the judgement finds; the reasons are all that they found, the gravest first.
+Nothing is assumed in a source's favour: what is not known, damaged, incomplete or dated in the future is not green.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from cto_backups.core.calendar_times import require_aware
+from cto_backups.core.duration import format_duration, roughly
+from cto_backups.core.model import (
+    ActionKind,
+    CopyFacts,
+    Facts,
+    Outcome,
+    RecoveryPoint,
+    Rung,
+    SourceFacts,
+    Status,
+    VaultFacts,
+)
+from cto_backups.core.policy import Policy, SourcePolicy
+from cto_backups.core.wording import counted, listed
+
+CLOCK_TOLERANCE = timedelta(minutes=5)
+"""How far ahead of us another clock may be before what it dated is not believed."""
+
+COPY_GRACE = timedelta(minutes=15)
+"""How long the copies of a new point may take before a missing one makes a source OVERDUE (a quarter of a short RPO)."""
+
+SHORTEST_RUN_GRACE = timedelta(minutes=15)
+"""How long a backup under way at its RPO's end may take at least; otherwise twice what the last one took."""
+
+SEVERITY = (Status.UNPROTECTED, Status.FAILED_TEST, Status.OVERDUE, Status.HEALTHY)
+"""The words, the gravest first: it wins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The word on a source, why, and the figures behind it.
+
+    `age` is the time since the newest complete point was captured or confirmed (None: there is none, or its date is not
+    believed). `rung` is the strongest one that is as fresh as policy asks, `rung_wanted` what policy asks. `copies`
+    counts the undamaged copies of the newest complete point in vaults of the policy, `copies_wanted` what its category
+    asks. `tested_at` is when a restore test last ran, whatever came of it.
+    """
+
+    source: str
+    status: Status
+    reasons: tuple[str, ...]
+    rung: Rung
+    rung_wanted: Rung
+    age: timedelta | None
+    copies: int
+    copies_wanted: int
+    tested_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """One source with all that is known of it."""
+
+    policy: SourcePolicy
+    facts: SourceFacts
+    vaults: Mapping[str, VaultFacts]
+    now: datetime
+
+    @property
+    def copies(self) -> tuple[CopyFacts, ...]:
+        """The copies of the newest complete point that policy asks for and that are not known to be damaged."""
+        return tuple(
+            known
+            for known in self.facts.copies
+            if known.copy.vault in self.policy.vaults and known.read_passed is not False
+        )
+
+    @property
+    def age(self) -> timedelta | None:
+        newest, confirmed = self.facts.newest, self.facts.confirmed_at
+        if newest is None or self.future(newest.captured_at) or self.future(confirmed):
+            return None
+        fresh_at = max(newest.captured_at, confirmed or newest.captured_at)
+        return max(self.now - fresh_at, timedelta())
+
+    def future(self, moment: datetime | None) -> bool:
+        """Whether a moment is too far ahead to be believed."""
+        return moment is not None and moment > self.now + CLOCK_TOLERANCE
+
+    def since(self, moment: datetime) -> str:
+        """How long ago, in words."""
+        return f"{roughly(self.now - moment)} ago"
+
+
+_Finding = tuple[Status, str]
+
+
+def judge(policy: Policy, facts: Facts, now: datetime) -> Mapping[str, Verdict]:
+    """The verdict on every source of the policy. Raises ValueError when `now` is naive."""
+    require_aware(now)
+    return {
+        name: _judge(_Case(source, facts.sources.get(name, SourceFacts(name)), facts.vaults, now))
+        for name, source in policy.sources.items()
+    }
+
+
+def _judge(case: _Case) -> Verdict:
+    findings = sorted(_findings(case), key=lambda finding: SEVERITY.index(finding[0]))
+    status = findings[0][0] if findings else Status.HEALTHY
+    reasons = tuple(dict.fromkeys(sentence for _, sentence in findings))
+    if status is Status.HEALTHY:
+        reasons = (_good_news(case), *reasons)
+    last_test = case.facts.last_test
+    return Verdict(
+        source=case.policy.name,
+        status=status,
+        reasons=reasons,
+        rung=_rung(case),
+        rung_wanted=case.policy.category.rung,
+        age=case.age,
+        copies=len(case.copies),
+        copies_wanted=case.policy.category.copies,
+        tested_at=last_test.finished_at if last_test else None,
+    )
+
+
+def _findings(case: _Case) -> Iterator[_Finding]:
+    newest = case.facts.newest
+    yield from _judge_newest_of_all(case)
+    yield from _judge_runs(case)
+    if newest is None:
+        yield Status.UNPROTECTED, "there is no complete recovery point"
+        return
+    if not case.facts.copies:
+        yield Status.UNPROTECTED, f"no vault holds a copy of the newest complete point {newest.id}"
+        return
+    yield from _judge_age(case, newest)
+    yield from _judge_copies(case, newest)
+    yield from _judge_reading(case)
+    yield from _judge_tests(case)
+    yield from _judge_rung(case)
+
+
+def _judge_newest_of_all(case: _Case) -> Iterator[_Finding]:
+    point = case.facts.newest_any
+    if point is not None and not point.complete:
+        missing = counted(len(point.problems), "entry", "entries")
+        yield Status.HEALTHY, f"the newest point {point.id} is incomplete: {missing} could not be captured"
+
+
+def _judge_runs(case: _Case) -> Iterator[_Finding]:
+    for kind, run in case.facts.last_runs.items():
+        # A restore test that could not run has failed; `_judge_tests` says so.
+        if run.outcome is Outcome.FAILED and kind is not ActionKind.RESTORE_TEST:
+            failures = counted(max(case.facts.failures.get(kind, 1), 1), "time")
+            message = f": {run.message}" if run.message else ""
+            yield Status.HEALTHY, f"the last {kind.value} failed, {failures} in a row{message}"
+        elif run.outcome is Outcome.INTERRUPTED:
+            yield Status.HEALTHY, f"the last {kind.value.replace('_', ' ')} was interrupted"
+
+
+def _judge_age(case: _Case, newest: RecoveryPoint) -> Iterator[_Finding]:
+    rpo = case.policy.category.rpo
+    if case.age is None:
+        dated = newest.captured_at if case.future(newest.captured_at) else case.facts.confirmed_at
+        assert dated is not None
+        yield (
+            Status.OVERDUE,
+            f"the newest complete point is dated {roughly(dated - case.now)} in the future: "
+            "a clock is or was wrong, so its age is not known",
+        )
+    elif case.age > rpo:
+        sentence = f"newest complete point is {roughly(case.age)} old; RPO is {format_duration(rpo)}"
+        if _being_replaced(case, newest, case.age - rpo):
+            yield Status.HEALTHY, f"{sentence}; the backup that replaces it is under way"
+        else:
+            yield Status.OVERDUE, sentence
+
+
+def _being_replaced(case: _Case, newest: RecoveryPoint, beyond_rpo: timedelta) -> bool:
+    """Whether a backup that began before the RPO ran out is still in the time that a backup may take.
+
+    A daily backup under an RPO of 24 h would otherwise be OVERDUE every day for as long as it runs.
+    """
+    run = case.facts.last_runs.get(ActionKind.BACKUP)
+    if run is None or run.outcome is not Outcome.RUNNING or case.future(run.started_at):
+        return False
+    running = case.now - run.started_at
+    allowed = max(2 * (newest.finished_at - newest.started_at), SHORTEST_RUN_GRACE)
+    return running <= allowed and beyond_rpo <= running + CLOCK_TOLERANCE
+
+
+def _judge_copies(case: _Case, newest: RecoveryPoint) -> Iterator[_Finding]:
+    wanted, vaults = case.policy.category.copies, case.policy.vaults
+    damaged = [known.copy.vault for known in case.facts.copies if known.read_passed is False]
+    if damaged:
+        word = Status.FAILED_TEST if len(damaged) < len(case.facts.copies) else Status.UNPROTECTED
+        yield word, f"the last reading of {_named('vault', damaged)} found damage, so its copy does not count"
+    stored = {known.copy.vault for known in case.facts.copies}
+    missing = [vault for vault in vaults if vault not in stored]
+    if missing:
+        sentence = f"{_named('vault', missing)} {'has' if len(missing) == 1 else 'have'} no copy of {newest.id}"
+        grace = min(case.policy.category.rpo / 4, COPY_GRACE)
+        waiting = case.now - newest.finished_at
+        if waiting > grace or case.facts.failures.get(ActionKind.COPY):
+            yield Status.OVERDUE, f"{sentence}, which was made {roughly(waiting)} ago"
+        else:
+            yield Status.HEALTHY, f"{sentence} yet"
+    if len(vaults) < wanted:
+        yield (
+            Status.HEALTHY,
+            f"policy names {counted(len(vaults), 'vault')}, but category {case.policy.category.name} asks for "
+            f"{counted(wanted, 'copy', 'copies')}",
+        )
+
+
+def _judge_reading(case: _Case) -> Iterator[_Finding]:
+    within = case.policy.category.read_within
+    damaged = {known.copy.vault for known in case.facts.copies if known.read_passed is False}
+    for vault in case.policy.vaults:
+        known = case.vaults.get(vault, VaultFacts(vault))
+        # Damage in the vault of a copy that is newer than the reading may or may not be this copy's.
+        if known.read_passed is False and vault not in damaged:
+            yield Status.FAILED_TEST, f"the last reading of vault {vault} found damage"
+        since = known.read_at or known.first_copy_at
+        if since is None:
+            continue
+        if case.future(since):
+            yield Status.OVERDUE, f"vault {vault} was last read at a moment in the future: a clock is or was wrong"
+        elif case.now - since > within:
+            what = f"was last read in full {case.since(since)}" if known.read_at else "was never read in full"
+            yield Status.OVERDUE, f"vault {vault} {what}; every byte is to be read within {format_duration(within)}"
+
+
+def _judge_tests(case: _Case) -> Iterator[_Finding]:
+    last, every = case.facts.last_test, case.policy.test_every
+    run = case.facts.last_runs.get(ActionKind.RESTORE_TEST)
+    proven_at = case.facts.proven_at
+    if last is not None and not last.passed and (proven_at is None or proven_at <= last.finished_at):
+        why = f": {last.reason}" if last.reason else ""
+        yield Status.FAILED_TEST, f"the last restore test, {case.since(last.finished_at)}, failed{why}"
+    elif run is not None and run.outcome is Outcome.FAILED and (proven_at is None or proven_at < run.started_at):
+        why = f": {run.message}" if run.message else ""
+        yield Status.FAILED_TEST, f"the last restore test, {case.since(run.started_at)}, could not run{why}"
+    if every is None:
+        return
+    if proven_at is None:
+        yield Status.OVERDUE, "it was never proven by a restore test, so nobody knows whether it comes back"
+    elif case.future(proven_at):
+        yield Status.OVERDUE, "the last passed restore test is dated in the future: a clock is or was wrong"
+    elif case.now - proven_at > every:
+        yield (
+            Status.OVERDUE,
+            f"the last passed restore test was {case.since(proven_at)}; one is due every {format_duration(every)}",
+        )
+
+
+def _judge_rung(case: _Case) -> Iterator[_Finding]:
+    rung, wanted = _rung(case), case.policy.category.rung
+    # How soon a rung must be reached is for tests and readings to say; that it is not reached is said in any case.
+    if rung < wanted:
+        yield Status.HEALTHY, f"it stands on rung {rung.name.lower()}; policy asks for {wanted.name.lower()}"
+
+
+def _rung(case: _Case) -> Rung:
+    """The strongest rung whose evidence is as fresh as policy asks."""
+    if case.facts.newest_any is None:
+        return Rung.DECLARED
+    if not case.copies:
+        return Rung.RECORDED
+    proven_at, every = case.facts.proven_at, case.policy.test_every
+    tested = proven_at is not None and not case.future(proven_at) and (every is None or case.now - proven_at <= every)
+    failed = any(status is Status.FAILED_TEST for status, _ in _judge_tests(case))
+    if tested and not failed:
+        return Rung.PROVEN
+    within = case.policy.category.read_within
+    vaults = (case.vaults.get(known.copy.vault) for known in case.copies)
+    readings = (vault.read_at for vault in vaults if vault is not None and vault.read_passed)
+    read = any(at is not None and not case.future(at) and case.now - at <= within for at in readings)
+    return Rung.READ if read else Rung.STORED
+
+
+def _good_news(case: _Case) -> str:
+    assert case.age is not None
+    copies = counted(len(case.copies), "copy", "copies")
+    proven_at = case.facts.proven_at
+    proof = f"proven by a restore test {case.since(proven_at)}" if proven_at else "not proven by a restore test"
+    rpo = format_duration(case.policy.category.rpo)
+    return f"newest complete point is {roughly(case.age)} old (RPO {rpo}), {copies}, {proof}"
+
+
+def _named(what: str, names: list[str]) -> str:
+    return f"{what if len(names) == 1 else what + 's'} {listed(names)}"

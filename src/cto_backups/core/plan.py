@@ -1,0 +1,380 @@
+"""The plan: which actions are due, a pure function of policy, facts and the present moment.
+
+Every kind of action has one function here that says what it next does for a source or a vault, and when. What is due
+now is what of that lies in the past. A key names an action by source, slot and policy, so that doing one twice is
+doing it once; nothing is remembered between two plans.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from cto_backups.core.calendar_times import require_aware
+from cto_backups.core.duration import format_duration, roughly
+from cto_backups.core.model import (
+    Action,
+    ActionKind,
+    CopyFacts,
+    Facts,
+    Outcome,
+    RecoveryPoint,
+    Run,
+    SourceFacts,
+    VaultFacts,
+)
+from cto_backups.core.policy import Policy, SourcePolicy
+from cto_backups.core.retention import decide
+from cto_backups.core.schedule import AT_ONCE, NextRun, Trigger, format_trigger, format_triggers, next_run
+from cto_backups.core.wording import counted
+
+ORDER = (ActionKind.BACKUP, ActionKind.COPY, ActionKind.RESTORE_TEST, ActionKind.VERIFY, ActionKind.EXPIRE)
+"""What comes first: new data is saved, then spread, then proven, then re-read, and last of all removed."""
+
+LEAD_FACTOR = 2
+FIRST_RETRY = timedelta(minutes=1)
+LAST_RETRY = timedelta(hours=1)
+EXPIRE_EVERY = timedelta(days=1)
+REREAD_DAMAGED_EVERY = timedelta(days=1)
+EARLIEST_TEST_LEAD = timedelta(days=1)
+
+_GOOD = (Outcome.SUCCEEDED, Outcome.UNCHANGED, Outcome.INCOMPLETE)
+_BAD = (Outcome.FAILED, Outcome.INTERRUPTED)
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleRow:
+    """One source in the `schedule` command: its triggers as written, when its backup last ran and next runs, and why.
+
+    `test_last` and `test_next` are the same for its restore test (`test_next` None: none is required, or no point yet).
+    """
+
+    source: str
+    triggers: str
+    last_run: datetime | None
+    next_run: datetime
+    why: str
+    test_last: datetime | None
+    test_next: datetime | None
+
+
+def due(policy: Policy, facts: Facts, now: datetime) -> tuple[Action, ...]:
+    """Every action that is due, the most urgent first: by kind (`ORDER`), then the smallest RPO, then the longest wait.
+
+    Raises ValueError when `now` is naive.
+    """
+    require_aware(now)
+    actions = [action for action in _candidates(policy, facts, now) if action.due_at <= now]
+    return tuple(sorted(actions, key=lambda action: _urgency(policy, action)))
+
+
+def next_due_at(policy: Policy, source: str, facts: Facts, now: datetime) -> datetime | None:
+    """When the next action of this source will be due, as far as is known now; None when nothing is waited for.
+
+    A moment in the past, or `now`, means that something is due. While an action of the source is running, what follows
+    it is not known yet. Raises ValueError when `now` is naive, KeyError when there is no such source.
+    """
+    require_aware(now)
+    moments = [action.due_at for action in _of_source(policy, policy.sources[source], facts, now)]
+    return min(moments, default=None)
+
+
+def timetable(policy: Policy, facts: Facts, now: datetime, zone: ZoneInfo) -> tuple[ScheduleRow, ...]:
+    """When every source last ran and next runs, its moments in `zone`, in the policy's order."""
+    return tuple(_row(policy, source, facts, now, zone) for source in policy.sources.values())
+
+
+def lead(facts: SourceFacts) -> timedelta:
+    """The time to allow for a backup: twice what the last one took."""
+    run, newest = facts.last_runs.get(ActionKind.BACKUP), facts.newest_any
+    took = timedelta()
+    if run is not None and run.outcome in _GOOD and run.finished_at is not None:
+        took = run.finished_at - run.started_at
+    elif newest is not None:
+        took = newest.finished_at - newest.started_at
+    return LEAD_FACTOR * max(took, timedelta())
+
+
+def retry_at(run: Run | None, failures: int) -> datetime:
+    """When an action may be tried (again): at once, or after a delay that doubles with each failure in a row.
+
+    A run that was interrupted was no failure of its own: it is taken up again at once.
+    """
+    if run is None or run.outcome not in _BAD or (run.outcome is Outcome.INTERRUPTED and not failures):
+        return AT_ONCE
+    delay = FIRST_RETRY * (1 << min(max(failures, 1) - 1, 16))
+    return (run.finished_at or run.started_at) + min(delay, LAST_RETRY)
+
+
+def _candidates(policy: Policy, facts: Facts, now: datetime) -> Iterator[Action]:
+    for source in policy.sources.values():
+        yield from _of_source(policy, source, facts, now)
+    for vault in policy.vaults:
+        yield from _verify(policy, vault, facts.vaults.get(vault, VaultFacts(vault)))
+
+
+def _of_source(policy: Policy, source: SourcePolicy, facts: Facts, now: datetime) -> Iterator[Action]:
+    known = facts.sources.get(source.name, SourceFacts(source.name))
+    yield from _backup(policy, source, known, now)
+    yield from _copy(policy, source, known)
+    yield from _restore_test(policy, source, known, now)
+    yield from _expire(policy, source, known, facts.kept_points.get(source.name, ()), now)
+
+
+def _urgency(policy: Policy, action: Action) -> tuple[int, timedelta, datetime, str]:
+    if action.source is not None:
+        rpo = policy.sources[action.source].category.rpo
+    else:
+        rpo = min(source.category.rpo for source in _sources_in(policy, action.vault))
+    return ORDER.index(action.kind), rpo, action.due_at, action.key
+
+
+def _sources_in(policy: Policy, vault: str | None) -> list[SourcePolicy]:
+    return [source for source in policy.sources.values() if vault in source.vaults]
+
+
+def _action(
+    policy: Policy,
+    kind: ActionKind,
+    *,
+    slot: str,
+    reason: str,
+    due_at: datetime,
+    source: str | None = None,
+    vault: str | None = None,
+    point: str | None = None,
+) -> Action:
+    key = ":".join([kind.value, source or "", vault or "", slot, policy.digest[:16]])
+    return Action(kind, key, reason, due_at, source=source, vault=vault, point=point)
+
+
+def _running(run: Run | None) -> bool:
+    return run is not None and run.outcome is Outcome.RUNNING
+
+
+def _slot(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+
+
+# -- backup -----------------------------------------------------------------------------------------------------------
+
+
+def last_backup_at(facts: SourceFacts, now: datetime) -> datetime | None:
+    """The moment up to which triggers have been served.
+
+    A moment that lies in the future (a clock was wrong) does not count, or the source would wait until it comes.
+    """
+    run = facts.last_runs.get(ActionKind.BACKUP)
+    moments = [
+        facts.newest_any.captured_at if facts.newest_any else None,
+        facts.confirmed_at,
+        run.started_at if run is not None and run.outcome in _GOOD else None,
+    ]
+    return max((moment for moment in moments if moment is not None and moment <= now), default=None)
+
+
+def _next_backup(policy: Policy, source: SourcePolicy, facts: SourceFacts, now: datetime) -> NextRun:
+    return next_run(
+        source.triggers,
+        last=last_backup_at(facts, now),
+        zone=ZoneInfo(policy.timezone),
+        rpo=source.category.rpo,
+        lead=lead(facts),
+    )
+
+
+def _backup(policy: Policy, source: SourcePolicy, facts: SourceFacts, now: datetime) -> Iterator[Action]:
+    run = facts.last_runs.get(ActionKind.BACKUP)
+    if _running(run):
+        return
+    asked = _next_backup(policy, source, facts, now)
+    retry = retry_at(run, facts.failures.get(ActionKind.BACKUP, 0))
+    due_at = max(asked.at, retry)
+    yield _action(
+        policy,
+        ActionKind.BACKUP,
+        source=source.name,
+        slot="first" if asked.at == AT_ONCE else _slot(asked.at),
+        # A backup that was due from the beginning waits since the source is known.
+        due_at=(facts.first_seen or now) if due_at == AT_ONCE else due_at,
+        reason=_why_backup(asked, retry, facts),
+    )
+
+
+def _why_backup(asked: NextRun, retry: datetime, facts: SourceFacts) -> str:
+    reason = "no backup yet" if asked.at == AT_ONCE else _promise(asked.trigger)
+    if retry > asked.at:
+        failures = max(facts.failures.get(ActionKind.BACKUP, 0), 1)
+        return f"{reason}; tried again after {counted(failures, 'failed run')}"
+    return reason
+
+
+def _promise(trigger: Trigger) -> str:
+    return f"trigger '{format_trigger(trigger)}'"
+
+
+# -- copy -------------------------------------------------------------------------------------------------------------
+
+
+def _copy(policy: Policy, source: SourcePolicy, facts: SourceFacts) -> Iterator[Action]:
+    point = facts.newest
+    if point is None or not facts.copies:
+        return
+    run = facts.last_runs.get(ActionKind.COPY)
+    present = {known.copy.vault for known in facts.copies}
+    for vault in source.vaults:
+        if vault in present or (run is not None and _running(run) and run.vault in (None, vault)):
+            continue
+        due_at = max(point.finished_at, _copy_retry_at(point, run, facts))
+        yield _action(
+            policy,
+            ActionKind.COPY,
+            source=source.name,
+            vault=vault,
+            point=point.id,
+            slot=point.id,
+            due_at=due_at,
+            reason=f"vault {vault} has no copy of the newest complete point {point.id}",
+        )
+
+
+def _copy_retry_at(point: RecoveryPoint, run: Run | None, facts: SourceFacts) -> datetime:
+    # A new point is tried at once in every vault: a vault that is away must not delay the others' copies.
+    if run is None or run.started_at < point.finished_at:
+        return AT_ONCE
+    return retry_at(run, facts.failures.get(ActionKind.COPY, 0))
+
+
+# -- restore test -----------------------------------------------------------------------------------------------------
+
+
+def _restore_test(policy: Policy, source: SourcePolicy, facts: SourceFacts, now: datetime) -> Iterator[Action]:
+    run = facts.last_runs.get(ActionKind.RESTORE_TEST)
+    wanted = _next_test(source, facts, now)
+    if wanted is None or facts.newest is None or _running(run):
+        return
+    at, reason = wanted
+    yield _action(
+        policy,
+        ActionKind.RESTORE_TEST,
+        source=source.name,
+        vault=min(facts.copies, key=lambda known: _test_preference(source, known)).copy.vault,
+        point=facts.newest.id,
+        slot=_slot(at),
+        due_at=max(at, retry_at(run, facts.failures.get(ActionKind.RESTORE_TEST, 0))),
+        reason=reason,
+    )
+
+
+def _next_test(source: SourcePolicy, facts: SourceFacts, now: datetime) -> tuple[datetime, str] | None:
+    if source.test_every is None or facts.newest is None or not facts.copies:
+        return None
+    last = facts.last_test
+    if last is None or last.finished_at > now:
+        return facts.newest.finished_at, "never tested"
+    if not last.passed:
+        return last.finished_at, f"the last restore test failed: {last.reason}"
+    # A little early, so that the next one is done before the last one is too old.
+    early = min(source.test_every / 10, EARLIEST_TEST_LEAD)
+    return last.finished_at + source.test_every - early, f"tested every {format_duration(source.test_every)}"
+
+
+def _test_preference(source: SourcePolicy, known: CopyFacts) -> tuple[bool, bool, datetime, int]:
+    """The copy that was tested longest ago goes first, so that every vault gets its turn."""
+    vault = known.copy.vault
+    known_place = vault in source.vaults
+    place = source.vaults.index(vault) if known_place else len(source.vaults)
+    return not known_place, known.read_passed is False, known.tested_at or AT_ONCE, place
+
+
+# -- verify -----------------------------------------------------------------------------------------------------------
+
+
+def _verify(policy: Policy, vault: str, facts: VaultFacts) -> Iterator[Action]:
+    sources = _sources_in(policy, vault)
+    if not sources or _running(facts.last_run) or (facts.read_at is None and facts.first_copy_at is None):
+        return
+    within = min(source.category.read_within for source in sources)
+    # Half the time, so that what is stored just after one reading is still read in time by the next.
+    interval = within / 2
+    if facts.read_passed is False:
+        interval = min(interval, REREAD_DAMAGED_EVERY)
+    since = facts.read_at or facts.first_copy_at or AT_ONCE
+    reason = f"every byte is read within {format_duration(within)}"
+    if facts.read_at is None:
+        reason += "; it was never read"
+    elif facts.read_passed is False:
+        reason += "; the last reading found damage"
+    yield _action(
+        policy,
+        ActionKind.VERIFY,
+        vault=vault,
+        slot=_slot(since + interval),
+        due_at=max(since + interval, retry_at(_infrastructure_failure(facts), facts.failures)),
+        reason=reason,
+    )
+
+
+def _infrastructure_failure(facts: VaultFacts) -> Run | None:
+    """The last run, unless it is the reading that found damage: that one was done, and its next time is known."""
+    run = facts.last_run
+    found_damage = run is not None and facts.read_at is not None and run.started_at <= facts.read_at
+    return None if found_damage else run
+
+
+# -- expire -----------------------------------------------------------------------------------------------------------
+
+
+def _expire(
+    policy: Policy, source: SourcePolicy, facts: SourceFacts, kept: Iterable[RecoveryPoint], now: datetime
+) -> Iterator[Action]:
+    run = facts.last_runs.get(ActionKind.EXPIRE)
+    if _running(run):
+        return
+    failed = run is not None and run.outcome in _BAD
+    again = retry_at(run, facts.failures.get(ActionKind.EXPIRE, 0))
+    if run is not None and not failed:
+        again = run.started_at + EXPIRE_EVERY
+    zone = ZoneInfo(policy.timezone)
+    decisions = decide(source.retention, kept, now=now, proven=facts.proven.id if facts.proven else None, zone=zone)
+    removable = [decision for decision in decisions if not decision.keep]
+    if not removable:
+        return
+    yield _action(
+        policy,
+        ActionKind.EXPIRE,
+        source=source.name,
+        slot=f"{now.astimezone(zone):%Y%m%d}",
+        due_at=now if again == AT_ONCE else again,
+        reason=f"retention no longer keeps {counted(len(removable), 'point')}",
+    )
+
+
+# -- timetable --------------------------------------------------------------------------------------------------------
+
+
+def _row(policy: Policy, source: SourcePolicy, facts: Facts, now: datetime, zone: ZoneInfo) -> ScheduleRow:
+    known = facts.sources.get(source.name, SourceFacts(source.name))
+    run = known.last_runs.get(ActionKind.BACKUP)
+    asked = _next_backup(policy, source, known, now)
+    retry = retry_at(run, known.failures.get(ActionKind.BACKUP, 0))
+    at = max(asked.at, retry)
+    why = _why_backup(asked, retry, known)
+    if _running(run):
+        why = "running now"
+    elif at == AT_ONCE:
+        at = now
+    elif at <= now:
+        why = f"{why}; due since {roughly(now - at)}"
+    last = run.started_at if run is not None else last_backup_at(known, now)
+    wanted = _next_test(source, known, now)
+    tested = known.last_test.finished_at if known.last_test else None
+    return ScheduleRow(
+        source=source.name,
+        triggers=format_triggers(source.triggers),
+        last_run=last.astimezone(zone) if last else None,
+        next_run=at.astimezone(zone),
+        why=why,
+        test_last=tested.astimezone(zone) if tested else None,
+        test_next=wanted[0].astimezone(zone) if wanted else None,
+    )
