@@ -23,7 +23,7 @@ _SEED_PURPOSE = b"cto.backups fastcdc 1"
 def seed_of(polynomial: int) -> int:
     """The seed of the gear table: a secret of the installation, against guessing content by the sizes of chunks."""
     key = HKDF(algorithm=SHA256(), length=8, salt=None, info=_SEED_PURPOSE).derive(polynomial.to_bytes(8, "big"))
-    return int.from_bytes(key, "big")
+    return int.from_bytes(key, "big") >> 1  # the library doubles it, in 64 bits, and refuses what does not fit
 
 
 class Chunker:
