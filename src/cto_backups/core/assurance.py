@@ -28,7 +28,7 @@ CLOCK_TOLERANCE = timedelta(minutes=5)
 """How far ahead of us another clock may be before what it dated is not believed."""
 
 COPY_GRACE = timedelta(minutes=15)
-"""How long the copies of a new point may take before a missing one makes a source OVERDUE (a quarter of a short RPO)."""
+"""How long the copies of a new point may take before a missing one makes a source OVERDUE; a quarter of a short RPO."""
 
 SHORTEST_RUN_GRACE = timedelta(minutes=15)
 """How long a backup under way at its RPO's end may take at least; otherwise twice what the last one took."""
