@@ -315,6 +315,8 @@ class TreeWriter:
 
     def _known(self, bench: Bench, folder: _Folder | None, count: int) -> None:
         """So many more nodes of a folder are known; when all are, build its tree, and so on upwards."""
+        if not count:
+            return  # whoever brought the last one builds the tree, and nobody else
         while folder is not None:
             with self._lock:
                 folder.waiting -= count
