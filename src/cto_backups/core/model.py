@@ -235,9 +235,10 @@ class VaultFacts:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the catalog knows, as the pure functions see it; `resources` is the inventory that discovery found.
+    """What the catalog knows, as the pure functions see it.
 
-    `expirable` lists, for each source with more than one point, its kept points newest first (for retention).
+    `resources` is the inventory: what discovery found, by the source that it found it in ("" where no source claims it).
+    `kept_points` lists the points of each source that are not expired, newest first (for retention; where asked for).
     """
 
     sources: Mapping[str, SourceFacts] = field(default_factory=dict)

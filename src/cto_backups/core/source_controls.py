@@ -1,0 +1,215 @@
+"""The controls on sources: covered, backed up, kept, proven, owned."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from fnmatch import fnmatchcase
+
+from cto_backups.core.assurance import CLOCK_TOLERANCE
+from cto_backups.core.duration import format_cadence, format_duration, roughly
+from cto_backups.core.findings import Audited, Check
+from cto_backups.core.model import ActionKind, Evidence, Outcome, Resource, SourceFacts
+from cto_backups.core.policy import SourcePolicy
+from cto_backups.core.retention import Retention, format_retention
+from cto_backups.core.schedule import format_triggers, longest_gap
+from cto_backups.core.wording import counted
+
+POINT_IN_TIME_WINDOW = timedelta(days=7)
+"""For how long every change point must be kept where point-in-time recovery is required."""
+
+UNCLAIMED = ""
+"""The key, in the inventory, of resources that were found and that no source claims."""
+
+
+def check_coverage(audited: Audited) -> Iterator[Check]:
+    """Inventory minus policy: every resource that no source covers and no exclusion in force names."""
+    inventory = audited.facts.resources
+    covered = [
+        resource for name, resources in inventory.items() if name in audited.policy.sources for resource in resources
+    ]
+    known = {(resource.kind, resource.location) for resource in covered}
+    orphaned = [
+        (name, resource) for name in inventory if name not in audited.policy.sources for resource in inventory[name]
+    ]
+    if covered:
+        yield Check("inventory", True, f"{counted(len(covered), 'resource')} covered by a source")
+    for name, resource in orphaned:
+        if (resource.kind, resource.location) in known or _excluded(audited, resource):
+            continue
+        whose = f"; source '{name}', which covered it, is no longer in the policy" if name != UNCLAIMED else ""
+        yield Check(resource.name, False, f"{resource.kind} at {resource.location} is covered by no source{whose}")
+
+
+def _excluded(audited: Audited, resource: Resource) -> bool:
+    return any(
+        exclusion.until > audited.now
+        and any(fnmatchcase(name, exclusion.resource) for name in (resource.name, resource.location))
+        for exclusion in audited.policy.exclusions
+    )
+
+
+def check_exclusions(audited: Audited) -> Iterator[Check]:
+    """An exclusion says why, who answers for it, and until when; and that day has not passed."""
+    for exclusion in audited.policy.exclusions:
+        missing = [
+            name for name, value in (("reason", exclusion.reason), ("owner", exclusion.owner)) if not value.strip()
+        ]
+        if missing:
+            yield Check(exclusion.resource, False, f"its exclusion names no {' and no '.join(missing)}")
+        elif exclusion.until <= audited.now:
+            yield Check(exclusion.resource, False, f"its exclusion ended {roughly(audited.now - exclusion.until)} ago")
+        else:
+            yield Check(exclusion.resource, True, f"excluded by {exclusion.owner} until {exclusion.until:%Y-%m-%d}")
+
+
+def check_rpo(audited: Audited) -> Iterator[Check]:
+    """The newest complete point is no older than the RPO; no grace for a run under way."""
+    for source in audited.policy.sources.values():
+        age, rpo = audited.verdicts[source.name].age, source.category.rpo
+        if audited.source(source.name).newest is None:
+            yield _check(source, False, "there is no complete recovery point")
+        elif age is None:
+            yield _check(source, False, "the age of its newest complete point is not known: it is dated in the future")
+        else:
+            figures = f"newest complete point is {roughly(age)} old; RPO is {format_duration(rpo)}"
+            yield _check(source, age <= rpo, figures)
+
+
+def check_complete(audited: Audited) -> Iterator[Check]:
+    """The newest point of all holds everything that it should."""
+    for source in audited.policy.sources.values():
+        point = audited.source(source.name).newest_any
+        if point is not None:
+            missing = counted(len(point.problems), "entry is", "entries are")
+            detail = f"{missing} missing, first: {point.problems[0].path}" if point.problems else "nothing is missing"
+            yield _check(source, point.complete, f"newest point {point.id}: {detail}")
+
+
+def check_failed_runs(audited: Audited) -> Iterator[Check]:
+    """No action of a source stands failed, restore tests apart: they have a control of their own."""
+    for source in audited.policy.sources.values():
+        facts = audited.source(source.name)
+        runs = [run for run in facts.last_runs.values() if run.action is not ActionKind.RESTORE_TEST]
+        failed = [run for run in runs if run.outcome is Outcome.FAILED]
+        for run in failed:
+            times = counted(max(facts.failures.get(run.action, 1), 1), "time")
+            yield _check(source, False, f"the last {run.action.value} failed, {times} in a row: {run.message}")
+        if runs and not failed:
+            yield _check(source, True, "no action stands failed")
+
+
+def check_retention(audited: Audited) -> Iterator[Check]:
+    """Points are kept at least as long as the source's class of data asks."""
+    for source in audited.policy.sources.values():
+        data_class = audited.policy.classes.get(source.data_class or "")
+        asked = data_class.retention if data_class is not None else None
+        stated = format_retention(source.retention)
+        if asked is None:
+            yield _check(source, True, f"kept: {stated}")
+        else:
+            assert data_class is not None
+            figures = f"kept: {stated}; class {data_class.name} asks for {format_retention(asked)}"
+            yield _check(source, _keeps_as_much(source.retention, asked), figures)
+
+
+def _keeps_as_much(stated: Retention, asked: Retention) -> bool:
+    if stated.permanent or asked.permanent:
+        return stated.permanent
+    counts = ("daily", "weekly", "monthly", "yearly")
+    return (
+        (stated.keep_for or timedelta()) >= (asked.keep_for or timedelta())
+        and (stated.versions or 0) >= (asked.versions or 0)
+        and all(getattr(stated, count) >= getattr(asked, count) for count in counts)
+    )
+
+
+def check_proven_kept(audited: Audited) -> Iterator[Check]:
+    """The last point that a restore test proved is still there to return to."""
+    for source in audited.policy.sources.values():
+        facts = audited.source(source.name)
+        if facts.proven_at is None:
+            continue
+        kept = audited.facts.kept_points.get(source.name)
+        point = facts.proven
+        if point is None or (kept is not None and point.id not in {each.id for each in kept}):
+            yield _check(source, False, f"the point proven {roughly(audited.now - facts.proven_at)} ago is gone")
+        else:
+            yield _check(source, True, f"{point.id} is kept")
+
+
+def check_point_in_time(audited: Audited) -> Iterator[Check]:
+    """Where point-in-time recovery is required: change points within the RPO, each kept for a week."""
+    for source in audited.policy.sources.values():
+        if not source.category.point_in_time:
+            continue
+        gap = longest_gap(source.triggers, source.category.rpo)
+        retention = source.retention
+        window = format_duration(POINT_IN_TIME_WINDOW)
+        if gap > source.category.rpo:
+            figures = f"'{format_triggers(source.triggers)}' leaves up to {format_duration(gap)} between two points"
+            yield _check(source, False, f"{figures}; RPO is {format_duration(source.category.rpo)}")
+        elif not retention.permanent and (retention.keep_for or timedelta()) < POINT_IN_TIME_WINDOW:
+            stated = format_retention(retention)
+            yield _check(source, False, f"kept: {stated}; every change point of the last {window} must be kept")
+        else:
+            yield _check(source, True, f"a point at least every {format_duration(gap)}, each kept for {window} or more")
+
+
+def check_restore_test(audited: Audited) -> Iterator[Check]:
+    """The last restore test passed, and is no older than its cadence."""
+    for source in audited.policy.sources.values():
+        facts = audited.source(source.name)
+        yield from _check_test(audited, source, facts, facts.last_test)
+
+
+def _check_test(audited: Audited, source: SourcePolicy, facts: SourceFacts, last: Evidence | None) -> Iterator[Check]:
+    every = source.test_every
+    run = facts.last_runs.get(ActionKind.RESTORE_TEST)
+    if run is not None and run.outcome is Outcome.FAILED and (last is None or last.finished_at < run.started_at):
+        yield _check(source, False, f"the last restore test could not run: {run.message}")
+    elif last is None:
+        if every is not None:
+            yield _check(source, False, f"it was never tested; policy asks for {format_cadence(every)}")
+    elif not last.passed:
+        yield _check(source, False, f"the last restore test, {_ago(audited, last)}, failed: {last.reason}")
+    elif last.finished_at > audited.now + CLOCK_TOLERANCE:
+        yield _check(source, False, "the last restore test is dated in the future")
+    elif every is not None and audited.now - last.finished_at > every:
+        figures = f"the last restore test was {_ago(audited, last)}"
+        yield _check(source, False, f"{figures}; policy asks for {format_cadence(every)}")
+    else:
+        yield _check(source, True, f"the last restore test, {_ago(audited, last)}, passed")
+
+
+def check_owner(audited: Audited) -> Iterator[Check]:
+    """Somebody answers for the source."""
+    for source in audited.policy.sources.values():
+        owner = (source.owner or "").strip()
+        yield _check(source, bool(owner), f"owned by {owner}" if owner else "it names no owner")
+
+
+def check_clock(audited: Audited) -> Iterator[Check]:
+    """Nothing that is recorded of a source lies in the future."""
+    for source in audited.policy.sources.values():
+        facts = audited.source(source.name)
+        moments = [
+            *((facts.newest_any.captured_at, facts.newest_any.finished_at) if facts.newest_any else ()),
+            *((facts.newest.captured_at, facts.newest.finished_at) if facts.newest else ()),
+            *((facts.last_test.finished_at,) if facts.last_test else ()),
+            *(run.started_at for run in facts.last_runs.values()),
+            *(moment for moment in (facts.confirmed_at, facts.proven_at) if moment is not None),
+        ]
+        if moments:
+            ahead = max(moments) - audited.now
+            wrong = ahead > CLOCK_TOLERANCE
+            detail = (
+                f"a record is dated {roughly(ahead)} in the future" if wrong else "no record is dated in the future"
+            )
+            yield _check(source, not wrong, detail)
+
+
+def _check(source: SourcePolicy, passed: bool, detail: str) -> Check:
+    return Check(source.name, passed, detail, category=source.category.name)
+
+
+def _ago(audited: Audited, evidence: Evidence) -> str:
+    return f"{roughly(audited.now - evidence.finished_at)} ago"

@@ -1,0 +1,168 @@
+"""The controls on copies and vaults: how many, how far apart, encrypted, read."""
+
+from collections.abc import Hashable, Iterator
+from pathlib import PurePosixPath
+
+from cto_backups.core.assurance import CLOCK_TOLERANCE
+from cto_backups.core.duration import format_duration, roughly
+from cto_backups.core.findings import Audited, Check
+from cto_backups.core.model import Outcome
+from cto_backups.core.policy import SourcePolicy, VaultPolicy
+from cto_backups.core.wording import counted, listed
+
+
+def check_copies(audited: Audited) -> Iterator[Check]:
+    """The newest complete point has as many undamaged copies as its category asks for."""
+    for source in audited.policy.sources.values():
+        held, asked = audited.verdicts[source.name].copies, source.category.copies
+        figures = f"{counted(held, 'copy', 'copies')} of its newest complete point; {_asks(source)} {asked}"
+        yield _check(source, held >= asked, figures)
+
+
+def check_storage_types(audited: Audited) -> Iterator[Check]:
+    """The copies lie on as many types of storage as the category asks for."""
+    for source in audited.policy.sources.values():
+        types = sorted({vault.storage for vault in _holding(audited, source)})
+        asked = source.category.storage_types
+        figures = f"copies on {counted(len(types), 'storage type')}{_in_brackets(types)}; {_asks(source)} {asked}"
+        yield _check(source, len(types) >= asked, figures)
+
+
+def check_off_site(audited: Audited) -> Iterator[Check]:
+    """Where the category asks for it, a copy is off-site, and not on the very disk that holds the data."""
+    for source in audited.policy.sources.values():
+        if not source.category.off_site:
+            continue
+        at_home = _devices_of_data(audited, source)
+        claimed = [vault for vault in _holding(audited, source) if vault.off_site]
+        off_site = [vault.name for vault in claimed if _device(audited, vault) not in at_home]
+        if off_site:
+            yield _check(source, True, f"off-site copy in {listed(off_site)}")
+        elif claimed:
+            names = listed(vault.name for vault in claimed)
+            yield _check(source, False, f"{names} is declared off-site, but lies on the same device as the data")
+        else:
+            yield _check(source, False, "no copy is off-site")
+
+
+def check_failure_domains(audited: Audited) -> Iterator[Check]:
+    """The copies do not all fail together, nor with the data: folders on one disk are one copy.
+
+    A failure domain is a device where it is known, and else a provider's region.
+    """
+    for source in audited.policy.sources.values():
+        at_home = _devices_of_data(audited, source)
+        vaults = _holding(audited, source)
+        domains: set[Hashable] = {_domain(audited, vault) for vault in vaults if _device(audited, vault) not in at_home}
+        asked = min(source.category.copies, 2)
+        beside = [vault.name for vault in vaults if _device(audited, vault) in at_home]
+        figures = (
+            f"{counted(len(vaults), 'copy', 'copies')} in {counted(len(domains), 'failure domain')} apart from the data"
+        )
+        if beside:
+            figures += f" ({listed(beside)} on the same device as the data)"
+        yield _check(source, len(domains) >= asked, f"{figures}; at least {asked} needed")
+
+
+def check_encryption(audited: Audited) -> Iterator[Check]:
+    """What a vault stores is encrypted at rest."""
+    for vault in _in_use(audited):
+        cipher = audited.environment.ciphers.get(vault.name, "")
+        detail = f"encrypted with {cipher}" if cipher else "nothing says that its stored bytes are encrypted"
+        yield Check(vault.name, bool(cipher), detail)
+
+
+def check_key_apart(audited: Audited) -> Iterator[Check]:
+    """No key is kept in, or on the same device as, a vault that it opens."""
+    keys = audited.environment.keys
+    for vault in _in_use(audited):
+        place = audited.environment.vaults.get(vault.name)
+        if place is None:
+            continue
+        inside = [name for name, key in keys.items() if PurePosixPath(key.path).is_relative_to(place.path)]
+        beside = [name for name, key in keys.items() if key.device is not None and key.device == place.device]
+        if inside:
+            yield Check(vault.name, False, f"{listed(inside)} is kept inside the vault")
+        elif beside:
+            yield Check(vault.name, False, f"{listed(beside)} is kept on the same device as the vault")
+        else:
+            yield Check(vault.name, True, "no key is kept beside it")
+
+
+def check_reading(audited: Audited) -> Iterator[Check]:
+    """Every stored byte of a vault was read again, without damage, within the time that its strictest source asks."""
+    for vault in _in_use(audited):
+        known = audited.vault(vault.name)
+        within = min(source.category.read_within for source in _sources_in(audited, vault))
+        asked = f"every byte is to be read within {format_duration(within)}"
+        if known.read_passed is False:
+            yield Check(vault.name, False, "the last reading found damage")
+        elif known.read_at is not None:
+            age = audited.now - known.read_at
+            fresh = -CLOCK_TOLERANCE <= age <= within
+            yield Check(vault.name, fresh, f"read in full {_ago(audited, vault.name)}; {asked}")
+        elif known.first_copy_at is not None:
+            late = audited.now - known.first_copy_at > within
+            since = roughly(audited.now - known.first_copy_at)
+            yield Check(vault.name, not late, f"never read in full, in use for {since}; {asked}")
+
+
+def check_vault_runs(audited: Audited) -> Iterator[Check]:
+    """The last verification of a vault could run; what it found is for `check_reading` to say."""
+    for vault in _in_use(audited):
+        run = audited.vault(vault.name).last_run
+        if run is not None:
+            failed = run.outcome is Outcome.FAILED and audited.vault(vault.name).read_passed is not False
+            detail = f"the last verification failed: {run.message}" if failed else "the last verification ran"
+            yield Check(vault.name, not failed, detail)
+
+
+def _holding(audited: Audited, source: SourcePolicy) -> list[VaultPolicy]:
+    """The vaults with an undamaged copy of the newest complete point."""
+    held = {known.copy.vault for known in audited.source(source.name).copies if known.read_passed is not False}
+    return [vault for name in source.vaults if name in held and (vault := audited.policy.vaults.get(name)) is not None]
+
+
+def _in_use(audited: Audited) -> list[VaultPolicy]:
+    return [vault for vault in audited.policy.vaults.values() if _sources_in(audited, vault)]
+
+
+def _sources_in(audited: Audited, vault: VaultPolicy) -> list[SourcePolicy]:
+    return [source for source in audited.policy.sources.values() if vault.name in source.vaults]
+
+
+def _device(audited: Audited, vault: VaultPolicy) -> int | None:
+    place = audited.environment.vaults.get(vault.name)
+    return place.device if place is not None else None
+
+
+def _domain(audited: Audited, vault: VaultPolicy) -> Hashable:
+    device = _device(audited, vault)
+    return (vault.provider, vault.region) if device is None else device
+
+
+def _devices_of_data(audited: Audited, source: SourcePolicy) -> set[int | None]:
+    places = audited.environment.sources.get(source.name, ())
+    return {place.device for place in places if place.device is not None}
+
+
+def _check(source: SourcePolicy, passed: bool, detail: str) -> Check:
+    return Check(source.name, passed, detail, category=source.category.name)
+
+
+def _asks(source: SourcePolicy) -> str:
+    return f"category {source.category.name} asks for"
+
+
+def _in_brackets(names: list[str]) -> str:
+    return f" ({listed(names)})" if names else ""
+
+
+def _ago(audited: Audited, vault: str) -> str:
+    read_at = audited.vault(vault).read_at
+    assert read_at is not None
+    return (
+        "at a moment in the future"
+        if read_at > audited.now + CLOCK_TOLERANCE
+        else f"{roughly(audited.now - read_at)} ago"
+    )
