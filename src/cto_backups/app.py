@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cto_backups.core.controls import Environment
     from cto_backups.core.model import Resource
     from cto_backups.flows.installation import Installation
+    from cto_backups.repository.store import RepositoryStore
 
 POLICY_VARIABLE = "CTO_BACKUPS_POLICY"
 POLICY_NAME = "backups.yaml"
@@ -77,8 +78,8 @@ def opened(policy: Path, *, progress: ProgressFactory = silent, write: bool = Tr
     configuration = load(policy)
     settings = configuration.settings
     settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    adapters = _Adapters(configuration)
     catalog = Catalog.open(settings.catalog_url, now=clock.now())
+    adapters = _Adapters(configuration, catalog.expect_repository)
     try:
         installation = Installation(
             policy=configuration.policy,
@@ -108,6 +109,7 @@ class _Adapters:
     """Makes each adapter once, when first asked for."""
 
     configuration: "Configuration"
+    expect_repository: Callable[[str, str], None] = lambda _vault, _repository: None
     _vaults: dict[str, Vault] = field(default_factory=dict)
     _stores: dict[str, PayloadStore] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
@@ -156,11 +158,13 @@ class _Adapters:
     def store(self, name: str) -> PayloadStore:
         with self._lock:
             if name not in self._stores:
-                self._stores[name] = _open_store(self.configuration, self.vault(name))
+                store = _open_store(self.configuration, self.vault(name))
+                self.expect_repository(name, store.repository_id)
+                self._stores[name] = store
             return self._stores[name]
 
 
-def _open_store(configuration: "Configuration", vault: Vault) -> PayloadStore:
+def _open_store(configuration: "Configuration", vault: Vault) -> "RepositoryStore":
     from cto_backups.repository.options import RepositoryOptions
     from cto_backups.repository.store import RepositoryStore
 

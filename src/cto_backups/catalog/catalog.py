@@ -30,6 +30,7 @@ from cto_backups.core.model import (
     SourceFacts,
 )
 from cto_backups.core.policy import Policy
+from cto_backups.errors import ForeignRepositoryError
 from cto_backups.evidence.payloads import figures_to_payload
 from cto_backups.evidence.records import Record, SigningKey, sign
 
@@ -143,6 +144,21 @@ class Catalog:
         if rows:
             with self._writing() as connection:
                 connection.execute(statement, rows)
+
+    def expect_repository(self, vault: str, repository: str) -> None:
+        """Remember which repository belongs to a vault, the first time; raise ForeignRepositoryError for another."""
+        vaults = schema.vaults
+        with self._writing() as connection:
+            connection.execute(insert(vaults).values(name=vault).on_conflict_do_nothing())
+            known = connection.execute(select(vaults.c.repository).where(vaults.c.name == vault)).scalar()
+            if known is None:
+                connection.execute(update(vaults).where(vaults.c.name == vault).values(repository=repository))
+            elif known != repository:
+                raise ForeignRepositoryError(
+                    f"Vault '{vault}' holds another repository than before",
+                    why=f"it is {repository[:12]}…, the catalog knows {known[:12]}…",
+                    todo="Check that the right disk is mounted there, and that its url in backups.yaml is right.",
+                )
 
     # -- runs ----------------------------------------------------------------------------------------------------------
 

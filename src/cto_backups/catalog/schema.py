@@ -165,6 +165,7 @@ vaults = Table(
     "vaults",
     metadata,
     Column("name", Text, primary_key=True),
+    Column("repository", Text),  # the id of the repository that belongs there
     Column("copy_count", Integer, nullable=False, server_default="0"),
     Column("first_copy_at", Moment),
 )

@@ -97,6 +97,7 @@ CREATE TABLE vault_heads (
     """
 CREATE TABLE vaults (
     name TEXT NOT NULL,
+    repository TEXT,
     copy_count INTEGER DEFAULT '0' NOT NULL,
     first_copy_at VARCHAR(27),
     PRIMARY KEY (name)

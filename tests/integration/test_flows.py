@@ -1,0 +1,423 @@
+"""The story from end to end on real adapters: protect, verify, prove, restore, expire; and what bad luck gets."""
+
+import os
+import shutil
+import sqlite3
+import stat
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cto_backups import clock
+from cto_backups.core.model import ActionKind, Outcome, Rung, Status
+from cto_backups.core.ports import Existing, SnapshotLabel
+from cto_backups.errors import (
+    BusyError,
+    ForeignRepositoryError,
+    KeyProblemError,
+    NotFoundError,
+    RefusedError,
+    SourceError,
+    UsageError,
+    VaultError,
+)
+from cto_backups.evidence.records import Record, verify_chain
+from cto_backups.flows import expire as expire_flow
+from cto_backups.flows.backup import backup
+from cto_backups.flows.copy import copy, missing_vaults
+from cto_backups.flows.protect import protect
+from cto_backups.flows.recover import recover
+from cto_backups.flows.restore import preview, restore, select
+from cto_backups.flows.restore_test import restore_test
+from cto_backups.flows.status import status
+from cto_backups.flows.verify import verify
+from cto_backups.repository.store import RepositoryStore
+from integration.conftest import OPTIONS, build
+
+SOURCES = ("documents", "app", "ledger")
+
+
+def change(workshop: Any, text: str = "other figures\n") -> None:
+    """Change one of the files that are protected."""
+    (workshop.data / "files" / "report.txt").write_text(text)
+
+
+def flip(path: Path, offset: int = 40) -> None:
+    """Damage a stored file: one bit."""
+    path.chmod(stat.S_IRUSR | stat.S_IWUSR)
+    content = bytearray(path.read_bytes())
+    content[offset % len(content)] ^= 1
+    path.write_bytes(content)
+
+
+def packs(workshop: Any, vault: str) -> list[Path]:
+    return sorted(path for path in (workshop.vault_root(vault) / "repositories/main/data").rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_source_is_backed_up_copied_to_every_vault_and_proven_from_each(workshop: Any, source: str) -> None:
+    """The main job, for each kind of source."""
+    done = protect(workshop.installation, source)
+    assert not done.vault_problems
+    assert done.backup.point.complete
+    assert {facts.copy.vault for facts in workshop.catalog.copies(done.backup.point.id)} == {"one", "two", "three"}
+    for vault in ("one", "two", "three"):
+        evidence = restore_test(workshop.installation, source, vault=vault)
+        assert evidence.passed, evidence.reason
+        assert evidence.rung is Rung.PROVEN
+        assert [step.name for step in evidence.steps] == ["select_backup", "restore", "verify_integrity", "cleanup"]
+    facts = workshop.catalog.facts(clock.now()).sources[source]
+    assert facts.proven == done.backup.point
+    assert not list((workshop.root / "state" / "sandboxes").iterdir())
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_an_unchanged_source_confirms_its_point_and_adds_nothing(workshop: Any, source: str) -> None:
+    """The second run is incremental; a scan that confirms no change counts as freshness."""
+    first = protect(workshop.installation, source)
+    second = protect(workshop.installation, source)
+    assert not second.backup.changed
+    assert second.backup.point == first.backup.point
+    assert second.backup.draft.added_bytes == 0
+    facts = workshop.catalog.facts(clock.now()).sources[source]
+    assert facts.point_count == 1
+    assert facts.confirmed_at is not None and facts.confirmed_at > first.backup.point.captured_at
+    assert facts.last_runs[ActionKind.BACKUP].outcome is Outcome.UNCHANGED
+
+
+def test_a_changed_source_gets_a_new_point_and_the_old_one_still_comes_back(workshop: Any, tmp_path: Path) -> None:
+    """Each point is its own moment."""
+    first = protect(workshop.installation, "documents").backup.point
+    old = (workshop.data / "files" / "report.txt").read_bytes()
+    change(workshop)
+    second = protect(workshop.installation, "documents").backup.point
+    assert second.parent == first.id
+    for point, content in ((first, old), (second, b"other figures\n")):
+        restore(workshop.installation, point, tmp_path / point.id)
+        restored = tmp_path / point.id / str(workshop.data).lstrip("/") / "files" / "report.txt"
+        assert restored.read_bytes() == content
+    assert select(workshop.installation, "latest", source="documents", moment=None) == second
+    assert select(workshop.installation, "latest", source="documents", moment=first.captured_at) == first
+
+
+def test_a_point_made_by_hand_is_made_although_nothing_changed_and_kept(workshop: Any) -> None:
+    """Before a migration, people want a point with a name on it."""
+    backup(workshop.installation, "ledger")
+    made = backup(workshop.installation, "ledger", label="before schema migration 42")
+    assert made.changed
+    assert made.point.label == "before schema migration 42"
+    assert made.point.keep_until is not None and (made.point.keep_until - clock.now()).days >= 89
+
+
+def test_a_database_restored_in_place_has_the_old_rows_and_keeps_the_lost_file(workshop: Any) -> None:
+    """In place: refused until told, then replaced, with what stood there set aside."""
+    point = protect(workshop.installation, "ledger").backup.point
+    database = workshop.data / "ledger.db"
+    with sqlite3.connect(database) as connection:
+        connection.execute("DELETE FROM entries")
+    connection.close()
+    with pytest.raises(RefusedError):
+        restore(workshop.installation, point, None)
+    restore(workshop.installation, point, None, existing=Existing.OVERWRITE)
+    with sqlite3.connect(database) as connection:
+        assert connection.execute("SELECT count(*) FROM entries").fetchone() == (500,)
+    connection.close()
+
+
+def test_a_dry_run_writes_nothing_and_names_the_conflicts(workshop: Any, tmp_path: Path) -> None:
+    """The preview is the plan that would be carried out."""
+    point = protect(workshop.installation, "documents").backup.point
+    target = tmp_path / "target"
+    plan = preview(workshop.installation, point, target).plan
+    assert plan.entries > 0 and plan.size_bytes == point.size_bytes and not plan.conflicts
+    assert not target.exists()
+    restore(workshop.installation, point, target)
+    assert preview(workshop.installation, point, target).plan.conflicts
+    with pytest.raises(RefusedError):
+        restore(workshop.installation, point, target)
+
+
+def test_latest_needs_a_source_where_there_are_several(workshop: Any) -> None:
+    """An ambiguous wish is a usage error that names the choices."""
+    with pytest.raises(UsageError, match="documents"):
+        select(workshop.installation, "latest", source=None, moment=None)
+    with pytest.raises(NotFoundError):
+        select(workshop.installation, "latest", source="documents", moment=None)
+
+
+def test_a_missing_vault_is_named_and_the_others_get_their_copies(workshop: Any) -> None:
+    """One bad vault does not keep data from the others; when it is back, it catches up with records and all."""
+    shutil.move(workshop.vault_root("one"), workshop.root / "away")
+    done = protect(workshop.installation, "documents")
+    assert set(done.vault_problems) == {"one"} and "one" in str(done.vault_problems["one"])
+    assert done.backup.vault == "two"
+    assert missing_vaults(workshop.installation, done.backup.point) == ("one",)
+    shutil.move(workshop.root / "away", workshop.vault_root("one"))
+    copy(workshop.installation, done.backup.point, "one")
+    assert missing_vaults(workshop.installation, done.backup.point) == ()
+    assert restore_test(workshop.installation, "documents", vault="one").passed
+
+
+def test_all_vaults_missing_is_an_error_that_names_them_all(workshop: Any) -> None:
+    """Nothing is catalogued that is nowhere."""
+    shutil.move(workshop.root / "vaults", workshop.root / "away")
+    with pytest.raises(VaultError, match=r"one.*two.*three"):
+        protect(workshop.installation, "documents")
+    assert workshop.catalog.points() == ()
+    assert workshop.catalog.facts(clock.now()).sources["documents"].failures == {ActionKind.BACKUP: 1}
+
+
+def test_a_vault_whose_repository_our_key_does_not_open_is_named(workshop: Any) -> None:
+    """A wrong key is told; the other vaults still get their copies."""
+    shutil.rmtree(workshop.vault_root("one") / "repositories")
+    vault = workshop.installation.vault("one")
+    RepositoryStore.create(
+        vault, "repositories/main", "another", now=clock.now(), hostname="h", username="u", options=OPTIONS
+    )
+    done = protect(workshop.installation, "documents")
+    assert isinstance(done.vault_problems["one"], KeyProblemError)
+    assert "one" in str(done.vault_problems["one"])
+    assert {facts.copy.vault for facts in workshop.catalog.copies(done.backup.point.id)} == {"two", "three"}
+
+
+def test_a_vault_that_holds_another_repository_than_before_is_refused(workshop: Any) -> None:
+    """Two disks swapped: the key opens both, but nothing is written into the wrong one."""
+    protect(workshop.installation, "documents")
+    one, two = workshop.vault_root("one"), workshop.vault_root("two")
+    one.rename(workshop.root / "away")
+    two.rename(one)
+    (workshop.root / "away").rename(two)
+    workshop.catalog.close()
+    again = build(workshop.root, workshop.data, {"documents": workshop.sources["documents"]})
+    change(workshop)
+    done = protect(again.installation, "documents")
+    assert isinstance(done.vault_problems["one"], ForeignRepositoryError)
+    assert "one" in str(done.vault_problems["one"])
+    assert done.backup.vault == "three"
+    again.catalog.close()
+
+
+def test_unreadable_files_make_an_incomplete_point_that_lists_them(workshop: Any) -> None:
+    """The rest is saved; freshness counts complete points only; the run is marked."""
+    protect(workshop.installation, "documents")
+    change(workshop)
+
+    target = workshop.data / "files" / "secret.txt"
+    target.write_text("x")
+    original = os.open
+
+    def refuse(path: Any, flags: int, *rest: Any, **named: Any) -> int:
+        if os.fsencode(path).endswith(b"secret.txt"):
+            raise PermissionError(13, "Permission denied", path)
+        return original(path, flags, *rest, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        done = protect(workshop.installation, "documents")
+    assert [problem.path for problem in done.backup.point.problems] == [str(target)]
+    assert done.backup.point.problems[0].kind == "permission"
+    facts = workshop.catalog.facts(clock.now()).sources["documents"]
+    assert facts.newest is not None and facts.newest.complete
+    assert facts.newest_any == done.backup.point
+    assert facts.last_runs[ActionKind.BACKUP].outcome is Outcome.INCOMPLETE
+
+
+def test_a_source_that_is_suddenly_empty_is_a_failure_never_a_deletion(workshop: Any) -> None:
+    """An unmounted disk looks just like an emptied folder."""
+    protect(workshop.installation, "documents")
+    shutil.rmtree(workshop.data / "files")
+    (workshop.data / "files").mkdir()
+    with pytest.raises(SourceError, match="empty"):
+        protect(workshop.installation, "documents")
+    assert len(workshop.catalog.points("documents")) == 1
+
+
+def test_damage_in_one_vault_is_found_named_and_healed_on_restore_from_another(workshop: Any, tmp_path: Path) -> None:
+    """Every damaged byte is detected by verification, and a restore fetches the good bytes elsewhere."""
+    point = protect(workshop.installation, "documents").backup.point
+    for pack in packs(workshop, "one"):
+        flip(pack)
+    result = verify(workshop.installation, "one")
+    assert not result.passed
+    assert point.id in result.hurt
+    assert verify(workshop.installation, "two").passed
+    restored = restore(workshop.installation, point, tmp_path / "out", vault=None)
+    assert restored.vault != "one" or restored.healed
+    assert restored.restored.problems == ()
+    blob = tmp_path / "out" / str(workshop.data).lstrip("/") / "files/deep/er/blob.bin"
+    assert blob.read_bytes() == bytes(range(256)) * 9000
+
+
+def test_a_test_that_could_not_run_is_a_failed_test(workshop: Any) -> None:
+    """No point, no vault: evidence of failure all the same, and the status says so."""
+    evidence = restore_test(workshop.installation, "documents")
+    assert not evidence.passed and "no complete recovery point" in evidence.reason
+    protect(workshop.installation, "documents")
+    shutil.move(workshop.root / "vaults", workshop.root / "away")
+    evidence = restore_test(workshop.installation, "documents")
+    assert not evidence.passed
+    assert workshop.catalog.evidence(source="documents")[0] == evidence
+    assert status(workshop.installation).verdicts["documents"].status is Status.FAILED_TEST
+
+
+def test_the_test_cleans_up_also_when_it_fails(workshop: Any) -> None:
+    """Whatever happened, the sandbox is gone, and cleanup is a recorded step."""
+    protect(workshop.installation, "ledger")
+    for pack in packs(workshop, "two"):
+        flip(pack)
+    evidence = restore_test(workshop.installation, "ledger", vault="two")
+    assert not evidence.passed
+    assert evidence.steps[-1].name == "cleanup" and evidence.steps[-1].passed
+    assert not list((workshop.root / "state" / "sandboxes").iterdir())
+
+
+def test_two_runs_of_one_source_exclude_each_other(workshop: Any) -> None:
+    """The second is told who holds it; nothing is changed."""
+    with workshop.installation.exclusive("documents"), pytest.raises(BusyError, match="documents"):
+        backup(workshop.installation, "documents")
+
+
+def test_records_in_every_vault_form_an_intact_chain_that_says_all(workshop: Any) -> None:
+    """Points, copies and evidence reach each vault, signed, before the catalog shows them."""
+    protect(workshop.installation, "documents")
+    restore_test(workshop.installation, "documents")
+    chains = {}
+    for vault in ("one", "two", "three"):
+        files = sorted((workshop.vault_root(vault) / "records" / workshop.installation.signer.signer).iterdir())
+        chains[vault] = [Record.from_bytes(file.read_bytes()) for file in files]
+        assert verify_chain(chains[vault]).intact
+        assert (workshop.vault_root(vault) / "policies" / f"{workshop.installation.policy.digest}.yaml").exists()
+    assert [record.kind for record in chains["one"]] == ["recovery-point", "copy", "copy", "copy", "evidence"]
+
+
+def test_expiry_changes_the_catalog_first_and_catches_up_with_a_vault_that_was_away(workshop: Any) -> None:
+    """Kept: the newest versions and the last proven point. The vault that was away is caught up with later."""
+    ids = []
+    for number in range(5):
+        change(workshop, f"version {number}\n")
+        ids.append(protect(workshop.installation, "documents").backup.point.id)
+        if number == 1:
+            assert restore_test(workshop.installation, "documents").passed
+    plan = expire_flow.plan(workshop.installation, "documents")
+    assert [decision.point.id for decision in plan.removed] == [ids[2], ids[0]]
+    assert all(decision.reasons for decision in plan.decisions)
+    shutil.move(workshop.vault_root("three"), workshop.root / "away")
+    problems = expire_flow.expire(workshop.installation, plan)
+    assert set(problems) == {"three"}
+    assert {point.id for point in workshop.catalog.points("documents")} == {ids[1], ids[3], ids[4]}
+    assert {copy.vault for copy in workshop.catalog.expired_copies_to_delete()} == {"three"}
+    shutil.move(workshop.root / "away", workshop.vault_root("three"))
+    recover(workshop.installation)
+    assert workshop.catalog.expired_copies_to_delete() == ()
+    assert len(workshop.installation.store("three").committed()) == 3
+    with pytest.raises(NotFoundError, match="expired"):
+        workshop.catalog.point(ids[0])
+
+
+class _Broken:
+    """A payload store whose writer or reader loses a byte: the fingerprint must notice, since nothing else can."""
+
+    def __init__(self, inner: Any, *, writer: bool) -> None:
+        self._inner = inner
+        self._writer = writer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def writing(self) -> Any:
+        inner, broken = self._inner.writing(), self._writer
+
+        class Context:
+            def __enter__(self) -> Any:
+                entered = inner.__enter__()
+                return _BrokenWriting(entered) if broken else entered
+
+            def __exit__(self, *error: Any) -> Any:
+                return inner.__exit__(*error)
+
+        return Context()
+
+    def reader(self, reference: str) -> Any:
+        reader = self._inner.reader(reference)
+        return reader if self._writer else _BrokenReader(reader)
+
+
+class _BrokenTree:
+    """Hands the writer content that differs from what the source read, as a broken writer would store it."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def read(self, entry: Any) -> bytes:
+        content: bytes = self._inner.read(entry)
+        return content[:-1] + b"?" if content else content
+
+
+class _BrokenWriting:
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def write(self, tree: Any, **named: Any) -> Any:
+        return self._inner.write(_BrokenTree(tree), **named)
+
+
+class _BrokenReader:
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def restore(self, destination: Path, **named: Any) -> Any:
+        restored = self._inner.restore(destination, **named)
+        victim = next(path for path in sorted(destination.rglob("*")) if path.is_file() and path.stat().st_size > 100)
+        times = victim.stat()
+        content = victim.read_bytes()
+        victim.chmod(0o600)
+        victim.write_bytes(content[:-1] + b"?")
+        victim.chmod(stat.S_IMODE(times.st_mode))
+        os.utime(victim, ns=(times.st_atime_ns, times.st_mtime_ns))
+        return restored
+
+
+@pytest.mark.parametrize("source", ("documents", "ledger"))
+@pytest.mark.parametrize("writer", (True, False), ids=("writer", "reader"))
+def test_the_fingerprint_catches_a_broken_writer_and_a_broken_reader(workshop: Any, source: str, writer: bool) -> None:
+    """Repository checks all pass; only the comparison with what the source said can tell."""
+    broken = replace(
+        workshop.installation, store=lambda name: _Broken(workshop.installation.store(name), writer=writer)
+    )
+    protect(broken, source)
+    assert verify(workshop.installation, "one").passed
+    evidence = restore_test(broken, source)
+    assert not evidence.passed
+    assert evidence.reason.startswith("verify_integrity")
+
+
+def test_a_killed_run_is_marked_and_its_orphan_snapshot_dropped(workshop: Any) -> None:
+    """Only what an interrupted run of this catalog left behind is touched."""
+    kept = protect(workshop.installation, "documents").backup.point
+    run = workshop.catalog.start_run(
+        ActionKind.BACKUP, source="documents", vault=None, point="documents-x", now=clock.now(), pid=2**22, host="host"
+    )
+    store = workshop.installation.store("one")
+    change(workshop)
+    with workshop.installation.source("documents").capture() as capture, store.writing() as writing:
+        draft = writing.write(capture.tree)
+        label = SnapshotLabel(clock.now(), "host", "user", capture.paths, ("point:documents-x",))
+        writing.commit(draft, label)
+        writing.commit(draft, replace(label, tags=("point:somebody-elses",)))
+    done = recover(workshop.installation)
+    assert any("interrupted" in sentence for sentence in done)
+    assert workshop.catalog.runs("documents")[0].id == run
+    assert workshop.catalog.runs("documents")[0].outcome is Outcome.INTERRUPTED
+    tags = {tag for committed in store.committed() for tag in committed.tags if tag.startswith("point:")}
+    assert tags == {f"point:{kept.id}", "point:somebody-elses"}
