@@ -1,0 +1,253 @@
+"""The field types of the policy file: what each text may be, checked with messages for people.
+
+Checks that need to know the rest of the file (which vaults there are, say) find it in the validation context, as
+`Surroundings`. Without a context they accept any name.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import date, datetime, time, timedelta
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
+from pydantic_core import PydanticCustomError, core_schema
+
+from cto_backups.config.mistakes import closest, names
+from cto_backups.config.redaction import has_credentials
+from cto_backups.config.secrets import SecretReference
+from cto_backups.core.defaults import CATEGORIES, CLASSES
+from cto_backups.core.duration import parse_cadence, parse_duration
+from cto_backups.core.retention import parse_retention
+from cto_backups.core.schedule import TriggerError, parse_triggers
+from cto_backups.errors import KeyProblemError
+
+KINDS = ("files", "git", "sqlite")
+VAULT_SCHEMES = ("file",)
+CATALOG_SCHEMES = ("sqlite",)
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """The names that the rest of the file declares."""
+
+    vaults: frozenset[str] = frozenset()
+    categories: frozenset[str] = field(default_factory=lambda: frozenset(CATEGORIES))
+    classes: frozenset[str] = field(default_factory=lambda: frozenset(CLASSES))
+
+
+Check = Callable[[str, Surroundings | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Marks a text field: not empty, on one line, and what `check` accepts (it raises `problem`).
+
+    `examples` and `pattern` go to the JSON Schema; `choices` are offered by editors without ruling anything else out.
+    """
+
+    check: Check | None = None
+    examples: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    pattern: str = ""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        def validate(value: str, info: ValidationInfo) -> str:
+            _one_line(value)
+            if self.check:
+                self.check(value, info.context if isinstance(info.context, Surroundings) else None)
+            return value
+
+        return core_schema.with_info_after_validator_function(validate, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, _schema: core_schema.CoreSchema, _handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        text: dict[str, Any] = {"type": "string", "minLength": 1}
+        if self.pattern:
+            text["pattern"] = self.pattern
+        if self.choices:
+            text = {"anyOf": [{"enum": list(self.choices)}, text]}
+        return text | ({"examples": list(self.examples)} if self.examples else {})
+
+
+def problem(
+    message: str, *, allowed: Iterable[str] = (), nearest: str | None = None, todo: str = ""
+) -> PydanticCustomError:
+    """A validation error that carries what a `Mistake` shows."""
+    # The fixed template keeps braces in a value from being taken for pydantic's own.
+    return PydanticCustomError(
+        "policy", "{message}", {"message": message, "allowed": tuple(allowed), "nearest": nearest, "todo": todo}
+    )
+
+
+def parse_until(text: str, zone: ZoneInfo) -> datetime:
+    """The end of an exclusion: a date counts to its end, in the policy's time zone. Raises ValueError."""
+    if re.match(r"\d{4}-\d{2}-\d{2}\Z", text, re.ASCII):
+        try:
+            return datetime.combine(date.fromisoformat(text) + timedelta(days=1), time(), zone)
+        except OverflowError:
+            raise ValueError("the date is too far away") from None
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=zone)
+
+
+def _one_line(value: str) -> None:
+    if not value.strip():
+        raise problem("this is empty")
+    if any(ord(char) < 32 or ord(char) == 127 for char in value):
+        raise problem("this holds a line break or control character", todo="Write it on one line, without escapes.")
+
+
+def _name(value: str, _around: Surroundings | None) -> None:
+    if not _NAME.match(value):
+        raise problem(
+            f"'{value[:80]}' is no name",
+            todo="A name has 1 to 64 letters, digits, dots, underscores and hyphens, and starts with a letter or digit.",
+        )
+
+
+def _declared(what: str, pick: Callable[[Surroundings], frozenset[str]]) -> Check:
+    def check(value: str, around: Surroundings | None) -> None:
+        if around is None or value in pick(around):
+            return
+        known = sorted(pick(around))
+        raise problem(f"there is no {what} named '{value}'", allowed=names(known), nearest=closest(value, known))
+
+    return check
+
+
+def _understood(parse: Callable[[str], object]) -> Check:
+    def check(value: str, _around: Surroundings | None) -> None:
+        try:
+            parse(value)
+        except TriggerError as error:
+            raise problem(f"'{error.part}' is no trigger", todo=f"Write {error.allowed}{error.hint}") from error
+        except ValueError as error:
+            raise problem(str(error)) from error
+
+    return check
+
+
+def _reference(value: str, _around: Surroundings | None) -> None:
+    try:
+        SecretReference.parse(value)
+    except KeyProblemError as error:
+        what = error.what[0].lower() + error.what[1:]
+        raise problem(f"{what}: {error.why}" if error.why else what, todo=error.todo) from None
+
+
+def _zone(value: str, _around: Surroundings | None) -> None:
+    try:
+        ZoneInfo(value)
+    except (OSError, ValueError, KeyError):  # its own error is a KeyError; folders and odd names give the others
+        raise problem(
+            f"'{value}' is no time zone",
+            nearest=closest(value, available_timezones()),
+            todo="Write UTC, or a place of the IANA time zone database such as Europe/Berlin.",
+        ) from None
+
+
+def _no_credentials(value: str, _around: Surroundings | None = None) -> None:
+    if has_credentials(value):
+        raise problem(
+            "a password or token is written inside this URL",
+            todo="Take it out and change it, for it was stored in plain text; use a credential helper or an SSH key.",
+        )
+
+
+def _location(what: str, schemes: tuple[str, ...], example: str) -> Check:
+    def check(value: str, _around: Surroundings | None) -> None:
+        _no_credentials(value)
+        scheme, colon, rest = value.partition(":")
+        if not colon or scheme not in schemes:
+            raise problem(
+                f"'{scheme}' is no kind of {what}" if colon else f"this does not say which kind of {what} it is",
+                allowed=tuple(f"{known}:PATH" for known in schemes),
+                nearest=closest(scheme, schemes) if colon else None,
+                todo=f"Write it like {example}.",
+            )
+        if not rest.strip("/"):
+            raise problem("there is no path after the colon", todo=f"Write it like {example}.")
+        if rest.startswith("//") and not rest.startswith("///"):
+            raise problem(
+                f"'{rest[2:].partition('/')[0]}' stands where a host would",
+                todo=f"{scheme}: takes a path of this machine; write it like {example}.",
+            )
+
+    return check
+
+
+def _resource(value: str, _around: Surroundings | None) -> None:
+    kind, colon, location = value.partition(":")
+    if not colon or not location or kind not in KINDS:
+        raise problem(
+            f"'{kind}' is no kind of resource" if colon and kind not in KINDS else "this does not name a resource",
+            allowed=tuple(f"{known}:PLACE" for known in KINDS),
+            nearest=closest(kind, KINDS) if kind not in KINDS else None,
+            todo="Write it as the audit prints it, such as sqlite:/srv/scratch.db.",
+        )
+    _no_credentials(value)
+
+
+def _until(value: str, _around: Surroundings | None) -> None:
+    try:
+        parse_until(value, ZoneInfo("UTC"))
+    except ValueError:
+        raise problem(f"'{value}' is no date", todo="Write it like 2027-01-01, or 2027-01-01T12:00.") from None
+
+
+def _one_or_more(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+_TRIGGERS = ("hourly, daily at 02:00", "continuous", "on change, weekly on sunday at 03:00", "every 15 minutes")
+_RETENTIONS = ("1 year", "permanent", "30 versions", "7 daily, 4 weekly, 12 monthly")
+_CADENCES = ("daily", "weekly", "monthly", "quarterly", "yearly", "none")
+_REFERENCES = ("file:keys/repository.key", "env:BACKUPS_KEY", "command:pass show backups")
+_GIT_URLS = ("/srv/git/app.git", "ssh://git@example.com/app.git", "https://example.com/app.git")
+
+Line = Annotated[str, Text()]
+Name = Annotated[str, Text(_name, pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Duration = Annotated[str, Text(_understood(parse_duration), examples=("30 minutes", "1 h", "7 days"))]
+Cadence = Annotated[str, Text(_understood(parse_cadence), examples=("monthly", "45 days"), choices=_CADENCES)]
+TriggerText = Annotated[str, Text(_understood(parse_triggers), examples=_TRIGGERS)]
+RetentionText = Annotated[str, Text(_understood(parse_retention), examples=_RETENTIONS)]
+CategoryName = Annotated[str, Text(_declared("category", lambda around: around.categories), choices=tuple(CATEGORIES))]
+ClassName = Annotated[str, Text(_declared("class", lambda around: around.classes), choices=tuple(CLASSES))]
+VaultName = Annotated[str, Text(_declared("vault", lambda around: around.vaults), examples=("one",))]
+Reference = Annotated[str, Text(_reference, examples=_REFERENCES, pattern="^(file|env|command):.")]
+TimeZone = Annotated[str, Text(_zone, examples=("UTC", "Europe/Berlin"))]
+VaultUrl = Annotated[
+    str, Text(_location("vault", VAULT_SCHEMES, "file:vaults/one"), examples=("file:vaults/one", "file:/mnt/disk"))
+]
+CatalogUrl = Annotated[
+    str, Text(_location("catalog", CATALOG_SCHEMES, "sqlite:catalog.db"), examples=("sqlite:catalog.db",))
+]
+GitUrl = Annotated[str, Text(_no_credentials, examples=_GIT_URLS)]
+ResourceName = Annotated[str, Text(_resource, examples=("sqlite:/srv/scratch.db", "git:/srv/git/old.git"))]
+Until = Annotated[str, Text(_until, examples=("2027-01-01",))]
+Lfs = Literal["auto", "yes", "no"]
+
+Triggers = Annotated[
+    list[TriggerText],
+    BeforeValidator(_one_or_more, json_schema_input_type=TriggerText | list[TriggerText]),
+    Field(min_length=1),
+]
+Retention = Annotated[
+    list[RetentionText],
+    BeforeValidator(_one_or_more, json_schema_input_type=RetentionText | list[RetentionText]),
+    Field(min_length=1),
+]
+VaultNames = Annotated[
+    list[VaultName],
+    BeforeValidator(_one_or_more, json_schema_input_type=VaultName | list[VaultName]),
+    Field(min_length=1),
+]
+Paths = Annotated[
+    list[Line], BeforeValidator(_one_or_more, json_schema_input_type=Line | list[Line]), Field(min_length=1)
+]
+Patterns = Annotated[list[Line], BeforeValidator(_one_or_more, json_schema_input_type=Line | list[Line])]

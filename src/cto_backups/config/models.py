@@ -1,0 +1,234 @@
+"""The policy file's shape: what the JSON Schema, the reference page and validation are all made from.
+
+Optional settings that a file leaves out are None here; `building` fills them from the class, the category or the
+defaults. Values stay as they are written: `building` parses them once more.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from cto_backups.config.fields import (
+    Cadence,
+    CatalogUrl,
+    CategoryName,
+    ClassName,
+    Duration,
+    GitUrl,
+    Lfs,
+    Line,
+    Name,
+    Paths,
+    Patterns,
+    Reference,
+    ResourceName,
+    Retention,
+    TimeZone,
+    Triggers,
+    Until,
+    VaultNames,
+    VaultUrl,
+    problem,
+)
+
+VERSION = 1
+
+LockName = Literal["none", "governance", "compliance"]
+RungName = Literal["recorded", "stored", "read", "restored", "proven", "serving"]
+
+
+class _Part(BaseModel):
+    """Strict: no unknown settings, no guessing between text and numbers."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, populate_by_name=False, use_attribute_docstrings=True
+    )
+
+
+class Keys(_Part):
+    """Where the keys are: references only, never the keys themselves."""
+
+    repository: Reference
+    """Where the secret is that opens the repositories in the vaults; without it nothing can be restored."""
+    evidence: Reference
+    """Where the key is that signs the evidence; kept apart from the repository key."""
+
+
+class Vault(_Part):
+    """A named place for copies."""
+
+    url: VaultUrl
+    """Where it is: `file:` and a path, relative to the folder of this file."""
+    provider: Line = Field(examples=["local-disk", "gcs", "aws"])
+    """Who runs it. Copies with one provider and one region can be lost together."""
+    region: Line = Field(examples=["this-machine", "us-central1"])
+    """Where it stands: a machine, a building, a cloud region."""
+    storage: Line = Field(examples=["disk", "object-storage"])
+    """The type of storage, for the rule of two storage types."""
+    off_site: bool = False
+    """Whether it survives the loss of the place where the sources are."""
+    lock: LockName = "none"
+    """How strongly it protects stored files from deletion."""
+
+
+class Category(_Part):
+    """Objectives that many sources share. A, B and C are built in; what is given here overrides them."""
+
+    based_on: CategoryName | None = None
+    """The category that what is left out is taken from; A, B and C start from themselves."""
+    title: Line | None = None
+    """What it is called in reports."""
+    rpo: Duration | None = None
+    """How much of the newest data may be lost, as a time."""
+    rto: Duration | None = None
+    """How long a recovery may take."""
+    point_in_time: bool | None = None
+    """Whether every kept change must be a point to return to."""
+    copies: Annotated[int, Field(ge=1, le=100)] | None = None
+    """How many copies each recovery point must have."""
+    storage_types: Annotated[int, Field(ge=1, le=100)] | None = None
+    """On how many types of storage the copies must lie."""
+    off_site: bool | None = None
+    """Whether one copy must be off-site."""
+    read_within: Duration | None = None
+    """The time within which every stored byte must have been read again."""
+    rung: RungName | None = None
+    """How strongly a copy must be proven."""
+
+
+class DataClass(_Part):
+    """A kind of data with its defaults. Eleven are built in; what is given here overrides them, or adds one."""
+
+    based_on: ClassName | None = None
+    """The class that what is left out is taken from; built-in classes start from themselves."""
+    title: Line | None = None
+    """What it is called in reports."""
+    category: CategoryName | None = None
+    """The category of sources of this class."""
+    triggers: Triggers | None = None
+    """When sources of this class are backed up."""
+    retention: Retention | None = None
+    """How long their recovery points are kept; left out, each source must say it."""
+    test: Cadence | None = None
+    """How often they are restored as a test."""
+
+
+class _Source(_Part):
+    """What every source has."""
+
+    data_class: ClassName | None = Field(default=None, alias="class")
+    """The kind of data: gives category, triggers, retention and test cadence. Needed unless those are given."""
+    category: CategoryName | None = None
+    """The objectives that apply, instead of those of the class."""
+    triggers: Triggers | None = None
+    """When it is backed up: a set of triggers, as one text with commas or as a list."""
+    retention: Retention | None = None
+    """How long its recovery points are kept; a point that any of the rules keeps is kept."""
+    test: Cadence | None = None
+    """How often it is restored as a test and compared; `none` for never."""
+    vaults: VaultNames | None = None
+    """The vaults its copies go to; all of them when left out."""
+    owner: Line | None = Field(default=None, examples=["cto@example.com"])
+    """Who answers for this data."""
+
+
+class FilesSource(_Source):
+    """Folders and files."""
+
+    kind: Literal["files"]
+    """What kind of source it is."""
+    paths: Paths = Field(examples=[["~/src/app", "/etc/app.conf"]])
+    """The folders and files to protect; `~` is the home folder, relative ones start at the folder of this file."""
+    include: Patterns | None = Field(default=None, examples=[["*.md"]])
+    """Shell patterns: only files that one of them matches are protected; everything when left out."""
+    exclude: Patterns | None = Field(default=None, examples=[["*.pyc", ".venv"]])
+    """Shell patterns: files and folders to leave out."""
+    one_file_system: bool = False
+    """Whether to stay on the filesystem of each path, and leave out what is mounted below it."""
+
+
+class GitSource(_Source):
+    """A git repository with all its refs."""
+
+    kind: Literal["git"]
+    """What kind of source it is."""
+    url: GitUrl
+    """The repository: a path of this machine, or any URL that git can fetch from without asking for a password."""
+    lfs: Lfs = "auto"
+    """Whether to fetch Git LFS objects: `auto` does where the repository uses them."""
+
+
+class SqliteSource(_Source):
+    """A SQLite database, also while it is in use."""
+
+    kind: Literal["sqlite"]
+    """What kind of source it is."""
+    path: Line = Field(examples=["/srv/ledger.db"])
+    """The database file; `~` is the home folder, a relative one starts at the folder of this file."""
+
+
+Source = Annotated[FilesSource | GitSource | SqliteSource, Field(discriminator="kind")]
+
+
+class Exclusion(_Part):
+    """A resource that is left out on purpose."""
+
+    resource: ResourceName
+    """What is left out, as the audit prints it: kind and place."""
+    reason: Line
+    """Why it needs no protection."""
+    owner: Line
+    """Who decided so."""
+    until: Until
+    """The last day on which this holds; after it, the audit reports the resource again."""
+
+
+class PolicyFile(_Part):
+    """What must survive, how fast it must be back, and where its copies lie."""
+
+    version: int
+    """The version of this file's format: 1."""
+    business: Name = Field(examples=["acme"])
+    """The business whose data this is, as reports and the status view name it."""
+    timezone: TimeZone = "UTC"
+    """The time zone of calendar times such as `daily at 02:00`."""
+    keys: Keys
+    """References to the two keys."""
+    catalog: CatalogUrl = "sqlite:catalog.db"
+    """Where the catalog is: `sqlite:` and a path, relative to the folder of this file."""
+    state: Line = Field(default="state", examples=["state"])
+    """A folder for caches, staging and sandboxes, relative to the folder of this file."""
+    compression: Annotated[int, Field(ge=1, le=19)] = 3
+    """The zstd compression level, from 1 (fast) to 19 (small)."""
+    verify_on_write: Literal["full", "sampled"] = "full"
+    """How much of what is written is opened and compared again before it counts as stored."""
+    vaults: Annotated[dict[Name, Vault], Field(min_length=1)]
+    """The places for copies, by name."""
+    categories: dict[Name, Category] = {}
+    """Overrides of the built-in categories A, B and C, and categories of your own."""
+    classes: dict[Name, DataClass] = {}
+    """Overrides of the built-in data classes, and classes of your own."""
+    sources: Annotated[dict[Name, Source], Field(min_length=1)]
+    """What is protected, by name."""
+    exclude: list[Exclusion] = []
+    """What is left out on purpose, so that the audit does not report it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_version(cls, data: Any) -> Any:
+        version = data.get("version") if isinstance(data, dict) else None
+        if isinstance(version, int) and not isinstance(version, bool) and version != VERSION:
+            newer = version > VERSION
+            raise problem(
+                f"this file has version {version}; this cto.backups reads version {VERSION}",
+                allowed=(str(VERSION),),
+                todo="Use a newer cto.backups." if newer else "Write version: 1.",
+            )
+        return data
+
+
+SOURCE_MODELS: dict[str, type[FilesSource | GitSource | SqliteSource]] = {
+    "files": FilesSource,
+    "git": GitSource,
+    "sqlite": SqliteSource,
+}

@@ -1,0 +1,35 @@
+"""What loading a policy file gives: the policy for the pure functions, and the settings of this installation."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cto_backups.config.secrets import SecretReference
+from cto_backups.core.policy import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where this installation keeps its things; every path is absolute.
+
+    `home` is the policy file's folder, `catalog_url` looks like ``sqlite:/path/catalog.db``, `compression` is a zstd
+    level, `verify_on_write` is "full" or "sampled", `domain` the trust domain whose repository is used in each vault.
+    """
+
+    home: Path
+    catalog_url: str
+    state: Path
+    repository_key: SecretReference
+    evidence_key: SecretReference
+    compression: int
+    verify_on_write: str
+    domain: str = "main"
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """A loaded policy file; `text` is exactly what stood in it."""
+
+    policy: Policy
+    settings: Settings
+    path: Path
+    text: bytes
