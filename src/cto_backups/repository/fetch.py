@@ -24,14 +24,20 @@ class Opener:
 
     def verified_form(self, sealed: memoryview, blob: bytes, plain_size: int) -> memoryview:
         """A blob still compressed, valid until the next call. Raises DamageError unless it holds what `blob` names."""
-        stored = self.hand.open_into(sealed, self._scratch)
+        stored = self.hand.open_into(sealed, self._room(len(sealed)))
         if identify(self.squeezer.expand(stored, plain_size) if plain_size else stored) != blob:
             raise DamageError(f"Blob {blob.hex()[:12]} is damaged", why="its bytes are not what its id says")
         return stored
 
+    def _room(self, needed: int) -> bytearray:
+        # A new buffer instead of a grown one: the caller may still hold a view of the last blob.
+        if len(self._scratch) < needed:
+            self._scratch = bytearray(needed + needed // 4)
+        return self._scratch
+
     def open(self, sealed: memoryview, blob: bytes, plain_size: int) -> memoryview | bytes:
         """A blob's plain bytes, valid until the next call. Raises DamageError unless they are what `blob` names."""
-        plain: memoryview | bytes = self.hand.open_into(sealed, self._scratch)
+        plain: memoryview | bytes = self.hand.open_into(sealed, self._room(len(sealed)))
         if plain_size:
             plain = self.squeezer.expand(plain, plain_size)
         if identify(plain) != blob:

@@ -111,11 +111,8 @@ class Hand:
         return self._ctr.update(sealed[IV_BYTES:-TAG_BYTES])
 
     def open_into(self, sealed: memoryview, scratch: bytearray) -> memoryview:
-        """The plain bytes, in `scratch`, which grows as needed. Raises SealBrokenError."""
+        """The plain bytes, in `scratch`, which is at least as long as `sealed`. Raises SealBrokenError."""
         self.check(sealed)
-        needed = len(sealed)
-        if len(scratch) < needed:
-            scratch.extend(bytes(needed - len(scratch)))
         self._ctr.reset_nonce(bytes(sealed[:IV_BYTES]))
         count = self._ctr.update_into(sealed[IV_BYTES:-TAG_BYTES], scratch)
         return memoryview(scratch)[:count]
