@@ -76,10 +76,13 @@ def build(root: Path, data: Path, sources: Mapping[str, tuple[str, Mapping[str, 
     policy = Policy("acme", "UTC", policies, vaults, dict(CATEGORIES), {}, (), digest)
     polynomial = None
     stores: dict[str, RepositoryStore] = {}
+    opened_vaults: dict[str, Vault] = {}
     workshop: Workshop
 
     def vault(name: str) -> Vault:
-        return workshop.wrap_vault(LocalVault(name, root / "vaults" / name))
+        if name not in opened_vaults:
+            opened_vaults[name] = workshop.wrap_vault(LocalVault(name, root / "vaults" / name))
+        return opened_vaults[name]
 
     def store(name: str) -> RepositoryStore:
         if name not in stores:
