@@ -1,0 +1,1 @@
+"""What is protected: one module a kind, each of which captures, discovers, restores and probes its own data."""

@@ -1,0 +1,444 @@
+# Names of files are bytes here, which pathlib does not take.
+# ruff: noqa: PTH115, PTH116
+"""A tree of real files, offered for storing: every byte and every attribute passes the ledger on its way.
+
+Speed matters here: each system call is made once, nothing is opened to learn what the listing already said, and an
+entry is the only object made for a file.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from operator import attrgetter
+from threading import Lock
+from typing import Final
+
+from cto_backups.core.model import Problem
+from cto_backups.core.ports import BlockReader, Entry, EntryKind, EntryUnreadableError
+from cto_backups.sources import digests
+from cto_backups.sources.ledger import Ledger
+from cto_backups.sources.names import readable
+from cto_backups.sources.patterns import Patterns
+
+_KINDS: Final = {
+    stat.S_IFREG: EntryKind.FILE,
+    stat.S_IFDIR: EntryKind.FOLDER,
+    stat.S_IFLNK: EntryKind.SYMLINK,
+    stat.S_IFBLK: EntryKind.DEVICE,
+    stat.S_IFCHR: EntryKind.CHARACTER_DEVICE,
+    stat.S_IFIFO: EntryKind.FIFO,
+    stat.S_IFSOCK: EntryKind.SOCKET,
+}
+_BY_NAME = attrgetter("name")
+# Never waits for the other end of a fifo that took a file's place, never follows a link that did.
+_OPEN: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
+_NOATIME: Final = getattr(os, "O_NOATIME", 0)
+_ATTEMPTS: Final = 3
+_RACY_NS: Final = 2_000_000_000
+_CACHEDIR = b"Signature: 8a477f597d28d172789f06886806bc55"
+
+
+@dataclass(slots=True)
+class TreeEntry(Entry):
+    """An entry of a `FileTree`.
+
+    `inside`: a root, or below one. `taken`: a folder above it was named by an include pattern. `token` identifies a
+    file's state, `known` is the SHA-256 of its content when that state was read before.
+    """
+
+    inside: bool = True
+    taken: bool = False
+    token: bytes = b""
+    known: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which entries below the roots count."""
+
+    exclude: Patterns = field(default_factory=lambda: Patterns(()))
+    include: Patterns = field(default_factory=lambda: Patterns(()))
+    one_file_system: bool = False
+    exclude_caches: bool = False
+
+
+class FileTree:
+    """Implements `core.ports.CaptureTree` over folders of this machine.
+
+    `roots` are paths inside the snapshot; the content of a root lies at `base` plus the root without `prefix` (both
+    empty: at the root's own path). Folders above the roots are taken from their own paths. `known` maps tokens of
+    file states to SHA-256; `captured_ns` is when the capture began.
+
+    Each entry is to be listed and read once: that is when it is counted.
+    """
+
+    def __init__(
+        self,
+        roots: Collection[bytes],
+        ledger: Ledger,
+        *,
+        base: bytes = b"",
+        prefix: bytes = b"",
+        selection: Selection | None = None,
+        known: Mapping[bytes, bytes] | None = None,
+        captured_ns: int = 0,
+    ) -> None:
+        self._ledger = ledger
+        self._base = base
+        self._cut = len(base)
+        self._prefix = prefix
+        self._selection = selection or Selection()
+        self._known = known or {}
+        self._roots = frozenset(roots)
+        self._routes = _routes(self._roots)
+        self._racy_ns = captured_ns - _RACY_NS
+        self._euid = os.geteuid()
+        self._lock = Lock()
+        self._problems: list[Problem] = []
+        self._learned = bytearray()
+
+    # -- what the payload store calls -------------------------------------------------------------------------------
+
+    @property
+    def root(self) -> Entry:
+        """The root folder; without a name, its metadata is not stored."""
+        whole = b"" in self._roots
+        path = self._base if whole else b""
+        status = os.stat(path or b"/")
+        return TreeEntry(b"", path, EntryKind.FOLDER, status.st_mode, device_id=status.st_dev, inside=whole)
+
+    def folder(self, entry: Entry) -> Sequence[Entry]:
+        """The entries in a folder that count, sorted by name; call it once for each folder."""
+        inside = isinstance(entry, TreeEntry) and entry.inside
+        found = self._listed(entry) if inside else self._on_the_way(entry)
+        found.sort(key=_BY_NAME)
+        ledger, cut, prefix = self._ledger, self._cut, self._prefix
+        for child in found:
+            if child.kind is not EntryKind.FILE:
+                content = child.linktarget or (b"%d" % child.device if child.device else b"")
+                ledger.add(prefix + child.path[cut:] if child.inside else child.path, child, content)
+        return found
+
+    def read(self, entry: Entry) -> bytes:
+        """The whole content of a file, read again when it changed meanwhile."""
+        stable = False
+        for attempt in range(_ATTEMPTS):
+            descriptor = self._open(entry)
+            try:
+                if attempt:
+                    self._renew(entry, os.fstat(descriptor))
+                data = os.read(descriptor, entry.size + 1)
+                if attempt or len(data) > 1 << 30:
+                    data = _to_the_end(descriptor, data)
+                after = os.fstat(descriptor)
+            except OSError as error:
+                raise self._unreadable(entry, error) from error
+            finally:
+                os.close(descriptor)
+            stable = _same(entry, after)
+            if stable and (attempt or len(data) == entry.size):
+                break
+        entry.size = len(data)
+        if not stable:
+            self._note(entry.path, "changed-while-read", f"it kept changing during {_ATTEMPTS} attempts to read it")
+        self._count(entry, sha256(data).digest(), stable)
+        return data
+
+    def open(self, entry: Entry) -> BlockReader:
+        """A reader for a large file, bounded by the size that the file has now."""
+        descriptor = self._open(entry)
+        try:
+            status = os.fstat(descriptor)
+            if not _same(entry, status):
+                self._renew(entry, status)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return _FileReader(self, entry, descriptor)
+
+    def reuse(self, entry: Entry) -> bool:
+        """Count a file by the digest that is known for just this state of it, if there is one."""
+        if not isinstance(entry, TreeEntry) or entry.known is None:
+            return False
+        self._count(entry, entry.known, stable=True)
+        return True
+
+    # -- what the source asks ---------------------------------------------------------------------------------------
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What could not be read so far."""
+        with self._lock:
+            return tuple(self._problems)
+
+    @property
+    def learned(self) -> bytes:
+        """Records for `digests.save`: token and SHA-256 of each file that was read or reused, and surely settled."""
+        with self._lock:
+            return bytes(self._learned)
+
+    def walk(self) -> None:
+        """Read everything, to fill the ledger; what cannot be read is noted and left out."""
+        pending: list[Entry] = [self.root]
+        buffer = memoryview(bytearray(1 << 20))
+        while pending:
+            for entry in self.folder(pending.pop()):
+                if entry.kind is EntryKind.FOLDER:
+                    pending.append(entry)
+                elif entry.kind is EntryKind.FILE:
+                    self._drain(entry, buffer)
+
+    # -- listing ----------------------------------------------------------------------------------------------------
+
+    def _listed(self, folder: Entry) -> list[TreeEntry]:
+        """What a folder below a root holds."""
+        found: list[TreeEntry] = []
+        selection = self._selection
+        exclude, include = selection.exclude, selection.include
+        taken = isinstance(folder, TreeEntry) and folder.taken
+        forced = self._routes.get(folder.path, ()) if self._routes else ()
+        only = b"CACHEDIR.TAG" if selection.exclude_caches and _is_cache(folder.path) else None
+        try:
+            with os.scandir(folder.path or b"/") as listing:
+                for item in listing:
+                    name = item.name
+                    path = folder.path + b"/" + name
+                    is_folder = item.is_dir(follow_symlinks=False)
+                    inside, named = True, taken
+                    if name in forced:
+                        inside = path in self._roots or not (exclude and exclude.match(path, name, is_folder))
+                    elif (only is not None and name != only) or (exclude and exclude.match(path, name, is_folder)):
+                        continue
+                    if include:
+                        named = named or include.match(path, name, is_folder)
+                        if not (named or is_folder or path in self._roots):
+                            continue
+                    entry = self._entry(name, path, item)
+                    if entry is None:
+                        continue
+                    if selection.one_file_system and entry.device_id != folder.device_id:
+                        if not is_folder:
+                            continue
+                        inside = path in self._roots  # an empty folder, to mount on again
+                    entry.inside = inside
+                    entry.taken = named
+                    found.append(entry)
+        except OSError as error:
+            self._note(folder.path, *_reason(error))
+        return found
+
+    def _on_the_way(self, folder: Entry) -> list[TreeEntry]:
+        """What stands in a folder above the roots (or in one that is left out): the way to the roots."""
+        found: list[TreeEntry] = []
+        for name in self._routes.get(folder.path, ()):
+            path = folder.path + b"/" + name
+            is_root = path in self._roots
+            place = self._base + path[len(self._prefix) :] if is_root else path
+            entry = self._entry(name, place, None, follow=not is_root)
+            if entry is not None:
+                entry.inside = is_root
+                entry.taken = is_root and bool(self._selection.include.match(path, name, True))
+                found.append(entry)
+        return found
+
+    def _entry(
+        self, name: bytes, path: bytes, item: os.DirEntry[bytes] | None, *, follow: bool = False
+    ) -> TreeEntry | None:
+        try:
+            status = item.stat(follow_symlinks=False) if item is not None else os.stat(path, follow_symlinks=follow)
+            mode = status.st_mode
+            kind = _KINDS[mode & 0o170000]
+            target = os.readlink(path) if kind is EntryKind.SYMLINK else b""
+        except OSError as error:
+            self._note(path, *_reason(error))
+            return None
+        regular = kind is EntryKind.FILE
+        entry = TreeEntry(
+            name,
+            path,
+            kind,
+            mode,
+            status.st_uid,
+            status.st_gid,
+            status.st_size if regular else 0,
+            status.st_mtime_ns,
+            status.st_ctime_ns,
+            status.st_ino,
+            status.st_dev,
+            status.st_nlink,
+            status.st_rdev if kind is EntryKind.DEVICE or kind is EntryKind.CHARACTER_DEVICE else 0,
+            target,
+            self._extended(path, follow),
+        )
+        if regular:
+            entry.token = digests.token(path, entry.size, entry.mtime_ns, entry.ctime_ns, entry.inode)
+            entry.known = self._known.get(entry.token)
+        return entry
+
+    def _extended(self, path: bytes, follow: bool = False) -> tuple[tuple[bytes, bytes], ...]:
+        try:
+            names = os.listxattr(path, follow_symlinks=follow)
+            if not names:
+                return ()
+            return tuple((os.fsencode(name), os.getxattr(path, name, follow_symlinks=follow)) for name in sorted(names))
+        except OSError as error:
+            if error.errno not in (errno.ENOTSUP, errno.ENODATA, errno.ENOENT):
+                kind, detail = _reason(error)
+                self._note(path, kind, f"extended attributes: {detail}")
+            return ()
+
+    # -- reading ----------------------------------------------------------------------------------------------------
+
+    def _open(self, entry: Entry) -> int:
+        try:
+            if _NOATIME and self._euid in (0, entry.uid):
+                try:
+                    descriptor = os.open(entry.path, _OPEN | _NOATIME)
+                except PermissionError:
+                    descriptor = os.open(entry.path, _OPEN)
+            else:
+                descriptor = os.open(entry.path, _OPEN)
+        except OSError as error:
+            raise self._unreadable(entry, error) from error
+        return descriptor
+
+    def _renew(self, entry: Entry, status: os.stat_result) -> None:
+        """Take over what the file is now, so that its metadata and its content belong together."""
+        if not stat.S_ISREG(status.st_mode):
+            self._note(entry.path, "changed-while-read", "it is no longer a regular file")
+            raise EntryUnreadableError(readable(entry.path))
+        entry.mode, entry.uid, entry.gid = status.st_mode, status.st_uid, status.st_gid
+        entry.size, entry.mtime_ns, entry.ctime_ns = status.st_size, status.st_mtime_ns, status.st_ctime_ns
+        entry.inode, entry.links, entry.device_id = status.st_ino, status.st_nlink, status.st_dev
+        entry.extended = self._extended(entry.path)
+        if isinstance(entry, TreeEntry):
+            entry.token = digests.token(entry.path, entry.size, entry.mtime_ns, entry.ctime_ns, entry.inode)
+            entry.known = None
+
+    def _count(self, entry: Entry, digest: bytes, stable: bool) -> None:
+        self._ledger.add(self._prefix + entry.path[self._cut :], entry, digest)
+        # A file that was written to within a clock tick of being read may change again without showing it.
+        if stable and isinstance(entry, TreeEntry) and max(entry.mtime_ns, entry.ctime_ns) < self._racy_ns:
+            with self._lock:
+                self._learned += entry.token + digest
+
+    def _drain(self, entry: Entry, buffer: memoryview) -> None:
+        try:
+            if entry.size < len(buffer):
+                self.read(entry)
+                return
+            reader = self.open(entry)
+            try:
+                while reader.readinto(buffer):
+                    pass
+            finally:
+                reader.close()
+        except EntryUnreadableError:
+            return
+
+    def _unreadable(self, entry: Entry, error: OSError) -> EntryUnreadableError:
+        self._note(entry.path, *_reason(error))
+        return EntryUnreadableError(readable(entry.path))
+
+    def _note(self, path: bytes, kind: str, detail: str) -> None:
+        with self._lock:
+            self._problems.append(Problem(readable(path or b"/"), kind, detail))
+
+
+class _FileReader:
+    """Implements `core.ports.BlockReader`: reads up to the size the file had when it was opened."""
+
+    def __init__(self, tree: FileTree, entry: Entry, descriptor: int) -> None:
+        self._tree = tree
+        self._entry = entry
+        self._descriptor = descriptor
+        self._digest = sha256()
+        self._left = entry.size
+        self._ended = entry.size == 0
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Fill the buffer as far as content goes."""
+        filled = 0
+        while not self._ended and filled < len(buffer):
+            part = buffer[filled : filled + self._left]
+            try:
+                count = os.readv(self._descriptor, [part])
+            except OSError as error:
+                raise self._tree._unreadable(self._entry, error) from error
+            self._digest.update(part[:count])
+            filled += count
+            self._left -= count
+            self._ended = count == 0 or self._left == 0
+        return filled
+
+    def close(self) -> None:
+        """Count the file when all of it was read."""
+        if self._descriptor < 0:
+            return
+        descriptor, self._descriptor = self._descriptor, -1
+        try:
+            after = os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
+        if not self._ended:
+            return
+        entry = self._entry
+        stable = _same(entry, after) and self._left == 0
+        if not stable:
+            self._tree._note(entry.path, "changed-while-read", "it was written to while it was read")
+        entry.size -= self._left
+        self._tree._count(entry, self._digest.digest(), stable)
+
+
+def _same(entry: Entry, status: os.stat_result) -> bool:
+    return (
+        entry.size == status.st_size
+        and entry.mtime_ns == status.st_mtime_ns
+        and entry.ctime_ns == status.st_ctime_ns
+        and entry.inode == status.st_ino
+    )
+
+
+def _to_the_end(descriptor: int, data: bytes) -> bytes:
+    parts = [data]
+    while part := os.read(descriptor, 1 << 20):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _is_cache(path: bytes) -> bool:
+    try:
+        descriptor = os.open(path + b"/CACHEDIR.TAG", _OPEN)
+    except OSError:
+        return False
+    try:
+        return os.read(descriptor, len(_CACHEDIR)) == _CACHEDIR
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def _reason(error: OSError) -> tuple[str, str]:
+    """Kind and detail of a problem."""
+    detail = os.strerror(error.errno) if error.errno else str(error)
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return "vanished", detail
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return "permission", detail
+    if error.errno == errno.ELOOP:
+        return "changed-while-read", "it became a symbolic link"
+    return "unreadable", detail
+
+
+def _routes(roots: Collection[bytes]) -> Mapping[bytes, frozenset[bytes]]:
+    """The names to follow, by folder, to reach every root from the top."""
+    routes: dict[bytes, set[bytes]] = {}
+    for root in roots:
+        while root:
+            root, _, name = root.rpartition(b"/")
+            routes.setdefault(root, set()).add(name)
+    return {folder: frozenset(names) for folder, names in routes.items()}
