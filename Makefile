@@ -30,6 +30,7 @@ setup-tools:
 	@tools/setup --tools
 
 demo: setup ## protect real data, copy it, prove that it comes back (DIR=/path for data of your own)
+	@[ -n "$$DIR" ] || $(BIN)/python tools/history-database . examples/history.db
 	@$(BIN)/cto.backups quickstart $${DIR:+"$$DIR"} --home cto-backups
 
 test: setup-tools ## lint, then every test but the heavy ones

@@ -19,7 +19,7 @@ from cto_backups.errors import BackupsError, NotFoundError, RefusedError
 if TYPE_CHECKING:
     from cto_backups.config import Configuration
     from cto_backups.config.edit import Change
-    from cto_backups.core.controls import Environment
+    from cto_backups.core.findings import Environment, Place
     from cto_backups.core.model import Resource
     from cto_backups.flows.installation import Installation
     from cto_backups.repository.store import RepositoryStore
@@ -325,8 +325,36 @@ def _unused(name: str, taken: Mapping[str, object]) -> str:
 
 
 def environment(configuration: "Configuration") -> "Environment":
-    """What the audit's controls need to know of this machine: where keys and vaults lie."""
-    raise NotImplementedError
+    """What the audit's controls need to know of this machine: where keys, vaults and data lie, and on which devices."""
+    from cto_backups.core.findings import Environment
+
+    settings, policy = configuration.settings, configuration.policy
+    keys = {"repository": settings.repository_key, "evidence": settings.evidence_key}
+    key_files = {name: reference.path(settings.home) for name, reference in keys.items()}
+    return Environment(
+        keys={name: _place(path) for name, path in key_files.items() if path is not None},
+        vaults={name: _place(_local_root(vault.url, settings.home)) for name, vault in policy.vaults.items()},
+        sources={
+            name: tuple(_place(path) for path in _local_paths(source.options))
+            for name, source in policy.sources.items()
+        },
+        ciphers=dict.fromkeys(policy.vaults, "AES-256-CTR with Poly1305-AES, in the restic format"),
+    )
+
+
+def _place(path: Path) -> "Place":
+    from cto_backups.core.findings import Place
+
+    existing = next(parent for parent in (path, *path.parents) if parent.exists())
+    return Place(str(path), existing.stat().st_dev)
+
+
+def _local_paths(options: Mapping[str, object]) -> tuple[Path, ...]:
+    """The places on this machine that a source's options name."""
+    paths = options.get("paths", ())
+    assert isinstance(paths, tuple)
+    single = [options[name] for name in ("path", "url") if name in options]
+    return tuple(path for path in map(Path, (*paths, *map(str, single))) if path.is_absolute())
 
 
 def set_triggers(configuration: "Configuration", source: str, text: str) -> "Change":

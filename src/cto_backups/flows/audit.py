@@ -5,8 +5,8 @@ from datetime import datetime
 
 from cto_backups import clock
 from cto_backups.core.assurance import judge
-from cto_backups.core.controls import AuditReport, Environment
 from cto_backups.core.controls import audit as audit_controls
+from cto_backups.core.findings import AuditReport, Environment
 from cto_backups.core.model import Resource
 from cto_backups.errors import BackupsError
 from cto_backups.flows.installation import Installation
