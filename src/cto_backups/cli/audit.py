@@ -1,0 +1,158 @@
+"""`audit`: where protection falls short of what the policy asks, and what to do about it."""
+
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cto_backups.cli import documents
+from cto_backups.cli.command import command
+from cto_backups.cli.errors import as_document as error_document
+from cto_backups.cli.opening import opened
+from cto_backups.cli.screen import Screen, utc
+from cto_backups.errors import ExitStatus, UsageError
+
+if TYPE_CHECKING:
+    from cto_backups.app import Opened
+    from cto_backups.core.controls import Finding, Severity
+    from cto_backups.core.model import Resource
+    from cto_backups.flows.audit import Audit
+
+
+@command
+def audit(
+    screen: Screen,
+    fail_on: Annotated[
+        str,
+        typer.Option(
+            "--fail-on", metavar="SEVERITY", help="Exit with 4 on a finding this grave: critical, high, medium, low."
+        ),
+    ] = "",
+    look: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--look", metavar="DIR", help="Also find what no source covers below this folder; may be repeated."
+        ),
+    ] = None,
+) -> ExitStatus:
+    """Audit coverage and controls: look afresh at what there is, and list what is wrong, the gravest first."""
+    threshold = _severity(fail_on) if fail_on else None
+    for folder in look or []:
+        if not folder.is_dir():
+            raise UsageError(f"There is no folder {folder} to look into", todo="Name an existing folder after --look.")
+    with opened(screen) as opening:
+        done = perform(opening, tuple(look or ()))
+        failing = done.report.at_least(threshold) if threshold else ()
+        screen.document({**as_document(done), "fail_on": threshold, "failed": bool(failing)})
+        tell(screen, done)
+        if threshold and failing:
+            screen.note(f"Fails: {len(failing)} finding{'s' if len(failing) > 1 else ''} of {threshold} or graver.")
+        return ExitStatus.RED if failing else ExitStatus.SUCCESS
+
+
+def perform(opening: "Opened", look: tuple[Path, ...] = ()) -> "Audit":
+    """Audit an opened installation, and look below these folders for what nobody covers."""
+    from cto_backups import app
+    from cto_backups.flows.audit import audit as audit_everything
+
+    found: dict[str, Resource] = {}
+    if look:
+        from cto_backups.sources.look import look as look_below
+
+        own = opening.configuration.settings.home
+        found = {resource.name: resource for folder in look for resource in look_below(folder, exclude=(own,))}
+    return audit_everything(opening.installation, app.environment(opening.configuration), tuple(found.values()))
+
+
+def _severity(text: str) -> "Severity":
+    from cto_backups.core.controls import Severity
+    from cto_backups.core.wording import did_you_mean
+
+    names = [severity.value for severity in Severity]
+    try:
+        return Severity(text.lower())
+    except ValueError:
+        raise UsageError(
+            f"'{text}' is no severity{did_you_mean(text, names)}", todo=f"Write one of {', '.join(names)}."
+        ) from None
+
+
+def tell(screen: Screen, done: "Audit") -> None:
+    """Show an audit to people."""
+    if not screen.talks:
+        return
+    from rich.padding import Padding
+    from rich.text import Text
+
+    from cto_backups.cli.tables import STYLES
+
+    report = done.report
+    screen.show(_score(done))
+    for (severity, title), group in groupby(report.findings, key=lambda finding: (finding.severity, finding.title)):
+        findings = list(group)
+        screen.show("")
+        heading = Text()
+        heading.append(f"{severity.value.upper():<9}", style=STYLES[severity.value])
+        heading.append(title, style="bold")
+        screen.show(heading)
+        for finding in findings[:10]:
+            screen.show(Padding(_hanging(finding), (0, 0, 0, 2)))
+        if len(findings) > 10:
+            screen.show(f"  … and {len(findings) - 10} more (--json lists all)")
+        screen.show(Padding(Text(f"Why:  {findings[0].rationale}"), (0, 0, 0, 2)))
+        screen.show(Padding(Text(f"Next: {findings[0].remedy}"), (0, 0, 0, 2)))
+    for name, error in done.unreachable.items():
+        screen.problem(error, prefix=f"Not looked at: {name}")
+    if report.passed:
+        screen.show("")
+        screen.show("Passed: " + "; ".join(result.control.title for result in report.passed) + ".")
+    if report.not_applicable:
+        screen.show("Not applicable: " + "; ".join(control.title for control in report.not_applicable) + ".")
+
+
+def _score(done: "Audit") -> str:
+    from cto_backups.core.wording import counted
+
+    report = done.report
+    counts = ", ".join(f"{number} {severity.value}" for severity, number in report.counts.items() if number)
+    scores = ", ".join(f"{category} {score}" for category, score in report.scores.items())
+    total = counted(len(report.findings), "finding")
+    by_category = f" ({scores})" if scores else ""
+    return f"Audit score {report.score} of 100{by_category}; {total}{f': {counts}' if counts else ''}."
+
+
+def _hanging(finding: "Finding") -> str:
+    from cto_backups.cli.errors import clean
+
+    return clean(f"{finding.subject}: {finding.detail}")
+
+
+def as_document(done: "Audit") -> documents.Document:
+    """An audit in JSON."""
+    report = done.report
+    return {
+        "at": utc(report.at),
+        "score": report.score,
+        "scores": dict(report.scores),
+        "counts": {severity.value: number for severity, number in report.counts.items()},
+        "findings": [
+            {
+                "control": finding.control,
+                "title": finding.title,
+                "severity": finding.severity.value,
+                "subject": finding.subject,
+                "category": finding.category,
+                "detail": finding.detail,
+                "why": finding.rationale,
+                "remedy": finding.remedy,
+            }
+            for finding in report.findings
+        ],
+        "passed": [
+            {"control": result.control.id, "title": result.control.title, "checks": len(result.checks)}
+            for result in report.passed
+        ],
+        "not_applicable": [control.id for control in report.not_applicable],
+        "unreachable": {name: error_document(error) for name, error in done.unreachable.items()},
+    }

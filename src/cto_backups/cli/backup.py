@@ -1,0 +1,157 @@
+"""`backup`: a new recovery point of each source, and its copies in all vaults."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cto_backups.cli import documents, figures
+from cto_backups.cli.command import command
+from cto_backups.cli.errors import as_document
+from cto_backups.cli.opening import opened
+from cto_backups.cli.outcome import worst
+from cto_backups.cli.screen import Screen
+from cto_backups.errors import BackupsError, ExitStatus
+
+if TYPE_CHECKING:
+    from cto_backups.core.model import RecoveryPoint
+    from cto_backups.flows.protect import Protected
+
+SHOWN_PROBLEMS = 20
+
+
+@command
+def backup(
+    screen: Screen,
+    sources: Annotated[
+        list[str] | None, typer.Argument(metavar="SOURCE", help="Sources of the policy; all when left out.")
+    ] = None,
+    label: Annotated[
+        str,
+        typer.Option(
+            "--label", "--before", metavar="TEXT", help="Why this point is made by hand; it is kept 90 days at least."
+        ),
+    ] = "",
+) -> ExitStatus:
+    """Back up now: make a recovery point of each source, and copy it to all its vaults.
+
+    A source that has not changed since its last point is confirmed as fresh instead. Every source is tried; what went
+    wrong with one does not keep the others from being saved, and the worst exit status wins.
+    """
+    with opened(screen) as installation:
+        from cto_backups.flows.protect import protect
+
+        names = chosen(installation.configuration.policy.sources, sources)
+        for name in names:
+            installation.installation.source_policy(name)
+        answers: list[documents.Document] = []
+        statuses: list[ExitStatus] = []
+        for name in names:
+            try:
+                done = protect(installation.installation, name, label=label or None)
+            except BackupsError as error:
+                screen.problem(error)
+                answers.append({"source": name, "outcome": "failed", "error": as_document(error)})
+                statuses.append(error.exit_status)
+                continue
+            tell(screen, done)
+            answers.append(as_json(done))
+            statuses.append(exit_status(done))
+        status = worst(statuses)
+        screen.document({"status": int(status), "recovered": list(installation.recovered), "sources": answers})
+        if len(names) > 1 and status is not ExitStatus.SUCCESS:
+            bad = sum(1 for each in statuses if each is not ExitStatus.SUCCESS)
+            screen.note(f"{len(names) - bad} of {len(names)} sources are well protected; see above for the others.")
+        return status
+
+
+def chosen(known: Iterable[str], given: list[str] | None) -> list[str]:
+    """The names given, each once, or all that are known."""
+    return list(dict.fromkeys(given or known))
+
+
+def tell(screen: Screen, done: "Protected", *, indent: str = "") -> None:
+    """Say what a backup and its copies did."""
+    result, point = done.backup, done.backup.point
+    took = figures.duration(result.seconds)
+    if result.changed:
+        screen.show(f"{indent}{result.source}: {point.id}")
+        screen.show(
+            f"{indent}  {_entries(point)}, {figures.size(point.size_bytes)}; "
+            f"read {figures.size(result.draft.read_bytes)}, added {figures.size(result.draft.added_bytes)} "
+            f"to {result.vault} in {took}"
+        )
+    else:
+        screen.show(f"{indent}{result.source}: unchanged, {point.id} is confirmed as fresh")
+        screen.show(f"{indent}  {_entries(point)} looked at, {figures.size(result.draft.read_bytes)} read in {took}")
+    if done.copies:
+        made = ", ".join(f"{copy.vault} (+{figures.size(copy.added_bytes)})" for copy in done.copies)
+        screen.show(f"{indent}  copied to {made}")
+    tell_incomplete(screen, point)
+    for name, error in done.vault_problems.items():
+        screen.problem(error, prefix=f"No copy in {name}")
+
+
+def tell_incomplete(screen: Screen, point: "RecoveryPoint") -> None:
+    """List what is missing in an incomplete point: the first of it, and how to see all."""
+    if point.complete:
+        return
+    error = incomplete(point)
+    screen.problem(error, prefix="Incomplete")
+
+
+def incomplete(point: "RecoveryPoint") -> BackupsError:
+    """The error that a point with problems stands for."""
+    from cto_backups.errors import IncompleteError
+
+    missing = point.problems
+    lines = [f"{problem.path}: {problem.kind} ({problem.detail})" for problem in missing[:SHOWN_PROBLEMS]]
+    more = len(missing) - SHOWN_PROBLEMS
+    if more > 0:
+        lines.append(f"… and {more} more")
+    see = f"See them all with: cto.backups points {point.id}" if more > 0 else ""
+    return IncompleteError(
+        f"{len(missing)} of {point.source} could not be captured in {point.id}",
+        why="\n" + "\n".join(lines),
+        todo=see or "The rest is saved. Make these readable, or exclude them in the policy with a reason.",
+    )
+
+
+def _entries(point: "RecoveryPoint") -> str:
+    return f"{figures.count(point.entry_count)} {'entry' if point.entry_count == 1 else 'entries'}"
+
+
+def exit_status(done: "Protected") -> ExitStatus:
+    """INCOMPLETE or VAULT for a backup that did not do all it should."""
+    statuses = [error.exit_status for error in done.vault_problems.values()]
+    if not done.backup.point.complete:
+        statuses.append(ExitStatus.INCOMPLETE)
+    return worst(statuses)
+
+
+def as_json(done: "Protected") -> documents.Document:
+    """A backup with its copies in JSON."""
+    result, draft = done.backup, done.backup.draft
+    outcome = "unchanged" if not result.changed else "saved" if result.point.complete else "incomplete"
+    return {
+        "source": result.source,
+        "outcome": outcome,
+        "point": documents.point(result.point),
+        "vault": result.vault,
+        "seconds": round(result.seconds, 3),
+        "read_bytes": draft.read_bytes,
+        "added_bytes": draft.added_bytes,
+        "new_entries": draft.new_entries,
+        "changed_entries": draft.changed_entries,
+        "unchanged_entries": draft.unchanged_entries,
+        "copies": [
+            {
+                "vault": copy.vault,
+                "origin": copy.origin,
+                "added_bytes": copy.added_bytes,
+                "seconds": round(copy.seconds, 3),
+            }
+            for copy in done.copies
+        ],
+        "vault_errors": documents.vault_errors(done.vault_problems),
+    }

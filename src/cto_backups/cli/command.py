@@ -1,0 +1,148 @@
+"""What makes a function a command: global options, its screen, examples in its help, close names for mistypings."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from cto_backups.cli.options import GlobalOptions
+from cto_backups.cli.screen import Screen
+from cto_backups.core.wording import did_you_mean
+from cto_backups.errors import UsageError
+
+GLOBAL_PANEL = "Global options"
+
+_GLOBALS: dict[str, tuple[Any, Any]] = {
+    "policy": (
+        Annotated[
+            Path | None,
+            typer.Option(
+                "--policy", "-p", metavar="FILE", help="The policy file, or its folder.", rich_help_panel=GLOBAL_PANEL
+            ),
+        ],
+        None,
+    ),
+    "json": (
+        Annotated[bool, typer.Option("--json", help="Print one JSON document.", rich_help_panel=GLOBAL_PANEL)],
+        False,
+    ),
+    "quiet": (
+        Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.", rich_help_panel=GLOBAL_PANEL)],
+        False,
+    ),
+    "verbose": (
+        Annotated[bool, typer.Option("--verbose", "-v", help="Say more; log to stderr.", rich_help_panel=GLOBAL_PANEL)],
+        False,
+    ),
+    "no_color": (
+        Annotated[bool, typer.Option("--no-color", help="Use no colours.", rich_help_panel=GLOBAL_PANEL)],
+        False,
+    ),
+}
+
+Callback = Callable[..., Any]
+
+
+def command(function: Callback) -> Callback:
+    """Make `function(screen, …)` a function that Typer can call: it takes the global options and gets a screen instead.
+
+    Of an enclosing group the options are taken over: ``--json status`` is ``status --json``.
+    """
+    own = list(inspect.signature(function).parameters.values())[1:]
+    taken = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
+    shared = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        for name, (annotation, default) in _GLOBALS.items()
+    ]
+    context = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+
+    @functools.wraps(function)
+    def run(ctx: typer.Context, **given: Any) -> Any:
+        options = GlobalOptions(**{name: given.pop(name) for name in _GLOBALS})
+        if ctx.parent is not None and isinstance(ctx.parent.obj, GlobalOptions):
+            options = ctx.parent.obj.also(options)
+        ctx.obj = options
+        if ctx.invoked_subcommand is not None:
+            return None
+        try:
+            return function(Screen(options), **given)
+        except BrokenPipeError as error:
+            raise OutputClosedError from error
+        except KeyboardInterrupt as error:
+            raise InterruptedByUserError from error
+
+    parameters = [context, *taken, *shared]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
+
+
+class OutputClosedError(Exception):
+    """Whoever read our output has gone."""
+
+
+class InterruptedByUserError(Exception):
+    """A signal asked us to stop; it passes through Typer, which would swallow a KeyboardInterrupt."""
+
+
+class Command(TyperCommand):
+    """A command whose help sets the global options apart and shows its examples as they are typed."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write arguments, own options, examples and global options, in this order."""
+        _write_options(self, ctx, formatter)
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Nothing: the examples stand above the global options."""
+
+
+class Group(TyperGroup):
+    """A group that names the closest command for a mistyped one, and lists its commands in the order of `listed`."""
+
+    listed: tuple[str, ...] = ()
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The commands as people need them, not groups last."""
+        return sorted(self.commands, key=lambda name: self.listed.index(name) if name in self.listed else len(name))
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the commands first: they are what people look for."""
+        self.format_commands(ctx, formatter)
+        _write_options(self, ctx, formatter)
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Nothing: the examples stand above the global options."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command named first in `args`. Raises UsageError with the closest name for one that is not there."""
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-"):
+            raise UsageError(
+                f"There is no command '{name}'{did_you_mean(name, self.commands)}",
+                todo=f"See '{ctx.command_path} --help' for the commands there are.",
+            )
+        return super().resolve_command(ctx, args)
+
+
+def _write_options(this: Any, ctx: Any, formatter: Any) -> None:
+    rows: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": [], GLOBAL_PANEL: []}
+    for parameter in this.get_params(ctx):
+        record = parameter.get_help_record(ctx)
+        if record is None:
+            continue
+        kind = "Arguments" if parameter.param_type_name == "argument" else "Options"
+        shared = getattr(parameter, "rich_help_panel", None) == GLOBAL_PANEL or parameter.name == "help"
+        # Without the type that Typer adds after an argument's name: the name says more.
+        rows[GLOBAL_PANEL if shared else kind].append((record[0].partition(" <")[0], record[1]))
+    examples = this.epilog
+    for title, records in rows.items():
+        if title == GLOBAL_PANEL and examples:
+            with formatter.section("Examples"):
+                formatter.write("".join(f"{' ' * formatter.current_indent}{line}\n" for line in examples.splitlines()))
+        if records:
+            with formatter.section(title):
+                formatter.write_dl(records)

@@ -1,0 +1,124 @@
+"""The stable JSON form of what commands answer: moments ISO 8601 in UTC, lengths of time in seconds, sizes in bytes."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from cto_backups.cli.errors import as_document
+from cto_backups.cli.screen import seconds, utc
+from cto_backups.core.model import Copy, CopyFacts, Evidence, Problem, RecoveryPoint
+from cto_backups.core.ports import Damage
+from cto_backups.errors import BackupsError
+
+Document = dict[str, Any]
+
+
+def point(found: RecoveryPoint) -> Document:
+    """A recovery point."""
+    return {
+        "id": found.id,
+        "source": found.source,
+        "kind": found.kind,
+        "category": found.category,
+        "business": found.business,
+        "captured_at": utc(found.captured_at),
+        "started_at": utc(found.started_at),
+        "finished_at": utc(found.finished_at),
+        "complete": found.complete,
+        "size_bytes": found.size_bytes,
+        "added_bytes": found.added_bytes,
+        "entries": found.entry_count,
+        "label": found.label,
+        "keep_until": utc(found.keep_until),
+        "problems": problems(found.problems),
+    }
+
+
+def details(found: RecoveryPoint, copies: Iterable[CopyFacts]) -> Document:
+    """A recovery point with its fingerprint and copies."""
+    fingerprint = found.fingerprint
+    return {
+        **point(found),
+        "root": found.root,
+        "parent": found.parent,
+        "paths": list(found.paths),
+        "policy_digest": found.policy_digest,
+        "fingerprint": {
+            "algorithm": fingerprint.algorithm,
+            "checksums": dict(fingerprint.checksums),
+            "counts": dict(fingerprint.counts),
+            "samples": len(fingerprint.samples),
+        },
+        "copies": [copy_facts(facts) for facts in copies],
+    }
+
+
+def copy(made: Copy) -> Document:
+    """A copy: which vault, and what the repository there calls it."""
+    return {
+        "vault": made.vault,
+        "snapshot": made.reference,
+        "stored_at": utc(made.stored_at),
+        "added_bytes": made.added_bytes,
+    }
+
+
+def copy_facts(facts: CopyFacts) -> Document:
+    """A copy with what is known of its proof."""
+    return {
+        **copy(facts.copy),
+        "read_at": utc(facts.read_at),
+        "read_passed": facts.read_passed,
+        "tested_at": utc(facts.tested_at),
+        "test_passed": facts.test_passed,
+    }
+
+
+def problems(found: Iterable[Problem]) -> list[Document]:
+    """What could not be captured or restored."""
+    return [{"path": problem.path, "kind": problem.kind, "detail": problem.detail} for problem in found]
+
+
+def damages(found: Iterable[Damage]) -> list[Document]:
+    """What is damaged in a vault."""
+    return [
+        {
+            "what": damage.what,
+            "detail": damage.detail,
+            "snapshots": list(damage.references),
+            "paths": list(damage.paths),
+        }
+        for damage in found
+    ]
+
+
+def evidence(stored: Evidence) -> Document:
+    """The result of a verification or a restore test, step by step."""
+    return {
+        "id": stored.id,
+        "kind": stored.kind,
+        "source": stored.source,
+        "point": stored.point,
+        "vault": stored.vault,
+        "started_at": utc(stored.started_at),
+        "finished_at": utc(stored.finished_at),
+        "seconds": seconds(stored.finished_at - stored.started_at),
+        "passed": stored.passed,
+        "rung": stored.rung.name.lower(),
+        "reason": stored.reason,
+        "steps": [
+            {
+                "name": step.name,
+                "started_at": utc(step.started_at),
+                "seconds": step.seconds,
+                "passed": step.passed,
+                "detail": step.detail,
+                "figures": dict(step.figures),
+            }
+            for step in stored.steps
+        ],
+    }
+
+
+def vault_errors(found: Mapping[str, BackupsError]) -> Document:
+    """What went wrong with which vault."""
+    return {name: as_document(error) for name, error in found.items()}

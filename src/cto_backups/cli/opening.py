@@ -1,0 +1,27 @@
+"""Open the installation that a command works on."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from cto_backups.cli.screen import Screen
+
+if TYPE_CHECKING:
+    from cto_backups.app import Opened
+
+
+@contextmanager
+def opened(screen: Screen, *, write: bool = True, progress: bool = True) -> Iterator["Opened"]:
+    """Open the installation of the policy that the user means, and tell what was put right after killed runs."""
+    from cto_backups import app
+    from cto_backups.cli.logs import configure
+
+    configure(screen.options)
+    policy = app.find_policy(screen.options.policy)
+    display = screen.progress if progress else app.silent
+    with app.opened(policy, progress=display, write=write) as opened:
+        screen.zone = ZoneInfo(opened.configuration.policy.timezone)
+        for sentence in opened.recovered:
+            screen.note(sentence)
+        yield opened

@@ -1,0 +1,136 @@
+"""`points`: the recovery points there are, and all that is known of one."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cto_backups.cli import documents, figures
+from cto_backups.cli.command import command
+from cto_backups.cli.opening import opened
+from cto_backups.cli.screen import Screen
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cto_backups.core.model import CopyFacts, RecoveryPoint
+    from cto_backups.flows.installation import Installation
+
+
+@command
+def points(
+    screen: Screen,
+    what: Annotated[
+        str, typer.Argument(metavar="SOURCE|POINT", help="A source, or a recovery point's id to see all of it.")
+    ] = "",
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="Show the newest N.")] = 20,
+    everything: Annotated[bool, typer.Option("--all", help="Show every point, however many.")] = False,
+) -> None:
+    """List recovery points, the newest first; or show one with its copies, their proof and what it lacks."""
+    with opened(screen, write=False) as opening:
+        installation = opening.installation
+        if what and what not in installation.policy.sources:
+            _show_one(screen, installation, what)
+            return
+        # One more than is shown, to know whether there are more.
+        found = installation.catalog.points(what or None, limit=None if everything else limit + 1)
+        shown = found if everything else found[:limit]
+        copies = {point.id: installation.catalog.copies(point.id) for point in shown}
+        screen.document(
+            {
+                "points": [
+                    {**documents.point(point), "copies": [documents.copy_facts(facts) for facts in copies[point.id]]}
+                    for point in shown
+                ],
+                "more": len(found) > len(shown),
+            }
+        )
+        if screen.talks:
+            _list(screen, shown, copies, more=len(found) > len(shown))
+
+
+def _list(
+    screen: Screen, shown: "Sequence[RecoveryPoint]", copies: "dict[str, tuple[CopyFacts, ...]]", *, more: bool
+) -> None:
+    from cto_backups.cli.tables import row, table
+
+    if not shown:
+        screen.show("There is no recovery point yet. Make one with: cto.backups backup")
+        return
+    listing = table(
+        "recovery point", "moment", "size", "copies", "state", flexible=("recovery point",), right=("size",)
+    )
+    for point in shown:
+        row(
+            listing,
+            point.id,
+            screen.moment(point.captured_at),
+            figures.size(point.size_bytes),
+            str(len(copies[point.id])),
+            _state(point, copies[point.id]),
+        )
+    screen.show(listing)
+    if more:
+        screen.show("There are more: --limit N or --all shows them.")
+
+
+def _state(point: "RecoveryPoint", copies: "tuple[CopyFacts, ...]") -> str:
+    if not point.complete:
+        return "incomplete"
+    if any(facts.test_passed is False or facts.read_passed is False for facts in copies):
+        return "failed"
+    if any(facts.test_passed for facts in copies):
+        return "proven"
+    return "read" if any(facts.read_passed for facts in copies) else "stored"
+
+
+def _show_one(screen: Screen, installation: "Installation", name: str) -> None:
+    point = installation.catalog.point(name)
+    copies = installation.catalog.copies(point.id)
+    screen.document(documents.details(point, copies))
+    if not screen.talks:
+        return
+    from cto_backups.cli.tables import row, table
+
+    facts = table("", "", flexible=("",))
+    facts.show_header = False
+    told = {
+        "recovery point": point.id,
+        "source": f"{point.source} ({point.kind}, category {point.category}, {point.business})",
+        "moment": f"{screen.moment(point.captured_at)} ({screen.zone_name})",
+        "content": f"{figures.count(point.entry_count)} entries, {figures.size(point.size_bytes)}",
+        "added": figures.size(point.added_bytes),
+        "label": point.label or "",
+        "kept until": screen.moment(point.keep_until) if point.keep_until else "",
+        "fingerprint": f"{point.fingerprint.algorithm}: {len(point.fingerprint.checksums)} checksums, "
+        f"{len(point.fingerprint.counts)} counts, {len(point.fingerprint.samples)} samples",
+        "paths": "\n".join(point.paths),
+    }
+    for label, text in told.items():
+        if text:
+            row(facts, label, text)
+    screen.show(facts)
+    screen.show("")
+    listing = table("copy in", "snapshot", "stored", "read", "restore test")
+    for known in copies:
+        row(
+            listing,
+            known.copy.vault,
+            known.copy.reference[:8],
+            screen.moment(known.copy.stored_at),
+            _proof(screen, known.read_passed, known.read_at),
+            _proof(screen, known.test_passed, known.tested_at),
+        )
+    screen.show(listing)
+    if point.problems:
+        screen.show("")
+        screen.show(f"{len(point.problems)} could not be captured:")
+        for problem in point.problems:
+            screen.show(f"  {problem.path}: {problem.kind} ({problem.detail})")
+
+
+def _proof(screen: Screen, passed: bool | None, at: object) -> str:
+    from datetime import datetime
+
+    if passed is None or not isinstance(at, datetime):
+        return "-"
+    return f"{'ok' if passed else 'FAILED'} {screen.moment(at)}"

@@ -1,0 +1,83 @@
+"""Progress bars, fed from any thread, redrawn a few times a second however often they are told."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.table import Column
+from rich.text import Text
+
+from cto_backups import clock
+from cto_backups.cli import figures
+from cto_backups.cli.errors import clean
+
+_REDRAW_SECONDS = 0.1
+
+
+@contextmanager
+def bar(console: Console, title: str) -> Iterator["Bar"]:
+    """A bar with a title that is gone when the work is done."""
+    display = Progress(
+        TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", max_width=36)),
+        BarColumn(bar_width=16),
+        _Done(table_column=Column(no_wrap=True, justify="right")),
+        console=console,
+        transient=True,
+        refresh_per_second=8,
+    )
+    with display:
+        yield Bar(display, clean(title))
+
+
+class Bar:
+    """Progress on a terminal. Counts bytes once a total of them is known, else entries."""
+
+    def __init__(self, display: Progress, title: str) -> None:
+        self._display = display
+        self._task = display.add_task(
+            title, total=None, entries=0, size_bytes=0, by_bytes=False, started=clock.monotonic()
+        )
+        self._lock = threading.Lock()
+        self._entries = self._bytes = 0
+        self._total_entries = self._total_bytes = 0
+        self._drawn = 0.0
+
+    def total(self, *, entries: int, size_bytes: int) -> None:
+        """Say how much is expected."""
+        with self._lock:
+            self._total_entries, self._total_bytes = entries, size_bytes
+            self._draw()
+
+    def advance(self, *, entries: int = 0, size_bytes: int = 0) -> None:
+        """Say that this much more is done; cheap, whoever calls it for each small file."""
+        with self._lock:
+            self._entries += entries
+            self._bytes += size_bytes
+            if clock.monotonic() - self._drawn >= _REDRAW_SECONDS:
+                self._draw()
+
+    def _draw(self) -> None:
+        self._drawn = clock.monotonic()
+        by_bytes = self._total_bytes > 0
+        done, total = (self._bytes, self._total_bytes) if by_bytes else (self._entries, self._total_entries)
+        self._display.update(
+            self._task,
+            completed=min(done, total) if total else done,
+            total=total or None,
+            entries=self._entries,
+            size_bytes=self._bytes,
+            by_bytes=by_bytes,
+        )
+
+
+class _Done(ProgressColumn):
+    """How much is done, and how fast: "1.2 GB of 3.4 GB, 120 MB/s", or "1,234 entries"."""
+
+    def render(self, task: Task) -> Text:
+        fields = task.fields
+        if not fields["by_bytes"]:
+            return Text(f"{figures.count(fields['entries'])} entries")
+        speed = figures.rate(fields["size_bytes"], clock.monotonic() - fields["started"])
+        return Text(f"{figures.size(fields['size_bytes'])} of {figures.size(task.total or 0)}, {speed or '…'}")

@@ -1,0 +1,241 @@
+"""`restore`: bring a recovery point back, elsewhere or in place."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cto_backups.cli import documents, figures
+from cto_backups.cli.command import command
+from cto_backups.cli.opening import opened
+from cto_backups.cli.options import attended
+from cto_backups.cli.screen import Screen
+from cto_backups.errors import ExitStatus, RefusedError, RestoreError, UsageError
+
+if TYPE_CHECKING:
+    from cto_backups.core.model import RecoveryPoint
+    from cto_backups.flows.installation import Installation
+    from cto_backups.flows.restore import RestorePreview, RestoreResult
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """What is asked for; `destination` None means in place."""
+
+    destination: Path | None
+    only: tuple[str, ...]
+    vault: str | None
+    overwrite: bool
+    yes: bool
+
+
+@command
+def restore(
+    screen: Screen,
+    point: Annotated[
+        str,
+        typer.Argument(metavar="POINT|latest|SOURCE", help="A recovery point's id, or a source for its newest point."),
+    ] = "latest",
+    source: Annotated[
+        str, typer.Option("--source", metavar="SOURCE", help="Whose newest point, or point in time.")
+    ] = "",
+    at: Annotated[
+        str,
+        typer.Option(
+            "--at",
+            metavar="TIME",
+            help="The newest point of this moment or before: '2026-11-23 10:00', "
+            "'yesterday', '2 hours ago'; in the policy's time zone.",
+        ),
+    ] = "",
+    to: Annotated[Path | None, typer.Option("--to", metavar="FOLDER", help="Restore below this folder.")] = None,
+    in_place: Annotated[
+        bool, typer.Option("--in-place", help="Restore to where the data came from; asks first.")
+    ] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="PATH", help="Only this path or shell pattern; may be repeated."),
+    ] = None,
+    vault: Annotated[str, typer.Option("--vault", metavar="NAME", help="From this vault only.")] = "",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Show what would be written; write nothing.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before restoring in place.")] = False,
+) -> ExitStatus:
+    """Restore a recovery point, elsewhere (--to) or in place (--in-place).
+
+    Nothing that exists is replaced without --overwrite. What is damaged in one vault is taken from another.
+    """
+    if (to is None) == (not in_place):
+        raise UsageError(
+            "Restore to where?" if to is None else "--to and --in-place exclude each other",
+            why="neither --to nor --in-place is given" if to is None else "a restore goes to one place",
+            todo="Add --to FOLDER to restore elsewhere, or --in-place to restore to where the data came from.",
+        )
+    wish = _Wish(to.absolute() if to else None, tuple(only or ()), vault or None, overwrite, yes)
+    # A restore changes no fact: the catalog is only read.
+    with opened(screen, write=False) as opening:
+        installation = opening.installation
+        found = _select(screen, installation, point, source, at)
+        if not found.complete:
+            screen.note(f"{found.id} is incomplete: {len(found.problems)} of it could not be captured.")
+        if dry_run:
+            return _preview(screen, installation, found, wish)
+        return _restore(screen, installation, found, wish)
+
+
+def _select(screen: Screen, installation: "Installation", point: str, source: str, at: str) -> "RecoveryPoint":
+    from cto_backups import clock
+    from cto_backups.cli.moments import parse_moment
+    from cto_backups.flows.restore import select
+
+    if point in installation.policy.sources:
+        if source and source != point:
+            raise UsageError(f"Two sources are named: {point} and {source}", todo="Name one.")
+        point, source = "latest", point
+    if at and point != "latest":
+        raise UsageError(
+            f"--at and the recovery point '{point}' exclude each other",
+            why="a point's id already says which moment is meant",
+            todo="Leave one of them out, or name a source with --at.",
+        )
+    zone = installation.policy.timezone
+    from zoneinfo import ZoneInfo
+
+    moment = parse_moment(at, now=clock.now(), zone=ZoneInfo(zone)) if at else None
+    found = select(installation, point, source=source or None, moment=moment)
+    if source and found.source != source:
+        raise UsageError(
+            f"Recovery point {found.id} is not one of source '{source}'", why=f"its source is {found.source}"
+        )
+    return found
+
+
+def _preview(screen: Screen, installation: "Installation", point: "RecoveryPoint", wish: _Wish) -> ExitStatus:
+    from cto_backups.flows.restore import preview
+
+    seen = preview(installation, point, wish.destination, only=wish.only, vault=wish.vault)
+    plan = seen.plan
+    refused = bool(plan.conflicts) and not wish.overwrite
+    screen.document(
+        {
+            "dry_run": True,
+            "point": documents.point(point),
+            "vault": seen.vault,
+            "destination": str(plan.destination),
+            "entries": plan.entries,
+            "size_bytes": plan.size_bytes,
+            "conflicts": list(plan.conflicts),
+            "would_be_refused": refused,
+            "notes": list(plan.notes),
+        }
+    )
+    screen.show(f"Would restore {_what(screen, point)} from {seen.vault}:")
+    screen.show(f"  {figures.count(plan.entries)} entries, {figures.size(plan.size_bytes)}, to {plan.destination}")
+    for note in plan.notes:
+        screen.show(f"  {note}")
+    if plan.conflicts:
+        screen.show(f"  {_conflicts(seen)} {'would be replaced' if wish.overwrite else 'there already'}:")
+        for path in plan.conflicts[:20]:
+            screen.show(f"    {path}")
+        if len(plan.conflicts) > 20:
+            screen.show(f"    … and {len(plan.conflicts) - 20} more")
+    screen.show("Without --overwrite this would be refused." if refused else "Nothing was written.")
+    return ExitStatus.SUCCESS
+
+
+def _conflicts(seen: "RestorePreview") -> str:
+    number = len(seen.plan.conflicts)
+    return f"{figures.count(number)} file{'' if number == 1 else 's'}"
+
+
+def _restore(screen: Screen, installation: "Installation", point: "RecoveryPoint", wish: _Wish) -> ExitStatus:
+    from cto_backups.core.ports import Existing
+    from cto_backups.flows.restore import preview, restore
+
+    if wish.destination is None and not wish.yes:
+        _ask(screen, point, preview(installation, point, None, only=wish.only, vault=wish.vault), wish)
+    result = restore(
+        installation,
+        point,
+        wish.destination,
+        only=wish.only,
+        existing=Existing.OVERWRITE if wish.overwrite else Existing.REFUSE,
+        vault=wish.vault,
+    )
+    problem = _problem(result)
+    status = problem.exit_status if problem else ExitStatus.SUCCESS
+    screen.document(_document(result, status))
+    _tell(screen, result)
+    if problem:
+        screen.problem(problem)
+    return status
+
+
+def _ask(screen: Screen, point: "RecoveryPoint", seen: "RestorePreview", wish: _Wish) -> None:
+    if screen.options.json or not attended():
+        raise RefusedError(
+            f"Restoring {point.id} in place needs a yes",
+            why="nobody is at the terminal to be asked",
+            todo="Add --yes if it is meant, or --to FOLDER to restore elsewhere.",
+        )
+    plan = seen.plan
+    screen.note(f"This restores {_what(screen, point)} in place, from {seen.vault}:")
+    screen.note(f"  {figures.count(plan.entries)} entries, {figures.size(plan.size_bytes)}, to {plan.destination}")
+    if plan.conflicts:
+        fate = "will be replaced" if wish.overwrite else "there already: without --overwrite this will be refused"
+        screen.note(f"  {_conflicts(seen)} {fate}")
+    if not typer.confirm("Restore in place?", err=True):
+        raise RefusedError(f"{point.id} was not restored", why="you said no", todo="Nothing was changed.")
+
+
+def _what(screen: Screen, point: "RecoveryPoint") -> str:
+    return f"{point.id} (of {screen.moment(point.captured_at)})"
+
+
+def _tell(screen: Screen, result: "RestoreResult") -> None:
+    restored = result.restored
+    screen.show(f"Restored {_what(screen, result.point)} from {result.vault}.")
+    speed = figures.rate(restored.size_bytes, restored.seconds)
+    screen.show(
+        f"  {figures.count(restored.entries)} entries, {figures.size(restored.size_bytes)} "
+        f"in {figures.duration(restored.seconds)}{f' ({speed})' if speed else ''}"
+    )
+    for place in restored.places:
+        screen.show(f"  {place}")
+    if result.healed:
+        screen.note(f"{result.healed} damaged in {result.vault} came from another vault.")
+    for trouble in result.vault_problems:
+        screen.note(f"Not used: {trouble}")
+
+
+def _problem(result: "RestoreResult") -> RestoreError | None:
+    missing = result.restored.problems
+    if not missing:
+        return None
+    lines = [f"{problem.path}: {problem.kind} ({problem.detail})" for problem in missing[:20]]
+    lines += [f"… and {len(missing) - 20} more"] if len(missing) > 20 else []
+    return RestoreError(
+        f"{len(missing)} of {result.point.id} did not come back whole",
+        why="\n" + "\n".join(lines),
+        todo="The rest is restored. See 'cto.backups points' for another point that may hold these whole.",
+    )
+
+
+def _document(result: "RestoreResult", status: ExitStatus) -> documents.Document:
+    restored = result.restored
+    return {
+        "status": int(status),
+        "dry_run": False,
+        "point": documents.point(result.point),
+        "vault": result.vault,
+        "entries": restored.entries,
+        "size_bytes": restored.size_bytes,
+        "seconds": round(restored.seconds, 3),
+        "places": list(restored.places),
+        "healed": result.healed,
+        "problems": documents.problems(restored.problems),
+        "vault_problems": list(result.vault_problems),
+    }

@@ -1,0 +1,108 @@
+"""`schedule`: when everything runs; `schedule set` changes it."""
+
+from typing import Annotated
+from zoneinfo import ZoneInfo
+
+import typer
+
+from cto_backups.cli import documents, figures
+from cto_backups.cli.command import command
+from cto_backups.cli.opening import opened
+from cto_backups.cli.screen import Screen, utc
+from cto_backups.errors import NotFoundError, UsageError
+
+
+@command
+def schedule(screen: Screen) -> None:
+    """Show when each source last ran and next runs; 'schedule set' changes it."""
+    with opened(screen, write=False) as opening:
+        from cto_backups import clock
+        from cto_backups.core.plan import timetable
+
+        policy = opening.configuration.policy
+        now = clock.now()
+        rows = timetable(policy, opening.installation.catalog.facts(now), now, ZoneInfo(policy.timezone))
+        screen.document(
+            {
+                "timezone": policy.timezone,
+                "sources": [
+                    {
+                        "source": row.source,
+                        "triggers": row.triggers,
+                        "last_run": utc(row.last_run),
+                        "next_run": utc(row.next_run),
+                        "why": row.why,
+                        "test_last": utc(row.test_last),
+                        "test_next": utc(row.test_next),
+                    }
+                    for row in rows
+                ],
+            }
+        )
+        if not screen.talks:
+            return
+        from cto_backups.cli.tables import row as add
+        from cto_backups.cli.tables import table
+
+        listing = table("source", "triggers", "last backup", "next backup", flexible=("source", "triggers"))
+        for row in rows:
+            last = f"{screen.moment(row.last_run)}\n{figures.relative(row.last_run, now)}" if row.last_run else "never"
+            due = row.next_run <= now
+            # What is due runs as soon as a worker does; when it was meant to is told in `why`.
+            coming = "now" if due else f"{screen.moment(row.next_run)}\n{figures.relative(row.next_run, now)}"
+            add(listing, row.source, row.triggers, last, coming)
+        screen.show(listing)
+        screen.show("")
+        tests = table("restore test of", "last", "next", flexible=("restore test of",))
+        for row in rows:
+            tested = (
+                f"{screen.moment(row.test_last)} ({figures.relative(row.test_last, now)})" if row.test_last else "never"
+            )
+            again = "none required"
+            if row.test_next:
+                again = (
+                    "now" if row.test_next <= now
+                    else f"{screen.moment(row.test_next)} ({figures.relative(row.test_next, now)})"
+                )  # fmt: skip
+            add(tests, row.source, tested, again)
+        screen.show(tests)
+        screen.show("")
+        screen.show(f"Times are in {policy.timezone}. A running 'cto.backups worker' does all this by itself.")
+
+
+@command
+def set_triggers(
+    screen: Screen,
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A source of the policy.")],
+    triggers: Annotated[
+        str,
+        typer.Argument(metavar="TRIGGERS", help="Such as 'hourly, daily at 02:00', 'on change' or 'every 15 minutes'."),
+    ],
+) -> None:
+    """Change when a source runs: edits backups.yaml, keeps its comments, and records the change.
+
+    Triggers that cannot meet the source's RPO are refused.
+    """
+    from cto_backups import app
+    from cto_backups.cli.logs import configure
+    from cto_backups.config import load
+    from cto_backups.core.trigger_text import TriggerError, parse_triggers
+    from cto_backups.core.wording import did_you_mean
+
+    configure(screen.options)
+    configuration = load(app.find_policy(screen.options.policy))
+    known = configuration.policy.sources
+    if source not in known:
+        raise NotFoundError(
+            f"There is no source named '{source}'{did_you_mean(source, known)}",
+            why=f"the policy declares: {', '.join(known)}",
+            todo="Use one of these names.",
+        )
+    try:
+        parse_triggers(triggers)
+    except TriggerError as error:
+        raise UsageError(f"'{error.part}' is no trigger{error.hint}", todo=f"Write {error.allowed}.") from None
+    change = app.set_triggers(configuration, source, triggers)
+    answer: documents.Document = {"source": source, "before": change.before, "after": change.after}
+    screen.document({**answer, "policy": str(configuration.path)})
+    screen.show(f"{source}: '{change.before}' is now '{change.after}' in {configuration.path}")

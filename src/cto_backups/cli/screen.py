@@ -1,0 +1,118 @@
+"""The screen: what a command prints, where, and whether at all. Answers go to stdout, everything else to stderr."""
+
+import json
+import sys
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, datetime, timedelta, tzinfo
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from cto_backups.cli import errors, figures
+from cto_backups.cli.options import GlobalOptions
+from cto_backups.errors import BackupsError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cto_backups.core.ports import Progress
+
+
+class Screen:
+    """What one command shows. `zone` is the policy's time zone once it is known: moments are told in it."""
+
+    def __init__(self, options: GlobalOptions) -> None:
+        self.options = options
+        self.zone: tzinfo = UTC
+
+    @property
+    def talks(self) -> bool:
+        """Whether people are answered in sentences and tables: not with --json or --quiet."""
+        return not (self.options.json or self.options.quiet)
+
+    @cached_property
+    def out(self) -> "Console":
+        """The console for answers."""
+        return _console(self.options, stderr=False)
+
+    @cached_property
+    def err(self) -> "Console":
+        """The console for all that is not the answer: progress, notes, questions."""
+        return _console(self.options, stderr=True)
+
+    def show(self, renderable: Any) -> None:
+        """Print part of the answer for people: a table, or a sentence."""
+        if self.talks:
+            self._print(self.out, renderable)
+
+    def show_whole(self, text: str) -> None:
+        """Print a line that is to be copied: never wrapped."""
+        if self.talks:
+            self.out.print(errors.clean(text), soft_wrap=True)
+
+    def note(self, text: str, style: str = "") -> None:
+        """Tell something beside the answer."""
+        if self.talks:
+            self._print(self.err, text, style)
+
+    def problem(self, error: BackupsError, prefix: str = "Error") -> None:
+        """Show an error that does not end the command; in JSON it is part of the document."""
+        if not self.options.json:
+            errors.show(error, colored=self.options.colored, prefix=prefix)
+
+    def document(self, document: Mapping[str, Any]) -> None:
+        """Print the whole answer as JSON, when it is asked for."""
+        if self.options.json:
+            # ASCII with escapes is valid whatever stdout's encoding, also for names that are not UTF-8.
+            sys.stdout.write(json.dumps(document, indent=2) + "\n")
+
+    def line(self, document: Mapping[str, Any]) -> None:
+        """Print one thing that happened as a line of JSON, at once: for commands that go on."""
+        if self.options.json:
+            print(json.dumps(document), flush=True)  # noqa: T201
+
+    def progress(self, title: str) -> "AbstractContextManager[Progress]":
+        """A progress bar on stderr, or silence when nobody watches."""
+        if self.talks and self.err.is_terminal and not self.err.is_dumb_terminal:
+            from cto_backups.cli.progress import bar
+
+            return bar(self.err, title)
+        from cto_backups.core.ports import Silent
+
+        return nullcontext(Silent())
+
+    def moment(self, moment: datetime) -> str:
+        """A moment on the policy's clocks, to the minute."""
+        return figures.local(moment, self.zone)
+
+    @property
+    def zone_name(self) -> str:
+        """The policy's time zone, for headings."""
+        return str(self.zone)
+
+    def _print(self, console: "Console", renderable: Any, style: str = "") -> None:
+        if isinstance(renderable, str):
+            # Piped sentences stay on one line each, so that grep finds them whole.
+            console.print(errors.clean(renderable), style=style, soft_wrap=not console.is_terminal)
+        else:
+            console.print(renderable)
+
+
+def seconds(length: timedelta | None) -> float | None:
+    """A length of time in JSON documents: seconds."""
+    return None if length is None else length.total_seconds()
+
+
+def utc(moment: datetime | None) -> str | None:
+    """A moment in JSON documents: ISO 8601, in UTC, to the millisecond."""
+    if moment is None:
+        return None
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _console(options: GlobalOptions, *, stderr: bool) -> "Console":
+    from rich.console import Console
+
+    return Console(
+        stderr=stderr, no_color=not options.colored, highlight=False, markup=False, emoji=False, legacy_windows=False
+    )

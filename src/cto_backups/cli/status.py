@@ -1,0 +1,226 @@
+"""`status`: what is protected right now, how fresh, how strongly proven, and what is overdue or failed."""
+
+from typing import TYPE_CHECKING, Annotated
+from zoneinfo import ZoneInfo
+
+import typer
+
+from cto_backups.cli import documents, figures
+from cto_backups.cli.command import command
+from cto_backups.cli.opening import opened
+from cto_backups.cli.screen import Screen, seconds, utc
+from cto_backups.errors import ExitStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cto_backups.core.assurance import Verdict
+    from cto_backups.core.model import Facts
+    from cto_backups.core.plan import ScheduleRow
+    from cto_backups.core.policy import SourcePolicy
+    from cto_backups.flows.status import StatusReport
+
+
+@command
+def status(
+    screen: Screen,
+    sources: Annotated[
+        list[str] | None, typer.Argument(metavar="SOURCE", help="Tell more of these sources; all when left out.")
+    ] = None,
+) -> ExitStatus:
+    """Show how well each source is protected: one word, and why. Exits with 4 unless every one is HEALTHY.
+
+    HEALTHY: fresh, copied and proven as the policy asks. OVERDUE: something is older than its objective allows.
+    FAILED_TEST: a restore test or a verification failed. UNPROTECTED: there is no recovery point to return to.
+    """
+    with opened(screen, write=False) as opening:
+        from cto_backups.flows.status import status as judge
+
+        report = judge(opening.installation, sources or None)
+        screen.document(as_document(report))
+        tell(screen, report, detailed=bool(sources))
+        return exit_status(report)
+
+
+def exit_status(report: "StatusReport") -> ExitStatus:
+    """RED unless every source is HEALTHY."""
+    from cto_backups.core.model import Status
+
+    good = all(verdict.status is Status.HEALTHY for verdict in report.verdicts.values())
+    return ExitStatus.SUCCESS if good else ExitStatus.RED
+
+
+def tell(screen: Screen, report: "StatusReport", *, detailed: bool = False) -> None:
+    """Show a status report to people."""
+    if not screen.talks:
+        return
+    rows = _scheduled(report)
+    _table(screen, report, rows)
+    _reasons(screen, report)
+    if detailed:
+        for name in report.verdicts:
+            _details(screen, report, rows[name])
+    screen.show("")
+    screen.show(summary(report.verdicts))
+
+
+def _scheduled(report: "StatusReport") -> "Mapping[str, ScheduleRow]":
+    from cto_backups.core.plan import timetable
+
+    zone = ZoneInfo(report.policy.timezone)
+    return {row.source: row for row in timetable(report.policy, report.facts, report.now, zone)}
+
+
+def summary(verdicts: "Mapping[str, Verdict]") -> str:
+    """All verdicts in one line, the gravest first."""
+    from cto_backups.core.assurance import SEVERITY
+    from cto_backups.core.model import Status
+    from cto_backups.core.wording import counted
+
+    if not verdicts:
+        return "The policy names no source: nothing is protected."
+    words = [verdict.status for verdict in verdicts.values()]
+    if all(word is Status.HEALTHY for word in words):
+        return f"All {len(words)} sources are HEALTHY." if len(words) > 1 else "The source is HEALTHY."
+    told = ", ".join(f"{words.count(word)} {word.value}" for word in SEVERITY if word in words)
+    return f"{counted(len(words), 'source')}: {told}."
+
+
+def _table(screen: Screen, report: "StatusReport", rows: "Mapping[str, ScheduleRow]") -> None:
+    from cto_backups.cli.tables import row, table
+
+    listing = table("source", "cat", "status", "newest/RPO", "copies", "proof", "next", flexible=("source",))
+    listing.padding = (0, 1, 0, 0)
+    for name, verdict in report.verdicts.items():
+        category = report.policy.sources[name].category
+        newest = figures.age(verdict.age) if verdict.age is not None else "none"
+        row(
+            listing,
+            name,
+            category.name,
+            verdict.status.value,
+            f"{newest} / {figures.age(category.rpo)}",
+            f"{verdict.copies}/{max(verdict.copies_wanted, len(report.policy.sources[name].vaults))}",
+            _proof(report, verdict),
+            figures.relative(rows[name].next_run, report.now) if rows[name].next_run > report.now else "now",
+        )
+    screen.show(listing)
+
+
+def _proof(report: "StatusReport", verdict: "Verdict") -> str:
+    from cto_backups.core.model import Rung
+
+    facts = report.facts.sources.get(verdict.source)
+    at = None
+    if verdict.rung >= Rung.RESTORED and facts is not None:
+        at = facts.proven_at
+    elif verdict.rung is Rung.READ and facts is not None:
+        at = max((known.read_at for known in facts.copies if known.read_passed and known.read_at), default=None)
+    word = verdict.rung.name.lower()
+    return f"{word} {figures.age(report.now - at)}" if at else word
+
+
+def _reasons(screen: Screen, report: "StatusReport") -> None:
+    """Why, in sentences: for what is not healthy, all of it; for what is, only what is remarkable."""
+    from cto_backups.core.model import Status
+
+    told = False
+    for name, verdict in report.verdicts.items():
+        healthy = verdict.status is Status.HEALTHY
+        reasons = verdict.reasons[1:] if healthy else verdict.reasons
+        for reason in reasons:
+            if not told:
+                screen.show("")
+                told = True
+            screen.show(f"{name}: {reason}{'' if reason.endswith('.') else '.'}")
+
+
+def _details(screen: Screen, report: "StatusReport", scheduled: "ScheduleRow") -> None:
+    from cto_backups.cli.tables import row, table
+
+    policy = report.policy.sources[scheduled.source]
+    facts = report.facts.sources.get(policy.name)
+    listing = table("", "", flexible=("",))
+    listing.show_header = False
+    for label, text in _told(screen, policy, report.facts, scheduled).items():
+        if text:
+            row(listing, label, text)
+    screen.show("")
+    screen.show(listing)
+    if facts is None or not facts.copies:
+        return
+    screen.show("")
+    copies = table("copy in", "stored", "read in full", "restore test")
+    for known in facts.copies:
+        row(
+            copies,
+            known.copy.vault,
+            screen.moment(known.copy.stored_at),
+            f"{'ok' if known.read_passed else 'FAILED'} {screen.moment(known.read_at)}" if known.read_at else "never",
+            f"{'ok' if known.test_passed else 'FAILED'} {screen.moment(known.tested_at)}"
+            if known.tested_at
+            else "never",
+        )
+    screen.show(copies)
+
+
+def _told(screen: Screen, policy: "SourcePolicy", facts: "Facts", scheduled: "ScheduleRow") -> dict[str, str]:
+    from cto_backups.core.duration import format_cadence, format_duration
+    from cto_backups.core.retention import format_retention
+
+    known = facts.sources.get(policy.name)
+    newest = known.newest if known else None
+    category = policy.category
+    found = facts.resources.get(policy.name, ())
+    return {
+        "source": f"{policy.name} ({policy.kind}{', class ' + policy.data_class if policy.data_class else ''})",
+        "objectives": f"category {category.name}: RPO {format_duration(category.rpo)}, "
+        f"RTO {format_duration(category.rto)}, {category.copies} copies, rung {category.rung.name.lower()}",
+        "triggers": f"{scheduled.triggers}; next {screen.moment(scheduled.next_run)} ({scheduled.why})",
+        "kept": format_retention(policy.retention),
+        "restore test": format_cadence(policy.test_every),
+        "holds": ", ".join(f"{resource.kind} {resource.location}" for resource in found[:5])
+        + (f" and {len(found) - 5} more" if len(found) > 5 else ""),
+        "points": str(known.point_count) if known else "0",
+        "newest": f"{newest.id}: {figures.count(newest.entry_count)} entries, {figures.size(newest.size_bytes)}"
+        if newest
+        else "none",
+        "confirmed": screen.moment(known.confirmed_at) if known and known.confirmed_at else "",
+    }
+
+
+def as_document(report: "StatusReport") -> documents.Document:
+    """A status report in JSON."""
+    rows = _scheduled(report)
+    return {
+        "business": report.policy.business,
+        "now": utc(report.now),
+        "healthy": bool(report.verdicts) and all(v.status.value == "HEALTHY" for v in report.verdicts.values()),
+        "sources": [_source(report, verdict, rows[name]) for name, verdict in report.verdicts.items()],
+    }
+
+
+def _source(report: "StatusReport", verdict: "Verdict", scheduled: "ScheduleRow") -> documents.Document:
+    facts = report.facts.sources.get(verdict.source)
+    newest = facts.newest if facts else None
+    category = report.policy.sources[verdict.source].category
+    return {
+        "source": verdict.source,
+        "category": category.name,
+        "status": verdict.status.value,
+        "reasons": list(verdict.reasons),
+        "age_seconds": seconds(verdict.age),
+        "rpo_seconds": seconds(category.rpo),
+        "rto_seconds": seconds(category.rto),
+        "copies": verdict.copies,
+        "copies_wanted": verdict.copies_wanted,
+        "rung": verdict.rung.name.lower(),
+        "rung_wanted": verdict.rung_wanted.name.lower(),
+        "proven_at": utc(facts.proven_at if facts else None),
+        "tested_at": utc(verdict.tested_at),
+        "newest_point": documents.point(newest) if newest else None,
+        "confirmed_at": utc(facts.confirmed_at if facts else None),
+        "points": facts.point_count if facts else 0,
+        "next_run": utc(scheduled.next_run),
+        "next_why": scheduled.why,
+    }

@@ -1,0 +1,118 @@
+"""`verify`: re-read what vaults store."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cto_backups.cli import documents, figures
+from cto_backups.cli.backup import chosen
+from cto_backups.cli.command import command
+from cto_backups.cli.errors import as_document
+from cto_backups.cli.opening import opened
+from cto_backups.cli.outcome import worst
+from cto_backups.cli.screen import Screen
+from cto_backups.errors import BackupsError, DamageError, ExitStatus, NotFoundError
+
+if TYPE_CHECKING:
+    from cto_backups.flows.verify import VerifyResult
+
+
+@command
+def verify(
+    screen: Screen,
+    vaults: Annotated[
+        list[str] | None, typer.Argument(metavar="VAULT", help="Vaults of the policy; all when left out.")
+    ] = None,
+    structure_only: Annotated[
+        bool,
+        typer.Option(
+            "--structure-only", help="Check that everything is there, without reading it: quick, proves less."
+        ),
+    ] = False,
+) -> ExitStatus:
+    """Re-read every stored byte of each vault, and say what is damaged and which recovery points it hurts."""
+    with opened(screen) as installation:
+        from cto_backups.flows.verify import verify as verify_vault
+
+        names = chosen(installation.configuration.policy.vaults, vaults)
+        for name in names:
+            _known(name, list(installation.configuration.policy.vaults))
+        answers: list[documents.Document] = []
+        statuses: list[ExitStatus] = []
+        for name in names:
+            try:
+                result = verify_vault(installation.installation, name, read_data=not structure_only)
+            except BackupsError as error:
+                screen.problem(error)
+                answers.append({"vault": name, "passed": False, "error": as_document(error)})
+                statuses.append(error.exit_status)
+                continue
+            tell(screen, result)
+            answers.append(as_json(result))
+            statuses.append(ExitStatus.SUCCESS if result.passed else ExitStatus.DAMAGE)
+        status = worst(statuses)
+        screen.document({"status": int(status), "recovered": list(installation.recovered), "vaults": answers})
+        return status
+
+
+def _known(name: str, names: list[str]) -> None:
+    if name not in names:
+        from cto_backups.core.wording import did_you_mean
+
+        raise NotFoundError(
+            f"There is no vault named '{name}'{did_you_mean(name, names)}",
+            why=f"the policy declares: {', '.join(names)}",
+            todo="Use one of these names, or add the vault to backups.yaml.",
+        )
+
+
+def tell(screen: Screen, result: "VerifyResult", *, indent: str = "") -> None:
+    """Say what was read in a vault, and what is damaged."""
+    verified, evidence = result.verified, result.evidence
+    took = (evidence.finished_at - evidence.started_at).total_seconds()
+    points = len(verified.references)
+    what = f"{figures.count(points)} recovery point{'' if points == 1 else 's'}"
+    if verified.bytes_read:
+        speed = figures.rate(verified.bytes_read, took)
+        what = f"every byte of {what} read: {figures.size(verified.bytes_read)} in {figures.duration(took)}" + (
+            f" ({speed})" if speed else ""
+        )
+    else:
+        what = f"structure of {what} checked in {figures.duration(took)}"
+    if result.passed:
+        screen.show(f"{indent}{result.vault}: intact; {what}")
+        return
+    screen.show(f"{indent}{result.vault}: DAMAGED; {what}")
+    screen.problem(damaged(result))
+
+
+def damaged(result: "VerifyResult") -> DamageError:
+    """The error that a verification which found damage stands for."""
+    lines = [f"{damage.what}: {damage.detail}" for damage in result.verified.damages[:20]]
+    more = len(result.verified.damages) - 20
+    lines += [f"… and {more} more"] if more > 0 else []
+    for point, paths in list(result.hurt.items())[:20]:
+        shown = ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
+        lines.append(f"hurts {point}: {shown}")
+    return DamageError(
+        f"Vault '{result.vault}' holds damaged data",
+        why="\n" + "\n".join(lines),
+        todo="Restores take what is damaged here from another vault. Look for the cause (disk, memory, "
+        "foreign writers), then back up again.",
+    )
+
+
+def as_json(result: "VerifyResult") -> documents.Document:
+    """A verification in JSON."""
+    verified = result.verified
+    return {
+        "vault": result.vault,
+        "passed": result.passed,
+        "files_read": verified.files_read,
+        "bytes_read": verified.bytes_read,
+        "blobs_read": verified.blobs_read,
+        "snapshots": len(verified.references),
+        "damages": documents.damages(verified.damages),
+        "hurt_points": {point: list(paths) for point, paths in result.hurt.items()},
+        "evidence": documents.evidence(result.evidence),
+    }

@@ -1,0 +1,108 @@
+"""`worker`: do what is due, until stopped."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cto_backups.cli import documents
+from cto_backups.cli.command import command
+from cto_backups.cli.errors import as_document
+from cto_backups.cli.opening import opened
+from cto_backups.cli.outcome import worst
+from cto_backups.cli.screen import Screen, utc
+from cto_backups.errors import ExitStatus
+
+if TYPE_CHECKING:
+    from cto_backups.flows.work import Performed
+
+
+@command
+def worker(
+    screen: Screen,
+    once: Annotated[bool, typer.Option("--once", help="Do what is due now, then exit with the worst status.")] = False,
+) -> ExitStatus:
+    """Do what is due (backups, copies, restore tests, verifications, expiry), until stopped by a signal.
+
+    The first SIGTERM or Ctrl-C lets the action in progress finish; a second one breaks it off. Neither loses anything:
+    what is still missing is due again. With --json, prints one JSON document a line, as things happen.
+    """
+    stop = threading.Event()
+    with opened(screen, progress=False) as opening, _stopped_by_signals(screen, stop):
+        from cto_backups.flows.work import run_due, work
+
+        performed: list[Performed] = []
+
+        def report(done: "Performed") -> None:
+            performed.append(done)
+            _tell(screen, done, once=once)
+
+        if not once:
+            screen.show(f"Working for {len(opening.configuration.policy.sources)} sources. Stop with Ctrl-C.")
+            work(opening.installation, stop, lambda done: _tell(screen, done, once=False))
+            screen.note("Stopped.")
+            return ExitStatus.SUCCESS
+        for done in run_due(opening.installation, stop):
+            report(done)
+        status = worst(done.error.exit_status for done in performed if done.error)
+        screen.document(
+            {"status": int(status), "recovered": list(opening.recovered), "actions": [_document(d) for d in performed]}
+        )
+        if not performed:
+            screen.show("Nothing is due.")
+        return status
+
+
+@contextmanager
+def _stopped_by_signals(screen: Screen, stop: threading.Event) -> Iterator[None]:
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        screen.note("Stopping: the action in progress is finished first. Once more breaks it off.")
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _tell(screen: Screen, done: "Performed", *, once: bool) -> None:
+    from cto_backups import clock
+
+    if screen.options.json:
+        if not once:
+            screen.line(_document(done))
+        return
+    at = f"{clock.now().astimezone(screen.zone):%H:%M:%S}"
+    action = done.action
+    what = f"{action.kind.value.replace('_', ' ')} {action.source or action.vault or ''}".rstrip()
+    if done.error is None:
+        screen.show(f"{at}  {what}: {done.summary}")
+    else:
+        screen.show(f"{at}  {what}: FAILED ({action.reason})")
+        screen.problem(done.error)
+
+
+def _document(done: "Performed") -> documents.Document:
+    from cto_backups import clock
+
+    action = done.action
+    return {
+        "at": utc(clock.now()),
+        "action": action.kind.value,
+        "source": action.source,
+        "vault": action.vault,
+        "point": action.point,
+        "reason": action.reason,
+        "due_at": utc(action.due_at),
+        "passed": done.error is None,
+        "summary": done.summary,
+        "error": as_document(done.error) if done.error else None,
+    }
