@@ -59,6 +59,7 @@ class Checker:
             packs = set(range(len(index.packs)))
         present = self._packs_there(packs)
         if read_data:
+            self._blobs_read = 0  # the trees of the walk lie in these packs too: count each blob once
             self._read_packs(present)
         return Verified(
             files_read=self._files_read,
