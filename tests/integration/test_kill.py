@@ -4,8 +4,10 @@ Whatever is shown afterwards comes back, from every vault that is said to hold i
 """
 
 import os
+import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -47,15 +49,20 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run_child(home: Path, task: str = "protect", **environment: str) -> int:
-    """The child's exit status; -9 when it was killed."""
+def start_child(home: Path, task: str = "protect", **environment: str) -> subprocess.Popen[bytes]:
+    """A process of its own that does the task."""
     path = os.pathsep.join([str(REPOSITORY / "tests"), str(REPOSITORY / "tests" / "contract")])
-    return subprocess.run(
+    return subprocess.Popen(
         [sys.executable, str(CHILD), str(home / "home"), str(home / "data"), task],
         env={**os.environ, "PYTHONPATH": path, LOG: str(home / "log"), **environment},
-        capture_output=True,
-        check=False,
-    ).returncode
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def run_child(home: Path, task: str = "protect", **environment: str) -> int:
+    """The child's exit status; -9 when it was killed."""
+    return start_child(home, task, **environment).wait()
 
 
 def reopened(home: Path) -> Workshop:
@@ -116,6 +123,25 @@ def test_killed_at_a_write_of_the_catalog(home: Path, step: str, moment: str) ->
     """Before its transaction, and after it."""
     nth = 2 if step == "append_record" else 1
     assert run_child(home, **{CATALOG_KILL: f"{step}:{nth}:{moment}"}) == -9, "the kill point was not reached"
+    see_that_nothing_is_lost(home)
+
+
+def test_killed_at_any_moment(home: Path, fault_rounds: int) -> None:
+    """Wherever the clock strikes: seeded moments over the whole life of a backup, again and again in one place."""
+    dice = random.Random(20260101)
+    started = time.monotonic()
+    assert run_child(home) == 0
+    longest = time.monotonic() - started
+    killed = 0
+    for number in range(fault_rounds):
+        (home / "data" / "files" / "new.bin").write_bytes(dice.randbytes(1_500_000))
+        child = start_child(home)
+        time.sleep(dice.uniform(0.2, 1.0) * longest)
+        child.kill()
+        killed += child.wait() == -9
+        if number % 5 == 4:
+            see_that_nothing_is_lost(home)
+    assert killed > fault_rounds // 3, "most rounds must have struck a living process"
     see_that_nothing_is_lost(home)
 
 

@@ -22,6 +22,7 @@ from cto_backups.flows.verify import verify
 log = structlog.get_logger("cto_backups")
 
 LONGEST_SLEEP = timedelta(minutes=1)
+EXPIRY_EVERY = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -73,15 +74,17 @@ def _named(name: str | None) -> str:
     return name
 
 
-def run_due(installation: Installation, stop: threading.Event) -> Iterator[Performed]:
+def run_due(installation: Installation, stop: threading.Event, *, expiry: bool = True) -> Iterator[Performed]:
     """Do what is due now, planning again after each pass until nothing new is due or `stop` is set.
+
+    With `expiry`, retention is applied too, for which every kept point is looked at.
 
     An action that has failed is not tried twice here: its next time is planned with a growing delay.
     """
     tried: set[str] = set()
     while not stop.is_set():
         now = clock.now()
-        facts = installation.catalog.facts(now, kept_points=True)
+        facts = installation.catalog.facts(now, kept_points=expiry)
         actions = [action for action in due(installation.policy, facts, now) if action.key not in tried]
         if not actions:
             return
@@ -105,8 +108,12 @@ def _attempt(installation: Installation, action: Action) -> Performed:
 
 def work(installation: Installation, stop: threading.Event, report: Callable[[Performed], None]) -> None:
     """Do what is due, then sleep until something is, until `stop` is set. An action in progress is finished first."""
+    expiry_due = clock.monotonic()
     while not stop.is_set():
-        for performed in run_due(installation, stop):
+        expiry = clock.monotonic() >= expiry_due
+        if expiry:
+            expiry_due = clock.monotonic() + EXPIRY_EVERY.total_seconds()
+        for performed in run_due(installation, stop, expiry=expiry):
             report(performed)
         now = clock.now()
         facts = installation.catalog.facts(now)
