@@ -33,6 +33,7 @@ _UNITS = {
     "y": _YEAR,
     "year": _YEAR,
 }
+_UNIT_NAMES = ("seconds", "minutes", "hours", "days", "weeks", "months", "years")
 _UNITS |= {f"{unit}s": length for unit, length in _UNITS.items() if len(unit) > 1}
 
 _CADENCES = {
@@ -44,7 +45,7 @@ _CADENCES = {
 }
 _NO_CADENCE = "none"
 
-_TERM = re.compile(r"(\d+)\s*([a-z]+)\s*")
+_TERM = re.compile(r"(\d+)\s*([a-z]+)\s*", re.ASCII)
 
 
 def parse_duration(text: str) -> timedelta:
@@ -60,7 +61,7 @@ def parse_duration(text: str) -> timedelta:
             raise ValueError(f"'{text}' is no length of time: write {ALLOWED}, such as '90 days' or '1 h 30 minutes'")
         unit = _UNITS.get(term[2])
         if unit is None:
-            raise ValueError(f"'{text}': '{term[2]}' is no unit: write {ALLOWED}{did_you_mean(term[2], _UNITS)}")
+            raise ValueError(f"'{text}': '{term[2]}' is no unit: write {ALLOWED}{did_you_mean(term[2], _UNIT_NAMES)}")
         # An absurd number of digits must not reach timedelta, which overflows.
         if len(term[1]) > 15 or int(term[1]) > LONGEST / unit:
             raise ValueError(f"'{text}' is longer than 1000 years, the longest length of time there is here")

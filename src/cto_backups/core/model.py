@@ -237,7 +237,7 @@ class VaultFacts:
 class Facts:
     """What the catalog knows, as the pure functions see it.
 
-    `resources` is the inventory: what discovery found, by the source that it found it in ("" where no source claims it).
+    `resources` is the inventory: what discovery found, by the source that claims it ("" where none does).
     `kept_points` lists the points of each source that are not expired, newest first (for retention; where asked for).
     """
 

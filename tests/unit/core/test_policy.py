@@ -1,0 +1,44 @@
+from datetime import timedelta
+
+import pytest
+
+from cto_backups.core.defaults import CLASSES
+from cto_backups.core.policy import LockMode, check_policy, unstated_retention
+from cto_backups.core.retention import Retention
+
+
+def test_a_sound_policy_has_no_violations(build):
+    assert check_policy(build.policy()) == ()
+    assert build.vault("near").lock_mode is LockMode.NONE
+
+
+def test_triggers_that_cannot_meet_the_rpo_are_a_violation_with_both_figures(build):
+    (violation,) = check_policy(build.policy(build.source(triggers="weekly on monday")))
+    assert (violation.source, violation.field) == ("ledger", "triggers")
+    assert "cannot meet its RPO" in violation.what
+    assert "'weekly on monday at 02:00' leaves up to 7 days" in violation.why
+    assert "category B is 24 h" in violation.why
+    assert "at least every 24 h" in violation.todo
+
+
+@pytest.mark.parametrize("triggers", ["daily", "on change", "weekly, every 3 h"])
+def test_triggers_that_meet_the_rpo_are_none(build, triggers):
+    assert check_policy(build.policy(build.source(triggers=triggers))) == ()
+
+
+def test_a_source_needs_triggers_and_vaults(build):
+    violations = check_policy(build.policy(build.source(triggers=(), vaults=())))
+    assert [violation.field for violation in violations] == ["vaults", "triggers"]
+
+
+def test_fewer_vaults_than_copies_asked_for_is_for_the_audit_to_say(build):
+    assert check_policy(build.policy(build.source(category="A", triggers="hourly", vaults=("near",)))) == ()
+
+
+def test_user_data_must_state_its_retention():
+    violation = unstated_retention("crm", CLASSES["user-data"], None)
+    assert violation.field == "retention"
+    assert "user-data" in violation.why
+    assert unstated_retention("crm", CLASSES["user-data"], Retention(timedelta(days=9))) is None
+    assert unstated_retention("crm", CLASSES["documentation"], None) is None
+    assert "no data class" in unstated_retention("crm", None, None).why
