@@ -1,11 +1,13 @@
 """`backup`: a new recovery point of each source, and its copies in all vaults."""
 
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cto_backups.cli import documents, figures
+from cto_backups.cli.attempts import attempt
 from cto_backups.cli.command import command
 from cto_backups.cli.errors import as_document
 from cto_backups.cli.opening import opened
@@ -47,12 +49,10 @@ def backup(
         answers: list[documents.Document] = []
         statuses: list[ExitStatus] = []
         for name in names:
-            try:
-                done = protect(installation.installation, name, label=label or None)
-            except BackupsError as error:
-                screen.problem(error)
-                answers.append({"source": name, "outcome": "failed", "error": as_document(error)})
-                statuses.append(error.exit_status)
+            done = attempt(screen, partial(protect, installation.installation, name, label=label or None))
+            if isinstance(done, BackupsError):
+                answers.append({"source": name, "outcome": "failed", "error": as_document(done)})
+                statuses.append(done.exit_status)
                 continue
             tell(screen, done)
             answers.append(as_json(done))

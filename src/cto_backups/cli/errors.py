@@ -60,7 +60,9 @@ def defect(error: BaseException, *, debugging: bool) -> BackupsError:
 
 
 def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:] if text[:1].islower() and " " in text else text
+    # Names keep their case: only a plain word is made the beginning of a sentence.
+    first, space, _ = text.partition(" ")
+    return text[:1].upper() + text[1:] if space and first.isalpha() and first.islower() else text
 
 
 def _wrapped(text: str, label: str, indent: int, width: int | None) -> str:

@@ -1,10 +1,12 @@
 """`expire`: drop the recovery points that retention no longer keeps."""
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cto_backups.cli import documents
+from cto_backups.cli.attempts import attempt
 from cto_backups.cli.backup import chosen
 from cto_backups.cli.command import command
 from cto_backups.cli.errors import as_document
@@ -44,10 +46,8 @@ def expire(
             problems: dict[str, BackupsError] = {}
             failure: BackupsError | None = None
             if each.removed and not dry_run:
-                try:
-                    problems = carry_out(installation, each)
-                except BackupsError as error:
-                    failure = error
+                done = attempt(screen, partial(carry_out, installation, each))
+                failure, problems = (done, {}) if isinstance(done, BackupsError) else (None, done)
             _tell(screen, each, dry_run=dry_run, failure=failure, every=dry_run or bool(sources))
             for vault, problem in problems.items():
                 screen.problem(problem, prefix=f"Not dropped in {vault} yet")
@@ -63,7 +63,6 @@ def expire(
 
 def _tell(screen: Screen, plan: "ExpirePlan", *, dry_run: bool, failure: BackupsError | None, every: bool) -> None:
     if failure:
-        screen.problem(failure)
         return
     removed, kept = len(plan.removed), len(plan.decisions) - len(plan.removed)
     verb = "would drop" if dry_run else "dropped"

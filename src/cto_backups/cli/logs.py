@@ -12,7 +12,7 @@ from cto_backups.config.redaction import redact_processor
 
 def configure(options: GlobalOptions) -> None:
     """Send the log where the options say; every field passes the redaction of secrets first."""
-    level = logging.DEBUG if options.verbose else logging.CRITICAL + 1
+    level = logging.DEBUG if options.verbose else logging.CRITICAL
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if options.json

@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import FrameType
@@ -29,6 +28,7 @@ from cto_backups.cli import (
     version,
     worker,
 )
+from cto_backups.cli.attempts import trace
 from cto_backups.cli.command import Command, Group, InterruptedByUserError, OutputClosedError, command
 from cto_backups.cli.options import presumed
 from cto_backups.cli.screen import Screen
@@ -190,8 +190,7 @@ def run(arguments: Sequence[str]) -> ExitStatus:
     except TyperException as error:
         return _misused(screen, error)
     except Exception as error:  # noqa: BLE001 - the boundary: nobody above could show it
-        if options.debugging:
-            print(errors.clean(traceback.format_exc()), file=sys.stderr, end="")  # noqa: T201
+        trace(screen, error)
         return _fail(screen, errors.defect(error, debugging=options.debugging))
 
 
@@ -210,9 +209,15 @@ def _misused(screen: Screen, error: TyperException) -> ExitStatus:
     what = error.format_message().rstrip(".")
     option = getattr(error, "option_name", None)
     if option and type(error).__name__ == "NoSuchOption":
-        known = [name for parameter in context.command.params for name in parameter.opts] if context else []
-        what = f"There is no option {option} of '{path}'{did_you_mean(option, known)}"
+        what = f"There is no option {option} of '{path}'{_near_option(option, context)}"
     return _fail(screen, UsageError(what, todo=f"See '{path} --help' for what there is."))
+
+
+def _near_option(option: str, context: Any) -> str:
+    parameters = context.command.params if context is not None else ()
+    names = [name.lstrip("-") for parameter in parameters for name in parameter.opts if name.startswith("--")]
+    # Compared without dashes, which would make all options look alike.
+    return did_you_mean(option.lstrip("-"), names).replace("'", "'--", 1)
 
 
 def _interrupted(screen: Screen) -> ExitStatus:

@@ -1,12 +1,14 @@
 """`quickstart`: from nothing to proven backups of real data, in one go."""
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cto_backups.cli import audit, backup, documents, figures, init, next_steps, restore_test, status, verify
+from cto_backups.cli.attempts import attempt
 from cto_backups.cli.command import command
 from cto_backups.cli.errors import as_document
 from cto_backups.cli.opening import opened
@@ -38,8 +40,7 @@ class _Tour:
             self.screen.show(Text(f"{self.number}. {title}", style="bold"))
 
     def failed(self, error: BackupsError) -> documents.Document:
-        """Note something that went wrong, and go on."""
-        self.screen.problem(error)
+        """Note an error that has been shown, and go on."""
         self.statuses.append(error.exit_status)
         return {"error": as_document(error)}
 
@@ -112,10 +113,9 @@ def _prove(tour: _Tour, opening: "Opened", *, again: bool) -> None:
     done: list[Protected] = []
     answers: list[Any] = []
     for name in names:
-        try:
-            protected = protect(installation, name)
-        except BackupsError as error:
-            answers.append({"source": name, **tour.failed(error)})
+        protected = attempt(screen, partial(protect, installation, name))
+        if isinstance(protected, BackupsError):
+            answers.append({"source": name, **tour.failed(protected)})
             continue
         done.append(protected)
         backup.tell(screen, protected, indent="  ")
@@ -128,10 +128,9 @@ def _prove(tour: _Tour, opening: "Opened", *, again: bool) -> None:
     tour.step("Verify each vault: read every stored byte")
     answers = []
     for name in opening.configuration.policy.vaults:
-        try:
-            result = verify_vault(installation, name)
-        except BackupsError as error:
-            answers.append({"vault": name, **tour.failed(error)})
+        result = attempt(screen, partial(verify_vault, installation, name))
+        if isinstance(result, BackupsError):
+            answers.append({"vault": name, **tour.failed(result)})
             continue
         verify.tell(screen, result, indent="  ")
         answers.append(verify.as_json(result))
@@ -141,10 +140,9 @@ def _prove(tour: _Tour, opening: "Opened", *, again: bool) -> None:
     tour.step("Prove it: restore each source to a disposable place, and compare")
     answers = []
     for name in names:
-        try:
-            evidence = prove(installation, name)
-        except BackupsError as error:
-            answers.append({"source": name, **tour.failed(error)})
+        evidence = attempt(screen, partial(prove, installation, name))
+        if isinstance(evidence, BackupsError):
+            answers.append({"source": name, **tour.failed(evidence)})
             continue
         restore_test.tell(screen, evidence, indent="  ")
         answers.append(documents.evidence(evidence))

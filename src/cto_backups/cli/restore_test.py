@@ -1,10 +1,12 @@
 """`test`: prove by restoring that recovery points come back."""
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cto_backups.cli import documents, figures
+from cto_backups.cli.attempts import attempt
 from cto_backups.cli.backup import chosen
 from cto_backups.cli.command import command
 from cto_backups.cli.errors import as_document
@@ -50,12 +52,12 @@ def test(
         answers: list[documents.Document] = []
         statuses: list[ExitStatus] = []
         for name in names:
-            try:
-                evidence = restore_test(installation.installation, name, point=selected, vault=vault or None)
-            except BackupsError as error:
-                screen.problem(error)
-                answers.append({"source": name, "passed": False, "error": as_document(error)})
-                statuses.append(error.exit_status)
+            evidence = attempt(
+                screen, partial(restore_test, installation.installation, name, point=selected, vault=vault or None)
+            )
+            if isinstance(evidence, BackupsError):
+                answers.append({"source": name, "passed": False, "error": as_document(evidence)})
+                statuses.append(evidence.exit_status)
                 continue
             tell(screen, evidence)
             answers.append(documents.evidence(evidence))

@@ -58,7 +58,7 @@ def schedule(screen: Screen) -> None:
             tested = (
                 f"{screen.moment(row.test_last)} ({figures.relative(row.test_last, now)})" if row.test_last else "never"
             )
-            again = "none required"
+            again = "none required" if policy.sources[row.source].test_every is None else "once there is a point"
             if row.test_next:
                 again = (
                     "now" if row.test_next <= now

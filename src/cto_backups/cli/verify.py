@@ -1,10 +1,12 @@
 """`verify`: re-read what vaults store."""
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cto_backups.cli import documents, figures
+from cto_backups.cli.attempts import attempt
 from cto_backups.cli.backup import chosen
 from cto_backups.cli.command import command
 from cto_backups.cli.errors import as_document
@@ -40,12 +42,12 @@ def verify(
         answers: list[documents.Document] = []
         statuses: list[ExitStatus] = []
         for name in names:
-            try:
-                result = verify_vault(installation.installation, name, read_data=not structure_only)
-            except BackupsError as error:
-                screen.problem(error)
-                answers.append({"vault": name, "passed": False, "error": as_document(error)})
-                statuses.append(error.exit_status)
+            result = attempt(
+                screen, partial(verify_vault, installation.installation, name, read_data=not structure_only)
+            )
+            if isinstance(result, BackupsError):
+                answers.append({"vault": name, "passed": False, "error": as_document(result)})
+                statuses.append(result.exit_status)
                 continue
             tell(screen, result)
             answers.append(as_json(result))

@@ -1,0 +1,35 @@
+"""Doing the same for several sources or vaults: what goes wrong with one does not keep the others from being served."""
+
+import sys
+import traceback
+from collections.abc import Callable
+from typing import TypeVar
+
+from cto_backups.cli import errors
+from cto_backups.cli.screen import Screen
+from cto_backups.errors import BackupsError
+
+Result = TypeVar("Result")
+
+
+def attempt(screen: Screen, do: Callable[[], Result], *, prefix: str = "Error") -> Result | BackupsError:
+    """What `do` returns, or the error that it raised, which has then been shown. A defect becomes an error as well."""
+    try:
+        return do()
+    except BackupsError as error:
+        screen.problem(error, prefix=prefix)
+        return error
+    except Exception as error:  # noqa: BLE001 - a defect that one source meets must not cost the others their backup
+        trace(screen, error)
+        found = errors.defect(error, debugging=screen.options.debugging)
+        screen.problem(found, prefix=prefix)
+        return found
+
+
+def trace(screen: Screen, error: BaseException) -> None:
+    """Show the traceback of a defect, without secrets, to those who asked for it."""
+    if screen.options.debugging:
+        # Loaded in any case: a traceback may hold what was never known to be secret, but looks like it.
+        from cto_backups.config import redaction  # noqa: F401
+
+        print(errors.clean("".join(traceback.format_exception(error))), file=sys.stderr, end="")  # noqa: T201

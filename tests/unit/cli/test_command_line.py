@@ -1,0 +1,216 @@
+"""The command line itself: help, mistypings, and the boundary at which errors become exit statuses."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from cto_backups.cli import main
+from cto_backups.errors import BackupsError, BusyError, ExitStatus
+
+Capture = pytest.CaptureFixture[str]
+
+
+def every_command() -> dict[str, Any]:
+    """Every command by its whole name, 'schedule set' among them."""
+    root = typer.main.get_command(main.build())
+    found: dict[str, Any] = {}
+
+    def walk(command: Any, names: tuple[str, ...]) -> None:
+        if names:
+            found[" ".join(names)] = command
+        for name, below in getattr(command, "commands", {}).items():
+            walk(below, (*names, name))
+
+    walk(root, ())
+    return found
+
+
+COMMANDS = every_command()
+
+
+def run(*arguments: str) -> ExitStatus:
+    return main.run(arguments)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example_and_the_global_options(name: str, capsys: Capture) -> None:
+    assert run(*name.split(), "--help") is ExitStatus.SUCCESS
+    shown = capsys.readouterr().out
+    assert f"  cto.backups {name}" in shown.partition("Examples:")[2]
+    for option in ("--policy", "--json", "--quiet", "--verbose", "--no-color"):
+        assert option in shown.partition("Global options:")[2]
+
+
+def test_help_fits_80_columns_except_for_examples(capsys: Capture) -> None:
+    for name in ("", *COMMANDS):
+        run(*name.split(), "--help")
+        lines = capsys.readouterr().out.splitlines()
+        assert [line for line in lines if len(line) > 80 and "cto.backups" not in line] == []
+
+
+def test_the_list_of_commands_shows_each_in_one_whole_line(capsys: Capture) -> None:
+    run("--help")
+    listing = capsys.readouterr().out.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
+    assert [line.split()[0] for line in listing] == [entry.name for entry in main.COMMANDS]
+    assert not [line for line in listing if line.endswith("...")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (("statsu",), "There is no command 'statsu'; did you mean 'status'?"),
+        (("qwertz",), "There is no command 'qwertz'"),
+        (("schedule", "sett", "a", "b"), "There is no command 'sett'; did you mean 'set'?"),
+        (("points", "--limti", "3"), "There is no option --limti of 'cto.backups points'; did you mean '--limit'?"),
+        (("status", "--jsn"), "There is no option --jsn of 'cto.backups status'; did you mean '--json'?"),
+        (("points", "--limit", "many"), "Invalid value for '--limit'"),
+        (("schedule", "set", "notes"), "Missing argument"),
+        (("verify", "--structure-only=1"), "--structure-only"),
+    ],
+)
+def test_a_mistyped_command_line_is_answered_with_the_closest_name(
+    arguments: tuple[str, ...], what: str, capsys: Capture
+) -> None:
+    assert run(*arguments) is ExitStatus.USAGE
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith(f"Error: {what}" if what[0] != "-" else "Error: ")
+    assert what in shown.err
+    assert "--help' for" in shown.err
+
+
+def test_a_mistyped_command_line_is_answered_in_json_when_json_is_asked_for(capsys: Capture) -> None:
+    for arguments in (("--json", "statsu"), ("statsu", "--json")):
+        assert run(*arguments) is ExitStatus.USAGE
+        shown = capsys.readouterr()
+        assert shown.err == ""
+        document = json.loads(shown.out)
+        assert document["status"] == 2
+        assert document["error"]["code"] == "usage"
+
+
+def test_no_command_shows_the_help_and_counts_as_misuse(capsys: Capture) -> None:
+    assert run() is ExitStatus.USAGE
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "Commands:" in shown.err
+
+
+def test_global_options_count_before_and_after_the_command(capsys: Capture) -> None:
+    for arguments in (("--json", "version"), ("version", "--json")):
+        assert run(*arguments) is ExitStatus.SUCCESS
+        assert "version" in json.loads(capsys.readouterr().out)
+
+
+def test_quiet_says_nothing_of_a_success(capsys: Capture) -> None:
+    assert run("version", "-q") is ExitStatus.SUCCESS
+    assert capsys.readouterr() == ("", "")
+
+
+def failing_with(error: BaseException) -> Callable[..., None]:
+    def version(_screen: object) -> None:
+        raise error
+
+    return version
+
+
+@pytest.fixture
+def instead_of_version(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], None]:
+    """Make the command `version` end in an error: what is tested is the boundary around commands."""
+
+    def replace(error: BaseException) -> None:
+        from cto_backups.cli.command import command
+
+        entries = [entry for entry in main.COMMANDS if entry.name != "version"]
+        failing = main._Entry("version", command(failing_with(error)), "fails", ("version",))
+        monkeypatch.setattr(main, "COMMANDS", (*entries, failing))
+
+    return replace
+
+
+Replace = Callable[[BaseException], None]
+
+
+def test_an_error_of_ours_ends_with_its_own_status(instead_of_version: Replace, capsys: Capture) -> None:
+    instead_of_version(BusyError("Another run is at work", why="it holds the lock", todo="Wait."))
+    assert run("version") is ExitStatus.BUSY
+    assert capsys.readouterr().err == ("Error: Another run is at work\n  Why:  It holds the lock\n  Next: Wait.\n")
+
+
+def test_an_error_in_json_carries_code_what_why_todo_and_the_exit_status(
+    instead_of_version: Replace, capsys: Capture
+) -> None:
+    instead_of_version(BusyError("Another run is at work", why="it holds the lock", todo="Wait."))
+    assert run("version", "--json") is ExitStatus.BUSY
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    assert json.loads(shown.out) == {
+        "error": {"code": "busy", "what": "Another run is at work", "why": "it holds the lock", "todo": "Wait."},
+        "status": 14,
+    }
+
+
+def test_a_defect_shows_no_traceback_and_no_text_of_its_own(instead_of_version: Replace, capsys: Capture) -> None:
+    instead_of_version(ZeroDivisionError("with a secret inside"))
+    assert run("version") is ExitStatus.DEFECT
+    shown = capsys.readouterr().err
+    assert "ZeroDivisionError" in shown
+    assert "--verbose" in shown
+    assert "Traceback" not in shown
+    assert "secret" not in shown
+
+
+def test_a_defect_shows_its_traceback_when_asked_to(
+    instead_of_version: Replace, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instead_of_version(ZeroDivisionError("password=hunter2222"))
+    assert run("version", "--verbose") is ExitStatus.DEFECT
+    shown = capsys.readouterr().err
+    assert "Traceback" in shown
+    assert "hunter2222" not in shown
+    monkeypatch.setenv("CTO_BACKUPS_DEBUG", "1")
+    run("version")
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_an_interruption_says_that_nothing_is_lost(instead_of_version: Replace, capsys: Capture) -> None:
+    instead_of_version(KeyboardInterrupt())
+    assert run("version") is ExitStatus.INTERRUPTED
+    shown = capsys.readouterr().err
+    assert shown.startswith("Error: Interrupted\n")
+    assert "nothing is lost" in shown.lower()
+
+
+def test_every_error_of_the_tree_ends_with_a_status_of_the_table(instead_of_version: Replace, capsys: Capture) -> None:
+    def below(tree: type[BackupsError]) -> list[type[BackupsError]]:
+        return [tree, *(deeper for child in tree.__subclasses__() for deeper in below(child))]
+
+    for kind in below(BackupsError):
+        if kind.__init__ is BackupsError.__init__:
+            instead_of_version(kind("It happened"))
+            assert run("version") is kind.exit_status
+            assert "It happened" in capsys.readouterr().err
+
+
+def test_a_missing_policy_says_how_to_make_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CTO_BACKUPS_POLICY", raising=False)
+    assert run("status") is ExitStatus.NOT_FOUND
+    assert "cto.backups init" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("restore", "latest"), ("restore", "latest", "--to", "x", "--in-place")],
+)
+def test_a_restore_must_say_exactly_one_place(arguments: Sequence[str], capsys: Capture) -> None:
+    assert run(*arguments) is ExitStatus.USAGE
+    shown = capsys.readouterr().err
+    assert "--to FOLDER" in shown
+    assert "--in-place" in shown
