@@ -274,7 +274,7 @@ class _Builder:
             node = self._node(value, stream, depth + 1)
             last = max(node.span.end, span.end)
             size += node.size
-            if key == "<<" and not event.style:
+            if key == "<<" and not getattr(event, "style", None):
                 merged += self._merged(node)
             elif key in items:
                 first = self._text.count("\n", 0, items[key].key.start) + 1
@@ -327,20 +327,33 @@ def _resolve(event: ScalarEvent) -> str | int | float | bool | None:
     return float(value) if _FLOAT.match(value) else value
 
 
-_REASONS = (
-    ("mapping values are not allowed", "a colon with a space after it stands inside a value", "Put the value into quotes, or check the indentation."),
-    ("could not find expected ':'", "a colon is missing after this name", "Write NAME: VALUE."),
-    ("found character '\\t'", "a tab stands where spaces belong", "Indent with spaces."),
-    ("cannot start any token", "this character cannot start a value", "Put the value into quotes."),
-    ("found unexpected end of stream", "the file ends inside a quoted text", "Close the quotes."),
-    ("expected <block end>", "the indentation does not fit what stands above", "Indent the entries of one section equally."),
-    ("expected ',' or", "a comma or a closing bracket is missing", "Close what was opened, or separate it with a comma."),
-    ("undefined alias", "nothing is marked with this name", "Put text that starts with * into quotes."),
-    ("found undefined tag handle", "tags are not used in a policy file", "Put text that starts with ! into quotes."),
-    ("while scanning an alias", "a * must be followed by a name", "Put text that starts with * into quotes."),
-    ("while scanning an anchor", "an & must be followed by a name", "Put text that starts with & into quotes."),
-    ("unknown escape character", "this escape is not known between double quotes", "Use single quotes, or double the backslash."),
-)  # fmt: skip
+_TAB = ("a tab stands where spaces belong", "Indent with spaces.")
+_QUOTE = "Put the value into quotes."
+_REASONS = {
+    "mapping values are not allowed": (
+        "a colon with a space after it stands inside a value",
+        "Put the value into quotes, or check the indentation.",
+    ),
+    "could not find expected ':'": ("a colon is missing after this name", "Write NAME: VALUE."),
+    "found character '\\t'": _TAB,
+    "cannot start any token": ("this character cannot start a value", _QUOTE),
+    "found unexpected end of stream": ("the file ends inside a quoted text", "Close the quotes."),
+    "expected <block end>": (
+        "the indentation does not fit what stands above",
+        "Indent the entries of one section equally.",
+    ),
+    "expected ',' or": (
+        "a comma or a closing bracket is missing",
+        "Close what was opened, or separate it with a comma.",
+    ),
+    "found undefined tag handle": ("tags are not used in a policy file", _QUOTE),
+    "while scanning an alias": ("a * must be followed by a name", _QUOTE),
+    "while scanning an anchor": ("an & must be followed by a name", _QUOTE),
+    "unknown escape character": (
+        "this escape is not known between double quotes",
+        "Use single quotes, or double the backslash.",
+    ),
+}  # what ruamel says, and what we say
 
 
 def _explain(error: MarkedYAMLError, text: str) -> Blemish:
@@ -349,7 +362,7 @@ def _explain(error: MarkedYAMLError, text: str) -> Blemish:
     place = min(int(mark.index), len(text)) if mark else 0
     if "end of stream" in said and error.context_mark:
         place = int(error.context_mark.index)
-    for sign, message, todo in _REASONS:
+    for sign, (message, todo) in _REASONS.items():
         if sign in said:
             return Blemish(message, Span(place, place + 1), todo)
     return Blemish(

@@ -98,7 +98,7 @@ def parse_until(text: str, zone: ZoneInfo) -> datetime:
 def _one_line(value: str) -> None:
     if not value.strip():
         raise problem("this is empty")
-    if any(ord(char) < 32 or ord(char) == 127 for char in value):
+    if any(ord(char) < 32 or 0x7F <= ord(char) < 0xA0 or 0xD800 <= ord(char) < 0xE000 for char in value):
         raise problem("this holds a line break or control character", todo="Write it on one line, without escapes.")
 
 
@@ -106,7 +106,7 @@ def _name(value: str, _around: Surroundings | None) -> None:
     if not _NAME.match(value):
         raise problem(
             f"'{value[:80]}' is no name",
-            todo="A name has 1 to 64 letters, digits, dots, underscores and hyphens, and starts with a letter or digit.",
+            todo="A name has 1 to 64 letters, digits, dots, underscores, hyphens; a letter or digit comes first.",
         )
 
 

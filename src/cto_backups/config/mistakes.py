@@ -15,8 +15,8 @@ class Mistake:
     """One mistake. `line` and `column` count from 1; 0 means the file as a whole.
 
     `setting` is the dotted name (``sources.checkout.retention``), `value` what stands there, `source_line` the line it
-    stands on, both without secrets; `width` is how many characters the caret underlines. `allowed` lists names or
-    describes what may stand there; `closest` is the name that was probably meant.
+    stands on, both without secrets; the carets start `caret` characters into it and are `width` wide. `allowed` lists
+    what may stand there, `closest` is the name that was probably meant.
     """
 
     message: str
@@ -25,6 +25,7 @@ class Mistake:
     setting: str = ""
     value: str | None = None
     source_line: str = ""
+    caret: int = 0
     width: int = 1
     allowed: tuple[str, ...] = ()
     closest: str | None = None
@@ -35,14 +36,14 @@ class Mistake:
         place = f"{path}, line {self.line}, column {self.column}" if self.line else str(path)
         lines = [f"{place}: {self.message}"]
         if self.line and self.source_line.strip():
-            lines += _underlined(self.source_line, self.line, self.column, self.width)
+            lines += _underlined(self)
         if self.closest:
             lines.append(f"  Did you mean {self.closest}?")
         if self.allowed:
             lines.append(f"  Allowed: {', '.join(self.allowed)}")
         if self.todo:
             lines.append(f"  {self.todo}")
-        return "\n".join(lines)
+        return "\n".join(printable(line) for line in lines)
 
 
 class PolicyMistakesError(PolicyError):
@@ -76,15 +77,14 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() or char == "\t" else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
-def _underlined(source_line: str, line: int, column: int, width: int) -> list[str]:
-    text = printable(source_line)
-    start = column - 1
+def _underlined(mistake: Mistake) -> list[str]:
+    text, start = mistake.source_line, mistake.caret
     if len(text) > _WIDEST:
         first = max(0, min(start - 20, len(text) - _WIDEST))
-        cut = text[first : first + _WIDEST]
-        text = ("…" if first else "") + cut + ("…" if first + _WIDEST < len(source_line) else "")
-        start = start - first + (1 if first else 0)
-    room = max(1, len(text) - start)
+        before, after = "…" if first else "", "…" if first + _WIDEST < len(text) else ""
+        text = before + text[first : first + _WIDEST] + after
+        start += len(before) - first
     # Tabs are kept as they are, so that the caret stands below the same place however wide the terminal shows them.
     indent = "".join("\t" if char == "\t" else " " for char in text[:start].ljust(start))
-    return [f"  {line:>4} | {text}", f"       | {indent}{'^' * max(1, min(width, room))}"]
+    width = max(1, min(mistake.width, len(text) - start))
+    return [f"  {mistake.line:>4} | {text}", f"       | {indent}{'^' * width}"]

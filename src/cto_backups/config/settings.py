@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from cto_backups.config.secrets import SecretReference
 from cto_backups.core.policy import Policy
@@ -21,7 +22,7 @@ class Settings:
     repository_key: SecretReference
     evidence_key: SecretReference
     compression: int
-    verify_on_write: str
+    verify_on_write: Literal["full", "sampled"]
     domain: str = "main"
 
 

@@ -1,0 +1,191 @@
+"""What pydantic says about a policy file, in words for people and at its place in the file."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+from pydantic import BaseModel
+from pydantic_core import ErrorDetails
+
+from cto_backups.config import models
+from cto_backups.config.document import Node, Span
+from cto_backups.config.fields import KINDS
+from cto_backups.config.mistakes import Mistake, closest
+from cto_backups.config.page import Page
+
+Place = tuple[str | int, ...]
+
+_SECTIONS: dict[str, type[BaseModel]] = {
+    "vaults": models.Vault,
+    "categories": models.Category,
+    "classes": models.DataClass,
+    "exclude": models.Exclusion,
+}
+_EXAMPLES = {
+    "version": "version: 1",
+    "business": "business: acme",
+    "keys": "keys: {repository: file:keys/repository.key, evidence: file:keys/evidence.key}",
+    "vaults": "vaults: {one: {url: file:vaults/one, provider: local-disk, region: this-machine, storage: disk}}",
+    "sources": "sources: {app: {kind: files, class: documentation, paths: [~/src/app]}}",
+}
+_MUST_BE = {
+    "string_type": "text",
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "list_type": "a list",
+    "dict_type": "settings by name",
+    "model_type": "settings by name",
+    "model_attributes_type": "settings by name",
+}
+
+
+def place_of(details: ErrorDetails) -> Place:
+    """Where in the file an error is: keys and list positions, without what pydantic adds to them."""
+    place = tuple(part for part in details["loc"] if part != "[key]")
+    if len(place) > 2 and place[0] == "sources" and place[2] in KINDS:
+        return place[:2] + place[3:]
+    return place
+
+
+def find(root: Node, place: Place) -> tuple[Node, Span | None, bool]:
+    """The deepest node that is there along a place, the span of its key, and whether the place was reached."""
+    node, key = root, None
+    for part in place:
+        if node.kind == "mapping" and isinstance(part, str) and part in node.items:
+            key, node = node.items[part].key, node.items[part].node
+        elif node.kind == "sequence" and isinstance(part, int) and part < len(node.children):
+            key, node = None, node.children[part]
+        else:
+            return node, key, False
+    return node, key, True
+
+
+def explain(errors: Iterable[ErrorDetails], root: Node, page: Page) -> list[Mistake]:
+    """The mistakes that validation errors stand for."""
+    return [_explain(details, root, page) for details in errors]
+
+
+def _explain(details: ErrorDetails, root: Node, page: Page) -> Mistake:
+    place, kind = place_of(details), details["type"]
+    context: Mapping[str, Any] = details.get("ctx", {})
+    node, key, reached = find(root, place)
+    setting = ".".join(str(part) for part in place)
+    name = str(place[-1]) if place else ""
+    # A section that does not hold what it must is marked at its name, everything else at its value.
+    span = key if key and (details["loc"][-1:] == ("[key]",) or not reached) else node.span
+    if kind == "policy":
+        if place == ():
+            span, setting = root.get("version").span, "version"  # type: ignore[union-attr]  # only raised for it
+        return page.mistake(
+            span,
+            context["message"],
+            setting=setting,
+            allowed=context["allowed"],
+            closest=context["nearest"],
+            todo=context["todo"],
+        )
+    if kind == "missing":
+        todo = f"Add a line like: {_EXAMPLES[name]}" if len(place) == 1 else _about(place, root)
+        return page.mistake(key if place[:-1] else None, f"{name} is missing", setting=setting, todo=todo)
+    if kind == "extra_forbidden":
+        return _unknown_setting(place, key or node.span, page, root)
+    if kind == "union_tag_not_found":
+        return page.mistake(key, "kind is missing", setting=f"{setting}.kind", allowed=KINDS)
+    if kind == "union_tag_invalid":
+        written = node.get("kind")
+        return page.mistake(
+            written.span if written else key,
+            f"there is no kind of source named '{context['tag']}'",
+            setting=f"{setting}.kind",
+            allowed=KINDS,
+            closest=closest(str(context["tag"]), KINDS),
+        )
+    message, allowed, todo = _value_error(kind, context, node, name)
+    near = closest(str(node.scalar), allowed) if allowed and isinstance(node.scalar, str) else None
+    if kind == "bool_type" and isinstance(node.scalar, str):
+        near = {"yes": "true", "on": "true", "no": "false", "off": "false"}.get(node.scalar.lower(), near)
+    return page.mistake(span, message, setting=setting, allowed=allowed, closest=near, todo=todo)
+
+
+def _value_error(kind: str, context: Mapping[str, Any], node: Node, name: str) -> tuple[str, tuple[str, ...], str]:
+    if kind == "literal_error":
+        allowed = tuple(re.findall(r"'([^']*)'", str(context["expected"])))
+        return f"{name} cannot be {_described(node)}", allowed, ""
+    if kind in _MUST_BE:
+        is_scalar = node.kind == "scalar" and not isinstance(node.scalar, str)
+        todo = "Put it into quotes." if kind == "string_type" and is_scalar else ""
+        allowed = ("true", "false") if kind == "bool_type" else ()
+        return f"{name or 'the file'} must be {_MUST_BE[kind]}, but is {_described(node)}", allowed, todo
+    if kind == "too_short":
+        if name in {"vaults", "sources"} and node.kind == "mapping":
+            return f"there are no {name}", (), f"Add a line like: {_EXAMPLES[name]}"
+        return f"{name} is an empty list", (), "Name at least one, or remove the line."
+    if kind in {"greater_than_equal", "less_than_equal"}:
+        bound = f"at least {context['ge']}" if "ge" in context else f"at most {context['le']}"
+        return f"{name} must be {bound}", (), ""
+    return f"{name} cannot be {_described(node)}", (), ""
+
+
+def _described(node: Node) -> str:
+    if node.kind != "scalar":
+        return "settings by name" if node.kind == "mapping" else "a list"
+    if isinstance(node.scalar, bool):
+        return "true" if node.scalar else "false"
+    if node.scalar is None:
+        return "empty"
+    return "a number" if isinstance(node.scalar, int | float) else "this text"
+
+
+def model_at(place: Place, root: Node) -> type[BaseModel] | None:
+    """The model of the section in which a place's last part stands; of a source, as its kind in the file says it."""
+    if len(place) <= 1:
+        return models.PolicyFile
+    if place[0] == "sources":
+        kind = root.get("sources", str(place[1]), "kind")
+        return _OF_KIND.get(str(kind.scalar)) if kind else None
+    if place[0] == "keys":
+        return models.Keys
+    return _SECTIONS.get(str(place[0]))
+
+
+def settings_of(model: type[BaseModel]) -> tuple[str, ...]:
+    """The names of a section's settings as the file writes them."""
+    return tuple(field.alias or name for name, field in model.model_fields.items())
+
+
+def _unknown_setting(place: Place, span: Span, page: Page, root: Node) -> Mistake:
+    name = str(place[-1])
+    model = model_at(place, root)
+    section = "a policy file" if len(place) == 1 else f"{_SINGULAR.get(str(place[0]), str(place[0]))}"
+    allowed = settings_of(model) if model else ()
+    nearest = closest(name, allowed)
+    # What stands among the keys and is no name of a setting may be a key.
+    quoted = "" if place[0] == "keys" and nearest is None else f" named '{name}'"
+    return page.mistake(
+        span,
+        f"{section} has no setting{quoted}",
+        setting=".".join(map(str, place)) if quoted else "keys",
+        allowed=allowed,
+        closest=nearest,
+    )
+
+
+_OF_KIND: dict[str, type[BaseModel]] = {
+    "files": models.FilesSource,
+    "git": models.GitSource,
+    "sqlite": models.SqliteSource,
+}
+_SINGULAR = {
+    "vaults": "a vault",
+    "categories": "a category",
+    "classes": "a class",
+    "exclude": "an exclusion",
+    "keys": "keys",
+    "sources": "a source",
+}
+
+
+def _about(place: Place, root: Node) -> str:
+    model = model_at(place, root)
+    field = model.model_fields.get(str(place[-1])) if model else None
+    return cast("str", field.description) if field else ""
