@@ -1,0 +1,63 @@
+"""Bring something back in place without losing what stands there: write beside it, keep the old one, rename."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from cto_backups.core.ports import PointReader, Progress, Restored
+from cto_backups.errors import RefusedError, RestoreError
+
+
+def kept_name(target: Path, now: datetime) -> str:
+    """The name under which what stands at `target` is kept."""
+    return f"{target.name}.before-restore-{now:%Y%m%dT%H%M%SZ}"
+
+
+def refuse(what: str, target: Path) -> RefusedError:
+    """Why nothing was written over what stands there."""
+    return RefusedError(
+        f"{what} was not restored",
+        why=f"{target} is there already",
+        todo="restore it elsewhere with --to, or say --overwrite: the one there is kept beside it under another name",
+    )
+
+
+def exchange(new: Path, target: Path, companions: Sequence[str], now: datetime) -> Path | None:
+    """Put `new` where `target` is; the former one, with its companion files, keeps beside it. Its place, if any.
+
+    `companions` are endings of files that belong to `target` (``-wal``). They go first: they must never be applied
+    to the new one.
+    """
+    kept = target.with_name(kept_name(target, now))
+    number = 1
+    while os.path.lexists(kept):
+        number += 1
+        kept = target.with_name(f"{kept_name(target, now)}-{number}")
+    moved = False
+    for ending in (*companions, ""):
+        old = Path(f"{target}{ending}")
+        if os.path.lexists(old):
+            old.replace(f"{kept}{ending}")
+            moved = True
+    new.replace(target)
+    return kept if moved else None
+
+
+def written_beside(
+    reader: PointReader, target: Path, stored: str, only: Sequence[str], progress: Progress | None, now: datetime
+) -> tuple[Restored, Path, Path]:
+    """Restore into a private folder beside `target`: what was written, the new one, and the folder to remove."""
+    place = target.parent / f".{target.name}.restore-{now:%Y%m%dT%H%M%SZ}-{os.getpid()}"
+    place.mkdir(mode=0o700)
+    restored = reader.restore(place, only=only, progress=progress)
+    new = place / stored.lstrip("/")
+    if not os.path.lexists(new):
+        raise RestoreError(
+            f"{target} was not restored",
+            why="; ".join(f"{problem.path}: {problem.detail}" for problem in restored.problems)
+            or "nothing was written",
+            todo=f"restore from another vault; {target} is as it was, {place} may be removed",
+        )
+    return restored, new, place

@@ -1,0 +1,246 @@
+"""SQLite databases."""
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+from cto_backups import clock
+from cto_backups.core.model import Fingerprint, Problem, Resource
+from cto_backups.core.ports import (
+    BlockReader,
+    Capture,
+    CaptureTree,
+    Entry,
+    EntryKind,
+    Existing,
+    PointReader,
+    Progress,
+    Restored,
+    RestorePlan,
+)
+from cto_backups.errors import RestoreError, SourceError, VerificationError
+from cto_backups.sources import beside, sqlite_copy
+from cto_backups.sources.ledger import Ledger, sample_key
+from cto_backups.sources.look import look
+from cto_backups.sources.names import raw, readable
+from cto_backups.sources.options import seconds, text
+from cto_backups.sources.sqlite_rows import ALGORITHM
+from cto_backups.sources.tree import FileTree
+
+
+class SqliteSource:
+    """Implements `core.ports.Source` for one SQLite database.
+
+    Options: `path`; `busy_seconds`, how long to wait for a lock (30). The recovery point holds a copy made by SQLite's
+    own online backup, under the database's own path. Nothing is ever written beside the database.
+    """
+
+    kind = "sqlite"
+
+    def __init__(self, name: str, options: Mapping[str, object], *, state: Path) -> None:
+        self.name = name
+        self._configured = Path(os.path.normpath(text(options, "path")))
+        self._busy_seconds = seconds(options, "busy_seconds", 30.0)
+        self._state = state / "sources" / name
+
+    def discover(self) -> Sequence[Resource]:
+        """The database; where `path` is a folder, the databases below it."""
+        path = self._path()
+        if path.is_dir():
+            return [resource for resource in look(path) if resource.kind == "sqlite"]
+        place = readable(os.fsencode(path))
+        return [Resource(f"sqlite:{place}", "sqlite", place, path.stat().st_size)]
+
+    @contextmanager
+    def capture(self) -> Iterator[Capture]:
+        """A copy of the database at one moment. Raises SourceError."""
+        path = self._path()
+        if not path.is_file():
+            raise SourceError(
+                f"source {self.name}: {path} is not a file",
+                why="a SQLite database is one file",
+                todo="name the database itself; `discover` lists those in a folder",
+            )
+        with sqlite_copy.staging(self._state) as folder:
+            file = folder / "copy.db"
+            status = path.stat()
+            staged = sqlite_copy.take(self.name, path, file, sample_key(self.name), self._busy_seconds)
+            os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+            yield _SqliteCapture(path, file, status, staged)
+
+    def plan_restore(self, reader: PointReader, destination: Path | None, *, only: Sequence[str] = ()) -> RestorePlan:
+        """What `restore` would do."""
+        plan = reader.plan(destination or Path("/"), only=only)
+        target, _ = self._target(reader, destination)
+        standing = [str(path) for path in _files(target) if os.path.lexists(path)]
+        if not standing:
+            return plan
+        return replace(
+            plan,
+            conflicts=tuple(dict.fromkeys((*plan.conflicts, *standing))),
+            notes=(
+                *plan.notes,
+                f"what stands at {target} is kept beside it as {target.name}.before-restore-…, with its -wal and -shm",
+                "programs that use the database must be stopped first: they would go on writing to the former one",
+            ),
+        )
+
+    def restore(
+        self,
+        reader: PointReader,
+        destination: Path | None,
+        *,
+        only: Sequence[str] = (),
+        existing: Existing = Existing.REFUSE,
+        progress: Progress | None = None,
+    ) -> Restored:
+        """Write the database; what stands in its place is kept beside it. Raises RefusedError, RestoreError."""
+        target, stored = self._target(reader, destination)
+        if not any(os.path.lexists(path) for path in _files(target)):
+            return reader.restore(destination or Path("/"), only=only, progress=progress)
+        if existing is Existing.REFUSE:
+            raise beside.refuse(f"the database of {self.name}", target)
+        now = clock.now()
+        try:
+            restored, new, place = beside.written_beside(reader, target, stored, only, progress, now)
+            kept = beside.exchange(new, target, sqlite_copy.SIDECARS, now)
+            shutil.rmtree(place)
+        except OSError as error:
+            raise RestoreError(
+                f"{target} was not restored",
+                why=error.strerror or str(error),
+                todo=f"look in {target.parent}: what stood there is kept as {beside.kept_name(target, now)}",
+            ) from error
+        return replace(restored, places=(str(target), *((str(kept),) if kept else ())))
+
+    def probe(self, restored: Path, expected: Fingerprint) -> Fingerprint:
+        """Check the restored database with SQLite's integrity_check, then fingerprint its rows."""
+        stored = next((sample.fields["path"] for sample in expected.samples if sample.key == "database"), None)
+        if stored is None or expected.algorithm != ALGORITHM:
+            raise VerificationError(
+                f"source {self.name}: the fingerprint is not one of a SQLite database",
+                why=f"it is {expected.algorithm}",
+                todo="make a new recovery point",
+            )
+        file = restored / os.fsdecode(raw(stored).lstrip(b"/"))
+        try:
+            with closing(sqlite_copy.open_still(file)) as connection:
+                wrong = _integrity(connection)
+            if wrong:
+                raise self._broken(file, f"SQLite's integrity_check says: {'; '.join(wrong[:3])}")
+            found = sqlite_copy.describe(file, stored, bytes.fromhex(expected.checksums.get("sample-key", "")))
+        except (sqlite3.Error, OSError) as error:
+            raise self._broken(file, str(error)) from error
+        wanted = {sample.key for sample in expected.samples}
+        return replace(found, samples=tuple(sample for sample in found.samples if sample.key in wanted))
+
+    def incomparable(self, expected: Fingerprint) -> Mapping[str, str]:
+        """Everything can be compared."""
+        return {}
+
+    def _path(self) -> Path:
+        path = self._configured
+        try:
+            return path.resolve(strict=True)
+        except OSError as error:
+            raise SourceError(
+                f"source {self.name}: {path} is not there",
+                why=error.strerror or str(error),
+                todo="mount what is not mounted, or correct `path` of this source in the policy",
+            ) from error
+
+    def _target(self, reader: PointReader, destination: Path | None) -> tuple[Path, str]:
+        """Where the point's database goes, and its path inside the point."""
+        files = [os.fsdecode(path) for path, entry in reader.listing() if entry.kind is EntryKind.FILE]
+        if len(files) != 1:
+            raise RestoreError(
+                f"this recovery point of {self.name} does not hold a database",
+                why=f"it holds {len(files)} files",
+                todo="restore it as files with stock restic, or choose another point",
+            )
+        return (destination or Path("/")) / files[0].lstrip("/"), files[0]
+
+    def _broken(self, file: Path, why: str) -> VerificationError:
+        return VerificationError(
+            f"source {self.name}: the restored database does not work",
+            why=f"{file.name}: {why}",
+            todo="verify the vault, and test an older recovery point",
+        )
+
+
+class _SqliteCapture:
+    """Implements `core.ports.Capture` over the staged copy."""
+
+    staged = True
+
+    def __init__(self, path: Path, file: Path, status: os.stat_result, staged: sqlite_copy.Staged) -> None:
+        self.captured_at: datetime = staged.captured_at
+        self.paths = (readable(os.fsencode(path)),)
+        self._files = FileTree([os.fsencode(path)], Ledger(b"", ()), base=os.fsencode(file), prefix=os.fsencode(path))
+        self.tree: CaptureTree = _OriginalAttributes(self._files, os.fsencode(file), os.fsencode(path), status)
+        self._fingerprint = staged.fingerprint
+        self.notes = () if staged.fingerprint.counts["tables"] else ("the database is empty: it holds no table",)
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        return self._files.problems
+
+    def fingerprint(self) -> Fingerprint:
+        return self._fingerprint
+
+    def stored(self) -> None:
+        """Nothing is remembered: each copy is made anew."""
+
+
+class _OriginalAttributes:
+    """Implements `core.ports.CaptureTree`: the copy with the original's mode, owner and extended attributes."""
+
+    def __init__(self, tree: FileTree, copy: bytes, original: bytes, status: os.stat_result) -> None:
+        self._tree = tree
+        self._copy = copy
+        self._status = status
+        try:
+            names = os.listxattr(original)
+            self._extended = tuple((os.fsencode(name), os.getxattr(original, name)) for name in sorted(names))
+        except OSError:
+            self._extended = ()
+
+    @property
+    def root(self) -> Entry:
+        return self._tree.root
+
+    def folder(self, entry: Entry) -> Sequence[Entry]:
+        entries = self._tree.folder(entry)
+        for child in entries:
+            if child.path == self._copy:
+                child.mode, child.uid, child.gid = self._status.st_mode, self._status.st_uid, self._status.st_gid
+                child.extended = self._extended
+        return entries
+
+    def read(self, entry: Entry) -> bytes:
+        return self._tree.read(entry)
+
+    def open(self, entry: Entry) -> BlockReader:
+        return self._tree.open(entry)
+
+    def reuse(self, entry: Entry) -> bool:
+        return False
+
+
+def _files(target: Path) -> tuple[Path, ...]:
+    return (target, *(Path(f"{target}{ending}") for ending in sqlite_copy.SIDECARS))
+
+
+def _integrity(connection: sqlite3.Connection) -> list[str]:
+    """What integrity_check says; where it needs an application's own collation or function, what quick_check says."""
+    try:
+        return sqlite_copy.complaints(connection, "integrity_check")
+    except sqlite3.OperationalError as error:
+        if "no such" not in str(error):
+            raise
+        return sqlite_copy.complaints(connection, "quick_check")

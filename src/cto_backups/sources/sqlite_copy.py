@@ -1,0 +1,269 @@
+"""A consistent copy of a live SQLite database, and the fingerprint of the same moment.
+
+Copying the file while somebody writes to it damages the copy; one call of SQLite's backup inside one read transaction
+does not.
+"""
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+from urllib.parse import quote
+
+from cto_backups import clock
+from cto_backups.core.model import Fingerprint, Sample
+from cto_backups.errors import SourceError
+from cto_backups.sources import sqlite_rows
+from cto_backups.sources.names import readable
+
+MAGIC = b"SQLite format 3\0"
+SIDECARS = ("-wal", "-shm", "-journal")
+_CARRIED = ("-wal", "-journal")  # what holds content; -shm is an index that SQLite makes anew
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A finished copy: when its content was current, and what it holds."""
+
+    captured_at: datetime
+    fingerprint: Fingerprint
+
+
+def take(name: str, database: Path, staged: Path, key: bytes, busy_seconds: float) -> Staged:
+    """Copy `database` to `staged` (which is not there yet) and fingerprint it.
+
+    Raises SourceError: missing, not a database, encrypted, locked, or damaged.
+    """
+    _check_header(name, database)
+    try:
+        for _ in range(_ATTEMPTS):
+            if not _must_stay_quiet(database):
+                return _take_live(name, database, staged, key, busy_seconds)
+            copied = _take_quiet(name, database, staged, key, busy_seconds)
+            if copied is not None:
+                return copied
+    except sqlite3.Error as error:
+        raise _refusal(name, database, error, busy_seconds) from error
+    except OSError as error:
+        raise SourceError(
+            f"source {name}: {database} cannot be copied",
+            why=error.strerror or str(error),
+            todo="check that it may be read, and that the state folder has room for a copy of it",
+        ) from error
+    raise SourceError(
+        f"source {name}: {database} cannot be read at rest",
+        why=f"a program began or ended writing to it during each of {_ATTEMPTS} attempts",
+        todo="try again",
+    )
+
+
+def open_still(path: Path) -> sqlite3.Connection:
+    """Open a database that nobody writes to, without ever making a file beside it."""
+    return _connect(path, "mode=ro&immutable=1", 1.0)
+
+
+def complaints(connection: sqlite3.Connection, pragma: str) -> list[str]:
+    """What `integrity_check` or `quick_check` says is wrong."""
+    connection.text_factory = lambda text: text.decode("utf-8", "replace")
+    said = [str(line) for (line,) in connection.execute(f"PRAGMA {pragma}(20)")]
+    return [] if said == ["ok"] else said
+
+
+def describe(path: Path, stored: str, key: bytes, rows: Fingerprint | None = None) -> Fingerprint:
+    """The whole fingerprint of a copy at rest: its rows (unless given), its file, and what the file says of itself.
+
+    `stored` is the database's path inside the recovery point.
+    """
+    with path.open("rb") as file:
+        digest = sha256()
+        while part := file.read(1 << 20):
+            digest.update(part)
+        size = file.tell()
+    with closing(open_still(path)) as connection:
+        if rows is None:
+            rows = sqlite_rows.fingerprint(connection, key)
+        connection.text_factory = str
+        fields = {"path": stored}
+        for pragma in ("encoding", "page_size", "auto_vacuum"):
+            fields[pragma] = str(connection.execute(f"PRAGMA {pragma}").fetchone()[0])
+        violations = _violations(connection)
+    return replace(
+        rows,
+        checksums={**rows.checksums, "file": digest.hexdigest()},
+        counts={**rows.counts, "bytes": size, "foreign_key_violations": violations},
+        samples=(Sample("database", fields), *rows.samples),
+    )
+
+
+def _take_live(name: str, database: Path, staged: Path, key: bytes, busy_seconds: float) -> Staged:
+    """Copy within one read transaction of a read-only connection."""
+    rows = None
+    with closing(_connect(database, "mode=ro", busy_seconds)) as connection:
+        connection.execute("BEGIN")
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        captured_at = clock.now()
+        _back_up(connection, staged)
+        if connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
+            # With a write-ahead log, readers hold nobody up: the rows are read from the source itself.
+            rows = sqlite_rows.fingerprint(connection, key)
+        # With a rollback journal, writers wait for this transaction: the rows are read from the copy, after it.
+    return _finished(name, database, staged, key, captured_at, rows)
+
+
+def _take_quiet(name: str, database: Path, staged: Path, key: bytes, busy_seconds: float) -> Staged | None:
+    """Copy the files of a database that nobody has open; None when somebody wrote meanwhile.
+
+    Opening it, even read-only, would make files beside it, or would need to where that is not possible.
+    """
+    captured_at = clock.now()
+    before = _states(database)
+    resting = staged.with_name("resting.db")
+    for suffix, state in before.items():
+        if state is not None:
+            _copy(Path(f"{database}{suffix}"), Path(f"{resting}{suffix}"))
+    if _states(database) != before:
+        _discard(resting)
+        return None
+    with closing(_connect(resting, "mode=rw", busy_seconds)) as connection:
+        _back_up(connection, staged)
+    _discard(resting)
+    return _finished(name, database, staged, key, captured_at, None)
+
+
+def _finished(
+    name: str, database: Path, staged: Path, key: bytes, captured_at: datetime, rows: Fingerprint | None
+) -> Staged:
+    with closing(open_still(staged)) as connection:
+        wrong = complaints(connection, "quick_check")
+    if wrong:
+        raise SourceError(
+            f"source {name}: {database} is damaged",
+            why=f"SQLite's quick_check says: {'; '.join(wrong[:3])}",
+            todo="restore the last proven recovery point, or repair it with sqlite3's .recover; no new point was made",
+        )
+    return Staged(captured_at, describe(staged, readable(os.fsencode(database)), key, rows))
+
+
+def _back_up(connection: sqlite3.Connection, staged: Path) -> None:
+    with closing(sqlite3.connect(staged)) as target:
+        target.execute("PRAGMA synchronous = OFF")  # thrown away after it was stored
+        connection.backup(target, pages=-1)
+
+
+def _violations(connection: sqlite3.Connection) -> int:
+    """Rows whose foreign keys lead nowhere: many applications live with some, so they are counted, not refused."""
+    try:
+        return sum(1 for _ in connection.execute("PRAGMA foreign_key_check"))
+    except sqlite3.OperationalError:
+        return -1  # a reference to what is no key at all
+
+
+def _must_stay_quiet(database: Path) -> bool:
+    """Whether opening it would make files: a write-ahead log or its index is missing, or a crash must be undone."""
+    with database.open("rb") as file:
+        header = file.read(20)
+    if len(header) == 20 and header[18] == 2:
+        return not (Path(f"{database}-wal").exists() and Path(f"{database}-shm").exists())
+    return False
+
+
+def _states(database: Path) -> dict[str, tuple[int, int, int] | None]:
+    """Size, mtime and inode of the files that hold a database's content."""
+    states: dict[str, tuple[int, int, int] | None] = {}
+    for suffix in ("", *_CARRIED):
+        try:
+            status = Path(f"{database}{suffix}").stat()
+        except FileNotFoundError:
+            states[suffix] = None
+        else:
+            states[suffix] = (status.st_size, status.st_mtime_ns, status.st_ino)
+    return states
+
+
+def _copy(origin: Path, target: Path) -> None:
+    with origin.open("rb") as source, target.open("wb") as out:
+        while part := source.read(1 << 20):
+            out.write(part)
+
+
+def _discard(database: Path) -> None:
+    for suffix in ("", *SIDECARS):
+        Path(f"{database}{suffix}").unlink(missing_ok=True)
+
+
+def _connect(path: Path, mode: str, busy_seconds: float) -> sqlite3.Connection:
+    address = f"file:{quote(os.fsencode(path))}?{mode}"
+    connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=busy_seconds)
+    connection.execute("PRAGMA trusted_schema = OFF")
+    connection.execute("PRAGMA cell_size_check = ON")
+    return connection
+
+
+def _check_header(name: str, database: Path) -> None:
+    try:
+        with database.open("rb") as file:
+            start = file.read(len(MAGIC))
+    except OSError as error:
+        raise SourceError(
+            f"source {name}: {database} cannot be read",
+            why=error.strerror or str(error),
+            todo="correct `path` of this source in the policy, or let this user read the file",
+        ) from error
+    if start and start != MAGIC:
+        raise SourceError(
+            f"source {name}: {database} is not a SQLite database",
+            why="its first bytes are not SQLite's; it is something else, or it is encrypted as a whole",
+            todo="correct `path`, or protect an encrypted database as files, while its program is stopped",
+        )
+
+
+def _refusal(name: str, database: Path, error: sqlite3.Error, busy_seconds: float) -> SourceError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return SourceError(
+            f"source {name}: {database} is locked",
+            why=f"another program held it exclusively for more than {busy_seconds:g} seconds",
+            todo="find the program (`fuser` names it), or give this source a larger `busy_seconds`",
+        )
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return SourceError(
+            f"source {name}: {database} is damaged",
+            why=f"SQLite says: {error}",
+            todo="restore the last proven recovery point, or repair it with sqlite3's .recover; no new point was made",
+        )
+    return SourceError(
+        f"source {name}: {database} cannot be read",
+        why=f"SQLite says: {error}",
+        todo="check that the file and its folder may be read, and that the state folder has room for a copy of it",
+    )
+
+
+@contextmanager
+def staging(folder: Path) -> Iterator[Path]:
+    """A private folder for one capture below `folder`; what killed captures left there goes first."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for left in folder.glob("staged.*"):
+        if not _alive(left.name.rpartition(".")[2]):
+            _empty(left)
+    place = folder / f"staged.{time.monotonic_ns()}.{os.getpid()}"
+    place.mkdir(mode=0o700)
+    try:
+        yield place
+    finally:
+        _empty(place)
+
+
+def _alive(pid: str) -> bool:
+    return pid.isdigit() and Path(f"/proc/{pid}").exists()
+
+
+def _empty(place: Path) -> None:
+    for file in place.iterdir():
+        file.unlink()
+    place.rmdir()
