@@ -4,6 +4,7 @@ import base64
 import binascii
 import grp
 import pwd
+import re
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +29,9 @@ _TYPE_BITS = {
 }
 _SPECIAL_BITS = ((1 << 23, stat.S_ISUID), (1 << 22, stat.S_ISGID), (1 << 20, stat.S_ISVTX))
 _KINDS = {kind.value: kind for kind in EntryKind}
-_TYPE_TEXT = {kind: f'","type":"{kind.value}","mode":' for kind in EntryKind}
+_LINKED = frozenset((EntryKind.FILE, EntryKind.SYMLINK, EntryKind.DEVICE, EntryKind.CHARACTER_DEVICE))
+_NOT_UTF_8 = re.compile("[\udc80-\udcff]")
+_TYPE_TEXT = {kind: f'","type":"{kind.value}"' for kind in EntryKind}
 _UNSIGNED_64 = 1 << 64
 
 
@@ -81,19 +84,20 @@ def encode_node(entry: Entry, *, content: str = "null", size: int = 0, subtree: 
     """The JSON of a node; `content` is JSON already (for files), `subtree` the hexadecimal id (for folders)."""
     kind = entry.kind
     modified = format_ns(entry.mtime_ns)
+    mode = go_mode(kind, entry.mode)
+    mode_text = f',"mode":{mode}' if mode else ""
     text = (
-        f'{{"name":"{json_text(quote(entry.name))}{_TYPE_TEXT[kind]}{go_mode(kind, entry.mode)}'
+        f'{{"name":"{json_text(quote(entry.name))}{_TYPE_TEXT[kind]}{mode_text}'
         f',"mtime":"{modified}","atime":"{modified}","ctime":"{format_ns(entry.ctime_ns)}"'
         f',"uid":{entry.uid},"gid":{entry.gid}{_user_text(entry.uid)}{_group_text(entry.gid)}'
     )
     if entry.inode:
         text += f',"inode":{entry.inode}'
-    if kind is EntryKind.FILE:
-        if entry.links > 1:
-            text += f',"device_id":{entry.device_id}'  # tells hard links apart; elsewhere it only varies between boots
-        if size:
-            text += f',"size":{size}'
-    if kind is not EntryKind.FOLDER:
+    if entry.links > 1 and kind is not EntryKind.FOLDER:
+        text += f',"device_id":{entry.device_id}'  # tells hard links apart; elsewhere it only varies between boots
+    if size:
+        text += f',"size":{size}'
+    if kind in _LINKED or (entry.links > 1 and kind is not EntryKind.FOLDER):
         text += f',"links":{entry.links}'
     if kind is EntryKind.SYMLINK:
         text += _link_text(entry.linktarget)
@@ -111,7 +115,8 @@ def _link_text(target: bytes) -> str:
     try:
         return f',"linktarget":"{json_text(target.decode("utf-8"))}"'
     except UnicodeDecodeError:
-        readable = json_text(target.decode("utf-8", "replace"))
+        # As Go's encoder: an escaped replacement character for each byte that is not UTF-8.
+        readable = _NOT_UTF_8.sub(r"\\ufffd", json_text(target.decode("utf-8", "surrogateescape")))
         return f',"linktarget":"{readable}","linktarget_raw":"{base64.b64encode(target).decode("ascii")}"'
 
 
