@@ -1,4 +1,4 @@
-"""The categories and data classes that every policy has, unless it overrides them (requirements, section 2)."""
+"""The categories and data classes that every policy has, unless it overrides them."""
 
 from datetime import timedelta
 

@@ -19,7 +19,7 @@ class Rung(IntEnum):
 
 
 class Status(StrEnum):
-    """The one word for a source (requirements, section 6)."""
+    """The one word for a source."""
 
     HEALTHY = "HEALTHY"
     OVERDUE = "OVERDUE"
