@@ -41,7 +41,7 @@ def set_triggers(path: Path, source: str, text: str) -> Change:
         )
     edited = _with_setting(before.text.decode("utf-8-sig"), source, "triggers", text)
     raw = edited.encode("utf-8")
-    after = reading.parse(raw, path)
+    after = reading.parse(path, raw)
     changed = after.policy.sources[source]
     if _others(before.policy.sources, source) != _others(after.policy.sources, source):
         raise PolicyError(

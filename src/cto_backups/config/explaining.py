@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, cast
+from typing import Any
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
@@ -20,6 +20,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "categories": models.Category,
     "classes": models.DataClass,
     "exclude": models.Exclusion,
+    "keys": models.Keys,
 }
 _EXAMPLES = {
     "version": "version: 1",
@@ -85,10 +86,10 @@ def _explain(details: ErrorDetails, root: Node, page: Page) -> Mistake:
             todo=context["todo"],
         )
     if kind == "missing":
-        todo = f"Add a line like: {_EXAMPLES[name]}" if len(place) == 1 else _about(place, root)
+        todo = f"Add a line like: {_EXAMPLES[name]}" if len(place) == 1 else _about(details, name)
         return page.mistake(key if place[:-1] else None, f"{name} is missing", setting=setting, todo=todo)
     if kind == "extra_forbidden":
-        return _unknown_setting(place, key or node.span, page, root)
+        return _unknown_setting(details, place, key or node.span, page)
     if kind == "union_tag_not_found":
         return page.mistake(key, "kind is missing", setting=f"{setting}.kind", allowed=KINDS)
     if kind == "union_tag_invalid":
@@ -136,16 +137,14 @@ def _described(node: Node) -> str:
     return "a number" if isinstance(node.scalar, int | float) else "this text"
 
 
-def model_at(place: Place, root: Node) -> type[BaseModel] | None:
-    """The model of the section in which a place's last part stands; of a source, as its kind in the file says it."""
-    if len(place) <= 1:
+def _model_at(details: ErrorDetails) -> type[BaseModel]:
+    """The model of the section in which the last part of an error's place stands."""
+    where = details["loc"]
+    if len(where) <= 1:
         return models.PolicyFile
-    if place[0] == "sources":
-        kind = root.get("sources", str(place[1]), "kind")
-        return _OF_KIND.get(str(kind.scalar)) if kind else None
-    if place[0] == "keys":
-        return models.Keys
-    return _SECTIONS.get(str(place[0]))
+    if where[0] == "sources":
+        return models.SOURCE_MODELS[str(where[2])]
+    return _SECTIONS[str(where[0])]
 
 
 def settings_of(model: type[BaseModel]) -> tuple[str, ...]:
@@ -153,11 +152,10 @@ def settings_of(model: type[BaseModel]) -> tuple[str, ...]:
     return tuple(field.alias or name for name, field in model.model_fields.items())
 
 
-def _unknown_setting(place: Place, span: Span, page: Page, root: Node) -> Mistake:
+def _unknown_setting(details: ErrorDetails, place: Place, span: Span, page: Page) -> Mistake:
     name = str(place[-1])
-    model = model_at(place, root)
-    section = "a policy file" if len(place) == 1 else f"{_SINGULAR.get(str(place[0]), str(place[0]))}"
-    allowed = settings_of(model) if model else ()
+    section = _section(details)
+    allowed = settings_of(_model_at(details))
     nearest = closest(name, allowed)
     # What stands among the keys and is no name of a setting may be a key.
     quoted = "" if place[0] == "keys" and nearest is None else f" named '{name}'"
@@ -170,22 +168,18 @@ def _unknown_setting(place: Place, span: Span, page: Page, root: Node) -> Mistak
     )
 
 
-_OF_KIND: dict[str, type[BaseModel]] = {
-    "files": models.FilesSource,
-    "git": models.GitSource,
-    "sqlite": models.SqliteSource,
-}
-_SINGULAR = {
-    "vaults": "a vault",
-    "categories": "a category",
-    "classes": "a class",
-    "exclude": "an exclusion",
-    "keys": "keys",
-    "sources": "a source",
-}
+def _section(details: ErrorDetails) -> str:
+    where = details["loc"]
+    if len(where) <= 1:
+        return "a policy file"
+    if where[0] == "sources":
+        return f"a source of kind {where[2]}"
+    return {"vaults": "a vault", "categories": "a category", "classes": "a class", "exclude": "an exclusion"}.get(
+        str(where[0]), "the section keys"
+    )
 
 
-def _about(place: Place, root: Node) -> str:
-    model = model_at(place, root)
-    field = model.model_fields.get(str(place[-1])) if model else None
-    return cast("str", field.description) if field else ""
+def _about(details: ErrorDetails, name: str) -> str:
+    fields = _model_at(details).model_fields
+    field = next((field for key, field in fields.items() if name in {key, field.alias}), None)
+    return f"It says: {field.description}" if field and field.description else ""
