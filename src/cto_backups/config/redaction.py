@@ -31,6 +31,8 @@ _KNOWN_SHAPES = re.compile(
     r"\b(gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,}|glpat-[A-Za-z0-9_\-]{20,}|AKIA[0-9A-Z]{16}"
     r"|xox[abprs]-[A-Za-z0-9\-]{10,})\b"
 )
+# RESTIC_PASSWORD_FILE=/path tells where a secret is, as a reference does.
+_NAMES_A_PLACE = re.compile(r"[_-](file|path|command)[\"']?\s*(=|:\s)\s*\Z", re.IGNORECASE)
 _REFERENCE = re.compile(r"[\"']?(file|env|command):")
 
 _lock = threading.Lock()
@@ -87,7 +89,7 @@ def _hide_userinfo(match: re.Match[str]) -> str:
 
 def _hide_assigned(match: re.Match[str]) -> str:
     value = match["value"]
-    if _REFERENCE.match(value) or value in {HIDDEN, "", '""', "''", "|", ">"}:
+    if _NAMES_A_PLACE.search(match["name"]) or _REFERENCE.match(value) or value in {HIDDEN, "", '""', "''", "|", ">"}:
         return match[0]
     return f"{match['name']}{HIDDEN}"
 
