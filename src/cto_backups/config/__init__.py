@@ -13,7 +13,7 @@ __all__ = ["Configuration", "Settings", "load"]
 def load(path: Path) -> Configuration:
     """Read and check a policy file; relative places in it start at its folder.
 
-    Raises PolicyMistakesError (a PolicyError) with every mistake of the file at once.
+    Raises NotFoundError when there is none, PolicyMistakesError (a PolicyError) with every mistake of the file at once.
     """
     from cto_backups.config.reading import read
 

@@ -101,13 +101,9 @@ class Builder:
         """The built-in categories, overridden, and the file's own."""
         return _inherited(self, "categories", given, CATEGORIES, _category)
 
-    def classes(
-        self, given: Mapping[str, models.DataClass], categories: Mapping[str, Category]
-    ) -> dict[str, DataClass]:
+    def classes(self, given: Mapping[str, models.DataClass]) -> dict[str, DataClass]:
         """The built-in data classes, overridden, and the file's own."""
-        built = _inherited(self, "classes", given, CLASSES, _data_class)
-        # A class whose category is broken cannot be judged either.
-        return {name: kind for name, kind in built.items() if kind.category in categories}
+        return _inherited(self, "classes", given, CLASSES, _data_class)
 
     def sources(
         self,

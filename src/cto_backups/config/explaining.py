@@ -71,9 +71,11 @@ def _explain(details: ErrorDetails, root: Node, page: Page) -> Mistake:
     context: Mapping[str, Any] = details.get("ctx", {})
     node, key, reached = find(root, place)
     setting = ".".join(str(part) for part in place)
-    name = str(place[-1]) if place else ""
-    # A section that does not hold what it must is marked at its name, everything else at its value.
-    span = key if key and (details["loc"][-1:] == ("[key]",) or not reached) else node.span
+    name = next((part for part in reversed(place) if isinstance(part, str)), "")
+    # What is wrong with a name is marked at the name, everything else at the value. A text that stands for a list of
+    # one has no place of its own in that list.
+    on_key = details["loc"][-1:] == ("[key]",) or not (reached or node.kind == "scalar")
+    span = key if key and on_key else node.span
     if kind == "policy":
         if place == ():
             span, setting = root.get("version").span, "version"  # type: ignore[union-attr]  # only raised for it
@@ -111,12 +113,13 @@ def _explain(details: ErrorDetails, root: Node, page: Page) -> Mistake:
 def _value_error(kind: str, context: Mapping[str, Any], node: Node, name: str) -> tuple[str, tuple[str, ...], str]:
     if kind == "literal_error":
         allowed = tuple(re.findall(r"'([^']*)'", str(context["expected"])))
-        return f"{name} cannot be {_described(node)}", allowed, ""
+        value = f"'{node.scalar}'" if isinstance(node.scalar, str) else _described(node)
+        return f"{name} cannot be {value}", allowed, ""
     if kind in _MUST_BE:
         is_scalar = node.kind == "scalar" and not isinstance(node.scalar, str)
         todo = "Put it into quotes." if kind == "string_type" and is_scalar else ""
         allowed = ("true", "false") if kind == "bool_type" else ()
-        return f"{name or 'the file'} must be {_MUST_BE[kind]}, but is {_described(node)}", allowed, todo
+        return f"{name} must be {_MUST_BE[kind]}, but is {_described(node)}", allowed, todo
     if kind == "too_short":
         if name in {"vaults", "sources"} and node.kind == "mapping":
             return f"there are no {name}", (), f"Add a line like: {_EXAMPLES[name]}"
@@ -134,7 +137,7 @@ def _described(node: Node) -> str:
         return "true" if node.scalar else "false"
     if node.scalar is None:
         return "empty"
-    return "a number" if isinstance(node.scalar, int | float) else "this text"
+    return "a number" if isinstance(node.scalar, int | float) else "text"
 
 
 def _model_at(details: ErrorDetails) -> type[BaseModel]:

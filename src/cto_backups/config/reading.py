@@ -21,7 +21,7 @@ from cto_backups.config.secrets import SecretReference
 from cto_backups.config.settings import Configuration, Settings
 from cto_backups.core.defaults import CATEGORIES, CLASSES
 from cto_backups.core.policy import Policy
-from cto_backups.errors import PolicyError
+from cto_backups.errors import NotFoundError, PolicyError
 
 LARGEST_BYTES = 16 * 1024 * 1024
 BOM = "\ufeff"
@@ -35,7 +35,7 @@ _SECTIONS: dict[str, TypeAdapter[Any]] = {
 
 
 def read(path: Path) -> Configuration:
-    """Read a policy file. Raises PolicyError when there is none to read, PolicyMistakesError when it is wrong."""
+    """Read a policy file. Raises NotFoundError when there is none, PolicyError with every mistake in it."""
     path = path.absolute()
     return parse(path, read_bytes(path))
 
@@ -53,7 +53,7 @@ def parse(path: Path, raw: bytes) -> Configuration:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The file's bytes. Raises PolicyError that says what to do when there is no file that can be read."""
+    """The file's bytes. Raises NotFoundError when there is no file, PolicyError when it cannot be read."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -65,8 +65,8 @@ def read_bytes(path: Path) -> bytes:
             raise PolicyError(f"The policy {path} is too large", why="it may have at most 16 MiB")
         return path.read_bytes()
     except FileNotFoundError:
-        raise PolicyError(
-            f"There is no policy {path}",
+        raise NotFoundError(
+            f"There is no policy file {path}",
             why="the policy file says what is protected, and nothing was declared yet",
             todo="Run cto.backups init to write one, or name another file with --policy.",
         ) from None
@@ -171,7 +171,7 @@ class _Reading:
         }
         vaults = builder.vaults(sections["vaults"])
         categories = builder.categories(sections["categories"])
-        classes = builder.classes(sections["classes"], categories)
+        classes = builder.classes(sections["classes"])
         sources = builder.sources(sections["sources"], vaults, categories, classes)
         configuration = None
         if file is not None:
