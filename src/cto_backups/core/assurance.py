@@ -171,11 +171,18 @@ def _judge_age(case: _Case, newest: RecoveryPoint) -> Iterator[_Finding]:
             "a clock is or was wrong, so its age is not known",
         )
     elif case.age > rpo:
-        sentence = f"newest complete point is {roughly(case.age)} old; RPO is {format_duration(rpo)}"
+        sentence = age_against_rpo(case.age, rpo)
         if _being_replaced(case, newest, case.age - rpo):
             yield Status.HEALTHY, f"{sentence}; the backup that replaces it is under way"
         else:
             yield Status.OVERDUE, sentence
+
+
+def age_against_rpo(age: timedelta, rpo: timedelta) -> str:
+    """Both figures in a sentence: "newest complete point is 26 h old; RPO is 24 h"."""
+    told, limit = roughly(age), format_duration(rpo)
+    just_over = "a little over " if age > rpo and told == limit else ""
+    return f"newest complete point is {just_over}{told} old; RPO is {limit}"
 
 
 def _being_replaced(case: _Case, newest: RecoveryPoint, beyond_rpo: timedelta) -> bool:

@@ -1,7 +1,6 @@
 """Calendar arithmetic with time zones: when a wall-clock time happens, and on which days."""
 
 import calendar
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
@@ -35,10 +34,3 @@ def falls_on(day: date, *, weekday: int | None, month_day: int | None, months: t
     if months is not None and day.month not in months:
         return False
     return month_day is None or day.day == min(month_day, calendar.monthrange(day.year, day.month)[1])
-
-
-def days_from(day: date) -> Iterator[date]:
-    """This day and every later one."""
-    while True:
-        yield day
-        day += timedelta(days=1)

@@ -365,7 +365,7 @@ def _row(policy: Policy, source: SourcePolicy, facts: Facts, now: datetime, zone
     elif at == AT_ONCE:
         at = now
     elif at <= now:
-        why = f"{why}; due since {roughly(now - at)}"
+        why = f"{why}; due now" if now - at < timedelta(minutes=1) else f"{why}; due for {roughly(now - at)}"
     last = run.started_at if run is not None else last_backup_at(known, now)
     wanted = _next_test(source, known, now)
     tested = known.last_test.finished_at if known.last_test else None

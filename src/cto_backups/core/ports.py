@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from cto_backups.core.model import Fingerprint, Problem, Resource
 
@@ -81,6 +81,14 @@ class Vault(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove a stored file; fine when it is gone already."""
+
+
+@runtime_checkable
+class Sweeping(Protocol):
+    """A vault in which a killed writer can leave something behind."""
+
+    def sweep(self) -> int:
+        """Remove the temporary files of dead writers; how many. Raises VaultMissingError, VaultReadOnlyError."""
 
 
 # -- capture: what a source offers, what a payload store takes --------------------------------------------------------

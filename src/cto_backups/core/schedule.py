@@ -7,7 +7,7 @@ from functools import lru_cache
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
-from cto_backups.core.calendar_times import days_from, falls_on, require_aware, wall_clock
+from cto_backups.core.calendar_times import falls_on, require_aware, wall_clock
 from cto_backups.core.trigger_text import TriggerError, format_trigger, format_triggers, parse_triggers
 from cto_backups.core.triggers import At, Continuous, Every, OnChange, Trigger, Triggers
 
@@ -34,6 +34,7 @@ AT_ONCE = datetime(1970, 1, 1, tzinfo=UTC)
 """The moment at which a run is due that never happened before: every other moment is later."""
 
 _CONTINUOUS_RESCAN = timedelta(minutes=15)
+_DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +51,9 @@ def rescan_interval(trigger: Continuous | OnChange | Every, rpo: timedelta) -> t
     `on change` scans every half RPO and `continuous` every quarter of it, at most 15 minutes apart: events get lost, so
     both look again well within the RPO, and a scan that confirms that nothing changed counts as freshness.
     """
-    match trigger:
-        case Every(interval):
-            return interval
-        case OnChange():
-            return rpo / 2
-        case Continuous():
-            return min(rpo / 4, _CONTINUOUS_RESCAN)
+    if isinstance(trigger, Every):
+        return trigger.interval
+    return rpo / 2 if isinstance(trigger, OnChange) else min(rpo / 4, _CONTINUOUS_RESCAN)
 
 
 def longest_gap(triggers: Triggers, rpo: timedelta) -> timedelta:
@@ -73,7 +70,7 @@ def longest_gap(triggers: Triggers, rpo: timedelta) -> timedelta:
 
 @lru_cache(maxsize=1024)
 def _longest_calendar_gap(triggers: tuple[At, ...]) -> timedelta:
-    """Measured over years that hold every kind of month, one leap year, and the same day of a leap year twice."""
+    """Measured over ten years, three of them leap years."""
     start, end = datetime(2023, 1, 1, tzinfo=UTC), datetime(2033, 1, 1, tzinfo=UTC)
     zone = ZoneInfo("UTC")
     moments = sorted({moment for trigger in triggers for moment in _calendar(trigger, start, zone, until=end)})
@@ -123,13 +120,15 @@ def _after(trigger: Trigger, last: datetime, zone: ZoneInfo, rpo: timedelta, lea
 
 def _calendar(trigger: At, after: datetime, zone: ZoneInfo, *, until: datetime | None = None) -> Iterator[datetime]:
     # One day back: where clocks skip midnight, a run of yesterday may come today.
-    for day in days_from(after.astimezone(zone).date() - timedelta(days=1)):
+    day = after.astimezone(zone).date() - _DAY
+    while True:
         if falls_on(day, weekday=trigger.weekday, month_day=trigger.day, months=trigger.months):
             moment = wall_clock(day, trigger.hour, trigger.minute, zone)
             if until is not None and moment > until:
                 return
             if moment > after:
                 yield moment
+        day += _DAY
 
 
 def _repeated(after: datetime, interval: timedelta, until: datetime) -> Iterator[datetime]:

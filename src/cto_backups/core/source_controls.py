@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from fnmatch import fnmatchcase
 
-from cto_backups.core.assurance import CLOCK_TOLERANCE
+from cto_backups.core.assurance import CLOCK_TOLERANCE, age_against_rpo
 from cto_backups.core.duration import format_cadence, format_duration, roughly
 from cto_backups.core.findings import Audited, Check
 from cto_backups.core.model import ActionKind, Evidence, Outcome, Resource, SourceFacts
@@ -70,8 +70,7 @@ def check_rpo(audited: Audited) -> Iterator[Check]:
         elif age is None:
             yield _check(source, False, "the age of its newest complete point is not known: it is dated in the future")
         else:
-            figures = f"newest complete point is {roughly(age)} old; RPO is {format_duration(rpo)}"
-            yield _check(source, age <= rpo, figures)
+            yield _check(source, age <= rpo, age_against_rpo(age, rpo))
 
 
 def check_complete(audited: Audited) -> Iterator[Check]:

@@ -174,15 +174,12 @@ def format_triggers(triggers: Triggers) -> str:
 
 def format_trigger(trigger: Trigger) -> str:
     """The written form of one trigger, with every default spelled out."""
-    match trigger:
-        case Continuous():
-            return "continuous"
-        case OnChange():
-            return "on change"
-        case Every(interval):
-            return "hourly" if interval == timedelta(hours=1) else f"every {format_duration(interval)}"
-        case At():
-            return f"{_format_days(trigger)} at {trigger.hour:02}:{trigger.minute:02}"
+    if isinstance(trigger, At):
+        return f"{_format_days(trigger)} at {trigger.hour:02}:{trigger.minute:02}"
+    if isinstance(trigger, Every):
+        hourly = trigger.interval == timedelta(hours=1)
+        return "hourly" if hourly else f"every {format_duration(trigger.interval)}"
+    return "continuous" if isinstance(trigger, Continuous) else "on change"
 
 
 def _format_days(trigger: At) -> str:

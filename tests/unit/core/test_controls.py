@@ -1,0 +1,418 @@
+"""Each control with facts under which it passes and facts under which it does not."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from cto_backups.core.assurance import judge
+from cto_backups.core.controls import CONTROLS, Environment, Place, Severity, audit
+from cto_backups.core.findings import AuditReport, Check, Control, ControlResult
+from cto_backups.core.model import ActionKind, Facts, Outcome, Resource, SourceFacts
+from cto_backups.core.policy import Exclusion
+
+DAY = timedelta(days=1)
+BACKUP, TEST, VERIFY = ActionKind.BACKUP, ActionKind.RESTORE_TEST, ActionKind.VERIFY
+
+APART = Environment(
+    keys={"repository key": Place("/home/ada/key", 1)},
+    vaults={"near": Place("/mnt/near", 2), "far": Place("/mnt/far", 3)},
+    sources={"ledger": (Place("/data", 1),)},
+    ciphers={"near": "AES-256-CTR", "far": "AES-256-CTR"},
+)
+
+
+class Audit:
+    """One control's checks in a situation given by its differences from a healthy one."""
+
+    def __init__(self, build):
+        self.build = build
+
+    def report(self, known=None, *, source=None, policy_vaults=None, exclusions=(), environment=APART, **facts):
+        source = source or self.build.source()
+        policy = self.build.policy(source, vaults=policy_vaults, exclusions=exclusions)
+        found = self.build.facts(known, **facts)
+        return audit(policy, found, judge(policy, found, self.build.now), self.build.now, environment)
+
+    def checks(self, control, known=None, **situation):
+        (result,) = (each for each in self.report(known, **situation).results if each.control.id == control)
+        return result.checks
+
+    def details(self, control, known=None, *, passed, **situation):
+        """The details of the checks, all of which passed, or none of which did."""
+        checks = self.checks(control, known, **situation)
+        assert checks
+        assert [check.passed for check in checks] == [passed] * len(checks)
+        return " | ".join(check.detail for check in checks)
+
+    def passes(self, control, known=None, **situation):
+        return self.details(control, known, passed=True, **situation)
+
+    def fails(self, control, known=None, **situation):
+        return self.details(control, known, passed=False, **situation)
+
+
+@pytest.fixture(scope="session")
+def audited(build):
+    return Audit(build)
+
+
+def resource(name, kind="git"):
+    return Resource(name, kind, f"/home/{name}")
+
+
+def test_a_source_in_order_has_no_findings_and_scores_100(audited):
+    report = audited.report(resources={"ledger": (resource("app"),)})
+    assert report.findings == ()
+    assert report.score == 100
+    assert dict(report.scores) == {"B": 100}
+    assert {control.id for control in report.not_applicable} == {
+        "point-in-time",
+        "failed-runs",
+        "vault-runs",
+        "exclusions",
+    }
+    assert len(report.passed) == len(CONTROLS) - 4
+
+
+def test_every_control_says_why_and_what_to_do_under_an_id_of_its_own():
+    assert len({control.id for control in CONTROLS}) == len(CONTROLS) >= 15
+    assert all(
+        control.title and control.rationale.endswith(".") and control.remedy.endswith(".") for control in CONTROLS
+    )
+
+
+# -- coverage
+
+
+def test_coverage_fails_for_what_no_source_covers(audited):
+    checks = audited.checks("coverage", resources={"ledger": (resource("app"),), "": (resource("stray"),)})
+    assert [(check.subject, check.passed) for check in checks] == [("inventory", True), ("stray", False)]
+    assert checks[1].detail == "git at /home/stray is covered by no source"
+
+
+def test_coverage_fails_for_what_a_source_covered_that_is_gone_from_the_policy(audited):
+    assert "source 'old', which covered it" in audited.fails("coverage", resources={"old": (resource("app"),)})
+
+
+def test_coverage_passes_for_what_a_source_covers_wherever_it_was_found(audited):
+    inventory = {"ledger": (resource("app"),), "": (resource("app"),)}
+    assert audited.passes("coverage", resources=inventory) == "1 resource covered by a source"
+    as_files_only = {"ledger": (resource("app", kind="files"),), "": (resource("app", kind="sqlite"),)}
+    assert not all(check.passed for check in audited.checks("coverage", resources=as_files_only))
+
+
+def test_coverage_passes_for_what_is_excluded_while_the_exclusion_is_in_force(build, audited):
+    stray = {"": (resource("stray"),)}
+
+    def exclusion(pattern, until):
+        return (Exclusion(pattern, "throw-away", "ada", until),)
+
+    ahead, past = build.now + DAY, build.ago(days=1)
+    assert audited.checks("coverage", resources=stray, exclusions=exclusion("stray", ahead)) == ()
+    assert audited.checks("coverage", resources=stray, exclusions=exclusion("/home/st*", ahead)) == ()
+    audited.fails("coverage", resources=stray, exclusions=exclusion("other", ahead))
+    audited.fails("coverage", resources=stray, exclusions=exclusion("stray", past))
+
+
+def test_exclusions_need_a_reason_an_owner_and_a_day_to_come(build, audited):
+    sound = Exclusion("stray", "throw-away", "ada", build.now + DAY)
+    assert audited.passes("exclusions", exclusions=(sound,)) == "excluded by ada until 2026-03-19"
+    assert "names no reason and no owner" in audited.fails(
+        "exclusions", exclusions=(replace(sound, reason=" ", owner=""),)
+    )
+    assert "ended 24 h ago" in audited.fails("exclusions", exclusions=(replace(sound, until=build.ago(days=1)),))
+
+
+# -- sources
+
+
+def test_rpo(build, audited):
+    assert audited.passes("rpo") == "newest complete point is 1 h old; RPO is 24 h"
+    assert "26 h old" in audited.fails("rpo", build.healthy(newest=build.point(build.ago(hours=26))))
+    assert "no complete recovery point" in audited.fails("rpo", SourceFacts("ledger"))
+    assert "dated in the future" in audited.fails("rpo", build.healthy(newest=build.point(build.now + DAY)))
+
+
+def test_rpo_has_no_grace_for_a_run_under_way(build, audited):
+    running = build.run(BACKUP, build.ago(minutes=10), Outcome.RUNNING)
+    known = build.healthy(newest=build.point(build.ago(hours=24, minutes=10)), last_runs=build.runs(running))
+    assert "a little over 24 h old" in audited.fails("rpo", known)
+
+
+def test_restore_test(build, audited):
+    assert audited.passes("restore-test") == "the last restore test, 48 h ago, passed"
+    assert "never tested; policy asks for monthly" in audited.fails("restore-test", build.healthy(last_test=None))
+    failed = build.healthy(last_test=build.test(build.ago(hours=5), passed=False))
+    assert "5 h ago, failed: checksum content differs" in audited.fails("restore-test", failed)
+    old = build.healthy(last_test=build.test(build.ago(days=31)))
+    assert "31 days ago; policy asks for monthly" in audited.fails("restore-test", old)
+    ahead = build.healthy(last_test=build.test(build.now + DAY))
+    assert "in the future" in audited.fails("restore-test", ahead)
+
+
+def test_restore_test_that_could_not_run_has_failed(build, audited):
+    run = build.run(TEST, build.ago(hours=1), Outcome.FAILED, message="no space")
+    assert "could not run: no space" in audited.fails("restore-test", build.healthy(last_runs=build.runs(run)))
+    never = build.healthy(last_runs=build.runs(run), last_test=None)
+    assert "could not run" in audited.fails("restore-test", never)
+    older = build.run(TEST, build.ago(days=9), Outcome.FAILED)
+    audited.passes("restore-test", build.healthy(last_runs=build.runs(older)))
+
+
+def test_restore_test_does_not_apply_where_none_is_required(build, audited):
+    source = build.source(test_every="none")
+    assert audited.checks("restore-test", build.healthy(last_test=None), source=source) == ()
+    audited.passes("restore-test", build.healthy(last_test=build.test(build.ago(days=999))), source=source)
+    failed = build.healthy(last_test=build.test(build.ago(days=1), passed=False))
+    audited.fails("restore-test", failed, source=source)
+
+
+def test_complete(build, audited):
+    assert "nothing is missing" in audited.passes("complete")
+    partial = build.healthy(newest_any=build.point(build.ago(minutes=5), incomplete=True))
+    assert "1 entry is missing, first: /data/x" in audited.fails("complete", partial)
+    assert audited.checks("complete", SourceFacts("ledger")) == ()
+
+
+def test_failed_runs(build, audited):
+    good = build.runs(build.run(BACKUP, build.ago(hours=1)))
+    assert audited.passes("failed-runs", build.healthy(last_runs=good)) == "no action stands failed"
+    bad = build.runs(build.run(BACKUP, build.ago(hours=1), Outcome.FAILED, message="disk full"))
+    known = build.healthy(last_runs=bad, failures={BACKUP: 2})
+    assert audited.fails("failed-runs", known) == "the last backup failed, 2 times in a row: disk full"
+    test = build.runs(build.run(TEST, build.ago(hours=1), Outcome.FAILED))
+    assert audited.checks("failed-runs", build.healthy(last_runs=test)) == ()
+
+
+@pytest.mark.parametrize(
+    ("data_class", "retention", "passed"),
+    [
+        (None, "1 day", True),
+        ("user-data", "1 day", True),
+        ("unheard-of", "1 day", True),
+        ("financial-records", "7 years", True),
+        ("financial-records", "permanent", True),
+        ("financial-records", "90 days", False),
+        ("financial-records", "10000 versions", False),
+        ("contracts-legal", "permanent", True),
+        ("contracts-legal", "999 years", False),
+        ("documentation", "1 year, 7 daily", True),
+    ],
+)
+def test_retention(build, audited, data_class, retention, passed):
+    source = build.source(data_class=data_class, retention=retention)
+    assert retention.split(",")[0] in audited.details("retention", source=source, passed=passed).replace(
+        "24 h", "1 day"
+    )
+
+
+def test_proven_kept(build, audited):
+    assert "is kept" in audited.passes("proven-kept")
+    known = build.healthy()
+    assert "is kept" in audited.passes("proven-kept", known, kept_points={"ledger": (known.newest, known.proven)})
+    gone = audited.fails("proven-kept", known, kept_points={"ledger": (known.newest,)})
+    assert gone == "the point proven 48 h ago is gone"
+    audited.fails("proven-kept", build.healthy(proven=None))
+    assert audited.checks("proven-kept", build.healthy(proven=None, proven_at=None)) == ()
+
+
+@pytest.mark.parametrize(
+    ("triggers", "retention", "passed", "words"),
+    [
+        ("continuous", "7 days", True, "a point at least every 15 minutes, each kept for 7 days or more"),
+        ("hourly, daily", "permanent", True, "every 1 h"),
+        ("daily", "7 years", False, "leaves up to 24 h between two points; RPO is 1 h"),
+        ("continuous", "6 days", False, "every change point of the last 7 days must be kept"),
+        ("continuous", "7 daily, 12 monthly", False, "every change point"),
+    ],
+)
+def test_point_in_time(build, audited, triggers, retention, passed, words):
+    source = build.source(category="A", triggers=triggers, retention=retention)
+    assert words in audited.details("point-in-time", source=source, passed=passed)
+
+
+def test_owner(build, audited):
+    assert audited.passes("owner") == "owned by ada"
+    audited.fails("owner", source=build.source(owner=None))
+    audited.fails("owner", source=build.source(owner="  "))
+
+
+def test_clock(build, audited):
+    assert audited.passes("clock") == "no record is dated in the future"
+    ahead = build.now + timedelta(hours=3)
+    for known in (
+        build.healthy(newest=build.point(ahead, took=timedelta())),
+        build.healthy(newest_any=build.point(ahead, incomplete=True, took=timedelta())),
+        build.healthy(confirmed_at=ahead),
+        build.healthy(proven_at=ahead),
+        build.healthy(last_test=build.test(ahead)),
+        build.healthy(last_runs=build.runs(build.run(BACKUP, ahead))),
+    ):
+        assert "dated 3 h in the future" in audited.fails("clock", known)
+    assert audited.checks("clock", SourceFacts("ledger")) == ()
+    test_only = SourceFacts("ledger", last_test=build.test(build.ago(days=1)))
+    audited.passes("clock", test_only)
+
+
+# -- copies and vaults
+
+
+def copied_to(build, *vaults, **changes):
+    newest = build.point(build.ago(hours=1))
+    return build.healthy(newest=newest, copies=tuple(build.copy(newest, vault, **changes) for vault in vaults))
+
+
+def test_copies(build, audited):
+    assert audited.passes("copies") == "2 copies of its newest complete point; category B asks for 2"
+    assert "1 copy of" in audited.fails("copies", copied_to(build, "near"))
+    assert "0 copies of" in audited.fails("copies", copied_to(build, "near", "far", read_passed=False))
+
+
+def test_storage_types(build, audited):
+    books = build.source(category="A", triggers="hourly")
+    assert "2 storage types (far and near); category A asks for 2" in audited.passes("storage-types", source=books)
+    same = tuple(build.vault(name, storage="disk") for name in ("near", "far"))
+    assert "1 storage type (disk)" in audited.fails("storage-types", source=books, policy_vaults=same)
+    assert "0 storage types;" in audited.fails("storage-types", copied_to(build), source=books)
+    unknown = build.source(category="A", triggers="hourly", vaults=("near", "not-in-the-policy"))
+    audited.fails("storage-types", copied_to(build, "near", "not-in-the-policy"), source=unknown)
+
+
+def test_off_site(build, audited):
+    assert audited.passes("off-site") == "off-site copy in far"
+    assert audited.fails("off-site", copied_to(build, "near")) == "no copy is off-site"
+    pretended = replace(APART, sources={"ledger": (Place("/data", 3),)})
+    assert "far is declared off-site, but lies on the same device" in audited.fails("off-site", environment=pretended)
+    assert audited.checks("off-site", source=build.source(category="C")) == ()
+
+
+def test_three_folders_on_one_disk_are_not_independent_copies(build, audited):
+    one_disk = replace(
+        APART,
+        vaults={name: Place(f"/data/vaults/{name}", 1) for name in ("near", "far", "third")},
+    )
+    three = build.source(category="A", triggers="hourly", vaults=("near", "far", "third"))
+    vaults = tuple(build.vault(name) for name in ("near", "far", "third"))
+    known = copied_to(build, "near", "far", "third")
+    words = audited.fails("failure-domains", known, source=three, policy_vaults=vaults, environment=one_disk)
+    assert words == (
+        "3 copies in 0 failure domains apart from the data "
+        "(near, far and third on the same device as the data); at least 2 needed"
+    )
+    elsewhere = replace(one_disk, sources={"ledger": (Place("/data", 9), Place("/unknown"))})
+    words = audited.fails("failure-domains", known, source=three, policy_vaults=vaults, environment=elsewhere)
+    assert "3 copies in 1 failure domain apart" in words
+
+
+def test_failure_domains_are_devices_or_else_regions_of_providers(build, audited):
+    assert "2 copies in 2 failure domains" in audited.passes("failure-domains")
+    assert "2 failure domains" in audited.passes("failure-domains", environment=Environment())
+    same = tuple(build.vault(name, provider="gcs", region="us-east1") for name in ("near", "far"))
+    assert "1 failure domain" in audited.fails("failure-domains", policy_vaults=same, environment=Environment())
+    one_is_enough = build.source(category="C")
+    audited.passes("failure-domains", source=one_is_enough, policy_vaults=same, environment=Environment())
+
+
+def test_encryption(audited):
+    assert "encrypted with AES-256-CTR" in audited.passes("encryption")
+    assert "nothing says" in audited.fails("encryption", environment=Environment())
+
+
+def test_key_apart(audited):
+    assert audited.passes("key-apart") == "no key is kept beside it | no key is kept beside it"
+    everywhere = {"near": Place("/vaults/near"), "far": Place("/vaults/far")}
+    inside = replace(APART, keys={"the key": Place("/vaults/near/key")}, vaults=everywhere)
+    checks = audited.checks("key-apart", environment=inside)
+    assert [(check.subject, check.passed) for check in checks] == [("near", False), ("far", True)]
+    assert checks[0].detail == "the key is kept inside the vault"
+    same_disk = replace(APART, keys={"the key": Place("/home/key", 3)})
+    checks = audited.checks("key-apart", environment=same_disk)
+    assert [check.passed for check in checks] == [True, False]
+    assert checks[1].detail == "the key is kept on the same device as the vault"
+    assert audited.checks("key-apart", environment=replace(APART, vaults={})) == ()
+
+
+def test_reading(build, audited):
+    assert "read in full 24 h ago; every byte is to be read within 7 days" in audited.passes("reading")
+    assert "8 days ago" in audited.fails("reading", vaults=build.read_vaults(read_at=build.ago(days=8)))
+    assert "found damage" in audited.fails("reading", vaults=build.read_vaults(read_passed=False))
+    assert "in the future" in audited.fails("reading", vaults=build.read_vaults(read_at=build.now + DAY))
+    new = build.read_vaults(read_at=None, read_passed=None, first_copy_at=build.ago(days=6))
+    assert "never read in full, in use for 6 days" in audited.passes("reading", vaults=new)
+    late = build.read_vaults(read_at=None, read_passed=None, first_copy_at=build.ago(days=8))
+    audited.fails("reading", vaults=late)
+    unused = build.read_vaults(read_at=None, read_passed=None, first_copy_at=None)
+    assert audited.checks("reading", vaults=unused) == ()
+
+
+def test_vaults_that_no_source_uses_are_not_judged(build, audited):
+    checks = audited.checks("reading", source=build.source(vaults=("near",)))
+    assert [check.subject for check in checks] == ["near"]
+
+
+def test_vault_runs(build, audited):
+    good = build.run(VERIFY, build.ago(hours=1))
+    assert "the last verification ran" in audited.passes("vault-runs", vaults=build.read_vaults(last_run=good))
+    bad = replace(good, outcome=Outcome.FAILED, message="not mounted")
+    assert "failed: not mounted" in audited.fails("vault-runs", vaults=build.read_vaults(last_run=bad))
+    damage = build.read_vaults(last_run=bad, read_passed=False)
+    assert audited.passes("vault-runs", vaults=damage)
+
+
+# -- the report
+
+
+def result(severity, *passed, category="A"):
+    control = Control("id", "title", severity, "why", "do", lambda _: ())
+    checks = tuple(Check(f"s{number}", each, "detail", category) for number, each in enumerate(passed))
+    return ControlResult(control, checks)
+
+
+def test_findings_come_the_gravest_first_with_rationale_and_remedy(build):
+    report = AuditReport(build.now, (result(Severity.LOW, False), result(Severity.CRITICAL, True, False)))
+    assert [finding.severity for finding in report.findings] == [Severity.CRITICAL, Severity.LOW]
+    first = report.findings[0]
+    assert (first.control, first.subject, first.rationale, first.remedy, first.category) == (
+        "id",
+        "s1",
+        "why",
+        "do",
+        "A",
+    )
+    assert dict(report.counts) == {Severity.CRITICAL: 1, Severity.HIGH: 0, Severity.MEDIUM: 0, Severity.LOW: 1}
+    assert [finding.severity for finding in report.at_least(Severity.HIGH)] == [Severity.CRITICAL]
+
+
+def test_the_score_weighs_by_severity_and_is_100_only_when_nothing_is_wrong(build):
+    def score(*results):
+        return AuditReport(build.now, results).score
+
+    assert score() == 100
+    assert score(result(Severity.CRITICAL, False), result(Severity.LOW, True)) == 11
+    assert score(result(Severity.LOW, False), result(Severity.CRITICAL, True)) == 88
+    assert score(result(Severity.LOW, *([True] * 5000), False)) == 99
+
+
+def test_each_category_has_a_score_of_its_own(build):
+    report = AuditReport(
+        build.now,
+        (
+            result(Severity.LOW, True, category="A"),
+            result(Severity.LOW, True, False, category="B"),
+            result(Severity.LOW, False, category=None),
+        ),
+    )
+    assert dict(report.scores) == {"A": 100, "B": 50}
+
+
+def test_a_policy_about_which_nothing_is_known_is_red(build):
+    policy = build.policy()
+    report = audit(policy, Facts(), judge(policy, Facts(), build.now), build.now, Environment())
+    red = {"rpo", "restore-test", "copies", "storage-types", "off-site", "failure-domains", "encryption"}
+    assert {finding.control for finding in report.findings} == red
+
+
+def test_naive_moments_are_refused(build):
+    with pytest.raises(ValueError, match="no time zone"):
+        audit(build.policy(), Facts(), {}, build.now.replace(tzinfo=None), Environment())
