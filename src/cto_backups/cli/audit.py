@@ -15,7 +15,7 @@ from cto_backups.errors import ExitStatus, UsageError
 
 if TYPE_CHECKING:
     from cto_backups.app import Opened
-    from cto_backups.core.controls import Finding, Severity
+    from cto_backups.core.controls import Severity
     from cto_backups.core.model import Resource
     from cto_backups.flows.audit import Audit
 
@@ -82,7 +82,6 @@ def tell(screen: Screen, done: "Audit") -> None:
     """Show an audit to people."""
     if not screen.talks:
         return
-    from rich.padding import Padding
     from rich.text import Text
 
     from cto_backups.cli.tables import STYLES
@@ -97,11 +96,11 @@ def tell(screen: Screen, done: "Audit") -> None:
         heading.append(title, style="bold")
         screen.show(heading)
         for finding in findings[:10]:
-            screen.show(Padding(_hanging(finding), (0, 0, 0, 2)))
+            screen.show(f"  {finding.subject}: {finding.detail}")
         if len(findings) > 10:
             screen.show(f"  … and {len(findings) - 10} more (--json lists all)")
-        screen.show(Padding(Text(f"Why:  {findings[0].rationale}"), (0, 0, 0, 2)))
-        screen.show(Padding(Text(f"Next: {findings[0].remedy}"), (0, 0, 0, 2)))
+        screen.show(f"  Why:  {findings[0].rationale}")
+        screen.show(f"  Next: {findings[0].remedy}")
     for name, error in done.unreachable.items():
         screen.problem(error, prefix=f"Not looked at: {name}")
     if report.passed:
@@ -120,12 +119,6 @@ def _score(done: "Audit") -> str:
     total = counted(len(report.findings), "finding")
     by_category = f" ({scores})" if scores else ""
     return f"Audit score {report.score} of 100{by_category}; {total}{f': {counts}' if counts else ''}."
-
-
-def _hanging(finding: "Finding") -> str:
-    from cto_backups.cli.errors import clean
-
-    return clean(f"{finding.subject}: {finding.detail}")
 
 
 def as_document(done: "Audit") -> documents.Document:

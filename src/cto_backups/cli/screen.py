@@ -1,7 +1,9 @@
 """The screen: what a command prints, where, and whether at all. Answers go to stdout, everything else to stderr."""
 
 import json
+import re
 import sys
+import textwrap
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -92,8 +94,7 @@ class Screen:
 
     def _print(self, console: "Console", renderable: Any, style: str = "") -> None:
         if isinstance(renderable, str):
-            # Piped sentences stay on one line each, so that grep finds them whole.
-            console.print(errors.clean(renderable), style=style, soft_wrap=not console.is_terminal)
+            console.print(_fitted(errors.clean(renderable), console), style=style, soft_wrap=True)
         else:
             console.print(renderable)
 
@@ -104,10 +105,20 @@ def seconds(length: timedelta | None) -> float | None:
 
 
 def utc(moment: datetime | None) -> str | None:
-    """A moment in JSON documents: ISO 8601, in UTC, to the millisecond."""
+    """A moment in JSON documents: ISO 8601, in UTC, to the microsecond, so that --at takes it back."""
     if moment is None:
         return None
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _fitted(text: str, console: "Console") -> str:
+    """The text wrapped to the terminal, what is wrapped indented further; piped sentences stay on one line for grep."""
+    if not console.is_terminal or len(text) <= console.width:
+        return text
+    label = re.match(r" *(?:(?:Why|Next): +)?", text)
+    assert label is not None  # it may be empty
+    indent = " " * (len(label[0]) if label[0].strip() else len(label[0]) + 2)
+    return textwrap.fill(text, console.width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def _console(options: GlobalOptions, *, stderr: bool) -> "Console":

@@ -36,6 +36,25 @@ def meant(text: str) -> datetime:
     ],
 )
 def test_the_usual_forms_are_understood(text: str, moment: datetime) -> None:
+    assert meant(text).replace(microsecond=0) == moment.replace(second=meant(text).second)
+    assert abs(meant(text) - moment) < timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2026-11-23 10:00:05.25", datetime(2026, 11, 23, 9, 0, 5, 250_000, tzinfo=UTC)),
+        ("2026-11-23 10:00:05", datetime(2026, 11, 23, 9, 0, 5, 999_999, tzinfo=UTC)),
+        ("2026-11-23T09:00:05Z", datetime(2026, 11, 23, 9, 0, 5, 999_999, tzinfo=UTC)),
+        ("2026-11-23T09:00+00:00", datetime(2026, 11, 23, 9, 0, 59, 999_999, tzinfo=UTC)),
+        ("2026-11-23 10:00", datetime(2026, 11, 23, 9, 0, 59, 999_999, tzinfo=UTC)),
+        ("today 10:00", datetime(2026, 11, 23, 9, 0, 59, 999_999, tzinfo=UTC)),
+        ("2026-11-23 11:00", NOW),
+    ],
+)
+def test_what_is_left_out_of_a_moment_means_its_end_so_that_a_listed_point_is_found(
+    text: str, moment: datetime
+) -> None:
     assert meant(text) == moment
 
 
@@ -77,4 +96,4 @@ def test_no_text_ends_in_anything_but_a_moment_or_a_usage_error(text: str) -> No
 @given(st.integers(min_value=0, max_value=10**9))
 def test_iso_moments_are_read_back_exactly(seconds: int) -> None:
     moment = NOW - timedelta(seconds=seconds)
-    assert meant(moment.isoformat()) == moment
+    assert meant(moment.isoformat(timespec="microseconds")) == moment

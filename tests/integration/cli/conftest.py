@@ -1,0 +1,132 @@
+"""The real program as a process of its own, on a small installation with files, a git repository and a database."""
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cto_backups.errors import ExitStatus
+
+SOURCES = ("data-files", "app-repository", "ledger-database")
+PATIENCE_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command said, and how it ended."""
+
+    status: ExitStatus
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        """Its JSON document; nothing else may stand on stdout."""
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True)
+class Home:
+    """An installation below `root`, and the data that it protects below `data`."""
+
+    root: Path
+    data: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def policy(self) -> Path:
+        """The policy file."""
+        return self.root / "backups.yaml"
+
+    def vault(self, name: str) -> Path:
+        """The folder of a vault."""
+        return self.root / "vaults" / name
+
+    def __call__(self, *arguments: str, cwd: Path | None = None, **variables: str) -> Answer:
+        """Run a command on this installation; it must not show a traceback, whatever it is."""
+        return run(*arguments, cwd=cwd or self.data.parent, CTO_BACKUPS_POLICY=str(self.policy), **variables)
+
+    def change(self, text: str = "other figures\n") -> None:
+        """Change one of the files that are protected."""
+        (self.data / "files" / "report.txt").write_text(text)
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """This process's environment without what would change the program's answers."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("CTO_BACKUPS_", "RESTIC_"))}
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "CLICOLOR_FORCE", "PY_COLORS"):
+        kept.pop(name, None)
+    return {**kept, **variables}
+
+
+def run(*arguments: str, cwd: Path, **variables: str) -> Answer:
+    """Run a command."""
+    done = subprocess.run(
+        [sys.executable, "-m", "cto_backups", *arguments],
+        cwd=cwd,
+        env=environment(**variables),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+    answer = Answer(ExitStatus(done.returncode), done.stdout, done.stderr)
+    assert "Traceback" not in answer.out + answer.err, answer
+    assert "\x1b" not in answer.out + answer.err, "colours on something that is no terminal"
+    return answer
+
+
+def fill(data: Path) -> None:
+    """Real data: files with a link and an odd name, a git repository with a branch, a SQLite database."""
+    files = data / "files"
+    (files / "deep" / "er").mkdir(parents=True)
+    (files / "report.txt").write_text("figures\n" * 1000)
+    (files / "deep" / "er" / "blob.bin").write_bytes(bytes(range(256)) * 3000)
+    (files / "odd name [bold] é.txt").write_text("odd\n")
+    (files / "link").symlink_to("report.txt")
+    app = data / "app"
+    app.mkdir()
+    git = ["git", "-C", str(app), "-c", "user.name=Test", "-c", "user.email=test@example.com"]
+    (app / "main.py").write_text("print('hello')\n")
+    for arguments in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-qm", "First"], ["branch", "other"]):
+        subprocess.run([*git, *arguments], check=True, capture_output=True)
+    connection = sqlite3.connect(data / "ledger.db")
+    with connection:
+        connection.execute("CREATE TABLE entries (id INTEGER PRIMARY KEY, amount REAL, note TEXT)")
+        rows = [(number * 1.5, f"entry {number}") for number in range(500)]
+        connection.executemany("INSERT INTO entries (amount, note) VALUES (?, ?)", rows)
+    connection.close()
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """An installation as `init` makes it, with one backup of each source. Tests get copies of it."""
+    top = tmp_path_factory.mktemp("template")
+    made = Home(top / "home", top / "data")
+    made.data.mkdir()
+    fill(made.data)
+    answer = run("init", str(made.root), "--protect", str(made.data), "--business", "acme", cwd=top)
+    assert answer.status is ExitStatus.SUCCESS, answer
+    answer = made("backup")
+    assert answer.status is ExitStatus.SUCCESS, answer
+    return made
+
+
+@pytest.fixture
+def home(template: Home, tmp_path: Path) -> Home:
+    """A copy of the template: an installation may be moved, its policy's own places are relative to it."""
+    copied = Home(tmp_path / "home", tmp_path / "data")
+    for source, destination in ((template.root, copied.root), (template.data, copied.data)):
+        shutil.copytree(source, destination, symlinks=True)
+    text = template.policy.read_text()
+    copied.policy.write_text(text.replace(str(template.data.parent), str(tmp_path)))
+    return copied

@@ -1,0 +1,115 @@
+"""Every command answers in JSON, says nothing but that, and changes nothing that it should not."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cto_backups.errors import ExitStatus
+
+READERS = (
+    ("status",),
+    ("status", "ledger-database"),
+    ("schedule",),
+    ("points",),
+    ("points", "data-files", "--limit", "1"),
+    ("points", "--all"),
+    ("expire", "--dry-run"),
+    ("restore", "data-files", "--to", "x", "--dry-run"),
+    ("version",),
+)
+WRITERS = (
+    ("backup",),
+    ("backup", "ledger-database", "--label", "by hand"),
+    ("verify",),
+    ("verify", "one", "--structure-only"),
+    ("test",),
+    ("audit",),
+    ("audit", "--fail-on", "low"),
+    ("expire",),
+    ("restore", "ledger-database", "--to", "y"),
+    ("worker", "--once"),
+    ("schedule", "set", "ledger-database", "hourly"),
+)
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """A digest of every file below a folder but SQLite's shared memory, which readers use as well."""
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(("-shm", "-wal")))
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_each_command_answers_with_one_json_document_and_nothing_else(home: Any) -> None:
+    for command in (*READERS, *WRITERS):
+        answer = home(*command, "--json")
+        assert isinstance(answer.document, dict), command
+        assert "error" not in answer.document, (command, answer)
+        assert answer.err == "", command
+        assert answer.status in (ExitStatus.SUCCESS, ExitStatus.RED), (command, answer)
+
+
+def test_commands_that_only_read_leave_everything_as_it_is(home: Any) -> None:
+    before = contents(home.root)
+    for command in READERS:
+        home(*command)
+    assert contents(home.root) == before
+
+
+def test_quiet_commands_say_nothing_when_all_is_well(home: Any) -> None:
+    for command in (("backup",), ("verify", "one"), ("test", "data-files"), ("audit",), ("points",)):
+        answer = home(*command, "--quiet")
+        assert (answer.out, answer.err, answer.status) == ("", "", ExitStatus.SUCCESS), command
+
+
+def test_the_log_goes_to_stderr_as_lines_of_json_when_both_are_asked_for(home: Any) -> None:
+    import json
+
+    answer = home("backup", "ledger-database", "--verbose", "--json")
+    assert answer.document["sources"][0]["source"] == "ledger-database"
+    events = [json.loads(line) for line in answer.err.splitlines()]
+    assert any(event["event"] == "run" and event["source"] == "ledger-database" for event in events)
+    key = (home.root / "keys" / "repository.key").read_text().strip()
+    assert key not in answer.err
+
+
+def test_the_repository_key_is_shown_by_no_command(home: Any) -> None:
+    key = (home.root / "keys" / "repository.key").read_text().strip()
+    for command in (("status", "-v"), ("backup", "-v"), ("audit", "-v"), ("audit", "--json")):
+        answer = home(*command)
+        assert key not in answer.out + answer.err
+
+
+@pytest.mark.parametrize("name", ["cto.backups", "cto-backups"])
+def test_both_names_of_the_program_are_installed(name: str) -> None:
+    program = Path(sys.executable).parent / name
+    done = subprocess.run([program, "version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("cto.backups ")
+
+
+def test_a_reader_that_goes_away_early_is_no_reason_to_complain(home: Any) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cto_backups", "points", "--json"],
+        env={**os.environ, "CTO_BACKUPS_POLICY": str(home.policy)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout and process.stderr
+    process.stdout.close()
+    error = process.stderr.read()
+    process.stderr.close()
+    assert process.wait() == ExitStatus.INTERRUPTED
+    assert error == b""
+
+
+def test_names_that_are_not_utf_8_are_shown_and_stay_valid_json(home: Any) -> None:
+    odd = os.fsencode(home.data / "files") + b"/caf\xe9"
+    with open(odd, "wb") as file:  # noqa: PTH123 - a name of bytes
+        file.write(b"odd")
+    assert home("backup", "data-files", LC_ALL="C", PYTHONUTF8="0").status is ExitStatus.SUCCESS
+    answer = home("restore", "data-files", "--in-place", "--dry-run", "--json", LC_ALL="C", PYTHONUTF8="0")
+    assert any("caf" in path for path in answer.document["conflicts"])
+    assert home("restore", "data-files", "--in-place", "--dry-run").status is ExitStatus.SUCCESS

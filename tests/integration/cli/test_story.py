@@ -1,0 +1,170 @@
+"""The story, command by command, as a person would type it."""
+
+import filecmp
+import sqlite3
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from cto_backups.errors import ExitStatus
+
+SOURCES = ("data-files", "app-repository", "ledger-database")
+
+
+def newest(home: Any, source: str) -> str:
+    """The id of a source's newest point."""
+    return str(home("points", source, "--limit", "1", "--json").document["points"][0]["id"])
+
+
+def same(one: Path, other: Path) -> bool:
+    """Whether two folders hold the same names and contents."""
+    compared = filecmp.dircmp(one, other)
+    deeper = all(same(one / name, other / name) for name in compared.common_dirs)
+    _, differing, odd = filecmp.cmpfiles(one, other, compared.common_files, shallow=False)
+    return not (compared.left_only or compared.right_only or differing or odd) and deeper
+
+
+def test_from_a_first_backup_to_a_proven_restore(home: Any, tmp_path: Path) -> None:
+    before = home("status")
+    assert before.status is ExitStatus.RED
+    assert "never proven by a restore test" in before.out
+
+    verified = home("verify")
+    assert verified.status is ExitStatus.SUCCESS
+    assert [line.split(":")[0] for line in verified.out.splitlines()] == ["one", "two", "three"]
+
+    tested = home("test")
+    assert tested.status is ExitStatus.SUCCESS, tested
+    assert tested.out.count("proven in") == 3
+    assert tested.out.count("checksums equal") == 3
+
+    healthy = home("status")
+    assert healthy.status is ExitStatus.SUCCESS, healthy
+    assert healthy.out.splitlines()[-1] == "All 3 sources are HEALTHY."
+
+    restored = home("restore", "data-files", "--to", "back")
+    assert restored.status is ExitStatus.SUCCESS, restored
+    (found,) = tmp_path.glob("back/**/files")
+    assert same(found, home.data / "files")
+    assert (found / "link").readlink() == Path("report.txt")
+
+    assert home("restore", "ledger-database", "--to", "database").status is ExitStatus.SUCCESS
+    (database,) = tmp_path.glob("database/**/ledger.db")
+    connection = sqlite3.connect(database)
+    assert connection.execute("SELECT count(*), sum(amount) FROM entries").fetchone() == (500, 187125.0)
+    connection.close()
+
+    answer = home("restore", newest(home, "app-repository"), "--to", "code", "--json")
+    assert answer.status is ExitStatus.SUCCESS, answer
+    (place,) = answer.document["places"][:1]
+    branches = subprocess.run(
+        ["git", "-C", place, "for-each-ref", "--format=%(refname)"], capture_output=True, text=True, check=True
+    )
+    assert "refs/heads/other" in branches.stdout
+
+
+def test_a_second_backup_confirms_what_has_not_changed(home: Any) -> None:
+    first = {source: newest(home, source) for source in SOURCES}
+    again = home("backup")
+    assert again.status is ExitStatus.SUCCESS
+    assert again.out.count("unchanged") == 3
+    home.change()
+    changed = home("backup", "--json").document["sources"]
+    assert [answer["outcome"] for answer in changed] == ["saved", "unchanged", "unchanged"]
+    assert changed[0]["changed_entries"] == 1
+    assert newest(home, "data-files") != first["data-files"]
+    assert newest(home, "ledger-database") == first["ledger-database"]
+
+
+def test_a_point_made_by_hand_is_made_although_nothing_changed_and_says_why(home: Any) -> None:
+    assert home("backup", "data-files", "--before", "migration 42").status is ExitStatus.SUCCESS
+    shown = home("points", newest(home, "data-files"))
+    assert "migration 42" in shown.out
+    assert "kept until" in shown.out
+
+
+def test_a_point_in_time_brings_back_what_was_there_then(home: Any, tmp_path: Path) -> None:
+    then = home("points", "data-files", "--json").document["points"][0]["captured_at"]
+    home.change("later\n")
+    assert home("backup", "data-files").status is ExitStatus.SUCCESS
+    answer = home("restore", "--source", "data-files", "--at", then, "--to", "then")
+    assert answer.status is ExitStatus.SUCCESS, answer
+    (found,) = tmp_path.glob("then/**/report.txt")
+    assert found.read_text().startswith("figures")
+
+
+def test_a_restore_overwrites_only_when_told_to(home: Any, tmp_path: Path) -> None:
+    assert home("restore", "data-files", "--to", "back").status is ExitStatus.SUCCESS
+    (found,) = tmp_path.glob("back/**/report.txt")
+    found.write_text("mine\n")
+    refused = home("restore", "data-files", "--to", "back")
+    assert refused.status is ExitStatus.REFUSED
+    assert "--overwrite" in refused.err
+    assert found.read_text() == "mine\n"
+    assert home("restore", "data-files", "--to", "back", "--overwrite").status is ExitStatus.SUCCESS
+    assert found.read_text().startswith("figures")
+
+
+def test_a_restore_in_place_needs_a_yes(home: Any) -> None:
+    home.change("broken\n")
+    unasked = home("restore", "data-files", "--in-place", "--overwrite")
+    assert unasked.status is ExitStatus.REFUSED
+    assert "--yes" in unasked.err
+    assert (home.data / "files" / "report.txt").read_text() == "broken\n"
+    done = home("restore", "data-files", "--in-place", "--overwrite", "--yes")
+    assert done.status is ExitStatus.SUCCESS, done
+    assert (home.data / "files" / "report.txt").read_text().startswith("figures")
+
+
+def test_a_dry_run_of_a_restore_writes_nothing_and_tells_what_is_in_the_way(home: Any, tmp_path: Path) -> None:
+    seen = home("restore", "data-files", "--to", "nowhere", "--dry-run")
+    assert seen.status is ExitStatus.SUCCESS
+    assert "Nothing was written." in seen.out
+    assert not (tmp_path / "nowhere").exists()
+    in_place = home("restore", "data-files", "--in-place", "--dry-run", "--json").document
+    assert in_place["would_be_refused"]
+    assert any(path.endswith("report.txt") for path in in_place["conflicts"])
+
+
+def test_only_what_is_asked_for_comes_back(home: Any, tmp_path: Path) -> None:
+    answer = home("restore", "data-files", "--to", "some", "--only", "*.bin", "--json")
+    assert answer.status is ExitStatus.SUCCESS, answer
+    assert [path.name for path in tmp_path.glob("some/**/*") if path.is_file()] == ["blob.bin"]
+
+
+def test_expiry_keeps_what_it_must_and_a_dry_run_changes_nothing(home: Any) -> None:
+    text = home.policy.read_text()
+    home.policy.write_text(text.replace("  data-files:\n", '  data-files:\n    retention: "1 version"\n'))
+    for number in range(2):
+        home.change(f"version {number}\n")
+        assert home("backup", "data-files").status is ExitStatus.SUCCESS
+    assert home("test", "data-files").status is ExitStatus.SUCCESS
+    before = home("points", "data-files", "--json").document["points"]
+    planned = home("expire", "data-files", "--dry-run", "--json").document["sources"][0]
+    assert len(planned["dropped"]) == 2
+    assert planned["kept"][0]["point"] == before[0]["id"]
+    assert home("points", "data-files", "--json").document["points"] == before
+    done = home("expire", "data-files")
+    assert done.status is ExitStatus.SUCCESS, done
+    assert "dropped 2, kept 1" in done.out
+    assert [point["id"] for point in home("points", "data-files", "--json").document["points"]] == [before[0]["id"]]
+
+
+def test_the_schedule_is_shown_and_changed_with_comments_kept(home: Any) -> None:
+    shown = home("schedule")
+    assert shown.status is ExitStatus.SUCCESS
+    assert "hourly, daily at 02:00" in " ".join(shown.out.split())
+    comments = [line for line in home.policy.read_text().splitlines() if line.startswith("#")]
+    changed = home("schedule", "set", "data-files", "every 6 h, daily at 03:30")
+    assert changed.status is ExitStatus.SUCCESS, changed
+    assert [line for line in home.policy.read_text().splitlines() if line.startswith("#")] == comments
+    rows = {row["source"]: row for row in home("schedule", "--json").document["sources"]}
+    assert rows["data-files"]["triggers"] == "every 6 h, daily at 03:30"
+
+
+def test_the_worker_does_what_is_due_and_then_nothing_is(home: Any) -> None:
+    first = home("worker", "--once")
+    assert first.status is ExitStatus.SUCCESS, first
+    assert first.out.count("restore test") >= 2
+    again = home("worker", "--once")
+    assert again.out.strip() == "Nothing is due."
