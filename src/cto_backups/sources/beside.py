@@ -51,13 +51,17 @@ def written_beside(
     """Restore into a private folder beside `target`: what was written, the new one, and the folder to remove."""
     place = target.parent / f".{target.name}.restore-{now:%Y%m%dT%H%M%SZ}-{os.getpid()}"
     place.mkdir(mode=0o700)
-    restored = reader.restore(place, only=only, progress=progress)
-    new = place / stored.lstrip("/")
-    if not os.path.lexists(new):
-        raise RestoreError(
-            f"{target} was not restored",
-            why="; ".join(f"{problem.path}: {problem.detail}" for problem in restored.problems)
-            or "nothing was written",
-            todo=f"restore from another vault; {target} is as it was, {place} may be removed",
-        )
+    try:
+        restored = reader.restore(place, only=only, progress=progress)
+        new = place / stored.lstrip("/")
+        if restored.problems or not os.path.lexists(new):
+            reasons = [f"{problem.path}: {problem.detail}" for problem in restored.problems]
+            raise RestoreError(
+                f"{target} was not restored",
+                why="; ".join(reasons[:3]) or "nothing was written",
+                todo=f"restore from another vault; {target} is as it was",
+            )
+    except BaseException:
+        shutil.rmtree(place, ignore_errors=True)
+        raise
     return restored, new, place

@@ -89,8 +89,8 @@ def fingerprint(connection: sqlite3.Connection, key: bytes) -> Fingerprint:
     for pragma in ("user_version", "application_id"):
         counts[pragma] = int(connection.execute(f"PRAGMA {pragma}").fetchone()[0])
     samples.sort(key=lambda picked: picked[:2])
-    kept = sorted((sample for _, _, sample in samples[:SAMPLES]), key=lambda sample: sample.key)
-    return Fingerprint(ALGORITHM, checksums, counts, tuple(kept))
+    kept = {sample.key: sample for _, _, sample in samples[:SAMPLES]}
+    return Fingerprint(ALGORITHM, checksums, counts, tuple(kept[name] for name in sorted(kept)))
 
 
 def _schema(connection: sqlite3.Connection) -> str:

@@ -1,0 +1,101 @@
+"""Other programs: run in a session of their own, bounded in time, ended with us, their complaints short and clean."""
+
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+_USERINFO = re.compile(r"(?<=//)[^/@\s]+@")
+_LINES = 6
+
+
+class ToolError(Exception):
+    """A program did not do what it was asked.
+
+    `detail` is what it said, shortened; `lines` is all that it said, where it ended by itself. No credentials in either.
+    """
+
+    def __init__(self, program: str, status: int | None, detail: str, lines: Sequence[str] = ()) -> None:
+        super().__init__(f"{program}: {detail}")
+        self.lines = tuple(lines)
+        self.program = program
+        self.status = status
+        self.detail = detail
+
+
+class ToolMissingError(ToolError):
+    """The program is not installed."""
+
+
+class ToolTimeoutError(ToolError):
+    """The program took too long, and was ended."""
+
+
+def run(
+    command: Sequence[str | Path],
+    *,
+    environment: Mapping[str, str],
+    timeout_seconds: float,
+    given: bytes | None = None,
+    folder: Path | None = None,
+) -> bytes:
+    """What the program prints. Raises ToolError (with its status), ToolMissingError, ToolTimeoutError.
+
+    The program has no terminal to ask anything on. Whatever ends this call early also ends the program and what it
+    started.
+    """
+    program = str(command[0])
+    try:
+        process = subprocess.Popen(
+            [str(part) for part in command],
+            stdin=subprocess.DEVNULL if given is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=dict(environment),
+            cwd=folder,
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        raise ToolMissingError(program, None, f"{program} is not installed") from error
+    except OSError as error:
+        raise ToolError(program, None, error.strerror or str(error)) from error
+    with process:
+        try:
+            output, complaints = process.communicate(given, timeout=timeout_seconds)
+        except subprocess.TimeoutExpired as error:
+            _end(process)
+            raise ToolTimeoutError(program, None, f"it was not done after {timeout_seconds:g} seconds") from error
+        except BaseException:
+            _end(process)
+            raise
+    if process.returncode:
+        complained = _lines(complaints)
+        detail = _trimmed(complained, process.returncode)
+        raise ToolError(program, process.returncode, detail, [*_lines(output), *complained])
+    return output
+
+
+def _lines(said: bytes) -> list[str]:
+    return [line.strip() for line in clean(said.decode("utf-8", "replace")).splitlines() if line.strip()]
+
+
+def _trimmed(lines: Sequence[str], status: int) -> str:
+    told = [line for line in lines if line.startswith(("fatal:", "error:", "remote:", "ERROR:"))] or lines
+    return "; ".join(told[-_LINES:])[:600] or f"it ended with status {status} and said nothing"
+
+
+def clean(text: str) -> str:
+    """A text without the user and password of any URL in it."""
+    return _USERINFO.sub("", text)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """End the program and all that it started: they are in a session of their own, which bears its number."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    finally:
+        process.wait()
