@@ -62,6 +62,7 @@ class SnapshotReader:
         progress: Progress | None = None,
     ) -> Restored:
         """Write the selection below `destination`. Raises RefusedError, NotFoundError, RestoreError, DamageError."""
+        existing = Existing(existing)
         with locked_for_reading(self._files):
             found = self._survey(only)
             if existing is Existing.REFUSE and (standing := conflicts(found, destination)):

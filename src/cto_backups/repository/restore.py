@@ -246,13 +246,13 @@ class Restorer:
             if first.failed or number in self._lost:
                 self._problem(number, entry.name, "damaged", "the file that it is another name of was not restored")
             else:
-                self._make(folders, number, entry, first)
-        for number, entry in found.specials:
+                self._make(folders, number, entry, (first.folder, first.entry))
+        for place, (number, entry) in enumerate(found.specials):
             if number not in self._lost:
-                self._make(folders, number, entry, None)
+                self._make(folders, number, entry, found.special_links.get(place))
         self._progress.advance(entries=len(found.links) + len(found.specials))
 
-    def _make(self, folders: Folders, number: int, entry: Entry, first: RestoredFile | None) -> None:
+    def _make(self, folders: Folders, number: int, entry: Entry, first: tuple[int, Entry] | None) -> None:
         """A hard link to `first`, or else a special node; under its name, or in place of what stands there."""
         replacing = (number, entry.name) in self._standing
         if replacing and not self._may_replace(folders, number, entry):
@@ -260,10 +260,10 @@ class Restorer:
         name = temporary_name() if replacing else entry.name
         try:
             if first is not None:
-                origin = os.dup(folders.descriptor(first.folder))
+                origin = os.dup(folders.descriptor(first[0]))
                 try:
                     folder = folders.descriptor(number)
-                    os.link(first.name, name, src_dir_fd=origin, dst_dir_fd=folder, follow_symlinks=False)
+                    os.link(first[1].name, name, src_dir_fd=origin, dst_dir_fd=folder, follow_symlinks=False)
                 finally:
                     os.close(origin)
             else:

@@ -8,8 +8,15 @@ from typing import Any
 
 import orjson
 
-from cto_backups.core.ports import Committed, PointReader, Progress, Vault, Verified, Writing
-from cto_backups.errors import DamageError, NotFoundError, RefusedError, VaultExistsError, VaultMissingError
+from cto_backups.core.ports import Committed, PointReader, Progress, Sweeping, Vault, Verified, Writing
+from cto_backups.errors import (
+    DamageError,
+    KeyProblemError,
+    NotFoundError,
+    RefusedError,
+    VaultExistsError,
+    VaultMissingError,
+)
 from cto_backups.repository.check import Checker
 from cto_backups.repository.keys import open_master, write_key
 from cto_backups.repository.locks import locked, locked_for_reading, remove_stale
@@ -72,16 +79,46 @@ class RepositoryStore:
         )
         if cls.exists(vault, prefix):
             raise there
-        master = MasterKey.random()
         repository_id = secrets.token_hex(32)
-        write_key(vault, prefix, password, master, now=now, hostname=hostname, username=username, scrypt=options.scrypt)
+        key = ""
+        master = cls._left_behind(vault, prefix, password)
+        if master is None:
+            master = MasterKey.random()
+            cost = options.scrypt
+            key = write_key(vault, prefix, password, master, now=now, hostname=hostname, username=username, scrypt=cost)
         files = StoredFiles(vault, prefix, Sealer(master))
         config = {"version": _VERSION, "id": repository_id, "chunker_polynomial": f"{polynomial:x}"}
         try:
             vault.put(f"{prefix}/config", [files.sealer.seal(orjson.dumps(config))])
         except VaultExistsError as error:
+            if key:
+                vault.delete(f"{prefix}/keys/{key}")  # it opens with the password, but not this repository
             raise there from error
         return cls(files, repository_id, polynomial, options)
+
+    @staticmethod
+    def _left_behind(vault: Vault, prefix: str, password: str) -> MasterKey | None:
+        """The master key of a repository whose making was interrupted before its config was stored.
+
+        It is used on: a second key file that opens with the same password makes stock restic fail on one of them.
+        """
+        for part in ("data", "index", "snapshots"):
+            if any(True for _ in vault.list(f"{prefix}/{part}")):
+                raise DamageError(
+                    f"The config of repository {prefix} in vault {vault.name} is missing",
+                    why=f"{prefix}/{part} holds files, but {prefix}/config is not there",
+                    todo="bring the file back from a backup of this vault, or use another vault or prefix",
+                )
+        try:
+            return open_master(vault, prefix, password)
+        except NotFoundError:
+            return None
+        except (KeyProblemError, DamageError) as error:
+            raise RefusedError(
+                f"Vault {vault.name} holds a repository {prefix} that was never finished, made with another key",
+                why=error.why,
+                todo=f"remove {prefix}/keys there (nothing else is stored in it), or use another vault or prefix",
+            ) from error
 
     @classmethod
     def open(
@@ -166,7 +203,10 @@ class RepositoryStore:
 
     def repair(self) -> tuple[str, ...]:
         """Clear what a killed process left; what was done, in sentences."""
-        return tuple(remove_stale(self.files))
+        done = remove_stale(self.files)
+        if isinstance(self.vault, Sweeping) and (swept := self.vault.sweep()):
+            done.append(f"Removed {swept} unfinished files of dead processes from vault {self.vault.name}.")
+        return tuple(done)
 
 
 def _parsed(config: Any) -> tuple[str, int]:

@@ -40,6 +40,7 @@ class Survey:
     files: list[RestoredFile] = field(default_factory=list)
     specials: list[tuple[int, Entry]] = field(default_factory=list)
     links: list[tuple[int, Entry, RestoredFile]] = field(default_factory=list)
+    special_links: dict[int, tuple[int, Entry]] = field(default_factory=dict)
     places: dict[bytes, list[tuple[RestoredFile, int]]] = field(default_factory=dict)
     wanted: list[tuple[bytes, Location]] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
@@ -81,6 +82,7 @@ def survey(fetcher: Fetcher, root: bytes, selection: Selection) -> Survey:
     """Read the trees of the selection; a damaged tree becomes a problem, and what can be reached is kept."""
     found = Survey()
     hard_links: dict[tuple[int, int], tuple[RestoredFile, tuple[bytes, ...]]] = {}
+    special_links: dict[tuple[EntryKind, int, int], tuple[int, Entry]] = {}
     stack: list[tuple[int, bytes, bytes, bool]] = [(0, b"", root, selection.everything)]
     while stack:
         number, path, tree, inherited = stack.pop()
@@ -104,7 +106,7 @@ def survey(fetcher: Fetcher, root: bytes, selection: Selection) -> Survey:
                 if entry.kind is EntryKind.FILE:
                     _file(found, fetcher, number, node, hard_links)
                 else:
-                    found.specials.append((number, entry))
+                    _special(found, number, entry, special_links)
         for node, inner, selected in below:
             assert node.subtree is not None
             found.entries += 1
@@ -155,6 +157,17 @@ def _file(
     found.files.append(file)
     if entry.links > 1 and entry.inode:
         hard_links[key] = file, content
+
+
+def _special(
+    found: Survey, folder: int, entry: Entry, links: dict[tuple[EntryKind, int, int], tuple[int, Entry]]
+) -> None:
+    """A symlink, fifo, socket or device; one with several names is made once."""
+    if entry.links > 1 and entry.inode:
+        first = links.setdefault((entry.kind, entry.device_id, entry.inode), (folder, entry))
+        if first[1] is not entry and first[1].linktarget == entry.linktarget:
+            found.special_links[len(found.specials)] = first
+    found.specials.append((folder, entry))
 
 
 def _drop_unused(found: Survey, selection: Selection) -> None:
