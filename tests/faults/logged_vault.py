@@ -20,7 +20,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from cto_backups.core.ports import Buffer, StoredFile, Vault
+from cto_backups.core.ports import Buffer, StoredFile, Sweeping, Vault
 
 LOG = "CTO_FAULT_LOG"
 KILL = "CTO_FAULT_KILL"
@@ -109,7 +109,7 @@ class LoggedVault:
         return cls(inner, Path(os.environ[LOG]), Kill.parse(kill) if kill else None)
 
     def __getattr__(self, name: str) -> Any:
-        # What a kind of vault offers beyond the port (`root`, `sweep`) stays reachable.
+        # What a kind of vault offers beyond the port (such as `root`) stays reachable.
         return getattr(self._inner, name)
 
     @property
@@ -150,6 +150,9 @@ class LoggedVault:
             die()
         self._inner.delete(key)
         self._end(number, stage, key, 0, fate)
+
+    def sweep(self) -> int:
+        return self._inner.sweep() if isinstance(self._inner, Sweeping) else 0
 
     def _begin(self, stage: str, key: str, size: int) -> tuple[int, Moment | None]:
         with self._lock:

@@ -15,6 +15,7 @@ from .restic import PASSWORD, Restic
 
 PREFIX = "repositories/main"
 QUICK = RepositoryOptions(scrypt=ScryptParameters(n=1024))
+QUICK_SMALL_PACKS = RepositoryOptions(scrypt=ScryptParameters(n=1024), pack_bytes=1 << 20, index_blobs=3)
 HOSTNAME = "host.example"
 TAGS = ("source=documents", "point=0123456789abcdef")
 
@@ -30,9 +31,9 @@ class Ours:
     draft: Draft
 
 
-def new_store(folder: Path, *, options: RepositoryOptions = QUICK) -> RepositoryStore:
-    """A new vault in `folder`, and a new repository in it."""
-    vault = LocalVault("first", folder)
+def new_store(folder: Path | Vault, *, options: RepositoryOptions = QUICK) -> RepositoryStore:
+    """A new repository in a new vault in `folder`, or in the vault given."""
+    vault = LocalVault("first", folder) if isinstance(folder, Path) else folder
     vault.create()
     return RepositoryStore.create(
         vault, PREFIX, PASSWORD, now=datetime.now(UTC), hostname=HOSTNAME, username="root", options=options
