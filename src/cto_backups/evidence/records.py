@@ -25,9 +25,24 @@ KINDS = ("policy", "recovery-point", "copy", "evidence", "expiry", "run")
 _PREFIX = "ed25519:"
 
 
+def fingerprint_of(public_key: bytes) -> str:
+    """A public key's fingerprint: the SHA-256 of its 32 raw bytes, hexadecimal."""
+    return hashlib.sha256(public_key).hexdigest()
+
+
 def signer_name(public_key: bytes) -> str:
-    """The short name of a signer: the first 16 hexadecimal digits of the SHA-256 of its raw public key."""
-    return hashlib.sha256(public_key).hexdigest()[:16]
+    """The short name of a signer: the first 16 digits of its key's fingerprint."""
+    return fingerprint_of(public_key)[:16]
+
+
+def parse(content: bytes) -> Any:
+    """Canonical JSON as values that have the same canonical form: every number is what JSON says, a double."""
+    return json.loads(content, parse_int=_number)
+
+
+def _number(digits: str) -> int | float:
+    number = int(digits)
+    return number if abs(number) < 2**53 else float(digits)
 
 
 class SigningKey:
@@ -36,6 +51,7 @@ class SigningKey:
     def __init__(self, key: Ed25519PrivateKey) -> None:
         self._key = key
         self.public_key = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        self.fingerprint = fingerprint_of(self.public_key)
         self.signer = signer_name(self.public_key)
 
     def __repr__(self) -> str:
@@ -124,7 +140,7 @@ class Record:
     def from_bytes(cls, content: bytes, *, name: str = "record") -> "Record":
         """Read a stored record, without judging it. Raises DamageError for what is no record."""
         try:
-            envelope = json.loads(content)
+            envelope = parse(content)
             body = envelope["body"]
             record = cls(
                 body=body,
@@ -136,6 +152,8 @@ class Record:
                 body[field]
             if body["format"] != FORMAT or not isinstance(body["sequence"], int):
                 raise ValueError("unknown format")
+            if record.to_bytes() != content:
+                raise ValueError("not canonical")  # the same words in other bytes: not what was written
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DamageError(f"{name} is not a record", why=type(error).__name__) from None
         return record
@@ -171,10 +189,21 @@ def sign(
         "sequence": sequence,
         "previous": previous,
         "written_at": moment_to_text(written_at),
-        "payload": dict(payload),
+        "payload": _speakable(payload),
     }
     canonical = rfc8785.dumps(body)
     return Record(body, hashlib.sha256(canonical).hexdigest(), key.sign(canonical), key.public_key)
+
+
+def _speakable(value: Any) -> Any:
+    """The value without lone surrogates (from a file name that is no text), which canonical JSON cannot say."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, Mapping):
+        return {_speakable(key): _speakable(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_speakable(inner) for inner in value]
+    return value
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,120 @@
+"""Points, copies and evidence survive the way through JSON exactly."""
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+import rfc8785
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cto_backups.core.model import Copy, Evidence, Fingerprint, Problem, RecoveryPoint, Rung, Sample, Step
+from cto_backups.evidence import payloads
+from cto_backups.evidence.records import parse
+
+words = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+zones = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+naive = {"min_value": datetime(1970, 1, 3), "max_value": datetime(9999, 12, 29)}  # noqa: DTZ001 as hypothesis wants
+moments = st.datetimes(**naive, timezones=zones)
+sizes = st.integers(0, 2**63 - 1)
+exact = st.integers(-(2**53) + 1, 2**53 - 1)
+figures = st.dictionaries(
+    words, exact | st.floats(allow_nan=False, allow_infinity=False) | words | st.booleans(), max_size=4
+)
+fingerprints = st.builds(
+    Fingerprint,
+    algorithm=words,
+    checksums=st.dictionaries(words, words, max_size=3),
+    counts=st.dictionaries(words, sizes, max_size=3),
+    samples=st.lists(st.builds(Sample, words, st.dictionaries(words, words, max_size=3)), max_size=3).map(tuple),
+)
+points = st.builds(
+    RecoveryPoint,
+    id=words,
+    source=words,
+    kind=words,
+    category=words,
+    business=words,
+    started_at=moments,
+    captured_at=moments,
+    finished_at=moments,
+    size_bytes=sizes,
+    added_bytes=sizes,
+    entry_count=sizes,
+    root=words,
+    paths=st.lists(words, max_size=3).map(tuple),
+    fingerprint=fingerprints,
+    policy_digest=words,
+    domain=words,
+    parent=st.none() | words,
+    label=st.none() | words,
+    keep_until=st.none() | moments,
+    problems=st.lists(st.builds(Problem, words, words, words), max_size=3).map(tuple),
+)
+copies = st.builds(Copy, point=words, vault=words, reference=words, stored_at=moments, added_bytes=sizes)
+steps = st.builds(
+    Step,
+    name=words,
+    started_at=moments,
+    seconds=st.floats(0, 1e9),
+    passed=st.booleans(),
+    detail=words,
+    figures=figures,
+)
+evidences = st.builds(
+    Evidence,
+    id=words,
+    kind=words,
+    source=st.none() | words,
+    point=st.none() | words,
+    vault=words,
+    started_at=moments,
+    finished_at=moments,
+    passed=st.booleans(),
+    rung=st.sampled_from(Rung),
+    steps=st.lists(steps, max_size=3).map(tuple),
+    reason=words,
+)
+
+
+def through_json(payload):
+    """What a reader of the stored record gets."""
+    return parse(rfc8785.dumps(payload))
+
+
+@given(points)
+def test_a_recovery_point_comes_back_exactly(point):
+    assert payloads.point_from_payload(through_json(payloads.point_to_payload(point))) == point
+
+
+@given(copies)
+def test_a_copy_comes_back_exactly(copy):
+    assert payloads.copy_from_payload(through_json(payloads.copy_to_payload(copy))) == copy
+
+
+@given(evidences)
+def test_evidence_comes_back_exactly(evidence):
+    assert payloads.evidence_from_payload(through_json(payloads.evidence_to_payload(evidence))) == evidence
+
+
+@given(moments)
+def test_moments_are_utc_of_fixed_width_so_that_they_sort(moment):
+    text = payloads.moment_to_text(moment)
+    assert len(text) == len("2026-01-02T03:04:05.000006Z")
+    assert payloads.moment_from_text(text) == moment
+    later = moment + timedelta(microseconds=1)
+    assert payloads.moment_to_text(later) > text
+
+
+def test_a_moment_looks_like_this():
+    assert payloads.moment_to_text(datetime(2026, 1, 2, 3, 4, 5, 6, UTC)) == "2026-01-02T03:04:05.000006Z"
+
+
+def test_a_moment_without_time_zone_is_refused():
+    with pytest.raises(ValueError, match="time zone"):
+        payloads.moment_to_text(datetime(2026, 1, 2))  # noqa: DTZ001 the very mistake
+
+
+def test_figures_that_json_cannot_say_become_text():
+    told = payloads.figures_to_payload({"huge": 2**60, "nan": float("nan"), "endless": float("-inf"), "yes": True})
+    assert told == {"huge": str(2**60), "nan": "nan", "endless": "-inf", "yes": True}
+    rfc8785.dumps(told)
