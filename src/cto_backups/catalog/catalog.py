@@ -6,17 +6,11 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any
 
-from sqlalchemy import Connection, Engine, and_, func, literal, select, update
+from sqlalchemy import Connection, Engine, select, update
 from sqlalchemy.dialects.sqlite import insert
 
-from cto_backups.catalog import database, facts, queries, schema
-from cto_backups.catalog.rows import (
-    copy_from_row,
-    copy_to_row,
-    evidence_to_row,
-    point_to_row,
-    run_from_row,
-)
+from cto_backups.catalog import chain, database, facts, holdings, inventory, queries, schema
+from cto_backups.catalog.rows import copy_from_row, run_from_row
 from cto_backups.core.model import (
     ActionKind,
     Copy,
@@ -30,15 +24,13 @@ from cto_backups.core.model import (
     SourceFacts,
 )
 from cto_backups.core.policy import Policy
-from cto_backups.errors import ForeignRepositoryError
 from cto_backups.evidence.payloads import figures_to_payload
-from cto_backups.evidence.records import Record, SigningKey, sign
+from cto_backups.evidence.records import Record, SigningKey
 
 Figures = Mapping[str, int | float | str | bool]
 
 # SQLite takes at most 32,766 parameters in a statement.
 _NAMES_AT_ONCE = 5_000
-_RECORDS_AT_ONCE = 500
 
 
 class Catalog:
@@ -96,69 +88,18 @@ class Catalog:
 
     def sync_policy(self, policy: Policy, text: bytes, now: datetime) -> None:
         """Bring the sources of the policy in; those that are gone become inactive, their points stay."""
-        rows = [
-            {
-                "name": source.name,
-                "kind": source.kind,
-                "category": source.category.name,
-                "data_class": source.data_class,
-                "business": policy.business,
-                "rpo_seconds": int(source.category.rpo.total_seconds()),
-                "test_every_seconds": int(source.test_every.total_seconds()) if source.test_every else None,
-                "active": True,
-                "first_seen": now,
-                "policy_digest": policy.digest,
-            }
-            for source in policy.sources.values()
-        ]
         with self._writing() as connection:
-            connection.execute(update(schema.sources).values(active=False))
-            if rows:
-                statement = insert(schema.sources)
-                kept = {"name", "first_seen", "confirmed_at", "next_due_at", "point_count"}
-                changed = {c.name: statement.excluded[c.name] for c in schema.sources.c if c.name not in kept}
-                connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=changed), rows)
-            for name in policy.vaults:
-                connection.execute(insert(schema.vaults).values(name=name).on_conflict_do_nothing())
-            connection.execute(
-                insert(schema.policies).values(digest=policy.digest, text=text, first_seen=now).on_conflict_do_nothing()
-            )
+            inventory.sync_policy(connection, policy, text, now)
 
     def record_resources(self, source: str, resources: Iterable[Resource], now: datetime) -> None:
         """Remember what discovery found in a source, at this moment."""
-        statement = insert(schema.resources)
-        changed = {name: statement.excluded[name] for name in ("kind", "location", "size_bytes", "last_seen")}
-        statement = statement.on_conflict_do_update(index_elements=["source", "name"], set_=changed)
-        rows = [
-            {
-                "source": source,
-                "name": resource.name,
-                "kind": resource.kind,
-                "location": resource.location,
-                "size_bytes": resource.size_bytes,
-                "first_seen": now,
-                "last_seen": now,
-            }
-            for resource in resources
-        ]
-        if rows:
-            with self._writing() as connection:
-                connection.execute(statement, rows)
+        with self._writing() as connection:
+            inventory.record_resources(connection, source, resources, now)
 
     def expect_repository(self, vault: str, repository: str) -> None:
         """Remember which repository belongs to a vault, the first time; raise ForeignRepositoryError for another."""
-        vaults = schema.vaults
         with self._writing() as connection:
-            connection.execute(insert(vaults).values(name=vault).on_conflict_do_nothing())
-            known = connection.execute(select(vaults.c.repository).where(vaults.c.name == vault)).scalar()
-            if known is None:
-                connection.execute(update(vaults).where(vaults.c.name == vault).values(repository=repository))
-            elif known != repository:
-                raise ForeignRepositoryError(
-                    f"Vault '{vault}' holds another repository than before",
-                    why=f"it is {repository[:12]}…, the catalog knows {known[:12]}…",
-                    todo="Check that the right disk is mounted there, and that its url in backups.yaml is right.",
-                )
+            inventory.expect_repository(connection, vault, repository)
 
     # -- runs ----------------------------------------------------------------------------------------------------------
 
@@ -241,46 +182,18 @@ class Catalog:
 
     def append_record(self, signer: SigningKey, kind: str, payload: Mapping[str, Any], now: datetime) -> Record:
         """Sign a record at the next place of the signer's chain; two processes never get the same place."""
-        records = schema.records
         with self._writing() as connection:
-            last = connection.execute(
-                select(records.c.sequence, records.c.digest)
-                .where(records.c.signer == signer.signer)
-                .order_by(records.c.sequence.desc())
-                .limit(1)
-            ).first()
-            sequence, previous = (last[0] + 1, last[1]) if last else (1, None)
-            record = sign(signer, kind, payload, sequence=sequence, previous=previous, written_at=now)
-            connection.execute(
-                insert(records).values(
-                    signer=signer.signer,
-                    sequence=sequence,
-                    kind=kind,
-                    digest=record.digest,
-                    subject=payload.get("id") if kind == "recovery-point" else payload.get("point"),
-                    content=record.to_bytes(),
-                )
-            )
-            return record
+            return chain.append(connection, signer, kind, payload, now)
 
     def records_after(self, signer: str, sequence: int) -> Iterator[Record]:
         """A signer's records after this number, in order."""
-        records = schema.records
         while True:
             with self.reading() as connection:
-                contents = list(
-                    connection.execute(
-                        select(records.c.sequence, records.c.content)
-                        .where(records.c.signer == signer, records.c.sequence > sequence)
-                        .order_by(records.c.sequence)
-                        .limit(_RECORDS_AT_ONCE)
-                    )
-                )
-            if not contents:
+                batch = chain.after(connection, signer, sequence)
+            if not batch:
                 return
-            for number, content in contents:
-                yield Record.from_bytes(content, name=f"record {number} in the catalog")
-                sequence = number
+            yield from batch
+            sequence = batch[-1].sequence
 
     def unshown_points(self, signer: str) -> tuple[tuple[RecoveryPoint, Copy], ...]:
         """Points that were signed as safe in a vault by a backup that then broke off before they were shown here."""
@@ -289,66 +202,31 @@ class Catalog:
 
     def vault_head(self, vault: str, signer: str) -> int:
         """Up to which number a vault has a signer's records; 0 for none."""
-        heads = schema.vault_heads
         with self.reading() as connection:
-            found = connection.execute(
-                select(heads.c.sequence).where(heads.c.vault == vault, heads.c.signer == signer)
-            ).scalar()
-            return int(found or 0)
+            return chain.head(connection, vault, signer)
 
     def advance_vault_head(self, vault: str, signer: str, sequence: int) -> None:
         """Note that a vault has the records up to this number; never goes back."""
-        statement = insert(schema.vault_heads).values(vault=vault, signer=signer, sequence=sequence)
-        heads = schema.vault_heads
         with self._writing() as connection:
-            connection.execute(
-                statement.on_conflict_do_update(
-                    index_elements=["vault", "signer"],
-                    set_={"sequence": func.max(heads.c.sequence, statement.excluded.sequence)},
-                )
-            )
+            chain.advance_head(connection, vault, signer, sequence)
 
     # -- points, copies, evidence --------------------------------------------------------------------------------------
 
     def add_point_with_copy(self, point: RecoveryPoint, copy: Copy) -> None:
         """Show a new point, with its first copy; doing it twice is doing it once."""
         with self._writing() as connection:
-            added = connection.execute(
-                insert(schema.points).values(point_to_row(point)).on_conflict_do_nothing()
-            ).rowcount
-            if added:
-                connection.execute(
-                    update(schema.sources)
-                    .where(schema.sources.c.name == point.source)
-                    .values(point_count=schema.sources.c.point_count + 1)
-                )
-            self._insert_copy(connection, copy)
+            holdings.add_point(connection, point)
+            holdings.add_copy(connection, copy)
 
     def add_copy(self, copy: Copy) -> None:
-        """Show a copy; doing it twice is doing it once."""
+        """Show a copy; doing it twice is doing it once, and one made anew replaces the one known before."""
         with self._writing() as connection:
-            self._insert_copy(connection, copy)
-
-    @staticmethod
-    def _insert_copy(connection: Connection, copy: Copy) -> None:
-        added = connection.execute(insert(schema.copies).values(copy_to_row(copy)).on_conflict_do_nothing()).rowcount
-        if not added:
-            return
-        vaults = schema.vaults
-        connection.execute(insert(vaults).values(name=copy.vault).on_conflict_do_nothing())
-        connection.execute(
-            update(vaults)
-            .where(vaults.c.name == copy.vault)
-            .values(
-                copy_count=vaults.c.copy_count + 1,
-                first_copy_at=func.coalesce(vaults.c.first_copy_at, literal(copy.stored_at, schema.Moment())),
-            )
-        )
+            holdings.add_copy(connection, copy)
 
     def add_evidence(self, evidence: Evidence) -> None:
-        """Show evidence, passed or failed."""
+        """Show evidence, passed or failed; doing it twice is doing it once."""
         with self._writing() as connection:
-            connection.execute(insert(schema.evidence).values(evidence_to_row(evidence)))
+            holdings.add_evidence(connection, evidence)
 
     def confirm(self, source: str, now: datetime) -> None:
         """Note that a scan found the source equal to its newest point."""
@@ -357,22 +235,8 @@ class Catalog:
 
     def expire_point(self, point_id: str, now: datetime, reasons: Iterable[str]) -> None:
         """Stop showing a point; its copies are to be deleted, which the caller does afterwards."""
-        points = schema.points
         with self._writing() as connection:
-            row = connection.execute(
-                select(points.c.source).where(and_(points.c.id == point_id, points.c.expired_at.is_(None)))
-            ).first()
-            if row is None:
-                return
-            connection.execute(
-                update(points).where(points.c.id == point_id).values(expired_at=now, expired_because=list(reasons))
-            )
-            connection.execute(
-                update(schema.sources)
-                .where(schema.sources.c.name == row[0])
-                .values(point_count=schema.sources.c.point_count - 1)
-            )
-            connection.execute(update(schema.copies).where(schema.copies.c.point == point_id).values(to_delete=True))
+            holdings.expire_point(connection, point_id, now, reasons)
 
     def expired_copies_to_delete(self) -> tuple[Copy, ...]:
         """Copies of expired points that vaults may still hold."""
@@ -382,12 +246,8 @@ class Catalog:
 
     def forget_copy(self, point: str, vault: str) -> None:
         """Note that a vault no longer holds a copy."""
-        copies, vaults = schema.copies, schema.vaults
         with self._writing() as connection:
-            gone = connection.execute(copies.delete().where(copies.c.point == point, copies.c.vault == vault)).rowcount
-            connection.execute(
-                update(vaults).where(vaults.c.name == vault).values(copy_count=vaults.c.copy_count - gone)
-            )
+            holdings.forget_copy(connection, point, vault)
 
     # -- reading -------------------------------------------------------------------------------------------------------
 

@@ -1,23 +1,26 @@
 """Opening the catalog's file: its settings, its version, and what goes wrong with it, said plainly."""
 
+import contextlib
+import json
 import os
-import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 from sqlalchemy.pool import QueuePool
 
+from cto_backups.catalog.schema import UnreadableError
 from cto_backups.errors import BusyError, CatalogError, NotFoundError, RefusedError
 
 VERSION = "0001"
 KNOWN_VERSIONS = ("0001",)
 BUSY_SECONDS = 30
+MIGRATIONS = Path(__file__).parent / "migrations"
 
 _RESTORE = (
     "Put back a copy of the catalog. The recovery points themselves lie in the vaults, readable with stock restic."
@@ -36,18 +39,31 @@ def path_of(url: str) -> Path:
 
 
 def make(url: str) -> Engine:
-    """Make a new catalog file. Raises RefusedError when one is there."""
+    """Make a new catalog file, whole or not at all. Raises RefusedError when one is there, CatalogError."""
     path = path_of(url)
+    fresh = path.with_name(f".{path.name}.new-{os.getpid()}")
     try:
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        if path.exists():
+            raise FileExistsError
+        fresh.unlink(missing_ok=True)
+        os.close(os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        engine = _engine(fresh)
+        with translated(path):
+            migrate(engine)
+        engine.dispose()  # the last to close a catalog brings its write-ahead log in
+        os.link(fresh, path)
     except FileExistsError:
         raise RefusedError(f"The catalog {path} is there already", todo="It is used as it is.") from None
     except OSError as error:
-        raise CatalogError(f"The catalog {path} cannot be made", why=error.strerror or str(error)) from None
-    os.close(descriptor)
-    engine = _engine(path)
-    migrate(engine)
-    return engine
+        raise CatalogError(
+            f"The catalog {path} cannot be made",
+            why=error.strerror or str(error),
+            todo="See to it that its folder is there and can be written to.",
+        ) from None
+    finally:
+        with contextlib.suppress(OSError):
+            fresh.unlink()
+    return _engine(path)
 
 
 def open_existing(url: str, now: datetime) -> Engine:
@@ -63,32 +79,50 @@ def open_existing(url: str, now: datetime) -> Engine:
             todo="Put it back, or make an installation with 'cto.backups init'.",
         )
     engine = _engine(path)
-    with translated(path), engine.connect() as connection:
-        version = _version(connection, path)
-    if version == VERSION:
-        return engine
+    try:
+        with translated(path), engine.connect() as connection:
+            version = _version(connection, path)
+        if version != VERSION:
+            _bring_up_to_date(engine, path, version, now)
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
+
+
+def _bring_up_to_date(engine: Engine, path: Path, version: str, now: datetime) -> None:
     if version not in KNOWN_VERSIONS:
         raise CatalogError(
             f"The catalog {path} has version {version}",
             why=f"this program knows versions up to {VERSION}: a newer release has written it",
             todo="Use that release, or a newer one. Nothing was changed.",
         )
-    shutil.copy2(path, path.with_name(f"{path.name}.before-{VERSION}-{now:%Y%m%dT%H%M%SZ}"))
-    migrate(engine)
-    return engine
+    aside = path.with_name(f"{path.name}.before-{VERSION}-{now:%Y%m%dT%H%M%SZ}")
+    try:
+        os.close(os.open(aside, os.O_CREAT | os.O_WRONLY, 0o600))
+        # SQLite's own copy: the file alone lacks what still is in the write-ahead log.
+        with closing(sqlite3.connect(path)) as origin, closing(sqlite3.connect(aside)) as copy:
+            origin.backup(copy)
+    except (OSError, sqlite3.Error) as error:
+        raise CatalogError(
+            f"The catalog {path} cannot be brought from version {version} to {VERSION}",
+            why=f"a copy of it could not be set aside as {aside.name}: {error}",
+            todo="Make room next to it, then run again. Nothing was changed.",
+        ) from None
+    with translated(path):
+        migrate(engine)
 
 
 def migrate(engine: Engine) -> None:
-    """Run the migrations that are missing."""
+    """Run the migrations that are missing, all or none; of two processes that try at once, the second finds none."""
     from alembic import command
     from alembic.config import Config
 
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
-    with engine.connect() as connection:
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    with engine.connect().execution_options(immediate=True) as connection, connection.begin():
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
-        connection.commit()
 
 
 @contextmanager
@@ -96,6 +130,12 @@ def translated(path: Path) -> Iterator[None]:
     """Turn what SQLite reports into what a user can act on."""
     try:
         yield
+    except UnreadableError as error:
+        raise CatalogError(f"The catalog {path} is damaged", why=f"unreadable {error}", todo=_RESTORE) from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CatalogError(f"The catalog {path} is damaged", why=type(error).__name__, todo=_RESTORE) from error
+    except IntegrityError:
+        raise  # a rule of the schema was broken: a defect of this program, not damage
     except OperationalError as error:
         if "locked" in str(error.orig):
             raise BusyError(

@@ -6,6 +6,8 @@ query plans and refuses a scan of `points`, `copies`, `evidence` or `runs`.
 
 from collections import defaultdict
 from collections.abc import Sequence
+from datetime import datetime
+from enum import Enum
 from typing import Any
 
 from sqlalchemy import Connection, Select, and_, bindparam, column, func, select, true, values
@@ -37,10 +39,11 @@ _GOOD = (Outcome.SUCCEEDED.value, Outcome.UNCHANGED.value, Outcome.INCOMPLETE.va
 
 def read(connection: Connection, names: Sequence[str], *, kept_points: bool) -> Facts:
     """The facts of these sources, and of every vault that holds anything."""
-    newest = _points(connection, names, complete=True)
-    newest_any = _points(connection, names, complete=False)
+    newest = _points(connection, names, Kept.COMPLETE)
+    newest_any = _points(connection, names, Kept.ANY)
     copies = copies_of(connection, [point.id for point in newest.values()])
-    proven = _proven(connection, names)
+    proven = _points(connection, names, Kept.PROVEN)
+    passed_at = _passed_at(connection, names)
     tests = _last_tests(connection, names)
     runs = _last_runs(connection, names)
     failures = _failures(connection, names)
@@ -54,8 +57,8 @@ def read(connection: Connection, names: Sequence[str], *, kept_points: bool) -> 
             newest_any=newest_any.get(row["name"]),
             confirmed_at=row["confirmed_at"],
             copies=copies.get(newest[row["name"]].id, ()) if row["name"] in newest else (),
-            proven=proven.get(row["name"], (None, None))[0],
-            proven_at=proven.get(row["name"], (None, None))[1],
+            proven=proven.get(row["name"]),
+            proven_at=passed_at.get(row["name"]),
             last_test=tests.get(row["name"]),
             last_runs=runs.get(row["name"], {}),
             failures=failures.get(row["name"], {}),
@@ -77,30 +80,36 @@ def _names(names: Sequence[str]) -> Any:
     return values(column("name", SqlText), name="asked").data([(name,) for name in names] or [("",)]).cte("asked")
 
 
-def _newest_id(asked: Any, *, complete: bool) -> Any:
+class Kept(Enum):
+    """Which of a source's kept points."""
+
+    ANY = "any"
+    COMPLETE = "complete"
+    PROVEN = "proven"
+
+
+def newest_points(names: Sequence[str], which: Kept) -> Select[Any]:
+    """The statement for the newest such point of each source."""
+    asked = _names(names)
     points = schema.points
-    kept = and_(points.c.source == asked.c.name, points.c.expired_at.is_(None))
-    wanted = and_(kept, points.c.complete == true()) if complete else kept
-    return (
+    wanted = and_(points.c.source == asked.c.name, points.c.expired_at.is_(None))
+    if which is Kept.COMPLETE:
+        wanted = and_(wanted, points.c.complete == true())
+    if which is Kept.PROVEN:
+        wanted = and_(wanted, points.c.proven_at.is_not(None))
+    newest = (
         select(points.c.id)
         .where(wanted)
-        .order_by(points.c.captured_at.desc())
+        .order_by(points.c.captured_at.desc(), points.c.id.desc())
         .limit(1)
         .correlate(asked)
         .scalar_subquery()
     )
+    return select(points).select_from(asked.join(points, points.c.id == newest))
 
 
-def newest_points(names: Sequence[str], *, complete: bool) -> Select[Any]:
-    """The statement for the newest point of each source."""
-    asked = _names(names)
-    return select(schema.points).select_from(
-        asked.join(schema.points, schema.points.c.id == _newest_id(asked, complete=complete))
-    )
-
-
-def _points(connection: Connection, names: Sequence[str], *, complete: bool) -> dict[str, RecoveryPoint]:
-    rows = connection.execute(newest_points(names, complete=complete)).mappings()
+def _points(connection: Connection, names: Sequence[str], which: Kept) -> dict[str, RecoveryPoint]:
+    rows = connection.execute(newest_points(names, which)).mappings()
     return {row["source"]: point_from_row(row) for row in rows}
 
 
@@ -112,7 +121,7 @@ def _last_evidence(asked: Any, *, passed_only: bool) -> Any:
     return (
         select(evidence.c.id)
         .where(wanted)
-        .order_by(evidence.c.finished_at.desc())
+        .order_by(evidence.c.finished_at.desc(), evidence.c.id.desc())
         .limit(1)
         .correlate(asked)
         .scalar_subquery()
@@ -131,14 +140,9 @@ def _last_tests(connection: Connection, names: Sequence[str]) -> dict[str, Any]:
     return {row["source"]: evidence_from_row(row) for row in connection.execute(last_tests(names)).mappings()}
 
 
-def _proven(connection: Connection, names: Sequence[str]) -> dict[str, tuple[RecoveryPoint | None, Any]]:
-    passed = list(connection.execute(last_tests(names, passed_only=True)).mappings())
-    ids = [row["point"] for row in passed]
-    statement = select(schema.points).where(
-        schema.points.c.id.in_(bindparam("ids", expanding=True)), schema.points.c.expired_at.is_(None)
-    )
-    points = {row["id"]: point_from_row(row) for row in connection.execute(statement, {"ids": ids}).mappings()}
-    return {row["source"]: (points.get(row["point"]), row["finished_at"]) for row in passed}
+def _passed_at(connection: Connection, names: Sequence[str]) -> dict[str, datetime]:
+    rows = connection.execute(last_tests(names, passed_only=True)).mappings()
+    return {row["source"]: row["finished_at"] for row in rows}
 
 
 def _each_action(names: Sequence[str]) -> tuple[Any, Any]:
@@ -218,7 +222,7 @@ def copies_of(connection: Connection, point_ids: Sequence[str]) -> dict[str, tup
             evidence.c.kind == "verify",
             evidence.c.started_at >= copies.c.stored_at,
         )
-        .order_by(evidence.c.finished_at.desc())
+        .order_by(evidence.c.finished_at.desc(), evidence.c.id.desc())
         .limit(1)
         .correlate(copies)
         .scalar_subquery()
@@ -230,7 +234,7 @@ def copies_of(connection: Connection, point_ids: Sequence[str]) -> dict[str, tup
             evidence.c.vault == copies.c.vault,
             evidence.c.kind == "restore_test",
         )
-        .order_by(evidence.c.finished_at.desc())
+        .order_by(evidence.c.finished_at.desc(), evidence.c.id.desc())
         .limit(1)
         .correlate(copies)
         .scalar_subquery()
@@ -265,7 +269,7 @@ def _vaults(connection: Connection) -> dict[str, VaultFacts]:
     last = (
         select(evidence.c.id)
         .where(evidence.c.vault == asked.c.name, evidence.c.kind == "verify")
-        .order_by(evidence.c.finished_at.desc())
+        .order_by(evidence.c.finished_at.desc(), evidence.c.id.desc())
         .limit(1)
         .correlate(asked)
         .scalar_subquery()
@@ -298,11 +302,12 @@ def _vaults(connection: Connection) -> dict[str, VaultFacts]:
 
 def _resources(connection: Connection, names: Sequence[str]) -> dict[str, tuple[Resource, ...]]:
     # What the last discovery did not find any more stays in the table as history, with its last moment.
-    resources = schema.resources
-    other = resources.alias("other")
-    last_discovery = select(func.max(other.c.last_seen)).where(other.c.source == resources.c.source).scalar_subquery()
-    statement = select(resources).where(
-        resources.c.source.in_(bindparam("names", expanding=True)), resources.c.last_seen == last_discovery
+    resources, sources = schema.resources, schema.sources
+    statement = (
+        select(resources)
+        .join(sources, sources.c.name == resources.c.source)
+        .where(sources.c.name.in_(bindparam("names", expanding=True)), resources.c.last_seen == sources.c.discovered_at)
+        .order_by(resources.c.source, resources.c.name)
     )
     found: dict[str, list[Resource]] = defaultdict(list)
     for row in connection.execute(statement, {"names": list(names)}).mappings():
@@ -314,7 +319,7 @@ def _kept(connection: Connection, names: Sequence[str]) -> dict[str, tuple[Recov
     statement = (
         select(schema.points)
         .where(schema.points.c.source.in_(bindparam("names", expanding=True)), schema.points.c.expired_at.is_(None))
-        .order_by(schema.points.c.captured_at.desc())
+        .order_by(schema.points.c.captured_at.desc(), schema.points.c.id.desc())
     )
     found: dict[str, list[RecoveryPoint]] = defaultdict(list)
     for row in connection.execute(statement, {"names": list(names)}).mappings():

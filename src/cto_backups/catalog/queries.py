@@ -82,7 +82,8 @@ def newest(connection: Connection, source: str, *, complete: bool, at: datetime 
         statement = statement.where(table.c.complete == true())
     if at is not None:
         statement = statement.where(table.c.captured_at <= at)
-    row = connection.execute(statement.order_by(table.c.captured_at.desc()).limit(1)).mappings().first()
+    statement = statement.order_by(table.c.captured_at.desc(), table.c.id.desc())
+    row = connection.execute(statement.limit(1)).mappings().first()
     return None if row is None else point_from_row(row)
 
 
@@ -118,7 +119,7 @@ def evidence(
 ) -> tuple[Evidence, ...]:
     """Evidence, newest first."""
     table = schema.evidence
-    statement = select(table).order_by(table.c.finished_at.desc()).limit(limit)
+    statement = select(table).order_by(table.c.finished_at.desc(), table.c.id.desc()).limit(limit)
     wanted: dict[str, Any] = {"point": point, "source": source, "kind": kind}
     for name, value in wanted.items():
         if value is not None:

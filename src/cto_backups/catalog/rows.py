@@ -1,10 +1,12 @@
 """Rows of the tables as nouns of the core, and back."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any, TypeVar
 
 from sqlalchemy import RowMapping
 
+from cto_backups.catalog.schema import UnreadableError
 from cto_backups.core.model import (
     ActionKind,
     Copy,
@@ -26,6 +28,20 @@ from cto_backups.evidence.payloads import (
 )
 
 Row = Mapping[str, Any] | RowMapping
+_Noun = TypeVar("_Noun")
+
+
+def _readable(convert: Callable[[Row], _Noun]) -> Callable[[Row], _Noun]:
+    """Raise UnreadableError for a row that this program cannot have written."""
+
+    @wraps(convert)
+    def converted(row: Row) -> _Noun:
+        try:
+            return convert(row)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UnreadableError(f"{convert.__name__.partition('_')[0]}: {type(error).__name__}") from error
+
+    return converted
 
 
 def point_to_row(point: RecoveryPoint) -> dict[str, Any]:
@@ -55,6 +71,7 @@ def point_to_row(point: RecoveryPoint) -> dict[str, Any]:
     }
 
 
+@_readable
 def point_from_row(row: Row) -> RecoveryPoint:
     """A point from a row of `points`."""
     return RecoveryPoint(
@@ -92,6 +109,7 @@ def copy_to_row(copy: Copy) -> dict[str, Any]:
     }
 
 
+@_readable
 def copy_from_row(row: Row) -> Copy:
     """A copy from a row of `copies`."""
     return Copy(row["point"], row["vault"], row["reference"], row["stored_at"], row["added_bytes"])
@@ -114,6 +132,7 @@ def evidence_to_row(evidence: Evidence) -> dict[str, Any]:
     }
 
 
+@_readable
 def evidence_from_row(row: Row) -> Evidence:
     """Evidence from a row of `evidence`."""
     return Evidence(
@@ -131,6 +150,7 @@ def evidence_from_row(row: Row) -> Evidence:
     )
 
 
+@_readable
 def run_from_row(row: Row) -> Run:
     """A run from a row of `runs`."""
     return Run(
@@ -148,6 +168,7 @@ def run_from_row(row: Row) -> Run:
     )
 
 
+@_readable
 def resource_from_row(row: Row) -> Resource:
     """A resource from a row of `resources`."""
     return Resource(row["name"], row["kind"], row["location"], row["size_bytes"])

@@ -1,6 +1,6 @@
-"""The tables, indexes and view of the catalog. The sum of the migrations gives exactly this (a test compares)."""
+"""The tables and indexes of the catalog. The sum of the migrations gives exactly this (a test compares)."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -21,7 +21,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
+from cto_backups.evidence.payloads import moment_from_text, moment_to_text
+
+
+class UnreadableError(ValueError):
+    """A stored value is not what this program wrote."""
 
 
 class Moment(TypeDecorator[datetime]):
@@ -32,15 +36,25 @@ class Moment(TypeDecorator[datetime]):
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> str | None:
         """To text. Raises ValueError for a naive datetime."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError("a moment without time zone cannot be stored")
-        return value.astimezone(UTC).strftime(_FORMAT)
+        return None if value is None else moment_to_text(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        """From text."""
-        return None if value is None else datetime.fromisoformat(value)
+        """From text. Raises UnreadableError."""
+        try:
+            return None if value is None else moment_from_text(value)
+        except (ValueError, TypeError):
+            raise UnreadableError("a moment is not one") from None
+
+
+class Words(TypeDecorator[str]):
+    """Text that may name a file whose name is no text: what UTF-8 cannot say is stored as an escape."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """To text that every database takes."""
+        return None if value is None else value.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 metadata = MetaData()
@@ -55,21 +69,31 @@ sources = Table(
     Column("business", Text, nullable=False),
     Column("rpo_seconds", Integer, nullable=False),
     Column("test_every_seconds", Integer),
+    Column("read_within_seconds", Integer, nullable=False),
     Column("active", Boolean, nullable=False),
     Column("first_seen", Moment, nullable=False),
     Column("confirmed_at", Moment),
+    Column("discovered_at", Moment),
     Column("next_due_at", Moment),
     Column("point_count", Integer, nullable=False, server_default="0"),
     Column("policy_digest", Text, nullable=False),
+)
+
+# The vaults that policy names for a source.
+source_vaults = Table(
+    "source_vaults",
+    metadata,
+    Column("source", Text, ForeignKey("sources.name"), primary_key=True),
+    Column("vault", Text, primary_key=True),
 )
 
 resources = Table(
     "resources",
     metadata,
     Column("source", Text, ForeignKey("sources.name"), primary_key=True),
-    Column("name", Text, primary_key=True),
+    Column("name", Words, primary_key=True),
     Column("kind", Text, nullable=False),
-    Column("location", Text, nullable=False),
+    Column("location", Words, nullable=False),
     Column("size_bytes", BigInteger),
     Column("first_seen", Moment, nullable=False),
     Column("last_seen", Moment, nullable=False),
@@ -101,8 +125,22 @@ points = Table(
     Column("complete", Boolean, nullable=False),
     Column("expired_at", Moment),
     Column("expired_because", JSON),
-    Index("points_kept", "source", "captured_at", sqlite_where=text("expired_at IS NULL")),
-    Index("points_kept_complete", "source", "captured_at", sqlite_where=text("expired_at IS NULL AND complete = 1")),
+    Column("proven_at", Moment),  # when its last restore test passed; none when that failed
+    Index("points_kept", "source", "captured_at", "id", sqlite_where=text("expired_at IS NULL")),
+    Index(
+        "points_kept_complete",
+        "source",
+        "captured_at",
+        "id",
+        sqlite_where=text("expired_at IS NULL AND complete = 1"),
+    ),
+    Index(
+        "points_kept_proven",
+        "source",
+        "captured_at",
+        "id",
+        sqlite_where=text("expired_at IS NULL AND proven_at IS NOT NULL"),
+    ),
     Index("points_by_time", "captured_at", sqlite_where=text("expired_at IS NULL")),
 )
 
@@ -132,11 +170,17 @@ evidence = Table(
     Column("passed", Boolean, nullable=False),
     Column("rung", Integer, nullable=False),
     Column("steps", JSON, nullable=False),
-    Column("reason", Text, nullable=False),
-    Index("evidence_by_source", "source", "kind", "finished_at"),
-    Index("evidence_passed", "source", "finished_at", sqlite_where=text("passed = 1 AND kind = 'restore_test'")),
-    Index("evidence_by_point", "point", "vault", "finished_at"),
-    Index("evidence_by_vault", "vault", "kind", "finished_at"),
+    Column("reason", Words, nullable=False),
+    Index("evidence_by_source", "source", "kind", "finished_at", "id"),
+    Index(
+        "evidence_passed",
+        "source",
+        "finished_at",
+        "id",
+        sqlite_where=text("passed = 1 AND kind = 'restore_test'"),
+    ),
+    Index("evidence_by_point", "point", "vault", "finished_at", "id"),
+    Index("evidence_by_vault", "vault", "kind", "finished_at", "id"),
 )
 
 runs = Table(
@@ -153,7 +197,7 @@ runs = Table(
     Column("finished_at", Moment),
     Column("outcome", Text, nullable=False),
     Column("error_code", Text, nullable=False),
-    Column("message", Text, nullable=False),
+    Column("message", Words, nullable=False),
     Column("figures", JSON, nullable=False),
     Index("runs_by_source", "source", "action", "id"),
     Index("runs_by_vault", "vault", "action", "id"),
@@ -197,50 +241,3 @@ policies = Table(
     Column("text", LargeBinary, nullable=False),
     Column("first_seen", Moment, nullable=False),
 )
-
-# One row a source, the columns of requirements section 6 first. Each subquery is one look-up in an index, so that the
-# view costs what there are sources, not what there are points. The words are those of `core.assurance`.
-BACKUP_STATUS = """
-CREATE VIEW backup_status AS
-SELECT
-    facts.category AS data_category,
-    facts.kind AS backup_type,
-    facts.captured_at AS last_backup_time,
-    round((julianday('now') - julianday(facts.captured_at)) * 24, 3) AS hours_since_backup,
-    facts.size_bytes AS last_backup_size_bytes,
-    facts.test_at AS last_test_date,
-    facts.test_passed AS last_test_passed,
-    CASE
-        WHEN facts.captured_at IS NULL OR facts.copy_count = 0 THEN 'UNPROTECTED'
-        WHEN facts.test_passed = 0 THEN 'FAILED_TEST'
-        WHEN julianday(facts.fresh_at) > julianday('now') + 300 / 86400.0
-            OR (julianday('now') - julianday(facts.fresh_at)) * 86400 > facts.rpo_seconds THEN 'OVERDUE'
-        WHEN facts.test_every_seconds IS NOT NULL AND
-            (julianday('now') - julianday(coalesce(facts.proven_at, facts.first_seen))) * 86400
-                > facts.test_every_seconds THEN 'OVERDUE'
-        ELSE 'HEALTHY'
-    END AS status,
-    facts.business AS business_id,
-    facts.name AS source,
-    facts.fresh_at AS fresh_at,
-    facts.proven_at AS last_proven_date,
-    facts.copy_count AS copies
-FROM (
-    SELECT
-        s.name, s.category, s.kind, s.business, s.rpo_seconds, s.test_every_seconds, s.first_seen,
-        p.captured_at, p.size_bytes,
-        max(p.captured_at, coalesce(s.confirmed_at, p.captured_at)) AS fresh_at,
-        (SELECT count(*) FROM copies c WHERE c.point = p.id AND c.to_delete = 0) AS copy_count,
-        (SELECT e.finished_at FROM evidence e WHERE e.source = s.name AND e.kind = 'restore_test'
-            ORDER BY e.finished_at DESC LIMIT 1) AS test_at,
-        (SELECT e.passed FROM evidence e WHERE e.source = s.name AND e.kind = 'restore_test'
-            ORDER BY e.finished_at DESC LIMIT 1) AS test_passed,
-        (SELECT e.finished_at FROM evidence e WHERE e.source = s.name AND e.kind = 'restore_test' AND e.passed = 1
-            ORDER BY e.finished_at DESC LIMIT 1) AS proven_at
-    FROM sources s
-    LEFT JOIN points p ON p.id = (
-        SELECT n.id FROM points n WHERE n.source = s.name AND n.expired_at IS NULL AND n.complete = 1
-        ORDER BY n.captured_at DESC LIMIT 1)
-    WHERE s.active = 1
-) AS facts
-"""

@@ -1,8 +1,6 @@
-"""Runs migrations on the connection that `database.migrate` hands over."""
+"""Runs migrations on the connection that `database.migrate` hands over, inside its one transaction."""
 
 from alembic import context
 
-connection = context.config.attributes["connection"]
-context.configure(connection=connection, transaction_per_migration=True)
-with context.begin_transaction():
-    context.run_migrations()
+context.configure(connection=context.config.attributes["connection"], transactional_ddl=True)
+context.run_migrations()
