@@ -1,26 +1,28 @@
-"""Edits of backups.yaml that change what they must and nothing else: comments, order and quoting stay.
+"""Edits of backups.yaml that change what they must and nothing else: comments, order, quotes and spacing stay.
 
-An edit replaces the characters of one value, or adds one line. The result is read again before it is written, and must
-differ in that one setting only.
+The file is not written anew from what was read, as that would lose how people aligned and wrapped it. Characters are
+replaced or inserted in place (`splicing`), and the result is read again before it is written: it must be a sound
+policy, and differ in what was asked for only.
 """
 
-import json
 import os
+import secrets
 import stat
-import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cto_backups.config import document, reading
-from cto_backups.core.policy import SourcePolicy
-from cto_backups.core.schedule import format_triggers
-from cto_backups.errors import NotFoundError, PolicyError
+from cto_backups.config import reading, splicing
+from cto_backups.config.mistakes import PolicyMistakesError, closest
+from cto_backups.config.settings import Configuration
+from cto_backups.core.schedule import TriggerError, format_triggers, parse_triggers
+from cto_backups.errors import NotFoundError, PolicyError, RefusedError
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What an edit changed: the setting, what it said before (a default where the file said nothing), and now."""
+    """What an edit changed: the setting, what was in force before (a default where the file said nothing), and now."""
 
     setting: str
     before: str
@@ -30,71 +32,114 @@ class Change:
 def set_triggers(path: Path, source: str, text: str) -> Change:
     """Give a source other triggers. The file stays as it is when the result would not be a sound policy.
 
-    Raises NotFoundError for an unknown source, PolicyError for triggers that are none or cannot meet the RPO.
+    Raises NotFoundError for an unknown source, PolicyError for triggers that are none, that cannot meet the RPO, or
+    that cannot be changed without changing something else.
     """
     path = path.absolute()
     before = reading.read(path)
-    if source not in before.policy.sources:
+    known = before.policy.sources
+    if source not in known:
+        near = closest(source, known)
         raise NotFoundError(
             f"There is no source named '{source}'",
-            why=f"the policy declares: {', '.join(sorted(before.policy.sources))}",
+            why=f"the policy declares: {', '.join(sorted(known))}",
+            todo=f"Did you mean '{near}'?" if near else "Use one of these names.",
         )
-    edited = _with_setting(before.text.decode("utf-8-sig"), source, "triggers", text)
-    raw = edited.encode("utf-8")
-    after = reading.parse(path, raw)
-    changed = after.policy.sources[source]
-    if _others(before.policy.sources, source) != _others(after.policy.sources, source):
+    try:
+        wanted = parse_triggers(text)
+    except TriggerError as error:
+        raise PolicyError(f"'{error.part}' is no trigger", todo=f"Write {error.allowed}{error.hint}") from None
+    mark, content = _content(before)
+    edited = (mark + splicing.with_triggers(content, source, " ".join(text.split()))).encode()
+    after = _read_again(path, edited, f"The triggers of source '{source}' cannot become '{text}'")
+    expected = dict(known) | {source: replace(known[source], triggers=wanted)}
+    if after.policy != replace(before.policy, sources=expected, digest=after.policy.digest):
         raise PolicyError(
-            f"The triggers of '{source}' cannot be changed by themselves in {path}",
-            why="other sources share these lines, by an alias or a merge",
+            f"The triggers of source '{source}' cannot be changed alone in {path}",
+            why="something else in the file repeats them, by an alias or a merge",
             todo="Edit the file by hand.",
         )
-    _write(path, raw)
-    return Change(f"sources.{source}.triggers", _told(before.policy.sources[source]), _told(changed))
+    _write(path, edited, before.text)
+    return Change(f"sources.{source}.triggers", format_triggers(known[source].triggers), format_triggers(wanted))
 
 
-def _told(source: SourcePolicy) -> str:
-    return format_triggers(source.triggers)
+def add_source(path: Path, name: str, mapping: Mapping[str, object]) -> Change:
+    """Declare one more source, after the others. `mapping` holds its settings as the file writes them.
+
+    Raises RefusedError when there is a source of this name, PolicyError when the result would not be a sound policy.
+    """
+    path = path.absolute()
+    before = reading.read(path)
+    if name in before.policy.sources:
+        raise RefusedError(
+            f"There is a source named '{name}' already",
+            why="adding it again would replace what is protected under this name",
+            todo="Choose another name, or edit the policy.",
+        )
+    mark, content = _content(before)
+    edited = (mark + splicing.with_source(content, name, mapping)).encode()
+    after = _read_again(path, edited, f"The source '{name}' cannot be added")
+    added = after.policy.sources.get(name)
+    others = {key: policy for key, policy in after.policy.sources.items() if key != name}
+    if added is None or replace(after.policy, sources=others, digest="") != replace(before.policy, digest=""):
+        raise PolicyError(
+            f"The source '{name}' cannot be added to {path}",
+            why="it would change something else in the file",
+            todo="Add it by hand.",
+        )
+    _write(path, edited, before.text)
+    return Change(f"sources.{name}", "", f"{added.kind}, {format_triggers(added.triggers)}")
 
 
-def _others(sources: object, source: str) -> dict[str, SourcePolicy]:
-    assert isinstance(sources, dict)
-    return {name: policy for name, policy in sources.items() if name != source}
+def _content(configuration: Configuration) -> tuple[str, str]:
+    """The byte order mark of the file, if it has one, and its text, in which the tree counts."""
+    text = configuration.text.decode()
+    return (reading.BOM, text[1:]) if text.startswith(reading.BOM) else ("", text)
 
 
-def _with_setting(text: str, source: str, setting: str, value: str) -> str:
-    root = document.parse(text).root
-    section = root.get("sources", source) if root else None
-    assert section is not None, "the file was read a moment ago"
-    quoted = json.dumps(value, ensure_ascii=False)
-    item = section.items.get(setting)
-    if item is not None and item.key.start >= section.span.start:
-        end = item.node.span.end
-        return text[: item.node.span.start] + quoted + text[end:]
-    if section.style == "{":
-        return text[: section.span.start + 1] + f"{setting}: {quoted}, " + text[section.span.start + 1 :]
-    first = next(iter(section.items.values())).key.start
-    indent = text[text.rfind("\n", 0, first) + 1 : first]
-    return text[:first] + f"{setting}: {quoted}\n{indent}" + text[first:]
-
-
-def _write(path: Path, raw: bytes) -> None:
-    """Replace the file, whole or not at all; its mode stays. A link is followed, not replaced."""
-    place = path.resolve()
-    descriptor, temporary = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name}.")
+def _read_again(path: Path, edited: bytes, what: str) -> Configuration:
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(raw)
-            file.flush()
-            os.fchmod(file.fileno(), stat.S_IMODE(place.stat().st_mode))
-            os.fsync(file.fileno())
-        Path(temporary).rename(place)
+        return reading.parse(path, edited)
+    except PolicyMistakesError as error:
+        raise PolicyError(
+            what,
+            why="; ".join(mistake.message for mistake in error.mistakes),
+            todo=" ".join(dict.fromkeys(mistake.todo for mistake in error.mistakes if mistake.todo))
+            or "The file is as it was.",
+        ) from None
+
+
+def _write(path: Path, raw: bytes, expected: bytes) -> None:
+    """Replace the file, whole or not at all; its mode and owner stay. A link is followed, not replaced."""
+    try:
+        place = path.resolve(strict=True)
+        if place.read_bytes() != expected:
+            raise PolicyError(
+                f"The policy {path} was changed by somebody else just now",
+                todo="Run the command again; nothing was lost.",
+            )
+        status = place.stat()
+        temporary = place.with_name(f".{place.name}.{secrets.token_hex(6)}.tmp")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(raw)
+                with suppress(PermissionError):  # only root gives files away
+                    os.fchown(file.fileno(), status.st_uid, status.st_gid)
+                os.fchmod(file.fileno(), stat.S_IMODE(status.st_mode))
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.rename(place)
+        finally:
+            temporary.unlink(missing_ok=True)
+        folder = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
     except OSError as error:
-        with suppress(OSError):
-            Path(temporary).unlink()
-        raise PolicyError(f"The policy {path} cannot be written", why=error.strerror or "", todo="Check it.") from None
-    folder = os.open(place.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        raise PolicyError(
+            f"The policy {path} cannot be written",
+            why=error.strerror or type(error).__name__,
+            todo="Check the permissions of the file and its folder, and the space on its disk.",
+        ) from error

@@ -113,8 +113,8 @@ class DataClass(_Part):
     """How often they are restored as a test."""
 
 
-class _Source(_Part):
-    """What every source has."""
+class AnySource(_Part):
+    """What every source has, beside its kind."""
 
     data_class: ClassName | None = Field(default=None, alias="class")
     """The kind of data: gives category, triggers, retention and test cadence. Needed unless those are given."""
@@ -132,7 +132,7 @@ class _Source(_Part):
     """Who answers for this data."""
 
 
-class FilesSource(_Source):
+class FilesSource(AnySource):
     """Folders and files."""
 
     kind: Literal["files"]
@@ -147,7 +147,7 @@ class FilesSource(_Source):
     """Whether to stay on the filesystem of each path, and leave out what is mounted below it."""
 
 
-class GitSource(_Source):
+class GitSource(AnySource):
     """A git repository with all its refs."""
 
     kind: Literal["git"]
@@ -158,7 +158,7 @@ class GitSource(_Source):
     """Whether to fetch Git LFS objects: `auto` does where the repository uses them."""
 
 
-class SqliteSource(_Source):
+class SqliteSource(AnySource):
     """A SQLite database, also while it is in use."""
 
     kind: Literal["sqlite"]

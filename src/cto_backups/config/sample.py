@@ -1,44 +1,85 @@
 """A commented backups.yaml for a new installation: every line explains itself, and `load` accepts it."""
 
-import json
 from collections.abc import Mapping
 
+from cto_backups.config.writing import lines, value
 from cto_backups.core.defaults import CATEGORIES, CLASSES
 from cto_backups.core.duration import format_duration
 
+KEYS = {"repository": "file:keys/repository.key", "evidence": "file:keys/evidence.key"}
+
 _HEAD = """\
 # What must survive, and how fast it must be back. cto.backups reads this file at every start.
-# Check it with 'cto.backups status'; every setting is described in docs/reference/policy-file.md.
+# docs/reference/policy-file.md describes every setting; a mistake is told with its line and what is allowed.
 version: 1
 
-# The name of the business, in every report.
+# The business whose data this is, as every report names it.
 business: {business}
 
 # Calendar times ("daily at 02:00") are in this time zone.
 timezone: {timezone}
 
-# References to keys, never the keys themselves: file:PATH, env:NAME or command:CMD.
-# Keep a copy of the repository key away from this machine: without it no backup opens again.
+# References to the keys, never the keys themselves: file:PATH, env:NAME or command:CMD.
+# Keep a copy of the repository key away from this machine: without it no vault opens again.
 keys:
-  repository: file:keys/repository.key
-  evidence: file:keys/evidence.key
+  repository: {repository}
+  evidence: {evidence}
 
-# The catalog of recovery points and evidence, and the folder for caches and restore tests. Relative to this file.
-catalog: sqlite:catalog.db
-state: state
+# The catalog of recovery points and evidence, and the folder for caches and restore tests; relative to this file.
+catalog: {catalog}
+state: {state}
 
-# zstd level, and whether every sealed blob is opened again before it counts as stored (full), or a sample (sampled).
+# The zstd level, from 1 (fast) to 19 (small).
 compression: 3
+
+# What is opened again and compared before it counts as stored: full, or sampled.
 verify_on_write: full
 
-# Places for copies. Copies that share provider and region can be lost together; the audit says where that is so.
-vaults:
+# Places for copies. Copies of one provider in one region can be lost together; the audit says where that is so.
+vaults:"""
+
+_SOURCES_HEAD = """
+# What is protected. A class gives category, triggers, retention and restore tests; a source can override each:
+#   triggers: "hourly, daily at 02:00"
+#   retention: 1 year
+#   test: monthly
+#   vaults: [{vaults}]
+#   owner: cto@example.com
+#
+# The classes, by category:"""
+
+_EXCLUDE = """
+# What is left out on purpose, so that the audit does not ask about it:
+# exclude:
+#   - resource: sqlite:/tmp/scratch.db
+#     reason: made anew each night
+#     owner: cto@example.com
+#     until: 2027-12-31
 """
 
-_CLASSES_HEAD = """
-# What is protected. A source takes category, triggers, retention and restore tests from its class; each can be
-# overridden here: triggers: "hourly, daily at 02:00", retention: "1 year", test: monthly, vaults: [one, two].
-"""
+HINTS = {
+    "url": "where it is",
+    "provider": "who runs it",
+    "region": "where it stands",
+    "storage": "the type of storage",
+    "off_site": "whether it survives the loss of this place",
+    "lock": "how strongly it protects stored files: none, governance, compliance",
+    "kind": "files, git or sqlite",
+    "class": "what kind of data it is",
+    "category": "its objectives",
+    "triggers": "when it is backed up",
+    "retention": "how long its recovery points are kept",
+    "test": "how often it is restored as a test",
+    "vaults": "where its copies go",
+    "owner": "who answers for it",
+    "paths": "what to protect",
+    "include": "only what matches one of these shell patterns",
+    "exclude": "what to leave out, as shell patterns",
+    "one_file_system": "whether to leave out what is mounted below",
+    "lfs": "whether to fetch Git LFS objects: auto, yes, no",
+    "path": "the database file",
+}
+"""What a setting is for, said behind its first use."""
 
 
 def render(
@@ -47,42 +88,43 @@ def render(
     sources: Mapping[str, Mapping[str, object]],
     vaults: Mapping[str, Mapping[str, object]],
     timezone: str = "UTC",
+    keys: Mapping[str, str] = KEYS,
+    catalog: str = "sqlite:catalog.db",
+    state: str = "state",
 ) -> str:
-    """The file's text. `sources` and `vaults` map names to their settings, as the file writes them."""
-    lines = [_HEAD.format(business=_value(business), timezone=_value(timezone)).rstrip("\n")]
+    """The file's text. `sources` and `vaults` map names to their settings as the file writes them, `keys` to references.
+
+    What is not valid is written as it is, and refused by `load`.
+    """
+    head = {"business": business, "timezone": timezone, **keys, "catalog": catalog, "state": state}
+    told: set[str] = set()
+    text = [_HEAD.format(**{name: value(part) for name, part in head.items()})]
     for name, settings in vaults.items():
-        lines += [f"  {_value(name)}:", *_settings(settings)]
-    lines.append(_CLASSES_HEAD.rstrip("\n"))
-    lines += [f"# {line}" for line in _classes()]
-    lines.append("sources:")
+        text += [f"  {value(name)}:", *_explained(settings, told)]
+    text += [_SOURCES_HEAD.format(vaults=", ".join(vaults)), *_classes(), "sources:"]
+    told.clear()
     for name, settings in sources.items():
-        lines += [f"  {_value(name)}:", *_settings(settings)]
-    lines += ["", "# What is left out on purpose, so that the audit does not ask:", "# exclude:"]
-    lines += [
-        "#   - resource: sqlite:/tmp/scratch.db",
-        "#     reason: made anew each night",
-        "#     owner: cto@example.com",
-        "#     until: 2027-12-31",
-    ]
-    return "\n".join(lines) + "\n"
+        text += [f"  {value(name)}:", *_explained(settings, told)]
+    return "\n".join([*text, _EXCLUDE])
 
 
-def _settings(settings: Mapping[str, object]) -> list[str]:
-    return [f"    {name}: {_value(value)}" for name, value in settings.items()]
-
-
-def _value(value: object) -> str:
-    """A value in YAML. JSON is YAML; a text that can only be a text stays without quotes, for people."""
-    if isinstance(value, str) and value.replace("-", "").replace("_", "").isalpha() and value.isascii():
-        return value if value.lower() not in {"true", "false", "null", "yes", "no", "on", "off"} else json.dumps(value)
-    return json.dumps(value, ensure_ascii=False)
+def _explained(settings: Mapping[str, object], told: set[str]) -> list[str]:
+    """One line for each setting; the first of each name says what it is for, unless the line is long."""
+    explained = []
+    for name, line in zip(settings, lines(settings, 4), strict=True):
+        hint = HINTS.get(name, "")
+        if hint and name not in told and len(line) + len(hint) < 116:
+            line = f"{line:<40}  # {hint}"
+        told.add(name)
+        explained.append(line)
+    return explained
 
 
 def _classes() -> list[str]:
     """The classes there are, by category, with what the category promises."""
-    lines = []
+    shown = []
     for category in CATEGORIES.values():
-        names = ", ".join(name for name, data_class in CLASSES.items() if data_class.category == category.name)
+        names = [name for name, data_class in CLASSES.items() if data_class.category == category.name]
         promise = f"lose at most {format_duration(category.rpo)}, back within {format_duration(category.rto)}"
-        lines += [f"Category {category.name} ({category.title}: {promise}):", f"  {names}"]
-    return lines
+        shown += [f"# - {category.name}, {category.title} ({promise}):", f"#     {', '.join(names)}"]
+    return shown

@@ -1,0 +1,128 @@
+"""New text at its place in a policy file's text, with everything around it left as people wrote it."""
+
+import re
+from collections.abc import Mapping
+
+from cto_backups.config import document, writing
+from cto_backups.config.document import Node
+
+
+def with_triggers(text: str, source: str, triggers: str) -> str:
+    """The text of a policy file with other triggers for a source that it declares."""
+    root = document.parse(text).root
+    section = root.get("sources", source) if root else None
+    assert section is not None, "the file was read a moment ago, and had this source"
+    item = section.items.get("triggers")
+    # What comes from a merge stands outside, and is left to the others that share it.
+    if item is not None and section.span.start <= item.key.start < section.span.end and not section.alias:
+        return _with_value(text, item.node, triggers)
+    anchor = next(
+        (section.items[name].node for name in ("class", "category", "kind") if _is_own(section, name, text)), None
+    )
+    assert anchor is not None, "every source that can be read says its kind"
+    setting = f"triggers: {writing.value(triggers, _quotes(triggers))}"
+    if section.style == "{":
+        return f"{text[: anchor.span.end]}, {setting}{text[anchor.span.end :]}"
+    key = section.items[next(name for name in section.items if section.items[name].node is anchor)].key.start
+    indent = " " * (key - text.rfind("\n", 0, key) - 1)
+    line_end = _line_end(text, anchor.span.end)
+    return f"{text[:line_end]}{_newline(text)}{indent}{setting}{text[line_end:]}"
+
+
+def _with_value(text: str, node: Node, triggers: str) -> str:
+    """Another value in place of one, in its quotes; comments inside a list of several lines stay below it."""
+    start, end = node.span.start, node.span.end
+    old = text[start:end]
+    if node.style in {"|", ">"}:
+        end = start + len(old.rstrip())
+    style = node.style if node.style in {"'", '"'} else ""
+    new = writing.value(triggers, style or ("" if node.kind == "scalar" else '"'))
+    kept = _comments(text, node)
+    if node.kind == "sequence" and node.style != "[":
+        # A block list starts on a line of its own; the text takes its place behind the colon.
+        colon = text.rfind(":", 0, start)
+        after_colon = text[colon + 1 : start]
+        comment = re.search(r"#[^\n]*", after_colon)
+        head = f"{text[: colon + 1]} {new}" + (f"  {comment[0].rstrip()}" if comment else "")
+        return head + "".join(_newline(text) + line for line in kept) + text[_line_end(text, end) :]
+    if "\n" in old and kept:
+        line_end = _line_end(text, end)
+        return (
+            text[:start] + new + text[end:line_end] + "".join(_newline(text) + line for line in kept) + text[line_end:]
+        )
+    return text[:start] + new + text[end:]
+
+
+def _comments(text: str, node: Node) -> list[str]:
+    """The comments between and behind the entries of a list, each as a line of its own."""
+    if node.kind != "sequence":
+        return []
+    line_start = text.rfind("\n", 0, node.span.start) + 1
+    indent = re.match(r"[ ]*", text[line_start:])
+    stop = _line_end(text, node.span.end) if node.style != "[" else node.span.end
+    gaps, position = [], node.span.start
+    for child in node.children:
+        gaps.append(text[position : child.span.start])
+        position = child.span.end
+    gaps.append(text[position:stop])
+    found = [match for gap in gaps for match in re.findall(r"#[^\r\n]*", gap)]
+    return [f"{indent[0] if indent else ''}{comment.rstrip()}" for comment in found]
+
+
+def _is_own(section: Node, name: str, text: str) -> bool:
+    """Whether a setting stands in the section itself, its value on one line."""
+    item = section.items.get(name)
+    if item is None or not section.span.start <= item.key.start < section.span.end:
+        return False
+    return (
+        item.node.kind == "scalar"
+        and item.node.style not in {"|", ">"}
+        and "\n" not in text[item.key.start : item.node.span.end]
+    )
+
+
+def _quotes(triggers: str) -> str:
+    return '"' if "," in triggers else ""
+
+
+def with_source(text: str, name: str, mapping: Mapping[str, object]) -> str:
+    """The text of a policy file with one more source, after the others and the comments that belong to the last."""
+    root = document.parse(text).root
+    section = root.get("sources") if root else None
+    assert section is not None, "the file was read a moment ago, and had sources"
+    if section.style == "{":
+        last = max(item.node.span.end for item in section.items.values())
+        return f"{text[:last]}, {writing.value(name)}: {writing.value(mapping)}{text[last:]}"
+    first = min(item.key.start for item in section.items.values() if item.key.start >= section.span.start)
+    indent = first - text.rfind("\n", 0, first) - 1
+    place = _after_comments(text, _line_end(text, section.span.end), indent)
+    step = _step(text, section, indent)
+    added = [f"{' ' * indent}{writing.value(name)}:", *writing.lines(mapping, indent + step)]
+    return text[:place] + "".join(_newline(text) + line for line in added) + text[place:]
+
+
+def _after_comments(text: str, place: int, indent: int) -> int:
+    """Past the comment lines that are indented like the last source's settings: they are about it."""
+    while match := re.compile(rf"\r?\n {{{indent + 1},}}#[^\n]*").match(text, place):
+        place = match.end() - (1 if match[0].endswith("\r") else 0)
+    return place
+
+
+def _step(text: str, sources: Node, indent: int) -> int:
+    """How far the settings of the other sources are indented."""
+    for item in sources.items.values():
+        if item.node.kind == "mapping" and item.node.style == "" and item.node.span.start > item.key.start:
+            column = item.node.span.start - text.rfind("\n", 0, item.node.span.start) - 1
+            if column > indent:
+                return column - indent
+    return 2
+
+
+def _line_end(text: str, place: int) -> int:
+    end = text.find("\n", place)
+    end = len(text) if end < 0 else end
+    return end - 1 if end > place and text[end - 1] == "\r" else end
+
+
+def _newline(text: str) -> str:
+    return "\r\n" if "\r\n" in text else "\n"
