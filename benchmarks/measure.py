@@ -22,8 +22,10 @@ def run(command: list[str], environment: dict[str, str]) -> Figures:
     """Run a command to its end. Raises SystemExit with its words when it fails."""
     with tempfile.TemporaryFile() as output:
         started = time.monotonic()
+        # As on a user's machine, where Python keeps what it has compiled.
+        surroundings = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         process = subprocess.Popen(
-            command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, env={**os.environ, **environment}
+            command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, env={**surroundings, **environment}
         )
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.monotonic() - started
