@@ -13,6 +13,7 @@ from cto_backups.sources.process import ToolError, ToolMissingError, ToolTimeout
 _SCP_LIKE = re.compile(r"[^/]+:")
 _SETTINGS = {
     "gc.auto": "0",
+    "fetch.unpackLimit": "1",  # what arrives stays one checked pack, not thousands of files
     "maintenance.auto": "false",
     "core.hooksPath": "/dev/null",
     "core.fsmonitor": "false",

@@ -14,7 +14,7 @@ _LINES = 6
 class ToolError(Exception):
     """A program did not do what it was asked.
 
-    `detail` is what it said, shortened; `lines` is all that it said, where it ended by itself. No credentials in either.
+    `detail` is what it said, in short; `lines` is all that it said, when it ended by itself. Neither holds credentials.
     """
 
     def __init__(self, program: str, status: int | None, detail: str, lines: Sequence[str] = ()) -> None:

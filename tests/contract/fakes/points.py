@@ -1,0 +1,176 @@
+# Names of files are bytes here, which pathlib does not take.
+# ruff: noqa: PTH101, PTH103, PTH108, PTH120, PTH123, PTH211
+"""A recovery point in memory: what a payload store would keep of a captured tree, and would write back.
+
+It shares no code with the repository, so that a test of a source tests the source.
+"""
+
+import copy
+import fnmatch
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from cto_backups.core.ports import (
+    CaptureTree,
+    Entry,
+    EntryKind,
+    EntryUnreadableError,
+    Existing,
+    PointReader,
+    Progress,
+    Restored,
+    RestorePlan,
+)
+from cto_backups.errors import NotFoundError, RefusedError
+
+
+class MemoryPoint:
+    """Implements `core.ports.PointReader` over entries and contents by their path inside the point."""
+
+    def __init__(self, entries: dict[bytes, tuple[Entry, bytes]]) -> None:
+        self.entries = entries
+        self.reused = 0
+
+    @classmethod
+    def of(
+        cls, tree: CaptureTree, *, threads: int = 1, known: "MemoryPoint | None" = None, block: int = 0
+    ) -> "MemoryPoint":
+        """Store a tree; files that `known` has and the tree knows are not read. `block`: files from this size on are
+        read in pieces."""
+        point = cls({})
+        with ThreadPoolExecutor(threads) as pool:
+
+            def visit(path: bytes, folder: Entry) -> None:
+                children = tree.folder(folder)
+                names = [child.name for child in children]
+                assert names == sorted(set(names)), "a folder's entries are strictly sorted by name"
+                files = [child for child in children if child.kind is EntryKind.FILE]
+                contents = dict(zip(map(id, files), pool.map(lambda child: read(path, child), files), strict=True))
+                for child in children:
+                    where = path + b"/" + child.name
+                    if child.kind is EntryKind.FILE:
+                        content = contents[id(child)]
+                        if content is not None:
+                            point.entries[where] = (copy.copy(child), content)
+                    else:
+                        point.entries[where] = (copy.copy(child), b"")
+                    if child.kind is EntryKind.FOLDER:
+                        visit(where, child)
+
+            def read(path: bytes, child: Entry) -> bytes | None:
+                former = known.entries.get(path + b"/" + child.name) if known else None
+                if former is not None and tree.reuse(child):
+                    point.reused += 1
+                    return former[1]
+                try:
+                    return read_in_blocks(tree, child, block) if block and child.size >= block else tree.read(child)
+                except EntryUnreadableError:
+                    return None
+
+            assert tree.root.name == b""
+            visit(b"", tree.root)
+        return point
+
+    def listing(self, only: Sequence[str] = ()) -> Iterator[tuple[bytes, Entry]]:
+        for path, (entry, _) in self._chosen(only):
+            yield path, entry
+
+    def plan(self, destination: Path, *, only: Sequence[str] = ()) -> RestorePlan:
+        chosen = self._chosen(only)
+        if only and not chosen:
+            raise NotFoundError("nothing matches")
+        sizes = sum(entry.size for _, (entry, _) in chosen if entry.kind is EntryKind.FILE)
+        return RestorePlan(destination, len(chosen), sizes, self._conflicts(destination, only))
+
+    def restore(
+        self,
+        destination: Path,
+        *,
+        only: Sequence[str] = (),
+        existing: Existing = Existing.REFUSE,
+        progress: Progress | None = None,
+    ) -> Restored:
+        conflicts = self._conflicts(destination, only)
+        if conflicts and existing is Existing.REFUSE:
+            raise RefusedError("it is there already", why=", ".join(conflicts))
+        chosen = self._chosen(only)
+        inodes: dict[tuple[int, int], bytes] = {}
+        for path, (entry, content) in chosen:
+            place = os.fsencode(destination) + path
+            os.makedirs(os.path.dirname(place), exist_ok=True)
+            first = inodes.setdefault((entry.device_id, entry.inode), place) if entry.links > 1 else place
+            _write(place, entry, content, first)
+        for path, (entry, _) in reversed(chosen):
+            _attributes(os.fsencode(destination) + path, entry)
+        size = sum(len(content) for _, (_, content) in chosen)
+        return Restored(len(chosen), size, 0.0, (str(destination),))
+
+    def _chosen(self, only: Sequence[str]) -> list[tuple[bytes, tuple[Entry, bytes]]]:
+        def wanted(path: bytes) -> bool:
+            text = os.fsdecode(path)
+            return not only or any(
+                fnmatch.fnmatch(text, pattern) or text.startswith(pattern.rstrip("/") + "/") for pattern in only
+            )
+
+        return [(path, self.entries[path]) for path in sorted(self.entries, key=_depth_first) if wanted(path)]
+
+    def _conflicts(self, destination: Path, only: Sequence[str]) -> tuple[str, ...]:
+        places = [
+            os.fsencode(destination) + path
+            for path, (entry, _) in self._chosen(only)
+            if entry.kind is not EntryKind.FOLDER
+        ]
+        return tuple(os.fsdecode(place) for place in places if os.path.lexists(place))
+
+
+_implements: type[PointReader] = MemoryPoint
+
+
+def read_in_blocks(tree: CaptureTree, entry: Entry, block: int) -> bytes:
+    reader = tree.open(entry)
+    parts = []
+    buffer = memoryview(bytearray(block))
+    try:
+        while count := reader.readinto(buffer):
+            parts.append(bytes(buffer[:count]))
+    finally:
+        reader.close()
+    return b"".join(parts)
+
+
+def _depth_first(path: bytes) -> list[bytes]:
+    return path.split(b"/")
+
+
+def _write(place: bytes, entry: Entry, content: bytes, first: bytes) -> None:
+    if entry.kind is EntryKind.FOLDER:
+        os.makedirs(place, mode=0o700, exist_ok=True)
+        return
+    if os.path.lexists(place):
+        os.unlink(place)
+    if first != place:
+        os.link(first, place, follow_symlinks=False)
+    elif entry.kind is EntryKind.FILE:
+        with open(place, "wb") as out:
+            out.write(content)
+    elif entry.kind is EntryKind.SYMLINK:
+        os.symlink(entry.linktarget, place)
+    elif entry.kind is EntryKind.FIFO:
+        os.mkfifo(place)
+    elif entry.kind is not EntryKind.SOCKET:
+        os.mknod(place, entry.mode, entry.device)
+
+
+def _attributes(place: bytes, entry: Entry) -> None:
+    if entry.kind is EntryKind.SOCKET:
+        return
+    if os.geteuid() == 0:
+        os.chown(place, entry.uid, entry.gid, follow_symlinks=False)
+    for name, value in entry.extended:
+        os.setxattr(place, name, value, follow_symlinks=False)
+    if entry.kind is not EntryKind.SYMLINK:
+        os.chmod(place, stat.S_IMODE(entry.mode))
+    os.utime(place, ns=(entry.mtime_ns, entry.mtime_ns), follow_symlinks=False)
