@@ -6,7 +6,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any
 
-from sqlalchemy import Connection, Engine, select, update
+from sqlalchemy import Connection, Engine, select, text, true, update
 from sqlalchemy.dialects.sqlite import insert
 
 from cto_backups.catalog import chain, database, facts, holdings, inventory, queries, schema
@@ -159,7 +159,8 @@ class Catalog:
     def interrupt_dead_runs(self, host: str, alive: Callable[[int], bool], now: datetime) -> tuple[Run, ...]:
         """Mark this host's running runs whose process is gone as interrupted; those runs."""
         runs = schema.runs
-        running = select(runs).where(runs.c.host == host, runs.c.outcome == Outcome.RUNNING.value)
+        # As literal text: an index of some rows only serves statements whose condition SQLite sees.
+        running = select(runs).where(runs.c.host == host, text("outcome = 'running'"))
         with self.reading() as connection:
             rows = list(connection.execute(running).mappings())
         dead = [row for row in rows if not alive(row["pid"])]
@@ -241,7 +242,7 @@ class Catalog:
     def expired_copies_to_delete(self) -> tuple[Copy, ...]:
         """Copies of expired points that vaults may still hold."""
         with self.reading() as connection:
-            rows = connection.execute(select(schema.copies).where(schema.copies.c.to_delete.is_(True))).mappings()
+            rows = connection.execute(select(schema.copies).where(schema.copies.c.to_delete == true())).mappings()
             return tuple(copy_from_row(row) for row in rows)
 
     def forget_copy(self, point: str, vault: str) -> None:

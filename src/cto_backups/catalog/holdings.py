@@ -25,8 +25,8 @@ def add_copy(connection: Connection, copy: Copy) -> None:
     """
     copies, vaults, points = schema.copies, schema.vaults, schema.points
     here = (copies.c.point == copy.point, copies.c.vault == copy.vault)
-    known = connection.execute(select(copies.c.reference).where(*here)).scalar()
-    if known == copy.reference:
+    known = connection.execute(select(copies.c.reference).where(*here)).first()
+    if known is not None and known.reference == copy.reference:
         return
     expired = connection.execute(select(points.c.expired_at).where(points.c.id == copy.point)).scalar() is not None
     row = {**copy_to_row(copy), "to_delete": expired}

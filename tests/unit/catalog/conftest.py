@@ -1,0 +1,162 @@
+"""A catalog in a file, and builders of what goes in."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from cto_backups.catalog.catalog import Catalog
+from cto_backups.core.defaults import CATEGORIES
+from cto_backups.core.model import (
+    ActionKind,
+    Copy,
+    Evidence,
+    Fingerprint,
+    Outcome,
+    Problem,
+    RecoveryPoint,
+    Rung,
+    Sample,
+)
+from cto_backups.core.policy import Policy, SourcePolicy, VaultPolicy
+from cto_backups.core.retention import Retention
+
+NOW = datetime(2026, 3, 18, 12, 0, 0, 123456, tzinfo=UTC)
+
+
+class Build:
+    """What goes into a catalog; everything can be overridden."""
+
+    now = NOW
+
+    def ago(self, **length: float) -> datetime:
+        return NOW - timedelta(**length)
+
+    def source(self, name: str = "ledger", **changes: object) -> SourcePolicy:
+        source = SourcePolicy(
+            name=name,
+            kind="sqlite",
+            category=CATEGORIES["B"],
+            triggers=(),
+            retention=Retention(keep_for=timedelta(days=90)),
+            test_every=timedelta(days=30),
+            vaults=("near", "far"),
+        )
+        return replace(source, **changes)
+
+    def policy(self, *sources: SourcePolicy, digest: str = "d1") -> Policy:
+        named = {source.name: source for source in (sources or (self.source(),))}
+        vaults = {
+            name: VaultPolicy(name, f"file:/{name}", provider=name, region="here", storage="disk")
+            for name in ("near", "far")
+        }
+        return Policy("acme", "UTC", named, vaults, CATEGORIES, {}, (), digest)
+
+    def point(
+        self, id: str, captured_at: datetime = NOW, *, incomplete: bool = False, **changes: object
+    ) -> RecoveryPoint:
+        problems = (Problem("/data/\\x80", "permission", "not readable"),) if incomplete else ()
+        point = RecoveryPoint(
+            id=id,
+            source="ledger",
+            kind="sqlite",
+            category="B",
+            business="acme",
+            started_at=captured_at - timedelta(seconds=1),
+            captured_at=captured_at,
+            finished_at=captured_at + timedelta(seconds=30),
+            size_bytes=2**40,
+            added_bytes=10,
+            entry_count=1,
+            root="ab" * 32,
+            paths=("/data/ledger.db",),
+            fingerprint=Fingerprint("sqlite/1", {"rows": "ab"}, {"rows": 3}, (Sample("t:1", {"a": "é"}),)),
+            policy_digest="d1",
+            problems=problems,
+        )
+        return replace(point, **changes)
+
+    def copy(self, point: str, vault: str = "near", stored_at: datetime = NOW, **changes: object) -> Copy:
+        return replace(Copy(point, vault, f"ref-{point}-{vault}", stored_at, 10), **changes)
+
+    def test(self, id: str, point: str | None, finished_at: datetime = NOW, **changes: object) -> Evidence:
+        evidence = Evidence(
+            id=id,
+            kind="restore_test",
+            source="ledger",
+            point=point,
+            vault="near",
+            started_at=finished_at - timedelta(seconds=5),
+            finished_at=finished_at,
+            passed=True,
+            rung=Rung.PROVEN,
+            steps=(),
+        )
+        return replace(evidence, **changes)
+
+    def reading(self, id: str, vault: str = "near", finished_at: datetime = NOW, **changes: object) -> Evidence:
+        changes = {"kind": "verify", "source": None, "vault": vault, "rung": Rung.READ, **changes}
+        return self.test(id, None, finished_at, **changes)
+
+    def run(
+        self,
+        catalog: Catalog,
+        action: ActionKind,
+        outcome: Outcome = Outcome.SUCCEEDED,
+        *,
+        source: str | None = "ledger",
+        vault: str | None = None,
+        point: str | None = None,
+        started_at: datetime = NOW,
+        pid: int = 1,
+        host: str = "host",
+        message: str = "",
+    ) -> int:
+        number = catalog.start_run(action, source=source, vault=vault, point=point, now=started_at, pid=pid, host=host)
+        if outcome is not Outcome.RUNNING:
+            catalog.finish_run(number, outcome=outcome, now=started_at + timedelta(seconds=9), message=message)
+        return number
+
+
+@pytest.fixture(scope="session")
+def build() -> Build:
+    return Build()
+
+
+@pytest.fixture(scope="session")
+def empty_catalog(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The bytes of a new catalog: making one takes migrations, copying one does not."""
+    path = tmp_path_factory.mktemp("empty") / "catalog.db"
+    Catalog.create(f"sqlite:{path}", now=NOW).close()
+    return path.read_bytes()
+
+
+@pytest.fixture
+def path(tmp_path: Path, empty_catalog: bytes) -> Path:
+    path = tmp_path / "catalog.db"
+    path.write_bytes(empty_catalog)
+    return path
+
+
+@pytest.fixture
+def open_catalog(path: Path) -> Iterator[Callable[[], Catalog]]:
+    """Opens the same catalog again, as another process would."""
+    opened: list[Catalog] = []
+
+    def open_it() -> Catalog:
+        opened.append(Catalog.open(f"sqlite:{path}", now=NOW))
+        return opened[-1]
+
+    yield open_it
+    for catalog in opened:
+        catalog.close()
+
+
+@pytest.fixture
+def catalog(open_catalog: Callable[[], Catalog], build: Build) -> Catalog:
+    """A catalog that knows one source, `ledger`, and two vaults."""
+    catalog = open_catalog()
+    catalog.sync_policy(build.policy(), b"the policy", NOW)
+    return catalog

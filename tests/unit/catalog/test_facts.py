@@ -1,0 +1,145 @@
+"""The facts that plan and assurance judge by."""
+
+from datetime import timedelta
+
+import pytest
+
+from cto_backups.core.model import ActionKind, CopyFacts, Outcome
+
+
+@pytest.fixture
+def ledger(catalog, build):
+    """The facts of the one source, as they are now."""
+    return lambda: catalog.facts(build.now).sources["ledger"]
+
+
+def shown(catalog, build, id, captured_at, **changes):
+    point = build.point(id, captured_at, **changes)
+    catalog.add_point_with_copy(point, build.copy(id, stored_at=captured_at))
+    return point
+
+
+def test_a_new_source_has_nothing(ledger, catalog, build):
+    facts = ledger()
+    assert (facts.newest, facts.newest_any, facts.proven, facts.last_test) == (None, None, None, None)
+    assert (facts.copies, facts.point_count, facts.first_seen) == ((), 0, build.now)
+    assert (dict(facts.last_runs), dict(facts.failures)) == ({}, {})
+    assert {name: vault.copy_count for name, vault in catalog.facts(build.now).vaults.items()} == {"near": 0, "far": 0}
+
+
+def test_sources_that_are_asked_for_and_unknown_have_nothing_either(catalog, build):
+    facts = catalog.facts(build.now, ["unheard of"])
+    assert list(facts.sources) == ["unheard of"]
+    assert facts.sources["unheard of"].newest is None
+    assert catalog.facts(build.now, []).sources == {}
+
+
+def test_the_newest_complete_point_is_told_from_the_newest_of_all(ledger, catalog, build):
+    whole = shown(catalog, build, "p1", build.ago(hours=3))
+    broken = shown(catalog, build, "p2", build.ago(hours=1), incomplete=True)
+    assert (ledger().newest, ledger().newest_any) == (whole, broken)
+    catalog.expire_point("p1", build.now, [])
+    assert (ledger().newest, ledger().newest_any) == (None, broken)
+
+
+def test_a_copy_counts_as_read_only_by_a_reading_that_began_after_it_was_stored(ledger, catalog, build):
+    shown(catalog, build, "p1", build.ago(hours=3))
+    early = build.reading("e1", started_at=build.ago(hours=4), finished_at=build.ago(hours=2))
+    catalog.add_evidence(early)
+    (copy,) = ledger().copies
+    assert (copy.read_at, copy.read_passed) == (None, None)
+    vault = catalog.facts(build.now).vaults["near"]
+    assert (vault.read_at, vault.read_passed) == (build.ago(hours=2), True)
+    catalog.add_evidence(build.reading("e2", finished_at=build.ago(hours=1), passed=False))
+    catalog.add_evidence(build.reading("e3", "far"))
+    (copy,) = ledger().copies
+    assert (copy.read_at, copy.read_passed) == (build.ago(hours=1), False)
+
+
+def test_a_copy_is_tested_by_the_tests_of_this_point_in_this_vault(ledger, catalog, build):
+    shown(catalog, build, "p1", build.ago(hours=3))
+    catalog.add_copy(build.copy("p1", "far"))
+    catalog.add_evidence(build.test("e1", "p1", build.ago(hours=2), vault="far"))
+    catalog.add_evidence(build.test("e2", "p1", build.ago(hours=1), vault="far", passed=False))
+    catalog.add_evidence(build.test("e3", "p0", vault="near"))
+    near, far = ledger().copies
+    assert (near.copy.vault, near.tested_at) == ("near", None)
+    assert far == CopyFacts(build.copy("p1", "far"), None, None, build.ago(hours=1), False)
+
+
+def test_proven_is_the_newest_kept_point_whose_last_restore_test_passed(ledger, catalog, build):
+    first, second, third = (shown(catalog, build, f"p{n}", build.ago(days=9 - n)) for n in (1, 2, 3))
+    catalog.add_evidence(build.test("e1", "p2", build.ago(hours=9)))
+    assert (ledger().proven, ledger().proven_at) == (second, build.ago(hours=9))
+    catalog.add_evidence(build.test("e2", "p1", build.ago(hours=8)))
+    assert (ledger().proven, ledger().proven_at) == (second, build.ago(hours=8)), "an older point tested later is older"
+    catalog.add_evidence(build.test("e3", "p3", build.ago(hours=7), passed=False))
+    assert (ledger().proven, ledger().last_test.id) == (second, "e3")
+    catalog.add_evidence(build.test("e4", "p2", build.ago(hours=6), passed=False))
+    assert (ledger().proven, ledger().proven_at) == (first, build.ago(hours=8)), "it was proven, and is no more"
+    catalog.add_evidence(build.test("e0", "p2", build.ago(hours=10)))
+    assert ledger().proven == first, "evidence that arrives late does not overrule what came after it"
+    catalog.add_evidence(build.test("e5", "p3", build.ago(hours=5)))
+    assert ledger().proven == third
+    catalog.expire_point("p3", build.now, [])
+    assert ledger().proven == first
+
+
+def test_a_verification_proves_nothing_about_restoring(ledger, catalog, build):
+    shown(catalog, build, "p1", build.ago(days=1))
+    catalog.add_evidence(build.test("e1", "p1", kind="verify"))
+    assert (ledger().proven, ledger().proven_at, ledger().last_test) == (None, None, None)
+
+
+def test_the_last_run_of_each_action_and_its_failures_in_a_row(ledger, catalog, build):
+    for outcome in (Outcome.FAILED, Outcome.SUCCEEDED, Outcome.FAILED, Outcome.INTERRUPTED, Outcome.FAILED):
+        build.run(catalog, ActionKind.BACKUP, outcome)
+    build.run(catalog, ActionKind.COPY, Outcome.FAILED)
+    build.run(catalog, ActionKind.COPY, Outcome.UNCHANGED)
+    build.run(catalog, ActionKind.RESTORE_TEST, Outcome.FAILED)
+    last = build.run(catalog, ActionKind.BACKUP, Outcome.RUNNING)
+    build.run(catalog, ActionKind.BACKUP, Outcome.FAILED, source="other")
+    facts = ledger()
+    assert facts.failures == {ActionKind.BACKUP: 2, ActionKind.RESTORE_TEST: 1}
+    assert facts.last_runs[ActionKind.BACKUP].id == last
+    assert facts.last_runs[ActionKind.COPY].outcome is Outcome.UNCHANGED
+    assert set(facts.last_runs) == {ActionKind.BACKUP, ActionKind.COPY, ActionKind.RESTORE_TEST}
+
+
+def test_the_failures_of_a_vault_are_those_of_reading_it(catalog, build):
+    build.run(catalog, ActionKind.VERIFY, Outcome.FAILED, source=None, vault="near")
+    build.run(catalog, ActionKind.VERIFY, Outcome.FAILED, source=None, vault="near")
+    build.run(catalog, ActionKind.COPY, Outcome.FAILED, vault="near")
+    near, far = (catalog.facts(build.now).vaults[name] for name in ("near", "far"))
+    assert (near.failures, near.last_run.action) == (2, ActionKind.VERIFY)
+    assert (far.failures, far.last_run) == (0, None)
+
+
+def test_a_vault_knows_since_when_it_holds_copies(catalog, build):
+    shown(catalog, build, "p1", build.ago(days=3))
+    shown(catalog, build, "p2", build.ago(days=1))
+    assert catalog.facts(build.now).vaults["near"].first_copy_at == build.ago(days=3)
+
+
+def test_kept_points_are_listed_only_when_asked_for(catalog, build):
+    points = [shown(catalog, build, f"p{n}", build.ago(days=n)) for n in (1, 2, 3)]
+    catalog.expire_point("p2", build.now, [])
+    assert catalog.facts(build.now).kept_points == {}
+    assert catalog.facts(build.now, kept_points=True).kept_points == {"ledger": (points[0], points[2])}
+
+
+def test_more_sources_than_a_statement_takes_are_read_in_parts(catalog, build, monkeypatch):
+    monkeypatch.setattr("cto_backups.catalog.catalog._NAMES_AT_ONCE", 3)
+    names = [f"s{n}" for n in range(8)]
+    catalog.sync_policy(build.policy(*(build.source(name) for name in names)), b"", build.now)
+    for name in names:
+        catalog.add_point_with_copy(build.point(f"p-{name}", source=name), build.copy(f"p-{name}"))
+    facts = catalog.facts(build.now, kept_points=True)
+    assert {name: source.newest.id for name, source in facts.sources.items()} == {n: f"p-{n}" for n in names}
+    assert set(facts.kept_points) == set(names)
+    assert facts.vaults["near"].copy_count == 8
+
+
+def test_confirming_is_remembered(ledger, catalog, build):
+    catalog.confirm("ledger", build.now + timedelta(minutes=5))
+    assert ledger().confirmed_at == build.now + timedelta(minutes=5)
