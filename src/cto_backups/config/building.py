@@ -20,10 +20,11 @@ from cto_backups.core.policy import (
     LockMode,
     SourcePolicy,
     VaultPolicy,
+    Violation,
     check_source,
     unstated_retention,
 )
-from cto_backups.core.retention import parse_retention
+from cto_backups.core.retention import Retention, parse_retention
 from cto_backups.core.schedule import parse_triggers
 
 _HOST_AND_PATH = re.compile(r"[^/]+:")  # user@host:path, as git and ssh write it
@@ -113,17 +114,12 @@ class Builder:
         classes: Mapping[str, DataClass],
     ) -> dict[str, SourcePolicy]:
         """The sources with everything resolved; what `core.policy` finds wrong with one is objected to."""
+        names = tuple(vaults)
         built = {}
         for name, source in given.items():
-            resolved = self._source(name, source, tuple(vaults), categories, classes)
+            resolved = self._source(name, source, names, categories, classes)
             if resolved is not None:
                 built[name] = resolved
-                for violation in check_source(resolved):
-                    self.refuse(
-                        ("sources", name, violation.field),
-                        f"{violation.what}: {violation.why}",
-                        _sentence(violation.todo),
-                    )
         return built
 
     def _source(
@@ -146,7 +142,11 @@ class Builder:
                 f"source '{name}' says neither class nor category",
                 "Add its class, such as class: documentation; the class gives the rest.",
             )
-        if source.triggers is None and data_class is None:
+            return None
+        category = categories.get(category_name)
+        triggers = parse_triggers(", ".join(source.triggers)) if source.triggers else None
+        triggers = triggers or (data_class.triggers if data_class else None)
+        if triggers is None:
             self.refuse(
                 ("sources", name),
                 f"source '{name}' does not say when it is backed up",
@@ -159,27 +159,35 @@ class Builder:
                 "Add a cadence, such as test: monthly, or its class.",
             )
         stated = parse_retention(", ".join(source.retention)) if source.retention else None
+        retention = stated or (data_class.retention if data_class else None)
         if violation := unstated_retention(name, data_class, stated):
-            self.refuse(("sources", name), f"{violation.what}: {violation.why}", _sentence(violation.todo))
+            self._refuse_violation(violation)
         if source.vaults and len(set(source.vaults)) < len(source.vaults):
             self.refuse(("sources", name, "vaults"), f"source '{name}' names a vault twice", "Name each vault once.")
-        category = categories.get(category_name) if category_name else None
-        retention = stated or (data_class.retention if data_class else None)
-        triggers = parse_triggers(", ".join(source.triggers)) if source.triggers else None
-        triggers = triggers or (data_class.triggers if data_class else None)
-        if len(self.objections) > before or category is None or retention is None or triggers is None:
+        if category is None or triggers is None:
             return None
-        return SourcePolicy(
+        built = SourcePolicy(
             name=name,
             kind=source.kind,
             category=category,
             triggers=triggers,
-            retention=retention,
+            retention=retention or Retention(permanent=True),  # refused above; the rest can still be judged
             test_every=parse_cadence(source.test) if source.test else data_class.test_every if data_class else None,
             vaults=tuple(source.vaults) if source.vaults else vaults,
             options=options,
             data_class=source.data_class,
             owner=source.owner,
+        )
+        for violation in check_source(built):
+            if violation.field != "vaults" or vaults:  # that the file has no vault is a mistake told elsewhere
+                self._refuse_violation(violation)
+        return built if len(self.objections) == before else None
+
+    def _refuse_violation(self, violation: Violation) -> None:
+        self.refuse(
+            ("sources", violation.source, violation.field),
+            f"{violation.what}: {violation.why}",
+            _sentence(violation.todo),
         )
 
     def _options(self, name: str, source: models.Source) -> dict[str, object]:

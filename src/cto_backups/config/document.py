@@ -360,8 +360,10 @@ def _explain(error: MarkedYAMLError, text: str) -> Blemish:
     said = f"{error.context or ''} {error.problem or ''}"
     mark = error.problem_mark or error.context_mark
     place = min(int(mark.index), len(text)) if mark else 0
-    if "end of stream" in said and error.context_mark:
-        place = int(error.context_mark.index)
+    # What was opened and never closed is wrong where it was opened, not where the file or the line after it stops.
+    opened = error.context_mark
+    if opened and ("end of stream" in said or ("expected ',' or" in said and opened.line != getattr(mark, "line", 0))):
+        place = int(opened.index)
     for sign, (message, todo) in _REASONS.items():
         if sign in said:
             return Blemish(message, Span(place, place + 1), todo)

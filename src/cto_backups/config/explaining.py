@@ -185,4 +185,4 @@ def _section(details: ErrorDetails) -> str:
 def _about(details: ErrorDetails, name: str) -> str:
     fields = _model_at(details).model_fields
     field = next((field for key, field in fields.items() if name in {key, field.alias}), None)
-    return f"It says: {field.description}" if field and field.description else ""
+    return (field.description or "") if field else ""

@@ -89,7 +89,12 @@ def _hide_userinfo(match: re.Match[str]) -> str:
 
 def _hide_assigned(match: re.Match[str]) -> str:
     value = match["value"]
-    if _NAMES_A_PLACE.search(match["name"]) or _REFERENCE.match(value) or value in {HIDDEN, "", '""', "''", "|", ">"}:
+    if (
+        _NAMES_A_PLACE.search(match["name"])
+        or _REFERENCE.match(value)
+        or value.startswith(HIDDEN.rstrip("]"))
+        or value in {"", '""', "''", "|", ">"}
+    ):
         return match[0]
     return f"{match['name']}{HIDDEN}"
 

@@ -92,9 +92,9 @@ def render(
     catalog: str = "sqlite:catalog.db",
     state: str = "state",
 ) -> str:
-    """The file's text. `sources` and `vaults` map names to their settings as the file writes them, `keys` to references.
+    """The file's text. `sources` and `vaults` map names to their settings as the file writes them.
 
-    What is not valid is written as it is, and refused by `load`.
+    `keys` holds the references to the two keys. What is not valid is written as it is, and refused by `load`.
     """
     head = {"business": business, "timezone": timezone, **keys, "catalog": catalog, "state": state}
     told: set[str] = set()

@@ -156,8 +156,8 @@ class SecretReference:
             ) from None
         except OSError as error:
             raise KeyProblemError(f"Key {self} cannot be read", why=f"{path}: {error.strerror}") from error
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(file.fileno())
+        try:
+            status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise KeyProblemError(f"Key {self} is not a file", why=f"{path} is a folder or a special file")
             if status.st_mode & 0o077:
@@ -166,10 +166,12 @@ class SecretReference:
                     why=f"{path} has mode {stat.S_IMODE(status.st_mode):04o}, and a key must be for its owner alone",
                     todo=f"Run: chmod 600 {shlex.quote(str(path))}",
                 )
-            try:
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
                 return file.read(LARGEST_BYTES + 1)
-            except OSError as error:
-                raise KeyProblemError(f"Key {self} cannot be read", why=f"{path}: {error.strerror}") from error
+        except OSError as error:
+            raise KeyProblemError(f"Key {self} cannot be read", why=f"{path}: {error.strerror}") from error
+        finally:
+            os.close(descriptor)
 
     def _read_environment(self, _base: Path) -> bytes:
         value = os.environb.get(self.place.encode())

@@ -1,0 +1,223 @@
+"""A policy file becomes the policy, with every default resolved and every place absolute."""
+
+import hashlib
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from cto_backups.config import load
+from cto_backups.config.mistakes import PolicyMistakesError
+from cto_backups.core.defaults import CATEGORIES, CLASSES
+from cto_backups.core.model import Rung
+from cto_backups.core.policy import LockMode
+from cto_backups.core.retention import Retention
+from cto_backups.core.schedule import At, Every
+
+Write = Callable[[str], Path]
+
+
+def test_the_digest_is_that_of_the_bytes_and_the_text_is_kept(policy_file: Write, sound: str) -> None:
+    path = policy_file(sound)
+    configuration = load(path)
+    assert configuration.text == path.read_bytes()
+    assert configuration.policy.digest == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert configuration.path == path
+
+
+def test_a_source_takes_what_it_does_not_say_from_its_class(policy_file: Write, sound: str) -> None:
+    source = load(policy_file(sound)).policy.sources["checkout"]
+    expected = CLASSES["documentation"]
+    assert (source.triggers, source.retention, source.test_every) == (
+        expected.triggers,
+        expected.retention,
+        expected.test_every,
+    )
+    assert source.category == CATEGORIES["C"]
+    assert source.data_class == "documentation"
+    assert source.vaults == ("one", "two")
+
+
+def test_a_source_overrides_each_default_of_its_class(policy_file: Write, sound: str) -> None:
+    text = sound.replace(
+        "    exclude:",
+        "    category: B\n    triggers: [hourly, daily at 02:30]\n    retention: 30 versions\n    test: 45 days\n"
+        "    owner: cto@example.com\n    vaults: [two]\n    exclude:",
+    )
+    source = load(policy_file(text)).policy.sources["checkout"]
+    assert source.category == CATEGORIES["B"]
+    assert source.triggers == (Every(timedelta(hours=1)), At(2, 30))
+    assert source.retention == Retention(versions=30)
+    assert source.test_every == timedelta(days=45)
+    assert (source.owner, source.vaults) == ("cto@example.com", ("two",))
+
+
+def test_tests_can_be_switched_off_by_name_only(policy_file: Write, sound: str) -> None:
+    text = sound.replace("    exclude:", "    test: none\n    exclude:")
+    assert load(policy_file(text)).policy.sources["checkout"].test_every is None
+
+
+def test_places_start_at_the_folder_of_the_file_or_at_home(
+    policy_file: Write, sound: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
+    configuration = load(policy_file(sound))
+    sources, settings = configuration.policy.sources, configuration.settings
+    assert sources["checkout"].options == {
+        "paths": ("/srv/app", "/home/ada/notes", str(tmp_path / "papers")),
+        "include": (),
+        "exclude": ("*.pyc", ".venv"),
+        "one_file_system": False,
+    }
+    assert sources["app-repo"].options == {"url": str(tmp_path.parent / "app.git"), "lfs": "auto"}
+    assert sources["ledger"].options == {"path": str(tmp_path / "ledger.db")}
+    assert sources["ledger"].vaults == ("one",)
+    assert settings.home == tmp_path
+    assert settings.catalog_url == f"sqlite:{tmp_path}/catalog.db"
+    assert settings.state == tmp_path / "state"
+    assert configuration.policy.vaults["one"].url == f"file:{tmp_path}/vaults/one"
+
+
+def test_places_do_not_depend_on_the_current_folder(
+    policy_file: Write, sound: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = policy_file(sound)
+    monkeypatch.chdir(tmp_path)
+    assert load(Path(path.name)) == load(path)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("https://example.com/app.git", "https://example.com/app.git"),
+        ("ssh://git@example.com/app.git", "ssh://git@example.com/app.git"),
+        ("git@example.com:app.git", "git@example.com:app.git"),
+        ("file:///srv/git/app.git", "file:///srv/git/app.git"),
+        ("/srv/git//app.git/", "/srv/git/app.git"),
+    ],
+)
+def test_a_git_url_stays_and_a_path_becomes_absolute(policy_file: Write, sound: str, written: str, read: str) -> None:
+    options = load(policy_file(sound.replace("../app.git", f'"{written}"'))).policy.sources["app-repo"].options
+    assert options["url"] == read
+
+
+def test_the_settings_of_a_vault_reach_the_policy(policy_file: Write, sound: str) -> None:
+    vault = load(policy_file(sound)).policy.vaults["two"]
+    assert (vault.name, vault.url, vault.provider, vault.region, vault.storage, vault.off_site, vault.lock_mode) == (
+        *("two", "file:/mnt/disk", "usb", "home", "tape"),
+        True,
+        LockMode.GOVERNANCE,
+    )
+
+
+def test_keys_are_kept_as_references(policy_file: Write, sound: str) -> None:
+    settings = load(policy_file(sound)).settings
+    assert (str(settings.repository_key), str(settings.evidence_key)) == (
+        "file:keys/repository.key",
+        "env:EVIDENCE_KEY",
+    )
+
+
+def test_built_in_categories_are_overridden_setting_by_setting(policy_file: Write, sound: str) -> None:
+    text = sound + "categories: {A: {rpo: 30 minutes, rung: serving}, crown: {based_on: A, rto: 1 h}}\n"
+    categories = load(policy_file(text)).policy.categories
+    assert (categories["A"].rpo, categories["A"].rung) == (timedelta(minutes=30), Rung.SERVING)
+    assert categories["A"].rto == CATEGORIES["A"].rto
+    assert (categories["crown"].rpo, categories["crown"].rto) == (timedelta(minutes=30), timedelta(hours=1))
+    assert categories["crown"].title == "crown"
+    assert categories["B"] == CATEGORIES["B"]
+    assert list(categories) == ["A", "B", "C", "crown"]
+
+
+def test_a_category_may_stand_before_the_one_it_is_based_on(policy_file: Write, sound: str) -> None:
+    text = sound + "categories: {top: {based_on: middle}, middle: {based_on: C, rpo: 2 days}}\n"
+    assert load(policy_file(text)).policy.categories["top"].rpo == timedelta(days=2)
+
+
+def test_a_category_that_says_everything_needs_no_base(policy_file: Write, sound: str) -> None:
+    text = sound + (
+        "categories: {own: {rpo: 2 h, rto: 3 h, point_in_time: false, copies: 2, storage_types: 1, off_site: false, "
+        "read_within: 9 days, rung: read}}\n"
+    )
+    own = load(policy_file(text)).policy.categories["own"]
+    assert (own.rpo, own.copies, own.read_within) == (timedelta(hours=2), 2, timedelta(days=9))
+
+
+def test_classes_are_overridden_and_added(policy_file: Write, sound: str) -> None:
+    text = sound + "classes: {documentation: {retention: 2 years}, design: {based_on: documentation, test: weekly}}\n"
+    policy = load(policy_file(text)).policy
+    assert policy.sources["checkout"].retention == Retention(keep_for=timedelta(days=730))
+    assert policy.classes["design"].test_every == timedelta(days=7)
+    assert policy.classes["design"].retention == Retention(keep_for=timedelta(days=730))
+    assert policy.classes["documentation"].title == "Documentation"
+
+
+def test_user_data_needs_a_retention_and_takes_one_from_its_own_class(policy_file: Write, sound: str) -> None:
+    text = sound.replace("class: financial-records", "class: user-data")
+    with pytest.raises(PolicyMistakesError, match="does not say how long"):
+        load(policy_file(text))
+    assert load(policy_file(text + "classes: {user-data: {retention: 3 years}}\n")).policy.sources["ledger"]
+
+
+def test_a_source_without_a_class_says_the_rest_itself(policy_file: Write, sound: str) -> None:
+    text = sound.replace(
+        "    class: documentation\n",
+        "    category: B\n    triggers: daily\n    retention: permanent\n    test: none\n",
+    )
+    source = load(policy_file(text)).policy.sources["checkout"]
+    assert (source.data_class, source.category.name, source.test_every) == (None, "B", None)
+
+
+def test_an_exclusion_holds_to_the_end_of_its_last_day(policy_file: Write, sound: str) -> None:
+    text = sound + 'exclude:\n  - {resource: "sqlite:old.db", reason: gone, owner: ada, until: 2027-01-01}\n'
+    path = policy_file(text)
+    (exclusion,) = load(path).policy.exclusions
+    # Midnight in Berlin, in winter, is 23:00 of the day before in UTC.
+    assert exclusion.until.astimezone(UTC) == datetime(2027, 1, 1, 23, tzinfo=UTC)
+    assert exclusion.resource == f"sqlite:{path.parent}/old.db"
+
+
+def test_an_exclusion_may_end_at_a_moment(policy_file: Write, sound: str) -> None:
+    text = sound + 'exclude:\n  - {resource: "git:git@h:a.git", reason: g, owner: a, until: "2027-06-01T12:00+00:00"}\n'
+    (exclusion,) = load(policy_file(text)).policy.exclusions
+    assert exclusion.until == datetime(2027, 6, 1, 12, tzinfo=UTC)
+    assert exclusion.resource == "git:git@h:a.git"
+
+
+def test_aliases_and_merges_are_understood(policy_file: Write, sound: str) -> None:
+    text = sound.replace("  checkout:\n", "  checkout: &files\n").replace(
+        "  app-repo:", "  papers:\n    <<: *files\n    paths: [/srv/papers]\n  app-repo:"
+    )
+    policy = load(policy_file(text)).policy
+    assert policy.sources["papers"].options["paths"] == ("/srv/papers",)
+    assert policy.sources["papers"].options["exclude"] == policy.sources["checkout"].options["exclude"]
+
+
+def test_what_yaml_1_1_would_misread_is_read_as_it_is_written(policy_file: Write, sound: str) -> None:
+    text = sound.replace("url: ../app.git", "url: ../app.git, lfs: no, owner: 02:00")
+    source = load(policy_file(text)).policy.sources["app-repo"]
+    assert (source.options["lfs"], source.owner) == ("no", "02:00")
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_byte_order_marks_and_line_ends_do_not_matter(policy_file: Write, sound: str, mark: str, ending: str) -> None:
+    policy = load(policy_file(mark + sound.replace("\n", ending))).policy
+    assert list(policy.sources) == ["checkout", "app-repo", "ledger"]
+
+
+def test_a_policy_with_very_many_sources_loads(policy_file: Write, sound: str) -> None:
+    many = "".join(f"  s{n}: {{kind: git, class: code-repositories, url: /srv/{n}.git}}\n" for n in range(500))
+    assert len(load(policy_file(sound + many)).policy.sources) == 503
+
+
+def test_importing_config_and_the_commands_loads_neither_pydantic_nor_ruamel() -> None:
+    program = (
+        "import sys, cto_backups.config, cto_backups.config.secrets, cto_backups.cli.main\n"
+        "print([name for name in sys.modules if name.split('.')[0] in {'pydantic', 'pydantic_core', 'ruamel'}])"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
