@@ -37,6 +37,7 @@ _BY_NAME = attrgetter("name")
 _OPEN: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
 _NOATIME: Final = getattr(os, "O_NOATIME", 0)
 _ATTEMPTS: Final = 3
+_GROWTH: Final = 64 << 20
 _RACY_NS: Final = 2_000_000_000
 _CACHEDIR = b"Signature: 8a477f597d28d172789f06886806bc55"
 
@@ -132,7 +133,7 @@ class FileTree:
                     self._renew(entry, os.fstat(descriptor))
                 data = os.read(descriptor, entry.size + 1)
                 if attempt or len(data) > 1 << 30:
-                    data = _to_the_end(descriptor, data)
+                    data = _to_the_end(descriptor, data, entry.size + _GROWTH)
                 after = os.fstat(descriptor)
             except OSError as error:
                 raise self._unreadable(entry, error) from error
@@ -402,10 +403,13 @@ def _same(entry: Entry, status: os.stat_result) -> bool:
     )
 
 
-def _to_the_end(descriptor: int, data: bytes) -> bytes:
+def _to_the_end(descriptor: int, data: bytes, limit: int) -> bytes:
+    """Read on; a file may hold more than its size says, but one that grows while it is read must come to an end."""
     parts = [data]
-    while part := os.read(descriptor, 1 << 20):
+    length = len(data)
+    while length < limit and (part := os.read(descriptor, min(1 << 20, limit - length))):
         parts.append(part)
+        length += len(part)
     return b"".join(parts)
 
 
