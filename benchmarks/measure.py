@@ -1,16 +1,22 @@
 """One run of one command: wall, CPU and peak memory as the kernel accounts for the finished process tree."""
 
+import json
 import os
 import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+_LAUNCH = Path(__file__).with_name("launch.py")
+_SETTLED_KIB = 1024
+_BUSY_SHARE = 0.1
+
 
 @dataclass(frozen=True)
 class Figures:
-    """Seconds, seconds of CPU (user and system), bytes."""
+    """Seconds, seconds of CPU (user and system), bytes; the peak is that of the largest process."""
 
     wall: float
     cpu: float
@@ -20,21 +26,29 @@ class Figures:
 
 def run(command: list[str], environment: dict[str, str]) -> Figures:
     """Run a command to its end. Raises SystemExit with its words when it fails."""
-    with tempfile.TemporaryFile() as output:
-        started = time.monotonic()
-        # As on a user's machine, where Python keeps what it has compiled.
-        surroundings = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-        process = subprocess.Popen(
-            command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, env={**surroundings, **environment}
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        wall = time.monotonic() - started
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode != 0:
+    # As on a user's machine, where Python keeps what it has compiled.
+    surroundings = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    reading, writing = os.pipe()
+    with tempfile.TemporaryFile() as output, open(reading, "rb") as report:  # noqa: PTH123 - a descriptor
+        try:
+            launched = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(_LAUNCH), str(writing), *command],
+                stdout=output,
+                stderr=output,
+                stdin=subprocess.DEVNULL,
+                env={**surroundings, **environment},
+                pass_fds=[writing],
+            )
+        finally:
+            os.close(writing)
+        said = report.read()
+        launched.wait()
+        figures = json.loads(said) if said else {"status": "no figures"}
+        if figures.pop("status") != 0:
             output.seek(0)
-            said = output.read().decode("utf-8", "replace")
-            raise SystemExit(f"{' '.join(command)} ended with {process.returncode}:\n{said[-2000:]}")
-    return Figures(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+            words = output.read().decode("utf-8", "replace")
+            raise SystemExit(f"{' '.join(command)} failed:\n{words[-2000:]}")
+    return Figures(**figures)
 
 
 def size_of(folder: Path) -> int:
@@ -42,6 +56,27 @@ def size_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def settle() -> None:
-    """Let the disk finish what earlier runs left to it, so that nobody pays for another's writes."""
+def settle(patience: float = 5.0) -> None:
+    """Let the disk finish what earlier runs left to it, so that nobody pays for another's writes and deletions.
+
+    Waits up to `patience` seconds until nothing waits to be written and the kernel is idle (a large deletion goes on
+    after `sync`, and has cost the next restore half a minute of system time).
+    """
     os.sync()
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        before = _kernel_seconds()
+        time.sleep(0.25)
+        if _unwritten_kib() < _SETTLED_KIB and _kernel_seconds() - before < 0.25 * _BUSY_SHARE:
+            return
+
+
+def _unwritten_kib() -> int:
+    fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    return sum(int(fields[name].split()[0]) for name in ("Dirty", "Writeback"))
+
+
+def _kernel_seconds() -> float:
+    """System time and time waiting for disks, of all cores."""
+    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()
+    return (int(fields[3]) + int(fields[5])) / os.sysconf("SC_CLK_TCK")
