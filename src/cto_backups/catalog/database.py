@@ -49,6 +49,7 @@ def make(url: str) -> Engine:
         os.close(os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         engine = _engine(fresh)
         with translated(path):
+            _keep_log(engine)
             migrate(engine)
         engine.dispose()  # the last to close a catalog brings its write-ahead log in
         os.link(fresh, path)
@@ -84,6 +85,8 @@ def open_existing(url: str, now: datetime) -> Engine:
             version = _version(connection, path)
         if version != VERSION:
             _bring_up_to_date(engine, path, version, now)
+        with translated(path):
+            _keep_log(engine)  # only now that it is known to be ours
     except BaseException:
         engine.dispose()
         raise
@@ -157,6 +160,18 @@ def _hint(error: OperationalError) -> str:
     return _RESTORE
 
 
+def _keep_log(engine: Engine) -> None:
+    """Write ahead, so that readers and a writer do not wait for each other; the file remembers it."""
+    statement = "PRAGMA journal_mode = WAL"  # not in a transaction, so not by a connection of SQLAlchemy's
+    connection = engine.raw_connection()
+    try:
+        connection.cursor().execute(statement)
+    except sqlite3.Error as error:
+        raise OperationalError(statement, None, error) from error
+    finally:
+        connection.close()
+
+
 def _version(connection: Connection, path: Path) -> str:
     exists = connection.exec_driver_sql(
         "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'alembic_version'"
@@ -171,7 +186,6 @@ def _engine(path: Path) -> Engine:
     def connect() -> sqlite3.Connection:
         connection = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None)
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = ON")
         except BaseException:

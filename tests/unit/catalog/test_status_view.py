@@ -1,0 +1,158 @@
+"""The view `backup_status` says of every source what `judge` says."""
+
+from dataclasses import replace
+from datetime import timedelta
+from random import Random
+
+import pytest
+
+from cto_backups import clock
+from cto_backups.catalog import holdings, schema
+from cto_backups.core.assurance import judge
+from cto_backups.core.defaults import CATEGORIES
+from cto_backups.core.model import ActionKind, Outcome, Status
+
+FIRST_COLUMNS = [
+    "data_category",
+    "backup_type",
+    "last_backup_time",
+    "hours_since_backup",
+    "last_backup_size_bytes",
+    "last_test_date",
+    "last_test_passed",
+    "status",
+    "business_id",
+]
+
+
+def view(catalog):
+    with catalog.reading() as connection:
+        result = connection.exec_driver_sql("SELECT * FROM backup_status")
+        return {row["source"]: row for row in result.mappings()}
+
+
+def test_the_first_columns_are_those_that_others_rely_on(catalog):
+    with catalog.reading() as connection:
+        assert list(connection.exec_driver_sql("SELECT * FROM backup_status").keys())[:9] == FIRST_COLUMNS
+
+
+def test_a_row_says_what_is_known(catalog, build):
+    now = clock.now()
+    captured = now - timedelta(hours=3)
+    catalog.sync_policy(build.policy(build.source(), build.source("gone")), b"", now)
+    catalog.sync_policy(build.policy(), b"", now)
+    for vault in ("near", "far"):
+        catalog.add_point_with_copy(build.point("p1", captured), build.copy("p1", vault, captured))
+    catalog.add_evidence(build.test("e1", "p1", now - timedelta(hours=1)))
+    rows = view(catalog)
+    assert list(rows) == ["ledger"], "sources that left the policy are not shown"
+    row = rows["ledger"]
+    assert (row["data_category"], row["backup_type"], row["business_id"]) == ("B", "sqlite", "acme")
+    assert row["hours_since_backup"] == pytest.approx(3, abs=0.1)
+    assert row["last_backup_time"] == captured.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    assert row["last_backup_size_bytes"] == 2**40
+    assert (row["last_test_passed"], row["copies"], row["last_point"]) == (1, 2, "p1")
+    assert row["status"] == "HEALTHY"
+
+
+class Scenario:
+    """A random history of one source; its moments stay half a minute away from every limit, so no clock decides."""
+
+    def __init__(self, dice, build, now, name):
+        self.dice, self.build, self.now, self.name = dice, build, now, name
+        category = replace(
+            CATEGORIES["B"],
+            rpo=timedelta(minutes=dice.choice([30, 60, 600])),
+            read_within=timedelta(hours=dice.choice([2, 12, 100])),
+        )
+        self.policy = build.source(
+            name,
+            category=category,
+            test_every=dice.choice([None, timedelta(hours=5), timedelta(days=30)]),
+            vaults=dice.choice([("near", "far"), ("near",), ("far", "third")]),
+        )
+
+    def ago(self, *choices, seconds=30):
+        return self.now - timedelta(minutes=self.dice.choice(choices), seconds=seconds)
+
+    def write(self, connection):
+        dice, build = self.dice, self.build
+        for number in range(dice.choice([0, 1, 1, 1, 2])):
+            captured = self.ago(-20, 1, 4, 10, 25, 29, 35, 45, 59, 70, 90, 700)
+            took = timedelta(minutes=dice.choice([1, 9, 40]))
+            point = build.point(
+                f"{self.name}-{number}",
+                captured,
+                source=self.name,
+                incomplete=dice.random() < 0.1,
+                started_at=captured - took,
+                finished_at=captured,
+            )
+            holdings.add_point(connection, point)
+            for vault in ("near", "far", "third"):
+                if dice.random() < 0.85:
+                    holdings.add_copy(connection, build.copy(point.id, vault, captured))
+            if dice.random() < 0.1:
+                holdings.expire_point(connection, point.id, self.now, [])
+        if dice.random() < 0.4:
+            confirmed = self.ago(-10, 1, 20, 40, 80)
+            sources = schema.sources
+            connection.execute(sources.update().where(sources.c.name == self.name).values(confirmed_at=confirmed))
+        for number in range(dice.choice([0, 1, 1, 2, 3])):
+            test = build.test(
+                f"t-{self.name}-{number}",
+                f"{self.name}-0",
+                self.ago(-20, 5, 100, 299, 350, 50000),
+                source=self.name,
+                passed=dice.random() < 0.8,
+            )
+            holdings.add_evidence(connection, test)
+        for _ in range(dice.choice([0, 0, 1, 3])):
+            self.run(connection)
+
+    def run(self, connection):
+        action = self.dice.choice([ActionKind.BACKUP, ActionKind.BACKUP, ActionKind.COPY, ActionKind.RESTORE_TEST])
+        outcome = self.dice.choice([Outcome.RUNNING, Outcome.RUNNING, Outcome.FAILED, *Outcome])
+        row = {"action": action.value, "source": self.name, "host": "h", "pid": 1, "error_code": "", "message": ""}
+        row |= {"started_at": self.ago(-9, 1, 10, 17, 40, 75, 200), "outcome": outcome.value, "figures": {}}
+        connection.execute(schema.runs.insert().values(row))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_view_and_judgement_use_the_same_word(catalog, build, seed):
+    """Vaults differ by seed, since all sources share them; sources by their own dice."""
+    dice = Random(seed)
+    now = clock.now()
+    scenarios = [Scenario(dice, build, now, f"s{number:02}") for number in range(60)]
+    policy = build.policy(*(scenario.policy for scenario in scenarios))
+    policy.vaults["third"] = replace(policy.vaults["far"], name="third")
+    catalog.sync_policy(policy, b"", now)
+    with catalog._writing() as connection:
+        for scenario in scenarios:
+            scenario.write(connection)
+        for vault in ("near", "far", "third"):
+            for number in range(dice.choice([0, 1, 2])):
+                minutes = dice.choice([-30, 5, 15, 100, 150, 1000] if seed % 3 == 0 else [5, 15, 50, 100])
+                finished = now - timedelta(minutes=minutes, seconds=30)
+                started = finished - timedelta(minutes=dice.choice([1, 20, 60]))
+                reading = build.reading(
+                    f"v-{vault}-{number}", vault, finished, started_at=started, passed=dice.random() < 0.85
+                )
+                holdings.add_evidence(connection, reading)
+    verdicts = judge(policy, catalog.facts(now), now)
+    rows = view(catalog)
+    differences = {
+        name: (rows[name]["status"], verdict.status.value, verdict.reasons)
+        for name, verdict in verdicts.items()
+        if rows[name]["status"] != verdict.status
+    }
+    assert differences == {}
+    seen.update(verdict.status for verdict in verdicts.values())
+
+
+seen: set[Status] = set()
+
+
+def test_the_comparison_met_every_word():
+    if seen:  # nothing when this test is run alone, or on another worker
+        assert seen == set(Status)
