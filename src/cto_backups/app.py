@@ -297,7 +297,9 @@ def suggest_sources(folder: Path, home: Path) -> dict[str, dict[str, object]]:
         }
     }
     for resource in found:
-        _suggest(suggested, resource)
+        inside = Path(resource.location).relative_to(folder)
+        if not any(part.startswith(".") for part in inside.parts):  # what tools keep for themselves
+            _suggest(suggested, resource)
     return suggested
 
 

@@ -82,9 +82,9 @@ def check_key_apart(audited: Audited) -> Iterator[Check]:
         inside = [name for name, key in keys.items() if PurePosixPath(key.path).is_relative_to(place.path)]
         beside = [name for name, key in keys.items() if key.device is not None and key.device == place.device]
         if inside:
-            yield Check(vault.name, False, f"{listed(inside)} is kept inside the vault")
+            yield Check(vault.name, False, f"keys inside the vault: {listed(inside)}")
         elif beside:
-            yield Check(vault.name, False, f"{listed(beside)} is kept on the same device as the vault")
+            yield Check(vault.name, False, f"keys on the same device as the vault: {listed(beside)}")
         else:
             yield Check(vault.name, True, "no key is kept beside it")
 
