@@ -331,7 +331,7 @@ def environment(configuration: "Configuration") -> "Environment":
     from cto_backups.core.findings import Environment
 
     settings, policy = configuration.settings, configuration.policy
-    keys = {"repository": settings.repository_key, "evidence": settings.evidence_key}
+    keys = {"the repository key": settings.repository_key, "the evidence key": settings.evidence_key}
     key_files = {name: reference.path(settings.home) for name, reference in keys.items()}
     return Environment(
         keys={name: _place(path) for name, path in key_files.items() if path is not None},

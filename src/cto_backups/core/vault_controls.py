@@ -82,11 +82,15 @@ def check_key_apart(audited: Audited) -> Iterator[Check]:
         inside = [name for name, key in keys.items() if PurePosixPath(key.path).is_relative_to(place.path)]
         beside = [name for name, key in keys.items() if key.device is not None and key.device == place.device]
         if inside:
-            yield Check(vault.name, False, f"keys inside the vault: {listed(inside)}")
+            yield Check(vault.name, False, f"{_are_kept(inside)} inside the vault")
         elif beside:
-            yield Check(vault.name, False, f"keys on the same device as the vault: {listed(beside)}")
+            yield Check(vault.name, False, f"{_are_kept(beside)} on the same device as the vault")
         else:
             yield Check(vault.name, True, "no key is kept beside it")
+
+
+def _are_kept(keys: list[str]) -> str:
+    return f"{listed(keys)} {'is' if len(keys) == 1 else 'are'} kept"
 
 
 def check_reading(audited: Audited) -> Iterator[Check]:
