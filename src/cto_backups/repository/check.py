@@ -2,7 +2,7 @@
 
 import hashlib
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -24,12 +24,17 @@ Hurt = tuple[BlobKind, bytes]
 
 @dataclass(slots=True)
 class _Finding:
-    """Damage before it is known whom it hurts: `blobs` are those it makes unreadable."""
+    """Damage before it is known whom it hurts: `blobs` are those it makes unreadable.
+
+    When none is (a pack's header is damaged), all in the pack are listed and `readable` is true: their snapshots can
+    still be restored, but stand on damaged bytes.
+    """
 
     what: str
     detail: str
     blobs: set[Hurt] = field(default_factory=set)
     references: set[str] = field(default_factory=set)
+    readable: bool = False
 
 
 class Checker:
@@ -118,25 +123,29 @@ class Checker:
         index = self._fetcher.index
         sizes = self._files.pack_sizes()
         present = []
+        absent: dict[int, _Finding] = {}
         for number in sorted(packs):
             name = index.packs[number]
             size = sizes.get(name)
             if size is None:
-                self._findings.append(_Finding(f"pack {name.hex()[:12]}", "it is missing", self._blobs_of(number)))
+                absent[number] = _Finding(f"pack {name.hex()[:12]}", "it is missing")
             elif size <= index.pack_ends[number]:
-                why = f"it is too short: {size} bytes"
-                self._findings.append(_Finding(f"pack {name.hex()[:12]}", why, self._blobs_of(number)))
+                absent[number] = _Finding(f"pack {name.hex()[:12]}", f"it is too short: {size} bytes")
             else:
                 present.append((number, size))
+        if absent:
+            for number, blobs in self._blobs_of(absent).items():
+                absent[number].blobs = blobs
+            self._findings.extend(absent.values())
         return present
 
-    def _blobs_of(self, pack: int) -> set[Hurt]:
-        """Blobs of a pack that no other pack holds."""
-        hurt = set()
+    def _blobs_of(self, packs: Container[int]) -> dict[int, set[Hurt]]:
+        """The blobs of packs that no other pack holds, by pack."""
+        hurt: dict[int, set[Hurt]] = {}
         for kind, table in self._fetcher.index.tables.items():
             for blob, place in table:
-                if place.pack == pack and all(other.pack == pack for other in table.locate(blob)):
-                    hurt.add((kind, blob))
+                if place.pack in packs and all(other.pack in packs for other in table.locate(blob)):
+                    hurt.setdefault(place.pack, set()).add((kind, blob))
         return hurt
 
     # -- data ---------------------------------------------------------------------------------------------------------
@@ -179,13 +188,18 @@ class Checker:
             self._bytes_read += size
             self._blobs_read += blobs
             if why:
-                self._findings.append(_Finding(f"pack {name.hex()[:12]} is damaged", why, bad))
+                finding = _Finding(f"pack {name.hex()[:12]} is damaged", why, bad)
+                if not bad:
+                    finding.readable = True
+                    finding.detail += "; all its blobs can be read still"
+                    finding.blobs = self._blobs_of({number}).get(number, set())
+                self._findings.append(finding)
         self._progress.advance(entries=1, size_bytes=size)
 
     def _readable_of(self, opener: Opener, number: int) -> set[Hurt]:
         """When a pack's header is lost, the index still says where blobs are: those that do not open."""
         bad = set()
-        for kind, blob in self._blobs_of(number):
+        for kind, blob in self._blobs_of({number}).get(number, ()):
             for place in self._fetcher.index.tables[kind].locate(blob):
                 try:
                     sealed = self._fetcher.read(place.pack, place.offset, place.length)
@@ -223,6 +237,8 @@ class Checker:
         def note(blob: Hurt, path: bytes) -> None:
             for finding in hurt.get(blob, ()):
                 finding.references.add(snapshot.name)
+                if finding.readable:
+                    continue
                 paths[id(finding)][path.decode("utf-8", "backslashreplace") or "/"] = None
 
         stack = [(b"", snapshot.tree)]

@@ -19,6 +19,7 @@ from cto_backups.repository.stored import StoredFiles
 
 STALE_AFTER = timedelta(minutes=30)
 REFRESH_EVERY = timedelta(minutes=5)
+_LOADED = clock.now()  # an older lock under our process number is of a dead process that had it before
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ class LockFile:
             return True
         if self.hostname != hostname or self.pid <= 0:
             return False
+        if self.pid == os.getpid():
+            return self.time < _LOADED
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:

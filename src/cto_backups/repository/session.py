@@ -8,7 +8,7 @@ from cto_backups.repository.copying import copy_tree
 from cto_backups.repository.depot import Depot
 from cto_backups.repository.fetch import Fetcher
 from cto_backups.repository.index import Index, load_index
-from cto_backups.repository.locks import Lock
+from cto_backups.repository.locks import Lock, locked_for_reading
 from cto_backups.repository.options import RepositoryOptions
 from cto_backups.repository.snapshot import Snapshot, load_snapshot, new_document
 from cto_backups.repository.stored import StoredFiles, is_name
@@ -66,9 +66,9 @@ class Session:
                 f"{reference[:12]} cannot be copied from vault {origin.vault.name}",
                 why="what lies there is not a repository in the restic format",
             )
-        snapshot = load_snapshot(files, checked_name(files, reference))
-        fetcher = Fetcher(files, load_index(files))
-        with Depot(self._files, self._index, self._options) as depot:
+        with locked_for_reading(files), Depot(self._files, self._index, self._options) as depot:
+            snapshot = load_snapshot(files, checked_name(files, reference))
+            fetcher = Fetcher(files, load_index(files))
             copy_tree(fetcher, snapshot.tree, depot, self._options.threads, progress or Silent())
             depot.finish()
         self._recheck(depot.relied)

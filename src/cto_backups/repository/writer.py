@@ -215,7 +215,7 @@ class TreeWriter:
         read = self._tree.read
         size_bytes = 0
         current: _Folder | None = None
-        count = 0
+        count = left_out = 0
         for folder, place, entry in batch:
             if folder is not current:
                 if current is not None:
@@ -229,6 +229,7 @@ class TreeWriter:
             try:
                 plain = read(entry)
             except EntryUnreadableError:
+                left_out += 1
                 continue
             content = self._save(bench, plain)
             folder.nodes[place] = encode_node(entry, content=content, size=len(plain))
@@ -238,6 +239,7 @@ class TreeWriter:
         with self._lock:
             self.tally.size_bytes += size_bytes
             self.tally.read_bytes += size_bytes
+            self.tally.entries -= left_out
         self._progress.advance(entries=len(batch), size_bytes=size_bytes)
 
     def _save(self, bench: Bench, plain: bytes) -> str:
@@ -297,6 +299,8 @@ class TreeWriter:
     def _left_out(self, bench: Bench, folder: _Folder, place: int, entry: Entry) -> None:
         """A file could not be read; another name of it may fare better."""
         folder.nodes[place] = None
+        with self._lock:
+            self.tally.entries -= 1
         if entry.links > 1:
             self._share(bench, entry, None, 0)
         self._known(bench, folder, 1)

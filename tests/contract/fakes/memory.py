@@ -1,0 +1,156 @@
+"""A vault and a captured tree that live in memory: fast, and easy to damage by hand."""
+
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from threading import Lock
+
+from cto_backups.core.ports import Buffer, Entry, EntryKind, EntryUnreadableError, StoredFile
+from cto_backups.errors import VaultError, VaultExistsError, VaultMissingError
+
+
+class MemoryVault:
+    """A vault whose stored files are `files`, by key."""
+
+    def __init__(self, name: str = "memory") -> None:
+        self.name = name
+        self.location = f"memory:{name}"
+        self.files: dict[str, bytes] = {}
+        self.reads: list[str] = []
+        self._lock = Lock()
+
+    def check(self) -> None:
+        pass
+
+    def create(self) -> None:
+        pass
+
+    def put(self, key: str, parts: Sequence[Buffer], *, overwrite: bool = False) -> None:
+        content = b"".join(parts)
+        with self._lock:
+            if key in self.files and not overwrite:
+                raise VaultExistsError(f"{key} is in vault {self.name} already")
+            self.files[key] = content
+
+    def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+        self.reads.append(key)
+        try:
+            content = self.files[key]
+        except KeyError:
+            raise VaultMissingError(f"{key} is not in vault {self.name}") from None
+        if length is None:
+            return content[offset:]
+        if offset + length > len(content):
+            raise VaultError(f"{key} in vault {self.name} is too short")
+        return content[offset : offset + length]
+
+    def size(self, key: str) -> int:
+        try:
+            return len(self.files[key])
+        except KeyError:
+            raise VaultMissingError(f"{key} is not in vault {self.name}") from None
+
+    def list(self, prefix: str) -> Iterator[StoredFile]:
+        start = f"{prefix}/" if prefix else ""
+        yield from [StoredFile(key, len(self.files[key])) for key in list(self.files) if key.startswith(start)]
+
+    def delete(self, key: str) -> None:
+        self.files.pop(key, None)
+
+    def keys(self, part: str) -> Sequence[str]:
+        """Keys that contain `part`, sorted."""
+        return sorted(key for key in self.files if part in key)
+
+    def flip(self, key: str, at: int) -> None:
+        """Change one bit of a stored file."""
+        content = bytearray(self.files[key])
+        content[at] ^= 1
+        self.files[key] = bytes(content)
+
+
+Content = bytes | Entry | Mapping[bytes, "Content"]
+
+
+class MemoryTree:
+    """A captured tree given as nested mappings of names to contents, or ready entries whose content is in `data`."""
+
+    def __init__(self, content: Mapping[bytes, Content], *, mtime_ns: int = 1_700_000_000_123_456_789) -> None:
+        self.content = content
+        self.mtime_ns = mtime_ns
+        self.data: dict[bytes, bytes] = {}
+        self.read_paths: list[bytes] = []
+        self.unreadable: set[bytes] = set()
+        self.reusable = True
+        self.during_read: Callable[[bytes], None] = lambda path: None
+
+    @property
+    def root(self) -> Entry:
+        return Entry(b"", b"", EntryKind.FOLDER)
+
+    def folder(self, entry: Entry) -> Sequence[Entry]:
+        here = self._at(entry.path)
+        assert isinstance(here, Mapping)
+        return [self._entry(entry.path + b"/" + name, name, here[name]) for name in sorted(here)]
+
+    def read(self, entry: Entry) -> bytes:
+        self.during_read(entry.path)
+        self.read_paths.append(entry.path)
+        if entry.path in self.unreadable:
+            raise EntryUnreadableError
+        return self._bytes(entry)
+
+    def open(self, entry: Entry) -> "MemoryReader":
+        self.read_paths.append(entry.path)
+        return MemoryReader(self._bytes(entry), broken=entry.path in self.unreadable)
+
+    def reuse(self, entry: Entry) -> bool:
+        return self.reusable
+
+    def _at(self, path: bytes) -> Content:
+        here: Content = self.content
+        for name in path.split(b"/")[1:]:
+            assert isinstance(here, Mapping)
+            here = here[name]
+        return here
+
+    def _bytes(self, entry: Entry) -> bytes:
+        content = self._at(entry.path)
+        return content if isinstance(content, bytes) else self.data[entry.path]
+
+    def _entry(self, path: bytes, name: bytes, content: Content) -> Entry:
+        if isinstance(content, Entry):
+            content.path = path
+            content.name = name
+            return content
+        inode = 1 + hash(path) % (1 << 40)
+        if isinstance(content, Mapping):
+            return Entry(name, path, EntryKind.FOLDER, stat.S_IFDIR | 0o755, mtime_ns=self.mtime_ns, inode=inode)
+        return Entry(
+            name,
+            path,
+            EntryKind.FILE,
+            stat.S_IFREG | 0o644,
+            size=len(content),
+            mtime_ns=self.mtime_ns,
+            ctime_ns=self.mtime_ns,
+            inode=inode,
+        )
+
+
+class MemoryReader:
+    """Reads a content in order, in pieces of awkward sizes; a `broken` one fails half-way."""
+
+    def __init__(self, content: bytes, *, broken: bool) -> None:
+        self._content = content
+        self._at = 0
+        self._broken = broken
+
+    def readinto(self, buffer: memoryview) -> int:
+        if self._broken and self._at >= len(self._content) // 2:
+            raise EntryUnreadableError
+        count = min(len(buffer), len(self._content) - self._at, 1_000_003)
+        buffer[:count] = self._content[self._at : self._at + count]
+        self._at += count
+        return count
+
+    def close(self) -> None:
+        pass

@@ -1,0 +1,256 @@
+"""What every payload store does, whatever its format: subclass `PayloadStoreContract` and give it a `new_store`."""
+
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from fakes.memory import MemoryTree, MemoryVault
+
+from cto_backups.core.ports import Draft, Existing, PayloadStore, SnapshotLabel
+from cto_backups.errors import BackupsError, NotFoundError, RefusedError
+
+NewStore = Callable[[MemoryVault], PayloadStore]
+MOMENT = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
+LARGE = random.Random(1).randbytes(3 << 20) + b"text that repeats " * 200_000
+CONTENT = {
+    b"a.txt": b"first file\n",
+    b"folder": {b"b.bin": random.Random(2).randbytes(70_000), b"empty": b"", b"deep": {b"c": b"c" * 5000}},
+    b"large": LARGE,
+}
+
+
+def label(number: int = 0, *tags: str) -> SnapshotLabel:
+    return SnapshotLabel(MOMENT + timedelta(hours=number), "host", "user", ("/data",), tags)
+
+
+def store_tree(
+    store: PayloadStore, tree: MemoryTree, *, parent: str | None = None, number: int = 0
+) -> tuple[Draft, str]:
+    with store.writing() as writing:
+        draft = writing.write(tree, parent=parent)
+        return draft, writing.commit(draft, label(number))
+
+
+class PayloadStoreContract:
+    """Subclasses give `new_store`, which makes an empty store in a vault."""
+
+    @pytest.fixture
+    def new_store(self) -> NewStore:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def store(self, new_store: NewStore) -> PayloadStore:
+        return new_store(MemoryVault("one"))
+
+    @pytest.fixture
+    def other(self, new_store: NewStore) -> PayloadStore:
+        return new_store(MemoryVault("two"))
+
+    def test_what_was_stored_is_restored_byte_for_byte(self, store: PayloadStore, tmp_path: Path) -> None:
+        draft, reference = store_tree(store, MemoryTree(CONTENT))
+        restored = store.reader(reference).restore(tmp_path / "out")
+        assert not restored.problems
+        assert (restored.entries, restored.size_bytes) == (draft.entries, draft.size_bytes)
+        assert (tmp_path / "out/a.txt").read_bytes() == CONTENT[b"a.txt"]
+        assert (tmp_path / "out/folder/empty").read_bytes() == b""
+        assert (tmp_path / "out/folder/deep/c").read_bytes() == b"c" * 5000
+        assert (tmp_path / "out/large").read_bytes() == LARGE
+        assert (tmp_path / "out/a.txt").stat().st_mtime_ns == MemoryTree({}).mtime_ns
+
+    def test_a_draft_is_invisible_until_it_is_committed(self, store: PayloadStore) -> None:
+        with store.writing() as writing:
+            draft = writing.write(MemoryTree(CONTENT))
+            assert not store.committed()
+            reference = writing.commit(draft, label(1, "kept"))
+        (committed,) = store.committed()
+        assert (committed.reference, committed.root) == (reference, draft.root)
+        assert (committed.time, committed.hostname) == (label(1).time, "host")
+        assert (committed.paths, committed.tags) == (("/data",), ("kept",))
+
+    def test_committed_are_listed_oldest_first(self, store: PayloadStore) -> None:
+        references = [store_tree(store, MemoryTree({b"n": b"%d" % number}), number=number)[1] for number in (3, 1, 2)]
+        assert [one.reference for one in store.committed()] == [references[1], references[2], references[0]]
+
+    def test_equal_trees_have_equal_roots_and_add_nothing(self, store: PayloadStore) -> None:
+        first, _ = store_tree(store, MemoryTree(CONTENT))
+        second, _ = store_tree(store, MemoryTree(CONTENT))
+        assert first.root == second.root
+        assert first.added_bytes > 0 == second.added_bytes
+
+    def test_unchanged_files_are_not_opened(self, store: PayloadStore) -> None:
+        _, parent = store_tree(store, MemoryTree(CONTENT))
+        tree = MemoryTree(CONTENT)
+        draft, _ = store_tree(store, tree, parent=parent)
+        assert tree.read_paths == []
+        assert (draft.new_entries, draft.changed_entries, draft.unchanged_entries) == (0, 0, 7)
+        assert draft.read_bytes == 0
+        assert draft.parent == parent
+
+    def test_a_file_whose_content_the_source_does_not_know_is_read_again(self, store: PayloadStore) -> None:
+        _, parent = store_tree(store, MemoryTree(CONTENT))
+        tree = MemoryTree(CONTENT)
+        tree.reusable = False
+        draft, _ = store_tree(store, tree, parent=parent)
+        assert sorted(tree.read_paths) == [b"/a.txt", b"/folder/b.bin", b"/folder/deep/c", b"/folder/empty", b"/large"]
+        assert draft.added_bytes == 0
+
+    def test_only_what_changed_is_read(self, store: PayloadStore, tmp_path: Path) -> None:
+        _, parent = store_tree(store, MemoryTree(CONTENT))
+        tree = MemoryTree({**CONTENT, b"a.txt": b"longer than it was before\n", b"new": b"new"})
+        draft, reference = store_tree(store, tree, parent=parent)
+        assert sorted(tree.read_paths) == [b"/a.txt", b"/new"]
+        assert (draft.new_entries, draft.changed_entries, draft.unchanged_entries) == (1, 1, 6)
+        store.reader(reference).restore(tmp_path / "out")
+        assert (tmp_path / "out/a.txt").read_bytes() == b"longer than it was before\n"
+
+    def test_a_parent_that_is_gone_is_done_without(self, store: PayloadStore) -> None:
+        draft, _ = store_tree(store, MemoryTree(CONTENT), parent="ab" * 32)
+        assert draft.parent is None
+        assert draft.new_entries == draft.entries
+
+    def test_an_unreadable_file_is_left_out_and_the_rest_is_stored(self, store: PayloadStore, tmp_path: Path) -> None:
+        tree = MemoryTree(CONTENT)
+        tree.unreadable = {b"/folder/b.bin", b"/large"}
+        draft, reference = store_tree(store, tree)
+        assert draft.entries == 5
+        store.reader(reference).restore(tmp_path / "out")
+        assert sorted(path.name for path in (tmp_path / "out").rglob("*")) == ["a.txt", "c", "deep", "empty", "folder"]
+
+    def test_a_listing_names_folders_before_their_content(self, store: PayloadStore) -> None:
+        _, reference = store_tree(store, MemoryTree(CONTENT))
+        paths = [path for path, _ in store.reader(reference).listing()]
+        assert set(paths) == {
+            b"/a.txt", b"/folder", b"/folder/b.bin", b"/folder/deep", b"/folder/deep/c", b"/folder/empty", b"/large"
+        }  # fmt: skip
+        for path in paths:
+            above = path.rpartition(b"/")[0]
+            assert not above or paths.index(above) < paths.index(path)
+
+    @pytest.mark.parametrize(
+        ("only", "expected"),
+        [
+            (["/folder/deep"], {b"/folder/deep", b"/folder/deep/c"}),
+            (["folder/b.bin", "/a.txt"], {b"/folder/b.bin", b"/a.txt"}),
+            (["*.txt"], {b"/a.txt"}),
+            (["c"], set()),
+            (["**/c"], {b"/folder/deep/c"}),
+            (["/folder/*"], {b"/folder/b.bin", b"/folder/empty", b"/folder/deep", b"/folder/deep/c"}),
+            (["[!a]?????"], {b"/folder", b"/folder/b.bin", b"/folder/empty", b"/folder/deep", b"/folder/deep/c"}),
+        ],
+    )
+    def test_only_selects_paths_and_patterns(
+        self, store: PayloadStore, only: list[str], expected: set[bytes], tmp_path: Path
+    ) -> None:
+        _, reference = store_tree(store, MemoryTree(CONTENT))
+        reader = store.reader(reference)
+        assert {path for path, _ in reader.listing(only)} == expected
+        if expected:
+            reader.restore(tmp_path / "out", only=only)
+            found = {b"/" + str(path.relative_to(tmp_path / "out")).encode() for path in (tmp_path / "out").rglob("*")}
+            assert expected <= found
+            assert all(any(one.startswith(path + b"/") for one in expected) for path in found - expected)
+
+    def test_restoring_what_matches_nothing_is_said(self, store: PayloadStore, tmp_path: Path) -> None:
+        _, reference = store_tree(store, MemoryTree(CONTENT))
+        with pytest.raises(NotFoundError, match="nowhere"):
+            store.reader(reference).restore(tmp_path, only=["/nowhere"])
+        with pytest.raises(NotFoundError):
+            store.reader(reference).plan(tmp_path, only=["/nowhere"])
+
+    def test_nothing_is_overwritten_unless_told_to(self, store: PayloadStore, tmp_path: Path) -> None:
+        _, reference = store_tree(store, MemoryTree(CONTENT))
+        (tmp_path / "a.txt").write_bytes(b"mine")
+        reader = store.reader(reference)
+        assert reader.plan(tmp_path).conflicts == (str(tmp_path / "a.txt"),)
+        with pytest.raises(RefusedError, match="stand where"):
+            reader.restore(tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+        assert not reader.restore(tmp_path, existing=Existing.OVERWRITE).problems
+        assert (tmp_path / "a.txt").read_bytes() == CONTENT[b"a.txt"]
+
+    def test_the_plan_is_what_the_restore_does(self, store: PayloadStore, tmp_path: Path) -> None:
+        _, reference = store_tree(store, MemoryTree(CONTENT))
+        plan = store.reader(reference).plan(tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+        restored = store.reader(reference).restore(tmp_path / "out")
+        assert (plan.entries, plan.size_bytes, plan.conflicts) == (restored.entries, restored.size_bytes, ())
+
+    def test_a_reference_that_is_not_there_is_not_found(self, store: PayloadStore) -> None:
+        for reference in ("cd" * 32, "latest", "../../etc/passwd"):
+            with pytest.raises(NotFoundError):
+                store.reader(reference)
+
+    def test_an_intact_store_verifies_clean(self, store: PayloadStore) -> None:
+        _, reference = store_tree(store, MemoryTree(CONTENT))
+        verified = store.verify()
+        assert verified.damages == ()
+        assert verified.references == (reference,)
+        assert verified.bytes_read >= sum(
+            len(content)
+            for key, content in store.vault.files.items()
+            if "/data/" in key  # type: ignore[attr-defined]
+        )
+        assert store.verify([reference], read_data=False).damages == ()
+
+    def test_every_flipped_bit_is_found_with_whom_it_hurts(self, store: PayloadStore) -> None:
+        _, reference = store_tree(store, MemoryTree(CONTENT))
+        vault = store.vault
+        assert isinstance(vault, MemoryVault)
+        chance = random.Random(3)
+        for key in sorted(vault.files):
+            if "/locks/" in key or "/keys/" in key or key.endswith("/config"):
+                continue
+            at = chance.randrange(len(vault.files[key]))
+            vault.flip(key, at)
+            damages = store.verify().damages
+            assert damages, (key, at)
+            assert any(reference in damage.references for damage in damages), (key, at, damages)
+            vault.flip(key, at)
+        assert store.verify().damages == ()
+
+    def test_verifying_what_is_not_there_is_a_damage(self, store: PayloadStore) -> None:
+        damages = store.verify(["ab" * 32]).damages
+        assert damages and damages[0].references == ("ab" * 32,)
+
+    def test_expired_references_are_gone_and_the_others_stay(self, store: PayloadStore, tmp_path: Path) -> None:
+        _, first = store_tree(store, MemoryTree(CONTENT))
+        _, second = store_tree(store, MemoryTree({b"x": b"other"}), number=1)
+        store.expire([first])
+        store.expire([first])
+        assert [one.reference for one in store.committed()] == [second]
+        with pytest.raises(NotFoundError):
+            store.reader(first)
+        assert not store.reader(second).restore(tmp_path / "out").problems
+
+    def test_a_copy_restores_like_its_origin(self, store: PayloadStore, other: PayloadStore, tmp_path: Path) -> None:
+        draft, reference = store_tree(store, MemoryTree(CONTENT))
+        with other.writing() as writing:
+            copied = writing.copy(store, reference)
+        assert copied.added_bytes > 0
+        (committed,) = other.committed()
+        assert (committed.reference, committed.root) == (copied.reference, draft.root)
+        assert committed.time == label().time
+        assert other.verify().damages == ()
+        other.reader(copied.reference).restore(tmp_path / "out")
+        assert (tmp_path / "out/large").read_bytes() == LARGE
+
+    def test_copying_twice_is_copying_once(self, store: PayloadStore, other: PayloadStore) -> None:
+        _, reference = store_tree(store, MemoryTree(CONTENT))
+        with other.writing() as writing:
+            first = writing.copy(store, reference)
+        with other.writing() as writing:
+            second = writing.copy(store, reference)
+        assert (second.reference, second.added_bytes, second.blobs) == (first.reference, 0, 0)
+        assert len(other.committed()) == 1
+
+    def test_a_damaged_origin_is_not_copied(self, store: PayloadStore, other: PayloadStore) -> None:
+        _, reference = store_tree(store, MemoryTree(CONTENT))
+        vault = store.vault
+        assert isinstance(vault, MemoryVault)
+        for key in vault.keys("/data/"):
+            vault.flip(key, 20)
+        with pytest.raises(BackupsError), other.writing() as writing:
+            writing.copy(store, reference)
+        assert not other.committed()

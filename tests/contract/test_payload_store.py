@@ -1,0 +1,42 @@
+"""Every payload store passes the payload store contract."""
+
+from datetime import UTC, datetime
+
+import pytest
+from fakes.memory import MemoryVault
+from payload_store_contract import NewStore, PayloadStoreContract
+
+from cto_backups.core.ports import PayloadStore
+from cto_backups.repository.options import MIB, RepositoryOptions, ScryptParameters
+from cto_backups.repository.store import RepositoryStore
+
+CHEAP = ScryptParameters(n=2)
+
+
+def factory(options: RepositoryOptions) -> NewStore:
+    def new_store(vault: MemoryVault) -> PayloadStore:
+        return RepositoryStore.create(
+            vault, "repositories/main", "secret", now=datetime.now(UTC), hostname="h", username="u", options=options
+        )
+
+    return new_store
+
+
+class TestRepository(PayloadStoreContract):
+    @pytest.fixture
+    def new_store(self) -> NewStore:
+        return factory(RepositoryOptions(scrypt=CHEAP))
+
+
+class TestRepositoryOfSmallPacks(PayloadStoreContract):
+    """Many packs and index files, many threads."""
+
+    @pytest.fixture
+    def new_store(self) -> NewStore:
+        return factory(RepositoryOptions(scrypt=CHEAP, pack_bytes=MIB // 4, workers=5, index_blobs=2, index_seconds=0))
+
+
+class TestRepositoryOfOneThread(PayloadStoreContract):
+    @pytest.fixture
+    def new_store(self) -> NewStore:
+        return factory(RepositoryOptions(scrypt=CHEAP, workers=1, verify="sampled"))
