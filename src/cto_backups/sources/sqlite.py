@@ -130,7 +130,7 @@ class SqliteSource:
         file = restored / os.fsdecode(raw(stored).lstrip(b"/"))
         try:
             with closing(sqlite_copy.open_still(file)) as connection:
-                wrong = _integrity(connection)
+                wrong = sqlite_copy.complaints(connection, thorough=True)
             if wrong:
                 raise self._broken(file, f"SQLite's integrity_check says: {'; '.join(wrong[:3])}")
             found = sqlite_copy.describe(file, stored, bytes.fromhex(expected.checksums.get("sample-key", "")))
@@ -256,13 +256,3 @@ class _SettlingReader:
 
 def _files(target: Path) -> tuple[Path, ...]:
     return (target, *(Path(f"{target}{ending}") for ending in sqlite_copy.SIDECARS))
-
-
-def _integrity(connection: sqlite3.Connection) -> list[str]:
-    """What integrity_check says; where it needs an application's own collation or function, what quick_check says."""
-    try:
-        return sqlite_copy.complaints(connection, "integrity_check")
-    except sqlite3.OperationalError as error:
-        if "no such" not in str(error):
-            raise
-        return sqlite_copy.complaints(connection, "quick_check")

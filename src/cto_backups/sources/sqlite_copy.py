@@ -5,6 +5,7 @@ does not.
 """
 
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ MAGIC = b"SQLite format 3\0"
 SIDECARS = ("-wal", "-shm", "-journal")
 _CARRIED = ("-wal", "-journal")  # what holds content; -shm is an index that SQLite makes anew
 _ATTEMPTS = 3
+_UNKNOWN = re.compile(r"no such (function|collation sequence): (.+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +44,22 @@ def take(name: str, database: Path, staged: Path, key: bytes, busy_seconds: floa
     """
     _check_header(name, database)
     try:
+        quiet = _must_stay_quiet(database)
         for _ in range(_ATTEMPTS):
-            if not _must_stay_quiet(database):
+            if quiet:
+                copied = _take_quiet(name, database, staged, key, busy_seconds)
+                if copied is not None:
+                    return copied
+                quiet = _must_stay_quiet(database)
+                continue
+            try:
                 return _take_live(name, database, staged, key, busy_seconds)
-            copied = _take_quiet(name, database, staged, key, busy_seconds)
-            if copied is not None:
-                return copied
+            except sqlite3.OperationalError as error:
+                if _code(error) not in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
+                    raise
+                # A crash is to be undone first, or its folder is closed: either would need writing beside it.
+                _discard(staged)
+                quiet = True
     except sqlite3.Error as error:
         raise _refusal(name, database, error, busy_seconds) from error
     except OSError as error:
@@ -68,11 +80,29 @@ def open_still(path: Path) -> sqlite3.Connection:
     return _connect(path, "mode=ro&immutable=1", 1.0)
 
 
-def complaints(connection: sqlite3.Connection, pragma: str) -> list[str]:
-    """What `integrity_check` or `quick_check` says is wrong."""
+def complaints(connection: sqlite3.Connection, *, thorough: bool) -> list[str]:
+    """What SQLite's integrity_check (`thorough`) or quick_check says is wrong.
+
+    An application's own collations and functions are not known here. Checks of the order that they make are left out.
+    """
     connection.text_factory = lambda text: text.decode("utf-8", "replace")
-    said = [str(line) for (line,) in connection.execute(f"PRAGMA {pragma}(20)")]
-    return [] if said == ["ok"] else said
+    pragma = "integrity_check" if thorough else "quick_check"
+    known: set[str] = set()
+    while True:
+        try:
+            said = [str(line) for (line,) in connection.execute(f"PRAGMA {pragma}(20)")]
+        except sqlite3.OperationalError as error:
+            unknown = _UNKNOWN.search(str(error))
+            if unknown is None or unknown[0] in known:
+                raise
+            known.add(unknown[0])
+            pragma = "quick_check"
+            if unknown[1] == "function":
+                connection.create_function(unknown[2], -1, lambda *_: None, deterministic=True)
+            else:
+                connection.create_collation(unknown[2], lambda one, two: (one > two) - (one < two))
+        else:
+            return [] if said == ["ok"] else said
 
 
 def describe(path: Path, stored: str, key: bytes, rows: Fingerprint | None = None) -> Fingerprint:
@@ -140,7 +170,7 @@ def _finished(
     name: str, database: Path, staged: Path, key: bytes, captured_at: datetime, rows: Fingerprint | None
 ) -> Staged:
     with closing(open_still(staged)) as connection:
-        wrong = complaints(connection, "quick_check")
+        wrong = complaints(connection, thorough=False)
     if wrong:
         raise SourceError(
             f"source {name}: {database} is damaged",
@@ -200,7 +230,6 @@ def _discard(database: Path) -> None:
 def _connect(path: Path, mode: str, busy_seconds: float) -> sqlite3.Connection:
     address = f"file:{quote(os.fsencode(path))}?{mode}"
     connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=busy_seconds)
-    connection.execute("PRAGMA trusted_schema = OFF")
     connection.execute("PRAGMA cell_size_check = ON")
     return connection
 
@@ -224,7 +253,7 @@ def _check_header(name: str, database: Path) -> None:
 
 
 def _refusal(name: str, database: Path, error: sqlite3.Error, busy_seconds: float) -> SourceError:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    code = _code(error)
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return SourceError(
             f"source {name}: {database} is locked",
@@ -242,6 +271,11 @@ def _refusal(name: str, database: Path, error: sqlite3.Error, busy_seconds: floa
         why=f"SQLite says: {error}",
         todo="check that the file and its folder may be read, and that the state folder has room for a copy of it",
     )
+
+
+def _code(error: sqlite3.Error) -> int:
+    """SQLite's primary result code."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
 @contextmanager
