@@ -157,14 +157,18 @@ def _restore(screen: Screen, installation: "Installation", point: "RecoveryPoint
 
     if wish.destination is None and not wish.yes:
         _ask(screen, point, preview(installation, point, None, only=wish.only, vault=wish.vault), wish)
-    result = restore(
-        installation,
-        point,
-        wish.destination,
-        only=wish.only,
-        existing=Existing.OVERWRITE if wish.overwrite else Existing.REFUSE,
-        vault=wish.vault,
-    )
+    try:
+        result = restore(
+            installation,
+            point,
+            wish.destination,
+            only=wish.only,
+            existing=Existing.OVERWRITE if wish.overwrite else Existing.REFUSE,
+            vault=wish.vault,
+        )
+    except RefusedError as error:
+        instead = "Add --overwrite to replace what is there, or --to FOLDER to restore elsewhere. Nothing was changed."
+        raise RefusedError(error.what, why=error.why, todo=instead) from error
     problem = _problem(result)
     status = problem.exit_status if problem else ExitStatus.SUCCESS
     screen.document(_document(result, status))

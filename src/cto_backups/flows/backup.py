@@ -12,7 +12,7 @@ from cto_backups import clock
 from cto_backups.core.model import ActionKind, Copy, Outcome, RecoveryPoint
 from cto_backups.core.policy import SourcePolicy
 from cto_backups.core.ports import Capture, Draft, PayloadStore, SnapshotLabel
-from cto_backups.errors import BackupsError, SourceError, VaultError
+from cto_backups.errors import BackupsError, KeyProblemError, SourceError, VaultError
 from cto_backups.evidence.payloads import copy_to_payload, point_to_payload
 from cto_backups.flows import records
 from cto_backups.flows.installation import Installation
@@ -93,10 +93,16 @@ def _first_usable(
             problems[name] = error
     if len(problems) == 1:
         raise next(iter(problems.values()))
-    raise VaultError(
+    # A wrong key is a wrong key, however many vaults it does not open.
+    kinds = {type(error) for error in problems.values()}
+    kind = kinds.pop() if len(kinds) == 1 else VaultError
+    todo = "Bring at least one of these vaults back; the backup is then made again when it is due."
+    if issubclass(kind, KeyProblemError):
+        todo = next(iter(problems.values())).todo
+    raise kind(
         f"No vault can take a recovery point of source '{policy.name}'",
         why="; ".join(f"{name}: {error}" for name, error in problems.items()),
-        todo="Bring at least one of these vaults back; the backup is then made again when it is due.",
+        todo=todo,
     )
 
 

@@ -1,18 +1,20 @@
 """The real program as a process of its own, on a small installation with files, a git repository and a database."""
 
+import contextlib
+import io
 import json
 import os
 import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cto_backups.cli import main
 from cto_backups.errors import ExitStatus
 
 SOURCES = ("data-files", "app-repository", "ledger-database")
@@ -39,7 +41,6 @@ class Home:
 
     root: Path
     data: Path
-    environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def policy(self) -> Path:
@@ -50,9 +51,25 @@ class Home:
         """The folder of a vault."""
         return self.root / "vaults" / name
 
-    def __call__(self, *arguments: str, cwd: Path | None = None, **variables: str) -> Answer:
-        """Run a command on this installation; it must not show a traceback, whatever it is."""
-        return run(*arguments, cwd=cwd or self.data.parent, CTO_BACKUPS_POLICY=str(self.policy), **variables)
+    def __call__(self, *arguments: str) -> Answer:
+        """Run a command on this installation, in this process: what most tests do, since it is quick."""
+        out, err = io.StringIO(), io.StringIO()
+        before, folder = dict(os.environ), Path.cwd()
+        os.environ.clear()
+        os.environ.update(environment(CTO_BACKUPS_POLICY=str(self.policy)))
+        os.chdir(self.data.parent)
+        try:
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                status = main.run(arguments)
+        finally:
+            os.chdir(folder)
+            os.environ.clear()
+            os.environ.update(before)
+        return checked(Answer(status, out.getvalue(), err.getvalue()))
+
+    def process(self, *arguments: str, **variables: str) -> Answer:
+        """Run a command on this installation as people do, as a process of its own."""
+        return run(*arguments, cwd=self.data.parent, CTO_BACKUPS_POLICY=str(self.policy), **variables)
 
     def change(self, text: str = "other figures\n") -> None:
         """Change one of the files that are protected."""
@@ -79,8 +96,13 @@ def run(*arguments: str, cwd: Path, **variables: str) -> Answer:
         timeout=PATIENCE_SECONDS,
         check=False,
     )
-    answer = Answer(ExitStatus(done.returncode), done.stdout, done.stderr)
+    return checked(Answer(ExitStatus(done.returncode), done.stdout, done.stderr))
+
+
+def checked(answer: Answer) -> Answer:
+    """What no answer may hold, whatever went wrong."""
     assert "Traceback" not in answer.out + answer.err, answer
+    assert answer.status is not ExitStatus.DEFECT, answer
     assert "\x1b" not in answer.out + answer.err, "colours on something that is no terminal"
     return answer
 
@@ -129,4 +151,6 @@ def home(template: Home, tmp_path: Path) -> Home:
         shutil.copytree(source, destination, symlinks=True)
     text = template.policy.read_text()
     copied.policy.write_text(text.replace(str(template.data.parent), str(tmp_path)))
+    # The data has moved: a point made of it where it is now, so that restoring in place means this copy.
+    assert copied("backup").status is ExitStatus.SUCCESS
     return copied

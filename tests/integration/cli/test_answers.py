@@ -109,7 +109,7 @@ def test_names_that_are_not_utf_8_are_shown_and_stay_valid_json(home: Any) -> No
     odd = os.fsencode(home.data / "files") + b"/caf\xe9"
     with open(odd, "wb") as file:  # noqa: PTH123 - a name of bytes
         file.write(b"odd")
-    assert home("backup", "data-files", LC_ALL="C", PYTHONUTF8="0").status is ExitStatus.SUCCESS
-    answer = home("restore", "data-files", "--in-place", "--dry-run", "--json", LC_ALL="C", PYTHONUTF8="0")
+    assert home.process("backup", "data-files", LC_ALL="C", PYTHONUTF8="0").status is ExitStatus.SUCCESS
+    answer = home.process("restore", "data-files", "--in-place", "--dry-run", "--json", LC_ALL="C", PYTHONUTF8="0")
     assert any("caf" in path for path in answer.document["conflicts"])
     assert home("restore", "data-files", "--in-place", "--dry-run").status is ExitStatus.SUCCESS

@@ -42,7 +42,7 @@ def test_a_wrong_request_is_answered_with_what_there_is(
 
 def test_a_mistake_in_the_policy_is_shown_with_its_line(home: Any) -> None:
     text = home.policy.read_text()
-    home.policy.write_text(text.replace("retention:", "retentoin:", 1))
+    home.policy.write_text(text.replace('    retention: "1 year"', '    retentoin: "1 year"'))
     answer = home("status")
     assert answer.status is ExitStatus.POLICY
     assert "retentoin" in answer.err
