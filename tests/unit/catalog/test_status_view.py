@@ -56,10 +56,15 @@ def test_a_row_says_what_is_known(catalog, build):
 
 
 class Scenario:
-    """A random history of one source; its moments stay half a minute away from every limit, so no clock decides."""
+    """A random history of one source; its moments stay half a minute away from every limit, so no clock decides.
+
+    Most sources have one or two things wrong with them, some have many: only so does each rule get to decide alone.
+    """
 
     def __init__(self, dice, build, now, name):
         self.dice, self.build, self.now, self.name = dice, build, now, name
+        self.calm = dice.choice([0.0, 0.8, 0.9, 1.0])
+        self.late = self.calm == 1.0 and dice.random() < 0.6
         category = replace(
             CATEGORIES["B"],
             rpo=timedelta(minutes=dice.choice([30, 60, 600])),
@@ -72,58 +77,82 @@ class Scenario:
             vaults=dice.choice([("near", "far"), ("near",), ("far", "third")]),
         )
 
-    def ago(self, *choices, seconds=30):
-        return self.now - timedelta(minutes=self.dice.choice(choices), seconds=seconds)
+    def pick(self, good, *others):
+        return good if self.dice.random() < self.calm else self.dice.choice(others)
+
+    def ago(self, *choices):
+        return self.now - timedelta(minutes=self.pick(*choices), seconds=30)
 
     def write(self, connection):
-        dice, build = self.dice, self.build
-        for number in range(dice.choice([0, 1, 1, 1, 2])):
-            captured = self.ago(-20, 1, 4, 10, 25, 29, 35, 45, 59, 70, 90, 700)
-            took = timedelta(minutes=dice.choice([1, 9, 40]))
-            point = build.point(
-                f"{self.name}-{number}",
-                captured,
-                source=self.name,
-                incomplete=dice.random() < 0.1,
-                started_at=captured - took,
-                finished_at=captured,
-            )
-            holdings.add_point(connection, point)
-            for vault in ("near", "far", "third"):
-                if dice.random() < 0.85:
-                    holdings.add_copy(connection, build.copy(point.id, vault, captured))
-            if dice.random() < 0.1:
-                holdings.expire_point(connection, point.id, self.now, [])
-        if dice.random() < 0.4:
-            confirmed = self.ago(-10, 1, 20, 40, 80)
+        for number in range(self.pick(1, 0, 1, 2)):
+            self.write_point(connection, f"{self.name}-{number}")
+        if self.dice.random() < 0.3:
+            confirmed = self.ago(20, -10, 1, 40, 80)
             sources = schema.sources
             connection.execute(sources.update().where(sources.c.name == self.name).values(confirmed_at=confirmed))
-        for number in range(dice.choice([0, 1, 1, 2, 3])):
-            test = build.test(
+        for number in range(self.pick(1, 0, 1, 2, 3)):
+            test = self.build.test(
                 f"t-{self.name}-{number}",
                 f"{self.name}-0",
-                self.ago(-20, 5, 100, 299, 350, 50000),
+                self.ago(5, -20, 5, 100, 299, 350, 50000),
                 source=self.name,
-                passed=dice.random() < 0.8,
+                passed=self.pick(True, True, True, False),
             )
             holdings.add_evidence(connection, test)
-        for _ in range(dice.choice([0, 0, 1, 3])):
-            self.run(connection)
+        for _ in range(self.pick(1, 0, 2, 3)):
+            self.write_run(connection)
 
-    def run(self, connection):
+    def write_point(self, connection, id):
+        captured = self.ago(
+            self.dice.choice([36, 62, 90, 602] if self.late else [4, 10, 35]),
+            -20,
+            1,
+            25,
+            29,
+            35,
+            45,
+            59,
+            62,
+            70,
+            90,
+            610,
+            700,
+        )
+        point = self.build.point(
+            id,
+            captured,
+            source=self.name,
+            incomplete=self.dice.random() > max(self.calm, 0.9),
+            started_at=captured - timedelta(minutes=self.dice.choice([1, 9, 40])),
+            finished_at=captured,
+        )
+        holdings.add_point(connection, point)
+        for vault in ("near", "far", "third"):
+            if self.dice.random() < max(self.calm, 0.8):
+                holdings.add_copy(connection, self.build.copy(id, vault, captured))
+        if self.dice.random() > max(self.calm, 0.9):
+            holdings.expire_point(connection, id, self.now, [])
+
+    def write_run(self, connection):
+        if self.late:
+            return self.write_row(connection, ActionKind.BACKUP, Outcome.RUNNING)
         action = self.dice.choice([ActionKind.BACKUP, ActionKind.BACKUP, ActionKind.COPY, ActionKind.RESTORE_TEST])
         outcome = self.dice.choice([Outcome.RUNNING, Outcome.RUNNING, Outcome.FAILED, *Outcome])
+        return self.write_row(connection, action, outcome)
+
+    def write_row(self, connection, action, outcome):
         row = {"action": action.value, "source": self.name, "host": "h", "pid": 1, "error_code": "", "message": ""}
-        row |= {"started_at": self.ago(-9, 1, 10, 17, 40, 75, 200), "outcome": outcome.value, "figures": {}}
+        row |= {"outcome": outcome.value, "figures": {}}
+        row["started_at"] = self.now - timedelta(minutes=self.dice.choice([-9, 1, 10, 17, 40, 75]), seconds=30)
         connection.execute(schema.runs.insert().values(row))
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(8))
 def test_view_and_judgement_use_the_same_word(catalog, build, seed):
     """Vaults differ by seed, since all sources share them; sources by their own dice."""
     dice = Random(seed)
     now = clock.now()
-    scenarios = [Scenario(dice, build, now, f"s{number:02}") for number in range(60)]
+    scenarios = [Scenario(dice, build, now, f"s{number:03}") for number in range(100)]
     policy = build.policy(*(scenario.policy for scenario in scenarios))
     policy.vaults["third"] = replace(policy.vaults["far"], name="third")
     catalog.sync_policy(policy, b"", now)
@@ -132,11 +161,15 @@ def test_view_and_judgement_use_the_same_word(catalog, build, seed):
             scenario.write(connection)
         for vault in ("near", "far", "third"):
             for number in range(dice.choice([0, 1, 2])):
-                minutes = dice.choice([-30, 5, 15, 100, 150, 1000] if seed % 3 == 0 else [5, 15, 50, 100])
+                minutes = dice.choice([-30, 15, 130, 190, 1000] if seed % 2 else [5, 15, 50, 100])
                 finished = now - timedelta(minutes=minutes, seconds=30)
                 started = finished - timedelta(minutes=dice.choice([1, 20, 60]))
                 reading = build.reading(
-                    f"v-{vault}-{number}", vault, finished, started_at=started, passed=dice.random() < 0.85
+                    f"v-{vault}-{number}",
+                    vault,
+                    finished,
+                    started_at=started,
+                    passed=seed % 2 == 1 or dice.random() < 0.6,
                 )
                 holdings.add_evidence(connection, reading)
     verdicts = judge(policy, catalog.facts(now), now)
