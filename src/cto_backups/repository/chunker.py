@@ -23,10 +23,10 @@ _SEED_PURPOSE = b"cto.backups fastcdc 1"
 def seed_of(polynomial: int) -> int:
     """The seed of the gear table: a secret of the installation, against guessing content by the sizes of chunks.
 
-    The first 63 bits of HKDF-SHA256; the library shifts a seed left by one, and takes what fits 64 bits then.
+    The first 63 bits of HKDF-SHA256 (key: the polynomial as 8 bytes, big-endian; no salt).
     """
     key = HKDF(algorithm=SHA256(), length=8, salt=None, info=_SEED_PURPOSE).derive(polynomial.to_bytes(8, "big"))
-    return int.from_bytes(key, "big") >> 1 >> 1  # the library doubles it, in 64 bits, and refuses what does not fit
+    return int.from_bytes(key, "big") >> 1  # the library doubles it, in 64 bits, and refuses what does not fit
 
 
 class Chunker:

@@ -51,8 +51,11 @@ def unquote(text: str) -> bytes:
             parts.append(bytes((int(byte, 16),)))
         elif octal is not None:
             parts.append(bytes((int(octal, 8),)))
-        elif four is not None or eight is not None:
-            parts.append(chr(int(four or eight, 16)).encode("utf-8"))
+        elif four or eight:
+            code = int(four or eight, 16)
+            if code > 0x10FFFF:
+                raise ValueError("an escape beyond Unicode")
+            parts.append(chr(code).encode("utf-8"))
         else:
             raise ValueError("an escape that Go does not know")
     parts.append(text[end:].encode("utf-8"))

@@ -1,4 +1,4 @@
-"""The store from outside: opening, keys, locks, deduplication, damage, and restores onto existing and hostile things."""
+"""The store from outside: opening, keys, locks, deduplication, damage, restores onto existing and hostile things."""
 
 import errno
 import hashlib
