@@ -189,3 +189,15 @@ seen: set[Status] = set()
 def test_the_comparison_met_every_word():
     if seen:  # nothing when this test is run alone, or on another worker
         assert seen == set(Status)
+
+
+def test_a_source_whose_every_copy_is_damaged_is_unprotected(catalog, build):
+    now = clock.now()
+    catalog.sync_policy(build.policy(), b"", now)
+    for vault in ("near", "far"):
+        catalog.add_point_with_copy(build.point("p1", now), build.copy("p1", vault, now - timedelta(minutes=5)))
+    catalog.add_evidence(build.test("e1", "p1", now))
+    for vault, word in (("near", "FAILED_TEST"), ("far", "UNPROTECTED")):
+        catalog.add_evidence(build.reading(f"v-{vault}", vault, now, passed=False))
+        assert view(catalog)["ledger"]["status"] == word
+        assert judge(build.policy(), catalog.facts(now), now)["ledger"].status == word
