@@ -275,6 +275,8 @@ def test_storage_types(build, audited):
     same = tuple(build.vault(name, storage="disk") for name in ("near", "far"))
     assert "1 storage type (disk)" in audited.fails("storage-types", source=books, policy_vaults=same)
     assert "0 storage types;" in audited.fails("storage-types", copied_to(build), source=books)
+    damaged = copied_to(build, "near", "far", read_passed=False)
+    assert "0 storage types;" in audited.fails("storage-types", damaged, source=books)
     unknown = build.source(category="A", triggers="hourly", vaults=("near", "not-in-the-policy"))
     audited.fails("storage-types", copied_to(build, "near", "not-in-the-policy"), source=unknown)
 
@@ -382,6 +384,8 @@ def test_findings_come_the_gravest_first_with_rationale_and_remedy(build):
     )
     assert dict(report.counts) == {Severity.CRITICAL: 1, Severity.HIGH: 0, Severity.MEDIUM: 0, Severity.LOW: 1}
     assert [finding.severity for finding in report.at_least(Severity.HIGH)] == [Severity.CRITICAL]
+    assert len(report.at_least(Severity.CRITICAL)) == 1
+    assert len(report.at_least(Severity.LOW)) == 2
 
 
 def test_the_score_weighs_by_severity_and_is_100_only_when_nothing_is_wrong(build):
