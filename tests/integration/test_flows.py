@@ -160,6 +160,15 @@ def test_a_missing_vault_is_named_and_the_others_get_their_copies(workshop: Any)
     assert restore_test(workshop.installation, "documents", vault="one").passed
 
 
+def test_a_missing_vault_is_told_also_when_nothing_is_new(workshop: Any) -> None:
+    """Otherwise a quiet source would hide that its copies are out of reach."""
+    protect(workshop.installation, "documents")
+    shutil.move(workshop.vault_root("two"), workshop.root / "away")
+    done = protect(workshop.installation, "documents")
+    assert not done.backup.changed
+    assert set(done.vault_problems) == {"two"}
+
+
 def test_all_vaults_missing_is_an_error_that_names_them_all(workshop: Any) -> None:
     """Nothing is catalogued that is nowhere."""
     shutil.move(workshop.root / "vaults", workshop.root / "away")

@@ -26,7 +26,19 @@ def protect(installation: Installation, source_name: str, *, label: str | None =
     """
     result = backup(installation, source_name, label=label)
     copies, problems = copy_to(installation, result.point, missing_vaults(installation, result.point))
-    return Protected(result, copies, {**result.vault_problems, **problems})
+    absent = _absent(installation, source_name)
+    return Protected(result, copies, {**absent, **result.vault_problems, **problems})
+
+
+def _absent(installation: Installation, source_name: str) -> dict[str, BackupsError]:
+    """Vaults of the source that are not usable now: told also when there is nothing new to bring there."""
+    absent: dict[str, BackupsError] = {}
+    for vault_name in installation.policy.sources[source_name].vaults:
+        try:
+            installation.vault(vault_name).check()
+        except BackupsError as error:
+            absent[vault_name] = error
+    return absent
 
 
 def copy_to(
