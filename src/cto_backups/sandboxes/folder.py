@@ -132,8 +132,8 @@ def _attempt(path: bytes, remove: Callable[[bytes], None], failures: list[str]) 
             remove(path)
         except PermissionError:
             parent = os.path.dirname(path)
-            os.chmod(parent, 0o700)
             _unprotect(parent)
+            os.chmod(parent, 0o700)
             _unprotect(path)
             remove(path)
     except FileNotFoundError:

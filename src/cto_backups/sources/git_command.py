@@ -97,7 +97,7 @@ def refusal(name: str, place: Address, error: ToolError) -> SourceError:
     if isinstance(error, ToolTimeoutError):
         return SourceError(what, why=error.detail, todo="check the network, or give this source more `timeout_seconds`")
     said = error.detail.lower()
-    if any(sign in said for sign in ("authentication failed", "could not read", "permission denied", "access denied")):
+    if any(sign in said for sign in _SIGN_IN):
         todo = "check the credentials: git must be able to sign in without asking (a credential helper, or an SSH key)"
     elif any(sign in said for sign in ("resolve host", "unable to access", "connection", "timed out", "unreachable")):
         todo = "check the network and the host's name, then try again"
@@ -106,6 +106,12 @@ def refusal(name: str, place: Address, error: ToolError) -> SourceError:
     else:
         todo = "try the same with `git ls-remote`"
     return SourceError(what, why=error.detail, todo=todo)
+
+
+_SIGN_IN = (
+    *("authentication failed", "permission denied", "access denied", "host key verification failed"),
+    *("could not read username", "could not read password", "terminal prompts disabled"),
+)
 
 
 def _environment(place: Address | None) -> Mapping[str, str]:

@@ -69,7 +69,10 @@ class Mirror:
 
     def make_anew(self) -> None:
         """Forget a mirror that is damaged, so that the next update fetches everything."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if self.folder.is_dir() and not self.folder.is_symlink():
+            shutil.rmtree(self.folder, ignore_errors=True)
+        else:
+            self.folder.unlink(missing_ok=True)
 
     def fetch_lfs(self) -> str | None:
         """Fetch every LFS object of the whole history; what went wrong, if something did."""
