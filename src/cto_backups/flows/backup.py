@@ -60,7 +60,7 @@ def backup(installation: Installation, source_name: str, *, label: str | None = 
         ):
             draft = writing.write(capture.tree, parent=parent, progress=progress)
             _refuse_suddenly_empty(source_name, draft, previous)
-            unchanged = label is None and parent is not None and _unchanged(previous, capture, draft)
+            unchanged = label is None and parent is not None and _unchanged(previous, capture)
             if not unchanged:
                 point = _point(installation, policy, point_id, capture, draft, previous, started_at, label)
                 reference = writing.commit(draft, _snapshot_label(installation, point))
@@ -124,11 +124,15 @@ def _refuse_suddenly_empty(source: str, draft: Draft, previous: RecoveryPoint | 
         )
 
 
-def _unchanged(previous: RecoveryPoint | None, capture: Capture, draft: Draft) -> bool:
-    """Whether the source still equals its last point: then that point is confirmed instead of making a new one."""
+def _unchanged(previous: RecoveryPoint | None, capture: Capture) -> bool:
+    """Whether the source still equals its last point: then that point is confirmed instead of making a new one.
+
+    The fingerprint decides, not the stored root: that also holds the folders above the source, whose times change
+    whenever anybody works beside it.
+    """
     if previous is None or not previous.complete or capture.problems:
         return False
-    return previous.fingerprint == capture.fingerprint() and (capture.staged or draft.root == previous.root)
+    return previous.fingerprint == capture.fingerprint()
 
 
 def _point(
