@@ -13,6 +13,8 @@ UPGRADE ?=
 JOBS ?= logical
 # More arguments for pytest, such as ARGS='-k retention -x'.
 ARGS ?=
+# What to test.
+TESTS ?= tests
 CTO_FAULT_ROUNDS ?= 200
 export DIR UPGRADE
 
@@ -54,15 +56,15 @@ test-core: setup
 		--cov=cto_backups.core --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
 
 test-all: setup
-	$(BIN)/pytest tests -n $(JOBS) --dist worksteal -m "not newest_restic" \
+	$(BIN)/pytest $(TESTS) -n $(JOBS) --dist worksteal -m "not newest_restic" \
 		--cov --cov-report=term:skip-covered $(ARGS)
 
 test-peers: setup-tools ## the tests against stock restic once more, with the newest restic (needs Go)
 	@tools/newest-restic .cache/peers
-	CTO_RESTIC="$$PWD"/.cache/peers/bin/restic $(BIN)/pytest tests -m "stock_restic or newest_restic" $(ARGS)
+	CTO_RESTIC="$$PWD"/.cache/peers/bin/restic $(BIN)/pytest $(TESTS) -m "stock_restic or newest_restic" $(ARGS)
 
 test-faults: setup-tools ## the tests that inject seeded faults, with CTO_FAULT_ROUNDS rounds (200)
-	CTO_FAULT_ROUNDS=$(CTO_FAULT_ROUNDS) $(BIN)/pytest tests -m faults -n $(JOBS) --dist worksteal --timeout 3600 $(ARGS)
+	CTO_FAULT_ROUNDS=$(CTO_FAULT_ROUNDS) $(BIN)/pytest $(TESTS) -m faults -n $(JOBS) --dist worksteal --timeout 3600 $(ARGS)
 
 bench: setup-tools ## measure against restic on the same data, side by side (some minutes, some GB)
 	$(BIN)/python -m benchmarks $(ARGS)
