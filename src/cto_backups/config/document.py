@@ -315,7 +315,7 @@ class _Builder:
 def _resolve(event: ScalarEvent) -> str | int | float | bool | None:
     value: str = event.value
     if not event.implicit[0]:
-        return value
+        return _joined(value)
     if _NULL.match(value):
         return None
     if _TRUE.match(value):
@@ -325,6 +325,16 @@ def _resolve(event: ScalarEvent) -> str | int | float | bool | None:
     if _INTEGER.match(value):
         return int(value)
     return float(value) if _FLOAT.match(value) else value
+
+
+def _joined(value: str) -> str:
+    """The text with JSON's two escapes for one character made one; a half that stands alone stays."""
+    if not any("\ud800" <= char <= "\udfff" for char in value):
+        return value
+    try:
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+    except UnicodeDecodeError:
+        return value
 
 
 _TAB = ("a tab stands where spaces belong", "Indent with spaces.")

@@ -50,15 +50,19 @@ def set_triggers(path: Path, source: str, text: str) -> Change:
     except TriggerError as error:
         raise PolicyError(f"'{error.part}' is no trigger", todo=f"Write {error.allowed}{error.hint}") from None
     mark, content = _content(before)
-    edited = (mark + splicing.with_triggers(content, source, " ".join(text.split()))).encode()
+    alone = PolicyError(
+        f"The triggers of source '{source}' cannot be changed alone in {path}",
+        why="something else in the file repeats them, by an alias or a merge",
+        todo="Edit the file by hand.",
+    )
+    content = splicing.with_triggers(content, source, " ".join(text.split())) or ""
+    if not content:
+        raise alone
+    edited = (mark + content).encode()
     after = _read_again(path, edited, f"The triggers of source '{source}' cannot become '{text}'")
     expected = dict(known) | {source: replace(known[source], triggers=wanted)}
     if after.policy != replace(before.policy, sources=expected, digest=after.policy.digest):
-        raise PolicyError(
-            f"The triggers of source '{source}' cannot be changed alone in {path}",
-            why="something else in the file repeats them, by an alias or a merge",
-            todo="Edit the file by hand.",
-        )
+        raise alone
     _write(path, edited, before.text)
     return Change(f"sources.{source}.triggers", format_triggers(known[source].triggers), format_triggers(wanted))
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any
 
 from pydantic import BaseModel
@@ -14,6 +15,8 @@ from cto_backups.config.mistakes import Mistake, closest
 from cto_backups.config.page import Page
 
 Place = tuple[str | int, ...]
+
+MOST_EXPLAINED = 500  # looking for the closest name costs time, and nobody reads as many
 
 _SECTIONS: dict[str, type[BaseModel]] = {
     "vaults": models.Vault,
@@ -63,7 +66,7 @@ def find(root: Node, place: Place) -> tuple[Node, Span | None, bool]:
 
 def explain(errors: Iterable[ErrorDetails], root: Node, page: Page) -> list[Mistake]:
     """The mistakes that validation errors stand for."""
-    return [_explain(details, root, page) for details in errors]
+    return [_explain(details, root, page) for details in islice(errors, MOST_EXPLAINED)]
 
 
 def _explain(details: ErrorDetails, root: Node, page: Page) -> Mistake:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -146,9 +147,14 @@ def _zone(value: str, _around: Surroundings | None) -> None:
     except (OSError, ValueError, KeyError):  # its own error is a KeyError; folders and odd names give the others
         raise problem(
             f"'{value}' is no time zone",
-            nearest=closest(value, available_timezones()),
+            nearest=closest(value, _zones()),
             todo="Write UTC, or a place of the IANA time zone database such as Europe/Berlin.",
         ) from None
+
+
+@lru_cache(maxsize=1)
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones())  # reads hundreds of files
 
 
 def _no_credentials(value: str, _around: Surroundings | None = None) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cto_backups.errors import PolicyError
 
+MOST_SHOWN = 50
 _WIDEST = 100  # characters of a source line that are shown
 
 
@@ -47,15 +48,20 @@ class Mistake:
 
 
 class PolicyMistakesError(PolicyError):
-    """A policy file does not say what it must; `mistakes` holds every mistake found in it, in their order."""
+    """A policy file does not say what it must; `mistakes` holds every mistake found in it, in their order.
+
+    Only the first `MOST_SHOWN` are told: who has more has another kind of file.
+    """
 
     def __init__(self, path: Path, mistakes: Iterable[Mistake], *, todo: str = "") -> None:
         self.path = path
         self.mistakes = tuple(sorted(mistakes, key=lambda mistake: (mistake.line, mistake.column)))
         count = len(self.mistakes)
+        shown = "\n".join("\n".join([mistake.render(path.name), ""]) for mistake in self.mistakes[:MOST_SHOWN])
+        rest = f"\n… and {count - MOST_SHOWN} more." if count > MOST_SHOWN else ""
         super().__init__(
             f"The policy {path} has {'a mistake' if count == 1 else f'{count} mistakes'}",
-            why="\n".join(["", *("\n".join([mistake.render(path.name), ""]) for mistake in self.mistakes)]).rstrip(),
+            why=f"\n{shown.rstrip()}\n{rest}".rstrip(),
             todo=todo or "Correct the file; nothing was run.",
         )
 

@@ -18,14 +18,14 @@ _SENSITIVE = re.compile(
     r"|token$|(api|access|private|signing|encryption|account|shared)[_\-.]?key",
     re.IGNORECASE,
 )
-_NAME = r"[A-Za-z0-9_.\-]*"
+# Every repetition is bounded or cannot overlap itself: text from anywhere must cost time in proportion to its length.
 _ASSIGNED = re.compile(
-    rf"(?P<name>{_NAME}(?:password|passwd|passphrase|secret|token|credential|signature|api[_-]?key|access[_-]?key"
-    rf"|private[_-]?key|account[_-]?key){_NAME}[\"']?\s*(?:=|:\s)\s*)"
-    r"(?P<value>\"[^\"\n]*\"|'[^'\n]*'|[^\s,;&}\]\"']+)",
+    r"(?P<name>(?:password|passwd|passphrase|secret|token|credential|signature|api[_-]?key|access[_-]?key"
+    r"|private[_-]?key|account[_-]?key)[A-Za-z0-9_.\-]{0,40}[\"']?\s{0,4}(?:=|:\s)\s{0,4})"
+    r"(?P<value>\"[^\"\n]{0,2000}\"|'[^'\n]{0,2000}'|[\"']?[^\s,;&}\]\"']+)",
     re.IGNORECASE,
 )
-_USERINFO = re.compile(r"(?P<scheme>\b[A-Za-z][A-Za-z0-9+.\-]*://)(?P<userinfo>[^\s/?#\"']*)@")
+_USERINFO = re.compile(r"(?P<scheme>\b[A-Za-z][A-Za-z0-9+.\-]{0,30}://)(?P<userinfo>[^\s/?#\"']*)@")
 _AUTHORIZATION = re.compile(r"\b(?P<kind>Bearer|Basic)\s+[A-Za-z0-9+/=_.~\-]{6,}", re.IGNORECASE)
 _KNOWN_SHAPES = re.compile(
     r"\b(gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,}|glpat-[A-Za-z0-9_\-]{20,}|AKIA[0-9A-Z]{16}"

@@ -4,28 +4,37 @@ import re
 from collections.abc import Mapping
 
 from cto_backups.config import document, writing
-from cto_backups.config.document import Node
+from cto_backups.config.document import Item, Node
 
 
-def with_triggers(text: str, source: str, triggers: str) -> str:
-    """The text of a policy file with other triggers for a source that it declares."""
+def with_triggers(text: str, source: str, triggers: str) -> str | None:
+    """The text of a policy file with other triggers for a source that it declares.
+
+    None when nothing of the source stands at its own place: it is an alias of another, or merged as a whole.
+    """
     root = document.parse(text).root
     section = root.get("sources", source) if root else None
     assert section is not None, "the file was read a moment ago, and had this source"
-    item = section.items.get("triggers")
-    # What comes from a merge stands outside, and is left to the others that share it.
-    if item is not None and section.span.start <= item.key.start < section.span.end and not section.alias:
-        return _with_value(text, item.node, triggers)
-    anchor = next(
-        (section.items[name].node for name in ("class", "category", "kind") if _is_own(section, name, text)), None
+    # What comes from an alias or a merge stands elsewhere, and is left to the others that share it.
+    own = {
+        name: item for name, item in section.items.items() if section.span.start <= item.key.start < section.span.end
+    }
+    if section.alias or not own:
+        return None
+    if "triggers" in own:
+        return _with_value(text, own["triggers"].node, triggers)
+    setting = "triggers: " + writing.value(triggers, '"' if "," in triggers else "")
+    behind = next(
+        (own[name] for name in ("class", "category", "kind") if name in own and _is_short(own[name], text)), None
     )
-    assert anchor is not None, "every source that can be read says its kind"
-    setting = f"triggers: {writing.value(triggers, _quotes(triggers))}"
+    if behind is None:
+        first = min(item.key.start for item in own.values())
+        gap = ", " if section.style == "{" else _newline(text) + " " * _column(text, first)
+        return f"{text[:first]}{setting}{gap}{text[first:]}"
     if section.style == "{":
-        return f"{text[: anchor.span.end]}, {setting}{text[anchor.span.end :]}"
-    key = section.items[next(name for name in section.items if section.items[name].node is anchor)].key.start
-    indent = " " * (key - text.rfind("\n", 0, key) - 1)
-    line_end = _line_end(text, anchor.span.end)
+        return f"{text[: behind.node.span.end]}, {setting}{text[behind.node.span.end :]}"
+    line_end = _line_end(text, behind.node.span.end)
+    indent = " " * _column(text, behind.key.start)
     return f"{text[:line_end]}{_newline(text)}{indent}{setting}{text[line_end:]}"
 
 
@@ -69,20 +78,10 @@ def _comments(text: str, node: Node) -> list[str]:
     return [f"{indent[0] if indent else ''}{comment.rstrip()}" for comment in found]
 
 
-def _is_own(section: Node, name: str, text: str) -> bool:
-    """Whether a setting stands in the section itself, its value on one line."""
-    item = section.items.get(name)
-    if item is None or not section.span.start <= item.key.start < section.span.end:
-        return False
-    return (
-        item.node.kind == "scalar"
-        and item.node.style not in {"|", ">"}
-        and "\n" not in text[item.key.start : item.node.span.end]
-    )
-
-
-def _quotes(triggers: str) -> str:
-    return '"' if "," in triggers else ""
+def _is_short(item: Item, text: str) -> bool:
+    """Whether a setting and its value stand on one line."""
+    node = item.node
+    return node.kind == "scalar" and node.style not in {"|", ">"} and "\n" not in text[item.key.start : node.span.end]
 
 
 def with_source(text: str, name: str, mapping: Mapping[str, object]) -> str:
@@ -94,7 +93,7 @@ def with_source(text: str, name: str, mapping: Mapping[str, object]) -> str:
         last = max(item.node.span.end for item in section.items.values())
         return f"{text[:last]}, {writing.value(name)}: {writing.value(mapping)}{text[last:]}"
     first = min(item.key.start for item in section.items.values() if item.key.start >= section.span.start)
-    indent = first - text.rfind("\n", 0, first) - 1
+    indent = _column(text, first)
     place = _after_comments(text, _line_end(text, section.span.end), indent)
     step = _step(text, section, indent)
     added = [f"{' ' * indent}{writing.value(name)}:", *writing.lines(mapping, indent + step)]
@@ -112,10 +111,14 @@ def _step(text: str, sources: Node, indent: int) -> int:
     """How far the settings of the other sources are indented."""
     for item in sources.items.values():
         if item.node.kind == "mapping" and item.node.style == "" and item.node.span.start > item.key.start:
-            column = item.node.span.start - text.rfind("\n", 0, item.node.span.start) - 1
+            column = _column(text, item.node.span.start)
             if column > indent:
                 return column - indent
     return 2
+
+
+def _column(text: str, place: int) -> int:
+    return place - text.rfind("\n", 0, place) - 1
 
 
 def _line_end(text: str, place: int) -> int:

@@ -19,17 +19,23 @@ def plain(text: str) -> bool:
 def value(thing: object, style: str = "") -> str:
     """One value on one line; a text in the quotes of `style` ("'" or '"') when it can stand in them.
 
-    JSON is YAML, so what is not plain is written as JSON is.
+    Mappings and lists stand in brackets.
     """
     if isinstance(thing, str):
         if style == "'" and all(char.isprintable() for char in thing):
             return "'" + thing.replace("'", "''") + "'"
-        return thing if style != '"' and plain(thing) else json.dumps(thing, ensure_ascii=not thing.isprintable())
+        return thing if style != '"' and plain(thing) else _quoted(thing)
     if isinstance(thing, Mapping):
         return "{" + ", ".join(f"{value(str(name))}: {value(part)}" for name, part in thing.items()) + "}"
     if isinstance(thing, list | tuple):
         return "[" + ", ".join(value(part) for part in thing) + "]"
     return json.dumps(thing)
+
+
+def _quoted(text: str) -> str:
+    """In double quotes. Not by JSON's escapes: it writes a character beyond the first plane as two, YAML as one."""
+    shown = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(char if char.isprintable() else f"\\U{ord(char):08x}" for char in shown) + '"'
 
 
 def lines(settings: Mapping[str, object], indent: int) -> list[str]:

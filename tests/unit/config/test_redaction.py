@@ -42,6 +42,19 @@ def test_credentials_in_text_are_hidden_and_the_rest_stays(text: str, hidden: st
     assert redact(text) == hidden
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["x" * 200_000, "a." * 100_000, 'password="' * 20_000, "token" * 40_000, "://" * 60_000, "secret   " * 20_000],
+)
+def test_long_text_costs_time_in_proportion(text: str) -> None:
+    """A quadratic pattern would run into the time limit of the test."""
+    redact(text)
+
+
+def test_a_long_quoted_password_is_hidden_too() -> None:
+    assert "x" not in redact(f'password="{"x" * 5000}"')
+
+
 def test_hiding_twice_is_hiding_once() -> None:
     once = redact("https://me:hunter2@h/a password=hunter2 token: 'hunter2'")
     assert redact(once) == once
