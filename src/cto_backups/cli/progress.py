@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.progress_bar import ProgressBar
 from rich.table import Column
 from rich.text import Text
 
@@ -21,7 +22,7 @@ def bar(console: Console, title: str) -> Iterator["Bar"]:
     """A bar with a title that is gone when the work is done."""
     display = Progress(
         TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", max_width=36)),
-        BarColumn(bar_width=16),
+        _KnownBar(bar_width=16),
         _Done(table_column=Column(no_wrap=True, justify="right")),
         console=console,
         transient=True,
@@ -37,7 +38,7 @@ class Bar:
     def __init__(self, display: Progress, title: str) -> None:
         self._display = display
         self._task = display.add_task(
-            title, total=None, entries=0, size_bytes=0, by_bytes=False, started=clock.monotonic()
+            title, total=None, entries=0, size_bytes=0, by_bytes=False, expected=None, started=clock.monotonic()
         )
         self._lock = threading.Lock()
         self._entries = self._bytes = 0
@@ -64,20 +65,40 @@ class Bar:
         done, total = (self._bytes, self._total_bytes) if by_bytes else (self._entries, self._total_entries)
         self._display.update(
             self._task,
-            completed=min(done, total) if total else done,
+            completed=done,
             total=total or None,
+            # More than was expected: nobody knows how much is to come. (Rich takes a total of None for no change.)
+            expected=total if total and total >= done else None,
             entries=self._entries,
             size_bytes=self._bytes,
             by_bytes=by_bytes,
         )
 
 
+class _KnownBar(BarColumn):
+    """A bar where it is known how much there is to do; nothing elsewhere."""
+
+    def render(self, task: Task) -> ProgressBar:
+        bar = super().render(task)
+        if task.fields["expected"] is None:
+            bar.width = 0
+        return bar
+
+
 class _Done(ProgressColumn):
-    """How much is done, and how fast: "1.2 GB of 3.4 GB, 120 MB/s", or "1,234 entries"."""
+    """How much is done, and how fast: "1.2 GB of 3.4 GB, 120 MB/s", or "1,234 entries, 500 MB, 120 MB/s"."""
 
     def render(self, task: Task) -> Text:
-        fields = task.fields
-        if not fields["by_bytes"]:
-            return Text(f"{figures.count(fields['entries'])} entries")
-        speed = figures.rate(fields["size_bytes"], clock.monotonic() - fields["started"])
-        return Text(f"{figures.size(fields['size_bytes'])} of {figures.size(task.total or 0)}, {speed or '…'}")
+        """The words beside the bar."""
+        entries, size_bytes = task.fields["entries"], task.fields["size_bytes"]
+        speed = figures.rate(size_bytes, clock.monotonic() - task.fields["started"])
+        if task.fields["by_bytes"] and task.fields["expected"] is not None:
+            told = [f"{figures.size(size_bytes)} of {figures.size(task.fields['expected'])}", speed]
+        else:
+            known = f" of {figures.count(task.fields['expected'])}" if task.fields["expected"] is not None else ""
+            told = [
+                f"{figures.count(entries)}{known} entries" if entries else "",
+                figures.size(size_bytes) if size_bytes else "",
+                speed,
+            ]
+        return Text(", ".join(filter(None, told)) or "…")

@@ -58,6 +58,9 @@ def backup(installation: Installation, source_name: str, *, label: str | None = 
             source.capture() as capture,
             store.writing() as writing,
         ):
+            if previous is not None:
+                # The best guess there is: a source seldom changes much in size.
+                progress.total(entries=previous.entry_count, size_bytes=previous.size_bytes)
             draft = writing.write(capture.tree, parent=parent, progress=progress)
             _refuse_suddenly_empty(source_name, draft, previous)
             unchanged = label is None and parent is not None and _unchanged(previous, capture)
