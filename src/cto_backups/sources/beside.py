@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -47,21 +48,28 @@ def exchange(new: Path, target: Path, companions: Sequence[str], now: datetime) 
 
 def written_beside(
     reader: PointReader, target: Path, stored: str, only: Sequence[str], progress: Progress | None, now: datetime
-) -> tuple[Restored, Path, Path]:
-    """Restore into a private folder beside `target`: what was written, the new one, and the folder to remove."""
+) -> tuple[Restored, Path | None, Path]:
+    """Restore into a private folder beside `target`: what was written, the new one, and the folder to remove.
+
+    There is no new one when it came back damaged: another vault may have it whole. Raises RestoreError when nothing
+    came back.
+    """
     place = target.parent / f".{target.name}.restore-{now:%Y%m%dT%H%M%SZ}-{os.getpid()}"
     place.mkdir(mode=0o700)
     try:
         restored = reader.restore(place, only=only, progress=progress)
-        new = place / stored.lstrip("/")
-        if restored.problems or not os.path.lexists(new):
-            reasons = [f"{problem.path}: {problem.detail}" for problem in restored.problems]
-            raise RestoreError(
-                f"{target} was not restored",
-                why="; ".join(reasons[:3]) or "nothing was written",
-                todo=f"restore from another vault; {target} is as it was",
-            )
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
         raise
+    new = place / stored.lstrip("/")
+    if any(problem.kind == "damaged" for problem in restored.problems):
+        return replace(restored, places=()), None, place
+    if not os.path.lexists(new):
+        shutil.rmtree(place, ignore_errors=True)
+        raise RestoreError(
+            f"{target} was not restored",
+            why="; ".join(f"{problem.path}: {problem.detail}" for problem in restored.problems)
+            or "nothing was written",
+            todo=f"restore from another vault; {target} is as it was",
+        )
     return restored, new, place

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cto_backups import clock
 from cto_backups.core.model import Fingerprint, Problem, Resource
-from cto_backups.core.ports import Capture, Existing, PointReader, Progress, Restored, RestorePlan
+from cto_backups.core.ports import Capture, EntryKind, Existing, PointReader, Progress, Restored, RestorePlan
 from cto_backups.errors import SourceError
 from cto_backups.sources import digests
 from cto_backups.sources.ledger import Ledger, sample_key
@@ -58,7 +58,7 @@ class FilesSource:
 
     def plan_restore(self, reader: PointReader, destination: Path | None, *, only: Sequence[str] = ()) -> RestorePlan:
         """What `restore` would do."""
-        return reader.plan(destination or Path("/"), only=only)
+        return reader.plan(destination or Path("/"), only=only or self._in_place(reader, destination))
 
     def restore(
         self,
@@ -70,6 +70,7 @@ class FilesSource:
         progress: Progress | None = None,
     ) -> Restored:
         """Write the files below `destination`, or where they came from."""
+        only = only or self._in_place(reader, destination)
         return reader.restore(destination or Path("/"), only=only, existing=existing, progress=progress)
 
     def probe(self, restored: Path, expected: Fingerprint) -> Fingerprint:
@@ -84,14 +85,32 @@ class FilesSource:
             return {}
         return {"ownership": "only root can give restored files back to their owners"}
 
+    def _in_place(self, reader: PointReader, destination: Path | None) -> tuple[str, ...]:
+        """What to restore in place: the configured paths, and not the attributes of the folders above them.
+
+        Those are others' business, unless they are gone. Where the point holds more than the paths configured today,
+        all of it is meant.
+        """
+        if destination is not None:
+            return ()
+        roots = {os.fsdecode(_place(text) or b"/") for text in self._paths}
+        beginnings = tuple(root.rstrip("/") + "/" for root in roots)
+        for path, entry in reader.listing():
+            text = os.fsdecode(path)
+            if text in roots or text.startswith(beginnings):
+                continue
+            above = any(beginning.startswith(text + "/") for beginning in beginnings)
+            if entry.kind is not EntryKind.FOLDER or not above or not os.path.isdir(path):
+                return ()
+        return tuple(sorted(roots))
+
     def _roots(self) -> tuple[list[bytes], tuple[Problem, ...]]:
         """The configured paths that are there, without what lies below another anyway; problems for the others."""
         roots: set[bytes] = set()
         problems: list[Problem] = []
         for text in self._paths:
             path = os.path.normpath(os.fsencode(text))
-            parent, _, name = path.rpartition(b"/")
-            place = os.path.realpath(parent or b"/").rstrip(b"/") + b"/" + name if name else b""
+            place = _place(text)
             try:
                 os.lstat(place or b"/")
             except OSError as error:
@@ -134,6 +153,12 @@ class FilesSource:
         path = readable(root or b"/")
         size = os.lstat(root).st_size if os.path.isfile(root) and not os.path.islink(root) else None
         return Resource(name=f"files:{path}", kind="files", location=path, size_bytes=size)
+
+
+def _place(path: str) -> bytes:
+    """Where a configured path really is: links on the way are followed, the path itself is not; empty for ``/``."""
+    parent, _, name = os.path.normpath(os.fsencode(path)).rpartition(b"/")
+    return os.path.realpath(parent or b"/").rstrip(b"/") + b"/" + name if name else b""
 
 
 class _FilesCapture:

@@ -93,6 +93,12 @@ def restore(
         target.parent.mkdir(parents=True, exist_ok=True)
         restored, new, place = beside.written_beside(reader, target, stored, (), progress, now)
         try:
+            if new is None:
+                raise RestoreError(
+                    f"{target} was not restored",
+                    why="; ".join(f"{problem.path}: {problem.detail}" for problem in restored.problems[:3]),
+                    todo=f"restore from another vault; {target} is as it was",
+                )
             kept = beside.exchange(new if bare else _with_work_tree(git, new, place), target, (), now)
         finally:
             shutil.rmtree(place, ignore_errors=True)

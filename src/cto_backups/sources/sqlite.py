@@ -101,15 +101,19 @@ class SqliteSource:
     ) -> Restored:
         """Write the database; what stands in its place is kept beside it. Raises RefusedError, RestoreError."""
         target, stored = self._target(reader, destination)
-        if not any(os.path.lexists(path) for path in _files(target)):
-            return reader.restore(destination or Path("/"), only=only, progress=progress)
-        if existing is Existing.REFUSE:
+        if existing is Existing.REFUSE and any(os.path.lexists(path) for path in _files(target)):
             raise beside.refuse(f"the database of {self.name}", target)
+        if not target.parent.is_dir():
+            return reader.restore(destination or Path("/"), only=only, progress=progress)
         now = clock.now()
         try:
             restored, new, place = beside.written_beside(reader, target, stored, only, progress, now)
-            kept = beside.exchange(new, target, sqlite_copy.SIDECARS, now)
-            shutil.rmtree(place)
+            try:
+                if new is None:
+                    return restored
+                kept = beside.exchange(new, target, sqlite_copy.SIDECARS, now)
+            finally:
+                shutil.rmtree(place, ignore_errors=True)
         except OSError as error:
             raise RestoreError(
                 f"{target} was not restored",

@@ -6,8 +6,8 @@ does not.
 
 import os
 import re
+import secrets
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -285,7 +285,7 @@ def staging(folder: Path) -> Iterator[Path]:
     for left in folder.glob("staged.*"):
         if not _alive(left.name.rpartition(".")[2]):
             _empty(left)
-    place = folder / f"staged.{time.monotonic_ns()}.{os.getpid()}"
+    place = folder / f"staged.{secrets.token_hex(4)}.{os.getpid()}"
     place.mkdir(mode=0o700)
     try:
         yield place

@@ -18,6 +18,9 @@ def open_place() -> Iterator[Path]:
     place = Path(tempfile.mkdtemp(prefix="cto-backups-test-"))
     place.chmod(0o777)
     yield place
+    for folder in place.rglob("*"):
+        if folder.is_dir() and not folder.is_symlink():
+            folder.chmod(0o700)
     shutil.rmtree(place)
 
 

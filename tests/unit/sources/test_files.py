@@ -610,14 +610,36 @@ def test_discover_lists_the_paths_that_are_there(top: Path, state: Path) -> None
 
 
 def test_in_place_means_where_it_came_from(top: Path, state: Path) -> None:
-    plant(top, "x", "y")
+    plant(top, "x", "sub/y")
     which = source(state, top)
     point, expected = _captured(which)
     (top / "x").unlink()
-    (top / "y").unlink()
-    assert which.plan_restore(point, None).destination == Path("/")
-    which.restore(point, None, only=[str(top)])
-    assert _captured(which)[1].checksums["content"] == expected.checksums["content"]
+    (top / "sub" / "y").unlink()
+    top.parent.chmod(0o751)
+    plan = which.plan_restore(point, None)
+    assert (plan.destination, plan.entries) == (Path("/"), 4)
+    which.restore(point, None)
+    assert _captured(which)[1] == expected
+    assert top.parent.stat().st_mode & 0o777 == 0o751, "folders above belong to others"
+
+
+def test_in_place_where_even_the_folders_above_are_gone_brings_them_back(tmp_path: Path, state: Path) -> None:
+    plant(tmp_path, "srv/data/x")
+    (tmp_path / "srv").chmod(0o750)
+    which = source(state, tmp_path / "srv" / "data")
+    point, _ = _captured(which)
+    (tmp_path / "srv").rename(tmp_path / "lost")
+    writes: list[Sequence[str]] = []
+    point.restore = lambda place, *, only, **_: writes.append(only)  # type: ignore[assignment,misc]
+    which.restore(point, None)
+    assert writes == [()]
+
+
+def test_in_place_brings_back_what_the_policy_no_longer_names(top: Path, state: Path) -> None:
+    plant(top, "a/x", "b/y")
+    point, _ = _captured(source(state, top / "a", top / "b"))
+    assert source(state, top / "a").plan_restore(point, None).entries == len(point.entries)
+    assert source(state, top / "a", top / "b").plan_restore(point, None).entries == 4
 
 
 @pytest.mark.parametrize("options", [{"paths": "x"}, {"paths": ["/x"], "exclude": [3]}, {"one_file_system": "maybe"}])

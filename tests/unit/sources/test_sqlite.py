@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from fakes.points import MemoryPoint
 
-from cto_backups.core.model import Fingerprint
-from cto_backups.core.ports import Existing
+from cto_backups.core.model import Fingerprint, Problem
+from cto_backups.core.ports import Existing, Restored
 from cto_backups.errors import PolicyError, RefusedError, RestoreError, SourceError, VerificationError
 from cto_backups.sources.sqlite import SqliteSource
 
@@ -354,8 +354,30 @@ def test_in_place_where_nothing_stands_needs_no_permission(path: Path, source: S
         pass
     point, _ = captured(source)
     path.unlink()
+    path.parent.chmod(0o751)
     assert source.plan_restore(point, None).conflicts == ()
-    source.restore(point, None)
+    assert source.restore(point, None).places == (str(path),)
+    assert len(rows_of(path)) == 10
+    assert [file.name for file in path.parent.iterdir()] == ["app.db"]
+    assert path.parent.stat().st_mode & 0o777 == 0o751, "folders above belong to others"
+
+
+def test_a_damaged_copy_leaves_what_stands_and_another_vault_can_take_over(
+    path: Path, source: SqliteSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(path) as database:
+        point, _ = captured(source)
+        database.execute("DELETE FROM t")
+        database.commit()
+    broken = Problem(str(path), "damaged", "a blob is not what it was")
+    with monkeypatch.context() as patch:
+        patch.setattr(point, "restore", lambda *_, **__: Restored(0, 0, 0.0, (), (broken,)))
+        restored = source.restore(point, None, existing=Existing.OVERWRITE)
+    assert restored.problems == (broken,)
+    assert restored.places == ()
+    assert rows_of(path) == []
+    assert [file.name for file in path.parent.iterdir()] == ["app.db"]
+    source.restore(point, None, only=[broken.path], existing=Existing.OVERWRITE)
     assert len(rows_of(path)) == 10
 
 
