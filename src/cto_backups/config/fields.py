@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
 from pydantic_core import PydanticCustomError, core_schema
 
 from cto_backups.config.mistakes import closest, names
@@ -206,6 +206,14 @@ def _until(value: str, _around: Surroundings | None) -> None:
         raise problem(f"'{value}' is no date", todo="Write it like 2027-01-01, or 2027-01-01T12:00.") from None
 
 
+def _rules_together(value: list[str]) -> list[str]:
+    try:
+        parse_retention(", ".join(value))
+    except ValueError as error:  # each rule is sound, but not beside the others
+        raise problem(str(error)) from error
+    return value
+
+
 def _one_or_more(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
@@ -247,6 +255,7 @@ Retention = Annotated[
     list[RetentionText],
     BeforeValidator(_one_or_more, json_schema_input_type=RetentionText | list[RetentionText]),
     Field(min_length=1),
+    AfterValidator(_rules_together),
 ]
 VaultNames = Annotated[
     list[VaultName],

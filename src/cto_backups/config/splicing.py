@@ -22,7 +22,7 @@ def with_triggers(text: str, source: str, triggers: str) -> str | None:
     if section.alias or not own:
         return None
     if "triggers" in own:
-        return _with_value(text, own["triggers"].node, triggers)
+        return _with_value(text, own["triggers"], triggers)
     setting = "triggers: " + writing.value(triggers, '"' if "," in triggers else "")
     behind = next(
         (own[name] for name in ("class", "category", "kind") if name in own and _is_short(own[name], text)), None
@@ -38,27 +38,27 @@ def with_triggers(text: str, source: str, triggers: str) -> str | None:
     return f"{text[:line_end]}{_newline(text)}{indent}{setting}{text[line_end:]}"
 
 
-def _with_value(text: str, node: Node, triggers: str) -> str:
+def _with_value(text: str, item: Item, triggers: str) -> str:
     """Another value in place of one, in its quotes; comments inside a list of several lines stay below it."""
+    node = item.node
     start, end = node.span.start, node.span.end
     old = text[start:end]
     if node.style in {"|", ">"}:
         end = start + len(old.rstrip())
-    style = node.style if node.style in {"'", '"'} else ""
-    new = writing.value(triggers, style or ("" if node.kind == "scalar" else '"'))
+    style = node.style if node.style in {"'", '"'} else "" if node.kind == "scalar" else '"'
+    new = writing.value(triggers, style)
     kept = _comments(text, node)
     if node.kind == "sequence" and node.style != "[":
         # A block list starts on a line of its own; the text takes its place behind the colon.
-        colon = text.rfind(":", 0, start)
-        after_colon = text[colon + 1 : start]
-        comment = re.search(r"#[^\n]*", after_colon)
-        head = f"{text[: colon + 1]} {new}" + (f"  {comment[0].rstrip()}" if comment else "")
+        colon = text.index(":", item.key.end)
+        beside, *below = text[colon + 1 : start].splitlines()
+        head = text[: colon + 1] + " " + new + ("  " + beside.strip() if beside.strip().startswith("#") else "")
+        kept = [line.rstrip() for line in below if line.strip().startswith("#")] + kept
         return head + "".join(_newline(text) + line for line in kept) + text[_line_end(text, end) :]
     if "\n" in old and kept:
         line_end = _line_end(text, end)
-        return (
-            text[:start] + new + text[end:line_end] + "".join(_newline(text) + line for line in kept) + text[line_end:]
-        )
+        below_it = "".join(_newline(text) + line for line in kept)
+        return text[:start] + new + text[end:line_end] + below_it + text[line_end:]
     return text[:start] + new + text[end:]
 
 

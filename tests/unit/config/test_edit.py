@@ -52,7 +52,8 @@ sources:
       listed:
           kind: sqlite
           class: configuration
-          triggers:        # when people work
+          triggers:        # when: people work
+            # all of it
             - hourly       # lunch
             # - every 5 minutes
             - 'daily at 02:00'   # night
@@ -116,8 +117,8 @@ def test_a_list_of_several_lines_becomes_one_line_and_its_comments_stay_below(po
     path = policy_file(UGLY)
     set_triggers(path, "listed", "hourly")
     assert (
-        '          triggers: "hourly"  # when people work\n'
-        "            # lunch\n            # - every 5 minutes\n            # night\n"
+        '          triggers: "hourly"  # when: people work\n'
+        "            # all of it\n            # lunch\n            # - every 5 minutes\n            # night\n"
         "          path: /srv/listed.db\n"
     ) in path.read_text()
 
