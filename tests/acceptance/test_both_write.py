@@ -17,7 +17,7 @@ from stock.product import PREFIX, Ours, back_up, below, open_store, restore
 from stock.restic import Restic
 from trees import compare, odd
 
-pytestmark = [pytest.mark.stock_restic, pytest.mark.xdist_group("odd tree")]
+pytestmark = pytest.mark.stock_restic
 
 
 @pytest.fixture

@@ -9,14 +9,13 @@ import tarfile
 from datetime import datetime
 from pathlib import Path
 
-# One tree serves them all: let the same process have them.
 import pytest
 
 from stock.expectation import seen
 from stock.product import HOSTNAME, TAGS, Ours, below
 from trees import compare, odd
 
-pytestmark = [pytest.mark.stock_restic, pytest.mark.xdist_group("odd tree")]
+pytestmark = pytest.mark.stock_restic
 
 
 def test_stock_check_of_all_data_finds_nothing_wrong(ours: Ours) -> None:

@@ -17,7 +17,7 @@ from stock.product import PREFIX, Ours, open_store
 from stock.restic import Restic
 from trees import odd
 
-pytestmark = [pytest.mark.stock_restic, pytest.mark.xdist_group("odd tree")]
+pytestmark = pytest.mark.stock_restic
 
 MAY_DIFFER = re.compile(rb'"device_id":\d+,|,"content":\[[^]]*\]|,"subtree":"[0-9a-f]{64}"|,{"name":"socket"[^}]*}')
 SUBTREE = re.compile(rb'"name":"((?:[^"\\]|\\.)*)","type":"dir".*?"subtree":"([0-9a-f]{64})"')

@@ -14,7 +14,7 @@ from stock.product import PREFIX, below, open_store, restore
 from stock.restic import PASSWORD, Restic
 from trees import compare, odd
 
-pytestmark = [pytest.mark.stock_restic, pytest.mark.xdist_group("odd tree")]
+pytestmark = pytest.mark.stock_restic
 
 
 @pytest.fixture(scope="module")
