@@ -1,6 +1,6 @@
 """The view `backup_status`: one row a source, for whoever reads the catalog with SQL.
 
-The columns that docs/reference/formats.md lists come first. The word is the one that `core.assurance.judge` finds (a test
+First the columns in docs/reference/formats.md. The word is the one that `core.assurance.judge` finds (a test
 compares the two on generated facts); the reasons are judge's alone. Every part is one look-up in an index for a source,
 or for each vault of a source, so that the view costs what there are sources, not what there are points.
 """
