@@ -73,7 +73,7 @@ def quickstart(
         if folder is not None:
             screen.show("  What to protect is said there now; DIR is not looked at again.")
     else:
-        _make(tour, place, home)
+        policy = _make(tour, place, home)
     tour.document |= {"policy": str(policy), "second_run": again}
     screen.options = replace(screen.options, policy=policy)
     with opened(screen) as opening:
@@ -83,7 +83,8 @@ def quickstart(
         return result
 
 
-def _make(tour: _Tour, folder: Path, home: Path) -> None:
+def _make(tour: _Tour, folder: Path, home: Path) -> Path:
+    """Make the installation; its policy file."""
     from cto_backups import app
 
     screen = tour.screen
@@ -99,6 +100,7 @@ def _make(tour: _Tour, folder: Path, home: Path) -> None:
     screen.show(f"  {key}: the key")
     screen.show(f"  {init.keep_the_key(key)}")
     tour.document |= {"found": sources, "key": str(key)}
+    return policy
 
 
 def _prove(tour: _Tour, opening: "Opened", *, again: bool) -> None:

@@ -41,6 +41,7 @@ def schedule(screen: Screen) -> None:
         )
         if not screen.talks:
             return
+        from cto_backups.cli.tables import name as spelled
         from cto_backups.cli.tables import row as add
         from cto_backups.cli.tables import table
 
@@ -50,7 +51,7 @@ def schedule(screen: Screen) -> None:
             due = row.next_run <= now
             # What is due runs as soon as a worker does; when it was meant to is told in `why`.
             coming = "now" if due else f"{screen.moment(row.next_run)}\n{figures.relative(row.next_run, now)}"
-            add(listing, row.source, row.triggers, last, coming)
+            add(listing, spelled(row.source, screen.out, 20), row.triggers, last, coming)
         screen.show(listing)
         screen.show("")
         tests = table("restore test of", "last", "next", flexible=("restore test of",))
@@ -64,7 +65,7 @@ def schedule(screen: Screen) -> None:
                     "now" if row.test_next <= now
                     else f"{screen.moment(row.test_next)} ({figures.relative(row.test_next, now)})"
                 )  # fmt: skip
-            add(tests, row.source, tested, again)
+            add(tests, spelled(row.source, screen.out, 20), tested, again)
         screen.show(tests)
         screen.show("")
         screen.show(f"Times are in {policy.timezone}. A running 'cto.backups worker' does all this by itself.")

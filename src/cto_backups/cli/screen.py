@@ -1,6 +1,7 @@
 """The screen: what a command prints, where, and whether at all. Answers go to stdout, everything else to stderr."""
 
 import json
+import os
 import re
 import sys
 import textwrap
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from cto_backups.core.ports import Progress
+
+PIPED_WIDTH = 400
 
 
 class Screen:
@@ -124,6 +127,15 @@ def _fitted(text: str, console: "Console") -> str:
 def _console(options: GlobalOptions, *, stderr: bool) -> "Console":
     from rich.console import Console
 
+    stream = sys.stderr if stderr else sys.stdout
+    # Nothing is wrapped in a pipe or a file, where grep and awk read it.
+    width = None if stream.isatty() or "COLUMNS" in os.environ else PIPED_WIDTH
     return Console(
-        stderr=stderr, no_color=not options.colored, highlight=False, markup=False, emoji=False, legacy_windows=False
+        width=width,
+        stderr=stderr,
+        no_color=not options.colored,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        legacy_windows=False,
     )

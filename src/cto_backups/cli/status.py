@@ -87,6 +87,7 @@ def summary(verdicts: "Mapping[str, Verdict]") -> str:
 
 
 def _table(screen: Screen, report: "StatusReport", rows: "Mapping[str, ScheduleRow]") -> None:
+    from cto_backups.cli.tables import name as spelled
     from cto_backups.cli.tables import row, table
 
     listing = table("source", "cat", "status", "newest/RPO", "copies", "proof", "next", flexible=("source",))
@@ -96,7 +97,7 @@ def _table(screen: Screen, report: "StatusReport", rows: "Mapping[str, ScheduleR
         newest = figures.age(verdict.age) if verdict.age is not None else "none"
         row(
             listing,
-            name,
+            spelled(name, screen.out, 22),
             category.name,
             verdict.status.value,
             f"{newest} / {figures.age(category.rpo)}",

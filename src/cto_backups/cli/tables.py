@@ -1,7 +1,9 @@
 """Tables that fit 80 columns, and the colours of words."""
 
 from collections.abc import Sequence
+from textwrap import wrap
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -36,6 +38,12 @@ def table(*columns: str, flexible: Sequence[str] = (), right: Sequence[str] = ()
             overflow="fold" if name in flexible else "ellipsis",
         )
     return made
+
+
+def name(text: str, console: Console, width: int) -> Text:
+    """A long name on a terminal, in lines of `width` that end at its hyphens; elsewhere as it is."""
+    lines = wrap(text, width) if console.is_terminal and console.width < 100 else [text]
+    return Text(clean("\n".join(lines)))
 
 
 def row(table: Table, *cells: str | Text) -> None:
