@@ -1,6 +1,6 @@
 """What a restore of a tree is to bring back, given what a version of stock restic cannot do.
 
-Each of these was seen. Nothing but the second name of a symbolic link is masked when we restore what we wrote.
+Each of these was seen. Nothing is masked when we restore what we wrote.
 """
 
 from dataclasses import replace
@@ -16,12 +16,14 @@ LOST_BEFORE_0_17 = b"links/not-utf-8"  # `linktarget_raw` came with 0.17
 
 def seen(root: Path, stock: Restic | None = None) -> dict[bytes, compare.Node]:
     """The odd tree, or what was restored of it, without what is lost when `stock` writes or restores it."""
-    found = compare.look(root, without=NEVER_RESTORED if stock else ())
-    old = stock is not None and stock.version < (0, 17)
+    if stock is None:
+        return compare.look(root)
+    found = compare.look(root, without=NEVER_RESTORED)
+    old = stock.version < (0, 17)
     if old:
         found.pop(LOST_BEFORE_0_17, None)
     for path, node in found.items():
         if node.kind == "symlink":
-            # Several names of one symbolic link come back as several links, by us as by stock; 0.14 forgets attributes.
+            # Several names of one symbolic link come back as several links; 0.14 forgets attributes of links.
             found[path] = replace(node, linked=b"", attributes=() if old else node.attributes)
     return found
