@@ -1,6 +1,7 @@
 """Points, copies and evidence survive the way through JSON exactly."""
 
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 import rfc8785
@@ -118,3 +119,60 @@ def test_figures_that_json_cannot_say_become_text():
     told = payloads.figures_to_payload({"huge": 2**60, "nan": float("nan"), "endless": float("-inf"), "yes": True})
     assert told == {"huge": str(2**60), "nan": "nan", "endless": "-inf", "yes": True}
     rfc8785.dumps(told)
+
+
+AT = datetime(2026, 1, 2, 3, 4, 5, 6, UTC)
+PINNED = {
+    "recovery-point": payloads.point_to_payload(
+        RecoveryPoint(
+            id="ledger-20260102T030405Z-0a1b",
+            source="ledger",
+            kind="sqlite",
+            category="A",
+            business="acme",
+            started_at=AT,
+            captured_at=AT + timedelta(seconds=1),
+            finished_at=AT + timedelta(seconds=2),
+            size_bytes=2**60,
+            added_bytes=3,
+            entry_count=4,
+            root="ab" * 32,
+            paths=("/data/ledger.db",),
+            fingerprint=Fingerprint("sqlite/1", {"rows": "cd"}, {"rows": 5}, (Sample("entries:7", {"sum": "1,00 €"}),)),
+            policy_digest="ef" * 32,
+            parent="01" * 32,
+            label="before the move",
+            keep_until=AT + timedelta(days=90),
+            problems=(Problem("/data/\\x80", "permission", "not readable"),),
+        )
+    ),
+    "copy": payloads.copy_to_payload(Copy("ledger-20260102T030405Z-0a1b", "near", "ab" * 32, AT, 2**60)),
+    "evidence": payloads.evidence_to_payload(
+        Evidence(
+            id="test-ledger-20260102T030405Z-0a1b",
+            kind="restore_test",
+            source="ledger",
+            point="ledger-20260102T030405Z-0a1b",
+            vault="near",
+            started_at=AT,
+            finished_at=AT + timedelta(seconds=9),
+            passed=False,
+            rung=Rung.RESTORED,
+            steps=(Step("restore", AT, 1.25, True, "", {"files": 3, "rate": 0.5, "whole": True, "place": "x"}),),
+            reason="counts differ",
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", PINNED)
+def test_the_form_of_each_payload_is_fixed_for_ever(kind):
+    """Format 1: if this fails, what old records say can no longer be read. Never change the golden files."""
+    golden = Path(__file__).parents[2] / "golden" / "records" / f"payload-{kind}.json"
+    assert rfc8785.dumps(PINNED[kind]) + b"\n" == golden.read_bytes()
+
+
+def test_every_field_of_a_payload_is_documented():
+    page = (Path(__file__).parents[3] / "docs" / "reference" / "formats.md").read_text()
+    for kind, payload in PINNED.items():
+        assert not [name for name in payload if f"`{name}`" not in page], kind
