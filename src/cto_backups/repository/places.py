@@ -59,18 +59,20 @@ def status(folder: int, name: bytes) -> os.stat_result | None:
         return None
 
 
-def make_folder(folder: int, name: bytes, *, replace: bool) -> None:
-    """Make a folder, or find it there; with `replace`, anything else there gives way. Raises OSError."""
+def make_folder(folder: int, name: bytes, *, replace: bool) -> bool:
+    """Make a folder, or find it there (false); with `replace`, anything else there gives way. Raises OSError."""
     try:
         os.mkdir(name, 0o700, dir_fd=folder)
+        return True
     except FileExistsError:
         there = status(folder, name)
         if there is not None and stat.S_ISDIR(there.st_mode):
-            return
+            return False
         if not replace:
             raise
         os.unlink(name, dir_fd=folder)
         os.mkdir(name, 0o700, dir_fd=folder)
+        return True
 
 
 def temporary_name() -> bytes:

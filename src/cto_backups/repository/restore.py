@@ -43,6 +43,7 @@ class Restorer:
         self._problems = list(found.problems)
         self._standing: set[tuple[int, bytes]] = set()
         self._lost: set[int] = set()
+        self._others: set[int] = set()
         self._local = threading.local()
         self._folders: list[Folders] = []
 
@@ -94,9 +95,12 @@ class Restorer:
                 self._lost.add(number)
                 continue
             try:
-                make_folder(
+                made = make_folder(
                     folders.descriptor(above), found.names[number], replace=self._existing is Existing.OVERWRITE
                 )
+                if not made and number in found.on_the_way:
+                    # It stood there before and was not asked for: its attributes are not ours to change.
+                    self._others.add(number)
             except OSError as error:
                 self._lost.add(number)
                 self._note(above, found.names[number], error)
@@ -282,7 +286,7 @@ class Restorer:
         """Metadata of folders, deepest first: until here they were open to us, and their times moved."""
         for number in range(len(self._found.names) - 1, 0, -1):
             entry = self._found.folders[number]
-            if entry is None or number in self._lost:
+            if entry is None or number in self._lost or number in self._others:
                 continue
             try:
                 descriptor = folders.descriptor(number)

@@ -32,7 +32,10 @@ class RestoredFile:
 
 @dataclass(slots=True)
 class Survey:
-    """Folders by number (0 is the destination itself), and what goes into them."""
+    """Folders by number (0 is the destination itself), and what goes into them.
+
+    `on_the_way` are folders that lead to the selection and are not part of it.
+    """
 
     names: list[bytes] = field(default_factory=lambda: [b""])
     parents: list[int] = field(default_factory=lambda: [0])
@@ -44,6 +47,7 @@ class Survey:
     places: dict[bytes, list[tuple[RestoredFile, int]]] = field(default_factory=dict)
     wanted: list[tuple[bytes, Location]] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    on_the_way: set[int] = field(default_factory=set)
     entries: int = 0
     size_bytes: int = 0
 
@@ -193,6 +197,7 @@ def _drop_unused(found: Survey, selection: Selection) -> None:
         found.folders[number] = None
         found.names[number] = b""
     found.entries -= len(dropped)
+    found.on_the_way = {number for number in used if number and not taken[number]}
 
 
 def conflicts(found: Survey, destination: Path) -> set[tuple[int, bytes]]:

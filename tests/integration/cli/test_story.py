@@ -108,13 +108,15 @@ def test_a_restore_overwrites_only_when_told_to(home: Any, tmp_path: Path) -> No
 
 def test_a_restore_in_place_needs_a_yes(home: Any) -> None:
     home.change("broken\n")
+    home.data.parent.chmod(0o751)
     unasked = home("restore", "data-files", "--in-place", "--overwrite")
     assert unasked.status is ExitStatus.REFUSED
     assert "--yes" in unasked.err
     assert (home.data / "files" / "report.txt").read_text() == "broken\n"
     done = home("restore", "data-files", "--in-place", "--overwrite", "--yes")
-    assert done.status is ExitStatus.SUCCESS, done
+    assert done.status is ExitStatus.SUCCESS, done.err
     assert (home.data / "files" / "report.txt").read_text().startswith("figures")
+    assert home.data.parent.stat().st_mode & 0o777 == 0o751, "a folder above the data belongs to others"
 
 
 def test_a_dry_run_of_a_restore_writes_nothing_and_tells_what_is_in_the_way(home: Any, tmp_path: Path) -> None:
@@ -146,7 +148,7 @@ def test_expiry_keeps_what_it_must_and_a_dry_run_changes_nothing(home: Any) -> N
     assert planned["kept"][0]["point"] == before[0]["id"]
     assert home("points", "data-files", "--json").document["points"] == before
     done = home("expire", "data-files")
-    assert done.status is ExitStatus.SUCCESS, done
+    assert done.status is ExitStatus.SUCCESS, done.err
     assert f"dropped {len(before) - 1}, kept 1" in done.out
     assert [point["id"] for point in home("points", "data-files", "--json").document["points"]] == [before[0]["id"]]
 
