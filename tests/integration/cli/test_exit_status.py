@@ -1,6 +1,7 @@
 """What bad input and bad luck get: one clear message, and the exit status that belongs to it."""
 
 import os
+import re
 import shutil
 import stat
 from pathlib import Path
@@ -42,7 +43,7 @@ def test_a_wrong_request_is_answered_with_what_there_is(
 
 def test_a_mistake_in_the_policy_is_shown_with_its_line(home: Any) -> None:
     text = home.policy.read_text()
-    home.policy.write_text(text.replace('    retention: "1 year"', '    retentoin: "1 year"'))
+    home.policy.write_text(text.replace("    retention:", "    retentoin:"))
     answer = home("status")
     assert answer.status is ExitStatus.POLICY
     assert "retentoin" in answer.err
@@ -126,8 +127,24 @@ def test_a_source_that_is_gone_fails_alone(home: Any) -> None:
     assert outcomes["app-repository"] == "unchanged"
 
 
+def test_what_is_not_there_makes_the_point_incomplete_and_is_listed(home: Any) -> None:
+    missing = [str(home.data / f"gone-{number}") for number in range(25)]
+    listed = ", ".join(f'"{path}"' for path in [home.data, *missing])
+    text, changes = re.subn(r"paths: \[.*?\]", f"paths: [{listed}]", home.policy.read_text())
+    assert changes == 1
+    home.policy.write_text(text)
+    answer = home("backup", "data-files")
+    assert answer.status is ExitStatus.INCOMPLETE, answer
+    assert "25 of data-files could not be captured" in answer.err
+    assert answer.err.count("gone-") == 20
+    assert "… and 5 more" in answer.err
+    (see_all,) = [line.partition("cto.backups ")[2] for line in answer.err.splitlines() if "cto.backups points" in line]
+    assert home(*see_all.split()).out.count("gone-") >= 25
+    assert home("backup", "data-files", "--json").document["sources"][0]["outcome"] == "incomplete"
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_what_cannot_be_read_makes_the_point_incomplete(home: Any) -> None:
+def test_what_may_not_be_read_makes_the_point_incomplete(home: Any) -> None:
     (home.data / "files" / "report.txt").chmod(0)
     answer = home("backup", "data-files")
     assert answer.status is ExitStatus.INCOMPLETE
