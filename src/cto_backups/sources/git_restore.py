@@ -64,6 +64,7 @@ def plan(name: str, git: Git, reader: PointReader, destination: Path | None, onl
     planned = reader.plan(destination or target.parent)
     notes: tuple[str, ...] = ()
     if destination is None:
+        planned = replace(planned, destination=target)
         notes = ("the repository's own settings and hooks, and what was not committed, are not in a recovery point",)
     if not _taken(target):
         return replace(planned, conflicts=(), notes=(*planned.notes, *notes))

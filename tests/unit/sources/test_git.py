@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,9 @@ from cto_backups.core.ports import Existing
 from cto_backups.errors import BusyError, PolicyError, RefusedError, SourceError, VerificationError
 from cto_backups.sources import git as git_module
 from cto_backups.sources.git import GitSource
-from cto_backups.sources.git_command import Address, address
+from cto_backups.sources.git_command import Address, Git, address
 from cto_backups.sources.git_mirror import Mirror
+from cto_backups.sources.process import ToolError
 
 AsUser = Callable[[], AbstractContextManager[None]]
 
@@ -174,10 +176,14 @@ def test_bare_repositories_and_file_urls_work(work: Path, tmp_path: Path) -> Non
 
 @pytest.mark.root
 def test_a_repository_of_another_user_can_be_protected(work: Path, tmp_path: Path) -> None:
-    for path in [work, *work.rglob("*")]:
+    git(tmp_path, "clone", "--quiet", "--bare", str(work), "theirs")
+    for path in [tmp_path / "theirs", *(tmp_path / "theirs").rglob("*")]:
         os.chown(path, 1234, 1234)
-    _, expected = captured(make(work, tmp_path))
+    source = make(tmp_path / "theirs", tmp_path)
+    point, expected = captured(source)
     assert expected.counts["commits"] == 2
+    source.restore(point, None, existing=Existing.OVERWRITE)
+    assert (tmp_path / "theirs" / "HEAD").exists(), "it is known as a bare one, whoever owns it"
 
 
 def test_an_ordinary_user_needs_no_settings(open_place: Path, ordinary_user: AsUser) -> None:
@@ -189,13 +195,12 @@ def test_an_ordinary_user_needs_no_settings(open_place: Path, ordinary_user: AsU
         assert captured(make(work, open_place))[1].counts["commits"] == 1
 
 
-def test_a_capture_within_a_git_hook_is_not_misled(
-    work: Path, source: GitSource, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_capture_within_a_git_hook_is_not_misled(work: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
     monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "index"))
-    with source.capture() as capture:
-        assert capture.fingerprint().counts["commits"] == 2
+    monkeypatch.setenv("GIT_OBJECT_DIRECTORY", str(tmp_path / "objects"))
+    monkeypatch.setenv("GIT_NAMESPACE", "other")
+    assert captured(make(work, tmp_path))[1].counts["commits"] == 2
 
 
 # -- what limits a recovery -----------------------------------------------------------------------------------------
@@ -395,6 +400,23 @@ def test_a_mirror_is_not_thrown_away_because_the_source_is_gone(work: Path, sour
     assert {path: path.stat().st_mtime_ns for path in mirror_of(tmp_path).rglob("*.pack")} == before
 
 
+def test_a_sound_mirror_outlives_a_fetch_that_fails(
+    work: Path, source: GitSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captured(source)
+    before = {path: path.stat().st_mtime_ns for path in mirror_of(tmp_path).rglob("*.pack")}
+    real = Git.remote
+
+    def remote(self: Git, *arguments: str, **named: Path) -> bytes:
+        if arguments[0] == "fetch":
+            raise ToolError("git", 128, "fatal: the line broke")
+        return real(self, *arguments, **named)
+
+    monkeypatch.setattr(Git, "remote", remote)
+    assert "the line broke" in refused(source).why
+    assert {path: path.stat().st_mtime_ns for path in mirror_of(tmp_path).rglob("*.pack")} == before
+
+
 def test_a_source_that_changes_while_it_is_fetched_is_fetched_again(
     work: Path, source: GitSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -533,6 +555,39 @@ def test_oddly_written_objects_that_the_source_has_too_are_no_damage(
     (repository / "objects" / lost[:2] / lost[2:]).unlink()
     with pytest.raises(VerificationError, match=lost):
         source.probe(tmp_path / "restored", expected)
+
+
+def test_content_that_belies_its_name_does_not_work(work: Path, source: GitSource, tmp_path: Path) -> None:
+    """Neither refs nor names nor sizes show it, and it is not among the samples: only reading every object does."""
+    for number in range(100, 140):
+        (work / f"{number}").write_text(f"content {number}")
+    commit(work, "last", "x")
+    point, expected = captured(source)
+    point.restore(tmp_path / "restored")
+    repository = tmp_path / "restored" / "code.git"
+    (pack,) = repository.rglob("*.pack")
+    content = pack.read_bytes()
+    for path in repository.glob("objects/pack/*"):
+        path.unlink()
+    subprocess.run(["git", "-C", repository, "unpack-objects", "-q"], input=content, check=True)
+    sampled = {sample.key for sample in expected.samples}
+    names = [git(work, "rev-parse", f"HEAD:{number}") for number in range(100, 140)]
+    one, two = [name for name in names if f"blob {name}" not in sampled][:2]
+    place = repository / "objects" / one[:2] / one[2:]
+    place.chmod(0o600)
+    place.write_bytes((repository / "objects" / two[:2] / two[2:]).read_bytes())
+    with pytest.raises(VerificationError, match=r"git fsck.*hash"):
+        source.probe(tmp_path / "restored", expected)
+
+
+def test_the_sum_over_objects_is_what_the_format_says(work: Path, source: GitSource) -> None:
+    lines = git(work, "cat-file", "--batch-all-objects", "--batch-check").splitlines()
+    total = sum(int.from_bytes(sha256(line.encode()).digest(), "big") for line in lines)
+    main = git(work, "rev-parse", "main")
+    _, found = captured(source)
+    assert found.checksums["objects"] == f"{total % 2**256:064x}"
+    assert found.checksums["refs"] == sha256(f"{main} refs/heads/main\n".encode()).hexdigest()
+    assert found.checksums["head"] == sha256(b"ref: refs/heads/main").hexdigest()
 
 
 def test_the_checkout_leaves_nothing_behind(source: GitSource, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from fakes.points import MemoryPoint
 from cto_backups.core.model import Fingerprint, Problem
 from cto_backups.core.ports import Existing, Restored
 from cto_backups.errors import PolicyError, RefusedError, RestoreError, SourceError, VerificationError
+from cto_backups.sources import sqlite_copy
 from cto_backups.sources.sqlite import SqliteSource
 
 AsUser = Callable[[], AbstractContextManager[None]]
@@ -290,6 +291,54 @@ def test_a_damaged_database_never_becomes_a_point(path: Path, source: SqliteSour
         pass
     spoil(path, 4096 * page)
     assert "damaged" in refused(source).what
+
+
+def test_damage_that_no_row_shows_never_becomes_a_point(path: Path, source: SqliteSource) -> None:
+    with opened(path, rows=2000) as database:
+        database.execute("CREATE INDEX by_b ON t (b)")
+        database.commit()
+        (page,) = database.execute("SELECT rootpage FROM sqlite_master WHERE name = 'by_b'").fetchone()
+    spoil(path, 4096 * (page - 1))
+    with closing(sqlite3.connect(path)) as database:
+        assert len(database.execute("SELECT * FROM t NOT INDEXED").fetchall()) == 2000
+    assert "quick_check" in refused(source).why
+
+
+def test_a_database_at_rest_that_is_written_while_it_is_copied_is_copied_again(
+    path: Path, source: SqliteSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(path, "wal", rows=5):
+        pass
+    real, times = sqlite_copy._copy, [0]
+
+    def copy(origin: Path, target: Path) -> None:
+        real(origin, target)
+        times[0] += 1
+        if times[0] == 1:
+            with closing(sqlite3.connect(path)) as database:
+                database.execute("INSERT INTO t (b) VALUES ('meanwhile')")
+                database.commit()
+
+    monkeypatch.setattr(sqlite_copy, "_copy", copy)
+    assert captured(source)[1].counts["rows:t"] == 6
+    assert times[0] == 2
+
+
+def test_a_database_that_is_never_at_rest_is_refused(
+    path: Path, source: SqliteSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(path, "wal"):
+        pass
+    real = sqlite_copy._copy
+
+    def copy(origin: Path, target: Path) -> None:
+        real(origin, target)
+        with closing(sqlite3.connect(path)) as database:
+            database.execute("INSERT INTO t (b) VALUES ('meanwhile')")
+            database.commit()
+
+    monkeypatch.setattr(sqlite_copy, "_copy", copy)
+    assert "at rest" in refused(source).what
 
 
 def test_a_cut_database_never_becomes_a_point(path: Path, source: SqliteSource) -> None:
