@@ -316,6 +316,22 @@ def test_a_locked_catalog_is_busy(path, monkeypatch):
     catalog.close()
 
 
+def test_a_writer_holds_the_catalog_from_its_first_look_on(path, build):
+    """Reading first and locking later would let two processes sign the same place of a chain."""
+    with (
+        Catalog.open(url(path), now=NOW) as catalog,
+        closing(sqlite3.connect(path, isolation_level=None, timeout=0)) as other,
+    ):
+        with catalog._writing() as connection:
+            connection.exec_driver_sql("SELECT count(*) FROM records").scalar()
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                other.execute("BEGIN IMMEDIATE")
+        with catalog.reading() as connection:
+            connection.exec_driver_sql("SELECT count(*) FROM records").scalar()
+            other.execute("BEGIN IMMEDIATE")
+            other.execute("ROLLBACK")
+
+
 def test_a_catalog_that_may_not_be_read_is_told(path):
     if os.geteuid() == 0:
         pytest.skip("root may read everything")

@@ -157,6 +157,22 @@ def test_a_rewritten_history_does_not_fit_the_known_head() -> None:
     assert not verify_chain(rewritten, expected_head=old[-1].digest).intact
 
 
+def test_a_well_signed_record_that_follows_another_one_is_noticed() -> None:
+    """Two histories of one signer do not fit together, even where the numbers do."""
+    first, second = chain(2)
+    other_first = sign(FIXED, "run", {"number": 1, "passed": True}, sequence=1, previous=None, written_at=NOW)
+    assert verify_chain([other_first]).intact
+    report = verify_chain([other_first, second])
+    assert report.faults == ("record 2: it does not follow the record before it",)
+
+
+def test_a_well_signed_record_with_a_number_left_out_is_noticed() -> None:
+    (first,) = chain(1)
+    third = sign(FIXED, "run", {}, sequence=3, previous=first.digest, written_at=NOW)
+    (fault,) = verify_chain([first, third]).faults
+    assert "expected number 2" in fault
+
+
 STORED = chain(1)[0].to_bytes()
 
 
