@@ -177,7 +177,8 @@ def run(arguments: Sequence[str]) -> ExitStatus:
     options = presumed(arguments)
     screen = Screen(options)
     try:
-        answer = get_command(build()).main(list(arguments), prog_name=NAME, standalone_mode=False)
+        typed = ["version" if word == "--version" and not number else word for number, word in enumerate(arguments)]
+        answer = get_command(build()).main(typed, prog_name=NAME, standalone_mode=False)
         return ExitStatus(answer) if isinstance(answer, int) else ExitStatus.SUCCESS
     except BackupsError as error:
         return _fail(screen, error)

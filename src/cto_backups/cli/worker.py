@@ -33,6 +33,7 @@ def worker(
     """
     stop = threading.Event()
     with opened(screen, progress=False) as opening, _stopped_by_signals(screen, stop):
+        from cto_backups.core.wording import counted
         from cto_backups.flows.work import run_due, work
 
         performed: list[Performed] = []
@@ -42,7 +43,8 @@ def worker(
             _tell(screen, done, once=once)
 
         if not once:
-            screen.show(f"Working for {len(opening.configuration.policy.sources)} sources. Stop with Ctrl-C.")
+            sources = counted(len(opening.configuration.policy.sources), "source")
+            screen.show(f"Working for {sources}. Stop with Ctrl-C.")
             work(opening.installation, stop, lambda done: _tell(screen, done, once=False))
             screen.note("Stopped.")
             return ExitStatus.SUCCESS

@@ -1,6 +1,9 @@
 """The command line itself: help, mistypings, and the boundary at which errors become exit statuses."""
 
+import ast
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -104,6 +107,31 @@ def test_global_options_count_before_and_after_the_command(capsys: Capture) -> N
     for arguments in (("--json", "version"), ("version", "--json")):
         assert run(*arguments) is ExitStatus.SUCCESS
         assert "version" in json.loads(capsys.readouterr().out)
+
+
+def test_the_version_is_told_to_those_who_ask_as_of_other_programs(capsys: Capture) -> None:
+    assert run("--version") is ExitStatus.SUCCESS
+    assert capsys.readouterr().out.startswith("cto.backups ")
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from cto_backups.cli import main; main.run(['--help']); "
+        "print(sorted({name.partition('.')[0] for name in sys.modules}), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(ast.literal_eval(done.stderr))
+    assert "typer" in loaded
+    assert not loaded & {
+        "rich",
+        "pydantic",
+        "sqlalchemy",
+        "alembic",
+        "cryptography",
+        "ruamel",
+        "structlog",
+        "zstandard",
+    }
 
 
 def test_quiet_says_nothing_of_a_success(capsys: Capture) -> None:
