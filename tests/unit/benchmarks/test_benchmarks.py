@@ -1,5 +1,6 @@
 """The figures that benchmarks print are what was measured, and a miss is called one."""
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def test_memory_and_time_of_a_command_are_its_own() -> None:
     large = measure.run([sys.executable, "-c", "b = bytearray(120 << 20); b[::4096] = b'x' * len(b[::4096])"], {})
     assert small.peak_bytes < 100 << 20, "what this process holds is not the command's"
     assert large.peak_bytes > 120 << 20
-    busy = measure.run(["sh", "-c", f"{sys.executable} -c 'sum(range(3_000_000))'"], {})
+    busy = measure.run(["sh", "-c", f"{shlex.quote(sys.executable)} -c 'sum(range(3_000_000))'"], {})
     assert busy.cpu > small.cpu, "children count too"
 
 

@@ -159,7 +159,7 @@ def test_a_rewritten_history_does_not_fit_the_known_head() -> None:
 
 def test_a_well_signed_record_that_follows_another_one_is_noticed() -> None:
     """Two histories of one signer do not fit together, even where the numbers do."""
-    first, second = chain(2)
+    _, second = chain(2)
     other_first = sign(FIXED, "run", {"number": 1, "passed": True}, sequence=1, previous=None, written_at=NOW)
     assert verify_chain([other_first]).intact
     report = verify_chain([other_first, second])
