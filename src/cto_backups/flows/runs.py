@@ -1,18 +1,17 @@
 """Record every attempt at an action, however it ends."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-
-import structlog
 
 from cto_backups import clock
 from cto_backups.core.model import ActionKind, Outcome
 from cto_backups.errors import BackupsError
 from cto_backups.flows.installation import Installation
 
-log = structlog.get_logger("cto_backups")
+log = logging.getLogger("cto_backups")
 
 
 @dataclass
@@ -63,13 +62,6 @@ def recorded(
             message=run.message,
             figures=run.figures,
         )
-        log.info(
-            "run",
-            action=action.value,
-            source=source,
-            vault=vault,
-            point=point,
-            outcome=run.outcome.value,
-            message=run.message,
-            **run.figures,
-        )
+        fields = {"action": action.value, "source": source, "vault": vault, "point": point}
+        ended = {"outcome": run.outcome.value, "message": run.message, **run.figures}
+        log.info("run", extra={"fields": fields | ended})

@@ -1,11 +1,10 @@
 """Work: plan what is due, do it, plan again. All that a worker knows is in the catalog: it may stop at any time."""
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-
-import structlog
 
 from cto_backups import clock
 from cto_backups.core.model import Action, ActionKind
@@ -19,7 +18,7 @@ from cto_backups.flows.installation import Installation
 from cto_backups.flows.restore_test import restore_test
 from cto_backups.flows.verify import verify
 
-log = structlog.get_logger("cto_backups")
+log = logging.getLogger("cto_backups")
 
 LONGEST_SLEEP = timedelta(minutes=1)
 EXPIRY_EVERY = timedelta(hours=1)
@@ -99,10 +98,10 @@ def _attempt(installation: Installation, action: Action) -> Performed:
     try:
         return Performed(action, None, perform(installation, action))
     except BusyError as error:
-        log.info("busy", action=action.key, message=str(error))
+        log.info("busy", extra={"fields": {"action": action.key, "message": str(error)}})
         return Performed(action, error)
     except BackupsError as error:
-        log.warning("failed", action=action.key, message=str(error))
+        log.warning("failed", extra={"fields": {"action": action.key, "message": str(error)}})
         return Performed(action, error)
 
 
