@@ -113,9 +113,9 @@ class SourceContract:
         first, second = comparable(subject.source, expected, found)
         assert first == second
 
-    def test_reading_on_several_threads_and_in_blocks_gives_the_same(self, subject: Subject) -> None:
+    def test_reading_on_several_threads_in_blocks_and_at_once_gives_the_same(self, subject: Subject) -> None:
         point, expected = captured(subject.source)
-        for how in ({"threads": 4}, {"block": 7}, {"threads": 4, "block": 64}):
+        for how in ({"threads": 4}, {"block": 7}, {"threads": 4, "block": 64}, {"together": True}):
             again, fingerprint = captured(subject.make(), **how)
             assert fingerprint == expected
             if not _is_staged(subject.source):
@@ -130,6 +130,9 @@ class SourceContract:
             capture.stored()
         second, fingerprint = captured(subject.make(), known=first)
         assert fingerprint == expected
+        third, fingerprint = captured(subject.make(), known=first, together=True)
+        assert fingerprint == expected
+        assert third.reused == second.reused
         second.restore(tmp_path / "restored")
         found = subject.source.probe(tmp_path / "restored", expected)
         assert comparable(subject.source, expected, found)[0] == comparable(subject.source, expected, found)[1]

@@ -149,7 +149,8 @@ class BlockReader(Protocol):
 class CaptureTree(Protocol):
     """A tree of entries to store, walked by the payload store; the source sees every byte on its way.
 
-    `folder`, `read`, `open` and `reuse` may be called from several threads for different entries.
+    All but `root` may be called from several threads for different entries. Each file is read, opened or reused once
+    in the end: that is when it counts.
     """
 
     @property
@@ -162,11 +163,21 @@ class CaptureTree(Protocol):
     def read(self, entry: Entry) -> bytes:
         """The whole content of a small file. Raises EntryUnreadableError."""
 
+    def read_many(self, entries: Sequence[Entry]) -> list[bytes | None]:
+        """What `read` gives for each of these files, in their order; None for one that cannot be read, and is noted.
+
+        All contents are in memory at once: the caller bounds the sum of the sizes. An entry whose file changed since it
+        was listed is brought up to date, as by `read`.
+        """
+
     def open(self, entry: Entry) -> BlockReader:
         """A reader for a large file. Raises EntryUnreadableError."""
 
     def reuse(self, entry: Entry) -> bool:
         """Count the file's content as already known; false when it is not known, and must then be read."""
+
+    def reuse_many(self, entries: Sequence[Entry]) -> list[bool]:
+        """What `reuse` gives for each of these files, in their order."""
 
 
 class Capture(Protocol):

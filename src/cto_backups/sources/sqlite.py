@@ -231,6 +231,13 @@ class _OriginalAttributes:
         self._settle(entry)
         return content
 
+    def read_many(self, entries: Sequence[Entry]) -> list[bytes | None]:
+        contents = self._tree.read_many(entries)
+        for entry, content in zip(entries, contents, strict=True):
+            if content is not None:
+                self._settle(entry)
+        return contents
+
     def open(self, entry: Entry) -> BlockReader:
         return _SettlingReader(self._tree.open(entry), lambda: self._settle(entry))
 
@@ -241,6 +248,9 @@ class _OriginalAttributes:
 
     def reuse(self, entry: Entry) -> bool:
         return False
+
+    def reuse_many(self, entries: Sequence[Entry]) -> list[bool]:
+        return [False] * len(entries)
 
 
 class _SettlingReader:

@@ -148,6 +148,10 @@ class FileTree:
         self._count(entry, sha256(data).digest(), stable)
         return data
 
+    def read_many(self, entries: Sequence[Entry]) -> list[bytes | None]:
+        """The whole content of each of these files; None for one that cannot be read, which is noted."""
+        return [self._read_or_none(entry) for entry in entries]
+
     def open(self, entry: Entry) -> BlockReader:
         """A reader for a large file, bounded by the size that the file has now."""
         descriptor = self._open(entry)
@@ -166,6 +170,10 @@ class FileTree:
             return False
         self._count(entry, entry.known, stable=True)
         return True
+
+    def reuse_many(self, entries: Sequence[Entry]) -> list[bool]:
+        """Whether the content of each of these files is known for just its state, and is thereby counted."""
+        return [self.reuse(entry) for entry in entries]
 
     # -- what the source asks ---------------------------------------------------------------------------------------
 
@@ -305,6 +313,12 @@ class FileTree:
         except OSError as error:
             raise self._unreadable(entry, error) from error
         return descriptor
+
+    def _read_or_none(self, entry: Entry) -> bytes | None:
+        try:
+            return self.read(entry)
+        except EntryUnreadableError:
+            return None
 
     def _renew(self, entry: Entry, status: os.stat_result) -> None:
         """Take over what the file is now, so that its metadata and its content belong together."""

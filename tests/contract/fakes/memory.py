@@ -98,12 +98,24 @@ class MemoryTree:
             raise EntryUnreadableError
         return self._bytes(entry)
 
+    def read_many(self, entries: Sequence[Entry]) -> list[bytes | None]:
+        contents: list[bytes | None] = []
+        for entry in entries:
+            try:
+                contents.append(self.read(entry))
+            except EntryUnreadableError:
+                contents.append(None)
+        return contents
+
     def open(self, entry: Entry) -> "MemoryReader":
         self.read_paths.append(entry.path)
         return MemoryReader(self._bytes(entry), broken=entry.path in self.unreadable)
 
     def reuse(self, entry: Entry) -> bool:
         return self.reusable
+
+    def reuse_many(self, entries: Sequence[Entry]) -> list[bool]:
+        return [self.reuse(entry) for entry in entries]
 
     def _at(self, path: bytes) -> Content:
         here: Content = self.content

@@ -36,10 +36,16 @@ class MemoryPoint:
 
     @classmethod
     def of(
-        cls, tree: CaptureTree, *, threads: int = 1, known: "MemoryPoint | None" = None, block: int = 0
+        cls,
+        tree: CaptureTree,
+        *,
+        threads: int = 1,
+        known: "MemoryPoint | None" = None,
+        block: int = 0,
+        together: bool = False,
     ) -> "MemoryPoint":
         """Store a tree; files that `known` has and the tree knows are not read. `block`: files from this size on are
-        read in pieces."""
+        read in pieces; `together`: the other files of a folder are read at once."""
         point = cls({})
         with ThreadPoolExecutor(threads) as pool:
 
@@ -48,7 +54,10 @@ class MemoryPoint:
                 names = [child.name for child in children]
                 assert names == sorted(set(names)), "a folder's entries are strictly sorted by name"
                 files = [child for child in children if child.kind is EntryKind.FILE]
-                contents = dict(zip(map(id, files), pool.map(lambda child: read(path, child), files), strict=True))
+                if together:
+                    contents = read_together(path, files)
+                else:
+                    contents = dict(zip(map(id, files), pool.map(lambda child: read(path, child), files), strict=True))
                 for child in children:
                     where = path + b"/" + child.name
                     if child.kind is EntryKind.FILE:
@@ -69,6 +78,20 @@ class MemoryPoint:
                     return read_in_blocks(tree, child, block) if block and child.size >= block else tree.read(child)
                 except EntryUnreadableError:
                     return None
+
+            def read_together(path: bytes, files: Sequence[Entry]) -> dict[int, bytes | None]:
+                formers = known.entries if known else {}
+                likely = [child for child in files if path + b"/" + child.name in formers]
+                reused = {id(child) for child, same in zip(likely, tree.reuse_many(likely), strict=True) if same}
+                point.reused += len(reused)
+                rest = [child for child in files if id(child) not in reused and not (block and child.size >= block)]
+                contents = dict(zip(map(id, rest), tree.read_many(rest), strict=True))
+                for child in files:
+                    if id(child) in reused:
+                        contents[id(child)] = formers[path + b"/" + child.name][1]
+                    elif id(child) not in contents:
+                        contents[id(child)] = read(path, child)
+                return contents
 
             assert tree.root.name == b""
             visit(b"", tree.root)

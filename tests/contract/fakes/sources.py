@@ -147,6 +147,15 @@ class _MemoryCapture:
         self._read[name] = self._files[name]
         return self._files[name]
 
+    def read_many(self, entries: Sequence[Entry]) -> list[bytes | None]:
+        contents: list[bytes | None] = []
+        for entry in entries:
+            try:
+                contents.append(self.read(entry))
+            except EntryUnreadableError:
+                contents.append(None)
+        return contents
+
     def open(self, entry: Entry) -> BlockReader:
         return _MemoryReader(self.read(entry))
 
@@ -156,6 +165,9 @@ class _MemoryCapture:
             return False
         self._read[name] = self._files[name]
         return True
+
+    def reuse_many(self, entries: Sequence[Entry]) -> list[bool]:
+        return [self.reuse(entry) for entry in entries]
 
 
 class _MemoryReader:

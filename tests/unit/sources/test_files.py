@@ -328,6 +328,23 @@ def test_a_file_that_vanishes_after_it_was_listed_is_noted(top: Path, state: Pat
         assert capture.fingerprint().counts["files"] == 0
 
 
+def test_of_many_files_read_at_once_those_that_cannot_be_read_are_noted(top: Path, state: Path) -> None:
+    plant(top, "a", "gone", "link", "pipe", "z")
+    with source(state, top).capture() as capture:
+        files = _below(capture.tree, top)
+        for name in ("gone", "link", "pipe"):
+            (top / name).unlink()
+        (top / "link").symlink_to("a")
+        os.mkfifo(top / "pipe")
+        assert capture.tree.read_many(files) == [b"a", None, None, None, b"z"]
+        assert [(problem.path, problem.kind) for problem in capture.problems] == [
+            (str(top / "gone"), "vanished"),
+            (str(top / "link"), "changed-while-read"),
+            (str(top / "pipe"), "changed-while-read"),
+        ]
+        assert capture.fingerprint().counts["files"] == 2
+
+
 def test_a_fifo_in_the_place_of_a_file_does_not_block(top: Path, state: Path) -> None:
     plant(top, "x")
     with source(state, top).capture() as capture:
