@@ -2,6 +2,37 @@
 
 use pyo3::prelude::*;
 
-pub fn register(_module: &Bound<'_, PyModule>) -> PyResult<()> {
-    Ok(())
+mod bench;
+mod blob;
+mod broken;
+mod buffers;
+mod check;
+mod decode;
+mod faults;
+mod index;
+mod names;
+mod pack;
+mod seal;
+mod time;
+mod tree;
+
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<seal::Sealer>()?;
+    module.add_class::<index::BlobIndex>()?;
+    module.add_class::<index::Claims>()?;
+    module.add_class::<pack::Pack>()?;
+    module.add_class::<bench::Bench>()?;
+    module.add_class::<tree::Nodes>()?;
+    module.add_function(wrap_pyfunction!(blob::open_blob, module)?)?;
+    module.add_function(wrap_pyfunction!(blob::compress_file, module)?)?;
+    module.add_function(wrap_pyfunction!(blob::expand_file, module)?)?;
+    module.add_function(wrap_pyfunction!(check::check_pack, module)?)?;
+    module.add_function(wrap_pyfunction!(decode::decode_tree, module)?)?;
+    module.add_function(wrap_pyfunction!(decode::resolve_tree, module)?)?;
+    module.add_function(wrap_pyfunction!(decode::tree_references, module)?)?;
+    module.add_function(wrap_pyfunction!(faults::inject_fault, module)?)?;
+    module.add_function(wrap_pyfunction!(index::index_json, module)?)?;
+    module.add_function(wrap_pyfunction!(pack::read_header, module)?)?;
+    module.add_function(wrap_pyfunction!(tree::put_files, module)?)?;
+    module.add_function(wrap_pyfunction!(tree::encode_node, module)?)
 }

@@ -1,18 +1,17 @@
 """Verifying a repository: structure first, then every byte of every pack."""
 
-import hashlib
 import threading
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from cto_backups import _native
 from cto_backups.core.ports import Damage, Progress, Silent, Verified
 from cto_backups.errors import DamageError, NotFoundError, VaultError
 from cto_backups.repository.crew import Crew
-from cto_backups.repository.fetch import Fetcher, Opener
-from cto_backups.repository.index import BlobKind, Location, load_index
+from cto_backups.repository.fetch import Fetcher
+from cto_backups.repository.index import BlobKind, load_index
 from cto_backups.repository.options import RepositoryOptions
-from cto_backups.repository.pack import header_range, parse_header
 from cto_backups.repository.snapshot import Snapshot, load_snapshot
 from cto_backups.repository.stored import StoredFiles
 from cto_backups.repository.tree import decode_tree
@@ -61,7 +60,7 @@ class Checker:
         self._fetcher = Fetcher(self._files, index)
         packs = self._structure(snapshots)
         if references is None:
-            packs = set(range(len(index.packs)))
+            packs = set(range(index.pack_count))
         present = self._packs_there(packs)
         if read_data:
             self._blobs_read = 0  # the trees of the walk lie in these packs too: count each blob once
@@ -95,24 +94,20 @@ class Checker:
         seen = set(stack)
         while stack:
             tree = stack.pop()
-            packs.update(place.pack for place in index.trees.locate(tree))
+            packs.update(place.pack for place in index.locate(BlobKind.TREE, tree))
             try:
-                nodes = decode_tree(self._fetcher.tree(tree))
+                found, lacking, subtrees = _native.resolve_tree(self._fetcher.tree(tree), index.native)
             except (DamageError, VaultError) as error:
                 hurt = BlobKind.TREE, tree
                 self._findings.append(_Finding(error.what, error.why, {hurt}))
                 continue
             self._blobs_read += 1
-            for node in nodes:
-                for blob in node.content:
-                    pack = index.data.pack_of(blob)
-                    if pack >= 0:
-                        packs.add(pack)
-                    elif (BlobKind.DATA, blob) not in missing:
-                        missing.add((BlobKind.DATA, blob))
-                if node.subtree is not None and node.subtree not in seen:
-                    seen.add(node.subtree)
-                    stack.append(node.subtree)
+            packs.update(found)
+            missing.update((BlobKind.DATA, blob) for blob in lacking)
+            for subtree in subtrees:
+                if subtree not in seen:
+                    seen.add(subtree)
+                    stack.append(subtree)
         for hurt in sorted(missing):
             why = "no readable index file of the repository lists it"
             self._findings.append(_Finding(f"data blob {hurt[1].hex()[:12]} is missing", why, {hurt}))
@@ -125,11 +120,11 @@ class Checker:
         present = []
         absent: dict[int, _Finding] = {}
         for number in sorted(packs):
-            name = index.packs[number]
+            name = index.pack_name(number)
             size = sizes.get(name)
             if size is None:
                 absent[number] = _Finding(f"pack {name.hex()[:12]}", "it is missing")
-            elif size <= index.pack_ends[number]:
+            elif size <= index.pack_end(number):
                 absent[number] = _Finding(f"pack {name.hex()[:12]}", f"it is too short: {size} bytes")
             else:
                 present.append((number, size))
@@ -139,50 +134,38 @@ class Checker:
             self._findings.extend(absent.values())
         return present
 
-    def _blobs_of(self, packs: Container[int]) -> dict[int, set[Hurt]]:
+    def _blobs_of(self, packs: Collection[int]) -> dict[int, set[Hurt]]:
         """The blobs of packs that no other pack holds, by pack."""
         hurt: dict[int, set[Hurt]] = {}
-        for kind, table in self._fetcher.index.tables.items():
-            for blob, place in table:
-                if place.pack in packs and all(other.pack in packs for other in table.locate(blob)):
-                    hurt.setdefault(place.pack, set()).add((kind, blob))
+        index = self._fetcher.index
+        for kind, blob, place in index.blobs_in(packs):
+            if all(other.pack in packs for other in index.locate(kind, blob)):
+                hurt.setdefault(place.pack, set()).add((kind, blob))
         return hurt
 
     # -- data ---------------------------------------------------------------------------------------------------------
 
     def _read_packs(self, packs: Sequence[tuple[int, int]]) -> None:
         self._progress.total(entries=len(packs), size_bytes=sum(size for _, size in packs))
-        with Crew(self._threads, self._fetcher.opener, name="verify", backlog=self._threads * 2) as crew:
+        with Crew(self._threads, lambda: None, name="verify", backlog=self._threads * 2) as crew:
             for number, size in packs:
                 crew.submit(partial(self._read_pack, number=number, size=size))
 
-    def _read_pack(self, opener: Opener, number: int, size: int) -> None:
+    def _read_pack(self, _: None, number: int, size: int) -> None:
         index = self._fetcher.index
-        name = index.packs[number]
+        name = index.pack_name(number)
         bad: set[Hurt] = set()
         why = ""
         blobs = 0
         try:
-            content = memoryview(self._fetcher.read(number, 0, size))
-            if hashlib.sha256(content).digest() != name:
-                why = "its bytes are not what its name says"
-            start, length = header_range(size, bytes(content[-4:]))
-            listed = parse_header(opener.hand, content[start : start + length], start)
-            if len(listed) != index.blobs_in_pack[number]:
-                why = why or "its header lists other blobs than the index"
-            for kind, blob, offset, sealed_length, plain in listed:
-                table = index.tables[kind]
-                if Location(number, offset, sealed_length, plain) not in table.locate(blob):
-                    why = why or "its header lists other blobs than the index"
-                try:
-                    opener.open(content[offset : offset + sealed_length], blob, plain)
-                    blobs += 1
-                except DamageError as error:
-                    why = why or f"blob {blob.hex()[:12]} in it: {error.why}"
-                    bad.add((kind, blob))
+            content = self._fetcher.read(number, 0, size)
+            why, unreadable, blobs = _native.check_pack(
+                index.native, self._fetcher.files.sealer.native, number, content
+            )
+            bad = {(BlobKind(kind), blob) for kind, blob in unreadable}
         except (DamageError, VaultError) as error:
-            why = why or error.why or error.what
-            bad = self._readable_of(opener, number)
+            why = error.why or error.what
+            bad = self._readable_of(number)
         with self._lock:
             self._files_read += 1
             self._bytes_read += size
@@ -196,14 +179,13 @@ class Checker:
                 self._findings.append(finding)
         self._progress.advance(entries=1, size_bytes=size)
 
-    def _readable_of(self, opener: Opener, number: int) -> set[Hurt]:
+    def _readable_of(self, number: int) -> set[Hurt]:
         """When a pack's header is lost, the index still says where blobs are: those that do not open."""
         bad = set()
         for kind, blob in self._blobs_of({number}).get(number, ()):
-            for place in self._fetcher.index.tables[kind].locate(blob):
+            for place in self._fetcher.index.locate(kind, blob):
                 try:
-                    sealed = self._fetcher.read(place.pack, place.offset, place.length)
-                    opener.open(memoryview(sealed), blob, place.plain)
+                    self._fetcher.open(self._fetcher.read(place.pack, place.offset, place.length), blob, place.plain)
                     break
                 except (DamageError, VaultError):
                     continue

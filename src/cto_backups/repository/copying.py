@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from functools import partial
 
+from cto_backups import _native
 from cto_backups.core.ports import Progress
 from cto_backups.errors import DamageError, VaultError
 from cto_backups.repository.crew import Crew
@@ -10,7 +11,7 @@ from cto_backups.repository.depot import Bench, Depot
 from cto_backups.repository.fetch import Fetcher
 from cto_backups.repository.index import BlobKind, Location
 from cto_backups.repository.options import MIB
-from cto_backups.repository.tree import decode_tree
+from cto_backups.repository.seal import CameOutWrongError
 
 _GAP = 256 * 1024  # a wasted read this long costs less than another request
 _READ = 8 * MIB
@@ -46,11 +47,8 @@ def copy_tree(origin: Fetcher, root: bytes, depot: Depot, threads: int, progress
             crew.submit(partial(_copy_group, origin=origin, group=group, progress=progress))
     bench = depot.bench()
     for tree in reversed(trees):
-        if depot.claim(BlobKind.TREE, tree):
-            plain = origin.tree(tree)
-            frame = bench.squeezer.squeeze(plain, always=True)
-            assert frame is not None
-            bench.store(BlobKind.TREE, tree, frame, len(plain))
+        if not depot.known(BlobKind.TREE, tree):
+            bench.save(BlobKind.TREE, origin.tree(tree))
 
 
 def _missing(origin: Fetcher, root: bytes, depot: Depot) -> tuple[list[Wanted], list[bytes]]:
@@ -64,24 +62,25 @@ def _missing(origin: Fetcher, root: bytes, depot: Depot) -> tuple[list[Wanted], 
         tree = stack.pop()
         if not depot.known(BlobKind.TREE, tree):
             trees.append(tree)
-        for node in decode_tree(origin.tree(tree)):
-            for blob in node.content:
-                if blob in seen_data:
-                    continue
-                seen_data.add(blob)
-                if depot.known(BlobKind.DATA, blob):
-                    continue
-                places = origin.index.data.locate(blob)
-                if not places:
-                    raise DamageError(
-                        f"Data blob {blob.hex()[:12]} is missing in vault {origin.files.vault.name}",
-                        why="no readable index file of the repository lists it",
-                        todo="verify that vault, and copy from another one",
-                    )
-                data.append((blob, places[0]))
-            if node.subtree is not None and node.subtree not in seen_trees:
-                seen_trees.add(node.subtree)
-                stack.append(node.subtree)
+        blobs, subtrees = _native.tree_references(origin.tree(tree))
+        for blob in blobs:
+            if blob in seen_data:
+                continue
+            seen_data.add(blob)
+            if depot.known(BlobKind.DATA, blob):
+                continue
+            places = origin.index.locate(BlobKind.DATA, blob)
+            if not places:
+                raise DamageError(
+                    f"Data blob {blob.hex()[:12]} is missing in vault {origin.files.vault.name}",
+                    why="no readable index file of the repository lists it",
+                    todo="verify that vault, and copy from another one",
+                )
+            data.append((blob, places[0]))
+        for subtree in subtrees:
+            if subtree not in seen_trees:
+                seen_trees.add(subtree)
+                stack.append(subtree)
     return data, trees
 
 
@@ -91,15 +90,15 @@ def _copy_group(bench: Bench, origin: Fetcher, group: Sequence[Wanted], progress
         sealed = memoryview(origin.read(first.pack, first.offset, last.offset + last.length - first.offset))
     except VaultError:
         sealed = memoryview(b"")  # each blob is looked for on its own below
-    opener = origin.opener()
     for blob, place in group:
-        if not bench.depot.claim(BlobKind.DATA, blob):
-            continue
         start = place.offset - first.offset
+        part = sealed[start : start + place.length]
         try:
-            stored: memoryview | bytes = opener.verified_form(sealed[start : start + place.length], blob, place.plain)
-            plain_size = place.plain
+            brought = bench.copy(origin.files.sealer, BlobKind.DATA, blob, part, place.plain)
+        except CameOutWrongError:
+            raise
         except DamageError:
-            stored, plain_size = origin.data(blob), 0  # from another place, or the error that names the pack
-        bench.store(BlobKind.DATA, blob, stored, plain_size)
-        progress.advance(size_bytes=plain_size or len(stored))
+            plain = origin.data(blob)  # from another place, or the error that names the pack
+            brought = len(plain)
+            bench.save(BlobKind.DATA, plain)
+        progress.advance(size_bytes=brought)

@@ -1,23 +1,13 @@
-"""Where every blob lies: index files in memory, at less than a hundred bytes a blob.
+"""Where every blob lies: index files in memory. The tables themselves are in native/src/repository/index.rs."""
 
-A table keeps fixed records (id, pack, offset, length, plain length) of 48 bytes in buckets picked by the first bits of
-the id, and searches a bucket with `bytes.find`: a handful of bytes beside each record instead of several objects.
-"""
-
-import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from cto_backups import _native
 from cto_backups.errors import DamageError, NotFoundError
 from cto_backups.repository.stored import StoredFiles
-
-_RECORD = struct.Struct(">32sIIII")
-_BUCKET_BITS = 12
-_GROWN_BITS = 16
-_GROW_AT = 48 << _BUCKET_BITS
-_LARGEST = 0xFFFFFFFF
 
 
 class BlobKind(IntEnum):
@@ -25,9 +15,6 @@ class BlobKind(IntEnum):
 
     DATA = 0
     TREE = 1
-
-
-_KIND_NAMES = {"data": BlobKind.DATA, "tree": BlobKind.TREE}
 
 
 class Location(NamedTuple):
@@ -49,107 +36,46 @@ class PackedBlob(NamedTuple):
     plain: int
 
 
-class BlobTable:
-    """Records by id; several for one id are allowed. Any thread may look up and add."""
-
-    def __init__(self) -> None:
-        self._shift = 16 - _BUCKET_BITS
-        self._buckets = [bytearray() for _ in range(1 << _BUCKET_BITS)]
-        self._count = 0
-
-    def __len__(self) -> int:
-        return self._count
-
-    def add(self, blob: bytes, pack: int, offset: int, length: int, plain: int) -> None:
-        """Note one place of a blob."""
-        buckets, shift = self._buckets, self._shift
-        buckets[(blob[0] << 8 | blob[1]) >> shift] += _RECORD.pack(blob, pack, offset, length, plain)
-        self._count += 1
-
-    def grow(self) -> None:
-        """Spread over more buckets when there are many records; only while no other thread uses the table."""
-        if self._count > _GROW_AT and self._shift:
-            old = self._buckets
-            self._shift = 16 - _GROWN_BITS
-            self._buckets = [bytearray() for _ in range(1 << _GROWN_BITS)]
-            for bucket in old:
-                for start in range(0, len(bucket), _RECORD.size):
-                    self._buckets[bucket[start] << 8 | bucket[start + 1]] += bucket[start : start + _RECORD.size]
-
-    def pack_of(self, blob: bytes) -> int:
-        """The number of a pack that holds the blob, -1 when none does."""
-        bucket = self._buckets[(blob[0] << 8 | blob[1]) >> self._shift]
-        at = bucket.find(blob)
-        while at > 0 and at % 48:
-            at = bucket.find(blob, at + 1)
-        return -1 if at < 0 else int.from_bytes(bucket[at + 32 : at + 36], "big")
-
-    def __contains__(self, blob: bytes) -> bool:
-        return self.pack_of(blob) >= 0
-
-    def locate(self, blob: bytes) -> list[Location]:
-        """Every place of a blob."""
-        bucket = self._buckets[(blob[0] << 8 | blob[1]) >> self._shift]
-        found = []
-        at = bucket.find(blob)
-        while at >= 0:
-            if at % 48 == 0:
-                found.append(Location(*_RECORD.unpack_from(bucket, at)[1:]))
-            at = bucket.find(blob, at + 1)
-        return found
-
-    def __iter__(self) -> Iterator[tuple[bytes, Location]]:
-        for bucket in self._buckets:
-            for start in range(0, len(bucket), _RECORD.size):
-                blob, *place = _RECORD.unpack_from(bucket, start)
-                yield blob, Location(*place)
-
-
 @dataclass(slots=True)
 class Index:
-    """The packs of a repository and the blobs in them. `damages` are index files that could not be read, and why."""
+    """The packs of a repository and the blobs in them; any thread may look up and add.
 
-    tables: dict[BlobKind, BlobTable] = field(
-        default_factory=lambda: {BlobKind.DATA: BlobTable(), BlobKind.TREE: BlobTable()}
-    )
-    packs: list[bytes] = field(default_factory=list)
-    numbers: dict[bytes, int] = field(default_factory=dict)
-    blobs_in_pack: list[int] = field(default_factory=list)
-    pack_ends: list[int] = field(default_factory=list)
+    `files` are the index files it was read from, each with the number of its packs; `damages` are those that could not
+    be read, and why.
+    """
+
+    native: _native.BlobIndex = field(default_factory=_native.BlobIndex)
     files: dict[str, int] = field(default_factory=dict)
     damages: list[tuple[str, str]] = field(default_factory=list)
 
-    @property
-    def data(self) -> BlobTable:
-        """Places of data blobs."""
-        return self.tables[BlobKind.DATA]
-
-    @property
-    def trees(self) -> BlobTable:
-        """Places of tree blobs."""
-        return self.tables[BlobKind.TREE]
-
-    def add_pack(self, pack: bytes, blobs: Iterable[PackedBlob]) -> int:
+    def add_pack(self, pack: bytes, blobs: Collection[PackedBlob]) -> int:
         """Note a pack's blobs; its number. A pack that is known already keeps what is known of it."""
-        number = self.numbers.get(pack)
-        if number is not None:
-            return number
-        number = len(self.packs)
-        self.packs.append(pack)
-        count = end = 0
-        for kind, blob, offset, length, plain in blobs:
-            self.tables[kind].add(blob, number, offset, length, plain)
-            count += 1
-            end = max(end, offset + length)
-        self.blobs_in_pack.append(count)
-        self.pack_ends.append(end)
-        self.numbers[pack] = number
-        return number
+        return self.native.add_pack(pack, list(blobs))
 
-    def grow(self) -> None:
-        """After loading: see BlobTable.grow."""
-        for table in self.tables.values():
-            table.grow()
+    @property
+    def pack_count(self) -> int:
+        """How many packs are known; their numbers are below it."""
+        return self.native.pack_count
+
+    def pack_name(self, number: int) -> bytes:
+        """A pack's name, 32 bytes."""
+        return self.native.pack(number)[0]
+
+    def pack_end(self, number: int) -> int:
+        """Where the last of a pack's blobs ends."""
+        return self.native.pack(number)[2]
+
+    def pack_of(self, kind: BlobKind, blob: bytes) -> int:
+        """The number of a pack that holds the blob, -1 when none does."""
+        return self.native.pack_of(kind, blob)
+
+    def locate(self, kind: BlobKind, blob: bytes) -> list[Location]:
+        """Every place of a blob, in the order they became known."""
+        return [Location(*place) for place in self.native.locate(kind, blob)]
+
+    def blobs_in(self, packs: Collection[int]) -> list[tuple[BlobKind, bytes, Location]]:
+        """Every blob of these packs."""
+        return [(BlobKind(kind), blob, Location(*place)) for kind, blob, place in self.native.blobs_in(set(packs))]
 
 
 def load_index(files: StoredFiles, *, usable: dict[bytes, int] | None = None) -> Index:
@@ -160,66 +86,14 @@ def load_index(files: StoredFiles, *, usable: dict[bytes, int] | None = None) ->
     index = Index()
     for name in files.names("index"):
         try:
-            document = files.load("index", name)
-            packs = list(_parse(document))
+            index.files[name] = index.native.load(files.load_plain("index", name), usable)
         except NotFoundError:
             continue  # replaced meanwhile by whoever rewrote the index
         except DamageError as error:
             index.damages.append((name, error.why or error.what))
-            continue
-        index.files[name] = len(packs)
-        for pack, blobs in packs:
-            if usable is None or usable.get(pack, -1) >= _end(blobs):
-                index.add_pack(pack, blobs)
-        index.grow()
     return index
 
 
-def _end(blobs: Sequence[PackedBlob]) -> int:
-    return max((blob.offset + blob.length for blob in blobs), default=0)
-
-
-def _parse(document: Any) -> Iterator[tuple[bytes, list[PackedBlob]]]:
-    try:
-        for pack in document["packs"] or ():
-            blobs = []
-            for blob in pack["blobs"]:
-                plain = blob.get("uncompressed_length", 0)
-                offset, length = blob["offset"], blob["length"]
-                identifier = bytes.fromhex(blob["id"])
-                if not (0 <= offset <= _LARGEST and 32 <= length <= _LARGEST and 0 <= plain <= _LARGEST):
-                    raise ValueError("a length or offset is out of range")
-                if len(identifier) != 32:
-                    raise ValueError("an id of the wrong length")
-                blobs.append(PackedBlob(_KIND_NAMES[blob["type"]], identifier, offset, length, plain))
-            identifier = bytes.fromhex(pack["id"])
-            if len(identifier) != 32:
-                raise ValueError("a pack's id of the wrong length")
-            yield identifier, blobs
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DamageError("An index file is damaged", why=f"it makes no sense ({error!r:.80})") from error
-
-
-def save_index(files: StoredFiles, packs: Sequence[tuple[bytes, Sequence[PackedBlob]]]) -> str:
+def save_index(files: StoredFiles, packs: Sequence[_native.Pack]) -> str:
     """Store an index file for these packs; its name."""
-    return files.save(
-        "index",
-        {
-            "packs": [
-                {
-                    "id": pack.hex(),
-                    "blobs": [
-                        {
-                            "id": blob.id.hex(),
-                            "type": blob.kind.name.lower(),
-                            "offset": blob.offset,
-                            "length": blob.length,
-                        }
-                        | ({"uncompressed_length": blob.plain} if blob.plain else {})
-                        for blob in blobs
-                    ],
-                }
-                for pack, blobs in packs
-            ]
-        },
-    )
+    return files.save_plain("index", _native.index_json(packs))

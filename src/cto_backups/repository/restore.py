@@ -157,7 +157,6 @@ class Restorer:
 
     def _write_group(self, folders: Folders, group: Sequence[Wanted]) -> None:
         first, last = group[0][1], group[-1][1]
-        opener = self._fetcher.opener()
         try:
             sealed = memoryview(self._fetcher.read(first.pack, first.offset, last.offset + last.length - first.offset))
         except VaultError:
@@ -166,7 +165,7 @@ class Restorer:
         for blob, place in group:
             start = place.offset - first.offset
             try:
-                plain = opener.open(sealed[start : start + place.length], blob, place.plain)
+                plain = self._fetcher.open(sealed[start : start + place.length], blob, place.plain)
             except DamageError:
                 try:
                     plain = self._fetcher.data(blob)

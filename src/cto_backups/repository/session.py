@@ -104,8 +104,8 @@ class Session:
         self._lock.check()
         there = self._files.pack_sizes()
         for number in relied:
-            pack = self._index.packs[number]
-            if there.get(pack, -1) < self._index.pack_ends[number]:
+            pack = self._index.pack_name(number)
+            if there.get(pack, -1) < self._index.pack_end(number):
                 raise DamageError(
                     f"Pack {pack.hex()[:12]} of {self._files.prefix} vanished from vault {self._files.vault.name} "
                     "during this run",

@@ -8,13 +8,12 @@ import re
 from typing import Any
 
 import orjson
-import zstandard
 
+from cto_backups import _native
 from cto_backups.core.ports import Vault
 from cto_backups.errors import DamageError, NotFoundError, VaultMissingError
-from cto_backups.repository.blob import expand_unsized
 from cto_backups.repository.options import MIB
-from cto_backups.repository.seal import SealBrokenError, Sealer
+from cto_backups.repository.seal import Sealer
 
 _COMPRESSED = b"\x02"
 _NAME = re.compile(r"[0-9a-f]{64}")
@@ -37,15 +36,28 @@ class StoredFiles:
 
     def save(self, folder: str, document: dict[str, Any]) -> str:
         """Seal and store a JSON document; its name."""
-        plain = _COMPRESSED + zstandard.ZstdCompressor(level=3).compress(orjson.dumps(document))
-        sealed = self.sealer.seal(plain)
+        return self.save_plain(folder, orjson.dumps(document))
+
+    def save_plain(self, folder: str, json: bytes) -> str:
+        """Seal and store what is JSON already; its name."""
+        sealed = self.sealer.seal(_COMPRESSED + _native.compress_file(json))
         name = hashlib.sha256(sealed).hexdigest()
         self.vault.put(self.key(folder, name), [sealed])
         return name
 
     def load(self, folder: str, name: str) -> Any:
         """The JSON in a file. Raises NotFoundError, DamageError."""
-        label = f"{folder}/{name[:12]} of {self.prefix} in vault {self.vault.name}"
+        return self.parse(self._sealed(folder, name), self._label(folder, name))
+
+    def load_plain(self, folder: str, name: str) -> bytes:
+        """The bytes of the JSON in a file, not parsed. Raises NotFoundError, DamageError."""
+        return self._plain(self._sealed(folder, name), self._label(folder, name))
+
+    def _label(self, folder: str, name: str) -> str:
+        return f"{folder}/{name[:12]} of {self.prefix} in vault {self.vault.name}"
+
+    def _sealed(self, folder: str, name: str) -> bytes:
+        label = self._label(folder, name)
         try:
             sealed = self.vault.read(self.key(folder, name))
         except VaultMissingError as error:
@@ -53,19 +65,21 @@ class StoredFiles:
             raise NotFoundError(f"There is no {label}", why=error.why or error.what) from error
         if hashlib.sha256(sealed).hexdigest() != name:
             raise DamageError(f"{label} is damaged", why="its bytes are not what its name says")
-        return self.parse(sealed, label)
+        return sealed
 
     def parse(self, sealed: bytes, label: str) -> Any:
         """Open sealed bytes and parse the JSON inside. Raises DamageError with `label` in it."""
         try:
-            plain = self.sealer.open(sealed)
-            if plain[:1] == _COMPRESSED:
-                plain = expand_unsized(memoryview(plain)[1:], LARGEST_FILE)
-            return orjson.loads(plain)
-        except SealBrokenError as error:
-            raise DamageError(f"{label} is damaged", why=error.why or error.what) from error
+            return orjson.loads(self._plain(sealed, label))
         except orjson.JSONDecodeError as error:
             raise DamageError(f"{label} is damaged", why="what is sealed in it is not JSON") from error
+
+    def _plain(self, sealed: bytes, label: str) -> bytes:
+        try:
+            plain = self.sealer.open(sealed)
+            if plain[:1] == _COMPRESSED:
+                plain = _native.expand_file(memoryview(plain)[1:], LARGEST_FILE)
+            return plain
         except DamageError as error:
             raise DamageError(f"{label} is damaged", why=error.why or error.what) from error
 

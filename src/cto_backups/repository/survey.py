@@ -9,7 +9,7 @@ from cto_backups.core.model import Problem
 from cto_backups.core.ports import Entry, EntryKind
 from cto_backups.errors import DamageError, VaultError
 from cto_backups.repository.fetch import Fetcher
-from cto_backups.repository.index import Location
+from cto_backups.repository.index import BlobKind, Location
 from cto_backups.repository.seal import OVERHEAD
 from cto_backups.repository.selection import Selection
 from cto_backups.repository.tree import Node, decode_tree
@@ -142,7 +142,7 @@ def _file(
     offset = 0
     pieces = []
     for blob in content:
-        places = fetcher.index.data.locate(blob)
+        places = fetcher.index.locate(BlobKind.DATA, blob)
         if not places:
             missing = f"blob {blob.hex()[:12]} of it is in no readable index file"
             found.problems.append(Problem(found.path(folder, entry.name), "damaged", missing))

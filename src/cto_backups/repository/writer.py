@@ -4,29 +4,26 @@ A folder's tree is built when its last file and subfolder are stored, by whichev
 has with the same size, times and inode is not opened, provided that its blobs are there and the source agrees.
 """
 
-import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import groupby
 
-from cto_backups.core.ports import CaptureTree, Entry, EntryKind, EntryUnreadableError, Progress
+from cto_backups import _native
+from cto_backups.core.ports import CaptureTree, Entry, EntryUnreadableError, Progress
 from cto_backups.errors import DamageError, VaultError
 from cto_backups.repository.chunker import SMALLEST, Chunker
 from cto_backups.repository.crew import Crew
 from cto_backups.repository.depot import Bench, Depot
 from cto_backups.repository.fetch import Fetcher
-from cto_backups.repository.gotime import format_ns, parse_ns
 from cto_backups.repository.index import BlobKind
 from cto_backups.repository.largefile import BufferPool, LargeFile, store_alone
-from cto_backups.repository.names import quote
 from cto_backups.repository.options import MIB
-from cto_backups.repository.tree import content_text, encode_node, encode_tree, raw_nodes
+from cto_backups.repository.tree import content_text
 
 _BATCH_FILES = 64
 _BATCH_BYTES = 2 * MIB
 _READ_WHOLE = 4 * MIB  # larger files are read in parts, and worked on by all threads at once
-_NO_NODES: dict[str, dict[str, Any]] = {}
 
 
 @dataclass(slots=True)
@@ -50,7 +47,7 @@ class _Folder:
         self.entry = entry
         self.parent = parent
         self.place = place
-        self.nodes: list[str | None] = []
+        self.nodes = _native.Nodes(0)
         self.waiting = 0
 
 
@@ -98,45 +95,26 @@ class TreeWriter:
 
     def _folder(self, bench: Bench, folder: _Folder, old_tree: bytes | None) -> list[tuple[_Folder, bytes | None]]:
         """Deal with a folder's entries; the subfolders are left to do."""
-        entries = self._tree.folder(folder.entry)
-        olds = self._old_nodes(old_tree)
-        nodes: list[str | None] = [None] * len(entries)
-        folder.nodes = nodes
+        entries = list(self._tree.folder(folder.entry))
+        folder.nodes = nodes = _native.Nodes(len(entries))
         folder.waiting = len(entries) + 1
-        subfolders: list[tuple[_Folder, bytes | None]] = []
-        known = 1
-        unchanged = new = changed = unchanged_bytes = 0
-        for place, entry in enumerate(entries):
-            old = olds.get(quote(entry.name)) if olds else None
-            kind = entry.kind
-            if old is None or old.get("type") != kind.value:
-                old = None
-                new += 1
-                same = False
-            elif _same(old, entry):
-                same = True
-            else:
-                same = False
-                changed += 1
-            if kind is EntryKind.FILE:
-                if same:
-                    content = self._reusable(old, entry)
-                    if content is not None:
-                        nodes[place] = encode_node(entry, content=content, size=entry.size)
-                        known += 1
-                        unchanged += 1
-                        unchanged_bytes += entry.size
-                        continue
+        to_read, stored, below, new, changed, unchanged = nodes.compare(
+            entries, self._parent(old_tree), self._depot.claims
+        )
+        unchanged_bytes = 0
+        if stored:
+            kept = self._tree.reuse_many([entries[place] for place in stored])
+            for place, counted in zip(stored, kept, strict=True):
+                if counted:
+                    unchanged += 1
+                    unchanged_bytes += entries[place].size
+                else:  # the source wants it to be read
+                    nodes.leave_out(place)
+                    to_read.append(place)
                     changed += 1
-                self._file(folder, place, entry)
-                continue
-            if same:
-                unchanged += 1
-            if kind is EntryKind.FOLDER:
-                subfolders.append((_Folder(entry, folder, place), _subtree(old)))
-            else:
-                nodes[place] = encode_node(entry)
-                known += 1
+        for place in to_read:
+            self._file(folder, place, entries[place])
+        known = len(entries) - len(to_read) - len(below)
         with self._lock:
             tally = self.tally
             tally.entries += len(entries)
@@ -144,33 +122,18 @@ class TreeWriter:
             tally.new += new
             tally.changed += changed
             tally.unchanged += unchanged
-        self._progress.advance(entries=known - 1 + len(subfolders), size_bytes=unchanged_bytes)
-        self._known(bench, folder, known)
-        return subfolders
+        self._progress.advance(entries=known + len(below), size_bytes=unchanged_bytes)
+        self._known(bench, folder, known + 1)
+        return [(_Folder(entries[place], folder, place), subtree) for place, subtree in below]
 
-    def _old_nodes(self, tree: bytes | None) -> dict[str, dict[str, Any]]:
-        """The parent's nodes by quoted name; nothing when they cannot be read (then everything is read anew)."""
+    def _parent(self, tree: bytes | None) -> bytes | None:
+        """The parent's tree; none when it cannot be read (then everything is read anew)."""
         if tree is None:
-            return _NO_NODES
-        try:
-            return {node["name"]: node for node in raw_nodes(self._fetcher.tree(tree))}
-        except (DamageError, VaultError, KeyError, TypeError):
-            return _NO_NODES
-
-    def _reusable(self, old: dict[str, Any] | None, entry: Entry) -> str | None:
-        """The content of an unchanged file as JSON, when all of it is stored and the source knows it."""
-        if old is None:
             return None
         try:
-            content = [bytes.fromhex(blob) for blob in old.get("content") or ()]
-            known = self._depot.known
-            if not all(len(blob) == 32 and known(BlobKind.DATA, blob) for blob in content):
-                return None
-        except (TypeError, ValueError):
+            return self._fetcher.tree(tree)
+        except (DamageError, VaultError):
             return None
-        if not content and entry.size:
-            return None
-        return content_text(content) if self._tree.reuse(entry) else None
 
     def _file(self, folder: _Folder, place: int, entry: Entry) -> None:
         """Leave a file to the workers."""
@@ -212,35 +175,36 @@ class TreeWriter:
 
     def _work_batch(self, bench: Bench, batch: Sequence[tuple[_Folder, int, Entry]]) -> None:
         """Read and store small files, counting for each folder once where its files follow each other."""
-        read = self._tree.read
-        size_bytes = 0
-        current: _Folder | None = None
-        count = left_out = 0
-        for folder, place, entry in batch:
-            if folder is not current:
-                if current is not None:
-                    self._known(bench, current, count)
-                current, count = folder, 0
-            count += 1
-            if entry.links > 1:
-                count -= 1  # these count themselves, together with who waits for them
-                size_bytes += self._linked_file(bench, folder, place, entry)
-                continue
-            try:
-                plain = read(entry)
-            except EntryUnreadableError:
+        linked = [one for one in batch if one[2].links > 1]  # asked now: reading may renew what an entry says
+        alone = [one for one in batch if one[2].links <= 1] if linked else batch
+        contents = self._tree.read_many([entry for _, _, entry in alone])
+        texts = self._save_many(bench, contents)
+        files = []
+        size_bytes = left_out = 0
+        for (folder, place, entry), plain, text in zip(alone, contents, texts, strict=True):
+            if plain is None or text is None:
                 left_out += 1
-                continue
-            content = self._save(bench, plain)
-            folder.nodes[place] = encode_node(entry, content=content, size=len(plain))
-            size_bytes += len(plain)
-        if current is not None:
-            self._known(bench, current, count)
+            else:
+                files.append((folder.nodes, place, entry, text, len(plain)))
+                size_bytes += len(plain)
+        _native.put_files(files)
+        for folder, count in _runs(alone):
+            self._known(bench, folder, count)
+        for folder, place, entry in linked:  # these count themselves, together with who waits for them
+            size_bytes += self._linked_file(bench, folder, place, entry)
         with self._lock:
             self.tally.size_bytes += size_bytes
             self.tally.read_bytes += size_bytes
             self.tally.entries -= left_out
         self._progress.advance(entries=len(batch), size_bytes=size_bytes)
+
+    def _save_many(self, bench: Bench, contents: Sequence[bytes | None]) -> list[str | None]:
+        """Store contents; for each the ids of its blobs as JSON."""
+        texts = bench.save_files([None if plain is None or len(plain) > SMALLEST else plain for plain in contents])
+        for place, plain in enumerate(contents):
+            if plain is not None and len(plain) > SMALLEST:
+                texts[place] = self._save(bench, plain)
+        return texts
 
     def _save(self, bench: Bench, plain: bytes) -> str:
         """Store a file's content; its ids as JSON."""
@@ -277,7 +241,7 @@ class TreeWriter:
             except EntryUnreadableError:
                 self._left_out(bench, folder, place, entry)
                 return 0
-        folder.nodes[place] = encode_node(entry, content=content, size=size)
+        folder.nodes.file(place, entry, content, size)
         self._share(bench, entry, content, size)
         self._known(bench, folder, 1)
         return size
@@ -287,7 +251,7 @@ class TreeWriter:
     ) -> None:
         """A large file is stored."""
         text = content_text(content)
-        folder.nodes[place] = encode_node(entry, content=text, size=size)
+        folder.nodes.file(place, entry, text, size)
         with self._lock:
             self.tally.size_bytes += size
             self.tally.read_bytes += size
@@ -298,7 +262,6 @@ class TreeWriter:
 
     def _left_out(self, bench: Bench, folder: _Folder, place: int, entry: Entry) -> None:
         """A file could not be read; another name of it may fare better."""
-        folder.nodes[place] = None
         with self._lock:
             self.tally.entries -= 1
         if entry.links > 1:
@@ -326,36 +289,16 @@ class TreeWriter:
                 folder.waiting -= count
                 if folder.waiting:
                     return
-            tree = bench.save(BlobKind.TREE, encode_tree([node for node in folder.nodes if node is not None]))
-            folder.nodes = []
+            tree = bench.save_tree(folder.nodes)
             above = folder.parent
             if above is None:
                 self._root = tree
                 return
-            above.nodes[folder.place] = encode_node(folder.entry, subtree=tree.hex())
+            above.nodes.folder(folder.place, folder.entry, tree)
             folder, count = above, 1
 
 
-def _same(old: dict[str, Any], entry: Entry) -> bool:
-    """Whether the parent's node describes this very state of the entry."""
-    if old.get("inode", 0) != entry.inode:
-        return False
-    if entry.kind is EntryKind.FILE and old.get("size", 0) != entry.size:
-        return False
-    return _same_time(old.get("mtime"), entry.mtime_ns) and _same_time(old.get("ctime"), entry.ctime_ns)
-
-
-def _same_time(text: object, nanoseconds: int) -> bool:
-    if text == format_ns(nanoseconds):
-        return True
-    with contextlib.suppress(ValueError, TypeError):
-        return isinstance(text, str) and not text.endswith("Z") and parse_ns(text) == nanoseconds
-    return False
-
-
-def _subtree(old: dict[str, Any] | None) -> bytes | None:
-    with contextlib.suppress(ValueError, TypeError, KeyError):
-        tree = bytes.fromhex(old["subtree"]) if old is not None else b""
-        if len(tree) == 32:
-            return tree
-    return None
+def _runs(batch: Sequence[tuple[_Folder, int, Entry]]) -> Iterator[tuple[_Folder, int]]:
+    """The folders of a batch, each with how many of its files follow each other."""
+    for folder, files in groupby(batch, key=lambda one: one[0]):
+        yield folder, sum(1 for _ in files)

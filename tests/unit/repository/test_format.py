@@ -4,6 +4,7 @@ import hashlib
 import random
 import stat
 import threading
+from pathlib import Path
 
 import orjson
 import pytest
@@ -11,16 +12,16 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cto_backups import _native
+from cto_backups._native import encode_node
 from cto_backups.core.ports import Entry, EntryKind
 from cto_backups.errors import DamageError
 from cto_backups.repository import gotime, names
-from cto_backups.repository.blob import Squeezer, expand, expand_unsized, identify
 from cto_backups.repository.chunker import LARGEST, SMALLEST, Chunker
-from cto_backups.repository.index import BlobKind, BlobTable, Location
-from cto_backups.repository.pack import PackBuilder, header_range, parse_header
+from cto_backups.repository.index import BlobKind, Index, Location, PackedBlob
 from cto_backups.repository.polynomial import DEGREE, irreducible, random_irreducible
-from cto_backups.repository.seal import OVERHEAD, Hand, MasterKey, SealBrokenError, Sealer
-from cto_backups.repository.tree import content_text, decode_tree, encode_node, encode_tree
+from cto_backups.repository.seal import OVERHEAD, MasterKey, SealBrokenError, Sealer
+from cto_backups.repository.tree import content_text, decode_tree
 
 COUNT = 210_000  # more than from where the table spreads
 NAMES = st.binary(min_size=1, max_size=40).filter(lambda name: not set(name) & {0, 47} and name not in (b".", b".."))
@@ -33,7 +34,9 @@ class TestNames:
     def test_any_bytes_survive_quoting_and_json(self, name: bytes) -> None:
         quoted = names.quote(name)
         assert orjson.loads(f'"{names.json_text(quoted)}"') == quoted
-        assert names.unquote(quoted) == name
+        if name.strip(b"./") and not set(name) & {0, 47}:
+            (node,) = decode_tree(orjson.dumps({"nodes": [{"name": quoted, "type": "fifo"}]}))
+            assert node.entry.name == name
 
     @pytest.mark.parametrize(
         ("name", "quoted"),
@@ -57,8 +60,8 @@ class TestNames:
 
     @pytest.mark.parametrize("text", ["\\", "\\q", "\\x1", "\\u12", "\\UFFFFFFFF", "\\777", "\\ud800"])
     def test_escapes_that_go_does_not_write_are_refused(self, text: str) -> None:
-        with pytest.raises(ValueError):
-            names.unquote(text)
+        with pytest.raises(DamageError):
+            decode_tree(orjson.dumps({"nodes": [{"name": text, "type": "fifo"}]}))
 
 
 class TestTimes:
@@ -123,24 +126,58 @@ class TestSeal:
         assert repr(MasterKey.from_bytes(bytes(range(64)))) == "MasterKey()"
 
 
+def packed(sealer: Sealer, *contents: bytes, level: int = 3) -> tuple[Index, bytes, list[PackedBlob]]:
+    """A pack of blobs with these contents: an index that knows it, its bytes, and what its header lists."""
+    index = Index()
+    bench = _native.Bench(sealer.native, _native.Claims(index.native), level, 1, 1 << 30)
+    for content in contents:
+        bench.save(BlobKind.DATA, content)
+    pack = bench.take_unfilled(BlobKind.DATA)
+    assert pack is not None
+    assert bench.take_unfilled(BlobKind.DATA) is None
+    name = pack.finish(sealer.native)
+    stored = bytes(pack)
+    assert hashlib.sha256(stored).digest() == name
+    index.native.add_stored(pack)
+    return index, stored, listed(sealer, stored)
+
+
+def listed(sealer: Sealer, stored: bytes) -> list[PackedBlob]:
+    length = int.from_bytes(stored[-4:], "little")
+    start = len(stored) - 4 - length
+    return [PackedBlob(BlobKind(k), *rest) for k, *rest in _native.read_header(sealer.native, stored[start:-4], start)]
+
+
 class TestBlobs:
-    @given(st.binary(min_size=1, max_size=3000), st.booleans())
-    def test_squeezed_bytes_expand(self, plain: bytes, always: bool) -> None:
-        squeezer = Squeezer(3)
-        frame = squeezer.squeeze(plain, always=always)
-        assert frame is not None or not always
-        if frame is not None:
-            assert squeezer.expand(frame, len(plain)) == plain
+    @given(st.binary(min_size=1, max_size=3000))
+    def test_what_was_saved_opens(self, plain: bytes) -> None:
+        sealer = Sealer(MasterKey.random())
+        _, stored, (blob,) = packed(sealer, plain)
+        assert blob.id == hashlib.sha256(plain).digest()
+        sealed = stored[blob.offset : blob.offset + blob.length]
+        assert _native.open_blob(sealer.native, sealed, blob.id, blob.plain) == plain
 
     def test_random_bytes_are_left_alone_and_partly_compressible_ones_are_not(self) -> None:
         noise = random.Random(1).randbytes(1 << 20)
-        assert Squeezer(3).squeeze(noise) is None
-        assert Squeezer(3).squeeze(noise[: 1 << 19] + bytes(1 << 19)) is not None
+        _, _, (plain, squeezed) = packed(Sealer(MasterKey.random()), noise, noise[: 1 << 19] + bytes(1 << 19))
+        assert (plain.plain, plain.length) == (0, (1 << 20) + OVERHEAD)
+        assert squeezed.plain == 1 << 20
+        assert squeezed.length < 600_000
+
+    def test_a_level_that_compresses_more_is_used(self) -> None:
+        text = Path(random.__file__).read_bytes()
+        sealer = Sealer(MasterKey.random())
+        (fast,), (strong,) = packed(sealer, text, level=1)[2], packed(sealer, text, level=15)[2]
+        assert strong.length < fast.length
+
+    def opened(self, frame: bytes, plain_size: int) -> bytes:
+        sealer = Sealer(MasterKey.random())
+        return _native.open_blob(sealer.native, sealer.seal(frame), bytes(32), plain_size)
 
     def test_a_frame_that_announces_more_than_was_recorded_costs_no_memory(self) -> None:
         bomb = zstandard.ZstdCompressor(level=3).compress(bytes(64 << 20))
         with pytest.raises(DamageError) as caught:
-            expand(bomb, 1000)
+            self.opened(bomb, 1000)
         assert "67108864" in caught.value.why
 
     def test_a_frame_without_announced_size_is_bounded(self) -> None:
@@ -148,81 +185,173 @@ class TestBlobs:
         writer = compressor.compressobj()
         bomb = writer.compress(bytes(8 << 20)) + writer.flush()
         with pytest.raises(DamageError):
-            expand(bomb, 1000)
+            self.opened(bomb, 1000)
         with pytest.raises(DamageError):
-            expand_unsized(bomb, 1 << 20)
-        assert expand_unsized(bomb, 8 << 20) == bytes(8 << 20)
+            _native.expand_file(bomb, 1 << 20)
+        assert _native.expand_file(bomb, 8 << 20) == bytes(8 << 20)
+        with pytest.raises(DamageError, match="early"):
+            _native.expand_file(bomb[:-9], 8 << 20)
+
+    def test_a_stored_file_of_announced_size_is_bounded(self) -> None:
+        plain = bytes(1000)
+        frame = _native.compress_file(plain)
+        assert _native.expand_file(frame, 1000) == plain
+        with pytest.raises(DamageError):
+            _native.expand_file(frame, 999)
+        with pytest.raises(DamageError):
+            _native.expand_file(frame[:-1], 1000)
 
     @given(st.binary(max_size=100), st.integers(0, 200))
     def test_garbage_is_damage(self, garbage: bytes, size: int) -> None:
         with pytest.raises(DamageError):
-            expand(b"\x00" + garbage, size)
+            self.opened(b"\x00" + garbage, size)
+
+    def test_what_another_repository_sealed_is_compared_with_its_id(self) -> None:
+        origin, sealer = Sealer(MasterKey.random()), Sealer(MasterKey.random())
+        _, stored, (blob,) = packed(origin, b"content " * 100)
+        sealed = stored[blob.offset : blob.offset + blob.length]
+        bench = _native.Bench(sealer.native, _native.Claims(_native.BlobIndex()), 3, 1, 1 << 20)
+        with pytest.raises(DamageError):
+            bench.copy(origin.native, BlobKind.DATA, bytes(32), sealed, blob.plain)
+        with pytest.raises(SealBrokenError):
+            bench.copy(sealer.native, BlobKind.DATA, blob.id, sealed, blob.plain)
+        assert bench.copy(origin.native, BlobKind.DATA, blob.id, sealed, blob.plain) == 800
+        assert bench.copy(origin.native, BlobKind.DATA, blob.id, sealed, blob.plain) is None
+        assert bench.added_blobs == 1
 
 
 class TestPacks:
-    @given(st.lists(st.binary(min_size=1, max_size=300), min_size=1, max_size=20), st.booleans())
-    def test_a_header_lists_what_was_packed(self, contents: list[bytes], absorb: bool) -> None:
-        hand = Hand(MasterKey.random())
-        builder, other = PackBuilder(BlobKind.DATA, 100), PackBuilder(BlobKind.DATA, 100)
-        for number, content in enumerate(contents):
-            target = other if absorb and number % 2 else builder
-            target.add(hand, identify(content), content, 0)
-        builder.absorb(other)
-        pack, parts = builder.finish(hand)
-        content = b"".join(parts)
-        assert hashlib.sha256(content).digest() == pack
-        start, length = header_range(len(content), content[-4:])
-        blobs = parse_header(hand, memoryview(content)[start : start + length], start)
-        assert blobs == builder.blobs
-        opened = {hand.open(memoryview(content)[one.offset : one.offset + one.length]) for one in blobs}
+    @given(st.lists(st.binary(min_size=1, max_size=300), min_size=2, max_size=20, unique=True))
+    def test_a_header_lists_what_was_packed_also_after_packs_were_joined(self, contents: list[bytes]) -> None:
+        sealer = Sealer(MasterKey.random())
+        claims = _native.Claims(_native.BlobIndex())
+        packs = []
+        for half in (contents[::2], contents[1::2]):
+            bench = _native.Bench(sealer.native, claims, 3, 1, 1 << 20)
+            for content in half:
+                bench.save(BlobKind.DATA, content)
+            packs.append(bench.take_unfilled(BlobKind.DATA))
+        first, second = packs
+        assert first is not None
+        assert second is not None
+        first.absorb(second)
+        assert (first.blob_count, second.blob_count) == (len(contents), 0)
+        assert first.finish(sealer.native) == hashlib.sha256(bytes(first)).digest()
+        stored = bytes(first)
+        opened = {
+            _native.open_blob(sealer.native, stored[one.offset : one.offset + one.length], one.id, one.plain)
+            for one in listed(sealer, stored)
+        }
         assert opened == set(contents)
 
-    @given(st.binary(max_size=8), st.integers(0, 1 << 33))
-    def test_a_length_out_of_range_is_damage(self, tail: bytes, size: int) -> None:
-        try:
-            start, length = header_range(size, tail)
-        except DamageError:
-            return
-        assert start >= 0 and length <= size
+    def test_a_pack_in_use_keeps_its_bytes(self) -> None:
+        sealer = Sealer(MasterKey.random())
+        bench = _native.Bench(sealer.native, _native.Claims(_native.BlobIndex()), 3, 1, 1 << 20)
+        bench.save(BlobKind.TREE, b"{}")
+        pack = bench.take_unfilled(BlobKind.TREE)
+        assert pack is not None
+        with pytest.raises(BufferError):
+            memoryview(pack)
+        pack.finish(sealer.native)
+        with memoryview(pack) as content:
+            assert content.readonly
+            with pytest.raises(BufferError):
+                pack.release()
+        pack.release()
+        assert (pack.size, pack.blob_count) == (0, 1)
 
     @given(st.binary(max_size=120))
     def test_a_header_of_nonsense_is_damage(self, plain: bytes) -> None:
         sealer = Sealer(MasterKey.random())
         try:
-            blobs = parse_header(sealer.hand(), memoryview(sealer.seal(plain)), 1000)
+            blobs = _native.read_header(sealer.native, sealer.seal(plain), 1000)
         except DamageError:
             return
-        assert sum(blob.length for blob in blobs) == 1000
+        assert sum(length for _, _, _, length, _ in blobs) == 1000
+
+    @given(st.data())
+    def test_any_changed_byte_of_a_pack_is_found(self, data: st.DataObject) -> None:
+        sealer = Sealer(MasterKey.random())
+        index, stored, blobs = packed(sealer, b"one" * 50, b"two" * 50)
+        assert _native.check_pack(index.native, sealer.native, 0, stored) == ("", [], 2)
+        spoiled = bytearray(stored)
+        at = data.draw(st.integers(0, len(stored) - 1))
+        spoiled[at] ^= 1 << data.draw(st.integers(0, 7))
+        hit = [(one.kind, one.id) for one in blobs if one.offset <= at < one.offset + one.length]
+        try:
+            why, bad, good = _native.check_pack(index.native, sealer.native, 0, spoiled)
+        except DamageError as error:
+            assert not hit, "the header is what cannot be read"
+            assert error.why
+        else:
+            assert why
+            assert (bad, good) == (hit, 2 - len(hit))
+
+    @given(st.binary(max_size=40))
+    def test_garbage_instead_of_a_pack_is_damage(self, garbage: bytes) -> None:
+        sealer = Sealer(MasterKey.random())
+        index, _, _ = packed(sealer, b"one")
+        with pytest.raises(DamageError):
+            _native.check_pack(index.native, sealer.native, 0, garbage)
 
 
-class TestBlobTable:
-    def test_every_blob_is_found_before_and_after_growing(self) -> None:
+class TestIndex:
+    def test_every_blob_of_many_is_found(self) -> None:
         chance = random.Random(4)
-        table = BlobTable()
+        index = Index()
         expected = {chance.randbytes(32): Location(n % 7, n, n + 32, n % 3) for n in range(COUNT)}
-        for blob, place in expected.items():
-            table.add(blob, *place)
-        for _ in range(2):
-            assert len(table) == COUNT
-            assert all(table.locate(blob) == [place] for blob, place in list(expected.items())[::97])
-            assert all(table.pack_of(blob) == place.pack for blob, place in list(expected.items())[::89])
-            assert not any(chance.randbytes(32) in table for _ in range(1000))
-            table.grow()
-        assert dict(table) == expected
+        for pack in range(7):
+            blobs = [
+                PackedBlob(BlobKind.TREE, blob, *place[1:]) for blob, place in expected.items() if place.pack == pack
+            ]
+            assert index.add_pack(bytes([pack]) * 32, blobs) == pack
+            assert index.pack_end(pack) == max(blob.offset + blob.length for blob in blobs)
+        assert (index.native.count(BlobKind.TREE), index.native.count(BlobKind.DATA)) == (COUNT, 0)
+        assert all(index.locate(BlobKind.TREE, blob) == [place] for blob, place in list(expected.items())[::97])
+        assert all(index.pack_of(BlobKind.TREE, blob) == place.pack for blob, place in list(expected.items())[::89])
+        assert all(index.pack_of(BlobKind.TREE, chance.randbytes(32)) == -1 for _ in range(1000))
+        assert all(index.pack_of(BlobKind.DATA, blob) == -1 for blob in list(expected)[::89])
+        found = index.blobs_in({3, 4})
+        assert {blob: place for _, blob, place in found} == {
+            blob: place for blob, place in expected.items() if place.pack in (3, 4)
+        }
 
     def test_a_blob_may_lie_in_several_packs(self) -> None:
-        table = BlobTable()
-        table.add(b"i" * 32, 1, 2, 3, 4)
-        table.add(b"i" * 32, 5, 6, 7, 8)
-        assert table.locate(b"i" * 32) == [Location(1, 2, 3, 4), Location(5, 6, 7, 8)]
+        index = Index()
+        index.add_pack(b"p" * 32, [PackedBlob(BlobKind.DATA, b"i" * 32, 2, 33, 4)])
+        index.add_pack(b"q" * 32, [PackedBlob(BlobKind.DATA, b"i" * 32, 6, 37, 8)])
+        assert index.locate(BlobKind.DATA, b"i" * 32) == [Location(0, 2, 33, 4), Location(1, 6, 37, 8)]
+        assert (index.pack_count, index.pack_name(1)) == (2, b"q" * 32)
 
-    def test_bytes_that_only_look_like_an_id_across_records_are_not_one(self) -> None:
-        table = BlobTable()
-        first = bytes(32)
-        table.add(first, 0, 0, 0, 0)
-        assert b"\0" * 31 + b"\1" not in table
-        assert table.pack_of(first) == 0
-        assert len(table.locate(first)) == 1
+    def test_a_pack_that_is_known_keeps_what_is_known_of_it(self) -> None:
+        index = Index()
+        for offset in (0, 99):
+            assert index.add_pack(b"p" * 32, [PackedBlob(BlobKind.DATA, b"i" * 32, offset, 33, 0)]) == 0
+        assert index.locate(BlobKind.DATA, b"i" * 32) == [Location(0, 0, 33, 0)]
+
+    def test_ids_that_begin_alike_are_told_apart(self) -> None:
+        index = Index()
+        index.add_pack(b"p" * 32, [PackedBlob(BlobKind.DATA, bytes(32), 0, 32, 0)])
+        assert index.pack_of(BlobKind.DATA, b"\0" * 31 + b"\1") == -1
+        assert index.pack_of(BlobKind.DATA, bytes(32)) == 0
+
+    def test_only_one_may_store_a_blob_and_what_was_there_is_relied_on(self) -> None:
+        index = Index()
+        index.add_pack(b"p" * 32, [PackedBlob(BlobKind.DATA, b"i" * 32, 0, 33, 0)])
+        claims = _native.Claims(index.native)
+        assert not claims.claim(BlobKind.DATA, b"i" * 32)
+        assert claims.relied == {0}
+        won: list[bool] = []
+        threads = [
+            threading.Thread(target=lambda: won.append(claims.claim(BlobKind.DATA, b"n" * 32))) for _ in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert won.count(True) == 1
+        assert claims.has(BlobKind.DATA, b"n" * 32)
+        assert not claims.has(BlobKind.TREE, b"n" * 32)
 
 
 class TestPolynomials:
@@ -307,7 +436,7 @@ class TestTrees:
             else:
                 texts.append(encode_node(entry))
                 extras.append(((), None))
-        plain = encode_tree(texts)
+        plain = f'{{"nodes":[{",".join(texts)}]}}\n'.encode()
         assert plain.endswith(b"]}\n")
         decoded = decode_tree(plain)
         assert [node.entry for node in decoded] == nodes

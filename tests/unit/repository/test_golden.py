@@ -11,11 +11,13 @@ from pathlib import Path
 
 from fakes.memory import MemoryTree, MemoryVault
 
+from cto_backups import _native
+from cto_backups._native import encode_node
 from cto_backups.core.ports import Entry, EntryKind
 from cto_backups.repository.chunker import Chunker, seed_of
 from cto_backups.repository.seal import MasterKey, Sealer
 from cto_backups.repository.store import RepositoryStore
-from cto_backups.repository.tree import content_text, encode_node, encode_tree
+from cto_backups.repository.tree import content_text
 
 TINY = Path(__file__).resolve().parents[2] / "golden" / "repository"
 SNAPSHOT = "44abbb6266587cdb9b99cba4ed85783d047e9ed3e0cca7711abfbc98c33de406"
@@ -88,13 +90,13 @@ def test_the_json_of_a_tree_stays() -> None:
         b"b", b"", EntryKind.FOLDER, stat.S_IFDIR | stat.S_ISVTX | 0o777, uid=4_000_000_001, gid=4_000_000_002
     )
     link = Entry(b"c", b"", EntryKind.SYMLINK, stat.S_IFLNK | 0o777, 4_000_000_001, 4_000_000_002, linktarget=b"x\xe9")
-    tree = encode_tree(
-        [
-            encode_node(file, content=content_text([bytes(32), b"\xff" * 32]), size=70),
-            encode_node(folder, subtree="ab" * 32),
-            encode_node(link),
-        ]
-    )
+    nodes = _native.Nodes(3)
+    nodes.compare([link], None, _native.Claims(_native.BlobIndex()))  # at place 0: what is neither file nor folder
+    assert nodes.json() == b'{"nodes":[' + encode_node(link).encode() + b"]}\n"
+    nodes = _native.Nodes(2)
+    nodes.file(0, file, content_text([bytes(32), b"\xff" * 32]), 70)
+    nodes.folder(1, folder, b"\xab" * 32)
+    tree = nodes.json()[:-3] + b"," + encode_node(link).encode() + b"]}\n"
     assert tree == (
         rb'{"nodes":[{"name":"a\u003c\\\"\\xff","type":"file","mode":8389097,"mtime":"2023-11-14T22:13:20.12Z",'
         rb'"atime":"2023-11-14T22:13:20.12Z","ctime":"1969-12-31T23:59:59.999999999Z","uid":4000000001,"gid":4000000002,'

@@ -6,19 +6,19 @@ import os
 import random
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import orjson
 import pytest
-import zstandard
 from fakes.memory import MemoryTree, MemoryVault
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from payload_store_contract import CONTENT, LARGE, label, store_tree
 
+from cto_backups import _native
 from cto_backups.core.ports import Entry, EntryKind, Existing
 from cto_backups.errors import (
     BusyError,
@@ -30,12 +30,10 @@ from cto_backups.errors import (
     VaultError,
     VaultReadOnlyError,
 )
-from cto_backups.repository import fetch, restore
-from cto_backups.repository.blob import Squeezer
+from cto_backups.repository import restore
 from cto_backups.repository.gotime import format_time
-from cto_backups.repository.index import load_index
+from cto_backups.repository.index import BlobKind, load_index
 from cto_backups.repository.options import MIB, RepositoryOptions, ScryptParameters
-from cto_backups.repository.seal import Hand
 from cto_backups.repository.store import RepositoryStore
 
 QUICK = RepositoryOptions(scrypt=ScryptParameters(n=2))
@@ -243,8 +241,8 @@ class TestDeduplication:
         tree = MemoryTree({b"%04d" % number: same[number % 20] for number in range(1200)})
         draft, _ = store_tree(store, tree)
         index = load_index(store.files)
-        assert len(index.data) == 20
-        assert len({blob for blob, _ in index.data}) == 20
+        assert index.native.count(BlobKind.DATA) == 20
+        assert len({blob for kind, blob, _ in index.blobs_in(range(index.pack_count)) if kind is BlobKind.DATA}) == 20
         assert draft.entries == 1200
 
     def test_a_killed_run_leaves_what_the_next_one_uses(self, vault: MemoryVault) -> None:
@@ -306,42 +304,38 @@ class TestDeduplication:
 class TestBrokenMachines:
     """What is re-opened before it counts as stored, and compared before it is restored."""
 
-    def test_a_sealer_that_corrupts_is_caught_before_anything_is_committed(
-        self, store: RepositoryStore, monkeypatch: pytest.MonkeyPatch
+    @pytest.fixture
+    def fault(self) -> Iterator[Callable[..., None]]:
+        yield _native.inject_fault
+        _native.inject_fault(None)
+
+    @pytest.mark.parametrize("kind", ["sealing", "compressing"])
+    def test_a_blob_that_comes_out_wrong_is_caught_before_anything_is_committed(
+        self, store: RepositoryStore, fault: Callable[..., None], kind: str
     ) -> None:
-        seal_into = Hand.seal_into
-
-        def corrupting(hand: Hand, plain: bytes, out: memoryview, at: int) -> int:
-            end = seal_into(hand, plain, out, at)
-            if len(plain) > 4000:
-                out[at + 40] ^= 1
-            return end
-
-        monkeypatch.setattr(Hand, "seal_into", corrupting)
+        fault(kind, 100)
         with pytest.raises(DamageError, match="opened again"):
             store_tree(store, MemoryTree(CONTENT))
-        monkeypatch.undo()
         assert not store.committed()
+        fault(None)
+        store_tree(store, MemoryTree(CONTENT))
+        assert not store.verify().damages
 
-    def test_a_compressor_that_corrupts_is_caught(
-        self, store: RepositoryStore, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        wrong = zstandard.ZstdCompressor(level=3).compress(b"d" * 5000)
-        monkeypatch.setattr(
-            Squeezer, "squeeze", lambda self, plain, always=False: wrong if len(plain) == 5000 else None
-        )
-        with pytest.raises(DamageError, match="opened again"):
-            store_tree(store, MemoryTree(CONTENT))
-
-    def test_a_reader_that_corrupts_is_caught(
-        self, store: RepositoryStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    def test_what_came_out_wrong_is_no_fault_of_a_copy_s_origin(
+        self, store: RepositoryStore, fault: Callable[..., None]
     ) -> None:
         _, reference = store_tree(store, MemoryTree(CONTENT))
-        identify = fetch.identify
-        monkeypatch.setattr(fetch, "identify", lambda plain: identify(b"x" if len(plain) == 5000 else plain))
-        restored = store.reader(reference).restore(tmp_path / "out")
-        assert [problem.path for problem in restored.problems] == ["/folder/deep/c"]
-        assert not (tmp_path / "out/folder/deep/c").exists()
+        fault("sealing", 100)
+        with create(MemoryVault()).writing() as writing, pytest.raises(DamageError, match="opened again"):
+            writing.copy(store, reference)
+
+    def test_a_fault_before_a_blob_is_known_is_for_the_fingerprint_to_find(
+        self, store: RepositoryStore, fault: Callable[..., None]
+    ) -> None:
+        fault("storing", 5000)
+        store_tree(store, MemoryTree(CONTENT))
+        fault(None)
+        assert not store.verify().damages
 
 
 class TestDamage:
@@ -378,7 +372,7 @@ class TestDamage:
         _, reference = store_tree(store, MemoryTree({b"folder": {b"file": b"content"}}))
         _, other = store_tree(store, MemoryTree({b"other": b"else"}), number=1)
         index = load_index(store.files)
-        pack = index.packs[index.data.pack_of(hashlib.sha256(b"content").digest())].hex()
+        pack = index.pack_name(index.pack_of(BlobKind.DATA, hashlib.sha256(b"content").digest())).hex()
         vault.delete(store.files.key("data", pack))
         (damage,) = store.verify([reference]).damages
         assert "missing" in damage.detail
@@ -390,8 +384,8 @@ class TestDamage:
         files = {b"%02d" % number: random.Random(number).randbytes(1000) for number in range(30)}
         _, reference = store_tree(store, MemoryTree(files))
         index = load_index(store.files)
-        (place,) = index.data.locate(hashlib.sha256(files[b"07"]).digest())
-        vault.flip(store.files.key("data", index.packs[place.pack].hex()), place.offset + 30)
+        (place,) = index.locate(BlobKind.DATA, hashlib.sha256(files[b"07"]).digest())
+        vault.flip(store.files.key("data", index.pack_name(place.pack).hex()), place.offset + 30)
         (damage,) = store.verify().damages
         assert damage.paths == ("/07",)
         restored = store.reader(reference).restore(tmp_path / "out")
