@@ -102,3 +102,54 @@ def encode_node(entry: Entry, content: str = "null", size: int = 0, subtree: str
 def inject_fault(kind: str | None, from_bytes: int = 0) -> None: ...
 def index_json(packs: Sequence[Pack]) -> bytes: ...
 def read_header(sealer: Sealer, sealed: Buffer, end: int) -> list[tuple[int, bytes, int, int, int]]: ...
+
+# -- sources
+
+_E = TypeVar("_E")
+_Trouble = tuple[bytes, int, bool]
+
+def token(path: bytes, size: int, mtime_ns: int, ctime_ns: int, inode: int) -> bytes:
+    """What identifies one state of one file: 16 bytes."""
+
+def extended_attributes(path: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    """Those of the entry at `path` (of a link itself), sorted by name. Raises OSError."""
+
+class KnownDigests:
+    """SHA-256 by token. Raises ValueError when `records` (token and SHA-256 each) have a wrong length."""
+
+    def __init__(self, records: bytes) -> None: ...
+    def __len__(self) -> int: ...
+    def get(self, token: bytes) -> bytes | None:
+        """The SHA-256 for a token, if it is known."""
+
+class Literals:
+    """Names, and absolute paths, to leave out: with a slash at its end one means a folder, else anything else."""
+
+    def __init__(self, names: AbstractSet[bytes], paths: AbstractSet[bytes]) -> None: ...
+    def names(self, path: bytes, folder: bool) -> bool:
+        """Whether the entry at an absolute path is named."""
+
+class Lister(Generic[_E]):
+    """Lists folders. `make` takes the fields of a `TreeEntry` in their order; `kinds` are by format (S_IFMT).
+
+    A trouble is a path, an errno, and whether only the extended attributes, which the entry then lacks, are concerned.
+    """
+
+    def __init__(self, make: Callable[..., _E], kinds: Mapping[int, EntryKind], known: KnownDigests) -> None: ...
+    def folder(
+        self,
+        path: bytes,
+        taken: bool,
+        leave_out: Literals | None,
+        choose: Callable[[Sequence[bytes], Sequence[bool]], Sequence[tuple[bool, bool] | None]] | None,
+    ) -> tuple[list[_E], list[_Trouble]]:
+        """The entries in a folder (empty path: the root), sorted by name.
+
+        What `leave_out` names is not looked at. `choose` is told names, and which are folders, and says for each: None
+        to leave it out, or its `inside` and `taken`.
+        """
+
+    def one(
+        self, name: bytes, path: bytes, follow: bool, inside: bool, taken: bool
+    ) -> tuple[_E | None, list[_Trouble]]:
+        """The entry at `path`, if it can be looked at."""

@@ -1,8 +1,21 @@
 //! Capturing: what `cto_backups.sources` does for every file. Shares nothing with the repository, whose faults the
 //! fingerprints made here must show.
+//!
+//! Names and paths are bytes, times are nanoseconds since 1970. Whatever waits for the kernel, and whatever takes long,
+//! runs without the interpreter's lock; problems go back to Python, which notes them.
 
 use pyo3::prelude::*;
 
-pub fn register(_module: &Bound<'_, PyModule>) -> PyResult<()> {
-    Ok(())
+mod digests;
+mod entries;
+mod folder;
+mod literals;
+mod status;
+
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<digests::KnownDigests>()?;
+    module.add_class::<literals::Literals>()?;
+    module.add_class::<entries::Lister>()?;
+    module.add_function(wrap_pyfunction!(digests::token, module)?)?;
+    module.add_function(wrap_pyfunction!(entries::extended_attributes, module)?)
 }

@@ -5,37 +5,30 @@ and the content's SHA-256. It is a cache: a missing, damaged or foreign file mea
 """
 
 import os
-import struct
-from collections.abc import Mapping
-from hashlib import blake2b, sha256
+from hashlib import sha256
 from pathlib import Path
 
+from cto_backups._native import KnownDigests
+
 _MAGIC = b"cto.backups digests 1\n"
-_RECORD = struct.Struct("16s32s")
-_STATE = struct.Struct("<QqqQ")
+_RECORD = 48
 _HEADER = len(_MAGIC) + 32
-_LONG = (1 << 64) - 1
 
 
-def token(path: bytes, size: int, mtime_ns: int, ctime_ns: int, inode: int) -> bytes:
-    """What identifies one state of one file."""
-    return blake2b(_STATE.pack(size & _LONG, mtime_ns, ctime_ns, inode & _LONG) + path, digest_size=16).digest()
-
-
-def load(file: Path) -> Mapping[bytes, bytes]:
+def load(file: Path) -> KnownDigests:
     """SHA-256 by token; empty when there is no usable cache."""
     try:
         stored = file.read_bytes()
     except OSError:
-        return {}
+        return KnownDigests(b"")
     records = memoryview(stored)[_HEADER:]
     if (
         not stored.startswith(_MAGIC)
-        or len(records) % _RECORD.size
+        or len(records) % _RECORD
         or sha256(records).digest() != stored[len(_MAGIC) : _HEADER]
     ):
-        return {}
-    return dict(_RECORD.iter_unpack(records))
+        return KnownDigests(b"")
+    return KnownDigests(stored[_HEADER:])
 
 
 def save(file: Path, records: bytes | bytearray) -> None:

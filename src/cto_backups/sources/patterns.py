@@ -15,6 +15,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from cto_backups._native import Literals
+
 _SPECIAL = re.compile(rb"[*?\[\\]")
 
 
@@ -43,6 +45,13 @@ class Patterns:
 
     def __bool__(self) -> bool:
         return bool(self._groups)
+
+    @property
+    def literals(self) -> Literals | None:
+        """What an empty list, or one of names and paths without anything special, names; None for any other list."""
+        if not self._groups:
+            return Literals(frozenset(), frozenset())
+        return self._groups[0].literals if len(self._groups) == 1 else None
 
     def match(self, path: bytes, name: bytes, folder: bool) -> bool:
         """Whether the entry at the absolute `path`, whose last component is `name`, is named."""
@@ -89,6 +98,11 @@ class _Group:
             self._name_regex = re.compile(b"|".join(self._name_parts), re.DOTALL)
         if self._path_parts:
             self._path_regex = re.compile(b"|".join(self._path_parts), re.DOTALL)
+
+    @property
+    def literals(self) -> Literals | None:
+        special = self.negated or self._name_parts or self._path_parts
+        return None if special else Literals(self._names, self._paths)
 
     def match(self, path: bytes, name: bytes) -> bool:
         return (

@@ -1,9 +1,9 @@
 # Names of files are bytes here, which pathlib does not take.
-# ruff: noqa: PTH115, PTH116
+# ruff: noqa: PTH116
 """A tree of real files, offered for storing: every byte and every attribute passes the ledger on its way.
 
-Speed matters here: each system call is made once, nothing is opened to learn what the listing already said, and an
-entry is the only object made for a file.
+Speed matters here: folders are listed natively, each system call is made once, nothing is opened to learn what the
+listing already said, and an entry is the only object made for a file.
 """
 
 import errno
@@ -11,14 +11,14 @@ import os
 import stat
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
-from operator import attrgetter
 from threading import Lock
 from typing import Final
 
+from cto_backups._native import KnownDigests, Lister, extended_attributes, token
 from cto_backups.core.model import Problem
 from cto_backups.core.ports import BlockReader, Entry, EntryKind, EntryUnreadableError
-from cto_backups.sources import digests
 from cto_backups.sources.ledger import Ledger
 from cto_backups.sources.names import readable
 from cto_backups.sources.patterns import Patterns
@@ -32,7 +32,6 @@ _KINDS: Final = {
     stat.S_IFIFO: EntryKind.FIFO,
     stat.S_IFSOCK: EntryKind.SOCKET,
 }
-_BY_NAME = attrgetter("name")
 # Never waits for the other end of a fifo that took a file's place, never follows a link that did.
 _OPEN: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
 _NOATIME: Final = getattr(os, "O_NOATIME", 0)
@@ -70,8 +69,8 @@ class FileTree:
     """Implements `core.ports.CaptureTree` over folders of this machine.
 
     `roots` are paths inside the snapshot; the content of a root lies at `base` plus the root without `prefix` (both
-    empty: at the root's own path). Folders above the roots are taken from their own paths. `known` maps tokens of
-    file states to SHA-256; `captured_ns` is when the capture began.
+    empty: at the root's own path). Folders above the roots are taken from their own paths. `known` has the SHA-256 of
+    file states that were read before; `captured_ns` is when the capture began.
 
     Each entry is to be listed and read once: that is when it is counted.
     """
@@ -84,7 +83,7 @@ class FileTree:
         base: bytes = b"",
         prefix: bytes = b"",
         selection: Selection | None = None,
-        known: Mapping[bytes, bytes] | None = None,
+        known: KnownDigests | None = None,
         captured_ns: int = 0,
     ) -> None:
         self._ledger = ledger
@@ -92,7 +91,8 @@ class FileTree:
         self._cut = len(base)
         self._prefix = prefix
         self._selection = selection or Selection()
-        self._known = known or {}
+        self._lister = Lister(TreeEntry, _KINDS, KnownDigests(b"") if known is None else known)
+        self._left_out = self._selection.exclude.literals
         self._roots = frozenset(roots)
         self._routes = _routes(self._roots)
         self._racy_ns = captured_ns - _RACY_NS
@@ -115,7 +115,6 @@ class FileTree:
         """The entries in a folder that count, sorted by name; call it once for each folder."""
         inside = isinstance(entry, TreeEntry) and entry.inside
         found = self._listed(entry) if inside else self._on_the_way(entry)
-        found.sort(key=_BY_NAME)
         ledger, cut, prefix = self._ledger, self._cut, self._prefix
         for child in found:
             if child.kind is not EntryKind.FILE:
@@ -204,99 +203,80 @@ class FileTree:
 
     def _listed(self, folder: Entry) -> list[TreeEntry]:
         """What a folder below a root holds."""
-        found: list[TreeEntry] = []
         selection = self._selection
-        exclude, include = selection.exclude, selection.include
         taken = isinstance(folder, TreeEntry) and folder.taken
-        forced = self._routes.get(folder.path, ()) if self._routes else ()
+        forced = self._routes.get(folder.path, frozenset())
         only = b"CACHEDIR.TAG" if selection.exclude_caches and _is_cache(folder.path) else None
-        try:
-            with os.scandir(folder.path or b"/") as listing:
-                for item in listing:
-                    name = item.name
-                    path = folder.path + b"/" + name
-                    is_folder = item.is_dir(follow_symlinks=False)
-                    inside, named = True, taken
-                    if name in forced:
-                        inside = path in self._roots or not (exclude and exclude.match(path, name, is_folder))
-                    elif (only is not None and name != only) or (exclude and exclude.match(path, name, is_folder)):
-                        continue
-                    if include:
-                        named = named or include.match(path, name, is_folder)
-                        if not (named or is_folder or path in self._roots):
-                            continue
-                    entry = self._entry(name, path, item)
-                    if entry is None:
-                        continue
-                    if selection.one_file_system and entry.device_id != folder.device_id:
-                        if not is_folder:
-                            continue
-                        inside = path in self._roots  # an empty folder, to mount on again
-                    entry.inside = inside
-                    entry.taken = named
-                    found.append(entry)
-        except OSError as error:
-            self._note(folder.path, *_reason(error))
+        choose = None
+        if forced or only or selection.include or self._left_out is None:
+            choose = partial(self._choose, folder.path, taken, forced, only)
+        found, troubles = self._lister.folder(folder.path, taken, None if choose else self._left_out, choose)
+        self._note_all(troubles)
+        if selection.one_file_system:
+            found = [entry for entry in found if self._on_its_file_system(folder, entry)]
         return found
+
+    def _choose(
+        self,
+        above: bytes,
+        taken: bool,
+        forced: Collection[bytes],
+        only: bytes | None,
+        names: Sequence[bytes],
+        folders: Sequence[bool],
+    ) -> list[tuple[bool, bool] | None]:
+        """For each name in a folder: None to leave it out, or what `inside` and `taken` are to be."""
+        exclude, include = self._selection.exclude, self._selection.include
+        chosen: list[tuple[bool, bool] | None] = []
+        for name, is_folder in zip(names, folders, strict=True):
+            path = above + b"/" + name
+            excluded = bool(exclude) and exclude.match(path, name, is_folder)
+            inside, named = True, taken
+            if name in forced:
+                inside = path in self._roots or not excluded
+            elif excluded or (only is not None and name != only):
+                chosen.append(None)
+                continue
+            if include:
+                named = named or include.match(path, name, is_folder)
+                if not (named or is_folder or path in self._roots):
+                    chosen.append(None)
+                    continue
+            chosen.append((inside, named))
+        return chosen
+
+    def _on_its_file_system(self, folder: Entry, entry: TreeEntry) -> bool:
+        """Whether an entry belongs to the folder's file system; a folder of another one stays, to mount on again."""
+        if entry.device_id == folder.device_id:
+            return True
+        entry.inside = entry.path in self._roots
+        return entry.kind is EntryKind.FOLDER
 
     def _on_the_way(self, folder: Entry) -> list[TreeEntry]:
         """What stands in a folder above the roots (or in one that is left out): the way to the roots."""
         found: list[TreeEntry] = []
-        for name in self._routes.get(folder.path, ()):
+        for name in sorted(self._routes.get(folder.path, ())):
             path = folder.path + b"/" + name
             is_root = path in self._roots
             place = self._base + path[len(self._prefix) :] if is_root else path
-            entry = self._entry(name, place, None, follow=not is_root)
+            taken = is_root and bool(self._selection.include.match(path, name, True))
+            entry, troubles = self._lister.one(name, place, not is_root, is_root, taken)
+            self._note_all(troubles)
             if entry is not None:
-                entry.inside = is_root
-                entry.taken = is_root and bool(self._selection.include.match(path, name, True))
                 found.append(entry)
         return found
 
-    def _entry(
-        self, name: bytes, path: bytes, item: os.DirEntry[bytes] | None, *, follow: bool = False
-    ) -> TreeEntry | None:
-        try:
-            status = item.stat(follow_symlinks=False) if item is not None else os.stat(path, follow_symlinks=follow)
-            mode = status.st_mode
-            kind = _KINDS[mode & 0o170000]
-            target = os.readlink(path) if kind is EntryKind.SYMLINK else b""
-        except OSError as error:
-            self._note(path, *_reason(error))
-            return None
-        regular = kind is EntryKind.FILE
-        entry = TreeEntry(
-            name,
-            path,
-            kind,
-            mode,
-            status.st_uid,
-            status.st_gid,
-            status.st_size if regular else 0,
-            status.st_mtime_ns,
-            status.st_ctime_ns,
-            status.st_ino,
-            status.st_dev,
-            status.st_nlink,
-            status.st_rdev if kind is EntryKind.DEVICE or kind is EntryKind.CHARACTER_DEVICE else 0,
-            target,
-            self._extended(path, follow),
-        )
-        if regular:
-            entry.token = digests.token(path, entry.size, entry.mtime_ns, entry.ctime_ns, entry.inode)
-            entry.known = self._known.get(entry.token)
-        return entry
+    def _note_all(self, troubles: Sequence[tuple[bytes, int, bool]]) -> None:
+        for path, number, extended in troubles:
+            kind, detail = _reason(OSError(number, os.strerror(number)))
+            self._note(path, kind, f"extended attributes: {detail}" if extended else detail)
 
-    def _extended(self, path: bytes, follow: bool = False) -> tuple[tuple[bytes, bytes], ...]:
+    def _extended(self, path: bytes) -> tuple[tuple[bytes, bytes], ...]:
         try:
-            names = os.listxattr(path, follow_symlinks=follow)
-            if not names:
-                return ()
-            return tuple((os.fsencode(name), os.getxattr(path, name, follow_symlinks=follow)) for name in sorted(names))
+            return extended_attributes(path)
         except OSError as error:
             if error.errno not in (errno.ENOTSUP, errno.ENODATA, errno.ENOENT):
-                kind, detail = _reason(error)
-                self._note(path, kind, f"extended attributes: {detail}")
+                self._note_all([(path, error.errno or 0, True)])
             return ()
 
     # -- reading ----------------------------------------------------------------------------------------------------
@@ -330,7 +310,7 @@ class FileTree:
         entry.inode, entry.links, entry.device_id = status.st_ino, status.st_nlink, status.st_dev
         entry.extended = self._extended(entry.path)
         if isinstance(entry, TreeEntry):
-            entry.token = digests.token(entry.path, entry.size, entry.mtime_ns, entry.ctime_ns, entry.inode)
+            entry.token = token(entry.path, entry.size, entry.mtime_ns, entry.ctime_ns, entry.inode)
             entry.known = None
 
     def _count(self, entry: Entry, digest: bytes, stable: bool) -> None:
