@@ -106,6 +106,7 @@ def read_header(sealer: Sealer, sealed: Buffer, end: int) -> list[tuple[int, byt
 # -- sources
 
 _E = TypeVar("_E")
+_Picked = tuple[int, bytes, Entry, bytes]
 _Trouble = tuple[bytes, int, bool]
 
 def token(path: bytes, size: int, mtime_ns: int, ctime_ns: int, inode: int) -> bytes:
@@ -122,12 +123,56 @@ class KnownDigests:
     def get(self, token: bytes) -> bytes | None:
         """The SHA-256 for a token, if it is known."""
 
+class LearnedDigests:
+    """Records of files that have not changed since `settled_ns`."""
+
+    def __init__(self, settled_ns: int) -> None: ...
+    def add(self, token: bytes, digest: bytes, changed_ns: int) -> None:
+        """Learn a file's SHA-256; `changed_ns` is its mtime or ctime, whichever is later."""
+
+    def to_bytes(self) -> bytes:
+        """Token and SHA-256 of each file, in the order in which they were learned."""
+
 class Literals:
     """Names, and absolute paths, to leave out: with a slash at its end one means a folder, else anything else."""
 
     def __init__(self, names: AbstractSet[bytes], paths: AbstractSet[bytes]) -> None: ...
     def names(self, path: bytes, folder: bool) -> bool:
         """Whether the entry at an absolute path is named."""
+
+class Tally:
+    """What was added to a fingerprint so far; any thread may add.
+
+    `roots` are always told of, folders in `above` do not count. `wanted` are the samples or, when it is None, the
+    `samples` ones with the smallest hash under `key`. Who is to be told of is a rank (the smallest first), a path
+    inside the snapshot, an entry, and its content. Raises ValueError for a key longer than 64 bytes.
+    """
+
+    def __init__(
+        self,
+        key: bytes,
+        roots: AbstractSet[bytes],
+        above: AbstractSet[bytes],
+        wanted: AbstractSet[bytes] | None,
+        samples: int,
+    ) -> None: ...
+    def add(self, path: bytes, entry: Entry, content: bytes) -> int | None:
+        """Add one entry; its rank if it is to be told of."""
+
+    def add_listed(self, entries: Sequence[Entry], prefix: bytes, cut: int) -> list[_Picked]:
+        """Add those of a folder's entries that are no files; their paths are `prefix` and their own from `cut` on."""
+
+    def add_known(
+        self, entries: list[Entry], prefix: bytes, cut: int, learned: LearnedDigests
+    ) -> tuple[list[bool], list[_Picked]]:
+        """Add those files whose digest is known, and learn it again; which ones those are."""
+
+    def totals(self) -> tuple[tuple[bytes, bytes, bytes, bytes, bytes], tuple[int, int, int, int, int]]:
+        """The sums of the records, and what was counted.
+
+        Sums of content, metadata, extended attributes, ownership, hard links; counts of files, folders, symbolic links,
+        others, and bytes in the files.
+        """
 
 class Lister(Generic[_E]):
     """Lists folders. `make` takes the fields of a `TreeEntry` in their order; `kinds` are by format (S_IFMT).

@@ -1,5 +1,7 @@
 //! Digests of files that were read before: SHA-256 by token, where a token identifies one state of one file.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use blake2::digest::consts::U16;
 use blake2::{Blake2b, Digest};
 use hashbrown::HashTable;
@@ -109,4 +111,61 @@ impl KnownDigests {
 /// A token is a hash already.
 fn spread(token: &[u8]) -> u64 {
     token[..8].try_into().map_or(0, u64::from_le_bytes)
+}
+
+/// A file's token and digest, and when it last changed.
+pub struct Learned {
+    pub token: Token,
+    pub digest: Sha256Digest,
+    pub changed_ns: i128,
+}
+
+/// Records of files that were read or reused and had not changed since `settled_ns`: another, written to within a tick
+/// of the clock, may change again without showing it.
+#[pyclass(frozen, module = "cto_backups._native")]
+pub struct LearnedDigests {
+    settled_ns: i128,
+    records: Mutex<Vec<u8>>,
+}
+
+impl LearnedDigests {
+    pub fn take(&self, learned: &[Learned]) {
+        let mut records = self.records();
+        for one in learned
+            .iter()
+            .filter(|one| one.changed_ns < self.settled_ns)
+        {
+            records.extend_from_slice(&one.token);
+            records.extend_from_slice(&one.digest);
+        }
+    }
+
+    fn records(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[pymethods]
+impl LearnedDigests {
+    #[new]
+    fn new(settled_ns: i128) -> Self {
+        LearnedDigests {
+            settled_ns,
+            records: Mutex::default(),
+        }
+    }
+
+    /// Learn a file's digest.
+    fn add(&self, token: Token, digest: Sha256Digest, changed_ns: i128) {
+        self.take(&[Learned {
+            token,
+            digest,
+            changed_ns,
+        }]);
+    }
+
+    /// Token and SHA-256 of each file, in the order in which they were learned.
+    fn to_bytes<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.records())
+    }
 }

@@ -10,10 +10,17 @@ mod digests;
 mod entries;
 mod folder;
 mod literals;
+mod node;
+mod records;
+mod sampling;
 mod status;
+mod sums;
+mod tally;
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<digests::KnownDigests>()?;
+    module.add_class::<digests::LearnedDigests>()?;
+    module.add_class::<tally::Tally>()?;
     module.add_class::<literals::Literals>()?;
     module.add_class::<entries::Lister>()?;
     module.add_function(wrap_pyfunction!(digests::token, module)?)?;

@@ -11,15 +11,18 @@ cancel out). Records, with NUL between their fields, paths as inside the snapsho
 ``hardlinks``  the sorted paths of one file; files that have two names or more inside the tree
 =============  =====================================================================================================
 
+The records are made and added up natively; Python keeps the samples, which are few.
+
 Left out: folders above the configured roots (others' business, though stored) and sockets (a running program's, without
 content; stock restic does not bring them back). ``sample-key`` is the key of the hash that picks the samples.
 """
 
 import heapq
-from collections.abc import Collection
-from hashlib import blake2b, sha256
+from collections.abc import Collection, Iterable, Sequence
+from hashlib import sha256
 from threading import Lock
 
+from cto_backups._native import LearnedDigests, Tally
 from cto_backups.core.model import Fingerprint, Sample
 from cto_backups.core.ports import Entry, EntryKind
 from cto_backups.sources.names import raw, readable
@@ -27,14 +30,6 @@ from cto_backups.sources.names import raw, readable
 ALGORITHM = "files/1"
 SAMPLES = 32
 _MODULUS = 1 << 256
-_TAGS = {
-    EntryKind.FILE: b"file",
-    EntryKind.FOLDER: b"dir",
-    EntryKind.SYMLINK: b"symlink",
-    EntryKind.DEVICE: b"dev",
-    EntryKind.CHARACTER_DEVICE: b"chardev",
-    EntryKind.FIFO: b"fifo",
-}
 
 
 def sample_key(name: str) -> bytes:
@@ -61,15 +56,11 @@ class Ledger:
 
     def __init__(self, key: bytes, roots: Collection[bytes], wanted: Collection[bytes] | None = None) -> None:
         self._key = key
-        self._above = _above(roots)
         self._roots: dict[bytes, dict[str, str]] = {path: {"role": "root"} for path in roots}
-        self._wanted = None if wanted is None else frozenset(wanted)
+        self._everything = wanted is not None
         self._lock = Lock()
-        self._content = self._metadata = self._extended = self._ownership = 0
-        self._files = self._folders = self._symlinks = self._others = self._bytes = 0
-        self._links: dict[tuple[int, int], list[bytes]] = {}
         self._picked: list[tuple[int, bytes, dict[str, str]]] = []
-        self._limit = 1  # the largest rank that is still of interest, negated, once enough are picked
+        self.tally = Tally(key, frozenset(roots), _above(roots), None if wanted is None else frozenset(wanted), SAMPLES)
 
     @classmethod
     def like(cls, expected: Fingerprint) -> "Ledger":
@@ -80,83 +71,57 @@ class Ledger:
 
     def add(self, path: bytes, entry: Entry, content: bytes) -> None:
         """Count an entry; `content` is a file's SHA-256, a symlink's target, a device's number, or empty."""
-        kind = entry.kind
-        if kind is EntryKind.SOCKET or (kind is EntryKind.FOLDER and path in self._above):
-            return
-        size = entry.size if kind is EntryKind.FILE else 0
-        record = b"%b\0%b\0%d\0%b" % (_TAGS[kind], path, size, content)
-        body = int.from_bytes(sha256(record).digest(), "big")
-        record = b"%b\0%o\0%d" % (path, entry.mode & 0o7777, entry.mtime_ns)
-        metadata = int.from_bytes(sha256(record).digest(), "big")
-        record = b"%b\0%d\0%d" % (path, entry.uid, entry.gid)
-        ownership = int.from_bytes(sha256(record).digest(), "big")
-        extended = 0
-        if entry.extended:
-            parts = [b"%b\0%d\0%b" % (name, len(value), value) for name, value in sorted(entry.extended)]
-            extended = int.from_bytes(sha256(b"\0".join((path, *parts))).digest(), "big")
-        rank = self._rank(path) if kind is not EntryKind.FOLDER else None
+        rank = self.tally.add(path, entry, content)
+        if rank is not None:
+            self.sample([(rank, path, entry, content)])
+
+    def add_listed(self, entries: Sequence[Entry], prefix: bytes, cut: int) -> None:
+        """Count those of a folder's entries that are not files.
+
+        An entry lies inside the snapshot at its own path, without the first `cut` bytes and with `prefix` before it.
+        """
+        picked = self.tally.add_listed(entries, prefix, cut)
+        if picked:
+            self.sample(picked)
+
+    def add_known(self, entries: list[Entry], prefix: bytes, cut: int, learned: LearnedDigests) -> list[bool]:
+        """Count those of these files whose digest is known, and learn it again; which ones those are."""
+        reused, picked = self.tally.add_known(entries, prefix, cut, learned)
+        if picked:
+            self.sample(picked)
+        return reused
+
+    def sample(self, picked: Iterable[tuple[int, bytes, Entry, bytes]]) -> None:
+        """Take the roots and the samples that `tally` told of: rank, path, entry, content."""
         with self._lock:
-            self._content += body
-            self._metadata += metadata
-            self._ownership += ownership
-            self._extended += extended
-            if kind is EntryKind.FILE:
-                self._files += 1
-                self._bytes += size
-            elif kind is EntryKind.FOLDER:
-                self._folders += 1
-            elif kind is EntryKind.SYMLINK:
-                self._symlinks += 1
-            else:
-                self._others += 1
-            if entry.links > 1 and kind is not EntryKind.FOLDER:
-                self._links.setdefault((entry.device_id, entry.inode), []).append(path)
-            if path in self._roots:
-                self._roots[path].update(_fields(path, entry, content))
-            elif rank is not None:
-                self._pick(rank, path, entry, content)
+            for rank, path, entry, content in picked:
+                fields = _fields(path, entry, content)
+                if path in self._roots:
+                    self._roots[path].update(fields)
+                elif self._everything or len(self._picked) < SAMPLES:
+                    heapq.heappush(self._picked, (-rank, path, fields))
+                else:
+                    heapq.heappushpop(self._picked, (-rank, path, fields))
 
     def fingerprint(self) -> Fingerprint:
         """What was added up so far."""
+        (content, metadata, extended, ownership, links), (files, folders, symlinks, others, size) = self.tally.totals()
         with self._lock:
-            groups = [b"\0".join(sorted(paths)) for paths in self._links.values() if len(paths) > 1]
             samples = [(path, fields) for path, fields in self._roots.items()]
             samples += [(path, fields) for _, path, fields in self._picked]
-            return Fingerprint(
-                algorithm=ALGORITHM,
-                checksums={
-                    "content": as_hex(self._content),
-                    "metadata": as_hex(self._metadata),
-                    "extended": as_hex(self._extended),
-                    "ownership": as_hex(self._ownership),
-                    "hardlinks": as_hex(digest_sum(groups)),
-                    "sample-key": self._key.hex(),
-                },
-                counts={
-                    "files": self._files,
-                    "folders": self._folders,
-                    "symlinks": self._symlinks,
-                    "others": self._others,
-                    "bytes": self._bytes,
-                },
-                samples=tuple(Sample(readable(path), fields) for path, fields in sorted(samples)),
-            )
-
-    def _rank(self, path: bytes) -> int | None:
-        """The path's place in the order of sampling, as a negative number; None when it is surely not sampled."""
-        if self._wanted is not None:
-            return 0 if path in self._wanted else None
-        rank = -int.from_bytes(blake2b(path, digest_size=8, key=self._key).digest(), "big")
-        return rank if self._limit > 0 or rank > self._limit else None
-
-    def _pick(self, rank: int, path: bytes, entry: Entry, content: bytes) -> None:
-        picked = (rank, path, _fields(path, entry, content))
-        if self._wanted is not None or len(self._picked) < SAMPLES:
-            heapq.heappush(self._picked, picked)
-        else:
-            heapq.heappushpop(self._picked, picked)
-        if self._wanted is None and len(self._picked) == SAMPLES:
-            self._limit = self._picked[0][0]
+        return Fingerprint(
+            algorithm=ALGORITHM,
+            checksums={
+                "content": content.hex(),
+                "metadata": metadata.hex(),
+                "extended": extended.hex(),
+                "ownership": ownership.hex(),
+                "hardlinks": links.hex(),
+                "sample-key": self._key.hex(),
+            },
+            counts={"files": files, "folders": folders, "symlinks": symlinks, "others": others, "bytes": size},
+            samples=tuple(Sample(readable(path), fields) for path, fields in sorted(samples)),
+        )
 
 
 def _fields(path: bytes, entry: Entry, content: bytes) -> dict[str, str]:

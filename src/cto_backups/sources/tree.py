@@ -16,7 +16,7 @@ from hashlib import sha256
 from threading import Lock
 from typing import Final
 
-from cto_backups._native import KnownDigests, Lister, extended_attributes, token
+from cto_backups._native import KnownDigests, LearnedDigests, Lister, extended_attributes, token
 from cto_backups.core.model import Problem
 from cto_backups.core.ports import BlockReader, Entry, EntryKind, EntryUnreadableError
 from cto_backups.sources.ledger import Ledger
@@ -95,11 +95,10 @@ class FileTree:
         self._left_out = self._selection.exclude.literals
         self._roots = frozenset(roots)
         self._routes = _routes(self._roots)
-        self._racy_ns = captured_ns - _RACY_NS
+        self._learned = LearnedDigests(captured_ns - _RACY_NS)
         self._euid = os.geteuid()
         self._lock = Lock()
         self._problems: list[Problem] = []
-        self._learned = bytearray()
 
     # -- what the payload store calls -------------------------------------------------------------------------------
 
@@ -115,11 +114,7 @@ class FileTree:
         """The entries in a folder that count, sorted by name; call it once for each folder."""
         inside = isinstance(entry, TreeEntry) and entry.inside
         found = self._listed(entry) if inside else self._on_the_way(entry)
-        ledger, cut, prefix = self._ledger, self._cut, self._prefix
-        for child in found:
-            if child.kind is not EntryKind.FILE:
-                content = child.linktarget or (b"%d" % child.device if child.device else b"")
-                ledger.add(prefix + child.path[cut:] if child.inside else child.path, child, content)
+        self._ledger.add_listed(found, self._prefix, self._cut)
         return found
 
     def read(self, entry: Entry) -> bytes:
@@ -165,14 +160,11 @@ class FileTree:
 
     def reuse(self, entry: Entry) -> bool:
         """Count a file by the digest that is known for just this state of it, if there is one."""
-        if not isinstance(entry, TreeEntry) or entry.known is None:
-            return False
-        self._count(entry, entry.known, stable=True)
-        return True
+        return self.reuse_many([entry])[0]
 
     def reuse_many(self, entries: Sequence[Entry]) -> list[bool]:
         """Whether the content of each of these files is known for just its state, and is thereby counted."""
-        return [self.reuse(entry) for entry in entries]
+        return self._ledger.add_known(list(entries), self._prefix, self._cut, self._learned)
 
     # -- what the source asks ---------------------------------------------------------------------------------------
 
@@ -185,8 +177,7 @@ class FileTree:
     @property
     def learned(self) -> bytes:
         """Records for `digests.save`: token and SHA-256 of each file that was read or reused, and surely settled."""
-        with self._lock:
-            return bytes(self._learned)
+        return self._learned.to_bytes()
 
     def walk(self) -> None:
         """Read everything, to fill the ledger; what cannot be read is noted and left out."""
@@ -315,10 +306,8 @@ class FileTree:
 
     def _count(self, entry: Entry, digest: bytes, stable: bool) -> None:
         self._ledger.add(self._prefix + entry.path[self._cut :], entry, digest)
-        # A file that was written to within a clock tick of being read may change again without showing it.
-        if stable and isinstance(entry, TreeEntry) and max(entry.mtime_ns, entry.ctime_ns) < self._racy_ns:
-            with self._lock:
-                self._learned += entry.token + digest
+        if stable and isinstance(entry, TreeEntry):
+            self._learned.add(entry.token, digest, max(entry.mtime_ns, entry.ctime_ns))
 
     def _drain(self, entry: Entry, buffer: memoryview) -> None:
         try:
