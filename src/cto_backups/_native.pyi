@@ -140,6 +140,15 @@ class Literals:
     def names(self, path: bytes, folder: bool) -> bool:
         """Whether the entry at an absolute path is named."""
 
+def read_files(
+    entries: Sequence[Entry], prefix: bytes, cut: int, user: int, tally: Tally, learned: LearnedDigests
+) -> tuple[list[bytes | None], list[_Picked]]:
+    """The contents of files that are just as they were listed, counted and learned, and whom `tally` tells of.
+
+    None for each file that has changed or cannot be read: nothing of it is counted. As `user`, leave the access times
+    of one's own files alone (root: of all files). Raises MemoryError.
+    """
+
 class Tally:
     """What was added to a fingerprint so far; any thread may add.
 

@@ -11,6 +11,7 @@ mod entries;
 mod folder;
 mod literals;
 mod node;
+mod reading;
 mod records;
 mod sampling;
 mod status;
@@ -24,5 +25,6 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<literals::Literals>()?;
     module.add_class::<entries::Lister>()?;
     module.add_function(wrap_pyfunction!(digests::token, module)?)?;
-    module.add_function(wrap_pyfunction!(entries::extended_attributes, module)?)
+    module.add_function(wrap_pyfunction!(entries::extended_attributes, module)?)?;
+    module.add_function(wrap_pyfunction!(reading::read_files, module)?)
 }

@@ -19,9 +19,9 @@ pub struct Order {
 pub struct Picked(BinaryHeap<u64>);
 
 impl Order {
-    /// Raises ValueError for a key longer than 64 bytes.
+    /// `key` is for when none are wanted. Raises ValueError for one longer than 64 bytes.
     pub fn new(key: &[u8], wanted: Option<HashSet<Vec<u8>>>) -> PyResult<Self> {
-        let keyed = if key.is_empty() {
+        let keyed = if key.is_empty() || wanted.is_some() {
             None // a hash without a key is not one with an empty key
         } else {
             let refusal = |_| PyValueError::new_err("a sampling key has 64 bytes at most");

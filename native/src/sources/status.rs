@@ -69,6 +69,17 @@ pub fn status_at(at: c_int, path: &CStr, follow: bool) -> Result<Status, Errno> 
     Ok(Status::from(unsafe { raw.assume_init_ref() }))
 }
 
+/// The status of an open file.
+pub fn status_of(descriptor: c_int) -> Result<Status, Errno> {
+    let mut raw = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: `raw` has room for one `struct stat`.
+    if unsafe { libc::fstat(descriptor, raw.as_mut_ptr()) } != 0 {
+        return Err(errno());
+    }
+    // SAFETY: the call succeeded, so it filled `raw`.
+    Ok(Status::from(unsafe { raw.assume_init_ref() }))
+}
+
 /// Where the symbolic link `path` points to.
 pub fn link_target(path: &CStr) -> Result<Vec<u8>, Errno> {
     let mut target = vec![0_u8; LINK];

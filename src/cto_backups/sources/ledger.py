@@ -22,7 +22,7 @@ from collections.abc import Collection, Iterable, Sequence
 from hashlib import sha256
 from threading import Lock
 
-from cto_backups._native import LearnedDigests, Tally
+from cto_backups._native import LearnedDigests, Tally, read_files
 from cto_backups.core.model import Fingerprint, Sample
 from cto_backups.core.ports import Entry, EntryKind
 from cto_backups.sources.names import raw, readable
@@ -60,7 +60,9 @@ class Ledger:
         self._everything = wanted is not None
         self._lock = Lock()
         self._picked: list[tuple[int, bytes, dict[str, str]]] = []
-        self.tally = Tally(key, frozenset(roots), _above(roots), None if wanted is None else frozenset(wanted), SAMPLES)
+        self._tally = Tally(
+            key, frozenset(roots), _above(roots), None if wanted is None else frozenset(wanted), SAMPLES
+        )
 
     @classmethod
     def like(cls, expected: Fingerprint) -> "Ledger":
@@ -71,41 +73,38 @@ class Ledger:
 
     def add(self, path: bytes, entry: Entry, content: bytes) -> None:
         """Count an entry; `content` is a file's SHA-256, a symlink's target, a device's number, or empty."""
-        rank = self.tally.add(path, entry, content)
+        rank = self._tally.add(path, entry, content)
         if rank is not None:
-            self.sample([(rank, path, entry, content)])
+            self._sample([(rank, path, entry, content)])
 
     def add_listed(self, entries: Sequence[Entry], prefix: bytes, cut: int) -> None:
         """Count those of a folder's entries that are not files.
 
         An entry lies inside the snapshot at its own path, without the first `cut` bytes and with `prefix` before it.
         """
-        picked = self.tally.add_listed(entries, prefix, cut)
+        picked = self._tally.add_listed(entries, prefix, cut)
         if picked:
-            self.sample(picked)
+            self._sample(picked)
 
     def add_known(self, entries: list[Entry], prefix: bytes, cut: int, learned: LearnedDigests) -> list[bool]:
         """Count those of these files whose digest is known, and learn it again; which ones those are."""
-        reused, picked = self.tally.add_known(entries, prefix, cut, learned)
+        reused, picked = self._tally.add_known(entries, prefix, cut, learned)
         if picked:
-            self.sample(picked)
+            self._sample(picked)
         return reused
 
-    def sample(self, picked: Iterable[tuple[int, bytes, Entry, bytes]]) -> None:
-        """Take the roots and the samples that `tally` told of: rank, path, entry, content."""
-        with self._lock:
-            for rank, path, entry, content in picked:
-                fields = _fields(path, entry, content)
-                if path in self._roots:
-                    self._roots[path].update(fields)
-                elif self._everything or len(self._picked) < SAMPLES:
-                    heapq.heappush(self._picked, (-rank, path, fields))
-                else:
-                    heapq.heappushpop(self._picked, (-rank, path, fields))
+    def read(
+        self, entries: list[Entry], prefix: bytes, cut: int, user: int, learned: LearnedDigests
+    ) -> list[bytes | None]:
+        """Read and count files that are just as they were listed; None for the others. `user` is who reads."""
+        contents, picked = read_files(entries, prefix, cut, user, self._tally, learned)
+        if picked:
+            self._sample(picked)
+        return contents
 
     def fingerprint(self) -> Fingerprint:
         """What was added up so far."""
-        (content, metadata, extended, ownership, links), (files, folders, symlinks, others, size) = self.tally.totals()
+        (content, metadata, extended, ownership, links), (files, folders, symlinks, others, size) = self._tally.totals()
         with self._lock:
             samples = [(path, fields) for path, fields in self._roots.items()]
             samples += [(path, fields) for _, path, fields in self._picked]
@@ -122,6 +121,18 @@ class Ledger:
             counts={"files": files, "folders": folders, "symlinks": symlinks, "others": others, "bytes": size},
             samples=tuple(Sample(readable(path), fields) for path, fields in sorted(samples)),
         )
+
+    def _sample(self, picked: Iterable[tuple[int, bytes, Entry, bytes]]) -> None:
+        """Take the roots and the samples that the tally told of: rank, path, entry, content."""
+        with self._lock:
+            for rank, path, entry, content in picked:
+                fields = _fields(path, entry, content)
+                if path in self._roots:
+                    self._roots[path].update(fields)
+                elif self._everything or len(self._picked) < SAMPLES:
+                    heapq.heappush(self._picked, (-rank, path, fields))
+                else:
+                    heapq.heappushpop(self._picked, (-rank, path, fields))
 
 
 def _fields(path: bytes, entry: Entry, content: bytes) -> dict[str, str]:

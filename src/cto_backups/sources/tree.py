@@ -22,6 +22,7 @@ from cto_backups.core.ports import BlockReader, Entry, EntryKind, EntryUnreadabl
 from cto_backups.sources.ledger import Ledger
 from cto_backups.sources.names import readable
 from cto_backups.sources.patterns import Patterns
+from cto_backups.sources.walking import read_everything
 
 _KINDS: Final = {
     stat.S_IFREG: EntryKind.FILE,
@@ -144,7 +145,11 @@ class FileTree:
 
     def read_many(self, entries: Sequence[Entry]) -> list[bytes | None]:
         """The whole content of each of these files; None for one that cannot be read, which is noted."""
-        return [self._read_or_none(entry) for entry in entries]
+        contents = self._ledger.read(list(entries), self._prefix, self._cut, self._euid, self._learned)
+        for place, content in enumerate(contents):
+            if content is None:
+                contents[place] = self._read_or_none(entries[place])
+        return contents
 
     def open(self, entry: Entry) -> BlockReader:
         """A reader for a large file, bounded by the size that the file has now."""
@@ -181,14 +186,7 @@ class FileTree:
 
     def walk(self) -> None:
         """Read everything, to fill the ledger; what cannot be read is noted and left out."""
-        pending: list[Entry] = [self.root]
-        buffer = memoryview(bytearray(1 << 20))
-        while pending:
-            for entry in self.folder(pending.pop()):
-                if entry.kind is EntryKind.FOLDER:
-                    pending.append(entry)
-                elif entry.kind is EntryKind.FILE:
-                    self._drain(entry, buffer)
+        read_everything(self)
 
     # -- listing ----------------------------------------------------------------------------------------------------
 
@@ -308,20 +306,6 @@ class FileTree:
         self._ledger.add(self._prefix + entry.path[self._cut :], entry, digest)
         if stable and isinstance(entry, TreeEntry):
             self._learned.add(entry.token, digest, max(entry.mtime_ns, entry.ctime_ns))
-
-    def _drain(self, entry: Entry, buffer: memoryview) -> None:
-        try:
-            if entry.size < len(buffer):
-                self.read(entry)
-                return
-            reader = self.open(entry)
-            try:
-                while reader.readinto(buffer):
-                    pass
-            finally:
-                reader.close()
-        except EntryUnreadableError:
-            return
 
     def _unreadable(self, entry: Entry, error: OSError) -> EntryUnreadableError:
         self._note(entry.path, *_reason(error))

@@ -195,6 +195,7 @@ def test_what_is_not_known_does_not_count() -> None:
 def test_a_key_that_is_too_long_is_refused() -> None:
     with pytest.raises(ValueError, match="64 bytes"):
         Ledger(b"k" * 65, ())
+    assert Ledger(b"k" * 65, (), {b"/x"}).fingerprint().samples == ()  # it is not needed for what is named
 
 
 def test_an_unknown_kind_is_refused() -> None:
