@@ -1,9 +1,10 @@
 """The inner loops, in Rust (native/). Ids of blobs and names of packs are 32 bytes; kinds of blobs: 0 data, 1 tree."""
 
-from collections.abc import Mapping, Sequence, Set
-from typing import Any, final
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any, Generic, TypeVar, final
 
-from cto_backups.core.ports import Buffer, Entry
+from cto_backups.core.ports import Buffer, Entry, EntryKind
 
 # -- repository ----------------------------------------------------------------------------------------------------
 
@@ -29,7 +30,7 @@ class BlobIndex:
     def count(self, kind: int) -> int: ...
     def pack_of(self, kind: int, blob: bytes) -> int: ...
     def locate(self, kind: int, blob: bytes) -> list[tuple[int, int, int, int]]: ...
-    def blobs_in(self, packs: Set[int]) -> list[tuple[int, bytes, tuple[int, int, int, int]]]: ...
+    def blobs_in(self, packs: AbstractSet[int]) -> list[tuple[int, bytes, tuple[int, int, int, int]]]: ...
 
 @final
 class Claims:
