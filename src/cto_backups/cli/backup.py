@@ -1,13 +1,12 @@
 """`backup`: a new recovery point of each source, and its copies in all vaults."""
 
-from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cto_backups.cli import documents, figures
-from cto_backups.cli.attempts import attempt
+from cto_backups.cli.attempts import attempt, chosen
 from cto_backups.cli.command import command
 from cto_backups.cli.errors import as_document
 from cto_backups.cli.opening import opened
@@ -63,11 +62,6 @@ def backup(
             bad = sum(1 for each in statuses if each is not ExitStatus.SUCCESS)
             screen.note(f"{len(names) - bad} of {len(names)} sources are well protected; see above for the others.")
         return status
-
-
-def chosen(known: Iterable[str], given: list[str] | None) -> list[str]:
-    """The names given, each once, or all that are known."""
-    return list(dict.fromkeys(given or known))
 
 
 def tell(screen: Screen, done: "Protected", *, indent: str = "") -> None:
