@@ -41,7 +41,7 @@ def test_every_policy_that_was_in_force_is_kept_as_it_was_written(catalog, build
     catalog.sync_policy(build.policy(digest="d2"), b"\xff\x00 second", build.now)
     catalog.sync_policy(build.policy(digest="d1"), b"the policy", build.now)
     with catalog.reading() as connection:
-        kept = dict(connection.exec_driver_sql("SELECT digest, text FROM policies").all())
+        kept = dict(map(tuple, connection.execute("SELECT digest, text FROM policies")))
     assert kept == {"d1": b"the policy", "d2": b"\xff\x00 second"}
 
 
