@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cto_backups import clock, registry
-from cto_backups.core.ports import PayloadStore, Progress, Silent, Source, Vault
 from cto_backups.errors import BackupsError, NotFoundError, RefusedError
 
 if TYPE_CHECKING:
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from cto_backups.config.edit import Change
     from cto_backups.core.findings import Environment, Place
     from cto_backups.core.model import Resource
+    from cto_backups.core.ports import PayloadStore, Progress, Source, Vault
     from cto_backups.flows.installation import Installation
     from cto_backups.repository.store import RepositoryStore
 
@@ -30,11 +30,13 @@ POLICY_NAME = "backups.yaml"
 LEFT_OUT = (".git/", ".venv/", "node_modules/", "__pycache__/", ".cache/", ".*_cache/")
 LOCAL_VAULTS = ("one", "two", "three")
 
-ProgressFactory = Callable[[str], AbstractContextManager[Progress]]
+ProgressFactory = Callable[[str], "AbstractContextManager[Progress]"]
 
 
-def silent(_title: str) -> AbstractContextManager[Progress]:
+def silent(_title: str) -> "AbstractContextManager[Progress]":
     """Progress displays for when nobody watches."""
+    from cto_backups.core.ports import Silent
+
     return nullcontext(Silent())
 
 
@@ -73,7 +75,6 @@ def opened(policy: Path, *, progress: ProgressFactory = silent, write: bool = Tr
     from cto_backups.catalog.catalog import Catalog
     from cto_backups.config import load
     from cto_backups.flows.installation import Installation
-    from cto_backups.flows.recover import recover
 
     configuration = load(policy)
     settings = configuration.settings
@@ -97,6 +98,8 @@ def opened(policy: Path, *, progress: ProgressFactory = silent, write: bool = Tr
         )
         recovered: tuple[str, ...] = ()
         if write:
+            from cto_backups.flows.recover import recover
+
             catalog.sync_policy(configuration.policy, configuration.text, clock.now())
             recovered = recover(installation)
         yield Opened(installation, configuration, recovered)
@@ -110,11 +113,11 @@ class _Adapters:
 
     configuration: "Configuration"
     expect_repository: Callable[[str, str], None] = lambda _vault, _repository: None
-    _vaults: dict[str, Vault] = field(default_factory=dict)
-    _stores: dict[str, PayloadStore] = field(default_factory=dict)
+    _vaults: "dict[str, Vault]" = field(default_factory=dict)
+    _stores: "dict[str, PayloadStore]" = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
-    def source(self, name: str) -> Source:
+    def source(self, name: str) -> "Source":
         policy = self.configuration.policy.sources.get(name)
         if policy is None:
             raise NotFoundError(
@@ -141,7 +144,7 @@ class _Adapters:
         assert isinstance(exclude, tuple)
         return {**options, "exclude": (*exclude, *own)}
 
-    def vault(self, name: str) -> Vault:
+    def vault(self, name: str) -> "Vault":
         with self._lock:
             if name not in self._vaults:
                 policy = self.configuration.policy.vaults.get(name)
@@ -155,7 +158,7 @@ class _Adapters:
                 self._vaults[name] = registry.load(registry.VAULTS, scheme)(name, root)
             return self._vaults[name]
 
-    def store(self, name: str) -> PayloadStore:
+    def store(self, name: str) -> "PayloadStore":
         with self._lock:
             if name not in self._stores:
                 store = _open_store(self.configuration, self.vault(name))
@@ -164,7 +167,7 @@ class _Adapters:
             return self._stores[name]
 
 
-def _open_store(configuration: "Configuration", vault: Vault) -> "RepositoryStore":
+def _open_store(configuration: "Configuration", vault: "Vault") -> "RepositoryStore":
     from cto_backups.repository.options import RepositoryOptions
     from cto_backups.repository.store import RepositoryStore
 
