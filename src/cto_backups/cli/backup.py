@@ -16,6 +16,7 @@ from cto_backups.errors import BackupsError, ExitStatus
 
 if TYPE_CHECKING:
     from cto_backups.core.model import RecoveryPoint
+    from cto_backups.core.policy import Policy
     from cto_backups.flows.protect import Protected
 
 SHOWN_PROBLEMS = 20
@@ -39,7 +40,7 @@ def backup(
     A source that has not changed since its last point is confirmed as fresh instead. Every source is tried; what went
     wrong with one does not keep the others from being saved, and the worst exit status wins.
     """
-    with opened(screen) as installation:
+    with opened(screen, ahead=partial(_first_vault, sources=sources)) as installation:
         from cto_backups.flows.protect import protect
 
         names = chosen(installation.configuration.policy.sources, sources)
@@ -62,6 +63,12 @@ def backup(
             bad = sum(1 for each in statuses if each is not ExitStatus.SUCCESS)
             screen.note(f"{len(names) - bad} of {len(names)} sources are well protected; see above for the others.")
         return status
+
+
+def _first_vault(policy: "Policy", *, sources: list[str] | None) -> str | None:
+    """The vault that the first backup goes to, unless it is away."""
+    first = next((policy.sources[name] for name in chosen(policy.sources, sources) if name in policy.sources), None)
+    return first.vaults[0] if first and first.vaults else None
 
 
 def tell(screen: Screen, done: "Protected", *, indent: str = "") -> None:
