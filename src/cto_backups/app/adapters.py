@@ -92,6 +92,9 @@ class Adapters:
             vault = self.vault(name)
         except BackupsError:
             return
+        # Loaded here: on the thread, loading would take turns with what is loaded meanwhile, and only then derive.
+        from cto_backups.repository import store  # noqa: F401
+
         self._ahead[name] = _Opening(self.configuration, vault)
 
     def close(self) -> None:
