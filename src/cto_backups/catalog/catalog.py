@@ -74,6 +74,9 @@ class Catalog:
 
     def sync_policy(self, policy: Policy, text: bytes, now: datetime) -> None:
         """Bring the sources of the policy in; those that are gone become inactive, their points stay."""
+        with self.reading() as connection:
+            if inventory.is_known(connection, policy):
+                return
         with self._writing() as connection:
             inventory.sync_policy(connection, policy, text, now)
 
@@ -84,6 +87,9 @@ class Catalog:
 
     def expect_repository(self, vault: str, repository: str) -> None:
         """Remember which repository belongs to a vault, the first time; raise ForeignRepositoryError for another."""
+        with self.reading() as connection:
+            if inventory.repository_of(connection, vault) == repository:
+                return
         with self._writing() as connection:
             inventory.expect_repository(connection, vault, repository)
 

@@ -10,20 +10,32 @@ from cto_backups.core.model import Resource
 from cto_backups.core.policy import Policy, SourcePolicy
 from cto_backups.errors import ForeignRepositoryError
 
-# What stays as it was when policy names a source again.
-_KEPT = ("name", "first_seen")
+
+def is_known(connection: Connection, policy: Policy) -> bool:
+    """Whether `sync_policy` would change nothing: then no command need wait for the disk."""
+    declared = {name: _source_row(policy, source) for name, source in policy.sources.items()}
+    sources = connection.execute("SELECT * FROM sources WHERE active = 1").fetchall()
+    stored = {row["name"]: {column: row[column] for column in declared.get(row["name"], {})} for row in sources}
+    vaults = {(source.name, vault) for source in policy.sources.values() for vault in source.vaults}
+    return (
+        stored == declared
+        and {tuple(row) for row in connection.execute("SELECT source, vault FROM source_vaults")} == vaults
+        and set(connection.scalars("SELECT name FROM vaults")) >= set(policy.vaults)
+        and connection.scalar("SELECT 1 FROM policies WHERE digest = :digest", {"digest": policy.digest}) is not None
+    )
 
 
 def sync_policy(connection: Connection, policy: Policy, text: bytes, now: datetime) -> None:
     """Bring the sources and vaults of the policy in; sources that are gone become inactive."""
     connection.execute("UPDATE sources SET active = 0")
     connection.execute("DELETE FROM source_vaults")
-    rows = [_source_row(policy, source, now) for source in policy.sources.values()]
+    rows = [_source_row(policy, source) for source in policy.sources.values()]
     if rows:
-        changed = ", ".join(f"{name} = excluded.{name}" for name in rows[0] if name not in _KEPT)
+        changed = ", ".join(f"{column} = excluded.{column}" for column in rows[0])
+        first = {"first_seen": moment_to_column(now)}
         connection.execute_each(
-            f"{insertion('sources', rows[0])} ON CONFLICT (name) DO UPDATE SET {changed}",
-            rows,
+            f"{insertion('sources', rows[0] | first)} ON CONFLICT (name) DO UPDATE SET {changed}",
+            [row | first for row in rows],
         )
     stored_in = [
         {"source": source.name, "vault": vault}
@@ -40,7 +52,8 @@ def sync_policy(connection: Connection, policy: Policy, text: bytes, now: dateti
     )
 
 
-def _source_row(policy: Policy, source: SourcePolicy, now: datetime) -> dict[str, Any]:
+def _source_row(policy: Policy, source: SourcePolicy) -> dict[str, Any]:
+    """What policy says of a source; what the catalog itself learned of it stays."""
     return {
         "name": source.name,
         "kind": source.kind,
@@ -51,7 +64,6 @@ def _source_row(policy: Policy, source: SourcePolicy, now: datetime) -> dict[str
         "test_every_seconds": None if source.test_every is None else int(source.test_every.total_seconds()),
         "read_within_seconds": int(source.category.read_within.total_seconds()),
         "active": True,
-        "first_seen": moment_to_column(now),
         "policy_digest": policy.digest,
     }
 
@@ -85,12 +97,18 @@ def record_resources(connection: Connection, source: str, resources: Iterable[Re
         )
 
 
+def repository_of(connection: Connection, vault: str) -> str | None:
+    """The repository that belongs to a vault, once it is known."""
+    known: str | None = connection.scalar("SELECT repository FROM vaults WHERE name = :vault", {"vault": vault})
+    return known
+
+
 def expect_repository(connection: Connection, vault: str, repository: str) -> None:
     """Remember which repository belongs to a vault, the first time; raise ForeignRepositoryError for another."""
     here = {"vault": vault, "repository": repository}
-    connection.execute("INSERT INTO vaults (name) VALUES (:vault) ON CONFLICT DO NOTHING", here)
-    known = connection.scalar("SELECT repository FROM vaults WHERE name = :vault", here)
+    known = repository_of(connection, vault)
     if known is None:
+        connection.execute("INSERT INTO vaults (name) VALUES (:vault) ON CONFLICT DO NOTHING", here)
         connection.execute("UPDATE vaults SET repository = :repository WHERE name = :vault", here)
     elif known != repository:
         raise ForeignRepositoryError(

@@ -149,9 +149,12 @@ class _Commands(Mapping[str, Any]):
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         self._entries = {entry.name: entry for entry in entries}
+        self._made: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:
-        return _made(self._entries[name])
+        if name not in self._made:
+            self._made[name] = _made(self._entries[name])
+        return self._made[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
