@@ -1,5 +1,6 @@
 """The entry point: the commands, and the boundary at which every error becomes a message and an exit status."""
 
+import gc
 import os
 import signal
 import sys
@@ -22,6 +23,8 @@ from cto_backups.errors import BackupsError, ExitStatus, UsageError
 
 def main() -> NoReturn:
     """Run the command line of this process, and exit."""
+    # What loads at the start stays to the end: no looking for garbage in it. `opening` begins to look.
+    gc.disable()
     signal.signal(signal.SIGTERM, _terminate)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):

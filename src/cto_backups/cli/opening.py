@@ -1,5 +1,6 @@
 """Open the installation that a command works on."""
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -34,4 +35,5 @@ def opened(
         screen.zone = ZoneInfo(opened.configuration.policy.timezone)
         for sentence in opened.recovered:
             screen.note(sentence)
+        gc.enable()  # `main` had it off while the program loaded
         yield opened

@@ -332,6 +332,49 @@ def test_a_writer_holds_the_catalog_from_its_first_look_on(path, build):
             other.execute("ROLLBACK")
 
 
+def test_what_fails_in_a_transaction_is_not_written_and_does_not_hinder_the_next(path):
+    with Catalog.open(url(path), now=NOW) as catalog:
+        for error in (ValueError, KeyboardInterrupt):
+            with pytest.raises(error), catalog._writing() as connection:
+                connection.execute("INSERT INTO vaults (name) VALUES ('half')")
+                raise error
+        with catalog._writing() as connection:
+            connection.execute("INSERT INTO vaults (name) VALUES ('whole')")
+        with catalog.reading() as connection:
+            assert connection.scalars("SELECT name FROM vaults WHERE name IN ('half', 'whole')") == ["whole"]
+
+
+def test_a_reader_sees_one_moment_while_others_write(path):
+    with Catalog.open(url(path), now=NOW) as catalog, catalog.reading() as connection:
+        before = connection.scalar("SELECT count(*) FROM vaults")
+        with catalog._writing() as writer:
+            writer.execute("INSERT INTO vaults (name) VALUES ('new')")
+        assert connection.scalar("SELECT count(*) FROM vaults") == before
+
+
+def test_connections_are_used_again_and_closed_with_the_catalog(path, monkeypatch):
+    made = []
+    really = database.connect
+
+    def note(path):
+        made.append(really(path))
+        return made[-1]
+
+    monkeypatch.setattr(database, "connect", note)
+    with Catalog.open(url(path), now=NOW) as catalog:
+        for _ in range(5):
+            catalog.points()
+            catalog.confirm("ledger", NOW)
+        assert len(made) == 1
+        with catalog.reading():
+            catalog.points()
+        assert len(made) == 2
+    for connection in made:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            connection.execute("SELECT 1")
+    assert not path.with_name("catalog.db-wal").exists()
+
+
 def test_a_catalog_that_may_not_be_read_is_told(path):
     if os.geteuid() == 0:
         pytest.skip("root may read everything")

@@ -147,6 +147,51 @@ def test_only_the_command_that_is_called_for_is_loaded(arguments: tuple[str, ...
     assert loaded & modules == used
 
 
+HEAVY = {"alembic", "asyncio", "fastapi", "sqlalchemy", "structlog"}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An installation with one small folder, backed up."""
+    folder = tmp_path_factory.mktemp("startup")
+    (folder / "notes").mkdir()
+    (folder / "notes" / "today").write_text("written")
+    home = folder / "home"
+    assert main.run(["init", str(home), "--protect", str(folder / "notes"), "--quiet"]) is ExitStatus.SUCCESS
+    assert main.run(["backup", "--policy", str(home), "--quiet"]) is ExitStatus.SUCCESS
+    return home
+
+
+@pytest.mark.parametrize(
+    ("command", "without"),
+    [
+        ("status", HEAVY | {"cryptography", "zstandard", "pyfastcdc"}),
+        ("points", HEAVY | {"cryptography", "zstandard", "pyfastcdc"}),
+        ("backup", HEAVY | {"rich"}),
+    ],
+)
+def test_a_command_in_a_pipe_loads_nothing_heavy_that_it_does_not_use(
+    home: Path, command: str, without: set[str]
+) -> None:
+    code = (
+        f"import sys; from cto_backups.cli import main; main.run([{command!r}, '--policy', {str(home)!r}]); "
+        "print(sorted({name.partition('.')[0] for name in sys.modules}), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(ast.literal_eval(done.stderr))
+    assert {"pydantic", "ruamel", "sqlite3"} <= loaded, "it read the policy and the catalog"
+    assert not loaded & without
+
+
+def test_reading_a_sound_policy_does_not_read_the_programs_source(home: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from cto_backups.config import load; "
+        f"load(Path({str(home / 'backups.yaml')!r})); print('cto_backups.config.descriptions' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
 def test_quiet_says_nothing_of_a_success(capsys: Capture) -> None:
     assert run("version", "-q") is ExitStatus.SUCCESS
     assert capsys.readouterr() == ("", "")
