@@ -15,10 +15,12 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from cto_backups import app, clock
-from cto_backups.catalog import holdings, rows, schema
+from cto_backups.catalog import holdings, rows
 from cto_backups.catalog.catalog import Catalog
+from cto_backups.catalog.database import insertion
 from cto_backups.config import load
 from cto_backups.core.assurance import judge
 from cto_backups.core.model import Copy, Evidence, Fingerprint, RecoveryPoint, Rung
@@ -76,7 +78,7 @@ def fill(catalog: Catalog, source: str, points: int, now: datetime, vaults: list
     made = [_point(source, number, moment) for number, moment in enumerate(moments)]
     copies = [Copy(point.id, vault, "cd" * 32, point.captured_at, 10**6) for point in made for vault in vaults]
     tests = [_test(point, vaults[0]) for point in made[99::100]]
-    runs = [
+    runs: list[dict[str, Any]] = [
         {
             "action": action,
             "source": source,
@@ -84,23 +86,27 @@ def fill(catalog: Catalog, source: str, points: int, now: datetime, vaults: list
             "point": point.id,
             "host": "host",
             "pid": 1,
-            "started_at": point.captured_at,
-            "finished_at": point.captured_at,
+            "started_at": rows.moment_to_column(point.captured_at),
+            "finished_at": rows.moment_to_column(point.captured_at),
             "outcome": "succeeded",
             "error_code": "",
             "message": "",
-            "figures": {},
+            "figures": "{}",
         }
         for point in made
         for action, vault in (("backup", None), *(("copy", vault) for vault in vaults[1:]))
     ]
-    known = schema.vaults
+    tables: dict[str, list[dict[str, Any]]] = {
+        "points": [rows.point_to_row(point) for point in made],
+        "copies": [rows.copy_to_row(copy) for copy in copies],
+        "runs": runs,
+    }
+    counted = {"source": source, "points": points, "first": rows.moment_to_column(moments[0])}
     with catalog._writing() as connection:
-        connection.execute(schema.points.insert(), [rows.point_to_row(point) for point in made])
-        connection.execute(schema.copies.insert(), [rows.copy_to_row(copy) for copy in copies])
-        connection.execute(schema.runs.insert(), runs)
-        connection.execute(schema.sources.update().where(schema.sources.c.name == source).values(point_count=points))
-        connection.execute(known.update().values(copy_count=known.c.copy_count + points, first_copy_at=moments[0]))
+        for table, content in tables.items():
+            connection.execute_each(insertion(table, content[0]), content)
+        connection.execute("UPDATE sources SET point_count = :points WHERE name = :source", counted)
+        connection.execute("UPDATE vaults SET copy_count = copy_count + :points, first_copy_at = :first", counted)
         for test in tests:
             holdings.add_evidence(connection, test)
 
@@ -189,7 +195,7 @@ def view(policy: Path) -> float:
     """Seconds to read the view `backup_status`."""
     with Catalog.open(load(policy).settings.catalog_url, now=clock.now()) as catalog, catalog.reading() as connection:
         began = time.perf_counter()
-        found = connection.exec_driver_sql("SELECT * FROM backup_status").all()
+        found = connection.execute("SELECT * FROM backup_status").fetchall()
         taken = time.perf_counter() - began
     if len(found) != SOURCES:
         raise SystemExit("the view does not show every source")

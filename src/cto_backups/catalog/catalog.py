@@ -1,16 +1,15 @@
 """The catalog's interface: every fact is written here in one transaction, or not at all."""
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import datetime
 from types import TracebackType
 from typing import Any
 
-from sqlalchemy import Connection, Engine, select, text, true, update
-from sqlalchemy.dialects.sqlite import insert
-
-from cto_backups.catalog import chain, database, facts, holdings, inventory, queries, schema
-from cto_backups.catalog.rows import copy_from_row, run_from_row
+from cto_backups.catalog import chain, database, facts, holdings, inventory, queries
+from cto_backups.catalog.database import Connection, Database
+from cto_backups.catalog.rows import copy_from_row, moment_to_column, run_from_row, words_to_column
 from cto_backups.core.model import (
     ActionKind,
     Copy,
@@ -21,16 +20,12 @@ from cto_backups.core.model import (
     RecoveryPoint,
     Resource,
     Run,
-    SourceFacts,
 )
 from cto_backups.core.policy import Policy
 from cto_backups.evidence.payloads import figures_to_payload
 from cto_backups.evidence.records import Record, SigningKey
 
 Figures = Mapping[str, int | float | str | bool]
-
-# SQLite takes at most 32,766 parameters in a statement.
-_NAMES_AT_ONCE = 5_000
 
 
 class Catalog:
@@ -39,23 +34,22 @@ class Catalog:
     Every method raises CatalogError when the file is damaged or unusable, BusyError when it stays locked.
     """
 
-    def __init__(self, engine: Engine, url: str) -> None:
-        self._engine = engine
-        self._path = database.path_of(url)
+    def __init__(self, opened: Database) -> None:
+        self._database = opened
 
     @classmethod
     def create(cls, url: str, *, now: datetime) -> "Catalog":
         """Make a new catalog. Raises RefusedError when one is there."""
-        return cls(database.make(url), url)
+        return cls(database.make(url))
 
     @classmethod
     def open(cls, url: str, *, now: datetime) -> "Catalog":
         """Open a catalog; an older version is brought up to date. Raises NotFoundError when there is none."""
-        return cls(database.open_existing(url, now), url)
+        return cls(database.open_existing(url, now))
 
     def close(self) -> None:
         """Let go of the file."""
-        self._engine.dispose()
+        self._database.close()
 
     def __enter__(self) -> "Catalog":
         return self
@@ -65,29 +59,24 @@ class Catalog:
     ) -> None:
         self.close()
 
-    @contextmanager
-    def reading(self) -> Iterator[Connection]:
+    def reading(self) -> AbstractContextManager[Connection]:
         """A consistent view of everything."""
-        with database.translated(self._path), self._engine.connect() as connection:
-            yield connection
+        return self._database.reading()
 
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        with (
-            database.translated(self._path),
-            self._engine.connect().execution_options(immediate=True) as connection,
-            connection.begin(),
-        ):
-            yield connection
+    def _writing(self) -> AbstractContextManager[Connection]:
+        return self._database.writing()
 
     def check(self) -> tuple[str, ...]:
         """What SQLite's own integrity check finds wrong; nothing when all is well."""
-        return database.integrity(self._engine, self._path)
+        return database.integrity(self._database)
 
     # -- policy and inventory ------------------------------------------------------------------------------------------
 
     def sync_policy(self, policy: Policy, text: bytes, now: datetime) -> None:
         """Bring the sources of the policy in; those that are gone become inactive, their points stay."""
+        with self.reading() as connection:
+            if inventory.is_known(connection, policy):
+                return
         with self._writing() as connection:
             inventory.sync_policy(connection, policy, text, now)
 
@@ -98,6 +87,9 @@ class Catalog:
 
     def expect_repository(self, vault: str, repository: str) -> None:
         """Remember which repository belongs to a vault, the first time; raise ForeignRepositoryError for another."""
+        with self.reading() as connection:
+            if inventory.repository_of(connection, vault) == repository:
+                return
         with self._writing() as connection:
             inventory.expect_repository(connection, vault, repository)
 
@@ -122,15 +114,14 @@ class Catalog:
             "point": point,
             "host": host,
             "pid": pid,
-            "started_at": now,
+            "started_at": moment_to_column(now),
             "outcome": Outcome.RUNNING.value,
             "error_code": "",
             "message": "",
-            "figures": {},
+            "figures": "{}",
         }
         with self._writing() as connection:
-            result = connection.execute(insert(schema.runs).values(row))
-            return int(result.inserted_primary_key[0]) if result.inserted_primary_key else 0
+            return connection.execute(database.insertion("runs", row), row).lastrowid or 0
 
     def finish_run(
         self,
@@ -145,34 +136,40 @@ class Catalog:
         """End a run."""
         with self._writing() as connection:
             connection.execute(
-                update(schema.runs)
-                .where(schema.runs.c.id == run_id)
-                .values(
-                    outcome=outcome.value,
-                    finished_at=now,
-                    error_code=error_code,
-                    message=message,
-                    figures=figures_to_payload(figures or {}),
-                )
+                """
+                UPDATE runs SET outcome = :outcome, finished_at = :now, error_code = :error_code, message = :message,
+                    figures = :figures
+                WHERE id = :id
+                """,
+                {
+                    "id": run_id,
+                    "outcome": outcome.value,
+                    "now": moment_to_column(now),
+                    "error_code": error_code,
+                    "message": words_to_column(message),
+                    "figures": json.dumps(figures_to_payload(figures or {})),
+                },
             )
 
     def interrupt_dead_runs(self, host: str, alive: Callable[[int], bool], now: datetime) -> tuple[Run, ...]:
         """Mark this host's running runs whose process is gone as interrupted; those runs."""
-        runs = schema.runs
-        # As literal text: an index of some rows only serves statements whose condition SQLite sees.
-        running = select(runs).where(runs.c.host == host, text("outcome = 'running'"))
+        # The outcome as literal text: an index of some rows only serves statements whose condition SQLite sees.
+        running = "SELECT * FROM runs WHERE host = :host AND outcome = 'running'"
         with self.reading() as connection:
-            rows = list(connection.execute(running).mappings())
+            rows = [dict(row) for row in connection.execute(running, {"host": host})]
         dead = [row for row in rows if not alive(row["pid"])]
         if not dead:
             return ()
+        ended = {"outcome": Outcome.INTERRUPTED.value, "finished_at": moment_to_column(now)}
         with self._writing() as connection:
-            connection.execute(
-                update(runs)
-                .where(runs.c.id.in_([row["id"] for row in dead]), runs.c.outcome == Outcome.RUNNING.value)
-                .values(outcome=Outcome.INTERRUPTED.value, finished_at=now, message="its process was killed")
+            connection.execute_each(
+                """
+                UPDATE runs SET outcome = :outcome, finished_at = :finished_at, message = 'its process was killed'
+                WHERE id = :id AND outcome = 'running'
+                """,
+                [{"id": row["id"], **ended} for row in dead],
             )
-        return tuple(run_from_row({**row, "outcome": Outcome.INTERRUPTED.value, "finished_at": now}) for row in dead)
+        return tuple(run_from_row({**row, **ended}) for row in dead)
 
     def runs(self, source: str | None = None, *, limit: int = 50) -> tuple[Run, ...]:
         """The last runs, newest first."""
@@ -232,7 +229,10 @@ class Catalog:
     def confirm(self, source: str, now: datetime) -> None:
         """Note that a scan found the source equal to its newest point."""
         with self._writing() as connection:
-            connection.execute(update(schema.sources).where(schema.sources.c.name == source).values(confirmed_at=now))
+            connection.execute(
+                "UPDATE sources SET confirmed_at = :now WHERE name = :source",
+                {"source": source, "now": moment_to_column(now)},
+            )
 
     def expire_point(self, point_id: str, now: datetime, reasons: Iterable[str]) -> None:
         """Stop showing a point; its copies are to be deleted, which the caller does afterwards."""
@@ -242,7 +242,7 @@ class Catalog:
     def expired_copies_to_delete(self) -> tuple[Copy, ...]:
         """Copies of expired points that vaults may still hold."""
         with self.reading() as connection:
-            rows = connection.execute(select(schema.copies).where(schema.copies.c.to_delete == true())).mappings()
+            rows = connection.execute("SELECT * FROM copies WHERE to_delete = 1")
             return tuple(copy_from_row(row) for row in rows)
 
     def forget_copy(self, point: str, vault: str) -> None:
@@ -290,18 +290,7 @@ class Catalog:
         """What the pure functions judge by, of these sources or of all that are active, as of `now`."""
         with self.reading() as connection:
             if sources is None:
-                active = select(schema.sources.c.name).where(schema.sources.c.active.is_(True))
-                names = list(connection.execute(active).scalars())
+                names = connection.scalars("SELECT name FROM sources WHERE active = 1")
             else:
                 names = list(sources)
-            parts = [
-                facts.read(connection, names[start : start + _NAMES_AT_ONCE], kept_points=kept_points)
-                for start in range(0, max(len(names), 1), _NAMES_AT_ONCE)
-            ]
-        missing = {name: SourceFacts(name) for name in names}
-        return Facts(
-            sources={**missing, **{name: found for part in parts for name, found in part.sources.items()}},
-            vaults=parts[0].vaults,
-            resources={name: found for part in parts for name, found in part.resources.items()},
-            kept_points={name: found for part in parts for name, found in part.kept_points.items()},
-        )
+            return facts.read(connection, names, kept_points=kept_points)

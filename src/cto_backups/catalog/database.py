@@ -1,25 +1,23 @@
-"""Opening the catalog's file: its settings, its version, and what goes wrong with it, said plainly."""
+"""Opening the catalog's file: its settings, version and transactions, and what goes wrong with it, said plainly."""
 
 import contextlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
-from sqlalchemy.pool import QueuePool
-
-from cto_backups.catalog.schema import UnreadableError
+from cto_backups.catalog.rows import UnreadableError
 from cto_backups.errors import BusyError, CatalogError, NotFoundError, RefusedError
 
 VERSION = "0001"
 KNOWN_VERSIONS = ("0001",)
 BUSY_SECONDS = 30
+_MOST_IDLE = 8
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 _RESTORE = (
@@ -38,7 +36,123 @@ def path_of(url: str) -> Path:
     return Path("/" + path.lstrip("/")) if path.startswith("/") else Path(path)
 
 
-def make(url: str) -> Engine:
+def insertion(table: str, columns: Iterable[str]) -> str:
+    """The statement that adds a row with these columns to a table."""
+    names = list(columns)
+    return f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join(f':{name}' for name in names)})"
+
+
+class Connection:
+    """One transaction: statements in SQL with named parameters, rows that are read by name."""
+
+    def __init__(self, raw: sqlite3.Connection) -> None:
+        self._raw = raw
+
+    def execute(self, statement: str, values: Mapping[str, Any] | None = None) -> sqlite3.Cursor:
+        """Run one statement."""
+        return self._raw.execute(statement, values or {})
+
+    def execute_each(self, statement: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Run one statement with each of these values."""
+        self._raw.executemany(statement, rows)
+
+    def scalar(self, statement: str, values: Mapping[str, Any] | None = None) -> Any:
+        """The first column of the first row; None when there is no row."""
+        row = self.execute(statement, values).fetchone()
+        return None if row is None else row[0]
+
+    def scalars(self, statement: str, values: Mapping[str, Any] | None = None) -> list[Any]:
+        """The first column of every row."""
+        return [row[0] for row in self.execute(statement, values)]
+
+
+class Database:
+    """A catalog's file, opened. Connections are kept and used again; each has one transaction at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._idle: list[sqlite3.Connection] = []
+        self._closed = False
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Let go of the file; the last to close it brings its write-ahead log in."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for raw in idle:
+            raw.close()
+
+    def reading(self) -> contextlib.AbstractContextManager[Connection]:
+        """A consistent view of everything."""
+        return self._transaction("BEGIN")
+
+    def writing(self) -> contextlib.AbstractContextManager[Connection]:
+        """All that is done is there at the end, durably, or none of it."""
+        # The write lock is taken at once: a read that turns into a write halfway cannot wait for others.
+        return self._transaction("BEGIN IMMEDIATE")
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[Connection]:
+        with translated(self.path):
+            raw = self._take()
+            try:
+                raw.execute(begin)
+                yield Connection(raw)
+                raw.execute("COMMIT")
+            except BaseException:
+                self._give_up(raw)
+                raise
+            self._give_back(raw)
+
+    def keep_log(self) -> None:
+        """Write ahead, so that readers and a writer do not wait for each other; the file remembers it."""
+        with translated(self.path):
+            raw = self._take()
+            try:
+                raw.execute("PRAGMA journal_mode = WAL")
+            except BaseException:
+                self._give_up(raw)
+                raise
+            self._give_back(raw)
+
+    def _take(self) -> sqlite3.Connection:
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+        return connect(self.path)
+
+    def _give_back(self, raw: sqlite3.Connection) -> None:
+        with self._lock:
+            if not self._closed and len(self._idle) < _MOST_IDLE:
+                self._idle.append(raw)
+                return
+        raw.close()
+
+    def _give_up(self, raw: sqlite3.Connection) -> None:
+        try:
+            if raw.in_transaction:
+                raw.execute("ROLLBACK")
+        except sqlite3.Error:
+            raw.close()  # which rolls back what it can
+        else:
+            self._give_back(raw)
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection with this program's settings. Python's own transaction handling is off."""
+    raw = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None)
+    try:
+        raw.row_factory = sqlite3.Row
+        raw.execute("PRAGMA synchronous = FULL")
+        raw.execute("PRAGMA foreign_keys = ON")
+    except BaseException:
+        raw.close()
+        raise
+    return raw
+
+
+def make(url: str) -> Database:
     """Make a new catalog file, whole or not at all. Raises RefusedError when one is there, CatalogError."""
     path = path_of(url)
     fresh = path.with_name(f".{path.name}.new-{os.getpid()}")
@@ -47,11 +161,11 @@ def make(url: str) -> Engine:
             raise FileExistsError
         fresh.unlink(missing_ok=True)
         os.close(os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        engine = _engine(fresh)
+        made = Database(fresh)
         with translated(path):
-            _keep_log(engine)
-            migrate(engine)
-        engine.dispose()  # the last to close a catalog brings its write-ahead log in
+            made.keep_log()
+            migrate(fresh)
+        made.close()  # the last to close a catalog brings its write-ahead log in
         os.link(fresh, path)
     except FileExistsError:
         raise RefusedError(f"The catalog {path} is there already", todo="It is used as it is.") from None
@@ -64,10 +178,10 @@ def make(url: str) -> Engine:
     finally:
         with contextlib.suppress(OSError):
             fresh.unlink()
-    return _engine(path)
+    return Database(path)
 
 
-def open_existing(url: str, now: datetime) -> Engine:
+def open_existing(url: str, now: datetime) -> Database:
     """Open a catalog file, bringing an older version up to date after setting a copy of it aside.
 
     Raises NotFoundError when there is none, CatalogError when it is damaged or newer than this program.
@@ -79,21 +193,20 @@ def open_existing(url: str, now: datetime) -> Engine:
             why="it was moved or deleted, or this installation was not finished",
             todo="Put it back, or make an installation with 'cto.backups init'.",
         )
-    engine = _engine(path)
+    database = Database(path)
     try:
-        with translated(path), engine.connect() as connection:
+        with database.reading() as connection:
             version = _version(connection, path)
         if version != VERSION:
-            _bring_up_to_date(engine, path, version, now)
-        with translated(path):
-            _keep_log(engine)  # only now that it is known to be ours
+            _bring_up_to_date(path, version, now)
+        database.keep_log()  # only now that it is known to be ours
     except BaseException:
-        engine.dispose()
+        database.close()
         raise
-    return engine
+    return database
 
 
-def _bring_up_to_date(engine: Engine, path: Path, version: str, now: datetime) -> None:
+def _bring_up_to_date(path: Path, version: str, now: datetime) -> None:
     if version not in KNOWN_VERSIONS:
         raise CatalogError(
             f"The catalog {path} has version {version}",
@@ -113,19 +226,28 @@ def _bring_up_to_date(engine: Engine, path: Path, version: str, now: datetime) -
             todo="Make room next to it, then run again. Nothing was changed.",
         ) from None
     with translated(path):
-        migrate(engine)
+        migrate(path)
 
 
-def migrate(engine: Engine) -> None:
+def migrate(path: Path) -> None:
     """Run the migrations that are missing, all or none; of two processes that try at once, the second finds none."""
+    # Loaded here, where they are needed: they take longer to import than a whole `status` takes.
     from alembic import command
     from alembic.config import Config
+    from sqlalchemy import create_engine, event
+    from sqlalchemy.exc import DBAPIError
+    from sqlalchemy.pool import NullPool
 
+    engine = create_engine("sqlite://", creator=lambda: connect(path), poolclass=NullPool)
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    with engine.connect().execution_options(immediate=True) as connection, connection.begin():
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+    try:
+        with engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    except DBAPIError as error:
+        raise error.orig or error from None
 
 
 @contextmanager
@@ -137,22 +259,22 @@ def translated(path: Path) -> Iterator[None]:
         raise CatalogError(f"The catalog {path} is damaged", why=f"unreadable {error}", todo=_RESTORE) from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CatalogError(f"The catalog {path} is damaged", why=type(error).__name__, todo=_RESTORE) from error
-    except IntegrityError:
+    except sqlite3.IntegrityError:
         raise  # a rule of the schema was broken: a defect of this program, not damage
-    except OperationalError as error:
-        if "locked" in str(error.orig):
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error):
             raise BusyError(
                 f"The catalog {path} is in use",
                 why=f"another process has held it for {BUSY_SECONDS} seconds",
                 todo="Wait for that process, or stop it.",
             ) from None
-        raise CatalogError(f"The catalog {path} cannot be used", why=str(error.orig), todo=_hint(error)) from None
-    except DatabaseError as error:
-        raise CatalogError(f"The catalog {path} is damaged", why=str(error.orig), todo=_RESTORE) from None
+        raise CatalogError(f"The catalog {path} cannot be used", why=str(error), todo=_hint(error)) from None
+    except sqlite3.DatabaseError as error:
+        raise CatalogError(f"The catalog {path} is damaged", why=str(error), todo=_RESTORE) from None
 
 
-def _hint(error: OperationalError) -> str:
-    message = str(error.orig)
+def _hint(error: sqlite3.OperationalError) -> str:
+    message = str(error)
     if "readonly" in message or "unable to open" in message:
         return "Check its permissions and those of its folder."
     if "full" in message or "disk I/O" in message:
@@ -160,54 +282,17 @@ def _hint(error: OperationalError) -> str:
     return _RESTORE
 
 
-def _keep_log(engine: Engine) -> None:
-    """Write ahead, so that readers and a writer do not wait for each other; the file remembers it."""
-    statement = "PRAGMA journal_mode = WAL"  # not in a transaction, so not by a connection of SQLAlchemy's
-    connection = engine.raw_connection()
-    try:
-        connection.cursor().execute(statement)
-    except sqlite3.Error as error:
-        raise OperationalError(statement, None, error) from error
-    finally:
-        connection.close()
-
-
 def _version(connection: Connection, path: Path) -> str:
-    exists = connection.exec_driver_sql(
-        "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'alembic_version'"
-    ).scalar()
-    row = connection.exec_driver_sql("SELECT version_num FROM alembic_version").first() if exists else None
-    if row is None:
+    exists = connection.scalar("SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'alembic_version'")
+    version = connection.scalar("SELECT version_num FROM alembic_version") if exists else None
+    if version is None:
         raise CatalogError(f"{path} is not a catalog", why="it has no version in it", todo=_RESTORE)
-    return str(row[0])
+    return str(version)
 
 
-def _engine(path: Path) -> Engine:
-    def connect() -> sqlite3.Connection:
-        connection = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None)
-        try:
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("PRAGMA foreign_keys = ON")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool, pool_size=8)
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        # Python's own transaction handling is off: reads begin deferred, writes take the write lock at once, because a
-        # read that turns into a write halfway cannot wait for others.
-        immediate = connection.get_execution_options().get("immediate", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
-
-    return engine
-
-
-def integrity(engine: Engine, path: Path) -> tuple[str, ...]:
+def integrity(database: Database) -> tuple[str, ...]:
     """What SQLite's own check finds wrong; nothing when all is well."""
-    with translated(path), engine.connect() as connection:
-        rows: list[Any] = list(connection.exec_driver_sql("PRAGMA integrity_check").scalars())
-        rows += [f"foreign key: {tuple(row)}" for row in connection.exec_driver_sql("PRAGMA foreign_key_check")]
+    with database.reading() as connection:
+        rows: list[Any] = connection.scalars("PRAGMA integrity_check")
+        rows += [f"foreign key: {tuple(row)}" for row in connection.execute("PRAGMA foreign_key_check")]
     return tuple(str(row) for row in rows if row != "ok")

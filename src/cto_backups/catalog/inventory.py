@@ -4,42 +4,56 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select, update
-from sqlalchemy.dialects.sqlite import insert
-
-from cto_backups.catalog import schema
+from cto_backups.catalog.database import Connection, insertion
+from cto_backups.catalog.rows import moment_to_column, words_to_column
 from cto_backups.core.model import Resource
 from cto_backups.core.policy import Policy, SourcePolicy
 from cto_backups.errors import ForeignRepositoryError
 
-# What the catalog itself learned of a source; policy does not change it.
-_LEARNED = {"name", "first_seen", "confirmed_at", "discovered_at", "next_due_at", "point_count"}
+
+def is_known(connection: Connection, policy: Policy) -> bool:
+    """Whether `sync_policy` would change nothing: then no command need wait for the disk."""
+    declared = {name: _source_row(policy, source) for name, source in policy.sources.items()}
+    sources = connection.execute("SELECT * FROM sources WHERE active = 1").fetchall()
+    stored = {row["name"]: {column: row[column] for column in declared.get(row["name"], {})} for row in sources}
+    vaults = {(source.name, vault) for source in policy.sources.values() for vault in source.vaults}
+    return (
+        stored == declared
+        and {tuple(row) for row in connection.execute("SELECT source, vault FROM source_vaults")} == vaults
+        and set(connection.scalars("SELECT name FROM vaults")) >= set(policy.vaults)
+        and connection.scalar("SELECT 1 FROM policies WHERE digest = :digest", {"digest": policy.digest}) is not None
+    )
 
 
 def sync_policy(connection: Connection, policy: Policy, text: bytes, now: datetime) -> None:
     """Bring the sources and vaults of the policy in; sources that are gone become inactive."""
-    connection.execute(update(schema.sources).values(active=False))
-    connection.execute(schema.source_vaults.delete())
-    rows = [_source_row(policy, source, now) for source in policy.sources.values()]
+    connection.execute("UPDATE sources SET active = 0")
+    connection.execute("DELETE FROM source_vaults")
+    rows = [_source_row(policy, source) for source in policy.sources.values()]
     if rows:
-        statement = insert(schema.sources)
-        changed = {c.name: statement.excluded[c.name] for c in schema.sources.c if c.name not in _LEARNED}
-        connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=changed), rows)
+        changed = ", ".join(f"{column} = excluded.{column}" for column in rows[0])
+        first = {"first_seen": moment_to_column(now)}
+        connection.execute_each(
+            f"{insertion('sources', rows[0] | first)} ON CONFLICT (name) DO UPDATE SET {changed}",
+            [row | first for row in rows],
+        )
     stored_in = [
         {"source": source.name, "vault": vault}
         for source in policy.sources.values()
         for vault in dict.fromkeys(source.vaults)
     ]
-    if stored_in:
-        connection.execute(insert(schema.source_vaults), stored_in)
-    for name in policy.vaults:
-        connection.execute(insert(schema.vaults).values(name=name).on_conflict_do_nothing())
+    connection.execute_each("INSERT INTO source_vaults (source, vault) VALUES (:source, :vault)", stored_in)
+    connection.execute_each(
+        "INSERT INTO vaults (name) VALUES (:name) ON CONFLICT DO NOTHING", [{"name": name} for name in policy.vaults]
+    )
     connection.execute(
-        insert(schema.policies).values(digest=policy.digest, text=text, first_seen=now).on_conflict_do_nothing()
+        "INSERT INTO policies (digest, text, first_seen) VALUES (:digest, :text, :now) ON CONFLICT DO NOTHING",
+        {"digest": policy.digest, "text": text, "now": moment_to_column(now)},
     )
 
 
-def _source_row(policy: Policy, source: SourcePolicy, now: datetime) -> dict[str, Any]:
+def _source_row(policy: Policy, source: SourcePolicy) -> dict[str, Any]:
+    """What policy says of a source; what the catalog itself learned of it stays."""
     return {
         "name": source.name,
         "kind": source.kind,
@@ -50,42 +64,52 @@ def _source_row(policy: Policy, source: SourcePolicy, now: datetime) -> dict[str
         "test_every_seconds": None if source.test_every is None else int(source.test_every.total_seconds()),
         "read_within_seconds": int(source.category.read_within.total_seconds()),
         "active": True,
-        "first_seen": now,
         "policy_digest": policy.digest,
     }
 
 
 def record_resources(connection: Connection, source: str, resources: Iterable[Resource], now: datetime) -> None:
     """Remember all that discovery found in a source; what it did not find any more stays as history."""
+    moment = moment_to_column(now)
     rows = [
         {
             "source": source,
-            "name": resource.name,
+            "name": words_to_column(resource.name),
             "kind": resource.kind,
-            "location": resource.location,
+            "location": words_to_column(resource.location),
             "size_bytes": resource.size_bytes,
-            "first_seen": now,
-            "last_seen": now,
+            "first_seen": moment,
+            "last_seen": moment,
         }
         for resource in resources
     ]
-    connection.execute(update(schema.sources).where(schema.sources.c.name == source).values(discovered_at=now))
+    connection.execute(
+        "UPDATE sources SET discovered_at = :now WHERE name = :source", {"source": source, "now": moment}
+    )
     if rows:
-        statement = insert(schema.resources)
-        changed = {name: statement.excluded[name] for name in ("kind", "location", "size_bytes", "last_seen")}
-        connection.execute(
-            statement.on_conflict_do_update(index_elements=["source", "name"], set_=changed),
+        connection.execute_each(
+            f"""
+            {insertion("resources", rows[0])} ON CONFLICT (source, name) DO UPDATE
+            SET kind = excluded.kind, location = excluded.location, size_bytes = excluded.size_bytes,
+                last_seen = excluded.last_seen
+            """,
             rows,
         )
 
 
+def repository_of(connection: Connection, vault: str) -> str | None:
+    """The repository that belongs to a vault, once it is known."""
+    known: str | None = connection.scalar("SELECT repository FROM vaults WHERE name = :vault", {"vault": vault})
+    return known
+
+
 def expect_repository(connection: Connection, vault: str, repository: str) -> None:
     """Remember which repository belongs to a vault, the first time; raise ForeignRepositoryError for another."""
-    vaults = schema.vaults
-    connection.execute(insert(vaults).values(name=vault).on_conflict_do_nothing())
-    known = connection.execute(select(vaults.c.repository).where(vaults.c.name == vault)).scalar()
+    here = {"vault": vault, "repository": repository}
+    known = repository_of(connection, vault)
     if known is None:
-        connection.execute(update(vaults).where(vaults.c.name == vault).values(repository=repository))
+        connection.execute("INSERT INTO vaults (name) VALUES (:vault) ON CONFLICT DO NOTHING", here)
+        connection.execute("UPDATE vaults SET repository = :repository WHERE name = :vault", here)
     elif known != repository:
         raise ForeignRepositoryError(
             f"Vault '{vault}' holds another repository than before",

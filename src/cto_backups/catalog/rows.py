@@ -1,12 +1,16 @@
-"""Rows of the tables as nouns of the core, and back."""
+"""Rows of the tables as nouns of the core, and back.
 
+In the tables a moment is UTC text of fixed width, so that it sorts and SQLite's date functions read it; what has
+parts is JSON; in text that may name a file whose name is no text, what UTF-8 cannot say is an escape.
+"""
+
+import json
+import sqlite3
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from functools import wraps
 from typing import Any, TypeVar
 
-from sqlalchemy import RowMapping
-
-from cto_backups.catalog.schema import UnreadableError
 from cto_backups.core.model import (
     ActionKind,
     Copy,
@@ -21,14 +25,50 @@ from cto_backups.evidence.payloads import (
     figures_to_payload,
     fingerprint_from_payload,
     fingerprint_to_payload,
+    moment_from_text,
+    moment_to_text,
     problems_from_payload,
     problems_to_payload,
     step_from_payload,
     step_to_payload,
 )
 
-Row = Mapping[str, Any] | RowMapping
+Row = Mapping[str, Any] | sqlite3.Row
 _Noun = TypeVar("_Noun")
+
+
+class UnreadableError(ValueError):
+    """A stored value is not what this program wrote."""
+
+
+def moment_to_column(moment: datetime | None) -> str | None:
+    """A moment as it is stored. Raises ValueError for a naive datetime."""
+    return None if moment is None else moment_to_text(moment)
+
+
+def moment_from_column(stored: Any) -> datetime | None:
+    """The moment that was stored. Raises UnreadableError."""
+    try:
+        return None if stored is None else moment_from_text(stored)
+    except (ValueError, TypeError):
+        raise UnreadableError("a moment is not one") from None
+
+
+def words_to_column(text: str) -> str:
+    """Text as it is stored, whatever file name is in it."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def truth_from_column(stored: int | None) -> bool | None:
+    """Yes, no, or not known."""
+    return None if stored is None else bool(stored)
+
+
+def _moment(row: Row, name: str) -> datetime:
+    moment = moment_from_column(row[name])
+    if moment is None:
+        raise UnreadableError("a moment is missing")
+    return moment
 
 
 def _readable(convert: Callable[[Row], _Noun]) -> Callable[[Row], _Noun]:
@@ -38,7 +78,9 @@ def _readable(convert: Callable[[Row], _Noun]) -> Callable[[Row], _Noun]:
     def converted(row: Row) -> _Noun:
         try:
             return convert(row)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except UnreadableError:
+            raise
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise UnreadableError(f"{convert.__name__.partition('_')[0]}: {type(error).__name__}") from error
 
     return converted
@@ -52,21 +94,21 @@ def point_to_row(point: RecoveryPoint) -> dict[str, Any]:
         "kind": point.kind,
         "category": point.category,
         "business": point.business,
-        "started_at": point.started_at,
-        "captured_at": point.captured_at,
-        "finished_at": point.finished_at,
+        "started_at": moment_to_column(point.started_at),
+        "captured_at": moment_to_column(point.captured_at),
+        "finished_at": moment_to_column(point.finished_at),
         "size_bytes": point.size_bytes,
         "added_bytes": point.added_bytes,
         "entry_count": point.entry_count,
         "root": point.root,
-        "paths": list(point.paths),
-        "fingerprint": fingerprint_to_payload(point.fingerprint),
+        "paths": json.dumps(point.paths),
+        "fingerprint": json.dumps(fingerprint_to_payload(point.fingerprint)),
         "policy_digest": point.policy_digest,
         "domain": point.domain,
         "parent": point.parent,
         "label": point.label,
-        "keep_until": point.keep_until,
-        "problems": problems_to_payload(point.problems),
+        "keep_until": moment_to_column(point.keep_until),
+        "problems": json.dumps(problems_to_payload(point.problems)),
         "complete": point.complete,
     }
 
@@ -80,21 +122,21 @@ def point_from_row(row: Row) -> RecoveryPoint:
         kind=row["kind"],
         category=row["category"],
         business=row["business"],
-        started_at=row["started_at"],
-        captured_at=row["captured_at"],
-        finished_at=row["finished_at"],
+        started_at=_moment(row, "started_at"),
+        captured_at=_moment(row, "captured_at"),
+        finished_at=_moment(row, "finished_at"),
         size_bytes=row["size_bytes"],
         added_bytes=row["added_bytes"],
         entry_count=row["entry_count"],
         root=row["root"],
-        paths=tuple(row["paths"]),
-        fingerprint=fingerprint_from_payload(row["fingerprint"]),
+        paths=tuple(json.loads(row["paths"])),
+        fingerprint=fingerprint_from_payload(json.loads(row["fingerprint"])),
         policy_digest=row["policy_digest"],
         domain=row["domain"],
         parent=row["parent"],
         label=row["label"],
-        keep_until=row["keep_until"],
-        problems=problems_from_payload(row["problems"]),
+        keep_until=moment_from_column(row["keep_until"]),
+        problems=problems_from_payload(json.loads(row["problems"])),
     )
 
 
@@ -104,7 +146,7 @@ def copy_to_row(copy: Copy) -> dict[str, Any]:
         "point": copy.point,
         "vault": copy.vault,
         "reference": copy.reference,
-        "stored_at": copy.stored_at,
+        "stored_at": moment_to_column(copy.stored_at),
         "added_bytes": copy.added_bytes,
     }
 
@@ -112,7 +154,7 @@ def copy_to_row(copy: Copy) -> dict[str, Any]:
 @_readable
 def copy_from_row(row: Row) -> Copy:
     """A copy from a row of `copies`."""
-    return Copy(row["point"], row["vault"], row["reference"], row["stored_at"], row["added_bytes"])
+    return Copy(row["point"], row["vault"], row["reference"], _moment(row, "stored_at"), row["added_bytes"])
 
 
 def evidence_to_row(evidence: Evidence) -> dict[str, Any]:
@@ -123,12 +165,12 @@ def evidence_to_row(evidence: Evidence) -> dict[str, Any]:
         "source": evidence.source,
         "point": evidence.point,
         "vault": evidence.vault,
-        "started_at": evidence.started_at,
-        "finished_at": evidence.finished_at,
+        "started_at": moment_to_column(evidence.started_at),
+        "finished_at": moment_to_column(evidence.finished_at),
         "passed": evidence.passed,
         "rung": int(evidence.rung),
-        "steps": [step_to_payload(step) for step in evidence.steps],
-        "reason": evidence.reason,
+        "steps": json.dumps([step_to_payload(step) for step in evidence.steps]),
+        "reason": words_to_column(evidence.reason),
     }
 
 
@@ -141,11 +183,11 @@ def evidence_from_row(row: Row) -> Evidence:
         source=row["source"],
         point=row["point"],
         vault=row["vault"],
-        started_at=row["started_at"],
-        finished_at=row["finished_at"],
-        passed=row["passed"],
+        started_at=_moment(row, "started_at"),
+        finished_at=_moment(row, "finished_at"),
+        passed=bool(row["passed"]),
         rung=Rung(row["rung"]),
-        steps=tuple(step_from_payload(step) for step in row["steps"]),
+        steps=tuple(step_from_payload(step) for step in json.loads(row["steps"])),
         reason=row["reason"],
     )
 
@@ -159,12 +201,12 @@ def run_from_row(row: Row) -> Run:
         source=row["source"],
         vault=row["vault"],
         point=row["point"],
-        started_at=row["started_at"],
-        finished_at=row["finished_at"],
+        started_at=_moment(row, "started_at"),
+        finished_at=moment_from_column(row["finished_at"]),
         outcome=Outcome(row["outcome"]),
         error_code=row["error_code"],
         message=row["message"],
-        figures=figures_to_payload(row["figures"]),
+        figures=figures_to_payload(json.loads(row["figures"])),
     )
 
 

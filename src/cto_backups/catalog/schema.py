@@ -1,14 +1,13 @@
-"""The tables and indexes of the catalog. The sum of the migrations gives exactly this (a test compares)."""
+"""The tables and indexes of the catalog. The sum of the migrations gives exactly this (a test compares).
 
-from datetime import datetime
-from typing import Any
+Only tests load this: statements are SQL (`facts`, `queries` and the others), and `rows` knows how values are stored.
+"""
 
 from sqlalchemy import (
     JSON,
     BigInteger,
     Boolean,
     Column,
-    Dialect,
     ForeignKey,
     Index,
     Integer,
@@ -19,43 +18,9 @@ from sqlalchemy import (
     Text,
     text,
 )
-from sqlalchemy.types import TypeDecorator
 
-from cto_backups.evidence.payloads import moment_from_text, moment_to_text
-
-
-class UnreadableError(ValueError):
-    """A stored value is not what this program wrote."""
-
-
-class Moment(TypeDecorator[datetime]):
-    """An aware datetime, stored as UTC text of fixed width, so that it sorts and SQLite's date functions read it."""
-
-    impl = String(27)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> str | None:
-        """To text. Raises ValueError for a naive datetime."""
-        return None if value is None else moment_to_text(value)
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        """From text. Raises UnreadableError."""
-        try:
-            return None if value is None else moment_from_text(value)
-        except (ValueError, TypeError):
-            raise UnreadableError("a moment is not one") from None
-
-
-class Words(TypeDecorator[str]):
-    """Text that may name a file whose name is no text: what UTF-8 cannot say is stored as an escape."""
-
-    impl = Text
-    cache_ok = True
-
-    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        """To text that every database takes."""
-        return None if value is None else value.encode("utf-8", "backslashreplace").decode("utf-8")
-
+Moment = String(27)  # UTC text of fixed width
+Words = Text  # may name a file whose name is no text: what UTF-8 cannot say is stored as an escape
 
 metadata = MetaData()
 

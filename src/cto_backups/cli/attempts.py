@@ -2,7 +2,7 @@
 
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from cto_backups.cli import errors
@@ -10,6 +10,11 @@ from cto_backups.cli.screen import Screen
 from cto_backups.errors import BackupsError
 
 Result = TypeVar("Result")
+
+
+def chosen(known: Iterable[str], given: list[str] | None) -> list[str]:
+    """The names given, each once, or all that are known."""
+    return list(dict.fromkeys(given or known))
 
 
 def attempt(screen: Screen, do: Callable[[], Result], *, prefix: str = "Error") -> Result | BackupsError:

@@ -1,13 +1,12 @@
 """`backup`: a new recovery point of each source, and its copies in all vaults."""
 
-from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cto_backups.cli import documents, figures
-from cto_backups.cli.attempts import attempt
+from cto_backups.cli.attempts import attempt, chosen
 from cto_backups.cli.command import command
 from cto_backups.cli.errors import as_document
 from cto_backups.cli.opening import opened
@@ -17,6 +16,7 @@ from cto_backups.errors import BackupsError, ExitStatus
 
 if TYPE_CHECKING:
     from cto_backups.core.model import RecoveryPoint
+    from cto_backups.core.policy import Policy
     from cto_backups.flows.protect import Protected
 
 SHOWN_PROBLEMS = 20
@@ -40,7 +40,7 @@ def backup(
     A source that has not changed since its last point is confirmed as fresh instead. Every source is tried; what went
     wrong with one does not keep the others from being saved, and the worst exit status wins.
     """
-    with opened(screen) as installation:
+    with opened(screen, ahead=partial(_first_vault, sources=sources)) as installation:
         from cto_backups.flows.protect import protect
 
         names = chosen(installation.configuration.policy.sources, sources)
@@ -65,9 +65,10 @@ def backup(
         return status
 
 
-def chosen(known: Iterable[str], given: list[str] | None) -> list[str]:
-    """The names given, each once, or all that are known."""
-    return list(dict.fromkeys(given or known))
+def _first_vault(policy: "Policy", *, sources: list[str] | None) -> str | None:
+    """The vault that the first backup goes to, unless it is away."""
+    first = next((policy.sources[name] for name in chosen(policy.sources, sources) if name in policy.sources), None)
+    return first.vaults[0] if first and first.vaults else None
 
 
 def tell(screen: Screen, done: "Protected", *, indent: str = "") -> None:

@@ -101,13 +101,7 @@ class Command(TyperCommand):
 
 
 class Group(TyperGroup):
-    """A group that names the closest command for a mistyped one, and lists its commands in the order of `listed`."""
-
-    listed: tuple[str, ...] = ()
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        """The commands as people need them, not groups last."""
-        return sorted(self.commands, key=lambda name: self.listed.index(name) if name in self.listed else len(name))
+    """A group that names the closest command for a mistyped one."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the commands first: they are what people look for."""

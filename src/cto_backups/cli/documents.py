@@ -1,13 +1,15 @@
 """The stable JSON form of what commands answer: moments ISO 8601 in UTC, lengths of time in seconds, sizes in bytes."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cto_backups.cli.errors import as_document
 from cto_backups.cli.screen import seconds, utc
 from cto_backups.core.model import Copy, CopyFacts, Evidence, Problem, RecoveryPoint
-from cto_backups.core.ports import Damage
 from cto_backups.errors import BackupsError
+
+if TYPE_CHECKING:
+    from cto_backups.core.ports import Damage
 
 Document = dict[str, Any]
 
@@ -78,7 +80,7 @@ def problems(found: Iterable[Problem]) -> list[Document]:
     return [{"path": problem.path, "kind": problem.kind, "detail": problem.detail} for problem in found]
 
 
-def damages(found: Iterable[Damage]) -> list[Document]:
+def damages(found: Iterable["Damage"]) -> list[Document]:
     """What is damaged in a vault."""
     return [
         {

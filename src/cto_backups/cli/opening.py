@@ -1,6 +1,7 @@
 """Open the installation that a command works on."""
 
-from collections.abc import Iterator
+import gc
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -9,19 +10,30 @@ from cto_backups.cli.screen import Screen
 
 if TYPE_CHECKING:
     from cto_backups.app import Opened
+    from cto_backups.core.policy import Policy
 
 
 @contextmanager
-def opened(screen: Screen, *, write: bool = True, progress: bool = True) -> Iterator["Opened"]:
-    """Open the installation of the policy that the user means, and tell what was put right after killed runs."""
+def opened(
+    screen: Screen,
+    *,
+    write: bool = True,
+    progress: bool = True,
+    ahead: "Callable[[Policy], str | None] | None" = None,
+) -> Iterator["Opened"]:
+    """Open the installation of the policy that the user means, and tell what was put right after killed runs.
+
+    `ahead` names a vault whose repository is needed for sure.
+    """
     from cto_backups import app
     from cto_backups.cli.logs import configure
 
     configure(screen.options)
     policy = app.find_policy(screen.options.policy)
     display = screen.progress if progress else app.silent
-    with app.opened(policy, progress=display, write=write) as opened:
+    with app.opened(policy, progress=display, write=write, ahead=ahead or app.nothing) as opened:
         screen.zone = ZoneInfo(opened.configuration.policy.timezone)
         for sentence in opened.recovered:
             screen.note(sentence)
+        gc.enable()  # `main` had it off while the program loaded
         yield opened

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cto_backups.cli import documents, figures
-from cto_backups.cli.attempts import attempt
-from cto_backups.cli.backup import chosen
+from cto_backups.cli.attempts import attempt, chosen
 from cto_backups.cli.command import command
 from cto_backups.cli.errors import as_document
 from cto_backups.cli.opening import opened

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from cto_backups.cli import errors, figures
 from cto_backups.cli.options import GlobalOptions
@@ -48,17 +48,17 @@ class Screen:
     def show(self, renderable: Any) -> None:
         """Print part of the answer for people: a table, or a sentence."""
         if self.talks:
-            self._print(self.out, renderable)
+            self._print(renderable, stderr=False)
 
     def show_whole(self, text: str) -> None:
         """Print a line that is to be copied: never wrapped."""
-        if self.talks:
+        if self.talks and not self._said(text, stderr=False):
             self.out.print(errors.clean(text), soft_wrap=True)
 
     def note(self, text: str, style: str = "") -> None:
         """Tell something beside the answer."""
         if self.talks:
-            self._print(self.err, text, style)
+            self._print(text, stderr=True, style=style)
 
     def problem(self, error: BackupsError, prefix: str = "Error") -> None:
         """Show an error that does not end the command; in JSON it is part of the document."""
@@ -78,7 +78,7 @@ class Screen:
 
     def progress(self, title: str) -> "AbstractContextManager[Progress]":
         """A progress bar on stderr, or silence when nobody watches."""
-        if self.talks and self.err.is_terminal and not self.err.is_dumb_terminal:
+        if self.talks and not _is_plain(sys.stderr) and self.err.is_terminal and not self.err.is_dumb_terminal:
             from cto_backups.cli.progress import bar
 
             return bar(self.err, title)
@@ -95,11 +95,21 @@ class Screen:
         """The policy's time zone, for headings."""
         return str(self.zone)
 
-    def _print(self, console: "Console", renderable: Any, style: str = "") -> None:
+    def _print(self, renderable: Any, *, stderr: bool, style: str = "") -> None:
         if isinstance(renderable, str):
-            console.print(_fitted(errors.clean(renderable), console), style=style, soft_wrap=True)
+            if not self._said(renderable, stderr=stderr):
+                console = self.err if stderr else self.out
+                console.print(_fitted(errors.clean(renderable), console), style=style, soft_wrap=True)
         else:
-            console.print(renderable)
+            (self.err if stderr else self.out).print(renderable)
+
+    def _said(self, text: str, *, stderr: bool) -> bool:
+        """Print a sentence where Rich would print it as it is, without loading Rich for that; False elsewhere."""
+        stream, text = sys.stderr if stderr else sys.stdout, errors.clean(text)
+        if ("err" if stderr else "out") in vars(self) or not _is_plain(stream) or "\t" in text:
+            return False
+        print(text, file=stream, flush=True)
+        return True
 
 
 def seconds(length: timedelta | None) -> float | None:
@@ -112,6 +122,11 @@ def utc(moment: datetime | None) -> str | None:
     if moment is None:
         return None
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _is_plain(stream: TextIO) -> bool:
+    """Whether this is surely no terminal, nor to be treated as one (Rich's variables): what is drawn there is text."""
+    return not (stream.isatty() or "FORCE_COLOR" in os.environ or "TTY_COMPATIBLE" in os.environ)
 
 
 def _fitted(text: str, console: "Console") -> str:

@@ -186,6 +186,8 @@ def _section(details: ErrorDetails) -> str:
 
 
 def _about(details: ErrorDetails, name: str) -> str:
-    fields = _model_at(details).model_fields
-    field = next((field for key, field in fields.items() if name in {key, field.alias}), None)
-    return (field.description or "") if field else ""
+    from cto_backups.config.descriptions import descriptions
+
+    model = _model_at(details)
+    attribute = next((key for key, field in model.model_fields.items() if name in {key, field.alias}), "")
+    return descriptions(model).get(attribute, "")

@@ -1,7 +1,8 @@
 """The policy file's shape: what the JSON Schema, the reference page and validation are all made from.
 
 Optional settings that a file leaves out are None here; `building` fills them from the class, the category or the
-defaults. Values stay as they are written: `building` parses them once more.
+defaults. Values stay as they are written: `building` parses them once more. The text below a setting describes it
+wherever it is explained (`descriptions`).
 """
 
 from typing import Annotated, Any, Literal
@@ -40,9 +41,8 @@ RungName = Literal["recorded", "stored", "read", "restored", "proven", "serving"
 class _Part(BaseModel):
     """Strict: no unknown settings, no guessing between text and numbers."""
 
-    model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, populate_by_name=False, use_attribute_docstrings=True
-    )
+    # Built when first used: of the parts, reading a sound file needs no validator of their own.
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=False, defer_build=True)
 
 
 class Keys(_Part):

@@ -3,6 +3,7 @@
 import hashlib
 import stat
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -26,11 +27,11 @@ from cto_backups.errors import NotFoundError, PolicyError
 LARGEST_BYTES = 16 * 1024 * 1024
 BOM = "\ufeff"
 
-_SECTIONS: dict[str, TypeAdapter[Any]] = {
-    "vaults": TypeAdapter(dict[str, models.Vault]),
-    "categories": TypeAdapter(dict[str, models.Category]),
-    "classes": TypeAdapter(dict[str, models.DataClass]),
-    "sources": TypeAdapter(dict[str, models.Source]),
+_SECTIONS: dict[str, Any] = {
+    "vaults": dict[str, models.Vault],
+    "categories": dict[str, models.Category],
+    "classes": dict[str, models.DataClass],
+    "sources": dict[str, models.Source],
 }
 
 
@@ -166,8 +167,7 @@ class _Reading:
         broken = {place_of(error)[:2] for error in errors}
         builder = Builder(self._path.parent, frozenset((str(p[0]), str(p[1])) for p in broken if len(p) == 2))
         sections = {
-            name: getattr(file, name) if file else _sound(adapter, data.get(name), name, broken, around)
-            for name, adapter in _SECTIONS.items()
+            name: getattr(file, name) if file else _sound(data.get(name), name, broken, around) for name in _SECTIONS
         }
         vaults = builder.vaults(sections["vaults"])
         categories = builder.categories(sections["categories"])
@@ -230,15 +230,19 @@ def _is_empty(error: ErrorDetails) -> bool:
     return error["input"] is None and error["type"] != "missing"
 
 
-def _sound(
-    adapter: TypeAdapter[Any], section: Any, name: str, broken: set[tuple[str | int, ...]], around: Surroundings
-) -> dict[str, Any]:
+@cache
+def _adapter(section: str) -> TypeAdapter[Any]:
+    """Validates one section alone; made only for a file with mistakes."""
+    return TypeAdapter(_SECTIONS[section])
+
+
+def _sound(section: Any, name: str, broken: set[tuple[str | int, ...]], around: Surroundings) -> dict[str, Any]:
     """The parts of a section that are valid by themselves."""
     if not isinstance(section, dict) or (name,) in broken:
         return {}
     kept = {key: part for key, part in section.items() if (name, key) not in broken}
     try:
-        sound: dict[str, Any] = adapter.validate_python(kept, context=around)
+        sound: dict[str, Any] = _adapter(name).validate_python(kept, context=around)
     except ValidationError:
         return {}
     return sound

@@ -4,6 +4,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from cto_backups.config import models
+from cto_backups.config.descriptions import descriptions
 from cto_backups.config.schema import json_schema
 from cto_backups.core.defaults import CATEGORIES, CLASSES
 from cto_backups.core.duration import format_cadence, format_duration
@@ -41,7 +42,7 @@ def tables() -> str:
             if name in shared:
                 continue
             key = field.alias or name
-            parts.append(f"| `{key}` | {_may_be(properties[key])} | {_left_out(field)} | {field.description} |")
+            parts.append(f"| `{key}` | {_may_be(properties[key])} | {_left_out(field)} | {descriptions(model)[name]} |")
     return "\n".join([*parts, *_built_in(), "", END])
 
 

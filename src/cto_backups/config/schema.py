@@ -3,6 +3,10 @@
 import json
 from typing import Any
 
+from pydantic import BaseModel
+
+from cto_backups.config import models
+from cto_backups.config.descriptions import descriptions
 from cto_backups.config.models import VERSION, PolicyFile
 
 PLACE = "docs/reference/backups.schema.json"
@@ -10,7 +14,11 @@ PLACE = "docs/reference/backups.schema.json"
 
 def json_schema() -> dict[str, Any]:
     """The schema (draft 2020-12). What it refuses is a mistake; what it accepts may still not fit together."""
-    schema = _plain(PolicyFile.model_json_schema(by_alias=True))
+    made = PolicyFile.model_json_schema(by_alias=True)
+    _describe(made["properties"], PolicyFile)
+    for name, part in made["$defs"].items():
+        _describe(part["properties"], getattr(models, name))
+    schema = _plain(made)
     assert isinstance(schema, dict)
     schema["properties"]["version"] |= {"const": VERSION}
     for section in ("vaults", "categories", "classes", "sources"):
@@ -23,6 +31,13 @@ def json_schema() -> dict[str, Any]:
         "title": "cto.backups policy",
         **{name: part for name, part in schema.items() if name != "title"},
     }
+
+
+def _describe(properties: dict[str, dict[str, Any]], model: type[BaseModel]) -> None:
+    """Add what the model says of its settings; keys in alphabetical order, as pydantic has them."""
+    for name, text in descriptions(model).items():
+        key = model.model_fields[name].alias or name
+        properties[key] = dict(sorted((properties[key] | {"description": text}).items()))
 
 
 def rendered() -> str:

@@ -7,22 +7,25 @@ import base64
 import binascii
 import hashlib
 import json
+import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import rfc8785
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from cto_backups.errors import DamageError, KeyProblemError
 from cto_backups.evidence.payloads import moment_to_text
 
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 FORMAT = 1
 KINDS = ("policy", "recovery-point", "copy", "evidence", "expiry", "run")
 _PREFIX = "ed25519:"
+_SEED_BYTES = 32
 
 
 def fingerprint_of(public_key: bytes) -> str:
@@ -46,13 +49,15 @@ def _number(digits: str) -> int | float:
 
 
 class SigningKey:
-    """An Ed25519 key that signs records; never the key of a repository."""
+    """An Ed25519 key that signs records; never the key of a repository.
 
-    def __init__(self, key: Ed25519PrivateKey) -> None:
-        self._key = key
-        self.public_key = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-        self.fingerprint = fingerprint_of(self.public_key)
-        self.signer = signer_name(self.public_key)
+    Made from its 32 secret bytes. What signs is loaded when it is first used: reading commands hold a key as well.
+    """
+
+    def __init__(self, seed: bytes) -> None:
+        if len(seed) != _SEED_BYTES:
+            raise ValueError("an Ed25519 key has 32 bytes")
+        self._seed = seed
 
     def __repr__(self) -> str:
         return f"SigningKey(signer={self.signer!r})"
@@ -60,7 +65,7 @@ class SigningKey:
     @classmethod
     def generate(cls) -> "SigningKey":
         """A new random key."""
-        return cls(Ed25519PrivateKey.generate())
+        return cls(secrets.token_bytes(_SEED_BYTES))
 
     @classmethod
     def load(cls, secret: str) -> "SigningKey":
@@ -68,7 +73,7 @@ class SigningKey:
         try:
             if not secret.startswith(_PREFIX):
                 raise ValueError
-            return cls(Ed25519PrivateKey.from_private_bytes(base64.b64decode(secret[len(_PREFIX) :], validate=True)))
+            return cls(base64.b64decode(secret[len(_PREFIX) :], validate=True))
         except (ValueError, binascii.Error):
             raise KeyProblemError(
                 "The evidence key is not a signing key of this product",
@@ -78,11 +83,32 @@ class SigningKey:
 
     def secret(self) -> str:
         """The key as text, to be kept where only its owner reads it."""
-        return _PREFIX + base64.b64encode(self._key.private_bytes_raw()).decode("ascii")
+        return _PREFIX + base64.b64encode(self._seed).decode("ascii")
+
+    @cached_property
+    def public_key(self) -> bytes:
+        """The 32 bytes that everybody may know."""
+        return self._key.public_key().public_bytes_raw()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The public key's fingerprint."""
+        return fingerprint_of(self.public_key)
+
+    @cached_property
+    def signer(self) -> str:
+        """The short name under which it signs."""
+        return signer_name(self.public_key)
 
     def sign(self, content: bytes) -> bytes:
         """The signature, 64 bytes."""
         return self._key.sign(content)
+
+    @cached_property
+    def _key(self) -> "Ed25519PrivateKey":
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+        return Ed25519PrivateKey.from_private_bytes(self._seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +186,9 @@ class Record:
 
     def faults(self) -> tuple[str, ...]:
         """What is wrong with this record by itself: digest, signature, signer."""
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
         found = []
         try:
             canonical = rfc8785.dumps(dict(self.body))

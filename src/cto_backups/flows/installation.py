@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cto_backups.core.policy import Policy, SourcePolicy
-from cto_backups.core.ports import PayloadStore, Progress, Sandbox, Source, Vault
 from cto_backups.errors import BusyError, NotFoundError
 from cto_backups.evidence.records import SigningKey
-from cto_backups.flows.catalog_port import Catalog
+
+if TYPE_CHECKING:
+    from cto_backups.core.ports import PayloadStore, Progress, Sandbox, Source, Vault
+    from cto_backups.flows.catalog_port import Catalog
 
 
 @dataclass(frozen=True)
@@ -24,16 +27,16 @@ class Installation:
 
     policy: Policy
     policy_text: bytes
-    catalog: Catalog
+    catalog: "Catalog"
     signer: SigningKey
-    source: Callable[[str], Source]
-    vault: Callable[[str], Vault]
-    store: Callable[[str], PayloadStore]
-    sandbox: Sandbox
+    source: Callable[[str], "Source"]
+    vault: Callable[[str], "Vault"]
+    store: Callable[[str], "PayloadStore"]
+    sandbox: "Sandbox"
     state: Path
     host: str
     user: str
-    progress: Callable[[str], AbstractContextManager[Progress]]
+    progress: Callable[[str], "AbstractContextManager[Progress]"]
 
     def source_policy(self, name: str) -> SourcePolicy:
         """The policy of one source. Raises NotFoundError naming those there are."""

@@ -41,8 +41,48 @@ def test_every_policy_that_was_in_force_is_kept_as_it_was_written(catalog, build
     catalog.sync_policy(build.policy(digest="d2"), b"\xff\x00 second", build.now)
     catalog.sync_policy(build.policy(digest="d1"), b"the policy", build.now)
     with catalog.reading() as connection:
-        kept = dict(connection.exec_driver_sql("SELECT digest, text FROM policies").all())
+        kept = dict(map(tuple, connection.execute("SELECT digest, text FROM policies")))
     assert kept == {"d1": b"the policy", "d2": b"\xff\x00 second"}
+
+
+def writes(catalog):
+    """How often the catalog was written to, by any connection."""
+    with catalog.reading() as connection:
+        return connection.scalar("PRAGMA data_version")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda build: build.policy(),
+        lambda build: build.policy(digest="d2"),
+        lambda build: build.policy(build.source(), build.source("another")),
+        lambda build: build.policy(build.source(vaults=("near",))),
+        lambda build: build.policy(build.source(data_class="user-data")),
+    ],
+)
+def test_a_policy_is_brought_in_once_and_again_when_anything_of_it_changed(catalog, build, open_catalog, change):
+    watching, policy = open_catalog(), change(build)
+    text = b"the policy"
+    catalog.sync_policy(build.policy(), text, build.now)
+    before = writes(watching)
+    catalog.sync_policy(policy, text, build.now)
+    assert (writes(watching) == before) == (policy == build.policy())
+    before = writes(watching)
+    catalog.sync_policy(policy, text, build.now)
+    assert writes(watching) == before, "the second time there is nothing to write"
+    watching.close()
+
+
+def test_a_repository_that_is_known_is_not_written_again(catalog, open_catalog):
+    watching = open_catalog()
+    catalog.expect_repository("near", "a" * 64)
+    before = writes(watching)
+    catalog.expect_repository("near", "a" * 64)
+    assert writes(watching) == before
+    catalog.expect_repository("far", "b" * 64)
+    assert writes(watching) != before
+    watching.close()
 
 
 def test_the_inventory_is_what_the_last_discovery_found(catalog, build):

@@ -68,7 +68,7 @@ def test_processes_that_write_at_once_share_one_chain(catalog, path):
 def test_a_record_damaged_in_the_catalog_is_named(catalog, build):
     catalog.append_record(KEY, "run", {}, build.now)
     with catalog._writing() as connection:
-        connection.exec_driver_sql("UPDATE records SET content = substr(content, 2)")
+        connection.execute("UPDATE records SET content = substr(content, 2)")
     with pytest.raises(DamageError, match="Record 1 in the catalog"):
         list(catalog.records_after(KEY.signer, 0))
 

@@ -3,30 +3,31 @@
 import re
 
 import pytest
-from sqlalchemy import event
+
+from cto_backups.catalog.database import Connection
 
 GROWING = ("points", "copies", "evidence", "runs", "records")
 
 
 @pytest.fixture
-def plans(catalog, build):
+def plans(catalog, build, monkeypatch):
     """Runs something and gives the query plan of each statement that it used."""
 
     def watch(do):
         statements = []
+        execute = Connection.execute
 
-        def note(connection, cursor, statement, parameters, context, many):
-            statements.append((statement, parameters))
+        def note(connection, statement, values=None):
+            statements.append((statement, values))
+            return execute(connection, statement, values)
 
-        event.listen(catalog._engine, "before_cursor_execute", note)
-        try:
+        with monkeypatch.context() as patched:
+            patched.setattr(Connection, "execute", note)
             do()
-        finally:
-            event.remove(catalog._engine, "before_cursor_execute", note)
         reading = [(text, values) for text, values in statements if re.match(r"\s*(SELECT|WITH)\b", text)]
         with catalog.reading() as connection:
             return [
-                (text, [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", values)])
+                (text, [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {text}", values)])
                 for text, values in reading
             ]
 
@@ -38,7 +39,7 @@ def scans(plan):
     found = []
     for step in plan:
         match = re.match(r"SCAN (\w+)", step)
-        if match and match[1] not in ("sources", "s", "v", "vaults", "asked", "actions", "source_vaults"):
+        if match and match[1] not in ("sources", "s", "v", "vaults", "json_each", "actions", "source_vaults"):
             found.append(step)
     return [step for step in found if not step.startswith(("SCAN CONSTANT", "SCAN 2 CONSTANT", "SCAN 5 CONSTANT"))]
 
@@ -56,7 +57,7 @@ def test_reading_the_facts_scans_nothing_that_grows(catalog, build, plans):
 def test_the_view_scans_nothing_that_grows(catalog, build, plans):
     with catalog.reading() as connection:
         query = "EXPLAIN QUERY PLAN SELECT * FROM backup_status"
-        plan = [row[3] for row in connection.exec_driver_sql(query)]
+        plan = [row[3] for row in connection.execute(query)]
     assert any("points_kept_complete" in step for step in plan)
     assert scans(plan) == []
 

@@ -128,12 +128,14 @@ def test_kept_points_are_listed_only_when_asked_for(catalog, build):
     assert catalog.facts(build.now, kept_points=True).kept_points == {"ledger": (points[0], points[2])}
 
 
-def test_more_sources_than_a_statement_takes_are_read_in_parts(catalog, build, monkeypatch):
-    monkeypatch.setattr("cto_backups.catalog.catalog._NAMES_AT_ONCE", 3)
+def test_more_sources_can_be_asked_for_than_a_statement_takes_parameters(catalog, build):
     names = [f"s{n}" for n in range(8)]
     catalog.sync_policy(build.policy(*(build.source(name) for name in names)), b"", build.now)
     for name in names:
         catalog.add_point_with_copy(build.point(f"p-{name}", source=name), build.copy(f"p-{name}"))
+    unknown = [f"unknown-{n}" for n in range(33_000)]
+    facts = catalog.facts(build.now, [*names, *unknown], kept_points=True)
+    assert [name for name, source in facts.sources.items() if source.newest is None] == unknown
     facts = catalog.facts(build.now, kept_points=True)
     assert {name: source.newest.id for name, source in facts.sources.items()} == {n: f"p-{n}" for n in names}
     assert set(facts.kept_points) == set(names)

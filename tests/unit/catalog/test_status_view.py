@@ -7,7 +7,9 @@ from random import Random
 import pytest
 
 from cto_backups import clock
-from cto_backups.catalog import holdings, schema
+from cto_backups.catalog import holdings
+from cto_backups.catalog.database import insertion
+from cto_backups.catalog.rows import moment_to_column
 from cto_backups.core.assurance import judge
 from cto_backups.core.defaults import CATEGORIES
 from cto_backups.core.model import ActionKind, Outcome, Status
@@ -27,13 +29,13 @@ FIRST_COLUMNS = [
 
 def view(catalog):
     with catalog.reading() as connection:
-        result = connection.exec_driver_sql("SELECT * FROM backup_status")
-        return {row["source"]: row for row in result.mappings()}
+        return {row["source"]: row for row in connection.execute("SELECT * FROM backup_status")}
 
 
 def test_the_first_columns_are_those_that_others_rely_on(catalog):
     with catalog.reading() as connection:
-        assert list(connection.exec_driver_sql("SELECT * FROM backup_status").keys())[:9] == FIRST_COLUMNS
+        columns = [column[0] for column in connection.execute("SELECT * FROM backup_status").description]
+    assert columns[:9] == FIRST_COLUMNS
 
 
 def test_a_row_says_what_is_known(catalog, build):
@@ -88,8 +90,8 @@ class Scenario:
             self.write_point(connection, f"{self.name}-{number}")
         if self.dice.random() < 0.3:
             confirmed = self.ago(20, -10, 1, 40, 80)
-            sources = schema.sources
-            connection.execute(sources.update().where(sources.c.name == self.name).values(confirmed_at=confirmed))
+            values = {"name": self.name, "confirmed": moment_to_column(confirmed)}
+            connection.execute("UPDATE sources SET confirmed_at = :confirmed WHERE name = :name", values)
         for number in range(self.pick(1, 0, 1, 2, 3)):
             test = self.build.test(
                 f"t-{self.name}-{number}",
@@ -142,9 +144,10 @@ class Scenario:
 
     def write_row(self, connection, action, outcome):
         row = {"action": action.value, "source": self.name, "host": "h", "pid": 1, "error_code": "", "message": ""}
-        row |= {"outcome": outcome.value, "figures": {}}
-        row["started_at"] = self.now - timedelta(minutes=self.dice.choice([-9, 1, 10, 17, 40, 75]), seconds=30)
-        connection.execute(schema.runs.insert().values(row))
+        row |= {"outcome": outcome.value, "figures": "{}"}
+        started = self.now - timedelta(minutes=self.dice.choice([-9, 1, 10, 17, 40, 75]), seconds=30)
+        row["started_at"] = moment_to_column(started)
+        connection.execute(insertion("runs", row), row)
 
 
 @pytest.mark.parametrize("seed", range(8))

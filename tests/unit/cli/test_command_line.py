@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer.main
 
-from cto_backups.cli import main
+from cto_backups.cli import commands, main
 from cto_backups.errors import BackupsError, BusyError, ExitStatus
 
 Capture = pytest.CaptureFixture[str]
@@ -19,7 +18,7 @@ Capture = pytest.CaptureFixture[str]
 
 def every_command() -> dict[str, Any]:
     """Every command by its whole name, 'schedule set' among them."""
-    root = typer.main.get_command(main.build())
+    root = commands.build()
     found: dict[str, Any] = {}
 
     def walk(command: Any, names: tuple[str, ...]) -> None:
@@ -58,7 +57,7 @@ def test_help_fits_80_columns_except_for_examples(capsys: Capture) -> None:
 def test_the_list_of_commands_shows_each_in_one_whole_line(capsys: Capture) -> None:
     run("--help")
     listing = capsys.readouterr().out.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
-    assert [line.split()[0] for line in listing] == [entry.name for entry in main.COMMANDS]
+    assert [line.split()[0] for line in listing] == [entry.name for entry in commands.COMMANDS]
     assert not [line for line in listing if line.endswith("...")]
 
 
@@ -134,6 +133,65 @@ def test_help_loads_nothing_heavy() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("arguments", "used"), [(("--help",), set()), (("version",), {"version"}), (("verify", "--help"), {"verify"})]
+)
+def test_only_the_command_that_is_called_for_is_loaded(arguments: tuple[str, ...], used: set[str]) -> None:
+    code = (
+        f"import sys; from cto_backups.cli import main; main.run({arguments!r}); "
+        "print(sorted(name for name in sys.modules if name.startswith('cto_backups.')), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.removeprefix("cto_backups.cli.") for name in ast.literal_eval(done.stderr)}
+    modules = {entry.function.partition(":")[0] for entry in commands.COMMANDS}
+    assert loaded & modules == used
+
+
+HEAVY = {"alembic", "asyncio", "fastapi", "sqlalchemy", "structlog"}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An installation with one small folder, backed up."""
+    folder = tmp_path_factory.mktemp("startup")
+    (folder / "notes").mkdir()
+    (folder / "notes" / "today").write_text("written")
+    home = folder / "home"
+    assert main.run(["init", str(home), "--protect", str(folder / "notes"), "--quiet"]) is ExitStatus.SUCCESS
+    assert main.run(["backup", "--policy", str(home), "--quiet"]) is ExitStatus.SUCCESS
+    return home
+
+
+@pytest.mark.parametrize(
+    ("command", "without"),
+    [
+        ("status", HEAVY | {"cryptography", "zstandard", "pyfastcdc"}),
+        ("points", HEAVY | {"cryptography", "zstandard", "pyfastcdc"}),
+        ("backup", HEAVY | {"rich"}),
+    ],
+)
+def test_a_command_in_a_pipe_loads_nothing_heavy_that_it_does_not_use(
+    home: Path, command: str, without: set[str]
+) -> None:
+    code = (
+        f"import sys; from cto_backups.cli import main; main.run([{command!r}, '--policy', {str(home)!r}]); "
+        "print(sorted({name.partition('.')[0] for name in sys.modules}), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(ast.literal_eval(done.stderr))
+    assert {"pydantic", "ruamel", "sqlite3"} <= loaded, "it read the policy and the catalog"
+    assert not loaded & without
+
+
+def test_reading_a_sound_policy_does_not_read_the_programs_source(home: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from cto_backups.config import load; "
+        f"load(Path({str(home / 'backups.yaml')!r})); print('cto_backups.config.descriptions' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
 def test_quiet_says_nothing_of_a_success(capsys: Capture) -> None:
     assert run("version", "-q") is ExitStatus.SUCCESS
     assert capsys.readouterr() == ("", "")
@@ -151,11 +209,10 @@ def instead_of_version(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseExcepti
     """Make the command `version` end in an error: what is tested is the boundary around commands."""
 
     def replace(error: BaseException) -> None:
+        from cto_backups.cli import version
         from cto_backups.cli.command import command
 
-        entries = [entry for entry in main.COMMANDS if entry.name != "version"]
-        failing = main._Entry("version", command(failing_with(error)), "fails", ("version",))
-        monkeypatch.setattr(main, "COMMANDS", (*entries, failing))
+        monkeypatch.setattr(version, "version", command(failing_with(error)))
 
     return replace
 

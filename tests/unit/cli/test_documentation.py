@@ -4,9 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
-import typer.main
 
-from cto_backups.cli import main
+from cto_backups.cli import commands
 
 REFERENCE = (Path(__file__).resolve().parents[3] / "docs" / "reference" / "commands.md").read_text(encoding="utf-8")
 SHARED = {"--policy", "--json", "--quiet", "--verbose", "--no-color", "--help"}
@@ -28,7 +27,7 @@ def options_of_commands() -> dict[str, set[str]]:
         for name, below in getattr(command, "commands", {}).items():
             walk(below, (*names, name))
 
-    walk(typer.main.get_command(main.build()), ())
+    walk(commands.build(), ())
     return found
 
 

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,7 +17,7 @@ from cto_backups.errors import DamageError, KeyProblemError
 from cto_backups.evidence.records import Record, SigningKey, sign, verify_chain
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
-FIXED = SigningKey(Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
+FIXED = SigningKey(bytes(range(32)))
 GOLDEN = Path(__file__).parents[2] / "golden" / "records"
 
 

@@ -5,15 +5,14 @@ import os
 import re
 import secrets
 import socket
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cto_backups import clock, registry
-from cto_backups.core.ports import PayloadStore, Progress, Silent, Source, Vault
+from cto_backups.app.adapters import Adapters, local_root
 from cto_backups.errors import BackupsError, NotFoundError, RefusedError
 
 if TYPE_CHECKING:
@@ -21,8 +20,9 @@ if TYPE_CHECKING:
     from cto_backups.config.edit import Change
     from cto_backups.core.findings import Environment, Place
     from cto_backups.core.model import Resource
+    from cto_backups.core.policy import Policy
+    from cto_backups.core.ports import Progress
     from cto_backups.flows.installation import Installation
-    from cto_backups.repository.store import RepositoryStore
 
 POLICY_VARIABLE = "CTO_BACKUPS_POLICY"
 POLICY_NAME = "backups.yaml"
@@ -30,11 +30,13 @@ POLICY_NAME = "backups.yaml"
 LEFT_OUT = (".git/", ".venv/", "node_modules/", "__pycache__/", ".cache/", ".*_cache/")
 LOCAL_VAULTS = ("one", "two", "three")
 
-ProgressFactory = Callable[[str], AbstractContextManager[Progress]]
+ProgressFactory = Callable[[str], "AbstractContextManager[Progress]"]
 
 
-def silent(_title: str) -> AbstractContextManager[Progress]:
+def silent(_title: str) -> "AbstractContextManager[Progress]":
     """Progress displays for when nobody watches."""
+    from cto_backups.core.ports import Silent
+
     return nullcontext(Silent())
 
 
@@ -63,23 +65,48 @@ class Opened:
     recovered: tuple[str, ...] = ()
 
 
+def nothing(_policy: "Policy") -> None:
+    """No vault's repository is needed for sure."""
+
+
 @contextmanager
-def opened(policy: Path, *, progress: ProgressFactory = silent, write: bool = True) -> Iterator[Opened]:
+def opened(
+    policy: Path,
+    *,
+    progress: ProgressFactory = silent,
+    write: bool = True,
+    ahead: Callable[["Policy"], str | None] = nothing,
+) -> Iterator[Opened]:
     """Open what a policy file names. Raises PolicyError, KeyProblemError, CatalogError.
 
     With `write`, the policy is brought into the catalog and what killed runs left is put right first; readers leave
     everything as it is. Vaults and repositories are opened when first asked for, so a missing one hurts only its users.
+    `ahead` names a vault whose repository is needed for sure: it is opened while the rest is.
     """
-    from cto_backups.catalog.catalog import Catalog
     from cto_backups.config import load
-    from cto_backups.flows.installation import Installation
-    from cto_backups.flows.recover import recover
 
     configuration = load(policy)
+    adapters = Adapters(configuration)
+    if (needed := ahead(configuration.policy)) is not None:
+        adapters.open_ahead(needed)
+    try:
+        with _assembled(configuration, adapters, progress=progress, write=write) as opening:
+            yield opening
+    finally:
+        adapters.close()
+
+
+@contextmanager
+def _assembled(
+    configuration: "Configuration", adapters: Adapters, *, progress: ProgressFactory, write: bool
+) -> Iterator[Opened]:
+    from cto_backups.catalog.catalog import Catalog
+    from cto_backups.flows.installation import Installation
+
     settings = configuration.settings
     settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     catalog = Catalog.open(settings.catalog_url, now=clock.now())
-    adapters = _Adapters(configuration, catalog.expect_repository)
+    adapters.expect_repository = catalog.expect_repository
     try:
         installation = Installation(
             policy=configuration.policy,
@@ -97,89 +124,13 @@ def opened(policy: Path, *, progress: ProgressFactory = silent, write: bool = Tr
         )
         recovered: tuple[str, ...] = ()
         if write:
+            from cto_backups.flows.recover import recover
+
             catalog.sync_policy(configuration.policy, configuration.text, clock.now())
             recovered = recover(installation)
         yield Opened(installation, configuration, recovered)
     finally:
         catalog.close()
-
-
-@dataclass
-class _Adapters:
-    """Makes each adapter once, when first asked for."""
-
-    configuration: "Configuration"
-    expect_repository: Callable[[str, str], None] = lambda _vault, _repository: None
-    _vaults: dict[str, Vault] = field(default_factory=dict)
-    _stores: dict[str, PayloadStore] = field(default_factory=dict)
-    _lock: threading.RLock = field(default_factory=threading.RLock)
-
-    def source(self, name: str) -> Source:
-        policy = self.configuration.policy.sources.get(name)
-        if policy is None:
-            raise NotFoundError(
-                f"There is no source named '{name}' in the policy any more",
-                todo="Recovery points of former sources are restored under the name and kind they had: add it again.",
-            )
-        adapter: Source = registry.load(registry.SOURCES, policy.kind)(
-            name, self._with_own_places(policy.kind, policy.options), state=self.configuration.settings.state
-        )
-        return adapter
-
-    def _with_own_places(self, kind: str, options: Mapping[str, object]) -> Mapping[str, object]:
-        """A files source never captures this installation's own vaults, state, keys and catalog."""
-        if kind != "files":
-            return options
-        settings = self.configuration.settings
-        catalog = _catalog_path(settings.catalog_url)
-        own = [str(settings.state), *(f"{catalog}{suffix}" for suffix in ("", "-wal", "-shm"))]
-        own += [str(_local_root(vault.url, settings.home)) for vault in self.configuration.policy.vaults.values()]
-        for reference in (settings.repository_key, settings.evidence_key):
-            path = reference.path(settings.home)
-            own += [str(path)] if path else []
-        exclude = options.get("exclude", ())
-        assert isinstance(exclude, tuple)
-        return {**options, "exclude": (*exclude, *own)}
-
-    def vault(self, name: str) -> Vault:
-        with self._lock:
-            if name not in self._vaults:
-                policy = self.configuration.policy.vaults.get(name)
-                if policy is None:
-                    raise NotFoundError(
-                        f"There is no vault named '{name}'",
-                        why=f"the policy declares: {', '.join(sorted(self.configuration.policy.vaults))}",
-                    )
-                scheme = policy.url.partition(":")[0]
-                root = _local_root(policy.url, self.configuration.settings.home)
-                self._vaults[name] = registry.load(registry.VAULTS, scheme)(name, root)
-            return self._vaults[name]
-
-    def store(self, name: str) -> PayloadStore:
-        with self._lock:
-            if name not in self._stores:
-                store = _open_store(self.configuration, self.vault(name))
-                self.expect_repository(name, store.repository_id)
-                self._stores[name] = store
-            return self._stores[name]
-
-
-def _open_store(configuration: "Configuration", vault: Vault) -> "RepositoryStore":
-    from cto_backups.repository.options import RepositoryOptions
-    from cto_backups.repository.store import RepositoryStore
-
-    settings = configuration.settings
-    password = settings.repository_key.resolve(settings.home).reveal()
-    options = RepositoryOptions(compression_level=settings.compression, verify=settings.verify_on_write)
-    return RepositoryStore.open(vault, f"repositories/{settings.domain}", password, options=options)
-
-
-def _local_root(url: str, home: Path) -> Path:
-    return home / Path(url.partition(":")[2]).expanduser()
-
-
-def _catalog_path(url: str) -> Path:
-    return Path(url.partition(":")[2])
 
 
 def _user() -> str:
@@ -247,7 +198,7 @@ def create_vaults(configuration: "Configuration") -> tuple[str, ...]:
     settings = configuration.settings
     prefix = f"repositories/{settings.domain}"
     password = settings.repository_key.resolve(settings.home).reveal()
-    adapters = _Adapters(configuration)
+    adapters = Adapters(configuration)
     existing = [name for name in configuration.policy.vaults if _has_repository(adapters, name, prefix)]
     polynomial = RepositoryStore.open(adapters.vault(existing[0]), prefix, password).polynomial if existing else None
     made = []
@@ -270,7 +221,7 @@ def create_vaults(configuration: "Configuration") -> tuple[str, ...]:
     return tuple(made)
 
 
-def _has_repository(adapters: _Adapters, name: str, prefix: str) -> bool:
+def _has_repository(adapters: Adapters, name: str, prefix: str) -> bool:
     from cto_backups.repository.store import RepositoryStore
 
     try:
@@ -335,7 +286,7 @@ def environment(configuration: "Configuration") -> "Environment":
     key_files = {name: reference.path(settings.home) for name, reference in keys.items()}
     return Environment(
         keys={name: _place(path) for name, path in key_files.items() if path is not None},
-        vaults={name: _place(_local_root(vault.url, settings.home)) for name, vault in policy.vaults.items()},
+        vaults={name: _place(local_root(vault.url, settings.home)) for name, vault in policy.vaults.items()},
         sources={
             name: tuple(_place(path) for path in _local_paths(source.options))
             for name, source in policy.sources.items()

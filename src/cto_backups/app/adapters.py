@@ -1,0 +1,150 @@
+"""The adapters that a policy names, each made once, when it is first asked for, or ahead on a thread."""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cto_backups import registry
+from cto_backups.errors import BackupsError, NotFoundError
+
+if TYPE_CHECKING:
+    from cto_backups.config import Configuration
+    from cto_backups.core.ports import PayloadStore, Source, Vault
+    from cto_backups.repository.store import RepositoryStore
+
+
+@dataclass
+class Adapters:
+    """Makes each adapter once, when first asked for."""
+
+    configuration: "Configuration"
+    expect_repository: Callable[[str, str], None] = lambda _vault, _repository: None
+    _vaults: "dict[str, Vault]" = field(default_factory=dict)
+    _stores: "dict[str, PayloadStore]" = field(default_factory=dict)
+    _ahead: "dict[str, _Opening]" = field(default_factory=dict)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def source(self, name: str) -> "Source":
+        """The source's adapter, a new one each time. Raises NotFoundError."""
+        policy = self.configuration.policy.sources.get(name)
+        if policy is None:
+            raise NotFoundError(
+                f"There is no source named '{name}' in the policy any more",
+                todo="Recovery points of former sources are restored under the name and kind they had: add it again.",
+            )
+        adapter: Source = registry.load(registry.SOURCES, policy.kind)(
+            name, self._with_own_places(policy.kind, policy.options), state=self.configuration.settings.state
+        )
+        return adapter
+
+    def _with_own_places(self, kind: str, options: Mapping[str, object]) -> Mapping[str, object]:
+        """A files source never captures this installation's own vaults, state, keys and catalog."""
+        if kind != "files":
+            return options
+        settings = self.configuration.settings
+        catalog = _catalog_path(settings.catalog_url)
+        own = [str(settings.state), *(f"{catalog}{suffix}" for suffix in ("", "-wal", "-shm"))]
+        own += [str(local_root(vault.url, settings.home)) for vault in self.configuration.policy.vaults.values()]
+        for reference in (settings.repository_key, settings.evidence_key):
+            path = reference.path(settings.home)
+            own += [str(path)] if path else []
+        exclude = options.get("exclude", ())
+        assert isinstance(exclude, tuple)
+        return {**options, "exclude": (*exclude, *own)}
+
+    def vault(self, name: str) -> "Vault":
+        """The vault's adapter. Raises NotFoundError."""
+        with self._lock:
+            if name not in self._vaults:
+                policy = self.configuration.policy.vaults.get(name)
+                if policy is None:
+                    raise NotFoundError(
+                        f"There is no vault named '{name}'",
+                        why=f"the policy declares: {', '.join(sorted(self.configuration.policy.vaults))}",
+                    )
+                scheme = policy.url.partition(":")[0]
+                root = local_root(policy.url, self.configuration.settings.home)
+                self._vaults[name] = registry.load(registry.VAULTS, scheme)(name, root)
+            return self._vaults[name]
+
+    def store(self, name: str) -> "PayloadStore":
+        """The vault's repository, opened. Raises what keeps it from opening."""
+        with self._lock:
+            if name not in self._stores:
+                ahead = self._ahead.pop(name, None)
+                store = ahead.result() if ahead else open_store(self.configuration, self.vault(name))
+                self.expect_repository(name, store.repository_id)
+                self._stores[name] = store
+            return self._stores[name]
+
+    def open_ahead(self, name: str) -> None:
+        """Begin to open a repository that will be asked for: a key's derivation takes long, and leaves others running.
+
+        Whatever goes wrong is told to whoever asks for it. Only for a key in a file: the commands of other keys may ask
+        a person something, one at a time and in an order that is expected.
+        """
+        settings = self.configuration.settings
+        if settings.repository_key.path(settings.home) is None:
+            return
+        try:
+            vault = self.vault(name)
+        except BackupsError:
+            return
+        # Loaded here: on the thread, loading would take turns with what is loaded meanwhile, and only then derive.
+        from cto_backups.repository import store  # noqa: F401
+
+        self._ahead[name] = _Opening(self.configuration, vault)
+
+    def close(self) -> None:
+        """Wait for what was begun and never asked for."""
+        for ahead in self._ahead.values():
+            ahead.join()
+
+
+class _Opening:
+    """A repository that is being opened on a thread of its own."""
+
+    def __init__(self, configuration: "Configuration", vault: "Vault") -> None:
+        self._store: RepositoryStore | None = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, args=(configuration, vault), name=f"open {vault.name}")
+        self._thread.start()
+
+    def _run(self, configuration: "Configuration", vault: "Vault") -> None:
+        try:
+            self._store = open_store(configuration, vault)
+        except BaseException as error:  # noqa: BLE001 - raised where the repository is asked for
+            self._error = error
+
+    def join(self) -> None:
+        self._thread.join()
+
+    def result(self) -> "RepositoryStore":
+        """The repository. Raises what kept it from opening."""
+        self.join()
+        if self._error is not None:
+            raise self._error
+        assert self._store is not None
+        return self._store
+
+
+def open_store(configuration: "Configuration", vault: "Vault") -> "RepositoryStore":
+    """Open the repository in a vault. Raises KeyProblemError, NotFoundError, VaultError, DamageError."""
+    from cto_backups.repository.options import RepositoryOptions
+    from cto_backups.repository.store import RepositoryStore
+
+    settings = configuration.settings
+    password = settings.repository_key.resolve(settings.home).reveal()
+    options = RepositoryOptions(compression_level=settings.compression, verify=settings.verify_on_write)
+    return RepositoryStore.open(vault, f"repositories/{settings.domain}", password, options=options)
+
+
+def local_root(url: str, home: Path) -> Path:
+    """The folder that a vault's url names."""
+    return home / Path(url.partition(":")[2]).expanduser()
+
+
+def _catalog_path(url: str) -> Path:
+    return Path(url.partition(":")[2])

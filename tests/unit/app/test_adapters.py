@@ -1,0 +1,100 @@
+"""A repository that is opened ahead is the one that is got; what goes wrong is told to whoever asks for it."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from cto_backups import app
+from cto_backups.app import adapters
+from cto_backups.app.adapters import Adapters
+from cto_backups.config import Configuration, load
+from cto_backups.errors import KeyProblemError, NotFoundError
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ahead")
+    sources = {"notes": {"kind": "files", "class": "documentation", "paths": [str(folder)]}}
+    app.initialise(folder / "home", business="acme", sources=sources)
+    return folder / "home"
+
+
+@pytest.fixture
+def configuration(home: Path) -> Configuration:
+    return load(home / "backups.yaml")
+
+
+@pytest.fixture
+def openings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The threads on which a repository was opened."""
+    found: list[str] = []
+    really = adapters.open_store
+
+    def note(*given: object) -> object:
+        found.append(threading.current_thread().name)
+        return really(*given)
+
+    monkeypatch.setattr(adapters, "open_store", note)
+    return found
+
+
+def test_a_repository_opened_ahead_is_opened_once_and_on_a_thread(
+    configuration: Configuration, openings: list[str]
+) -> None:
+    expected: list[str] = []
+    made = Adapters(configuration, lambda vault, _repository: expected.append(vault))
+    made.open_ahead("one")
+    assert made.store("one") is made.store("one")
+    assert openings == ["open one"]
+    assert expected == ["one"], "it is the repository that belongs there"
+    assert made.store("two") is not made.store("one")
+    assert openings == ["open one", "MainThread"]
+    made.close()
+
+
+def test_what_keeps_a_repository_from_opening_is_told_when_it_is_asked_for(
+    home: Path, configuration: Configuration
+) -> None:
+    key = home / "keys" / "repository.key"
+    right = key.read_text()
+    key.write_text("wrong")
+    try:
+        made = Adapters(configuration)
+        made.open_ahead("one")
+        with pytest.raises(KeyProblemError, match="does not open"):
+            made.store("one")
+    finally:
+        key.write_text(right)
+    assert made.store("one").repository_id, "asked again, it is tried again"
+
+
+def test_a_vault_that_the_policy_does_not_name_is_told_only_to_whoever_asks_for_it(
+    configuration: Configuration,
+) -> None:
+    made = Adapters(configuration)
+    made.open_ahead("nowhere")
+    with pytest.raises(NotFoundError, match="nowhere"):
+        made.store("nowhere")
+
+
+def test_nothing_is_opened_ahead_with_a_key_that_may_ask_a_person(
+    home: Path, openings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (home / "backups.yaml").read_text()
+    (home / "other.yaml").write_text(text.replace("file:keys/repository.key", "env:REPOSITORY_KEY"))
+    monkeypatch.setenv("REPOSITORY_KEY", (home / "keys" / "repository.key").read_text().strip())
+    made = Adapters(load(home / "other.yaml"))
+    made.open_ahead("one")
+    made.close()
+    assert openings == []
+    assert made.store("one").repository_id
+    assert openings == ["MainThread"]
+
+
+def test_closing_waits_for_what_was_begun(configuration: Configuration, openings: list[str]) -> None:
+    made = Adapters(configuration)
+    made.open_ahead("one")
+    made.close()
+    assert openings == ["open one"]
+    assert "open one" not in {thread.name for thread in threading.enumerate()}
