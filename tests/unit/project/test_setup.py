@@ -20,6 +20,7 @@ def checkout(root: Path, tmp_path: Path) -> Path:
     (place / "tools").mkdir(parents=True)
     for name in ("tools/setup", "pyproject.toml", "requirements.lock"):
         shutil.copy(root / name, place / name)
+    shutil.copytree(root / "native", place / "native", ignore=shutil.ignore_patterns("target"))
     return place
 
 
@@ -79,6 +80,16 @@ def test_a_python_without_venv_is_named_with_the_package_that_lacks(checkout: Pa
     assert f"apt-get install python{version}-venv" in done.stderr
 
 
+def test_without_rust_it_says_what_to_install(checkout: Path, tools: Path) -> None:
+    (tools / "python3").symlink_to(sys.executable)
+    script(tools / "cargo", 'echo "cargo 1.66.1"')
+    done = set_up(checkout, tools)
+    assert done.returncode == 1
+    assert "Rust 1.85 or newer is needed" in done.stderr
+    assert "apt-get install cargo-web" in done.stderr
+    assert not (checkout / ".venv").exists()
+
+
 def test_without_git_it_says_what_to_install(checkout: Path, tools: Path) -> None:
     (tools / "git").unlink()
     done = set_up(checkout, tools)
@@ -96,9 +107,11 @@ def test_what_is_ready_is_left_alone(checkout: Path, tools: Path) -> None:
     assert set_up(checkout, tools).returncode == 1, "a stale stamp means work, which fails here without Python"
     assert not stamp.exists(), "and what is half done is never taken for ready"
 
+    native = checkout / "native"
+    files = [checkout / "requirements.lock", checkout / "tools" / "setup", native / "Cargo.toml", native / "Cargo.lock"]
+    files += [*sorted(native.glob("src/*.rs")), *sorted(native.glob("src/*/*.rs"))]
     settings = (checkout / "pyproject.toml").read_text("utf-8").split("[tool.ruff]")[0]
-    read = os.fspath(checkout) + "\n" + (checkout / "requirements.lock").read_text("utf-8")
-    read += (checkout / "tools" / "setup").read_text("utf-8") + settings
+    read = f"{checkout}\n" + "".join(file.read_text("utf-8") for file in files) + settings
     digest = subprocess.run(["sha256sum"], input=read, capture_output=True, text=True, check=True).stdout
     stamp.write_text(digest)
     done = set_up(checkout, tools)
