@@ -187,21 +187,27 @@ class Tally:
 class Lister(Generic[_E]):
     """Lists folders. `make` takes the fields of a `TreeEntry` in their order; `kinds` are by format (S_IFMT).
 
+    With `ahead`, so many threads list folders that were found, and were not chosen, before they are asked for.
     A trouble is a path, an errno, and whether only the extended attributes, which the entry then lacks, are concerned.
     """
 
-    def __init__(self, make: Callable[..., _E], kinds: Mapping[int, EntryKind], known: KnownDigests) -> None: ...
+    def __init__(
+        self,
+        make: Callable[..., _E],
+        kinds: Mapping[int, EntryKind],
+        known: KnownDigests,
+        leave_out: Literals,
+        ahead: int,
+    ) -> None: ...
     def folder(
         self,
         path: bytes,
-        taken: bool,
-        leave_out: Literals | None,
         choose: Callable[[Sequence[bytes], Sequence[bool]], Sequence[tuple[bool, bool] | None]] | None,
     ) -> tuple[list[_E], list[_Trouble]]:
         """The entries in a folder (empty path: the root), sorted by name.
 
-        What `leave_out` names is not looked at. `choose` is told names, and which are folders, and says for each: None
-        to leave it out, or its `inside` and `taken`.
+        What `leave_out` names is not looked at. `choose` decides instead: it is told names, and which are folders, and
+        says for each: None to leave it out, or its `inside` and `taken`.
         """
 
     def one(
