@@ -87,6 +87,33 @@ class Bench:
     @property
     def added_blobs(self) -> int: ...
 
+@final
+class Folders:
+    """The destination's folders by number (0 is the destination), opened when asked for; for one thread. No link is
+    followed below the destination. Raises OSError."""
+
+    def __init__(self, destination: bytes, parents: Sequence[int], names: Sequence[bytes]) -> None: ...
+    def descriptor(self, number: int) -> int:
+        """A descriptor of a folder, valid until the next call."""
+
+_Metadata = tuple[int, int, int, int, tuple[tuple[bytes, bytes], ...]]
+_Place = tuple[int, bytes, bytes | None, int, _Metadata | None]
+_Lack = tuple[int, bytes, int]
+
+def write_parts(
+    folders: Folders,
+    sealer: Sealer,
+    sealed: Buffer,
+    parts: Sequence[tuple[int, int, bytes, int, Sequence[_Place]]],
+    owners: bool,
+) -> list[list[tuple[int, list[_Lack]]] | None]:
+    """Write a stretch of a pack: parts of (offset in `sealed`, length, blob, plain size, places in files).
+
+    A place is folder, name, final name if that is another, offset in the file, and for a file written whole uid, gid,
+    mode, mtime in nanoseconds, extended attributes. For each part None when it cannot be opened, else for each place
+    errno (0: written) and what could not be set: 0 owner, 1 extended attribute, 2 mode, 3 time; which; errno.
+    """
+
 def compress_file(plain: Buffer) -> bytes: ...
 def expand_file(frame: Buffer, limit: int) -> bytes: ...
 def open_blob(sealer: Sealer, sealed: Buffer, blob: bytes, plain_size: int) -> bytes: ...

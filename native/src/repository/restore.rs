@@ -141,6 +141,12 @@ fn os_error(error: &Error) -> PyErr {
 
 #[pymethods]
 impl Folders {
+    /// A descriptor of a folder, valid until the next call. Raises OSError.
+    #[pyo3(name = "descriptor")]
+    fn number_of(&self, number: u32) -> PyResult<c_int> {
+        self.with(number, Ok).map_err(|error| os_error(&error))
+    }
+
     /// `destination` may be reached through links; below it none is followed. Raises OSError.
     #[new]
     fn new(
@@ -180,7 +186,7 @@ struct Place {
 }
 
 struct Metadata {
-    owner: Option<(u32, u32)>,
+    owner: Option<(u64, u64)>,
     mode: u32,
     mtime_ns: i128,
     extended: Vec<(CString, Vec<u8>)>,
@@ -239,6 +245,9 @@ fn write_around_holes(descriptor: c_int, plain: &[u8], offset: u64) -> Result<()
         while end + BLOCK <= plain.len() && empty(&plain[end..end + BLOCK]) {
             end += BLOCK;
         }
+        if plain.len() - end < BLOCK && empty(&plain[end..]) {
+            end = plain.len();
+        }
         if end - at >= HOLE {
             write_all(descriptor, &plain[from..at], offset + from as u64)?;
             from = end;
@@ -249,6 +258,7 @@ fn write_around_holes(descriptor: c_int, plain: &[u8], offset: u64) -> Result<()
 }
 
 fn set_metadata(descriptor: c_int, metadata: &Metadata, lacks: &mut Vec<Lack>) {
+    let mut lacks_owner = false;
     let mut note = |what: u8, which: &[u8], status: c_int| {
         if let Err(error) = done(status) {
             lacks.push((
@@ -261,7 +271,17 @@ fn set_metadata(descriptor: c_int, metadata: &Metadata, lacks: &mut Vec<Lack>) {
     // SAFETY: an open descriptor, valid strings and buffers.
     unsafe {
         if let Some((uid, gid)) = metadata.owner {
-            note(0, b"", libc::fchown(descriptor, uid, gid));
+            let mut there: libc::stat = std::mem::zeroed();
+            let known = libc::fstat(descriptor, &mut there) == 0;
+            if !known || (u64::from(there.st_uid), u64::from(there.st_gid)) != (uid, gid) {
+                // The largest number would mean that the owner is left as it is.
+                match (u32::try_from(uid), u32::try_from(gid)) {
+                    (Ok(uid), Ok(gid)) if uid != u32::MAX && gid != u32::MAX => {
+                        note(0, b"", libc::fchown(descriptor, uid, gid));
+                    }
+                    _ => lacks_owner = true,
+                }
+            }
         }
         for (name, value) in &metadata.extended {
             let set = libc::fsetxattr(
@@ -280,6 +300,9 @@ fn set_metadata(descriptor: c_int, metadata: &Metadata, lacks: &mut Vec<Lack>) {
             tv_nsec: metadata.mtime_ns.rem_euclid(1_000_000_000) as _,
         };
         note(3, b"", libc::futimens(descriptor, [time, time].as_ptr()));
+    }
+    if lacks_owner {
+        lacks.push((0, Vec::new(), libc::EOVERFLOW));
     }
 }
 
@@ -345,13 +368,7 @@ fn place_of(arguments: PlaceArguments<'_>, owners: bool) -> PyResult<Place> {
                 attributes.push((name(&key)?, value.as_bytes().to_vec()));
             }
             Some(Metadata {
-                // What cannot be an owner's number is none that could be set: the system says so.
-                owner: owners.then(|| {
-                    (
-                        u32::try_from(uid).unwrap_or(u32::MAX),
-                        u32::try_from(gid).unwrap_or(u32::MAX),
-                    )
-                }),
+                owner: owners.then_some((uid, gid)),
                 mode: mode & 0o7777,
                 mtime_ns: match mtime_ns.extract::<i64>() {
                     Ok(small) => i128::from(small),
