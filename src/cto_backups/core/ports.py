@@ -1,6 +1,6 @@
 """What flows ask of adapters. Each port has one contract suite (tests/contract) that every implementation passes."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -382,8 +382,19 @@ class Committed:
 class Writing(Protocol):
     """A store opened for writing, under its lock."""
 
-    def write(self, tree: CaptureTree, *, parent: str | None = None, progress: Progress | None = None) -> Draft:
-        """Store a tree; `parent` is the reference to compare with, so that unchanged files are not opened."""
+    def write(
+        self,
+        tree: CaptureTree,
+        *,
+        parent: str | None = None,
+        progress: Progress | None = None,
+        unless: Callable[[], bool] | None = None,
+    ) -> Draft:
+        """Store a tree; `parent` is the reference to compare with, so that unchanged files are not opened.
+
+        `unless` is asked once everything was read: if it says so, nothing of the tree is kept, and the draft cannot be
+        committed.
+        """
 
     def commit(self, draft: Draft, label: SnapshotLabel) -> str:
         """Make the draft a committed snapshot, durable on return; its reference."""

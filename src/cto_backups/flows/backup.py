@@ -61,9 +61,16 @@ def backup(installation: Installation, source_name: str, *, label: str | None = 
             if previous is not None:
                 # The best guess there is: a source seldom changes much in size.
                 progress.total(entries=previous.entry_count, size_bytes=previous.size_bytes)
-            draft = writing.write(capture.tree, parent=parent, progress=progress)
+            may_confirm = label is None and parent is not None
+            unchanged = False
+
+            def same() -> bool:
+                nonlocal unchanged
+                unchanged = may_confirm and _unchanged(previous, capture)
+                return unchanged
+
+            draft = writing.write(capture.tree, parent=parent, progress=progress, unless=same)
             _refuse_suddenly_empty(source_name, draft, previous)
-            unchanged = label is None and parent is not None and _unchanged(previous, capture)
             if not unchanged:
                 point = _point(installation, policy, point_id, capture, draft, previous, started_at, label)
                 reference = writing.commit(draft, _snapshot_label(installation, point))
