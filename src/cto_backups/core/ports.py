@@ -160,24 +160,18 @@ class CaptureTree(Protocol):
     def folder(self, entry: Entry) -> Sequence[Entry]:
         """The entries in a folder, strictly sorted by name bytes. An unreadable folder is noted, and empty."""
 
-    def read(self, entry: Entry) -> bytes:
-        """The whole content of a small file. Raises EntryUnreadableError."""
-
     def read_many(self, entries: Sequence[Entry]) -> list[bytes | None]:
-        """What `read` gives for each of these files, in their order; None for one that cannot be read, and is noted.
+        """The whole contents of small files, in their order; None for one that cannot be read, and is noted.
 
         All contents are in memory at once: the caller bounds the sum of the sizes. An entry whose file changed since it
-        was listed is brought up to date, as by `read`.
+        was listed is brought up to date.
         """
 
     def open(self, entry: Entry) -> BlockReader:
         """A reader for a large file. Raises EntryUnreadableError."""
 
-    def reuse(self, entry: Entry) -> bool:
-        """Count the file's content as already known; false when it is not known, and must then be read."""
-
     def reuse_many(self, entries: Sequence[Entry]) -> list[bool]:
-        """What `reuse` gives for each of these files, in their order."""
+        """Count files' contents as already known, in their order; false for one that is not, and must then be read."""
 
 
 class Capture(Protocol):

@@ -90,7 +90,7 @@ class Checker:
         return found
 
     def _structure(self, snapshots: Sequence[Snapshot], *, count: bool = False) -> set[int]:
-        """Walk all trees once; the packs that hold what they refer to. `count` trees, where their packs are not read."""
+        """Walk all trees once; the packs that hold what they refer to. `count` them, where their packs are not read."""
         index = self._fetcher.index
         packs: set[int] = set()
         missing: set[Hurt] = set()

@@ -172,10 +172,6 @@ class FileTree:
             raise
         return _FileReader(self, entry, descriptor)
 
-    def reuse(self, entry: Entry) -> bool:
-        """Count a file by the digest that is known for just this state of it, if there is one."""
-        return self.reuse_many([entry])[0]
-
     def reuse_many(self, entries: Sequence[Entry]) -> list[bool]:
         """Whether the content of each of these files is known for just its state, and is thereby counted."""
         return self._ledger.add_known(list(entries), self._prefix, self._cut, self._learned)

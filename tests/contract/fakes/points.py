@@ -71,11 +71,11 @@ class MemoryPoint:
 
             def read(path: bytes, child: Entry) -> bytes | None:
                 former = known.entries.get(path + b"/" + child.name) if known else None
-                if former is not None and tree.reuse(child):
+                if former is not None and tree.reuse_many([child])[0]:
                     point.reused += 1
                     return former[1]
                 try:
-                    return read_in_blocks(tree, child, block) if block and child.size >= block else tree.read(child)
+                    return read_in_blocks(tree, child, block) if block and child.size >= block else tree.read_many([child])[0]
                 except EntryUnreadableError:
                     return None
 
