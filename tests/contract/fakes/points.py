@@ -75,7 +75,9 @@ class MemoryPoint:
                     point.reused += 1
                     return former[1]
                 try:
-                    return read_in_blocks(tree, child, block) if block and child.size >= block else tree.read_many([child])[0]
+                    if block and child.size >= block:
+                        return read_in_blocks(tree, child, block)
+                    return tree.read_many([child])[0]
                 except EntryUnreadableError:
                     return None
 
