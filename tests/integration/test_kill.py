@@ -131,17 +131,21 @@ def test_killed_at_any_moment(home: Path, fault_rounds: int) -> None:
     dice = random.Random(20260101)
     started = time.monotonic()
     assert run_child(home) == 0
-    longest = time.monotonic() - started
-    killed = 0
-    for number in range(fault_rounds):
+    life = time.monotonic() - started
+    killed = tried = 0
+    while killed < fault_rounds:
+        tried += 1
+        assert tried <= 20 * fault_rounds, "no moment is found at which it lives"
         (home / "data" / "files" / "new.bin").write_bytes(dice.randbytes(1_500_000))
         child = start_child(home)
-        time.sleep(dice.uniform(0.2, 1.0) * longest)
+        time.sleep(dice.uniform(0.2, 1.0) * life)
         child.kill()
-        killed += child.wait() == -9
-        if number % 5 == 4:
-            see_that_nothing_is_lost(home)
-    assert killed > fault_rounds // 3, "most rounds must have struck a living process"
+        if child.wait() == -9:
+            killed += 1
+            if killed % 5 == 0:
+                see_that_nothing_is_lost(home)
+        else:
+            life *= 0.9  # it lives shorter than thought: the machine was busier before
     see_that_nothing_is_lost(home)
 
 
