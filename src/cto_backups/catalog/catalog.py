@@ -239,6 +239,12 @@ class Catalog:
         with self._writing() as connection:
             holdings.expire_point(connection, point_id, now, reasons)
 
+    def copies_in(self, vault: str) -> tuple[Copy, ...]:
+        """The copies of kept points in a vault."""
+        with self.reading() as connection:
+            rows = connection.execute("SELECT * FROM copies WHERE vault = :vault AND to_delete = 0", {"vault": vault})
+            return tuple(copy_from_row(row) for row in rows)
+
     def expired_copies_to_delete(self) -> tuple[Copy, ...]:
         """Copies of expired points that vaults may still hold."""
         with self.reading() as connection:

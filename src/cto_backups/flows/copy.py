@@ -57,7 +57,7 @@ def _from_first_good(installation: Installation, point: RecoveryPoint, vault_nam
         for facts in _origins(installation, point, vault_name):
             origin_name = facts.copy.vault
             try:
-                installation.vault(origin_name).check()
+                installation.check_readable(origin_name)
                 origin = installation.store(origin_name)
             except BackupsError as error:
                 troubles.append(f"{origin_name}: {error}")

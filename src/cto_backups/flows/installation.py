@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cto_backups.core.policy import Policy, SourcePolicy
-from cto_backups.errors import BusyError, NotFoundError
+from cto_backups.errors import BusyError, NotFoundError, VaultReadOnlyError
 from cto_backups.evidence.records import SigningKey
 
 if TYPE_CHECKING:
@@ -48,6 +48,15 @@ class Installation:
                 why=f"the policy declares: {', '.join(sorted(self.policy.sources)) or 'none'}",
                 todo="Use one of these names, or add the source to backups.yaml.",
             ) from None
+
+    def check_readable(self, vault_name: str) -> None:
+        """Raise VaultError when the vault cannot be read. One that cannot be written to is good enough to read from:
+        on the bad day its disk is mounted read-only.
+        """
+        try:
+            self.vault(vault_name).check()
+        except VaultReadOnlyError:
+            return
 
     @contextmanager
     def exclusive(self, source: str) -> Iterator[None]:

@@ -137,7 +137,7 @@ def _copy_to_test(installation: Installation, point: RecoveryPoint, vault: str |
 def _restore(
     installation: Installation, point: RecoveryPoint, chosen: CopyFacts, place: Path, figures: Figures
 ) -> None:
-    installation.vault(chosen.copy.vault).check()
+    installation.check_readable(chosen.copy.vault)
     reader = installation.store(chosen.copy.vault).reader(chosen.copy.reference)
     with installation.progress(f"Restoring {point.id} from {chosen.copy.vault}") as progress:
         restored = installation.source(point.source).restore(reader, place, progress=progress)
