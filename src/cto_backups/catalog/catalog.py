@@ -43,9 +43,12 @@ class Catalog:
         return cls(database.make(url))
 
     @classmethod
-    def open(cls, url: str, *, now: datetime) -> "Catalog":
-        """Open a catalog; an older version is brought up to date. Raises NotFoundError when there is none."""
-        return cls(database.open_existing(url, now))
+    def open(cls, url: str, *, now: datetime, write: bool = True) -> "Catalog":
+        """Open a catalog; an older version is brought up to date. Raises NotFoundError when there is none.
+
+        Without `write` it may also lie where nothing can be written: on a full disk, or one mounted read-only.
+        """
+        return cls(database.open_existing(url, now, write=write))
 
     def close(self) -> None:
         """Let go of the file."""
