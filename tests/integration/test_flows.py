@@ -441,3 +441,13 @@ def test_a_restore_with_the_wrong_key_blames_the_key_and_not_the_data(workshop: 
     with pytest.raises(KeyProblemError, match=r"one.*two.*three") as caught:
         restore(dataclasses.replace(workshop.installation, store=refuse), point, tmp_path / "out")
     assert caught.value.todo == "Check the key."
+
+
+def test_a_copy_that_another_run_is_making_is_not_made_twice(workshop: Any) -> None:
+    """Two runs at once would leave a snapshot behind that nothing stands for."""
+    with workshop.installation.exclusive("documents", "three"):
+        done = protect(workshop.installation, "documents")
+    assert isinstance(done.vault_problems["three"], BusyError)
+    assert missing_vaults(workshop.installation, done.backup.point) == ("three",)
+    assert set(protect(workshop.installation, "documents").vault_problems) == set()
+    assert len(list((workshop.vault_root("three") / "repositories/main/snapshots").iterdir())) == 1
