@@ -341,6 +341,17 @@ def _local_paths(options: Mapping[str, object]) -> tuple[Path, ...]:
     return tuple(path for path in map(Path, (*paths, *map(str, single))) if path.is_absolute())
 
 
+def covers(policy: Path, folder: Path) -> bool:
+    """Whether a source of the policy file protects this folder, or something in it. Raises PolicyError."""
+    from cto_backups.config import load
+
+    wanted = folder.resolve()
+    places = [
+        place.resolve() for source in load(policy).policy.sources.values() for place in _local_paths(source.options)
+    ]
+    return any(wanted == place or place in wanted.parents or wanted in place.parents for place in places)
+
+
 def set_triggers(configuration: "Configuration", source: str, text: str) -> "Change":
     """Change a source's triggers in the policy file, comments kept, and bring the change into the catalog."""
     from cto_backups.config import edit, load
