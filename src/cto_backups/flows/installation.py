@@ -66,6 +66,7 @@ class Installation:
         Raises BusyError at once; the kernel frees it with the process.
         """
         held = f"{source}@{vault}" if vault else source  # no name has an @
+        doing = f"copying source '{source}' to vault '{vault}'" if vault else f"working on source '{source}'"
         folder = self.state / "locks"
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -82,7 +83,7 @@ class Installation:
             except BlockingIOError:
                 holder = os.pread(descriptor, 64, 0).decode("ascii", "replace").strip()
                 raise BusyError(
-                    f"Another run is {f'copying to vault {vault} from' if vault else 'working on'} source '{source}'",
+                    f"Another run is {doing}",
                     why=f"it is held by {holder or 'another process'}",
                     todo="Wait for it to end; if it hangs, stop that process. Nothing was changed.",
                 ) from None
