@@ -87,6 +87,33 @@ class Bench:
     @property
     def added_blobs(self) -> int: ...
 
+@final
+class Folders:
+    """The destination's folders by number (0 is the destination), opened when asked for; for one thread. No link is
+    followed below the destination. Raises OSError."""
+
+    def __init__(self, destination: bytes, parents: Sequence[int], names: Sequence[bytes]) -> None: ...
+    def descriptor(self, number: int) -> int:
+        """A descriptor of a folder, valid until the next call."""
+
+_Metadata = tuple[int, int, int, int, tuple[tuple[bytes, bytes], ...]]
+_Place = tuple[int, bytes, bytes | None, int, _Metadata | None]
+_Lack = tuple[int, bytes, int]
+
+def write_parts(
+    folders: Folders,
+    sealer: Sealer,
+    sealed: Buffer,
+    parts: Sequence[tuple[int, int, bytes, int, Sequence[_Place]]],
+    owners: bool,
+) -> list[list[tuple[int, list[_Lack]]] | None]:
+    """Write a stretch of a pack: parts of (offset in `sealed`, length, blob, plain size, places in files).
+
+    A place is folder, name, final name if that is another, offset in the file, and for a file written whole uid, gid,
+    mode, mtime in nanoseconds, extended attributes. For each part None when it cannot be opened, else for each place
+    errno (0: written) and what could not be set: 0 owner, 1 extended attribute, 2 mode, 3 time; which; errno.
+    """
+
 def compress_file(plain: Buffer) -> bytes: ...
 def expand_file(frame: Buffer, limit: int) -> bytes: ...
 def open_blob(sealer: Sealer, sealed: Buffer, blob: bytes, plain_size: int) -> bytes: ...
@@ -187,21 +214,27 @@ class Tally:
 class Lister(Generic[_E]):
     """Lists folders. `make` takes the fields of a `TreeEntry` in their order; `kinds` are by format (S_IFMT).
 
+    With `ahead`, so many threads list folders that were found, and were not chosen, before they are asked for.
     A trouble is a path, an errno, and whether only the extended attributes, which the entry then lacks, are concerned.
     """
 
-    def __init__(self, make: Callable[..., _E], kinds: Mapping[int, EntryKind], known: KnownDigests) -> None: ...
+    def __init__(
+        self,
+        make: Callable[..., _E],
+        kinds: Mapping[int, EntryKind],
+        known: KnownDigests,
+        leave_out: Literals,
+        ahead: int,
+    ) -> None: ...
     def folder(
         self,
         path: bytes,
-        taken: bool,
-        leave_out: Literals | None,
         choose: Callable[[Sequence[bytes], Sequence[bool]], Sequence[tuple[bool, bool] | None]] | None,
     ) -> tuple[list[_E], list[_Trouble]]:
         """The entries in a folder (empty path: the root), sorted by name.
 
-        What `leave_out` names is not looked at. `choose` is told names, and which are folders, and says for each: None
-        to leave it out, or its `inside` and `taken`.
+        What `leave_out` names is not looked at. `choose` decides instead: it is told names, and which are folders, and
+        says for each: None to leave it out, or its `inside` and `taken`.
         """
 
     def one(

@@ -105,6 +105,20 @@ class PayloadStoreContract:
         store.reader(reference).restore(tmp_path / "out")
         assert (tmp_path / "out/a.txt").read_bytes() == b"longer than it was before\n"
 
+    def test_what_is_not_wanted_once_all_was_read_is_not_kept(self, store: PayloadStore) -> None:
+        _, parent = store_tree(store, MemoryTree(CONTENT))
+        before = {file.key for file in store.vault.list("") if "/locks/" not in file.key}
+        tree = MemoryTree({**CONTENT, b"new": b"new"})
+        with store.writing() as writing:
+            draft = writing.write(tree, parent=parent, unless=lambda: tree.read_paths == [b"/new"])
+            assert draft.added_bytes == 0
+            with pytest.raises(RefusedError):
+                writing.commit(draft, label(7))
+        assert {file.key for file in store.vault.list("") if "/locks/" not in file.key} == before
+        draft, reference = store_tree(store, tree, parent=parent)
+        assert reference in {one.reference for one in store.committed()}
+        assert draft.added_bytes > 0
+
     def test_a_parent_that_is_gone_is_done_without(self, store: PayloadStore) -> None:
         draft, _ = store_tree(store, MemoryTree(CONTENT), parent="ab" * 32)
         assert draft.parent is None

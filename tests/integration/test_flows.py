@@ -90,6 +90,17 @@ def test_an_unchanged_source_confirms_its_point_and_adds_nothing(workshop: Any, 
     assert facts.last_runs[ActionKind.BACKUP].outcome is Outcome.UNCHANGED
 
 
+def test_what_changed_beside_an_unchanged_source_adds_nothing_to_the_vault(workshop: Any) -> None:
+    """The folders above a source are stored with it, but their times are no change of it."""
+    protect(workshop.installation, "documents")
+    before = sorted(workshop.vault_root("one").rglob("*"))
+    (workshop.data / "sibling").mkdir()
+    second = protect(workshop.installation, "documents")
+    assert not second.backup.changed
+    assert second.backup.draft.added_bytes == 0
+    assert sorted(workshop.vault_root("one").rglob("*")) == before
+
+
 def test_a_changed_source_gets_a_new_point_and_the_old_one_still_comes_back(workshop: Any, tmp_path: Path) -> None:
     """Each point is its own moment."""
     first = protect(workshop.installation, "documents").backup.point

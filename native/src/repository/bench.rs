@@ -12,7 +12,7 @@ use super::broken::Broken;
 use super::buffers::view;
 use super::faults;
 use super::index::Claims;
-use super::pack::{Filled, Pack};
+use super::pack::{Filled, Pack, Spares};
 use super::seal::{Key, Sealer};
 use super::tree::Nodes;
 
@@ -26,6 +26,7 @@ struct Inner {
     opener: Opener,
     filling: [Option<Filled>; 2],
     full: Vec<(u8, Filled)>,
+    spares: Spares,
     verify_one_in: u64,
     pack_bytes: usize,
     count: u64,
@@ -44,7 +45,15 @@ impl Inner {
         if stored.len() >= (u32::MAX as usize) / 2 {
             return Err(Broken::Machine("a blob of two GiB or more".to_string()));
         }
-        let filled = self.filling[kind as usize].get_or_insert_with(Filled::default);
+        let (spares, pack_bytes) = (&self.spares, self.pack_bytes);
+        let filled = self.filling[kind as usize].get_or_insert_with(|| {
+            // Trees seldom fill a pack.
+            Filled::within(if kind == DATA {
+                spares.take(pack_bytes + pack_bytes / 8)
+            } else {
+                Vec::new()
+            })
+        });
         let start = filled.add(&self.key, kind, blob, stored, plain_size)?;
         if kind == DATA && faults::strikes(faults::SEALING, stored.len()) {
             filled.bytes[start + 40] ^= 1;
@@ -124,6 +133,7 @@ impl Bench {
         if verify_one_in == 0 {
             return Err(PyValueError::new_err("verify_one_in is at least 1"));
         }
+        let spares = claims.get().spares.clone();
         Ok(Bench {
             claims,
             inner: Mutex::new(Inner {
@@ -132,6 +142,7 @@ impl Bench {
                 opener: Opener::new(),
                 filling: [None, None],
                 full: Vec::new(),
+                spares,
                 verify_one_in,
                 pack_bytes,
                 count: 0,
@@ -234,16 +245,18 @@ impl Bench {
 
     /// The packs that are full, to be uploaded.
     fn take_full(&self) -> Vec<Pack> {
-        let full = std::mem::take(&mut self.lock().full);
+        let mut inner = self.lock();
+        let full = std::mem::take(&mut inner.full);
         full.into_iter()
-            .map(|(kind, filled)| Pack::of(kind, filled))
+            .map(|(kind, filled)| Pack::of(kind, filled, inner.spares.clone()))
             .collect()
     }
 
     /// The pack in progress of a kind, if there is one.
     fn take_unfilled(&self, kind: u8) -> Option<Pack> {
-        let filled = self.lock().filling[(kind & 1) as usize].take()?;
-        Some(Pack::of(kind & 1, filled))
+        let mut inner = self.lock();
+        let filled = inner.filling[(kind & 1) as usize].take()?;
+        Some(Pack::of(kind & 1, filled, inner.spares.clone()))
     }
 
     /// Sealed bytes that were stored so far.

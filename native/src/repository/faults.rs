@@ -13,6 +13,7 @@ pub const SEALING: u8 = 1;
 pub const COMPRESSING: u8 = 2;
 pub const STORING: u8 = 3;
 pub const READING: u8 = 4;
+pub const RESTORING: u8 = 5;
 
 /// Whether this fault strikes what is so long.
 pub fn strikes(kind: u8, size: usize) -> bool {
@@ -30,7 +31,7 @@ pub fn flipped(bytes: &[u8]) -> Vec<u8> {
 
 /// Break the handling of data blobs of at least `from_bytes` from now on, in this process: "sealing" flips a stored
 /// bit, "compressing" a bit before compression, "storing" one before anything looks at the blob, "reading" one after
-/// all checks; None heals. For tests of what must notice.
+/// all checks; "restoring" lets a full disk keep them from being written; None heals. For tests of what must notice.
 #[pyfunction]
 #[pyo3(signature = (kind, from_bytes=0))]
 pub fn inject_fault(kind: Option<&str>, from_bytes: u64) -> PyResult<()> {
@@ -40,6 +41,7 @@ pub fn inject_fault(kind: Option<&str>, from_bytes: u64) -> PyResult<()> {
         Some("compressing") => COMPRESSING,
         Some("storing") => STORING,
         Some("reading") => READING,
+        Some("restoring") => RESTORING,
         Some(_) => return Err(nonsense("no such fault")),
     };
     FROM_BYTES.store(from_bytes, Ordering::Relaxed);

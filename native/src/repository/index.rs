@@ -20,7 +20,7 @@ use std::borrow::Cow;
 use super::blob::{push_hex, unhex, Id};
 use super::broken::{nonsense, Broken};
 use super::buffers::view;
-use super::pack::{Blob, Pack};
+use super::pack::{Blob, Pack, Spares};
 use super::seal::OVERHEAD;
 
 const BLOCK: usize = 1 << 14;
@@ -381,6 +381,7 @@ impl BlobIndex {
 pub struct Claims {
     known: Arc<Mutex<Known>>,
     relied: Mutex<HashSet<u32>>,
+    pub spares: Spares,
 }
 
 impl Claims {
@@ -429,6 +430,7 @@ impl Claims {
         Claims {
             known: index.known.clone(),
             relied: Mutex::new(HashSet::new()),
+            spares: Spares::default(),
         }
     }
 

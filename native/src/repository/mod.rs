@@ -12,6 +12,7 @@ mod faults;
 mod index;
 mod names;
 mod pack;
+mod restore;
 mod seal;
 mod time;
 mod tree;
@@ -23,6 +24,8 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<pack::Pack>()?;
     module.add_class::<bench::Bench>()?;
     module.add_class::<tree::Nodes>()?;
+    module.add_class::<restore::Folders>()?;
+    module.add_function(wrap_pyfunction!(restore::write_parts, module)?)?;
     module.add_function(wrap_pyfunction!(blob::open_blob, module)?)?;
     module.add_function(wrap_pyfunction!(blob::compress_file, module)?)?;
     module.add_function(wrap_pyfunction!(blob::expand_file, module)?)?;

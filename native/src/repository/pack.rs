@@ -6,7 +6,7 @@
 use std::ffi::c_int;
 use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyBufferError;
@@ -35,6 +35,34 @@ pub struct Blob {
     pub plain: u32,
 }
 
+/// Memory of packs that are stored, to be filled again: fresh memory costs more than what is written into it.
+#[derive(Clone, Default)]
+pub struct Spares(Arc<Mutex<Vec<Vec<u8>>>>);
+
+const MOST_SPARES: usize = 4;
+
+impl Spares {
+    fn lock(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.0
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Room for a pack of about so many bytes.
+    pub fn take(&self, size: usize) -> Vec<u8> {
+        let spare = self.lock().pop();
+        spare.unwrap_or_else(|| Vec::with_capacity(size))
+    }
+
+    fn give(&self, mut bytes: Vec<u8>) {
+        bytes.clear();
+        let mut spares = self.lock();
+        if spares.len() < MOST_SPARES && bytes.capacity() > 0 {
+            spares.push(bytes);
+        }
+    }
+}
+
 /// A pack's bytes and blobs: first the sealed blobs, once finished also its header and name.
 #[derive(Default)]
 pub struct Filled {
@@ -45,6 +73,14 @@ pub struct Filled {
 }
 
 impl Filled {
+    /// An empty one, with room.
+    pub fn within(bytes: Vec<u8>) -> Self {
+        Filled {
+            bytes,
+            ..Filled::default()
+        }
+    }
+
     /// Seal a blob's stored form (compressed, or plain when `plain` is 0) at the end; where it begins.
     pub fn add(
         &mut self,
@@ -69,7 +105,7 @@ impl Filled {
     /// Take over another pack's blobs: sealed bytes do not depend on where they lie.
     fn absorb(&mut self, other: &mut Filled) {
         let start = self.bytes.len() as u32;
-        self.bytes.append(&mut other.bytes);
+        self.bytes.extend_from_slice(&other.bytes);
         self.blobs.extend(other.blobs.drain(..).map(|blob| Blob {
             offset: blob.offset + start,
             ..blob
@@ -107,14 +143,16 @@ impl Filled {
 pub struct Pack {
     kind: u8,
     filled: Mutex<Filled>,
+    spares: Spares,
     views: AtomicUsize,
 }
 
 impl Pack {
-    pub fn of(kind: u8, filled: Filled) -> Self {
+    pub fn of(kind: u8, filled: Filled, spares: Spares) -> Self {
         Pack {
             kind,
             filled: Mutex::new(filled),
+            spares,
             views: AtomicUsize::new(0),
         }
     }
@@ -150,6 +188,7 @@ impl Pack {
     fn absorb(&self, other: &Pack) {
         let mut taken = std::mem::take(&mut *other.filled());
         self.filled().absorb(&mut taken);
+        self.spares.give(taken.bytes);
     }
 
     /// Write the header at its end; its name, 32 bytes: the SHA-256 of all its bytes.
@@ -168,7 +207,7 @@ impl Pack {
         if self.views.load(Ordering::Acquire) > 0 {
             return Err(PyBufferError::new_err("the pack is being read"));
         }
-        filled.bytes = Vec::new();
+        self.spares.give(std::mem::take(&mut filled.bytes));
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! Digests of files that were read before: SHA-256 by token, where a token identifies one state of one file.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use blake2::digest::consts::U16;
 use blake2::{Blake2b, Digest};
@@ -44,13 +44,12 @@ pub fn token<'py>(
 }
 
 /// SHA-256 by token, over records of a token and a SHA-256 each; of two with one token, the last counts.
-#[pyclass(frozen, module = "cto_backups._native")]
-pub struct KnownDigests {
+pub struct Known {
     records: Vec<u8>,
     places: HashTable<u32>,
 }
 
-impl KnownDigests {
+impl Known {
     pub fn find(&self, token: &Token) -> Option<Sha256Digest> {
         let place = self
             .places
@@ -59,11 +58,30 @@ impl KnownDigests {
         self.records[start..start + DIGEST].try_into().ok()
     }
 
+    fn over(records: Vec<u8>, count: u32) -> Self {
+        let mut places = HashTable::with_capacity(count as usize);
+        let token = |place: u32| &records[place as usize * RECORD..place as usize * RECORD + TOKEN];
+        for place in 0..count {
+            let hash = spread(token(place));
+            match places.find_mut(hash, |other| token(*other) == token(place)) {
+                Some(former) => *former = place,
+                None => {
+                    places.insert_unique(hash, place, |other| spread(token(*other)));
+                }
+            }
+        }
+        Known { records, places }
+    }
+
     fn token(&self, place: u32) -> &[u8] {
         let start = place as usize * RECORD;
         &self.records[start..start + TOKEN]
     }
 }
+
+/// `Known`, for Python.
+#[pyclass(frozen, module = "cto_backups._native")]
+pub struct KnownDigests(pub Arc<Known>);
 
 #[pymethods]
 impl KnownDigests {
@@ -76,34 +94,18 @@ impl KnownDigests {
             ));
         }
         let records = records.to_vec();
-        Ok(py.detach(|| {
-            let mut known = KnownDigests {
-                records,
-                places: HashTable::with_capacity(count as usize),
-            };
-            let KnownDigests { records, places } = &mut known;
-            let token =
-                |place: u32| &records[place as usize * RECORD..place as usize * RECORD + TOKEN];
-            for place in 0..count {
-                let hash = spread(token(place));
-                match places.find_mut(hash, |other| token(*other) == token(place)) {
-                    Some(former) => *former = place,
-                    None => {
-                        places.insert_unique(hash, place, |other| spread(token(*other)));
-                    }
-                }
-            }
-            known
-        }))
+        Ok(KnownDigests(Arc::new(
+            py.detach(|| Known::over(records, count)),
+        )))
     }
 
     fn __len__(&self) -> usize {
-        self.places.len()
+        self.0.places.len()
     }
 
     /// The SHA-256 for a token, if it is known.
     fn get<'py>(&self, py: Python<'py>, token: &[u8]) -> Option<Bound<'py, PyBytes>> {
-        let found = self.find(token.try_into().ok()?)?;
+        let found = self.0.find(token.try_into().ok()?)?;
         Some(PyBytes::new(py, &found))
     }
 }

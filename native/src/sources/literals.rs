@@ -1,18 +1,18 @@
 //! Exclusions that need no pattern matching: names and paths as they are.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use pyo3::prelude::*;
 
-/// Entries that are left out: those with one of these names, and those at one of these absolute paths. A name or path
-/// with a slash at its end means a folder only, one without means anything else only.
-#[pyclass(frozen, module = "cto_backups._native")]
-pub struct Literals {
+/// Names, and absolute paths, of entries that are left out. One with a slash at its end means a folder only, one
+/// without means anything else only.
+pub struct LeftOut {
     names: HashSet<Vec<u8>>,
     paths: HashSet<Vec<u8>>,
 }
 
-impl Literals {
+impl LeftOut {
     /// Whether the entry `path`, whose last component begins at `start`, is left out.
     pub fn has(&self, path: &mut Vec<u8>, start: usize, folder: bool) -> bool {
         if folder {
@@ -25,21 +25,27 @@ impl Literals {
         }
         named
     }
+
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty() && self.paths.is_empty()
+    }
 }
+
+/// `LeftOut`, for Python.
+#[pyclass(frozen, module = "cto_backups._native")]
+pub struct Literals(pub Arc<LeftOut>);
 
 #[pymethods]
 impl Literals {
     #[new]
     fn new(names: HashSet<Vec<u8>>, paths: HashSet<Vec<u8>>) -> Self {
-        Literals { names, paths }
+        Literals(Arc::new(LeftOut { names, paths }))
     }
 
     /// Whether the entry at an absolute path is named.
     fn names(&self, mut path: Vec<u8>, folder: bool) -> bool {
-        let start = path
-            .iter()
-            .rposition(|byte| *byte == b'/')
-            .map_or(0, |slash| slash + 1);
-        self.has(&mut path, start, folder)
+        let slash = path.iter().rposition(|byte| *byte == b'/');
+        self.0
+            .has(&mut path, slash.map_or(0, |slash| slash + 1), folder)
     }
 }

@@ -6,9 +6,11 @@
 
 use pyo3::prelude::*;
 
+mod ahead;
 mod digests;
-mod entries;
 mod folder;
+mod lister;
+mod listing;
 mod literals;
 mod node;
 mod reading;
@@ -23,8 +25,8 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<digests::LearnedDigests>()?;
     module.add_class::<tally::Tally>()?;
     module.add_class::<literals::Literals>()?;
-    module.add_class::<entries::Lister>()?;
+    module.add_class::<lister::Lister>()?;
     module.add_function(wrap_pyfunction!(digests::token, module)?)?;
-    module.add_function(wrap_pyfunction!(entries::extended_attributes, module)?)?;
+    module.add_function(wrap_pyfunction!(lister::extended_attributes, module)?)?;
     module.add_function(wrap_pyfunction!(reading::read_files, module)?)
 }

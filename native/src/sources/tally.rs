@@ -14,8 +14,9 @@ use super::records::Records;
 use super::sampling::{Order, Picked};
 use super::sums::Sum;
 
-/// From so many entries on, the interpreter is let go while they are added: that costs something, too.
-const MANY: usize = 24;
+/// From so many entries on, the interpreter is let go while they are added. Getting it back may take milliseconds when
+/// another thread is busy in it, so for fewer that is not worth it.
+const MANY: usize = 256;
 
 /// An entry to be told of, since it is a sample: its rank, its path inside the snapshot, itself, and its content.
 pub type Sample<'py> = (

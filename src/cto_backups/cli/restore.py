@@ -15,6 +15,7 @@ from cto_backups.errors import ExitStatus, RefusedError, RestoreError, UsageErro
 
 if TYPE_CHECKING:
     from cto_backups.core.model import RecoveryPoint
+    from cto_backups.core.policy import Policy
     from cto_backups.flows.installation import Installation
     from cto_backups.flows.restore import RestorePreview, RestoreResult
 
@@ -78,7 +79,7 @@ def restore(
         raise UsageError(f"{to} is not a folder", todo="Name a folder after --to; one that is not there yet is made.")
     wish = _Wish(to.absolute() if to else None, tuple(only or ()), vault or None, overwrite, yes)
     # A restore changes no fact: the catalog is only read.
-    with opened(screen, write=False) as opening:
+    with opened(screen, write=False, ahead=lambda policy: vault or _likely_vault(policy, source or point)) as opening:
         installation = opening.installation
         found = _select(screen, installation, point, source, at)
         if not found.complete:
@@ -86,6 +87,12 @@ def restore(
         if dry_run:
             return _preview(screen, installation, found, wish)
         return _restore(screen, installation, found, wish)
+
+
+def _likely_vault(policy: "Policy", source: str) -> str | None:
+    """The vault that a restore of this source reads, unless it is away or damaged."""
+    known = policy.sources.get(source)
+    return known.vaults[0] if known and known.vaults else None
 
 
 def _select(screen: Screen, installation: "Installation", point: str, source: str, at: str) -> "RecoveryPoint":

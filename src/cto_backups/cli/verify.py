@@ -32,7 +32,7 @@ def verify(
     ] = False,
 ) -> ExitStatus:
     """Re-read every stored byte of each vault, and say what is damaged and which recovery points it hurts."""
-    with opened(screen) as installation:
+    with opened(screen, ahead=lambda policy: next(iter(chosen(policy.vaults, vaults)), None)) as installation:
         from cto_backups.flows.verify import verify as verify_vault
 
         names = chosen(installation.configuration.policy.vaults, vaults)

@@ -1,6 +1,6 @@
 """What flows ask of adapters. Each port has one contract suite (tests/contract) that every implementation passes."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -160,24 +160,18 @@ class CaptureTree(Protocol):
     def folder(self, entry: Entry) -> Sequence[Entry]:
         """The entries in a folder, strictly sorted by name bytes. An unreadable folder is noted, and empty."""
 
-    def read(self, entry: Entry) -> bytes:
-        """The whole content of a small file. Raises EntryUnreadableError."""
-
     def read_many(self, entries: Sequence[Entry]) -> list[bytes | None]:
-        """What `read` gives for each of these files, in their order; None for one that cannot be read, and is noted.
+        """The whole contents of small files, in their order; None for one that cannot be read, and is noted.
 
         All contents are in memory at once: the caller bounds the sum of the sizes. An entry whose file changed since it
-        was listed is brought up to date, as by `read`.
+        was listed is brought up to date.
         """
 
     def open(self, entry: Entry) -> BlockReader:
         """A reader for a large file. Raises EntryUnreadableError."""
 
-    def reuse(self, entry: Entry) -> bool:
-        """Count the file's content as already known; false when it is not known, and must then be read."""
-
     def reuse_many(self, entries: Sequence[Entry]) -> list[bool]:
-        """What `reuse` gives for each of these files, in their order."""
+        """Count files' contents as already known, in their order; false for one that is not, and must then be read."""
 
 
 class Capture(Protocol):
@@ -382,8 +376,19 @@ class Committed:
 class Writing(Protocol):
     """A store opened for writing, under its lock."""
 
-    def write(self, tree: CaptureTree, *, parent: str | None = None, progress: Progress | None = None) -> Draft:
-        """Store a tree; `parent` is the reference to compare with, so that unchanged files are not opened."""
+    def write(
+        self,
+        tree: CaptureTree,
+        *,
+        parent: str | None = None,
+        progress: Progress | None = None,
+        unless: Callable[[], bool] | None = None,
+    ) -> Draft:
+        """Store a tree; `parent` is the reference to compare with, so that unchanged files are not opened.
+
+        `unless` is asked once everything was read: if it says so, nothing of the tree is kept, and the draft cannot be
+        committed.
+        """
 
     def commit(self, draft: Draft, label: SnapshotLabel) -> str:
         """Make the draft a committed snapshot, durable on return; its reference."""

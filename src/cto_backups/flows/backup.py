@@ -127,9 +127,16 @@ def _take(
         if previous is not None:
             # The best guess there is: a source seldom changes much in size.
             progress.total(entries=previous.entry_count, size_bytes=previous.size_bytes)
-        draft = writing.write(capture.tree, parent=parent, progress=progress)
+        may_confirm = wish.label is None and parent is not None
+        unchanged = False
+
+        def same() -> bool:
+            nonlocal unchanged
+            unchanged = may_confirm and _unchanged(previous, capture)
+            return unchanged
+
+        draft = writing.write(capture.tree, parent=parent, progress=progress, unless=same)
         _refuse_suddenly_empty(policy.name, draft, previous)
-        unchanged = wish.label is None and parent is not None and _unchanged(previous, capture)
         if unchanged:
             assert previous is not None
             point = previous

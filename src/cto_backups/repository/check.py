@@ -1,7 +1,8 @@
 """Verifying a repository: structure first, then every byte of every pack."""
 
 import threading
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -58,13 +59,16 @@ class Checker:
         for name, why in index.damages:
             self._findings.append(_Finding(f"index file {name[:12]}", why))
         self._fetcher = Fetcher(self._files, index)
-        packs = self._structure(snapshots)
-        if references is None:
-            packs = set(range(index.pack_count))
-        present = self._packs_there(packs)
-        if read_data:
-            self._blobs_read = 0  # the trees of the walk lie in these packs too: count each blob once
-            self._read_packs(present)
+        if references is None and read_data:
+            # All packs are to be read whatever the trees say: both at the same time.
+            with self._reading(self._packs_there(range(index.pack_count))):
+                self._structure(snapshots)
+        else:
+            packs = self._structure(snapshots, count=not read_data)
+            present = self._packs_there(range(index.pack_count) if references is None else packs)
+            if read_data:
+                with self._reading(present):
+                    pass
         return Verified(
             files_read=self._files_read,
             bytes_read=self._bytes_read,
@@ -85,8 +89,8 @@ class Checker:
                 self._findings.append(_Finding(f"snapshot {name[:12]}", why, references={name}))
         return found
 
-    def _structure(self, snapshots: Sequence[Snapshot]) -> set[int]:
-        """Walk all trees once; the packs that hold what they refer to."""
+    def _structure(self, snapshots: Sequence[Snapshot], *, count: bool = False) -> set[int]:
+        """Walk all trees once; the packs that hold what they refer to. `count` them, where their packs are not read."""
         index = self._fetcher.index
         packs: set[int] = set()
         missing: set[Hurt] = set()
@@ -101,7 +105,7 @@ class Checker:
                 hurt = BlobKind.TREE, tree
                 self._findings.append(_Finding(error.what, error.why, {hurt}))
                 continue
-            self._blobs_read += 1
+            self._blobs_read += count
             packs.update(found)
             missing.update((BlobKind.DATA, blob) for blob in lacking)
             for subtree in subtrees:
@@ -145,11 +149,14 @@ class Checker:
 
     # -- data ---------------------------------------------------------------------------------------------------------
 
-    def _read_packs(self, packs: Sequence[tuple[int, int]]) -> None:
+    @contextmanager
+    def _reading(self, packs: Sequence[tuple[int, int]]) -> Iterator[None]:
+        """Read packs, all of them when this is left."""
         self._progress.total(entries=len(packs), size_bytes=sum(size for _, size in packs))
-        with Crew(self._threads, lambda: None, name="verify", backlog=self._threads * 2) as crew:
+        with Crew(self._threads, lambda: None, name="verify", backlog=max(1, len(packs))) as crew:
             for number, size in packs:
                 crew.submit(partial(self._read_pack, number=number, size=size))
+            yield
 
     def _read_pack(self, _: None, number: int, size: int) -> None:
         index = self._fetcher.index

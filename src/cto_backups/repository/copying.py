@@ -14,7 +14,7 @@ from cto_backups.repository.options import MIB
 from cto_backups.repository.seal import CameOutWrongError
 
 _GAP = 256 * 1024  # a wasted read this long costs less than another request
-_READ = 8 * MIB
+_READ = 2 * MIB  # larger ones cost more in fresh memory than they save in calls
 
 Wanted = tuple[bytes, Location]
 

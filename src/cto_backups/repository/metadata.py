@@ -3,7 +3,7 @@
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from cto_backups.core.ports import Entry, EntryKind
 
@@ -32,6 +32,16 @@ def apply_to_descriptor(descriptor: int, entry: Entry, note: Note) -> None:
         os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
     except (OSError, OverflowError) as error:
         note("permission", f"its time could not be set: {_reason(error)}")
+
+
+def note_lacks(lacks: Sequence[tuple[int, bytes, int]], note: Note) -> None:
+    """Tell `note` what could not be set, from how native code says it: which kind of metadata, its name, errno."""
+    for kind, name, number in lacks:
+        error = OSError(number, os.strerror(number))
+        if kind == 1:
+            _note_attribute(note, name, error)
+        else:
+            note("permission", f"its {('owner', '', 'mode', 'time')[kind]} could not be set: {_reason(error)}")
 
 
 def _owner_differs(descriptor: int, entry: Entry) -> bool:

@@ -1,54 +1,8 @@
-"""Writing into a destination folder without ever following a symlink inside it.
-
-Folders are reached from the destination name by name, each opened with O_NOFOLLOW below its parent: neither a tree with
-hostile names nor somebody who swaps a folder for a symlink meanwhile can lead a write elsewhere.
-"""
+"""What is made in a folder that is open: nothing here follows a symlink. See native/src/repository/restore.rs."""
 
 import os
 import secrets
 import stat
-from collections import OrderedDict
-from collections.abc import Sequence
-from pathlib import Path
-
-_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_MOST_OPEN = 64
-
-
-class Folders:
-    """The destination's folders by number (0 is the destination), opened when asked for; one such for each thread."""
-
-    def __init__(self, destination: Path, parents: Sequence[int], names: Sequence[bytes]) -> None:
-        self._parents = parents
-        self._names = names
-        self._root = os.open(destination, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._open: OrderedDict[int, int] = OrderedDict()
-
-    def descriptor(self, number: int) -> int:
-        """A descriptor of a folder, valid until the next call. Raises OSError."""
-        if number == 0:
-            return self._root
-        found = self._open.get(number)
-        if found is not None:
-            return found
-        chain = [number]
-        while (above := self._parents[chain[-1]]) and above not in self._open:
-            chain.append(above)
-        descriptor = self._open[above] if above else self._root
-        for step in reversed(chain):
-            descriptor = os.open(self._names[step], _FOLDER_FLAGS, dir_fd=descriptor)
-            self._open[step] = descriptor
-        while len(self._open) > _MOST_OPEN + len(chain):
-            _, oldest = self._open.popitem(last=False)
-            os.close(oldest)
-        return descriptor
-
-    def close(self) -> None:
-        """Close all."""
-        for descriptor in self._open.values():
-            os.close(descriptor)
-        self._open.clear()
-        os.close(self._root)
 
 
 def status(folder: int, name: bytes) -> os.stat_result | None:

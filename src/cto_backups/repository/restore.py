@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import os
 import stat
 import threading
@@ -9,20 +10,22 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from cto_backups import clock
+from cto_backups import _native, clock
+from cto_backups._native import Folders
 from cto_backups.core.model import Problem
 from cto_backups.core.ports import Entry, Existing, Progress, Restored
 from cto_backups.errors import DamageError, RestoreError, VaultError
 from cto_backups.repository.copying import Wanted, ranges
 from cto_backups.repository.crew import Crew
 from cto_backups.repository.fetch import Fetcher
-from cto_backups.repository.metadata import AS_ROOT, apply_to_descriptor, apply_to_name, make_special
-from cto_backups.repository.options import KIB
-from cto_backups.repository.places import Folders, create_file, make_folder, open_file, status, temporary_name
+from cto_backups.repository.metadata import AS_ROOT, apply_to_descriptor, apply_to_name, make_special, note_lacks
+from cto_backups.repository.places import create_file, make_folder, open_file, status, temporary_name
+from cto_backups.repository.seal import OVERHEAD
 from cto_backups.repository.survey import RestoredFile, Survey, conflicts
 
-_HOLE = 32 * KIB
-_ZEROS = bytes(_HOLE)
+PlaceInFile = tuple[RestoredFile, int]
+
+_NOTHING = hashlib.sha256(b"").digest()
 _EMPTY_FILES = 256
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -45,7 +48,6 @@ class Restorer:
         self._lost: set[int] = set()
         self._others: set[int] = set()
         self._local = threading.local()
-        self._folders: list[Folders] = []
 
     def run(self) -> Restored:
         """Write everything. Raises RestoreError when the disk is full or the destination cannot be written at all."""
@@ -62,9 +64,6 @@ class Restorer:
             self._finish_folders(self._own_folders())
         except OSError as error:
             raise self._failure(error) from error
-        finally:
-            for folders in self._folders:
-                folders.close()
         failed = sum(file.failed for file in found.files)
         return Restored(
             entries=found.entries - failed - len(self._lost),
@@ -78,10 +77,8 @@ class Restorer:
         """The calling thread's folders."""
         folders: Folders | None = getattr(self._local, "folders", None)
         if folders is None:
-            folders = Folders(self._destination, self._found.parents, self._found.names)
+            folders = Folders(os.fsencode(self._destination), self._found.parents, self._found.names)
             self._local.folders = folders
-            with self._lock:
-                self._folders.append(folders)
         return folders
 
     def _make_folders(self) -> None:
@@ -121,7 +118,7 @@ class Restorer:
                 file.name = temporary_name()
             if not file.waiting:
                 empty.append(file)
-            elif not file.single:
+            elif not file.whole:
                 self._prepare(folders, file)
         for start in range(0, len(empty), _EMPTY_FILES):
             crew.submit(partial(self._write_empty, files=empty[start : start + _EMPTY_FILES]))
@@ -151,69 +148,87 @@ class Restorer:
             os.close(descriptor)
 
     def _write_empty(self, folders: Folders, files: Sequence[RestoredFile]) -> None:
-        for file in files:
-            self._write_whole(folders, file, b"")
+        self._write_plain(folders, _NOTHING, b"", [(file, 0) for file in files])
         self._progress.advance(entries=len(files))
 
     def _write_group(self, folders: Folders, group: Sequence[Wanted]) -> None:
         first, last = group[0][1], group[-1][1]
         try:
-            sealed = memoryview(self._fetcher.read(first.pack, first.offset, last.offset + last.length - first.offset))
+            sealed = self._fetcher.read(first.pack, first.offset, last.offset + last.length - first.offset)
         except VaultError:
-            sealed = memoryview(b"")  # each blob is looked for on its own below
-        entries = size_bytes = 0
-        for blob, place in group:
-            start = place.offset - first.offset
+            sealed = b""  # each blob is looked for on its own below
+        places = [[one for one in self._found.places[blob] if not one[0].failed] for blob, _ in group]
+        size_bytes = entries = 0
+        lost = []
+        if sealed:
+            written = _native.write_parts(
+                folders,
+                self._fetcher.files.sealer.native,
+                sealed,
+                [
+                    (place.offset - first.offset, place.length, blob, place.plain, [_described(one) for one in there])
+                    for (blob, place), there in zip(group, places, strict=True)
+                ],
+                AS_ROOT,
+            )
+        else:
+            written = [None] * len(group)
+        for (blob, place), there, results in zip(group, places, written, strict=True):
+            if results is None:
+                lost.append((blob, there))
+            else:
+                entries += self._take(folders, there, results)
+                size_bytes += (place.plain or place.length - OVERHEAD) * len(there)
+        for blob, there in lost:
             try:
-                plain = self._fetcher.open(sealed[start : start + place.length], blob, place.plain)
-            except DamageError:
-                try:
-                    plain = self._fetcher.data(blob)
-                except (DamageError, VaultError) as error:
-                    for file, _ in self._found.places[blob]:
-                        self._fail(file, error)
-                    continue
-            for file, offset in self._found.places[blob]:
-                size_bytes += len(plain)
-                if file.single:
-                    entries += 1
-                    self._write_whole(folders, file, plain)
-                else:
-                    entries += self._write_part(folders, file, plain, offset)
+                plain = self._fetcher.data(blob)
+            except (DamageError, VaultError) as error:
+                for file, _ in there:
+                    self._fail(file, error)
+                continue
+            entries += self._write_plain(folders, blob, plain, there)
+            size_bytes += len(plain) * len(there)
         self._progress.advance(entries=entries, size_bytes=size_bytes)
 
-    def _write_whole(self, folders: Folders, file: RestoredFile, plain: memoryview | bytes) -> None:
-        """A file with all its content, and its metadata."""
-        if file.failed:
-            return
-        try:
-            folder = folders.descriptor(file.folder)
-            descriptor = create_file(folder, file.name)
-            try:
-                if len(plain) >= _HOLE:
-                    os.ftruncate(descriptor, len(plain))
-                    _write_around_holes(descriptor, plain, 0)
-                elif plain:
-                    _write_all(descriptor, plain, 0)
-                self._complete(folder, descriptor, file)
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            self._fail(file, error)
+    def _write_plain(self, folders: Folders, blob: bytes, plain: bytes, there: Sequence[PlaceInFile]) -> int:
+        """Write what was fetched already to its places; how many files are complete by it."""
+        sealer = self._fetcher.files.sealer
+        sealed = sealer.seal(plain)
+        parts = [(0, len(sealed), blob, 0, [_described(one) for one in there])]
+        (results,) = _native.write_parts(folders, sealer.native, sealed, parts, AS_ROOT)
+        assert results is not None, "what was just sealed opens"
+        return self._take(folders, there, results)
 
-    def _write_part(self, folders: Folders, file: RestoredFile, plain: memoryview | bytes, offset: int) -> int:
-        """One blob of a file; 1 when that was the last one."""
-        if file.failed:
-            return 0
+    def _take(
+        self,
+        folders: Folders,
+        there: Sequence[PlaceInFile],
+        results: Sequence[tuple[int, list[tuple[int, bytes, int]]]],
+    ) -> int:
+        """Note how writing to these places went; how many files are complete by it."""
+        complete = 0
+        for (file, _), (number, lacks) in zip(there, results, strict=True):
+            if number:
+                self._fail(file, OSError(number, os.strerror(number)))
+            elif file.whole:
+                if lacks:
+                    note_lacks(lacks, partial(self._problem, file.folder, file.entry.name))
+                file.name = file.entry.name
+                complete += 1
+            else:
+                complete += self._one_part_less(folders, file)
+        return complete
+
+    def _one_part_less(self, folders: Folders, file: RestoredFile) -> int:
+        """One part of a file is written; 1 when that was the last one."""
+        with self._lock:
+            file.waiting -= 1
+            if file.waiting or file.failed:
+                return 0
         try:
             folder = folders.descriptor(file.folder)
             descriptor = open_file(folder, file.name)
             try:
-                _write_around_holes(descriptor, plain, offset)
-                with self._lock:
-                    file.waiting -= 1
-                    if file.waiting:
-                        return 0
                 self._complete(folder, descriptor, file)
             finally:
                 os.close(descriptor)
@@ -317,22 +332,11 @@ class Restorer:
         )
 
 
-def _write_all(descriptor: int, plain: memoryview | bytes, offset: int) -> None:
-    written = os.pwrite(descriptor, plain, offset)
-    while written < len(plain):
-        written += os.pwrite(descriptor, memoryview(plain)[written:], offset + written)
-
-
-def _write_around_holes(descriptor: int, plain: memoryview | bytes, offset: int) -> None:
-    """Write what is not long runs of zeros into a file that is of full size and empty there."""
-    content = plain if isinstance(plain, bytes) else bytes(plain)
-    at = 0
-    view = memoryview(content)
-    while (hole := content.find(_ZEROS, at)) >= 0:
-        if hole > at:
-            _write_all(descriptor, view[at:hole], offset + at)
-        at = hole + _HOLE
-        while content.startswith(_ZEROS, at):
-            at += _HOLE
-    if at < len(content):
-        _write_all(descriptor, view[at:], offset + at)
+def _described(one: PlaceInFile) -> "_native._Place":
+    """A place as native code takes it."""
+    file, offset = one
+    entry = file.entry
+    if not file.whole:
+        return file.folder, file.name, None, offset, None
+    final = entry.name if entry.name != file.name else None
+    return file.folder, file.name, final, 0, (entry.uid, entry.gid, entry.mode, entry.mtime_ns, entry.extended)

@@ -1,5 +1,7 @@
 """A repository opened for writing, under its lock; implements `core.ports.Writing`."""
 
+from collections.abc import Callable
+
 from cto_backups import __version__, clock
 from cto_backups.core.ports import CaptureTree, Copied, Draft, PayloadStore, Progress, Silent, SnapshotLabel
 from cto_backups.errors import DamageError, NotFoundError, RefusedError
@@ -29,21 +31,31 @@ class Session:
         self._relied: dict[str, set[int]] = {}
         self._index: Index = load_index(files, usable=files.pack_sizes())
 
-    def write(self, tree: CaptureTree, *, parent: str | None = None, progress: Progress | None = None) -> Draft:
+    def write(
+        self,
+        tree: CaptureTree,
+        *,
+        parent: str | None = None,
+        progress: Progress | None = None,
+        unless: Callable[[], bool] | None = None,
+    ) -> Draft:
         """Store a tree. A parent that is gone or damaged is done without."""
         parent_tree = self._parent_tree(parent)
         with Depot(self._files, self._index, self._options) as depot:
             writer = TreeWriter(tree, depot, Fetcher(self._files, self._index), self._seed, progress or Silent())
             root = writer.run(parent_tree, self._options.threads)
-            depot.finish()
-        self._relied[root.hex()] = depot.relied
+            kept = unless is None or not unless()
+            if kept:
+                depot.finish()
+        if kept:
+            self._relied[root.hex()] = depot.relied
         tally = writer.tally
         return Draft(
             root=root.hex(),
             entries=tally.entries,
             size_bytes=tally.size_bytes,
             read_bytes=tally.read_bytes,
-            added_bytes=depot.added_bytes,
+            added_bytes=depot.added_bytes if kept else 0,
             new_entries=tally.new,
             changed_entries=tally.changed,
             unchanged_entries=tally.unchanged,

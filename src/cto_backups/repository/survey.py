@@ -18,7 +18,7 @@ from cto_backups.repository.tree import Node, decode_tree
 class RestoredFile:
     """A file to write: in which folder (number), under which name first, and how many blobs it still waits for."""
 
-    __slots__ = ("entry", "failed", "folder", "name", "single", "size", "waiting")
+    __slots__ = ("entry", "failed", "folder", "name", "size", "waiting", "whole")
 
     def __init__(self, entry: Entry, folder: int, size: int, blobs: int) -> None:
         self.entry = entry
@@ -26,7 +26,7 @@ class RestoredFile:
         self.name = entry.name
         self.size = size
         self.waiting = blobs
-        self.single = blobs == 1
+        self.whole = blobs <= 1  # written in one go
         self.failed = False
 
 

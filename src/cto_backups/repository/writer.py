@@ -230,21 +230,26 @@ class TreeWriter:
         with self._lock:
             linked = self._links[entry.device_id, entry.inode]
             content, size = linked.content, linked.size
-        if content is None or not self._tree.reuse(entry):
-            try:
-                if entry.size > _READ_WHOLE:
-                    blobs, size = store_alone(self._tree, entry, bench, self._chunker())
-                    content = content_text(blobs)
-                else:
-                    plain = self._tree.read(entry)
-                    content, size = self._save(bench, plain), len(plain)
-            except EntryUnreadableError:
+        if content is None or not self._tree.reuse_many([entry])[0]:
+            content, size = self._stored_alone(bench, entry)
+            if content is None:
                 self._left_out(bench, folder, place, entry)
                 return 0
         folder.nodes.file(place, entry, content, size)
         self._share(bench, entry, content, size)
         self._known(bench, folder, 1)
         return size
+
+    def _stored_alone(self, bench: Bench, entry: Entry) -> tuple[str | None, int]:
+        """Store one file with this thread only: its ids as JSON, None when it cannot be read; its size."""
+        if entry.size > _READ_WHOLE:
+            try:
+                blobs, size = store_alone(self._tree, entry, bench, self._chunker())
+            except EntryUnreadableError:
+                return None, 0
+            return content_text(blobs), size
+        (plain,) = self._tree.read_many([entry])
+        return (None, 0) if plain is None else (self._save(bench, plain), len(plain))
 
     def _stored(
         self, bench: Bench, folder: _Folder, place: int, entry: Entry, content: Sequence[bytes], size: int

@@ -16,7 +16,7 @@ from hashlib import sha256
 from threading import Lock
 from typing import Final
 
-from cto_backups._native import KnownDigests, LearnedDigests, Lister, extended_attributes, token
+from cto_backups._native import KnownDigests, LearnedDigests, Lister, Literals, extended_attributes, token
 from cto_backups.core.model import Problem
 from cto_backups.core.ports import BlockReader, Entry, EntryKind, EntryUnreadableError
 from cto_backups.sources.ledger import Ledger
@@ -36,6 +36,8 @@ _KINDS: Final = {
 # Never waits for the other end of a fifo that took a file's place, never follows a link that did.
 _OPEN: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
 _NOATIME: Final = getattr(os, "O_NOATIME", 0)
+# Threads that list folders ahead: it is one thread that asks for them.
+_AHEAD: Final = max(1, min(4, (os.cpu_count() or 1) // 2))
 _ATTEMPTS: Final = 3
 _GROWTH: Final = 64 << 20
 _RACY_NS: Final = 2_000_000_000
@@ -92,8 +94,15 @@ class FileTree:
         self._cut = len(base)
         self._prefix = prefix
         self._selection = selection or Selection()
-        self._lister = Lister(TreeEntry, _KINDS, KnownDigests(b"") if known is None else known)
-        self._left_out = self._selection.exclude.literals
+        literals = self._selection.exclude.literals
+        self._lister = Lister(
+            TreeEntry,
+            _KINDS,
+            KnownDigests(b"") if known is None else known,
+            Literals(frozenset(), frozenset()) if literals is None else literals,
+            0 if self._selection.one_file_system else _AHEAD,  # never into what is not to be looked into
+        )
+        self._every_choice = literals is None or bool(self._selection.include)
         self._roots = frozenset(roots)
         self._routes = _routes(self._roots)
         self._learned = LearnedDigests(captured_ns - _RACY_NS)
@@ -163,10 +172,6 @@ class FileTree:
             raise
         return _FileReader(self, entry, descriptor)
 
-    def reuse(self, entry: Entry) -> bool:
-        """Count a file by the digest that is known for just this state of it, if there is one."""
-        return self.reuse_many([entry])[0]
-
     def reuse_many(self, entries: Sequence[Entry]) -> list[bool]:
         """Whether the content of each of these files is known for just its state, and is thereby counted."""
         return self._ledger.add_known(list(entries), self._prefix, self._cut, self._learned)
@@ -197,9 +202,9 @@ class FileTree:
         forced = self._routes.get(folder.path, frozenset())
         only = b"CACHEDIR.TAG" if selection.exclude_caches and _is_cache(folder.path) else None
         choose = None
-        if forced or only or selection.include or self._left_out is None:
+        if forced or only or self._every_choice:
             choose = partial(self._choose, folder.path, taken, forced, only)
-        found, troubles = self._lister.folder(folder.path, taken, None if choose else self._left_out, choose)
+        found, troubles = self._lister.folder(folder.path, choose)
         self._note_all(troubles)
         if selection.one_file_system:
             found = [entry for entry in found if self._on_its_file_system(folder, entry)]

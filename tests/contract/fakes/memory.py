@@ -111,11 +111,8 @@ class MemoryTree:
         self.read_paths.append(entry.path)
         return MemoryReader(self._bytes(entry), broken=entry.path in self.unreadable)
 
-    def reuse(self, entry: Entry) -> bool:
-        return self.reusable
-
     def reuse_many(self, entries: Sequence[Entry]) -> list[bool]:
-        return [self.reuse(entry) for entry in entries]
+        return [self.reusable] * len(entries)
 
     def _at(self, path: bytes) -> Content:
         here: Content = self.content

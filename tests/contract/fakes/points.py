@@ -47,6 +47,7 @@ class MemoryPoint:
         """Store a tree; files that `known` has and the tree knows are not read. `block`: files from this size on are
         read in pieces; `together`: the other files of a folder are read at once."""
         point = cls({})
+        block = block or 1 << 62
         with ThreadPoolExecutor(threads) as pool:
 
             def visit(path: bytes, folder: Entry) -> None:
@@ -71,20 +72,17 @@ class MemoryPoint:
 
             def read(path: bytes, child: Entry) -> bytes | None:
                 former = known.entries.get(path + b"/" + child.name) if known else None
-                if former is not None and tree.reuse(child):
+                if former is not None and tree.reuse_many([child])[0]:
                     point.reused += 1
                     return former[1]
-                try:
-                    return read_in_blocks(tree, child, block) if block and child.size >= block else tree.read(child)
-                except EntryUnreadableError:
-                    return None
+                return read_in_blocks(tree, child, block) if block <= child.size else tree.read_many([child])[0]
 
             def read_together(path: bytes, files: Sequence[Entry]) -> dict[int, bytes | None]:
                 formers = known.entries if known else {}
                 likely = [child for child in files if path + b"/" + child.name in formers]
                 reused = {id(child) for child, same in zip(likely, tree.reuse_many(likely), strict=True) if same}
                 point.reused += len(reused)
-                rest = [child for child in files if id(child) not in reused and not (block and child.size >= block)]
+                rest = [child for child in files if id(child) not in reused and child.size < block]
                 contents = dict(zip(map(id, rest), tree.read_many(rest), strict=True))
                 for child in files:
                     if id(child) in reused:
@@ -152,15 +150,18 @@ class MemoryPoint:
 _implements: type[PointReader] = MemoryPoint
 
 
-def read_in_blocks(tree: CaptureTree, entry: Entry, block: int) -> bytes:
-    reader = tree.open(entry)
+def read_in_blocks(tree: CaptureTree, entry: Entry, block: int) -> bytes | None:
     parts = []
     buffer = memoryview(bytearray(block))
     try:
-        while count := reader.readinto(buffer):
-            parts.append(bytes(buffer[:count]))
-    finally:
-        reader.close()
+        reader = tree.open(entry)
+        try:
+            while count := reader.readinto(buffer):
+                parts.append(bytes(buffer[:count]))
+        finally:
+            reader.close()
+    except EntryUnreadableError:
+        return None
     return b"".join(parts)
 
 

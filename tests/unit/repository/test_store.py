@@ -1,6 +1,5 @@
 """The store from outside: opening, keys, locks, deduplication, damage, restores onto existing and hostile things."""
 
-import errno
 import hashlib
 import os
 import random
@@ -10,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import orjson
 import pytest
@@ -570,16 +570,38 @@ class TestRestoring:
         assert (tmp_path / "large").read_bytes() == LARGE
         assert names_in(tmp_path) == ["a.txt", "folder", "large"]
 
-    def test_a_full_disk_is_said(self, store: RepositoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_full_disk_is_said(self, store: RepositoryStore, tmp_path: Path) -> None:
         _, reference = store_tree(store, MemoryTree(CONTENT))
-
-        def full(*_: object) -> int:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-        monkeypatch.setattr(restore.os, "pwrite", full)
-        with pytest.raises(RestoreError) as caught:
-            store.reader(reference).restore(tmp_path / "out")
+        _native.inject_fault("restoring")
+        try:
+            with pytest.raises(RestoreError) as caught:
+                store.reader(reference).restore(tmp_path / "out")
+        finally:
+            _native.inject_fault(None)
         assert caught.value.why == "the disk is full"
+
+    @settings(max_examples=40, deadline=None)
+    @given(st.lists(st.tuples(st.booleans(), st.integers(1, 90_000)), min_size=1, max_size=6))
+    def test_zeros_become_holes_and_nothing_else_changes(self, runs: list[tuple[bool, int]]) -> None:
+        content = b"".join(bytes(size) if zero else random.Random(size).randbytes(size) for zero, size in runs)
+        store = create(MemoryVault())
+        _, reference = store_tree(store, MemoryTree({b"sparse": content, b"zeros": bytes(300_000)}))
+        with TemporaryDirectory() as place:
+            assert not store.reader(reference).restore(Path(place)).problems
+            assert (Path(place) / "sparse").read_bytes() == content
+            assert (Path(place) / "zeros").stat().st_size == 300_000
+            assert (Path(place) / "zeros").stat().st_blocks == 0
+
+    def test_an_owner_that_no_system_has_is_a_problem_and_not_another_owner(self, store: RepositoryStore) -> None:
+        odd = Entry(b"odd", b"/odd", EntryKind.FILE, stat.S_IFREG | 0o600, uid=2**32 - 1, size=7)
+        tree = MemoryTree({b"odd": odd, b"fine": b"content"})
+        tree.data[b"/odd"] = b"content"
+        _, reference = store_tree(store, tree)
+        with TemporaryDirectory() as place:
+            restored = store.reader(reference).restore(Path(place))
+            assert (Path(place) / "odd").read_bytes() == b"content"
+        if os.geteuid() == 0:
+            assert [(problem.path, problem.kind) for problem in restored.problems] == [("/odd", "permission")]
 
     def test_a_tree_that_names_its_way_out_is_damage(self, store: RepositoryStore, tmp_path: Path) -> None:
         with store.writing() as writing:

@@ -2,10 +2,13 @@
 # ruff: noqa: PTH101, PTH102, PTH115, PTH119, PTH123, PTH208, PTH211
 """What the native lister says of a folder is what the kernel says, one by one."""
 
+import contextlib
 import errno
+import gc
 import os
 import socket
 import stat
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -29,8 +32,11 @@ KINDS = {
 NAMES = (b"a", b"\xff\xfe", b"new\nline", b"blank ", b"B", b"\xc3\xa9", b"*", b"\\", b"-rf")
 
 
-def lister(known: KnownDigests | None = None) -> "Lister[TreeEntry]":
-    return Lister(TreeEntry, KINDS, known or KnownDigests(b""))
+NOTHING = Literals(frozenset(), frozenset())
+
+
+def lister(known: KnownDigests | None = None, leave_out: Literals = NOTHING, ahead: int = 0) -> "Lister[TreeEntry]":
+    return Lister(TreeEntry, KINDS, known or KnownDigests(b""), leave_out, ahead)
 
 
 def plainly(path: bytes) -> TreeEntry:
@@ -61,8 +67,8 @@ def plainly(path: bytes) -> TreeEntry:
     )
 
 
-def listed(folder: Path, leave_out: Literals | None = None, **how: object) -> list[TreeEntry]:
-    found, troubles = lister(**how).folder(os.fsencode(folder), False, leave_out, None)  # type: ignore[arg-type]
+def listed(folder: Path, leave_out: Literals = NOTHING, **how: object) -> list[TreeEntry]:
+    found, troubles = lister(leave_out=leave_out, **how).folder(os.fsencode(folder), None)  # type: ignore[arg-type]
     assert troubles == []
     return found
 
@@ -144,8 +150,8 @@ def test_a_link_is_followed_only_when_asked_to(tmp_path: Path) -> None:
 
 def test_what_is_not_there_is_told(tmp_path: Path) -> None:
     gone = os.fsencode(tmp_path / "gone")
-    assert lister().folder(gone, False, None, None) == ([], [(gone, errno.ENOENT, False)])
-    assert lister().folder(gone, False, None, lambda *_: []) == ([], [(gone, errno.ENOENT, False)])
+    assert lister().folder(gone, None) == ([], [(gone, errno.ENOENT, False)])
+    assert lister().folder(gone, lambda *_: []) == ([], [(gone, errno.ENOENT, False)])
     assert lister().one(b"gone", gone, False, True, False) == (None, [(gone, errno.ENOENT, False)])
     assert lister().one(b"", b"/\0", False, True, False) == (None, [(b"/\0", errno.EINVAL, False)])
 
@@ -159,7 +165,7 @@ def test_what_vanishes_between_its_name_and_its_status_is_told(tmp_path: Path) -
         assert (names, folders) == ([b"a", b"b", b"c"], [False] * 3)
         return [(True, False)] * 3
 
-    found, troubles = lister().folder(os.fsencode(tmp_path), False, None, choose)
+    found, troubles = lister().folder(os.fsencode(tmp_path), choose)
     assert [entry.name for entry in found] == [b"a", b"c"]
     assert troubles == [(os.fsencode(tmp_path / "b"), errno.ENOENT, False)]
 
@@ -173,14 +179,14 @@ def test_what_is_left_out_is_not_looked_at_and_the_rest_is_as_told(tmp_path: Pat
         assert folders == [True] * 3
         return [(False, True), None, (True, False)]
 
-    found, troubles = lister().folder(os.fsencode(tmp_path), False, None, choose)
+    found, troubles = lister().folder(os.fsencode(tmp_path), choose)
     assert [(entry.name, entry.inside, entry.taken) for entry in found] == [(b"a", False, True), (b"c", True, False)]
     assert troubles == []
 
 
 def test_an_error_of_the_chooser_comes_through(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
-        lister().folder(os.fsencode(tmp_path), False, None, lambda *_: 1 // 0)  # type: ignore[arg-type,return-value]
+        lister().folder(os.fsencode(tmp_path), lambda *_: 1 // 0)  # type: ignore[arg-type,return-value]
 
 
 def test_a_folder_that_may_not_be_searched_has_names_only(
@@ -191,7 +197,7 @@ def test_a_folder_that_may_not_be_searched_has_names_only(
     (open_place / "folder").chmod(0o444)
     place = os.fsencode(open_place / "folder")
     with ordinary_user():
-        assert lister().folder(place, False, None, None) == ([], [(place + b"/x", errno.EACCES, False)])
+        assert lister().folder(place, None) == ([], [(place + b"/x", errno.EACCES, False)])
 
 
 def test_a_path_longer_than_the_kernel_takes_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,7 +211,7 @@ def test_a_path_longer_than_the_kernel_takes_is_told(tmp_path: Path, monkeypatch
     last = "z" * (4095 - len(path))  # with a slash, one byte more than fits
     Path(last).touch()
     Path(last[:-1]).touch()
-    found, troubles = lister().folder(path, False, None, None)
+    found, troubles = lister().folder(path, None)
     assert [entry.name for entry in found] == [last[:-1].encode()]
     assert troubles == [(path + b"/" + last.encode(), errno.ENAMETOOLONG, False)]
 
@@ -236,4 +242,129 @@ def test_literals_are_left_out(tmp_path: Path) -> None:
     for name in ("folder", "file-only"):
         (tmp_path / name).mkdir()
     leave_out = Patterns(["file", "folder/", "keep/", literal(tmp_path / "path"), "/path"]).literals
+    assert leave_out is not None
     assert [entry.name for entry in listed(tmp_path, leave_out)] == [b"file-only", b"keep"]
+
+
+# -- ahead ----------------------------------------------------------------------------------------------------------
+
+
+def plant_tree(top: Path) -> None:
+    for outer in range(6):
+        for inner in range(5):
+            folder = top / f"{outer}" / f"{inner}"
+            folder.mkdir(parents=True)
+            for name in range(inner):
+                (folder / f"f{name}").write_text("x")
+
+
+def walked(which: "Lister[TreeEntry]", top: Path, order: Callable[[list[bytes]], bytes]) -> list[list[TreeEntry]]:
+    """Every folder's entries, by path; `order` takes the next folder from those that are left."""
+    pending = [os.fsencode(top)]
+    found = {}
+    while pending:
+        path = order(pending)
+        found[path], troubles = which.folder(path, None)
+        assert troubles == []
+        pending += [entry.path for entry in reversed(found[path]) if entry.kind is EntryKind.FOLDER]
+    return [found[path] for path in sorted(found)]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("order", [list.pop, lambda pending: pending.pop(0)], ids=["depth first", "breadth first"])
+def test_listing_ahead_finds_the_same(tmp_path: Path, threads: int, order: Callable[[list[bytes]], bytes]) -> None:
+    plant_tree(tmp_path)
+    leave_out = Literals({b"3/"}, {os.fsencode(tmp_path / "4" / "2" / "f1")})
+    expected = walked(lister(leave_out=leave_out), tmp_path, order)
+    for _ in range(5):
+        assert walked(lister(leave_out=leave_out, ahead=threads), tmp_path, order) == expected
+    assert len(expected) == 1 + 5 + 5 * 4
+
+
+def eventually(attempt: Callable[[int, float], bool]) -> None:
+    """An attempt comes true; it is given its number, and how many seconds to leave to the threads that list ahead."""
+    assert any(attempt(number, 0.02 * 2**number) for number in range(9))
+
+
+def test_what_was_listed_ahead_may_vanish_and_is_fetched_once(tmp_path: Path) -> None:
+    def attempt(number: int, seconds: float) -> bool:
+        sub = tmp_path / str(number) / "sub"
+        sub.mkdir(parents=True)
+        (sub / "x").touch()
+        which = lister(ahead=1)
+        which.folder(os.fsencode(sub.parent), None)
+        time.sleep(seconds)
+        (sub / "x").unlink()
+        first, second = (which.folder(os.fsencode(sub), None) for _ in range(2))
+        assert second == ([], [])
+        return [entry.name for entry in first[0]] == [b"x"]
+
+    eventually(attempt)
+
+
+def test_who_chooses_is_asked_whatever_was_listed_ahead(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    for name in "xy":
+        (tmp_path / "sub" / name).touch()
+    for seconds in (0, 0.05):
+        which = lister(ahead=1)
+        which.folder(os.fsencode(tmp_path), None)
+        time.sleep(seconds)
+        found, _ = which.folder(os.fsencode(tmp_path / "sub"), lambda *_: [None, (False, True)])
+        assert [(entry.name, entry.inside, entry.taken) for entry in found] == [(b"y", False, True)]
+
+
+def test_what_was_chosen_is_not_looked_into(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    which = lister(ahead=1)
+    which.folder(os.fsencode(tmp_path), lambda *_: [(True, False)])
+    time.sleep(0.05)
+    (tmp_path / "sub" / "x").touch()
+    assert [entry.name for entry in which.folder(os.fsencode(tmp_path / "sub"), None)[0]] == [b"x"]
+
+
+def test_a_folder_that_cannot_be_listed_ahead_is_told_when_it_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    which = lister(ahead=1)
+    which.folder(os.fsencode(tmp_path), None)
+    (tmp_path / "sub").rmdir()
+    found, troubles = which.folder(os.fsencode(tmp_path / "sub"), None)
+    assert (found, troubles) in (([], []), ([], [(os.fsencode(tmp_path / "sub"), errno.ENOENT, False)]))
+
+
+def test_more_folders_than_are_wanted_at_once_are_all_listed(tmp_path: Path) -> None:
+    for number in range(10_050):
+        os.mkdir(tmp_path / str(number))
+    assert len(walked(lister(ahead=2), tmp_path, list.pop)) == 10_051
+
+
+def test_more_entries_than_may_wait_are_all_listed(tmp_path: Path) -> None:
+    first = tmp_path / "first"
+    first.mkdir()
+    (first / "x").touch()
+    for folder in range(60):
+        os.mkdir(tmp_path / str(folder))
+        for number in range(1000):
+            os.link(first / "x", tmp_path / str(folder) / str(number))
+    assert sum(map(len, walked(lister(ahead=2), tmp_path, list.pop))) == 61 + 60_000 + 1
+
+
+def test_threads_end_when_nobody_lists_any_more(tmp_path: Path) -> None:
+    plant_tree(tmp_path)
+    which = lister(ahead=3)
+    which.folder(os.fsencode(tmp_path), None)
+    assert _threads_named("list-ahead") >= 3
+    del which
+    until = time.monotonic() + 20
+    while _threads_named("list-ahead") and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not _threads_named("list-ahead")
+
+
+def _threads_named(name: str) -> int:
+    gc.collect()
+    count = 0
+    for task in os.listdir("/proc/self/task"):
+        with contextlib.suppress(OSError):
+            count += Path(f"/proc/self/task/{task}/comm").read_text().strip() == name
+    return count
