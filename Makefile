@@ -33,7 +33,7 @@ setup-tools:
 
 demo: setup ## protect real data, copy it, prove that it comes back (DIR=/path for data of your own)
 	@[ -n "$$DIR" ] || $(BIN)/python tools/history-database . examples/history.db
-	@$(BIN)/cto.backups quickstart $${DIR:+"$$DIR"} --home cto-backups
+	@$(BIN)/cto.backups quickstart $${DIR:+"$$DIR"} --home "cto-backups$${DIR:+/of/$$(basename "$$(realpath "$$DIR")")}"
 
 test: setup-tools ## lint, then every test but the heavy ones
 	@$(MAKE) lint

@@ -1,5 +1,6 @@
 """The story from end to end on real adapters: protect, verify, prove, restore, expire; and what bad luck gets."""
 
+import dataclasses
 import os
 import shutil
 import sqlite3
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from contract.fakes.vaults import FullVault, ReadOnlyVault
 from cto_backups import _native, clock
 from cto_backups.core.model import ActionKind, Outcome, Rung, Status
 from cto_backups.core.ports import Existing
@@ -22,6 +24,7 @@ from cto_backups.errors import (
     SourceError,
     UsageError,
     VaultError,
+    VaultFullError,
 )
 from cto_backups.evidence.records import Record, verify_chain
 from cto_backups.flows import expire as expire_flow
@@ -393,3 +396,69 @@ def test_the_fingerprint_catches_a_broken_writer(workshop: Any, source: str) -> 
     evidence = restore_test(workshop.installation, source)
     assert not evidence.passed
     assert evidence.reason.startswith("verify_integrity")
+
+
+def test_a_first_vault_that_fills_up_leaves_the_backup_to_the_next(workshop: Any) -> None:
+    """A full disk costs its own copy, not the recovery point."""
+    workshop.wrap_vault = lambda vault: FullVault(vault, 4_000) if vault.name == "one" else vault
+    (workshop.data / "files" / "more.bin").write_bytes(os.urandom(100_000))
+    done = protect(workshop.installation, "documents")
+    assert done.backup.vault == "two"
+    assert isinstance(done.vault_problems["one"], VaultFullError)
+    assert {facts.copy.vault for facts in workshop.catalog.copies(done.backup.point.id)} == {"two", "three"}
+    assert restore_test(workshop.installation, "documents").passed
+
+
+def test_vaults_that_can_only_be_read_are_good_enough_to_restore_from(workshop: Any, tmp_path: Path) -> None:
+    """On the bad day the backup disk is mounted read-only."""
+    point = protect(workshop.installation, "documents").backup.point
+    workshop.catalog.close()
+    again = build(workshop.root, workshop.data, {"documents": workshop.sources["documents"]})
+    again.wrap_vault = ReadOnlyVault
+    assert not restore(again.installation, point, tmp_path / "out").restored.problems
+    assert restore_test(again.installation, "documents").passed
+    assert verify(again.installation, "one").passed
+    again.catalog.close()
+
+
+def test_verification_misses_a_copy_that_a_vault_has_lost_whole(workshop: Any) -> None:
+    """Without its snapshot nothing else in the vault tells that a copy should be there."""
+    point = protect(workshop.installation, "documents").backup.point
+    for snapshot in (workshop.vault_root("one") / "repositories/main/snapshots").iterdir():
+        snapshot.unlink()
+    for read_data in (False, True):
+        copies = workshop.catalog.copies(point.id)
+        result = verify(workshop.installation, "one", read_data=read_data)
+        if not read_data:
+            assert not result.passed and "missing" in result.verified.damages[0].detail
+            assert set(result.hurt) == {point.id}
+            assert workshop.catalog.evidence(kind="verify")[0] == result.evidence
+            assert {facts.copy.vault for facts in copies} == {"one", "two", "three"}
+            # It is due again, and comes from another vault.
+            assert missing_vaults(workshop.installation, point) == ("one",)
+            copy(workshop.installation, point, "one")
+        else:
+            assert result.passed
+    assert restore_test(workshop.installation, "documents", vault="one").passed
+
+
+def test_a_restore_with_the_wrong_key_blames_the_key_and_not_the_data(workshop: Any, tmp_path: Path) -> None:
+    """Nothing is damaged, and nobody should go looking for damage."""
+    point = protect(workshop.installation, "documents").backup.point
+
+    def refuse(_name: str) -> Any:
+        raise KeyProblemError("The password does not open it", todo="Check the key.")
+
+    with pytest.raises(KeyProblemError, match=r"one.*two.*three") as caught:
+        restore(dataclasses.replace(workshop.installation, store=refuse), point, tmp_path / "out")
+    assert caught.value.todo == "Check the key."
+
+
+def test_a_copy_that_another_run_is_making_is_not_made_twice(workshop: Any) -> None:
+    """Two runs at once would leave a snapshot behind that nothing stands for."""
+    with workshop.installation.exclusive("documents", "three"):
+        done = protect(workshop.installation, "documents")
+    assert isinstance(done.vault_problems["three"], BusyError)
+    assert missing_vaults(workshop.installation, done.backup.point) == ("three",)
+    assert set(protect(workshop.installation, "documents").vault_problems) == set()
+    assert len(list((workshop.vault_root("three") / "repositories/main/snapshots").iterdir())) == 1

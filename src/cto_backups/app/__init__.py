@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cto_backups import clock, registry
 from cto_backups.app.adapters import Adapters, local_root
-from cto_backups.errors import BackupsError, NotFoundError, RefusedError
+from cto_backups.errors import BackupsError, KeyProblemError, NotFoundError, PolicyError, RefusedError
 
 if TYPE_CHECKING:
     from cto_backups.config import Configuration
@@ -44,16 +44,24 @@ def find_policy(given: Path | None) -> Path:
     """The policy file meant: the one given, or $CTO_BACKUPS_POLICY, or the usual places. Raises NotFoundError."""
     named = given or (Path(os.environ[POLICY_VARIABLE]) if os.environ.get(POLICY_VARIABLE) else None)
     if named is not None:
-        return named / POLICY_NAME if named.is_dir() else named
+        return named / POLICY_NAME if _holds(named.is_dir) else named
     places = [Path(POLICY_NAME), Path("cto-backups") / POLICY_NAME]
     for place in places:
-        if place.is_file():
+        if _holds(place.is_file):
             return place
     raise NotFoundError(
         "There is no policy file here",
         why=f"looked for {' and '.join(str(place) for place in places)} in {Path.cwd()}",
         todo=f"Make one with 'cto.backups init', or name it with --policy FILE or ${POLICY_VARIABLE}.",
     )
+
+
+def _holds(question: Callable[[], bool]) -> bool:
+    """The answer to a question about a path; no for a path that may not be looked at."""
+    try:
+        return question()
+    except OSError:
+        return False
 
 
 @dataclass
@@ -104,15 +112,16 @@ def _assembled(
     from cto_backups.flows.installation import Installation
 
     settings = configuration.settings
-    settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    catalog = Catalog.open(settings.catalog_url, now=clock.now())
+    if write:
+        _make_state(settings.state)
+    catalog = Catalog.open(settings.catalog_url, now=clock.now(), write=write)
     adapters.expect_repository = catalog.expect_repository
     try:
         installation = Installation(
             policy=configuration.policy,
             policy_text=configuration.text,
             catalog=catalog,
-            signer=_signing_key(configuration),
+            signer=_signing_key(configuration, needed=write),
             source=adapters.source,
             vault=adapters.vault,
             store=adapters.store,
@@ -140,11 +149,33 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def _signing_key(configuration: "Configuration") -> Any:
+def _make_state(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        usable = os.access(folder, os.R_OK | os.W_OK | os.X_OK)
+        why = f"the user {_user()} may not write there"
+    except OSError as error:
+        usable, why = False, error.strerror or type(error).__name__
+    if not usable:
+        raise PolicyError(
+            f"The state folder {folder} cannot be used",
+            why=why,
+            todo="Run this as the user who owns the folder, give it to this one, or correct `state` in the policy.",
+        )
+
+
+def _signing_key(configuration: "Configuration", *, needed: bool) -> Any:
     from cto_backups.evidence.records import SigningKey
 
     settings = configuration.settings
-    return SigningKey.load(settings.evidence_key.resolve(settings.home).reveal())
+    try:
+        return SigningKey.load(settings.evidence_key.resolve(settings.home).reveal())
+    except KeyProblemError as error:
+        if needed:
+            todo = "Put it back from its spare copy. Restores work without it, and so does all that only reads."
+            raise KeyProblemError(error.what, why=error.why, todo=todo) from error
+        # What only reads signs nothing: on the bad day the repository's key has to be enough.
+        return SigningKey.generate()
 
 
 def initialise(
@@ -308,6 +339,17 @@ def _local_paths(options: Mapping[str, object]) -> tuple[Path, ...]:
     assert isinstance(paths, tuple)
     single = [options[name] for name in ("path", "url") if name in options]
     return tuple(path for path in map(Path, (*paths, *map(str, single))) if path.is_absolute())
+
+
+def covers(policy: Path, folder: Path) -> bool:
+    """Whether a source of the policy file protects this folder, or something in it. Raises PolicyError."""
+    from cto_backups.config import load
+
+    wanted = folder.resolve()
+    places = [
+        place.resolve() for source in load(policy).policy.sources.values() for place in _local_paths(source.options)
+    ]
+    return any(wanted == place or place in wanted.parents or wanted in place.parents for place in places)
 
 
 def set_triggers(configuration: "Configuration", source: str, text: str) -> "Change":

@@ -43,9 +43,12 @@ class Catalog:
         return cls(database.make(url))
 
     @classmethod
-    def open(cls, url: str, *, now: datetime) -> "Catalog":
-        """Open a catalog; an older version is brought up to date. Raises NotFoundError when there is none."""
-        return cls(database.open_existing(url, now))
+    def open(cls, url: str, *, now: datetime, write: bool = True) -> "Catalog":
+        """Open a catalog; an older version is brought up to date. Raises NotFoundError when there is none.
+
+        Without `write` it may also lie where nothing can be written: on a full disk, or one mounted read-only.
+        """
+        return cls(database.open_existing(url, now, write=write))
 
     def close(self) -> None:
         """Let go of the file."""
@@ -238,6 +241,12 @@ class Catalog:
         """Stop showing a point; its copies are to be deleted, which the caller does afterwards."""
         with self._writing() as connection:
             holdings.expire_point(connection, point_id, now, reasons)
+
+    def copies_in(self, vault: str) -> tuple[Copy, ...]:
+        """The copies of kept points in a vault."""
+        with self.reading() as connection:
+            rows = connection.execute("SELECT * FROM copies WHERE vault = :vault AND to_delete = 0", {"vault": vault})
+            return tuple(copy_from_row(row) for row in rows)
 
     def expired_copies_to_delete(self) -> tuple[Copy, ...]:
         """Copies of expired points that vaults may still hold."""

@@ -69,8 +69,9 @@ class Connection:
 class Database:
     """A catalog's file, opened. Connections are kept and used again; each has one transaction at a time."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, unwritable: bool = False) -> None:
         self.path = path
+        self._unwritable = unwritable
         self._idle: list[sqlite3.Connection] = []
         self._closed = False
         self._lock = threading.Lock()
@@ -120,7 +121,7 @@ class Database:
         with self._lock:
             if self._idle:
                 return self._idle.pop()
-        return connect(self.path)
+        return connect(self.path, unwritable=self._unwritable)
 
     def _give_back(self, raw: sqlite3.Connection) -> None:
         with self._lock:
@@ -139,9 +140,13 @@ class Database:
             self._give_back(raw)
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """A connection with this program's settings. Python's own transaction handling is off."""
-    raw = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None)
+def connect(path: Path, *, unwritable: bool = False) -> sqlite3.Connection:
+    """A connection with this program's settings. Python's own transaction handling is off.
+
+    With `unwritable`, nothing is written beside the file either, and nobody else may write to it meanwhile.
+    """
+    name = f"{path.absolute().as_uri()}?immutable=1" if unwritable else str(path)
+    raw = sqlite3.connect(name, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None, uri=unwritable)
     try:
         raw.row_factory = sqlite3.Row
         raw.execute("PRAGMA synchronous = FULL")
@@ -181,9 +186,10 @@ def make(url: str) -> Database:
     return Database(path)
 
 
-def open_existing(url: str, now: datetime) -> Database:
+def open_existing(url: str, now: datetime, *, write: bool = True) -> Database:
     """Open a catalog file, bringing an older version up to date after setting a copy of it aside.
 
+    Without `write`, one in a place where nothing can be written is read as it is.
     Raises NotFoundError when there is none, CatalogError when it is damaged or newer than this program.
     """
     path = path_of(url)
@@ -191,15 +197,43 @@ def open_existing(url: str, now: datetime) -> Database:
         raise NotFoundError(
             f"There is no catalog at {path}",
             why="it was moved or deleted, or this installation was not finished",
-            todo="Put it back, or make an installation with 'cto.backups init'.",
+            todo=f"{_RESTORE} A new installation is made with 'cto.backups init'.",
         )
-    database = Database(path)
+    try:
+        return _opened(Database(path), now)
+    except CatalogError:
+        if write or not _is_whole(path) or not _is_unwritable(path):
+            raise
+        return _opened(Database(path, unwritable=True), now)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether all that was written is in the file itself, and nothing still beside it."""
+    log = path.with_name(f"{path.name}-wal")
+    return not log.exists() or not log.stat().st_size
+
+
+def _is_unwritable(path: Path) -> bool:
+    """Whether SQLite could not write beside the file: it may not, or there is no room left."""
+    probe = path.with_name(f".{path.name}.probe-{os.getpid()}")
+    try:
+        probe.write_bytes(bytes(64 * 1024))
+    except OSError:
+        return True
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink()
+    return not os.access(path, os.W_OK)
+
+
+def _opened(database: Database, now: datetime) -> Database:
+    path = database.path
     try:
         with database.reading() as connection:
             version = _version(connection, path)
         if version != VERSION:
             _bring_up_to_date(path, version, now)
-        database.keep_log()  # only now that it is known to be ours
+        database.keep_log()  # only now that it is known to be ours; changes nothing that cannot be written
     except BaseException:
         database.close()
         raise

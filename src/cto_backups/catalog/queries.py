@@ -14,6 +14,7 @@ from cto_backups.catalog.rows import (
     run_from_row,
 )
 from cto_backups.core.model import Copy, Evidence, RecoveryPoint, Run
+from cto_backups.core.wording import did_you_mean
 from cto_backups.errors import NotFoundError
 from cto_backups.evidence.payloads import copy_from_payload, point_from_payload
 from cto_backups.evidence.records import Record
@@ -41,19 +42,26 @@ def point(connection: Connection, name: str) -> RecoveryPoint:
         """,
         {"name": name, "last": "\U0010ffff", "limit": _NAMED_AT_MOST},
     ).fetchall()
-    if len(found) == 1 and name:
+    # A mistyped source is no wish for the one point that it happens to have.
+    found = [row for row in found if len(name) > len(row["source"]) + len("-")]
+    if len(found) == 1:
         return point_from_row(found[0])
-    if found and name:
+    if found:
         raise NotFoundError(
             f"'{name}' is the beginning of more than one recovery point",
             why=f"among them {', '.join(row['id'] for row in found)}",
             todo="Give more of the id.",
         )
     raise NotFoundError(
-        f"There is no recovery point '{name}'",
+        f"There is no recovery point '{name}'{_near_source(connection, name)}",
         why=_closest(connection, name),
         todo="See 'cto.backups points' for those there are.",
     )
+
+
+def _near_source(connection: Connection, name: str) -> str:
+    """A source stands for its newest point wherever a point is asked for, so it may be what was meant."""
+    return did_you_mean(name, connection.scalars("SELECT name FROM sources")) if name else ""
 
 
 def _closest(connection: Connection, name: str) -> str:

@@ -106,7 +106,7 @@ def incomplete(point: "RecoveryPoint") -> BackupsError:
     from cto_backups.errors import IncompleteError
 
     missing = point.problems
-    lines = [f"{problem.path}: {problem.kind} ({problem.detail})" for problem in missing[:SHOWN_PROBLEMS]]
+    lines = [f"{problem.path} ({problem.kind}: {problem.detail})" for problem in missing[:SHOWN_PROBLEMS]]
     more = len(missing) - SHOWN_PROBLEMS
     if more > 0:
         lines.append(f"… and {more} more")

@@ -91,7 +91,7 @@ COMMANDS = (
         "Bring data back: newest, a point, a point in time",
         (
             "restore contracts --to /tmp/contracts",
-            "restore contracts --at 'yesterday 18:00' --to /tmp/contracts --only '*.pdf'",
+            "restore contracts --at 'yesterday 9:00' --to /tmp/c --only '*.pdf'",
             f"restore {_POINT} --in-place --overwrite",
         ),
     ),

@@ -1,5 +1,6 @@
 """How errors are shown: what happened, why, and what to do next; on stderr as text, or on stdout as JSON."""
 
+import os
 import shutil
 import sys
 import textwrap
@@ -44,11 +45,25 @@ def clean(text: str) -> str:
     redaction = sys.modules.get("cto_backups.config.redaction")
     if redaction is not None:  # otherwise no secret was ever read
         text = redaction.redact(text)
-    return "".join(char if char.isprintable() or char in "\n\t" else f"\\x{ord(char):02x}" for char in text)
+    return "".join(char if char.isprintable() or char in "\n\t" else _escaped(ord(char)) for char in text)
+
+
+def _escaped(code: int) -> str:
+    if 0xDC80 <= code <= 0xDCFF:  # how Python carries a byte that is not UTF-8
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def defect(error: BaseException, *, debugging: bool) -> BackupsError:
     """What a defect of this program says for itself; its own text may hold anything, so only its type is told."""
+    if isinstance(error, OSError) and isinstance(error.filename, (str, bytes)) and error.strerror:
+        name = os.fsdecode(error.filename)
+        return BackupsError(
+            f"Stopped at {name}: {error.strerror}",
+            why="the program cannot go on without it; what was stored before is untouched",
+            todo="Check its permissions and owner, and the room on its disk. If they are right, "
+            "run it again with --verbose, and report what it shows.",
+        )
     how = "" if debugging else "Run it again with --verbose (or CTO_BACKUPS_DEBUG=1) to see where, and report it."
     shown = BackupsError(
         f"This is a defect of cto.backups, not a mistake of yours: {type(error).__name__}",

@@ -1,6 +1,7 @@
 """`init`: make a new installation."""
 
 import getpass
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -44,7 +45,7 @@ def init(
     screen.document({"policy": str(policy), "key": str(key), "sources": sources})
     screen.show(f"Wrote {policy} with {len(sources)} source{'s' if len(sources) != 1 else ''}: {', '.join(sources)}.")
     screen.show(keep_the_key(key))
-    screen.show(f"Next: cto.backups backup --policy {policy}")
+    screen.show(f"Next: cto.backups backup --policy {shlex.quote(str(policy))}")
 
 
 def default_business() -> str:

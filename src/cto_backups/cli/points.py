@@ -125,7 +125,7 @@ def _show_one(screen: Screen, installation: "Installation", name: str) -> None:
         screen.show("")
         screen.show(f"{len(point.problems)} could not be captured:")
         for problem in point.problems:
-            screen.show(f"  {problem.path}: {problem.kind} ({problem.detail})")
+            screen.show(f"  {problem.path} ({problem.kind}: {problem.detail})")
 
 
 def _proof(screen: Screen, passed: bool | None, at: object) -> str:

@@ -14,7 +14,7 @@ from cto_backups.cli.errors import as_document
 from cto_backups.cli.opening import opened
 from cto_backups.cli.outcome import worst
 from cto_backups.cli.screen import Screen
-from cto_backups.errors import BackupsError, ExitStatus, NotFoundError
+from cto_backups.errors import BackupsError, ExitStatus, NotFoundError, UsageError
 
 if TYPE_CHECKING:
     from cto_backups.app import Opened
@@ -67,11 +67,15 @@ def quickstart(
     policy = app.find_policy(home)
     again = policy.is_file()
     tour = _Tour(screen)
+    if again and folder is not None and not app.covers(policy, folder):
+        raise UsageError(
+            f"{folder} is not among what this installation protects",
+            why=f"{policy} was made for other data",
+            todo="Make an installation of its own with --home FOLDER, or add it to the sources there.",
+        )
     if again:
         tour.step("Use the installation that is there")
         screen.show(f"  {policy}: this is a second run, so it is incremental.")
-        if folder is not None:
-            screen.show("  What to protect is said there now; DIR is not looked at again.")
     else:
         policy = _make(tour, place, home)
     tour.document |= {"policy": str(policy), "second_run": again}

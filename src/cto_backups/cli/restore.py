@@ -75,6 +75,8 @@ def restore(
             why="neither --to nor --in-place is given" if to is None else "a restore goes to one place",
             todo="Add --to FOLDER to restore elsewhere, or --in-place to restore to where the data came from.",
         )
+    if to is not None and to.exists() and not to.is_dir():
+        raise UsageError(f"{to} is not a folder", todo="Name a folder after --to; one that is not there yet is made.")
     wish = _Wish(to.absolute() if to else None, tuple(only or ()), vault or None, overwrite, yes)
     # A restore changes no fact: the catalog is only read.
     with opened(screen, write=False, ahead=lambda policy: vault or _likely_vault(policy, source or point)) as opening:
@@ -226,7 +228,7 @@ def _problem(result: "RestoreResult") -> RestoreError | None:
     missing = result.restored.problems
     if not missing:
         return None
-    lines = [f"{problem.path}: {problem.kind} ({problem.detail})" for problem in missing[:20]]
+    lines = [f"{problem.path} ({problem.kind}: {problem.detail})" for problem in missing[:20]]
     lines += [f"… and {len(missing) - 20} more"] if len(missing) > 20 else []
     return RestoreError(
         f"{len(missing)} of {result.point.id} did not come back whole",

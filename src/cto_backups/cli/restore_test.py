@@ -124,6 +124,8 @@ def _figures(step: "Step") -> str:
                 ("counts", known["row_counts_match"], known["counts"]),
                 ("samples", known["sample_data_valid"], known["samples"]),
             )
+            if all(match for _, match, _ in parts):
+                return "equal: " + ", ".join(f"{number} {name}" for name, _, number in parts)
             return ", ".join(f"{number} {name} {'equal' if match else 'DIFFER'}" for name, match, number in parts)
     return ""
 

@@ -106,4 +106,7 @@ def set_triggers(
     change = app.set_triggers(configuration, source, triggers)
     answer: documents.Document = {"source": source, "before": change.before, "after": change.after}
     screen.document({**answer, "policy": str(configuration.path)})
+    if change.before == change.after:
+        screen.show(f"{source}: '{change.after}' is what {configuration.path} says already")
+        return
     screen.show(f"{source}: '{change.before}' is now '{change.after}' in {configuration.path}")

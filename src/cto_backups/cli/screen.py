@@ -51,9 +51,9 @@ class Screen:
             self._print(renderable, stderr=False)
 
     def show_whole(self, text: str) -> None:
-        """Print a line that is to be copied: never wrapped."""
+        """Print a command that is to be copied: where a terminal would break it, it goes on after a backslash."""
         if self.talks and not self._said(text, stderr=False):
-            self.out.print(errors.clean(text), soft_wrap=True)
+            self.out.print(_continued(errors.clean(text), self.out), soft_wrap=True)
 
     def note(self, text: str, style: str = "") -> None:
         """Tell something beside the answer."""
@@ -136,7 +136,25 @@ def _fitted(text: str, console: "Console") -> str:
     label = re.match(r" *(?:(?:Why|Next): +)?", text)
     assert label is not None  # it may be empty
     indent = " " * (len(label[0]) if label[0].strip() else len(label[0]) + 2)
-    return textwrap.fill(text, console.width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    together = re.sub(r"(?<=\d) (?=\w)", "\u00a0", text)  # a number and its unit
+    filled = textwrap.fill(
+        together, console.width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    return filled.replace("\u00a0", " ")
+
+
+def _continued(command: str, console: "Console") -> str:
+    """A command in lines that a shell joins again; words, also quoted ones, stay whole."""
+    if not console.is_terminal or len(command) <= console.width:
+        return command
+    indent = command[: len(command) - len(command.lstrip())]
+    lines = [indent]
+    for word in re.findall(r"(?:[^\s']|'[^']*')+", command):
+        if len(lines[-1]) + len(word) + len(" \\") > console.width and lines[-1].strip():
+            lines[-1] += "\\"
+            lines.append(f"{indent}    ")
+        lines[-1] += f"{word} "
+    return "\n".join(lines).rstrip()
 
 
 def _console(options: GlobalOptions, *, stderr: bool) -> "Console":

@@ -185,6 +185,21 @@ class SecretReference:
 
     def _run_command(self, base: Path) -> bytes:
         by_hand = f"Run it by hand in {base} to see why."
+        expired = threading.Event()
+        process: subprocess.Popen[bytes] | None = None
+
+        def stop() -> None:
+            if process is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, 9)
+
+        def expire() -> None:
+            expired.set()
+            stop()
+
+        timer = threading.Timer(COMMAND_SECONDS, expire)
+        timer.daemon = True
+        timer.start()
         try:
             # Its error output stays unread: it may hold what it was asked for.
             process = subprocess.Popen(
@@ -195,26 +210,21 @@ class SecretReference:
                 cwd=base,
                 start_new_session=True,
             )
+            assert process.stdout is not None  # asked for above
+            with process.stdout:
+                output = process.stdout.read(LARGEST_BYTES + 1)
+            if len(output) > LARGEST_BYTES:
+                stop()
+            process.wait()
         except OSError as error:
             raise KeyProblemError(f"Key {self}: the command does not start", why=f"{error.strerror}") from None
-        expired = threading.Event()
-
-        def stop() -> None:
-            expired.set()
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, 9)
-
-        timer = threading.Timer(COMMAND_SECONDS, stop)
-        timer.daemon = True
-        timer.start()
-        try:
-            with process:
-                assert process.stdout is not None  # asked for above
-                output = process.stdout.read(LARGEST_BYTES + 1)
-                if len(output) > LARGEST_BYTES:
-                    return output
+        except BaseException:
+            stop()  # in a session of its own, it does not get the signal that interrupts us
+            raise
         finally:
             timer.cancel()
+        if len(output) > LARGEST_BYTES:
+            return output
         if expired.is_set():
             raise KeyProblemError(f"Key {self}: no answer within {COMMAND_SECONDS:.0f} seconds", todo=by_hand)
         if process.returncode:

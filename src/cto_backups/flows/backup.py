@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from cto_backups import clock
 from cto_backups.core.model import ActionKind, Copy, Outcome, RecoveryPoint
 from cto_backups.core.policy import SourcePolicy
-from cto_backups.core.ports import Capture, Draft, PayloadStore, SnapshotLabel
+from cto_backups.core.ports import Capture, Draft, PayloadStore, SnapshotLabel, Source
 from cto_backups.errors import BackupsError, KeyProblemError, SourceError, VaultError
 from cto_backups.evidence.payloads import copy_to_payload, point_to_payload
 from cto_backups.flows import records
@@ -50,40 +50,16 @@ def backup(installation: Installation, source_name: str, *, label: str | None = 
         started_at, started = clock.now(), clock.monotonic()
         source = installation.source(source_name)
         installation.catalog.record_resources(source_name, source.discover(), started_at)
-        vault_name, store, vault_problems = _first_usable(installation, policy)
         previous = installation.catalog.latest(source_name, complete=False)
-        parent = _reference_in(installation, previous, vault_name)
-        with (
-            installation.progress(f"Backing up {source_name}") as progress,
-            source.capture() as capture,
-            store.writing() as writing,
-        ):
-            if previous is not None:
-                # The best guess there is: a source seldom changes much in size.
-                progress.total(entries=previous.entry_count, size_bytes=previous.size_bytes)
-            may_confirm = label is None and parent is not None
-            unchanged = False
-
-            def same() -> bool:
-                nonlocal unchanged
-                unchanged = may_confirm and _unchanged(previous, capture)
-                return unchanged
-
-            draft = writing.write(capture.tree, parent=parent, progress=progress, unless=same)
-            _refuse_suddenly_empty(source_name, draft, previous)
-            if not unchanged:
-                point = _point(installation, policy, point_id, capture, draft, previous, started_at, label)
-                reference = writing.commit(draft, _snapshot_label(installation, point))
-                copy = Copy(point.id, vault_name, reference, clock.now(), draft.added_bytes)
-                _catalogue(installation, point, copy)
-            capture.stored()
-        if unchanged:
-            assert previous is not None
-            point = previous
-            installation.catalog.confirm(source_name, capture.captured_at)
+        taken, vault_problems = _in_first_that_takes_it(
+            installation, policy, _Wish(point_id, source, previous, started_at, label)
+        )
+        point, draft = taken.point, taken.draft
+        if not taken.changed:
+            installation.catalog.confirm(source_name, taken.captured_at)
         seconds = clock.monotonic() - started
-        _note(run, point, draft, seconds, changed=not unchanged)
-        return BackupResult(source_name, point, not unchanged, vault_name, draft, seconds, vault_problems)
+        _note(run, point, draft, seconds, changed=taken.changed)
+        return BackupResult(source_name, point, taken.changed, taken.vault, draft, seconds, vault_problems)
 
 
 def new_point_id(source: str, now: datetime) -> str:
@@ -91,25 +67,101 @@ def new_point_id(source: str, now: datetime) -> str:
     return f"{source}-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
 
 
-def _first_usable(
-    installation: Installation, policy: SourcePolicy
-) -> tuple[str, PayloadStore, dict[str, BackupsError]]:
+@dataclass(frozen=True)
+class _Wish:
+    point_id: str
+    source: Source
+    previous: RecoveryPoint | None
+    started_at: datetime
+    label: str | None
+
+
+@dataclass(frozen=True)
+class _Taken:
+    point: RecoveryPoint
+    vault: str
+    draft: Draft
+    changed: bool
+    captured_at: datetime
+
+
+class _SignedError(Exception):
+    """A vault failed when the point was signed already: another one must not be made of the same run."""
+
+    def __init__(self, error: VaultError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _in_first_that_takes_it(
+    installation: Installation, policy: SourcePolicy, wish: _Wish
+) -> tuple[_Taken, dict[str, BackupsError]]:
+    """What was taken, and why the vaults before it could not: away, or full, or gone in the middle of it."""
     problems: dict[str, BackupsError] = {}
     for name in policy.vaults:
         try:
             installation.vault(name).check()
-            return name, installation.store(name), problems
+            store = installation.store(name)
         except BackupsError as error:
             problems[name] = error
+            continue
+        try:
+            return _take(installation, policy, wish, name, store), problems
+        except _SignedError as late:
+            raise late.error from late
+        except VaultError as error:
+            problems[name] = error
+    raise _no_vault(policy, problems)
+
+
+def _take(
+    installation: Installation, policy: SourcePolicy, wish: _Wish, vault_name: str, store: PayloadStore
+) -> _Taken:
+    previous = wish.previous
+    parent = _reference_in(installation, previous, vault_name)
+    with (
+        installation.progress(f"Backing up {policy.name}") as progress,
+        wish.source.capture() as capture,
+        store.writing() as writing,
+    ):
+        if previous is not None:
+            # The best guess there is: a source seldom changes much in size.
+            progress.total(entries=previous.entry_count, size_bytes=previous.size_bytes)
+        may_confirm = wish.label is None and parent is not None
+        unchanged = False
+
+        def same() -> bool:
+            nonlocal unchanged
+            unchanged = may_confirm and _unchanged(previous, capture)
+            return unchanged
+
+        draft = writing.write(capture.tree, parent=parent, progress=progress, unless=same)
+        _refuse_suddenly_empty(policy.name, draft, previous)
+        if unchanged:
+            assert previous is not None
+            point = previous
+        else:
+            point = _point(installation, policy, wish, capture, draft)
+            reference = writing.commit(draft, _snapshot_label(installation, point))
+            copy = Copy(point.id, vault_name, reference, clock.now(), draft.added_bytes)
+            try:
+                _catalogue(installation, point, copy)
+            except VaultError as error:
+                raise _SignedError(error) from error
+        capture.stored()
+    return _Taken(point, vault_name, draft, not unchanged, capture.captured_at)
+
+
+def _no_vault(policy: SourcePolicy, problems: dict[str, BackupsError]) -> BackupsError:
     if len(problems) == 1:
-        raise next(iter(problems.values()))
+        return next(iter(problems.values()))
     # A wrong key is a wrong key, however many vaults it does not open.
     kinds = {type(error) for error in problems.values()}
     kind = kinds.pop() if len(kinds) == 1 else VaultError
     todo = "Bring at least one of these vaults back; the backup is then made again when it is due."
     if issubclass(kind, KeyProblemError):
         todo = next(iter(problems.values())).todo
-    raise kind(
+    return kind(
         f"No vault can take a recovery point of source '{policy.name}'",
         why="; ".join(f"{name}: {error}" for name, error in problems.items()),
         todo=todo,
@@ -148,21 +200,18 @@ def _unchanged(previous: RecoveryPoint | None, capture: Capture) -> bool:
 def _point(
     installation: Installation,
     policy: SourcePolicy,
-    point_id: str,
+    wish: _Wish,
     capture: Capture,
     draft: Draft,
-    previous: RecoveryPoint | None,
-    started_at: datetime,
-    label: str | None,
 ) -> RecoveryPoint:
     now = clock.now()
     return RecoveryPoint(
-        id=point_id,
+        id=wish.point_id,
         source=policy.name,
         kind=policy.kind,
         category=policy.category.name,
         business=installation.policy.business,
-        started_at=started_at,
+        started_at=wish.started_at,
         captured_at=capture.captured_at,
         finished_at=now,
         size_bytes=draft.size_bytes,
@@ -172,9 +221,9 @@ def _point(
         paths=capture.paths,
         fingerprint=capture.fingerprint(),
         policy_digest=installation.policy.digest,
-        parent=previous.id if previous else None,
-        label=label,
-        keep_until=now + ON_DEMAND_KEPT if label else None,
+        parent=wish.previous.id if wish.previous else None,
+        label=wish.label,
+        keep_until=now + ON_DEMAND_KEPT if wish.label else None,
         problems=capture.problems,
     )
 

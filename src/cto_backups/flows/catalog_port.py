@@ -88,6 +88,9 @@ class Catalog(Protocol):
     def expire_point(self, point_id: str, now: datetime, reasons: Iterable[str]) -> None:
         """Stop showing a point; its copies are to be deleted."""
 
+    def copies_in(self, vault: str) -> tuple[Copy, ...]:
+        """The copies of kept points in a vault."""
+
     def expired_copies_to_delete(self) -> tuple[Copy, ...]:
         """Copies of expired points that vaults still hold."""
 

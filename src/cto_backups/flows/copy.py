@@ -35,7 +35,10 @@ def copy(installation: Installation, point: RecoveryPoint, vault_name: str) -> C
 
     Raises VaultError for the destination, DamageError when no vault has a whole copy, BusyError.
     """
-    with recorded(installation, ActionKind.COPY, source=point.source, vault=vault_name, point=point.id) as run:
+    with (
+        installation.exclusive(point.source, vault_name),
+        recorded(installation, ActionKind.COPY, source=point.source, vault=vault_name, point=point.id) as run,
+    ):
         started = clock.monotonic()
         installation.vault(vault_name).check()
         copied, origin = _from_first_good(installation, point, vault_name)
@@ -57,7 +60,7 @@ def _from_first_good(installation: Installation, point: RecoveryPoint, vault_nam
         for facts in _origins(installation, point, vault_name):
             origin_name = facts.copy.vault
             try:
-                installation.vault(origin_name).check()
+                installation.check_readable(origin_name)
                 origin = installation.store(origin_name)
             except BackupsError as error:
                 troubles.append(f"{origin_name}: {error}")

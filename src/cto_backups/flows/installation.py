@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cto_backups.core.policy import Policy, SourcePolicy
-from cto_backups.errors import BusyError, NotFoundError
+from cto_backups.core.wording import did_you_mean
+from cto_backups.errors import BusyError, NotFoundError, PolicyError, VaultReadOnlyError
 from cto_backups.evidence.records import SigningKey
 
 if TYPE_CHECKING:
@@ -44,24 +45,45 @@ class Installation:
             return self.policy.sources[name]
         except KeyError:
             raise NotFoundError(
-                f"There is no source named '{name}'",
+                f"There is no source named '{name}'{did_you_mean(name, self.policy.sources)}",
                 why=f"the policy declares: {', '.join(sorted(self.policy.sources)) or 'none'}",
                 todo="Use one of these names, or add the source to backups.yaml.",
             ) from None
 
+    def check_readable(self, vault_name: str) -> None:
+        """Raise VaultError when the vault cannot be read. One that cannot be written to is good enough to read from:
+        on the bad day its disk is mounted read-only.
+        """
+        try:
+            self.vault(vault_name).check()
+        except VaultReadOnlyError:
+            return
+
     @contextmanager
-    def exclusive(self, source: str) -> Iterator[None]:
-        """Hold the source for one run at a time. Raises BusyError at once; the kernel frees it with the process."""
+    def exclusive(self, source: str, vault: str | None = None) -> Iterator[None]:
+        """Hold the source, or the source in one vault, for one run at a time.
+
+        Raises BusyError at once; the kernel frees it with the process.
+        """
+        held = f"{source}@{vault}" if vault else source  # no name has an @
+        doing = f"copying source '{source}' to vault '{vault}'" if vault else f"working on source '{source}'"
         folder = self.state / "locks"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(folder / f"{source}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(folder / f"{held}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise PolicyError(
+                f"The lock of source '{source}' cannot be taken",
+                why=f"{error.filename or folder}: {error.strerror}",
+                todo="Run this as the user who owns the state folder, give it to this one, or make room there.",
+            ) from error
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 holder = os.pread(descriptor, 64, 0).decode("ascii", "replace").strip()
                 raise BusyError(
-                    f"Another run is working on source '{source}'",
+                    f"Another run is {doing}",
                     why=f"it is held by {holder or 'another process'}",
                     todo="Wait for it to end; if it hangs, stop that process. Nothing was changed.",
                 ) from None

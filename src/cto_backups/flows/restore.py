@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cto_backups.core.model import CopyFacts, RecoveryPoint
 from cto_backups.core.ports import Existing, PointReader, Restored, RestorePlan
-from cto_backups.errors import BackupsError, DamageError, NotFoundError, UsageError
+from cto_backups.errors import BackupsError, DamageError, KeyProblemError, NotFoundError, UsageError, VaultError
 from cto_backups.flows.installation import Installation
 
 
@@ -121,6 +121,7 @@ def restore(
 def _open_any(
     installation: Installation, point: RecoveryPoint, vault: str | None
 ) -> tuple[str, PointReader, tuple[str, ...]]:
+    errors: list[BackupsError] = []
     troubles: list[str] = []
     for facts in _ordered(installation, point, vault):
         try:
@@ -128,16 +129,26 @@ def _open_any(
         except BackupsError as error:
             if vault is not None:
                 raise
+            errors.append(error)
             troubles.append(f"{facts.copy.vault}: {error}")
-    raise DamageError(
+    # A wrong key is a wrong key, and a vault that is away is away, however many there are: nothing is damaged then.
+    kinds: set[type[BackupsError]] = {type(error) for error in errors}
+    shared = kinds.pop() if len(kinds) == 1 else VaultError if kinds and all(map(_is_vault, errors)) else DamageError
+    raise shared(
         f"Recovery point {point.id} cannot be opened in any vault",
         why="; ".join(troubles) or "no vault holds a copy of it",
-        todo="Bring a vault back, or choose another point: 'cto.backups points'.",
+        todo=errors[0].todo
+        if errors and isinstance(errors[0], KeyProblemError)
+        else "Bring a vault back, or choose another point: 'cto.backups points'.",
     )
 
 
+def _is_vault(error: BackupsError) -> bool:
+    return isinstance(error, VaultError)
+
+
 def _open(installation: Installation, facts: CopyFacts) -> PointReader:
-    installation.vault(facts.copy.vault).check()
+    installation.check_readable(facts.copy.vault)
     return installation.store(facts.copy.vault).reader(facts.copy.reference)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from cto_backups import clock
 from cto_backups.core.comparison import Comparison, compare
 from cto_backups.core.model import ActionKind, CopyFacts, Evidence, Outcome, RecoveryPoint, Rung, Step
+from cto_backups.core.wording import counted
 from cto_backups.errors import BackupsError, NotFoundError, VerificationError
 from cto_backups.evidence.payloads import evidence_to_payload
 from cto_backups.flows import records
@@ -137,7 +138,7 @@ def _copy_to_test(installation: Installation, point: RecoveryPoint, vault: str |
 def _restore(
     installation: Installation, point: RecoveryPoint, chosen: CopyFacts, place: Path, figures: Figures
 ) -> None:
-    installation.vault(chosen.copy.vault).check()
+    installation.check_readable(chosen.copy.vault)
     reader = installation.store(chosen.copy.vault).reader(chosen.copy.reference)
     with installation.progress(f"Restoring {point.id} from {chosen.copy.vault}") as progress:
         restored = installation.source(point.source).restore(reader, place, progress=progress)
@@ -151,7 +152,7 @@ def _restore(
     if restored.problems:
         first = restored.problems[0]
         raise VerificationError(
-            f"{len(restored.problems)} entries did not come back",
+            f"{counted(len(restored.problems), 'entry', 'entries')} did not come back",
             why=f"first: {first.path} ({first.kind}: {first.detail})",
         )
 

@@ -1,12 +1,13 @@
 """Verify: re-read what a vault stores, every byte, and record what was read and what is damaged."""
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from cto_backups import clock
-from cto_backups.core.model import ActionKind, Evidence, Outcome, Rung, Step
-from cto_backups.core.ports import Verified
+from cto_backups.core.model import ActionKind, Copy, Evidence, Outcome, Rung, Step
+from cto_backups.core.ports import Damage, Verified
+from cto_backups.errors import VaultReadOnlyError
 from cto_backups.evidence.payloads import evidence_to_payload
 from cto_backups.flows import records
 from cto_backups.flows.installation import Installation
@@ -36,32 +37,61 @@ def verify(installation: Installation, vault_name: str, *, read_data: bool = Tru
     """
     with recorded(installation, ActionKind.VERIFY, vault=vault_name) as run:
         started_at, started = clock.now(), clock.monotonic()
-        installation.vault(vault_name).check()
+        installation.check_readable(vault_name)
         with installation.progress(f"Verifying {vault_name}") as progress:
             verified = installation.store(vault_name).verify(read_data=read_data, progress=progress)
+        lost = _lost(installation, vault_name, verified, started_at)
+        verified = replace(verified, damages=(*verified.damages, *(damage for _, damage in lost)))
         seconds = clock.monotonic() - started
         hurt = _hurt(installation, vault_name, verified)
         evidence = _evidence(vault_name, verified, read_data=read_data, started_at=started_at, seconds=seconds)
         run.figures.update(bytes_read=verified.bytes_read, blobs_read=verified.blobs_read, seconds=round(seconds, 3))
         if not evidence.passed:
             run.outcome, run.error_code, run.message = Outcome.FAILED, "damage", evidence.reason
-        if read_data:
+        if read_data or not evidence.passed:
             records.write(installation, "evidence", evidence_to_payload(evidence))
-            records.deliver(installation, vault_name)
+            _deliver(installation, vault_name)
             installation.catalog.add_evidence(evidence)
+        for copy, _ in lost:
+            # So that it is due again, and comes from another vault.
+            installation.catalog.forget_copy(copy.point, vault_name)
         return VerifyResult(vault_name, verified, evidence, hurt)
+
+
+def _lost(
+    installation: Installation, vault_name: str, verified: Verified, started_at: datetime
+) -> list[tuple[Copy, Damage]]:
+    """The copies that the catalog knows in this vault, and that are not there: nothing else would miss them.
+
+    The catalog is asked afterwards, so that what expired meanwhile is not missed.
+    """
+    there = {*verified.references, *(reference for damage in verified.damages for reference in damage.references)}
+    return [
+        (
+            copy,
+            Damage(
+                f"snapshot {copy.reference[:12]}",
+                f"it is missing, and with it the whole copy of {copy.point}",
+                references=(copy.reference,),
+            ),
+        )
+        for copy in installation.catalog.copies_in(vault_name)
+        if copy.stored_at <= started_at and copy.reference not in there
+    ]
+
+
+def _deliver(installation: Installation, vault_name: str) -> None:
+    try:
+        records.deliver(installation, vault_name)
+    except VaultReadOnlyError:
+        return  # the chain reaches it when it can be written to again
 
 
 def _hurt(installation: Installation, vault_name: str, verified: Verified) -> dict[str, tuple[str, ...]]:
     references = {reference for damage in verified.damages for reference in damage.references}
     if not references:
         return {}
-    names = {
-        facts.copy.reference: point.id
-        for point in installation.catalog.points()
-        for facts in installation.catalog.copies(point.id)
-        if facts.copy.vault == vault_name and facts.copy.reference in references
-    }
+    names = {copy.reference: copy.point for copy in installation.catalog.copies_in(vault_name)}
     hurt: dict[str, list[str]] = {}
     for damage in verified.damages:
         for reference in damage.references:

@@ -64,8 +64,8 @@ class FolderSandbox:
         """Remove what killed processes left; how many folders."""
         try:
             places = list(self._root.iterdir())
-        except FileNotFoundError:
-            return 0
+        except OSError:
+            return 0  # not there yet, or another user's: whoever needs it now is told by `open`
         swept = 0
         for place in places:
             owner = _NAME.fullmatch(place.name)

@@ -62,8 +62,8 @@ class LocalVault:
         except (ValueError, KeyError, TypeError) as error:
             raise VaultError(
                 f"Vault {self._name} at {self._root} has an unreadable marker file {MARKER}",
-                why=type(error).__name__,
-                todo=f"See what changed it; its content is {{'format': {FORMAT}, 'id': …}}.",
+                why="it is not what this program wrote there",
+                todo=f'See what changed it; its content is {{"format": {FORMAT}, "id": "…"}}.',
             ) from error
         if known > FORMAT:
             raise VaultError(

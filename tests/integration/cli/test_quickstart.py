@@ -121,3 +121,14 @@ def test_a_point_is_shown_whole_by_its_id_or_the_beginning_of_it(home: Any) -> N
     document = home("points", point["id"], "--json").document
     assert {copy["vault"] for copy in document["copies"]} == {"one", "two", "three"}
     assert document["fingerprint"]["checksums"]
+
+
+def test_quickstart_on_another_folder_does_not_pretend_to_protect_it(place: Path) -> None:
+    """An installation that is there protects what its policy says, whatever folder is named."""
+    other = place / "other"
+    other.mkdir()
+    assert run("quickstart", str(place / "data"), "--home", "backups", cwd=place).status is ExitStatus.SUCCESS
+    again = run("quickstart", str(other), "--home", "backups", cwd=place)
+    assert again.status is ExitStatus.USAGE
+    assert "is not among what this installation protects" in again.err
+    assert run("quickstart", str(place / "data"), "--home", "backups", cwd=place).status is ExitStatus.SUCCESS

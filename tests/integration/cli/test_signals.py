@@ -1,5 +1,6 @@
 """Stopping: a worker finishes its action, a second signal breaks it off, and nothing is lost either way."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -33,6 +34,25 @@ def started(home: Any, *arguments: str) -> Iterator[Process]:
     finally:
         process.kill()
         process.communicate()
+        _end_waiting_keys(home)
+
+
+def _end_waiting_keys(home: Any) -> None:
+    """End what `slow_source` started and a killed program could not end; nothing of it may be left otherwise."""
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (place / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if b"echo waiting" in command and os.fsencode(home.root) in command:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(int(place.name), signal.SIGKILL)
+
+
+def left(home: Any) -> list[str]:
+    """The keys' commands of this installation that still run."""
+    running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
+    return [line for line in running if "echo waiting" in line and str(home.root) in line]
 
 
 def slow_source(home: Any, fifo: Path) -> None:
@@ -88,6 +108,7 @@ def test_a_second_signal_breaks_the_action_off_and_nothing_is_lost(home: Any, tm
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=60)
         assert process.returncode == ExitStatus.INTERRUPTED
+        assert not left(home)
         assert "nothing is lost" in err.lower()
 
 
@@ -101,6 +122,7 @@ def test_an_interrupted_backup_ends_with_130_and_is_due_again(home: Any, tmp_pat
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=60)
         assert process.returncode == ExitStatus.INTERRUPTED
+        assert not left(home)
         assert "nothing is lost" in err.lower()
     home.policy.write_text(original)
     again = home("backup", "data-files")

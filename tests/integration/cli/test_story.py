@@ -36,7 +36,7 @@ def test_from_a_first_backup_to_a_proven_restore(home: Any, tmp_path: Path) -> N
     tested = home.process("test")
     assert tested.status is ExitStatus.SUCCESS, tested
     assert tested.out.count("proven in") == 3
-    assert tested.out.count("checksums equal") == 3
+    assert tested.out.count("  equal: ") == 3
 
     healthy = home.process("status")
     assert healthy.status is ExitStatus.SUCCESS, healthy

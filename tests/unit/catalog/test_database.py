@@ -356,8 +356,8 @@ def test_connections_are_used_again_and_closed_with_the_catalog(path, monkeypatc
     made = []
     really = database.connect
 
-    def note(path):
-        made.append(really(path))
+    def note(path, **settings):
+        made.append(really(path, **settings))
         return made[-1]
 
     monkeypatch.setattr(database, "connect", note)

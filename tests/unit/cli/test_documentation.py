@@ -57,3 +57,9 @@ def test_each_option_of_a_command_is_in_its_table_and_no_other_one_is(name: str)
 def test_each_section_shows_how_the_command_is_typed_and_its_json(name: str) -> None:
     assert f"`cto.backups {name}" in sections()[name]
     assert "JSON: " in sections()[name]
+
+
+def test_the_examples_in_the_help_fit_80_columns() -> None:
+    """A terminal would break them in the middle of a word."""
+    examples = [text for entry in commands.COMMANDS for each in (entry, *entry.below) for text in each.examples]
+    assert [text for text in examples if len(f"  {commands.NAME} {text}") > 80] == []

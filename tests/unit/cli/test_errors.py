@@ -75,3 +75,19 @@ def test_a_defect_tells_its_type_and_where_to_see_more_but_not_its_text(debuggin
     assert "ValueError" in shown
     assert "s3cret" not in shown
     assert ("--verbose" in shown) is not debugging
+
+
+def test_an_error_of_the_system_names_the_file_and_what_is_wrong_with_it() -> None:
+    """A folder of another user is no defect of the program."""
+    shown = errors.as_text(
+        errors.defect(PermissionError(13, "Permission denied", "/x/y"), debugging=False), colored=False, width=None
+    )
+    assert "/x/y: Permission denied" in shown and "defect" not in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"), [("a\udcffb", "a\\xffb"), ("a\x1bb", "a\\x1bb"), ("a\u202eb", "a\\u202eb"), ("\u00e9", "\u00e9")]
+)
+def test_what_a_terminal_would_obey_is_escaped_by_its_byte_or_its_code(text: str, shown: str) -> None:
+    """A name that is not UTF-8 shows the bytes it has."""
+    assert errors.clean(text) == shown

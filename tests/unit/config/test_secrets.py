@@ -3,7 +3,11 @@
 import copy
 import os
 import pickle
+import signal
 import stat
+import subprocess
+import sys
+import time
 import traceback
 from pathlib import Path
 
@@ -212,3 +216,32 @@ def test_a_place_that_cannot_be_written_is_told_without_the_value(tmp_path: Path
     with pytest.raises(KeyProblemError) as raised:
         create_file_secret(tmp_path / "file" / "repository.key", VALUE)
     assert VALUE not in f"{raised.value} {raised.value!r}"
+
+
+def test_a_command_is_stopped_with_whoever_waits_for_it(tmp_path: Path) -> None:
+    """Ctrl-C at a passphrase prompt must not leave the prompt running."""
+    written = tmp_path / "pid"
+    command = f"command:sh -c 'echo $$ > {written}; exec sleep 600'"
+    waiting = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys; from pathlib import Path; from cto_backups.config.secrets import SecretReference;"
+            "SecretReference.parse(sys.argv[1]).resolve(Path('.'))",
+            command,
+        ],
+        stderr=subprocess.DEVNULL,
+    )
+    while not written.exists() or not written.read_text().strip():
+        assert waiting.poll() is None
+        time.sleep(0.01)
+    pid = int(written.read_text())
+    time.sleep(0.2)
+    waiting.send_signal(signal.SIGINT)
+    waiting.wait(timeout=60)
+    for _ in range(500):
+        if not Path(f"/proc/{pid}").exists() or "(sh) Z" in Path(f"/proc/{pid}/stat").read_text():
+            return
+        time.sleep(0.01)
+    os.kill(pid, signal.SIGKILL)
+    pytest.fail("the command goes on")

@@ -1,0 +1,92 @@
+"""What goes wrong around an installation: files of another user, read-only disks, lost keys, mistyped names."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cto_backups.errors import ExitStatus
+
+
+def test_a_mistyped_source_is_not_taken_for_the_beginning_of_its_only_point(home: Any, tmp_path: Path) -> None:
+    """`restore data-file` must not restore all of data-files; the nearest name is told."""
+    for wrong in ("ledger-databas", "ledger-database-", "ledger"):
+        for command in (("restore", wrong, "--to", str(tmp_path / "out")), ("points", wrong)):
+            answer = home(*command)
+            assert answer.status is ExitStatus.NOT_FOUND, answer
+    assert "did you mean 'ledger-database'?" in home("restore", "ledger-databas", "--to", "x").err
+    assert "did you mean 'ledger-database'?" in home("points", "ledger-databas").err
+    assert "did you mean 'ledger-database'?" in home("backup", "ledger-databas").err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_restore_needs_the_repository_key_and_no_other(home: Any, tmp_path: Path) -> None:
+    """The key that people are told to keep elsewhere has to be enough on the bad day."""
+    (home.root / "keys" / "evidence.key").unlink()
+    answer = home("restore", "data-files", "--to", str(tmp_path / "out"))
+    assert answer.status is ExitStatus.SUCCESS, answer
+    assert home("points").status is ExitStatus.SUCCESS
+    answer = home("backup")
+    assert answer.status is ExitStatus.KEY
+    assert "Restores work without it" in answer.err
+
+
+@pytest.fixture
+def bare(home: Any) -> Iterator[Any]:
+    """An installation on a file system mounted read-only."""
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("only root may mount")
+    for arguments in (["--bind", home.root, home.root], ["-o", "remount,bind,ro", home.root]):
+        if subprocess.run(["mount", *arguments], capture_output=True, check=False).returncode:
+            subprocess.run(["umount", home.root], capture_output=True, check=False)
+            pytest.skip("nothing can be mounted here")
+    try:
+        yield home
+    finally:
+        subprocess.run(["umount", home.root], check=True)
+
+
+def test_an_installation_that_can_only_be_read_can_be_restored_from(bare: Any, tmp_path: Path) -> None:
+    """A rescued disk is mounted read-only: catalog, state and vaults are on it."""
+    answer = bare("restore", "data-files", "--to", str(tmp_path / "out"))
+    assert answer.status is ExitStatus.SUCCESS, answer
+    assert bare("points").status is ExitStatus.SUCCESS
+    assert bare("status").status is ExitStatus.RED
+    answer = bare("backup")
+    assert answer.status is ExitStatus.POLICY
+    assert "state folder" in answer.err
+
+
+def test_a_state_folder_that_cannot_be_used_is_named(home: Any) -> None:
+    """It is a mistake in the policy or in permissions, not a defect."""
+    home.policy.write_text(home.policy.read_text().replace("state: state", "state: /dev/null/x"))
+    answer = home("backup")
+    assert answer.status is ExitStatus.POLICY
+    assert "/dev/null/x" in answer.err
+
+
+def test_a_restore_to_a_file_is_told_before_anything_is_read(home: Any, tmp_path: Path) -> None:
+    """A destination is a folder."""
+    (tmp_path / "file").write_text("x")
+    answer = home("restore", "data-files", "--to", str(tmp_path / "file"))
+    assert answer.status is ExitStatus.USAGE
+    assert "is not a folder" in answer.err
+
+
+def test_a_file_called_secret_does_not_hide_why_it_could_not_be_read(home: Any) -> None:
+    """What is redacted are secrets, and not what looks like one because of the words around it."""
+    text = home.policy.read_text().replace("paths: [", f"paths: [{home.data}/no-secret, ")
+    home.policy.write_text(text)
+    answer = home("backup", "data-files")
+    assert answer.status is ExitStatus.INCOMPLETE
+    assert "no-secret (" in answer.err and "[hidden]" not in answer.err
+
+
+def test_a_schedule_that_is_so_already_is_not_called_changed(home: Any) -> None:
+    """Nothing became anything."""
+    home("schedule", "set", "data-files", "hourly")
+    assert "already" in home("schedule", "set", "data-files", "hourly").out
