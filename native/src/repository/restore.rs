@@ -3,11 +3,13 @@
 //! Folders are reached from the destination name by name, each opened with O_NOFOLLOW below its parent: neither a tree
 //! with hostile names nor somebody who swaps a folder for a symlink meanwhile can lead a write elsewhere.
 
+use std::collections::hash_map::DefaultHasher;
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
+use std::hash::{Hash, Hasher};
 use std::io::Error;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use libc::c_int;
 use pyo3::buffer::PyBuffer;
@@ -306,6 +308,16 @@ fn set_metadata(descriptor: c_int, metadata: &Metadata, lacks: &mut Vec<Lack>) {
     }
 }
 
+/// One writer of a file at a time. The system allows no more either, but lets the others burn their processor meanwhile,
+/// on which another thread could open blobs.
+fn turn(folder: u32, name: &CStr) -> MutexGuard<'static, ()> {
+    static TURNS: [Mutex<()>; 64] = [const { Mutex::new(()) }; 64];
+    let mut hasher = DefaultHasher::new();
+    (folder, name).hash(&mut hasher);
+    let turn = &TURNS[(hasher.finish() % 64) as usize];
+    turn.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
 /// Write one blob to one of its places.
 fn write(
     folders: &Folders,
@@ -317,6 +329,7 @@ fn write(
         let flags = libc::O_RDWR | libc::O_NOFOLLOW | libc::O_CLOEXEC;
         let Some(metadata) = &place.whole else {
             let file = open_at(folder, &place.name, flags)?;
+            let _turn = turn(place.folder, &place.name);
             return write_around_holes(file.as_raw_fd(), plain, place.offset);
         };
         let file = open_at(folder, &place.name, flags | libc::O_CREAT | libc::O_EXCL)?;
