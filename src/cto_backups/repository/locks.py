@@ -13,7 +13,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cto_backups import clock
-from cto_backups.errors import BackupsError, BusyError, DamageError, NotFoundError, VaultError, VaultReadOnlyError
+from cto_backups.errors import (
+    BackupsError,
+    BusyError,
+    DamageError,
+    NotFoundError,
+    VaultError,
+    VaultFullError,
+    VaultReadOnlyError,
+)
 from cto_backups.repository.gotime import format_time, parse_time
 from cto_backups.repository.stored import StoredFiles
 
@@ -196,11 +204,14 @@ def locked(files: StoredFiles, *, exclusive: bool) -> Iterator[Lock]:
 
 @contextlib.contextmanager
 def locked_for_reading(files: StoredFiles) -> Iterator[None]:
-    """Hold a shared lock, except in a vault that cannot be written to (nobody can prune there either)."""
+    """Hold a shared lock, except in a vault that cannot be written to or is full: what is there must come back.
+
+    Nobody can prune a read-only vault. What a prune of a full one deletes meanwhile is missed, and named.
+    """
     lock = Lock(files, exclusive=False)
     try:
         lock.acquire()
-    except VaultReadOnlyError:
+    except (VaultFullError, VaultReadOnlyError):
         yield
         return
     try:

@@ -135,7 +135,9 @@ class RepositoryStore:
         except VaultMissingError as error:
             vault.check()
             raise NotFoundError(
-                f"There is no {place}", why=f"nothing at {vault.location}/{prefix}/config", todo="make it with `init`"
+                f"There is no {place}",
+                why=f"nothing at {vault.location}/{prefix}/config",
+                todo="mount what is not mounted, or correct the vault's URL in the policy",
             ) from error
         files = StoredFiles(vault, prefix, Sealer(open_master(vault, prefix, password)))
         try:

@@ -28,6 +28,7 @@ from cto_backups.errors import (
     RefusedError,
     RestoreError,
     VaultError,
+    VaultFullError,
     VaultReadOnlyError,
 )
 from cto_backups.repository import restore
@@ -223,11 +224,14 @@ class TestLocks:
             writing.commit(draft, label())
         assert not store.committed()
 
-    def test_a_read_only_vault_can_be_read(self, store: RepositoryStore, vault: MemoryVault, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("error", [VaultReadOnlyError, VaultFullError])
+    def test_a_vault_that_takes_nothing_can_be_read(
+        self, store: RepositoryStore, vault: MemoryVault, tmp_path: Path, error: type[VaultError]
+    ) -> None:
         _, reference = store_tree(store, MemoryTree(CONTENT))
 
         def refuse(*_: object, **__: object) -> None:
-            raise VaultReadOnlyError("Vault memory cannot be written to")
+            raise error("Vault memory takes nothing")
 
         vault.put = refuse  # type: ignore[method-assign]
         assert store.verify().damages == ()
