@@ -30,6 +30,7 @@ _STAGES = {
     "index": "index",
     "snapshots": "snapshot",
     "locks": "lock",
+    "unlisted": "marks",
     "keys": "key",
     "config": "config",
 }

@@ -107,6 +107,12 @@ COMMANDS = (
         "Drop points that retention no longer keeps",
         ("expire --dry-run", "expire contracts"),
     ),
+    Entry(
+        "prune",
+        "prune:prune",
+        "Reclaim bytes that no point needs",
+        ("prune --dry-run", "prune one"),
+    ),
     Entry("worker", "worker:worker", "Do what is due, until stopped", ("worker", "worker --once")),
     Entry("version", "version:version", "Show the version", ("version", "version --json")),
 )

@@ -37,7 +37,7 @@ def verify(
 
         names = chosen(installation.configuration.policy.vaults, vaults)
         for name in names:
-            _known(name, list(installation.configuration.policy.vaults))
+            known(name, list(installation.configuration.policy.vaults))
         answers: list[documents.Document] = []
         statuses: list[ExitStatus] = []
         for name in names:
@@ -56,7 +56,8 @@ def verify(
         return status
 
 
-def _known(name: str, names: list[str]) -> None:
+def known(name: str, names: list[str]) -> None:
+    """Raise NotFoundError unless the policy declares a vault of this name."""
     if name not in names:
         from cto_backups.core.wording import did_you_mean
 

@@ -35,6 +35,7 @@ class ActionKind(StrEnum):
     VERIFY = "verify"
     RESTORE_TEST = "restore_test"
     EXPIRE = "expire"
+    PRUNE = "prune"
 
 
 class Outcome(StrEnum):

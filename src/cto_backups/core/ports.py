@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from cto_backups.core.model import Fingerprint, Problem, Resource
+from cto_backups.core.pruning import Pruned
 
 Buffer = bytes | bytearray | memoryview
 
@@ -163,8 +164,7 @@ class CaptureTree(Protocol):
     def read_many(self, entries: Sequence[Entry]) -> list[bytes | None]:
         """The whole contents of small files, in their order; None for one that cannot be read, and is noted.
 
-        All contents are in memory at once: the caller bounds the sum of the sizes. An entry whose file changed since it
-        was listed is brought up to date.
+        All contents are in memory at once: the caller bounds their sum. What changed since is brought up to date.
         """
 
     def open(self, entry: Entry) -> BlockReader:
@@ -386,8 +386,7 @@ class Writing(Protocol):
     ) -> Draft:
         """Store a tree; `parent` is the reference to compare with, so that unchanged files are not opened.
 
-        `unless` is asked once everything was read: if it says so, nothing of the tree is kept, and the draft cannot be
-        committed.
+        `unless` is asked once everything was read: if it says so, nothing is kept, and the draft cannot be committed.
         """
 
     def commit(self, draft: Draft, label: SnapshotLabel) -> str:
@@ -420,6 +419,9 @@ class PayloadStore(Protocol):
 
     def expire(self, references: Sequence[str]) -> None:
         """Drop references; bytes are reclaimed by a later prune."""
+
+    def prune(self, *, dry_run: bool = False, progress: Progress | None = None) -> Pruned:
+        """Reclaim what no reference needs, or only say how. Raises BusyError; DamageError, and nothing is removed."""
 
     def repair(self) -> tuple[str, ...]:
         """Clear what a killed process left (stale locks, temporary files); what was done, in sentences."""

@@ -15,6 +15,7 @@ from cto_backups.flows.copy import copy
 from cto_backups.flows.expire import expire
 from cto_backups.flows.expire import plan as plan_expiry
 from cto_backups.flows.installation import Installation
+from cto_backups.flows.prune import prune
 from cto_backups.flows.restore_test import restore_test
 from cto_backups.flows.verify import verify
 
@@ -56,6 +57,9 @@ def perform(installation: Installation, action: Action) -> str:
             plan = plan_expiry(installation, _named(action.source))
             expire(installation, plan)
             return f"expired {len(plan.removed)} recovery points"
+        case ActionKind.PRUNE:
+            found = prune(installation, _named(action.vault)).pruned.plan
+            return f"deleted {found.deleted_bytes} bytes, will delete {found.freed_bytes}"
 
 
 def _backup(installation: Installation, source: str) -> str:

@@ -2,5 +2,5 @@
 
 `store.RepositoryStore` is the entrance; it implements `core.ports.PayloadStore`. Below it, from bytes to meaning:
 `seal` (encryption), `keys`, `stored` (sealed JSON files), `pack`, `index`, `tree`, `snapshot`, `locks`; then the
-verbs `writer`, `restore`, `check` and `copying`.
+verbs `writer`, `restore`, `check`, `copying` and `prune` (with `stocktaking` and `marks`).
 """

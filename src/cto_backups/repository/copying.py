@@ -44,7 +44,7 @@ def copy_tree(origin: Fetcher, root: bytes, depot: Depot, threads: int, progress
     data, trees = _missing(origin, root, depot)
     with Crew(threads, depot.bench, name="copy") as crew:
         for group in ranges(data):
-            crew.submit(partial(_copy_group, origin=origin, group=group, progress=progress))
+            crew.submit(partial(copy_group, origin=origin, kind=BlobKind.DATA, group=group, progress=progress))
     bench = depot.bench()
     for tree in reversed(trees):
         if not depot.known(BlobKind.TREE, tree):
@@ -84,7 +84,11 @@ def _missing(origin: Fetcher, root: bytes, depot: Depot) -> tuple[list[Wanted], 
     return data, trees
 
 
-def _copy_group(bench: Bench, origin: Fetcher, group: Sequence[Wanted], progress: Progress) -> None:
+def copy_group(bench: Bench, origin: Fetcher, kind: BlobKind, group: Sequence[Wanted], progress: Progress) -> None:
+    """Bring blobs of one kind and one read over, each opened on the way; one that is damaged, from another place.
+
+    Raises DamageError when a blob is intact nowhere, VaultError.
+    """
     first, last = group[0][1], group[-1][1]
     try:
         sealed = memoryview(origin.read(first.pack, first.offset, last.offset + last.length - first.offset))
@@ -94,11 +98,12 @@ def _copy_group(bench: Bench, origin: Fetcher, group: Sequence[Wanted], progress
         start = place.offset - first.offset
         part = sealed[start : start + place.length]
         try:
-            brought = bench.copy(origin.files.sealer, BlobKind.DATA, blob, part, place.plain)
+            brought = bench.copy(origin.files.sealer, kind, blob, part, place.plain)
         except CameOutWrongError:
             raise
         except DamageError:
-            plain = origin.data(blob)  # from another place, or the error that names the pack
+            # From another place, or the error that names the pack.
+            plain = origin.data(blob) if kind is BlobKind.DATA else origin.tree(blob)
             brought = len(plain)
-            bench.save(BlobKind.DATA, plain)
+            bench.save(kind, plain)
         progress.advance(size_bytes=brought)

@@ -1,13 +1,15 @@
 """Where every blob lies: index files in memory. The tables themselves are in native/src/repository/index.rs."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cto_backups import _native
 from cto_backups.errors import DamageError, NotFoundError
 from cto_backups.repository.stored import StoredFiles
+
+_AT_ONCE = 2048  # packs whose blobs are asked for at a time
 
 
 class BlobKind(IntEnum):
@@ -97,3 +99,33 @@ def load_index(files: StoredFiles, *, usable: dict[bytes, int] | None = None) ->
 def save_index(files: StoredFiles, packs: Sequence[_native.Pack]) -> str:
     """Store an index file for these packs; its name."""
     return files.save_plain("index", _native.index_json(packs))
+
+
+def save_listing(files: StoredFiles, index: Index, most_blobs: int) -> list[str]:
+    """Store index files that list every pack of `index`, about `most_blobs` blobs each; their names."""
+    names: list[str] = []
+    packs: list[dict[str, Any]] = []
+    count = 0
+    for start in range(0, index.pack_count, _AT_ONCE):
+        for pack in _listed(index, range(start, min(start + _AT_ONCE, index.pack_count))):
+            if packs and count + len(pack["blobs"]) > most_blobs:
+                names.append(files.save("index", {"packs": packs}))
+                packs, count = [], 0
+            packs.append(pack)
+            count += len(pack["blobs"])
+    if packs:
+        names.append(files.save("index", {"packs": packs}))
+    return names
+
+
+def _listed(index: Index, numbers: range) -> Iterator[dict[str, Any]]:
+    """Packs as an index file lists them."""
+    found: dict[int, list[tuple[int, BlobKind, bytes, Location]]] = {number: [] for number in numbers}
+    for kind, blob, place in index.blobs_in(numbers):
+        found[place.pack].append((place.offset, kind, blob, place))
+    for number, blobs in found.items():
+        listed = []
+        for _, kind, blob, place in sorted(blobs):
+            one = {"id": blob.hex(), "type": kind.name.lower(), "offset": place.offset, "length": place.length}
+            listed.append(one | {"uncompressed_length": place.plain} if place.plain else one)
+        yield {"id": index.pack_name(number).hex(), "blobs": listed}

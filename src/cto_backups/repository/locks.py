@@ -20,6 +20,7 @@ from cto_backups.errors import (
     NotFoundError,
     VaultError,
     VaultFullError,
+    VaultMissingError,
     VaultReadOnlyError,
 )
 from cto_backups.repository.gotime import format_time, parse_time
@@ -27,6 +28,8 @@ from cto_backups.repository.stored import StoredFiles
 
 STALE_AFTER = timedelta(minutes=30)
 REFRESH_EVERY = timedelta(minutes=5)
+# Lost to us before it is stale to others, whose clocks may differ a little.
+LOST_AFTER = STALE_AFTER - REFRESH_EVERY * 3 / 2
 _LOADED = clock.now()  # an older lock under our process number is of a dead process that had it before
 
 
@@ -98,6 +101,7 @@ class Lock:
         self._name = ""
         self._refreshed = clock.now()
         self._released = threading.Event()
+        self._lost = False
 
     def acquire(self) -> None:
         """Take it. Raises BusyError naming who holds what stands in the way."""
@@ -113,13 +117,7 @@ class Lock:
     def check(self) -> None:
         """Raise BusyError unless the lock still stands (somebody may have taken it for a dead process's)."""
         with self._guard:
-            try:
-                self._files.vault.size(self._files.key("locks", self._name))
-                standing = clock.now() - self._refreshed < STALE_AFTER
-            except VaultError as error:
-                if error.code != "vault-missing":
-                    raise
-                standing = False
+            standing = self._stands()
         if not standing:
             raise BusyError(
                 f"The lock on {self._files.prefix} in vault {self._files.vault.name} was lost while writing",
@@ -134,13 +132,27 @@ class Lock:
             self._remove(self._name)
 
     def refresh(self) -> None:
-        """Write a newer lock file in place of the present one."""
+        """Write a newer lock file in place of the present one, unless that is lost: it is not taken a second time.
+
+        Whoever saw it stale may have pruned since, in an index that this process does not know.
+        """
         with self._guard:
-            if self._released.is_set():
+            if self._released.is_set() or not self._stands():
                 return
+            now = clock.now()
             old, self._name = self._name, self._write()
-            self._refreshed = clock.now()
+            self._refreshed = now
             self._remove(old)
+
+    def _stands(self) -> bool:
+        """Whether it was never lost; the caller holds the guard."""
+        if not self._lost:
+            try:
+                self._files.vault.size(self._files.key("locks", self._name))
+                self._lost = clock.now() - self._refreshed >= LOST_AFTER
+            except VaultMissingError:
+                self._lost = True
+        return not self._lost
 
     def _refuse_if_taken(self) -> None:
         now = clock.now()

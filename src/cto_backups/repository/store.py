@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from cto_backups.core.ports import Committed, PointReader, Progress, Sweeping, Vault, Verified, Writing
+from cto_backups.core.pruning import Pruned, PruneRules
 from cto_backups.errors import (
     DamageError,
     KeyProblemError,
@@ -22,6 +23,7 @@ from cto_backups.repository.keys import open_master, write_key
 from cto_backups.repository.locks import locked, locked_for_reading, remove_stale
 from cto_backups.repository.options import RepositoryOptions
 from cto_backups.repository.polynomial import DEGREE, irreducible, random_irreducible
+from cto_backups.repository.prune import planned, prune
 from cto_backups.repository.reader import SnapshotReader
 from cto_backups.repository.seal import MasterKey, SealBrokenError, Sealer
 from cto_backups.repository.session import Session, checked_name
@@ -202,6 +204,16 @@ class RepositoryStore:
             for name in names:
                 self.vault.delete(self.files.key("snapshots", name))
                 self._known.pop(name, None)
+
+    def prune(
+        self, rules: PruneRules | None = None, *, dry_run: bool = False, progress: Progress | None = None
+    ) -> Pruned:
+        """Reclaim what no snapshot needs; see `repository.prune`. Raises BusyError, DamageError, VaultError."""
+        self.vault.check()
+        rules = rules or PruneRules(small_bytes=self._options.pack_bytes // 4, index_blobs=self._options.index_blobs)
+        if dry_run:
+            return planned(self.files, rules)
+        return prune(self.files, self._options, rules, progress)
 
     def repair(self) -> tuple[str, ...]:
         """Clear what a killed process left; what was done, in sentences."""

@@ -19,6 +19,7 @@ READERS = (
     ("points", "data-files", "--limit", "1"),
     ("points", "--all"),
     ("expire", "--dry-run"),
+    ("prune", "--dry-run"),
     ("restore", "data-files", "--to", "x", "--dry-run"),
     ("version",),
 )
@@ -31,6 +32,7 @@ WRITERS = (
     ("audit",),
     ("audit", "--fail-on", "low"),
     ("expire",),
+    ("prune",),
     ("restore", "ledger-database", "--to", "y"),
     ("worker", "--once"),
     ("schedule", "set", "ledger-database", "hourly"),

@@ -153,6 +153,35 @@ def test_expiry_keeps_what_it_must_and_a_dry_run_changes_nothing(home: Any) -> N
     assert [point["id"] for point in home("points", "data-files", "--json").document["points"]] == [before[0]["id"]]
 
 
+def test_prune_reclaims_what_expired_points_held_and_a_dry_run_changes_nothing(home: Any) -> None:
+    text = home.policy.read_text()
+    home.policy.write_text(text.replace("  data-files:\n", '  data-files:\n    retention: "1 version"\n'))
+    for number in range(2):
+        home.change(f"version {number}\n" * 1000)
+        assert home("backup", "data-files").status is ExitStatus.SUCCESS
+    assert home("test", "data-files").status is ExitStatus.SUCCESS
+    assert home("expire", "data-files").status is ExitStatus.SUCCESS
+    planned = home("prune", "one", "--dry-run", "--json").document["vaults"][0]
+    assert planned["freed_bytes"] > 0
+    assert not planned["done"]
+    shown = home("prune", "one", "--dry-run")
+    assert "one: would be pruned" in shown.out
+    assert all(len(line) <= 80 for line in shown.out.splitlines())
+    done = home("prune", "one", "--json").document["vaults"][0]
+    changing = {"made_at", "seconds", "done", "added_bytes"}
+    assert {name: value for name, value in done.items() if name not in changing} == {
+        name: value for name, value in planned.items() if name not in changing
+    }
+    told = home("prune")
+    assert told.status is ExitStatus.SUCCESS, told.err
+    assert "one: pruned" in told.out
+    assert "wait for that already" in told.out
+    assert all(len(line) <= 80 for line in told.out.splitlines())
+    assert home("verify").status is ExitStatus.SUCCESS
+    assert home("test", "data-files").status is ExitStatus.SUCCESS
+    assert home("prune", "nowhere").status is ExitStatus.NOT_FOUND
+
+
 def test_the_schedule_is_shown_and_changed_with_comments_kept(home: Any) -> None:
     shown = home("schedule")
     assert shown.status is ExitStatus.SUCCESS

@@ -1,0 +1,133 @@
+"""`prune`: reclaim the bytes that no recovery point needs any more."""
+
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cto_backups.cli import documents, figures
+from cto_backups.cli.attempts import attempt, chosen
+from cto_backups.cli.command import command
+from cto_backups.cli.errors import as_document
+from cto_backups.cli.opening import opened
+from cto_backups.cli.outcome import worst
+from cto_backups.cli.screen import Screen, utc
+from cto_backups.core.wording import counted
+from cto_backups.errors import BackupsError, ExitStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cto_backups.core.pruning import PackUse, UnlistedPack
+    from cto_backups.flows.prune import PruneResult
+
+
+@command
+def prune(
+    screen: Screen,
+    vaults: Annotated[
+        list[str] | None, typer.Argument(metavar="VAULT", help="Vaults of the policy; all when left out.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Show what would be reclaimed; change nothing.")
+    ] = False,
+) -> ExitStatus:
+    """Reclaim the bytes that no recovery point needs any more.
+
+    What is not needed leaves the index now, and is deleted by a prune at least a day later. Nothing is removed from a
+    vault in which anything that is needed cannot be read.
+    """
+    with opened(screen, write=not dry_run) as opening:
+        from cto_backups.cli.verify import known
+        from cto_backups.flows import prune as flow
+
+        installation = opening.installation
+        names = chosen(installation.policy.vaults, vaults)
+        for name in names:
+            known(name, list(installation.policy.vaults))
+        answers: list[documents.Document] = []
+        statuses: list[ExitStatus] = []
+        for name in names:
+            result = attempt(screen, partial(flow.plan if dry_run else flow.prune, installation, name))
+            if isinstance(result, BackupsError):
+                answers.append({"vault": name, "error": as_document(result)})
+                statuses.append(result.exit_status)
+                continue
+            _tell(screen, result)
+            answers.append(_document(result))
+        status = worst(statuses)
+        screen.document(
+            {"status": int(status), "dry_run": dry_run, "recovered": list(opening.recovered), "vaults": answers}
+        )
+        return status
+
+
+def _tell(screen: Screen, result: "PruneResult") -> None:
+    """The plan, a line for each thing that is done, and the result."""
+    plan, done = result.pruned.plan, result.pruned.done
+    size = figures.size
+    gone, again = counted(len(plan.gone), "pack"), counted(len(plan.relisted), "pack")
+    head = f"pruned in {figures.duration(result.seconds)}" if done else "would be pruned"
+    screen.show(f"{result.vault}: {head}; recovery points need {size(plan.used_bytes)}")
+    if plan.overdue:
+        packs = counted(len(plan.overdue), "pack")
+        screen.show(f"  {'deleted' if done else 'delete'}  {packs}, {size(plan.deleted_bytes)}: unused for a day")
+    if plan.drop:
+        packs, freed = counted(len(plan.drop), "pack"), sum(use.size_bytes for use in plan.drop)
+        screen.show(f"  {'dropped' if done else 'drop'}  {packs}, {size(freed)}: nothing needs them")
+    if plan.repack:
+        packs = counted(len(plan.repack), "pack")
+        rewritten = size(plan.rewritten_bytes)
+        screen.show(f"  {'rewrote' if done else 'rewrite'}  {packs}, of which {rewritten} are needed")
+    if plan.gone:
+        screen.show(f"  {'forgot' if done else 'forget'}  {gone}: not there, nothing needs them")
+    if plan.relisted:
+        screen.show(f"  {'listed' if done else 'list'} again  {again}: no index listed them")
+    if plan.freed_bytes:
+        screen.show(f"  {size(plan.freed_bytes)} will be deleted by a prune in a day or later")
+    if plan.waiting:
+        screen.show(f"  {size(plan.waiting_bytes)} in {counted(len(plan.waiting), 'pack')} wait for that already")
+    if plan.unused_bytes:
+        screen.show(f"  {size(plan.unused_bytes)} stay unused: too little to be worth writing packs anew")
+
+
+def _document(result: "PruneResult") -> documents.Document:
+    plan = result.pruned.plan
+    return {
+        "vault": result.vault,
+        "done": result.pruned.done,
+        "made_at": utc(plan.made_at),
+        "seconds": result.seconds,
+        "used_bytes": plan.used_bytes,
+        "unused_bytes": plan.unused_bytes,
+        "freed_bytes": plan.freed_bytes,
+        "rewritten_bytes": plan.rewritten_bytes,
+        "added_bytes": result.pruned.added_bytes,
+        "deleted_bytes": plan.deleted_bytes,
+        "waiting_bytes": plan.waiting_bytes,
+        "duplicate_blobs": plan.duplicate_blobs,
+        "kept_packs": len(plan.keep),
+        "dropped": _uses(plan.drop),
+        "rewritten": _uses(plan.repack),
+        "deleted": _unlisted(plan.overdue),
+        "waiting": _unlisted(plan.waiting),
+        "gone": list(plan.gone),
+        "listed_again": list(plan.relisted),
+    }
+
+
+def _uses(uses: "Sequence[PackUse]") -> list[documents.Document]:
+    return [
+        {
+            "pack": use.name,
+            "kind": use.kind,
+            "size_bytes": use.size_bytes,
+            "used_bytes": use.used_bytes,
+            "used_blobs": len(use.blobs),
+        }
+        for use in uses
+    ]
+
+
+def _unlisted(packs: "Sequence[UnlistedPack]") -> list[documents.Document]:
+    return [{"pack": pack.name, "size_bytes": pack.size_bytes, "since": utc(pack.since)} for pack in packs]

@@ -1,0 +1,228 @@
+"""Prune, decided: which packs of a repository stay, go, or are written anew; pure, and what a dry run shows."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from cto_backups.errors import DamageError
+
+_MIB = 1 << 20
+_KINDS = ("data", "tree")
+
+
+@dataclass(frozen=True, slots=True)
+class PruneRules:
+    """When it is worth while.
+
+    At most `unused_share` of what stays may be unused, or packs are written anew. A pack that no index lists is deleted
+    once it has been so for `grace`, which is longer than any lock lives (30 minutes). Packs with less than
+    `small_bytes` in use are joined once there are `small_packs` of a kind. Index files are joined when there are far
+    more than one to `index_blobs` blobs.
+    """
+
+    unused_share: float = 0.05
+    grace: timedelta = timedelta(hours=24)
+    small_bytes: int = 4 * _MIB
+    small_packs: int = 10
+    index_blobs: int = 30_000
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.unused_share < 1:
+            raise ValueError("unused_share is at least 0 and below 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """A pack that an index lists: its blobs, each with kind (0 data, 1 tree), id, and sealed length in bytes."""
+
+    name: str
+    size_bytes: int
+    blobs: tuple[tuple[int, bytes, int], ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PackUse:
+    """What of a pack is needed from it: `blobs` are ids, with `used_bytes` together. `kind`: data, tree or mixed."""
+
+    name: str
+    kind: str
+    size_bytes: int
+    used_bytes: int
+    unused_bytes: int
+    blobs: frozenset[bytes] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class UnlistedPack:
+    """A pack that no index lists, and since when that is known."""
+
+    name: str
+    size_bytes: int
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PrunePlan:
+    """What a prune does, at the moment `made_at`.
+
+    Packs to `keep` as they are; to `drop` (nothing in them is needed) and to `repack` (what is needed of them is
+    written anew): both are taken out of the index now, and deleted by a later prune. `waiting` packs are in no index
+    and wait for their grace to end, for `overdue` ones it has: they are deleted now. `gone` are packs that an index
+    lists, but that are not there, or too short; nothing needs them. `relisted` are packs that no index listed, and that
+    hold what a snapshot needs. `contested` are needed blobs that lie in several packs, `duplicate_blobs` their
+    places beyond one each. `crowded`: the index is in too many files.
+    """
+
+    made_at: datetime
+    keep: tuple[PackUse, ...] = ()
+    drop: tuple[PackUse, ...] = ()
+    repack: tuple[PackUse, ...] = ()
+    waiting: tuple[UnlistedPack, ...] = ()
+    overdue: tuple[UnlistedPack, ...] = ()
+    gone: tuple[str, ...] = ()
+    relisted: tuple[str, ...] = ()
+    contested: frozenset[tuple[int, bytes]] = field(default=frozenset(), repr=False)
+    duplicate_blobs: int = 0
+    crowded: bool = False
+
+    @property
+    def changes_index(self) -> bool:
+        """Whether new index files take the place of the present ones."""
+        return bool(self.drop or self.repack or self.gone or self.relisted or self.crowded)
+
+    @property
+    def deleted_bytes(self) -> int:
+        """What is deleted now."""
+        return sum(pack.size_bytes for pack in self.overdue)
+
+    @property
+    def freed_bytes(self) -> int:
+        """What a later prune will delete, beyond what is written anew now."""
+        return sum(use.size_bytes for use in (*self.drop, *self.repack)) - self.rewritten_bytes
+
+    @property
+    def rewritten_bytes(self) -> int:
+        """What is written anew."""
+        return sum(use.used_bytes for use in self.repack)
+
+    @property
+    def unused_bytes(self) -> int:
+        """What stays although nothing needs it."""
+        return sum(use.unused_bytes for use in self.keep)
+
+    @property
+    def used_bytes(self) -> int:
+        """All that snapshots need."""
+        return sum(use.used_bytes for use in (*self.keep, *self.repack))
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What is in no index already, and waits for its grace to end."""
+        return sum(pack.size_bytes for pack in self.waiting)
+
+    def marks(self, now: datetime) -> dict[str, datetime]:
+        """Every pack that no index lists once the plan is carried out, and since when: from `now` for new ones."""
+        marks = {pack.name: pack.since for pack in self.waiting}
+        marks.update(dict.fromkeys((*(use.name for use in (*self.drop, *self.repack)), *self.gone), now))
+        return marks
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """A plan, whether it was carried out, and what that added (the packs written anew), in bytes."""
+
+    plan: PrunePlan
+    done: bool
+    added_bytes: int = 0
+
+
+def plan_prune(
+    packs: Sequence[Pack],
+    needed: tuple[AbstractSet[bytes], AbstractSet[bytes]],
+    *,
+    unlisted: Mapping[str, int],
+    marks: Mapping[str, datetime],
+    now: datetime,
+    rules: PruneRules,
+    index_files: int = 1,
+    gone: Iterable[str] = (),
+    relisted: Iterable[str] = (),
+) -> PrunePlan:
+    """Decide. `needed` are the ids of data and tree blobs that snapshots need; `unlisted` sizes of packs in no index.
+
+    `marks` say since when a pack is known to be in no index. Raises DamageError when a needed blob is in no pack.
+    """
+    uses, contested, duplicates = _uses(packs, needed)
+    drop = [use for use in uses if not use.blobs]
+    keep, repack = _divide([use for use in uses if use.blobs], rules)
+    found = [UnlistedPack(name, size, min(marks.get(name, now), now)) for name, size in sorted(unlisted.items())]
+    blobs = sum(len(pack.blobs) for pack in packs)
+    return PrunePlan(
+        made_at=now,
+        keep=tuple(keep),
+        drop=tuple(drop),
+        repack=tuple(repack),
+        waiting=tuple(pack for pack in found if now - pack.since < rules.grace),
+        overdue=tuple(pack for pack in found if now - pack.since >= rules.grace),
+        gone=tuple(gone),
+        relisted=tuple(relisted),
+        contested=contested,
+        duplicate_blobs=duplicates,
+        crowded=index_files > 8 + 2 * (blobs // rules.index_blobs),
+    )
+
+
+def _uses(
+    packs: Sequence[Pack], needed: tuple[AbstractSet[bytes], AbstractSet[bytes]]
+) -> tuple[list[PackUse], frozenset[tuple[int, bytes]], int]:
+    """What is needed of each pack, every blob from one pack; the blobs that lie in several; their other places."""
+    holder: tuple[dict[bytes, int], dict[bytes, int]] = {}, {}
+    several: dict[tuple[int, bytes], list[int]] = {}
+    waste = [0] * len(packs)
+    for number, pack in enumerate(packs):
+        for kind, blob, length in pack.blobs:
+            if blob not in needed[kind]:
+                waste[number] += length
+            elif (first := holder[kind].setdefault(blob, number)) != number:
+                several.setdefault((kind, blob), [first]).append(number)
+    for kind, ids in enumerate(needed):
+        for blob in ids - holder[kind].keys():
+            raise DamageError(f"{_KINDS[kind].capitalize()} blob {blob.hex()[:12]} is missing", why="no pack holds it")
+    # The pack with the least waste is the one most likely to stay: the others may then go as a whole.
+    for (kind, blob), numbers in several.items():
+        holder[kind][blob] = min(numbers, key=lambda number: (waste[number], number))
+    uses = []
+    for number, pack in enumerate(packs):
+        lengths = {(kind, blob): length for kind, blob, length in pack.blobs if holder[kind].get(blob) == number}
+        used = sum(lengths.values())
+        kinds = {kind for kind, _, _ in pack.blobs}
+        uses.append(
+            PackUse(
+                name=pack.name,
+                kind="mixed" if len(kinds) > 1 else _KINDS[max(kinds, default=0)],
+                size_bytes=pack.size_bytes,
+                used_bytes=used,
+                unused_bytes=sum(length for _, _, length in pack.blobs) - used,
+                blobs=frozenset(blob for _, blob in lengths),
+            )
+        )
+    return uses, frozenset(several), sum(len(numbers) - 1 for numbers in several.values())
+
+
+def _divide(uses: Sequence[PackUse], rules: PruneRules) -> tuple[list[PackUse], list[PackUse]]:
+    """Those to keep as they are, and those to write anew."""
+    names = {use.name for use in uses if use.kind == "mixed"}  # written by old programs; slow to read trees from
+    allowed = sum(use.used_bytes for use in uses) * rules.unused_share / (1 - rules.unused_share)
+    unused = sum(use.unused_bytes for use in uses if use.name not in names)
+    for use in sorted(uses, key=lambda use: (-use.unused_bytes / (use.unused_bytes + use.used_bytes), use.name)):
+        if unused <= allowed:
+            break
+        if use.name not in names:
+            names.add(use.name)
+            unused -= use.unused_bytes
+    for kind in _KINDS:
+        small = {use.name for use in uses if use.kind == kind and use.used_bytes < rules.small_bytes}
+        if len(small - names) >= rules.small_packs:
+            names |= small
+    return [use for use in uses if use.name not in names], [use for use in uses if use.name in names]

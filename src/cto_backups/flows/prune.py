@@ -1,0 +1,49 @@
+"""Prune: reclaim, in one vault, the bytes that no recovery point needs any more."""
+
+from dataclasses import dataclass
+
+from cto_backups import clock
+from cto_backups.core.model import ActionKind
+from cto_backups.core.pruning import Pruned
+from cto_backups.flows.installation import Installation
+from cto_backups.flows.runs import recorded
+
+
+@dataclass(frozen=True)
+class PruneResult:
+    """What was done, or would be, in one vault."""
+
+    vault: str
+    pruned: Pruned
+    seconds: float
+
+
+def plan(installation: Installation, vault_name: str) -> PruneResult:
+    """What `prune` would do now: the very plan that it would carry out. Raises BusyError, DamageError, VaultError."""
+    started = clock.monotonic()
+    installation.vault(vault_name).check()
+    pruned = installation.store(vault_name).prune(dry_run=True)
+    return PruneResult(vault_name, pruned, clock.monotonic() - started)
+
+
+def prune(installation: Installation, vault_name: str) -> PruneResult:
+    """Reclaim what can be, alone with the repository, and record the run.
+
+    Killed at any moment, no recovery point loses anything, and the next run finishes. Raises BusyError, DamageError
+    (nothing was removed), VaultError.
+    """
+    with recorded(installation, ActionKind.PRUNE, vault=vault_name) as run:
+        started = clock.monotonic()
+        installation.vault(vault_name).check()
+        with installation.progress(f"Pruning {vault_name}") as progress:
+            pruned = installation.store(vault_name).prune(progress=progress)
+        seconds = clock.monotonic() - started
+        found = pruned.plan
+        run.figures.update(
+            deleted_bytes=found.deleted_bytes,
+            freed_bytes=found.freed_bytes,
+            added_bytes=pruned.added_bytes,
+            unused_bytes=found.unused_bytes,
+            seconds=round(seconds, 3),
+        )
+        return PruneResult(vault_name, pruned, seconds)
