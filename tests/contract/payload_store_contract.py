@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from fakes.memory import MemoryTree, MemoryVault
 
-from cto_backups.core.ports import Draft, Existing, PayloadStore, SnapshotLabel
+from cto_backups.core.payloads import Draft, PayloadStore, SnapshotLabel
+from cto_backups.core.ports import Existing
 from cto_backups.errors import BackupsError, NotFoundError, RefusedError
 
 NewStore = Callable[[MemoryVault], PayloadStore]

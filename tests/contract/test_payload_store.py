@@ -6,7 +6,7 @@ import pytest
 from fakes.memory import MemoryVault
 from payload_store_contract import NewStore, PayloadStoreContract
 
-from cto_backups.core.ports import PayloadStore
+from cto_backups.core.payloads import PayloadStore
 from cto_backups.repository.options import MIB, RepositoryOptions, ScryptParameters
 from cto_backups.repository.store import RepositoryStore
 

@@ -11,7 +11,8 @@ from cto_backups.errors import BackupsError, NotFoundError
 
 if TYPE_CHECKING:
     from cto_backups.config import Configuration
-    from cto_backups.core.ports import PayloadStore, Source, Vault
+    from cto_backups.core.payloads import PayloadStore
+    from cto_backups.core.ports import Source, Vault
     from cto_backups.repository.store import RepositoryStore
 
 

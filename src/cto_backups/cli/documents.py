@@ -9,7 +9,7 @@ from cto_backups.core.model import Copy, CopyFacts, Evidence, Problem, RecoveryP
 from cto_backups.errors import BackupsError
 
 if TYPE_CHECKING:
-    from cto_backups.core.ports import Damage
+    from cto_backups.core.payloads import Damage
 
 Document = dict[str, Any]
 

@@ -10,8 +10,9 @@ from datetime import datetime, timedelta
 
 from cto_backups import clock
 from cto_backups.core.model import ActionKind, Copy, Outcome, RecoveryPoint
+from cto_backups.core.payloads import Draft, PayloadStore, SnapshotLabel
 from cto_backups.core.policy import SourcePolicy
-from cto_backups.core.ports import Capture, Draft, PayloadStore, SnapshotLabel, Source
+from cto_backups.core.ports import Capture, Source
 from cto_backups.errors import BackupsError, KeyProblemError, SourceError, VaultError
 from cto_backups.evidence.payloads import copy_to_payload, point_to_payload
 from cto_backups.flows import records

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from cto_backups import clock
 from cto_backups.core.model import ActionKind, Copy, CopyFacts, RecoveryPoint
-from cto_backups.core.ports import Copied
+from cto_backups.core.payloads import Copied
 from cto_backups.errors import BackupsError, DamageError, NotFoundError, VaultMissingError
 from cto_backups.evidence.payloads import copy_to_payload
 from cto_backups.flows import records

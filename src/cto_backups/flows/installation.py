@@ -14,7 +14,8 @@ from cto_backups.errors import BusyError, NotFoundError, PolicyError, VaultReadO
 from cto_backups.evidence.records import SigningKey
 
 if TYPE_CHECKING:
-    from cto_backups.core.ports import PayloadStore, Progress, Sandbox, Source, Vault
+    from cto_backups.core.payloads import PayloadStore
+    from cto_backups.core.ports import Progress, Sandbox, Source, Vault
     from cto_backups.flows.catalog_port import Catalog
 
 

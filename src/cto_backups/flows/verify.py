@@ -6,7 +6,7 @@ from datetime import datetime
 
 from cto_backups import clock
 from cto_backups.core.model import ActionKind, Copy, Evidence, Outcome, Rung, Step
-from cto_backups.core.ports import Damage, Verified
+from cto_backups.core.payloads import Damage, Verified
 from cto_backups.errors import VaultReadOnlyError
 from cto_backups.evidence.payloads import evidence_to_payload
 from cto_backups.flows import records

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from cto_backups import _native
-from cto_backups.core.ports import Damage, Progress, Silent, Verified
+from cto_backups.core.payloads import Damage, Verified
+from cto_backups.core.ports import Progress, Silent
 from cto_backups.errors import DamageError, NotFoundError, VaultError
 from cto_backups.repository.crew import Crew
 from cto_backups.repository.fetch import Fetcher

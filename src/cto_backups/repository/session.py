@@ -1,9 +1,10 @@
-"""A repository opened for writing, under its lock; implements `core.ports.Writing`."""
+"""A repository opened for writing, under its lock; implements `core.payloads.Writing`."""
 
 from collections.abc import Callable
 
 from cto_backups import __version__, clock
-from cto_backups.core.ports import CaptureTree, Copied, Draft, PayloadStore, Progress, Silent, SnapshotLabel
+from cto_backups.core.payloads import Copied, Draft, PayloadStore, SnapshotLabel
+from cto_backups.core.ports import CaptureTree, Progress, Silent
 from cto_backups.errors import DamageError, NotFoundError, RefusedError
 from cto_backups.repository.chunker import seed_of
 from cto_backups.repository.copying import copy_tree

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from cto_backups.core.ports import Committed, Draft, SnapshotLabel
+from cto_backups.core.payloads import Committed, Draft, SnapshotLabel
 from cto_backups.errors import DamageError, NotFoundError
 from cto_backups.repository.gotime import format_time, parse_time
 from cto_backups.repository.stored import StoredFiles, is_name

@@ -8,7 +8,8 @@ from typing import Any
 
 import orjson
 
-from cto_backups.core.ports import Committed, PointReader, Progress, Sweeping, Vault, Verified, Writing
+from cto_backups.core.payloads import Committed, Verified, Writing
+from cto_backups.core.ports import PointReader, Progress, Sweeping, Vault
 from cto_backups.core.pruning import Pruned, PruneRules
 from cto_backups.errors import (
     DamageError,
@@ -34,7 +35,7 @@ _VERSION = 2
 
 
 class RepositoryStore:
-    """A restic repository (format version 2) under `prefix` in a vault; implements `core.ports.PayloadStore`."""
+    """A restic repository (format version 2) under `prefix` in a vault; implements `core.payloads.PayloadStore`."""
 
     def __init__(self, files: StoredFiles, repository_id: str, polynomial: int, options: RepositoryOptions) -> None:
         self.files = files

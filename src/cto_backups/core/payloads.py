@@ -1,0 +1,133 @@
+"""What flows ask of the store of payloads inside a vault, as a port; tests/contract has its suite."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from cto_backups.core.ports import CaptureTree, PointReader, Progress, Vault
+from cto_backups.core.pruning import Pruned
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotLabel:
+    """How a committed snapshot is described in the repository, readable with stock tools."""
+
+    time: datetime
+    hostname: str
+    username: str
+    paths: tuple[str, ...]
+    tags: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """Content that is stored, but not committed: nobody sees it yet. `root` identifies it."""
+
+    root: str
+    entries: int
+    size_bytes: int
+    read_bytes: int
+    added_bytes: int
+    new_entries: int
+    changed_entries: int
+    unchanged_entries: int
+    parent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Something in a payload store that is not as it was written; `points` are the references it hurts."""
+
+    what: str
+    detail: str
+    references: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What a verification read, and what it found damaged."""
+
+    files_read: int
+    bytes_read: int
+    blobs_read: int
+    references: tuple[str, ...]
+    damages: tuple[Damage, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """A reference in the destination store, and what it grew by."""
+
+    reference: str
+    added_bytes: int
+    blobs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A committed reference, as a listing of the store shows it."""
+
+    reference: str
+    root: str
+    time: datetime
+    hostname: str
+    paths: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    detail: dict[str, str] = field(default_factory=dict)
+
+
+class Writing(Protocol):
+    """A store opened for writing, under its lock."""
+
+    def write(
+        self,
+        tree: CaptureTree,
+        *,
+        parent: str | None = None,
+        progress: Progress | None = None,
+        unless: Callable[[], bool] | None = None,
+    ) -> Draft:
+        """Store a tree; `parent` is the reference to compare with, so that unchanged files are not opened.
+
+        `unless` is asked once everything was read: if it says so, nothing is kept, and the draft cannot be committed.
+        """
+
+    def commit(self, draft: Draft, label: SnapshotLabel) -> str:
+        """Make the draft a committed snapshot, durable on return; its reference."""
+
+    def copy(self, origin: "PayloadStore", reference: str, *, progress: Progress | None = None) -> Copied:
+        """Bring a committed reference over from another store, opening (and so verifying) every blob on the way."""
+
+
+class PayloadStore(Protocol):
+    """Where the payloads of recovery points lie inside one vault."""
+
+    @property
+    def vault(self) -> Vault:
+        """The vault it lies in."""
+
+    def writing(self) -> AbstractContextManager[Writing]:
+        """Open for writing. Raises BusyError while somebody holds an exclusive lock."""
+
+    def reader(self, reference: str) -> PointReader:
+        """Read one reference. Raises NotFoundError, DamageError."""
+
+    def verify(
+        self, references: Sequence[str] | None = None, *, read_data: bool = True, progress: Progress | None = None
+    ) -> Verified:
+        """Check structure and, with `read_data`, re-read every byte, of these references or of everything."""
+
+    def committed(self) -> Sequence[Committed]:
+        """Everything committed."""
+
+    def expire(self, references: Sequence[str]) -> None:
+        """Drop references; bytes are reclaimed by a later prune."""
+
+    def prune(self, *, dry_run: bool = False, progress: Progress | None = None) -> Pruned:
+        """Reclaim what no reference needs, or only say how. Raises BusyError; DamageError, and nothing is removed."""
+
+    def repair(self) -> tuple[str, ...]:
+        """Clear what a killed process left (stale locks, temporary files); what was done, in sentences."""
