@@ -67,7 +67,7 @@ test-peers: setup-tools ## the tests against stock restic once more, with the ne
 	@tools/newest-restic .cache/peers
 	CTO_RESTIC="$$PWD"/.cache/peers/bin/restic $(BIN)/pytest $(TESTS) -m "stock_restic or newest_restic" $(ARGS)
 
-test-faults: setup-tools ## the tests that inject seeded faults, with CTO_FAULT_ROUNDS rounds (200)
+test-faults: setup-tools ## the tests that inject seeded faults, with CTO_FAULT_ROUNDS rounds (200), from CTO_FAULT_SEED (1)
 	CTO_FAULT_ROUNDS=$(CTO_FAULT_ROUNDS) $(BIN)/pytest $(TESTS) -m faults -n $(JOBS) --dist worksteal --timeout 3600 $(ARGS)
 
 bench: setup-tools ## measure against restic on the same data, side by side (some minutes, some GB)

@@ -25,7 +25,7 @@ MIB = 1 << 20
 
 STRIKES = [(name, late) for name in OPERATIONS if name != "repair" for late in (False, True)]
 MOST_WRITES = 16  # of one operation; with 200 rounds each of them meets no room
-STAYING = [(name, room) for name in ("backup", "copy", "prune") for room in (0, 1, 3, 6)]
+STAYING = [(name, room) for name in ("backup", "copy", "prune") for room in (0, 1, 2, 4)]
 DISKS = [
     (name, free)
     for name in ("backup", "copy", "prune")
@@ -131,7 +131,7 @@ def test_a_real_disk_that_is_full(
         assert free <= 2 * MIB + 100_000
         record_property("fault", f"a full disk in {name}")
     else:
-        assert free > MIB
+        assert free >= MIB
     assert not list((disk / "vault").rglob(".tmp-*")), "what did not fit was left"
     assert place.half_shown(operation.touches) == []  # there is still no room
     (disk / "ballast").unlink()

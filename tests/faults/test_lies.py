@@ -110,6 +110,7 @@ def test_what_is_read_is_not_what_is_stored(
     see_that_all_is_well(place, name)
 
 
+@pytest.mark.different_faults(100)
 def test_a_reader_of_altered_bytes_writes_none_of_them(
     fault_seed: int, ready_for: Ready, harmed: Path, record_property: Property
 ) -> None:
