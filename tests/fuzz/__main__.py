@@ -22,7 +22,14 @@ def fuzz(name: str, seconds: int, corpus: Path) -> None:
 
     folder = corpus / name.replace(" ", "-")
     folder.mkdir(parents=True, exist_ok=True)
-    options = [f"-max_total_time={seconds}", "-timeout=20", "-rss_limit_mb=1500", f"-artifact_prefix={folder}-"]
+    options = [
+        f"-max_total_time={seconds}",
+        "-timeout=20",
+        "-rss_limit_mb=1500",
+        "-max_len=2048",
+        "-len_control=0",
+        f"-artifact_prefix={folder}-",
+    ]
     atheris.Setup([sys.argv[0], *options, str(folder)], once)
     atheris.Fuzz()
 

@@ -183,7 +183,7 @@ def _record(content: bytes) -> None:
 def _marker(content: bytes) -> None:
     with TemporaryDirectory() as folder:
         (Path(folder) / "vault.json").write_bytes(content)
-        assert LocalVault("v", Path(folder)).identity
+        assert isinstance(LocalVault("v", Path(folder)).identity, str)
 
 
 def _key_file() -> Any:
