@@ -178,9 +178,9 @@ def _is_below(path: bytes, folders: set[bytes]) -> bool:
 
 
 def _identity(node: Node) -> _Key:
-    """What tells two versions of a path apart: kind, content, size and time."""
+    """What tells two versions of a path apart: kind, content, size and time; a folder is not what is in it."""
     entry = node.entry
-    told = (entry.kind, entry.size, entry.mtime_ns, entry.linktarget, entry.device, node.subtree, *node.content)
+    told = (entry.kind, entry.size, entry.mtime_ns, entry.linktarget, entry.device, *node.content)
     return hashlib.sha256(repr(told).encode()).digest()[:16]
 
 
