@@ -85,11 +85,12 @@ class PointContents:
     def content(self, path: bytes, node: Node) -> Iterator[bytes]:
         """A file's bytes, in verified pieces. Raises DamageError, VaultError in place of one that no vault has."""
         done = 0
-        failed: dict[str, BackupsError] = {}
-        for vault in self.vaults:
+        failed: dict[str, BackupsError] = {}  # at this byte: one that lacks it may well have what follows
+        while (vault := next((one for one in self.vaults if one not in failed), None)) is not None:
             try:
                 for piece in self.browser.contents(vault).content(node.content, done):
                     done += len(piece)
+                    failed.clear()
                     yield piece
                 return
             except BackupsError as error:
