@@ -102,6 +102,30 @@ COMMANDS = (
         ("points", "points contracts --limit 5", f"points {_POINT}"),
     ),
     Entry(
+        "ls",
+        "ls:ls",
+        "List what is in a point",
+        ("ls contracts", f"ls {_POINT} /srv/contracts --long", "ls contracts --at yesterday --recursive"),
+    ),
+    Entry(
+        "find",
+        "find:find",
+        "Find a file in all points, through time",
+        ("find report.txt", "find '*.pdf' --source contracts --since '7 days ago'"),
+    ),
+    Entry(
+        "cat",
+        "cat:cat",
+        "Write one file of a point to stdout",
+        ("cat contracts /srv/contracts/a.pdf > a.pdf", "cat contracts a.txt --at yesterday"),
+    ),
+    Entry(
+        "diff",
+        "diff:diff",
+        "What changed from one point to another",
+        (f"diff {_POINT} contracts", f"diff {_POINT} contracts /srv/contracts"),
+    ),
+    Entry(
         "expire",
         "expire:expire",
         "Drop points that retention no longer keeps",

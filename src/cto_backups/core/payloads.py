@@ -1,12 +1,12 @@
 """What flows ask of the store of payloads inside a vault, as a port; tests/contract has its suite."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from cto_backups.core.ports import CaptureTree, PointReader, Progress, Vault
+from cto_backups.core.ports import CaptureTree, Entry, PointReader, Progress, Vault
 from cto_backups.core.pruning import Pruned
 
 
@@ -79,6 +79,39 @@ class Committed:
     detail: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class Node:
+    """One node of a stored tree: the entry, and what identifies its content; not frozen, because millions are made.
+
+    `content` identifies a file's bytes, part by part; `subtree` a folder with all that is in it, metadata included.
+    Equal ones mean equal content, in any vault; only files of several parts may be equal though theirs are not, where
+    different programs cut them.
+    """
+
+    entry: Entry
+    content: tuple[bytes, ...] = ()
+    subtree: bytes | None = None
+
+
+class Contents(Protocol):
+    """Everything that a payload store holds, by what identifies it. Any thread may call; nothing is written or locked.
+
+    What a prune deletes meanwhile is missing then, as if it were damaged.
+    """
+
+    def folder(self, subtree: bytes) -> Sequence[Node]:
+        """The nodes in a folder (a point's root, or a `Node.subtree`), sorted by name. Raises DamageError, VaultError.
+
+        Their entries know their names, not their paths.
+        """
+
+    def content(self, content: Sequence[bytes], offset: int = 0) -> Iterator[bytes]:
+        """A file's bytes from `offset` on, in pieces of bounded size; each was compared with what identifies it.
+
+        Raises DamageError, VaultError in place of the first piece that is not intact.
+        """
+
+
 class Writing(Protocol):
     """A store opened for writing, under its lock."""
 
@@ -114,6 +147,9 @@ class PayloadStore(Protocol):
 
     def reader(self, reference: str) -> PointReader:
         """Read one reference. Raises NotFoundError, DamageError."""
+
+    def contents(self) -> Contents:
+        """Look into everything that is stored."""
 
     def verify(
         self, references: Sequence[str] | None = None, *, read_data: bool = True, progress: Progress | None = None

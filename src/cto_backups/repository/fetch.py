@@ -61,12 +61,7 @@ class Fetcher:
                 )
             except VaultError as error:
                 problem = error
-        if problem is None:
-            raise DamageError(
-                f"{kind.name.capitalize()} blob {blob.hex()[:12]} is missing",
-                why="no readable index file of the repository lists it",
-            )
-        raise problem
+        raise problem or missing(kind, blob)
 
     def _stored(self, place: Location) -> bytes:
         if place.length < OVERHEAD:
@@ -92,3 +87,11 @@ class Fetcher:
             while len(self._windows) > _WINDOWS:
                 self._windows.popitem(last=False)
         return window
+
+
+def missing(kind: BlobKind, blob: bytes) -> DamageError:
+    """What to say of a blob that is nowhere."""
+    return DamageError(
+        f"{kind.name.capitalize()} blob {blob.hex()[:12]} is missing",
+        why="no readable index file of the repository lists it",
+    )

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from cto_backups.core.payloads import Committed, Verified, Writing
+from cto_backups.core.payloads import Committed, Contents, Verified, Writing
 from cto_backups.core.ports import PointReader, Progress, Sweeping, Vault
 from cto_backups.core.pruning import Pruned, PruneRules
 from cto_backups.errors import (
@@ -20,6 +20,7 @@ from cto_backups.errors import (
     VaultMissingError,
 )
 from cto_backups.repository.check import Checker
+from cto_backups.repository.contents import RepositoryContents
 from cto_backups.repository.keys import open_master, write_key
 from cto_backups.repository.locks import locked, locked_for_reading, remove_stale
 from cto_backups.repository.options import RepositoryOptions
@@ -182,6 +183,10 @@ class RepositoryStore:
     def reader(self, reference: str) -> PointReader:
         """Read one reference. Raises NotFoundError, DamageError."""
         return SnapshotReader(self.files, load_snapshot(self.files, checked_name(self.files, reference)), self._options)
+
+    def contents(self) -> Contents:
+        """Look into everything that is stored."""
+        return RepositoryContents(self.files)
 
     def verify(
         self, references: Sequence[str] | None = None, *, read_data: bool = True, progress: Progress | None = None

@@ -21,6 +21,10 @@ READERS = (
     ("expire", "--dry-run"),
     ("prune", "--dry-run"),
     ("restore", "data-files", "--to", "x", "--dry-run"),
+    ("ls", "data-files"),
+    ("ls", "app-repository", "--recursive"),
+    ("find", "report.txt"),
+    ("diff", "data-files", "data-files"),
     ("version",),
 )
 WRITERS = (
