@@ -20,7 +20,8 @@ from cto_backups.errors import (
     VaultMissingError,
 )
 from cto_backups.repository.check import Checker
-from cto_backups.repository.keys import open_master, write_key
+from cto_backups.repository.keyring import RepositoryKeys
+from cto_backups.repository.keys import open_key, write_key
 from cto_backups.repository.locks import locked, locked_for_reading, remove_stale
 from cto_backups.repository.options import RepositoryOptions
 from cto_backups.repository.polynomial import DEGREE, irreducible, random_irreducible
@@ -37,8 +38,11 @@ _VERSION = 2
 class RepositoryStore:
     """A restic repository (format version 2) under `prefix` in a vault; implements `core.payloads.PayloadStore`."""
 
-    def __init__(self, files: StoredFiles, repository_id: str, polynomial: int, options: RepositoryOptions) -> None:
+    def __init__(
+        self, files: StoredFiles, key: str, repository_id: str, polynomial: int, options: RepositoryOptions
+    ) -> None:
         self.files = files
+        self._key = key
         self._repository_id = repository_id
         self._polynomial = polynomial
         self._options = options
@@ -83,25 +87,26 @@ class RepositoryStore:
         if cls.exists(vault, prefix):
             raise there
         repository_id = secrets.token_hex(32)
-        key = ""
-        master = cls._left_behind(vault, prefix, password)
-        if master is None:
+        left = cls._left_behind(vault, prefix, password)
+        if left is None:
             master = MasterKey.random()
             cost = options.scrypt
             key = write_key(vault, prefix, password, master, now=now, hostname=hostname, username=username, scrypt=cost)
+        else:
+            key, master = left
         files = StoredFiles(vault, prefix, Sealer(master))
         config = {"version": _VERSION, "id": repository_id, "chunker_polynomial": f"{polynomial:x}"}
         try:
             vault.put(f"{prefix}/config", [files.sealer.seal(orjson.dumps(config))])
         except VaultExistsError as error:
-            if key:
+            if left is None:
                 vault.delete(f"{prefix}/keys/{key}")  # it opens with the password, but not this repository
             raise there from error
-        return cls(files, repository_id, polynomial, options)
+        return cls(files, key, repository_id, polynomial, options)
 
     @staticmethod
-    def _left_behind(vault: Vault, prefix: str, password: str) -> MasterKey | None:
-        """The master key of a repository whose making was interrupted before its config was stored.
+    def _left_behind(vault: Vault, prefix: str, password: str) -> tuple[str, MasterKey] | None:
+        """The key of a repository whose making was interrupted before its config was stored.
 
         It is used on: a second key file that opens with the same password makes stock restic fail on one of them.
         """
@@ -113,7 +118,7 @@ class RepositoryStore:
                     todo="bring the file back from a backup of this vault, or use another vault or prefix",
                 )
         try:
-            return open_master(vault, prefix, password)
+            return open_key(vault, prefix, password)
         except NotFoundError:
             return None
         except (KeyProblemError, DamageError) as error:
@@ -142,7 +147,8 @@ class RepositoryStore:
                 why=f"nothing at {vault.location}/{prefix}/config",
                 todo="mount what is not mounted, or correct the vault's URL in the policy",
             ) from error
-        files = StoredFiles(vault, prefix, Sealer(open_master(vault, prefix, password)))
+        key, master = open_key(vault, prefix, password)
+        files = StoredFiles(vault, prefix, Sealer(master))
         try:
             config = orjson.loads(files.sealer.open(sealed))
             repository_id, polynomial = _parsed(config)
@@ -152,7 +158,7 @@ class RepositoryStore:
                 why=error.why if isinstance(error, SealBrokenError) else str(error)[:80],
                 todo="bring the file back from a backup of this vault, or use another vault",
             ) from error
-        return cls(files, repository_id, polynomial, options or RepositoryOptions())
+        return cls(files, key, repository_id, polynomial, options or RepositoryOptions())
 
     @property
     def vault(self) -> Vault:
@@ -163,6 +169,11 @@ class RepositoryStore:
     def polynomial(self) -> int:
         """What the chunking seed derives from; pass it to `create` for the installation's other vaults."""
         return self._polynomial
+
+    @property
+    def keys(self) -> RepositoryKeys:
+        """Its key files."""
+        return RepositoryKeys(self.files, self._key, self._options.scrypt)
 
     @property
     def repository_id(self) -> str:
