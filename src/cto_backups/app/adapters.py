@@ -141,7 +141,8 @@ def open_store(configuration: "Configuration", vault: "Vault") -> "RepositorySto
     settings = configuration.settings
     password = settings.repository_key.resolve(settings.home).reveal()
     options = RepositoryOptions(compression_level=settings.compression, verify=settings.verify_on_write)
-    return RepositoryStore.open(vault, f"repositories/{settings.domain}", password, options=options)
+    place = configuration.policy.vaults[vault.name].repository
+    return RepositoryStore.open(vault, place, password, options=options)
 
 
 def local_root(url: str, home: Path) -> Path:

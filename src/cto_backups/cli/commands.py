@@ -135,6 +135,16 @@ COMMANDS = (
             Entry("rotate", "key:rotate", "Exchange the secret that opens every vault", ("key rotate",)),
         ),
     ),
+    Entry(
+        "vault",
+        "vault:vault",
+        "The vaults, what each lacks; make a new one",
+        ("vault", "vault init disk", "vault fill disk"),
+        (
+            Entry("init", "vault:init", "Make a vault that the policy names", ("vault init disk",)),
+            Entry("fill", "vault:fill", "Bring a vault the points that it lacks", ("vault fill disk",)),
+        ),
+    ),
     Entry("worker", "worker:worker", "Do what is due, until stopped", ("worker", "worker --once")),
     Entry("version", "version:version", "Show the version", ("version", "version --json")),
 )

@@ -33,7 +33,7 @@ class RepositoryKeys:
             raise DamageError(
                 f"Key file {name[:12]} of {self._place} holds the key of another repository",
                 why="it opens, but what is stored here was not sealed with what is inside",
-                todo=f"remove the file {self._files.prefix}/keys/{name} from the vault, then run again",
+                todo=f"remove the file {self._files.key('keys', name)} from the vault, then run again",
             )
         return name
 

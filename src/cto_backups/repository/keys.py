@@ -18,6 +18,7 @@ from cto_backups.errors import DamageError, KeyProblemError, NotFoundError, Vaul
 from cto_backups.repository.gotime import format_time, parse_time
 from cto_backups.repository.options import ScryptParameters
 from cto_backups.repository.seal import MasterKey, SealBrokenError, Sealer
+from cto_backups.repository.stored import below
 
 _SALT_BYTES = 64
 _MOST_MEMORY = 1 << 30  # bytes that a key file may make us spend
@@ -60,7 +61,7 @@ def write_key(
         }
     )
     name = hashlib.sha256(content).hexdigest()
-    vault.put(f"{prefix}/keys/{name}", [content])
+    vault.put(below(prefix, f"keys/{name}"), [content])
     return name
 
 
@@ -104,7 +105,7 @@ def open_key(vault: Vault, prefix: str, password: str) -> tuple[str, MasterKey]:
         )
     raise NotFoundError(
         f"The repository {prefix} in vault {vault.name} has no key file",
-        todo="check the vault's location; `init` makes a new repository",
+        todo="check the vault's url in the policy; a new vault's repository is made by: cto.backups vault init",
     )
 
 
@@ -140,7 +141,7 @@ class _LockedKey:
 def _newest_first(vault: Vault, prefix: str) -> list[tuple[str, bytes]]:
     """Names and contents of key files."""
     found = []
-    for stored in vault.list(f"{prefix}/keys"):
+    for stored in vault.list(below(prefix, "keys")):
         try:
             content = vault.read(stored.key, 0, min(stored.size_bytes, _LARGEST_FILE))
         except VaultMissingError:

@@ -30,7 +30,7 @@ from cto_backups.repository.reader import SnapshotReader
 from cto_backups.repository.seal import MasterKey, SealBrokenError, Sealer
 from cto_backups.repository.session import Session, checked_name
 from cto_backups.repository.snapshot import list_committed, load_snapshot
-from cto_backups.repository.stored import StoredFiles
+from cto_backups.repository.stored import StoredFiles, below
 
 _VERSION = 2
 
@@ -52,7 +52,7 @@ class RepositoryStore:
     def exists(vault: Vault, prefix: str) -> bool:
         """Whether a repository is there. Raises VaultMissingError when the vault itself is not."""
         try:
-            vault.size(f"{prefix}/config")
+            vault.size(below(prefix, "config"))
         except VaultMissingError:
             vault.check()
             return False
@@ -97,10 +97,10 @@ class RepositoryStore:
         files = StoredFiles(vault, prefix, Sealer(master))
         config = {"version": _VERSION, "id": repository_id, "chunker_polynomial": f"{polynomial:x}"}
         try:
-            vault.put(f"{prefix}/config", [files.sealer.seal(orjson.dumps(config))])
+            vault.put(below(prefix, "config"), [files.sealer.seal(orjson.dumps(config))])
         except VaultExistsError as error:
             if left is None:
-                vault.delete(f"{prefix}/keys/{key}")  # it opens with the password, but not this repository
+                vault.delete(below(prefix, f"keys/{key}"))  # it opens with the password, but not this repository
             raise there from error
         return cls(files, key, repository_id, polynomial, options)
 
@@ -111,7 +111,7 @@ class RepositoryStore:
         It is used on: a second key file that opens with the same password makes stock restic fail on one of them.
         """
         for part in ("data", "index", "snapshots"):
-            if any(True for _ in vault.list(f"{prefix}/{part}")):
+            if any(True for _ in vault.list(below(prefix, part))):
                 raise DamageError(
                     f"The config of repository {prefix} in vault {vault.name} is missing",
                     why=f"{prefix}/{part} holds files, but {prefix}/config is not there",
@@ -135,17 +135,18 @@ class RepositoryStore:
         """Open a repository.
 
         Raises KeyProblemError for a wrong password, NotFoundError when no repository is there, VaultMissingError when
-        the vault is not, DamageError when config or key files are unreadable.
+        the vault is not, DamageError when config or key files are unreadable, RefusedError for format version 1.
         """
         place = f"repository {prefix} in vault {vault.name}"
         try:
-            sealed = vault.read(f"{prefix}/config")
+            sealed = vault.read(below(prefix, "config"))
         except VaultMissingError as error:
             vault.check()
             raise NotFoundError(
                 f"There is no {place}",
-                why=f"nothing at {vault.location}/{prefix}/config",
-                todo="mount what is not mounted, or correct the vault's URL in the policy",
+                why=f"nothing at {vault.location}/{below(prefix, 'config')}",
+                todo="mount what is not mounted, or correct the vault's URL in the policy; "
+                f"for a vault that is new, run: cto.backups vault init {vault.name}",
             ) from error
         key, master = open_key(vault, prefix, password)
         files = StoredFiles(vault, prefix, Sealer(master))
@@ -236,7 +237,14 @@ class RepositoryStore:
 
 
 def _parsed(config: Any) -> tuple[str, int]:
-    """Repository id and polynomial. Raises ValueError, KeyError, TypeError."""
+    """Repository id and polynomial. Raises RefusedError for version 1; ValueError, KeyError, TypeError."""
+    if config["version"] == 1:
+        raise RefusedError(
+            "The repository is of restic's format version 1",
+            why="this program reads and writes version 2",
+            todo="Back its folder up, then run 'restic migrate upgrade_repo_v2' on it (restic 0.14 or newer; "
+            "data stays as it is), and try again.",
+        )
     if config["version"] != _VERSION:
         raise ValueError(f"it is of format version {config['version']!r:.20}, and this program knows {_VERSION}")
     polynomial = int(config["chunker_polynomial"], 16)
