@@ -137,6 +137,38 @@ COMMANDS = (
         "Reclaim bytes that no point needs",
         ("prune --dry-run", "prune one"),
     ),
+    Entry(
+        "key",
+        "key:key",
+        "The keys that open vaults; add, remove, rotate",
+        ("key", "key add --make /media/usb/spare.key", "key rotate"),
+        (
+            Entry("list", "key:list_keys", "List the keys of each vault", ("key list", "key list --vault one")),
+            Entry(
+                "add",
+                "key:add",
+                "Let one more secret open vaults",
+                ("key add --make /media/usb/spare.key", "key add --new env:SPARE --vault one"),
+            ),
+            Entry(
+                "remove",
+                "key:remove",
+                "Take away what a secret opens vaults with",
+                ("key remove 1f0c9a4be2d7", "key remove --opened-by file:/media/usb/spare.key"),
+            ),
+            Entry("rotate", "key:rotate", "Exchange the secret that opens every vault", ("key rotate",)),
+        ),
+    ),
+    Entry(
+        "vault",
+        "vault:vault",
+        "The vaults, what each lacks; make a new one",
+        ("vault", "vault init disk", "vault fill disk"),
+        (
+            Entry("init", "vault:init", "Make a vault that the policy names", ("vault init disk",)),
+            Entry("fill", "vault:fill", "Bring a vault the points that it lacks", ("vault fill disk",)),
+        ),
+    ),
     Entry("worker", "worker:worker", "Do what is due, until stopped", ("worker", "worker --once")),
     Entry("version", "version:version", "Show the version", ("version", "version --json")),
 )
