@@ -113,6 +113,12 @@ COMMANDS = (
         "Reclaim bytes that no point needs",
         ("prune --dry-run", "prune one"),
     ),
+    Entry(
+        "repair",
+        "repair:repair",
+        "Put right what is damaged in vaults",
+        ("repair --dry-run", "repair one", "repair one --index-only"),
+    ),
     Entry("worker", "worker:worker", "Do what is due, until stopped", ("worker", "worker --once")),
     Entry("version", "version:version", "Show the version", ("version", "version --json")),
 )

@@ -16,14 +16,12 @@ from cto_backups.repository.copying import Wanted, copy_group, ranges
 from cto_backups.repository.crew import Crew
 from cto_backups.repository.depot import Depot
 from cto_backups.repository.fetch import Fetcher
-from cto_backups.repository.index import BlobKind, Index, PackedBlob, save_listing
-from cto_backups.repository.locks import Lock, locked, locked_for_reading
+from cto_backups.repository.index import BlobKind, Index, packed_blobs, save_listing, see_that_packs_are_there
+from cto_backups.repository.locks import Lock, locked, locked_for_reading, remove
 from cto_backups.repository.marks import load_marks, replace_marks
 from cto_backups.repository.options import RepositoryOptions
 from cto_backups.repository.stocktaking import Stock, take_stock
 from cto_backups.repository.stored import StoredFiles
-
-_BETWEEN_CHECKS = 100  # deletions for which the lock is trusted to stand
 
 
 def planned(files: StoredFiles, rules: PruneRules) -> Pruned:
@@ -56,7 +54,7 @@ def prune(
         if left != marks or len(mark_files) > 1:
             lock.check()
             replace_marks(files, left, mark_files)
-        run.remove("index", index_files)
+        remove(files, lock, "index", index_files)
         return Pruned(plan, done=True, added_bytes=added)
 
 
@@ -128,14 +126,7 @@ class _Pruning:
 
     def delete_overdue(self) -> None:
         """Delete the packs whose grace is over; first, since the space may be needed."""
-        self.remove("data", [pack.name for pack in self._plan.overdue])
-
-    def remove(self, folder: str, names: list[str]) -> None:
-        """Delete stored files, as long as the lock stands."""
-        for number, name in enumerate(names):
-            if number % _BETWEEN_CHECKS == 0:
-                self._lock.check()
-            self._files.vault.delete(self._files.key(folder, name))
+        remove(self._files, self._lock, "data", [pack.name for pack in self._plan.overdue])
 
     def write_index(self, progress: Progress) -> int:
         """Store what is written anew, and index files for it and for all that stays; the bytes that were added."""
@@ -144,17 +135,14 @@ class _Pruning:
         with Depot(self._files, kept, self._options) as depot:
             self._repack(depot, progress)
             depot.finish()  # this saves the index of the new packs, and `kept` has them too from now
-        self._see_that_all_is_there(kept)
+        see_that_packs_are_there(self._files, kept, "pruned")
         return depot.added_bytes
 
     def _kept_packs(self) -> Index:
         """An index of the packs that stay as they are."""
-        blobs: dict[int, list[PackedBlob]] = {number: [] for number in self._kept}
-        for kind, blob, place in self._origin.index.blobs_in(self._kept):
-            blobs[place.pack].append(PackedBlob(kind, blob, place.offset, place.length, place.plain))
         kept = Index()
-        for number, found in blobs.items():
-            kept.add_pack(self._origin.index.pack_name(number), found)
+        for number, blobs in packed_blobs(self._origin.index, self._kept).items():
+            kept.add_pack(self._origin.index.pack_name(number), blobs)
         return kept
 
     def _repack(self, depot: Depot, progress: Progress) -> None:
@@ -171,15 +159,3 @@ class _Pruning:
             for kind, found in wanted.items():
                 for group in ranges(found):
                     crew.submit(partial(copy_group, origin=self._origin, kind=kind, group=group, progress=progress))
-
-    def _see_that_all_is_there(self, listed: Index) -> None:
-        sizes = self._files.pack_sizes()
-        for number in range(listed.pack_count):
-            name = listed.pack_name(number)
-            if sizes.get(name, 0) <= listed.pack_end(number):
-                raise DamageError(
-                    f"{self._files.prefix} in vault {self._files.vault.name} was not pruned: pack {name.hex()[:12]} "
-                    "vanished meanwhile",
-                    why="something deleted it in spite of the lock",
-                    todo="The index still lists what it listed before. Find out who deletes there, then run again.",
-                )
