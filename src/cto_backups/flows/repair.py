@@ -16,6 +16,8 @@ from cto_backups.flows.protect import protect
 from cto_backups.flows.runs import OpenRun, recorded
 from cto_backups.flows.verify import VerifyResult, verify
 
+_RECORDED = 1000  # damages that the record of a repair names
+
 
 @dataclass(frozen=True)
 class RepairResult:
@@ -213,13 +215,13 @@ def _verified(installation: Installation, result: RepairResult, scope: RepairSco
     payload = {
         "vault": result.vault,
         "scope": scope.value,
-        "damages": [f"{damage.what}: {damage.detail}" for damage in repaired.damages],
+        "damages": [f"{damage.what}: {damage.detail}" for damage in repaired.damages[:_RECORDED]],
         "relisted_packs": list(repaired.relisted),
         "missing_packs": list(repaired.missing),
         "unlisted_packs": list(repaired.unlisted),
-        "salvaged_blobs": repaired.salvaged_blobs,
-        "fetched_blobs": dict(repaired.fetched_blobs),
-        "lost_blobs": repaired.lost_blobs,
+        "salvaged_blobs": str(repaired.salvaged_blobs),
+        "fetched_blobs": {name: str(blobs) for name, blobs in repaired.fetched_blobs.items()},
+        "lost_blobs": str(repaired.lost_blobs),
         "copies": list(result.copies),
         "reread_sources": list(result.reread),
         "problems": list(result.problems),
