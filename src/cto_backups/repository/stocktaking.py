@@ -149,5 +149,5 @@ def _refused(files: StoredFiles, what: str, why: str) -> DamageError:
     return DamageError(
         f"{files.prefix} in vault {files.vault.name} was not pruned: {what}",
         why=why,
-        todo=f"Nothing was removed. Run 'cto.backups verify {files.vault.name}' to see what else is damaged.",
+        todo=f"Nothing was removed. Run 'cto.backups repair {files.vault.name}', then prune again.",
     )

@@ -20,6 +20,7 @@ READERS = (
     ("points", "--all"),
     ("expire", "--dry-run"),
     ("prune", "--dry-run"),
+    ("repair", "--dry-run"),
     ("restore", "data-files", "--to", "x", "--dry-run"),
     ("version",),
 )
@@ -33,6 +34,8 @@ WRITERS = (
     ("audit", "--fail-on", "low"),
     ("expire",),
     ("prune",),
+    ("repair",),
+    ("repair", "one", "--index-only"),
     ("restore", "ledger-database", "--to", "y"),
     ("worker", "--once"),
     ("schedule", "set", "ledger-database", "hourly"),
