@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fakes.memory import MemoryTree, MemoryVault
 
-from cto_backups.core.payloads import Draft, Node, PayloadStore, SnapshotLabel
+from cto_backups.core.payloads import Draft, Node, PayloadStore, RepairScope, SnapshotLabel
 from cto_backups.core.ports import Existing
 from cto_backups.errors import BackupsError, DamageError, NotFoundError, RefusedError
 
@@ -354,3 +354,65 @@ class PayloadStoreContract:
         with pytest.raises(BackupsError), other.writing() as writing:
             writing.copy(store, reference)
         assert not other.committed()
+
+    # -- repair --------------------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("how", ["flipped", "cut off", "gone"])
+    def test_damage_is_put_right_from_another_store(
+        self, store: PayloadStore, other: PayloadStore, how: str, tmp_path: Path
+    ) -> None:
+        _, reference = store_tree(store, MemoryTree(CONTENT))
+        with other.writing() as writing:
+            writing.copy(store, reference)
+        vault = store.vault
+        assert isinstance(vault, MemoryVault)
+        for key in vault.keys("/data/"):
+            if how == "flipped":
+                vault.flip(key, 20)
+            elif how == "cut off":
+                vault.files[key] = vault.files[key][:-9]
+            else:
+                vault.delete(key)
+        before = dict(vault.files)
+        shown = store.repair([other], dry_run=True)
+        assert {key: content for key, content in vault.files.items() if "/locks/" not in key} == before
+        assert shown.damages and not shown.done and not shown.clean
+        repaired = store.repair([other])
+        assert repaired.done and repaired.lost_blobs == 0
+        assert repaired.fetched_blobs == shown.fetched_blobs
+        assert store.verify().damages == ()
+        assert not store.reader(reference).restore(tmp_path / "out").problems
+        assert (tmp_path / "out/large").read_bytes() == LARGE
+        assert store.repair([other]).clean
+
+    def test_what_no_other_store_has_is_lost_until_it_is_written_again(
+        self, store: PayloadStore, other: PayloadStore, tmp_path: Path
+    ) -> None:
+        _, reference = store_tree(store, MemoryTree(CONTENT))
+        vault = store.vault
+        assert isinstance(vault, MemoryVault)
+        for key in vault.keys("/data/"):
+            vault.delete(key)
+        assert store.repair([other]).lost_blobs > 0
+        assert any(reference in damage.references for damage in store.verify().damages)
+        tree = MemoryTree(CONTENT)
+        store_tree(store, tree, parent=reference, number=1)
+        assert b"/large" in tree.read_paths
+        assert not store.reader(reference).restore(tmp_path / "out").problems
+        assert store.repair([other]).clean
+
+    def test_a_sound_store_has_nothing_to_repair(self, store: PayloadStore) -> None:
+        store_tree(store, MemoryTree(CONTENT))
+        for scope in RepairScope:
+            assert store.repair(scope=scope).clean
+
+    def test_content_whose_snapshot_is_lost_is_committed_again(self, store: PayloadStore, tmp_path: Path) -> None:
+        draft, reference = store_tree(store, MemoryTree(CONTENT))
+        store.expire([reference])
+        with store.writing() as writing:
+            again = writing.recommit(draft.root, label(0, "kept"))
+            with pytest.raises(DamageError):
+                writing.recommit("ab" * 32, label())
+        (committed,) = store.committed()
+        assert (committed.reference, committed.root, committed.tags) == (again, draft.root, ("kept",))
+        assert not store.reader(again).restore(tmp_path / "out").problems

@@ -21,7 +21,7 @@ def main() -> None:
     now, later = clock.now, timedelta(hours=float(sys.argv[2]))
     clock.now = lambda: now() + later  # type: ignore[assignment]
     store = open_store(LoggedVault.from_environment(LocalVault("first", Path(sys.argv[1]))), options=QUICK_SMALL_PACKS)
-    store.repair()
+    store.clear_leftovers()
     store.prune(RULES)
 
 

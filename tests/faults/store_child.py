@@ -21,7 +21,7 @@ def main() -> None:
     options = QUICK_SMALL_PACKS
     if RepositoryStore.exists(vault, PREFIX):
         store = open_store(vault, options=options)
-        store.repair()
+        store.clear_leftovers()
     else:
         store = new_store(vault, options=options)
     committed = store.committed()

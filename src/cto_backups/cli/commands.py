@@ -169,6 +169,12 @@ COMMANDS = (
             Entry("fill", "vault:fill", "Bring a vault the points that it lacks", ("vault fill disk",)),
         ),
     ),
+    Entry(
+        "repair",
+        "repair:repair",
+        "Put right what is damaged in vaults",
+        ("repair --dry-run", "repair one", "repair one --index-only"),
+    ),
     Entry("worker", "worker:worker", "Do what is due, until stopped", ("worker", "worker --once")),
     Entry("version", "version:version", "Show the version", ("version", "version --json")),
 )

@@ -1,9 +1,10 @@
 """What flows ask of the store of payloads inside a vault, as a port; tests/contract has its suite."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Protocol
 
 from cto_backups.core.ports import CaptureTree, Entry, PointReader, Progress, Vault
@@ -112,6 +113,50 @@ class Contents(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """What a repair found in a store, and did about it; with `done` false, what it would do.
+
+    `damages` is what was found, `index_files` the damaged ones of these. `relisted` packs are in the index again,
+    `missing` ones are not there, `unlisted` ones are damaged: they are in the index no longer, and deleted by a later
+    prune. `left` ones are damaged, and only the index was to be repaired. What was in them: `salvaged_blobs` were
+    written anew out of them, `fetched_blobs` came from other vaults (by name), `lost_blobs` are needed, and intact
+    nowhere. `unreadable` are the references that cannot be read; they are left. `troubles` tell why other vaults could
+    not help.
+    """
+
+    done: bool
+    damages: tuple[Damage, ...] = ()
+    index_files: tuple[str, ...] = ()
+    relisted: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    unlisted: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+    salvaged_blobs: int = 0
+    fetched_blobs: Mapping[str, int] = field(default_factory=dict)
+    lost_blobs: int = 0
+    added_bytes: int = 0
+    unreadable: tuple[str, ...] = ()
+    troubles: tuple[str, ...] = ()
+
+    @property
+    def clean(self) -> bool:
+        """Whether there was nothing to repair."""
+        return not (self.damages or self.relisted or self.fetched_blobs or self.lost_blobs)
+
+
+class RepairScope(StrEnum):
+    """How far a repair looks.
+
+    Only at the index (which is made anew from what packs say of themselves); at the structure: that all is there,
+    and that trees can be read; or at every byte.
+    """
+
+    INDEX = "index"
+    STRUCTURE = "structure"
+    EVERYTHING = "everything"
+
+
 class Writing(Protocol):
     """A store opened for writing, under its lock."""
 
@@ -130,6 +175,12 @@ class Writing(Protocol):
 
     def commit(self, draft: Draft, label: SnapshotLabel) -> str:
         """Make the draft a committed snapshot, durable on return; its reference."""
+
+    def recommit(self, root: str, label: SnapshotLabel) -> str:
+        """Make content that is stored already visible again, when its snapshot was lost; the new reference.
+
+        What is missing of it stays so. Raises DamageError when its root is not there.
+        """
 
     def copy(self, origin: "PayloadStore", reference: str, *, progress: Progress | None = None) -> Copied:
         """Bring a committed reference over from another store, opening (and so verifying) every blob on the way."""
@@ -165,5 +216,18 @@ class PayloadStore(Protocol):
     def prune(self, *, dry_run: bool = False, progress: Progress | None = None) -> Pruned:
         """Reclaim what no reference needs, or only say how. Raises BusyError; DamageError, and nothing is removed."""
 
-    def repair(self) -> tuple[str, ...]:
+    def repair(
+        self,
+        donors: Sequence["PayloadStore"] = (),
+        *,
+        scope: RepairScope = RepairScope.EVERYTHING,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> Repaired:
+        """Put right what is damaged, with what `donors` (the stores of other vaults) still hold; or only say how.
+
+        What is damaged stays in the vault until a later prune. Raises BusyError while anybody holds a lock, VaultError.
+        """
+
+    def clear_leftovers(self) -> tuple[str, ...]:
         """Clear what a killed process left (stale locks, temporary files); what was done, in sentences."""

@@ -80,7 +80,7 @@ def _from_first_good(installation: Installation, point: RecoveryPoint, vault_nam
     raise DamageError(
         f"Recovery point {point.id} could not be copied to vault '{vault_name}'",
         why="; ".join(troubles) or "no vault holds a copy of it",
-        todo="Run 'cto.backups verify' to see what is damaged, then 'cto.backups backup' for a new point.",
+        todo="Run 'cto.backups repair', which brings back what any vault or the source still has.",
     )
 
 

@@ -74,7 +74,7 @@ def _missing(origin: Fetcher, root: bytes, depot: Depot) -> tuple[list[Wanted], 
                 raise DamageError(
                     f"Data blob {blob.hex()[:12]} is missing in vault {origin.files.vault.name}",
                     why="no readable index file of the repository lists it",
-                    todo="verify that vault, and copy from another one",
+                    todo="repair that vault, or copy from another one",
                 )
             data.append((blob, places[0]))
         for subtree in subtrees:

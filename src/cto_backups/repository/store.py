@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from cto_backups.core.payloads import Committed, Contents, Verified, Writing
+from cto_backups.core.payloads import Committed, Contents, PayloadStore, Repaired, RepairScope, Verified, Writing
 from cto_backups.core.ports import PointReader, Progress, Sweeping, Vault
 from cto_backups.core.pruning import Pruned, PruneRules
 from cto_backups.errors import (
@@ -28,6 +28,7 @@ from cto_backups.repository.options import RepositoryOptions
 from cto_backups.repository.polynomial import DEGREE, irreducible, random_irreducible
 from cto_backups.repository.prune import planned, prune
 from cto_backups.repository.reader import SnapshotReader
+from cto_backups.repository.repair import repair, repair_planned
 from cto_backups.repository.seal import MasterKey, SealBrokenError, Sealer
 from cto_backups.repository.session import Session, checked_name
 from cto_backups.repository.snapshot import list_committed, load_snapshot
@@ -233,7 +234,21 @@ class RepositoryStore:
             return planned(self.files, rules)
         return prune(self.files, self._options, rules, progress)
 
-    def repair(self) -> tuple[str, ...]:
+    def repair(
+        self,
+        donors: Sequence[PayloadStore] = (),
+        *,
+        scope: RepairScope = RepairScope.EVERYTHING,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> Repaired:
+        """Put right what is damaged; see `repository.repair`. Raises BusyError, VaultError."""
+        if dry_run:
+            return repair_planned(self.files, self._options, donors, scope, progress)
+        self.vault.check()
+        return repair(self.files, self._options, donors, scope, progress)
+
+    def clear_leftovers(self) -> tuple[str, ...]:
         """Clear what a killed process left; what was done, in sentences."""
         done = remove_stale(self.files)
         if isinstance(self.vault, Sweeping) and (swept := self.vault.sweep()):
