@@ -197,7 +197,7 @@ def test_we_do_not_write_while_stock_holds_the_repository_alone(shared: Ours, sm
         pruning.communicate()
     # Its lock outlives it; the process is gone from this very host.
     assert len(lock_files(shared)) == 1
-    assert len(shared.store.repair()) == 1
+    assert len(shared.store.clear_leftovers()) == 1
     assert lock_files(shared) == []
     back_up(shared.store, small_tree, state=shared.folder / "state")
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from fakes.memory import MemoryTree, MemoryVault
 
-from cto_backups.core.payloads import Draft, PayloadStore, SnapshotLabel
+from cto_backups.core.payloads import Draft, Node, PayloadStore, RepairScope, SnapshotLabel
 from cto_backups.core.ports import Existing
-from cto_backups.errors import BackupsError, NotFoundError, RefusedError
+from cto_backups.errors import BackupsError, DamageError, NotFoundError, RefusedError
 
 NewStore = Callable[[MemoryVault], PayloadStore]
 MOMENT = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
@@ -32,6 +32,18 @@ def store_tree(
     with store.writing() as writing:
         draft = writing.write(tree, parent=parent)
         return draft, writing.commit(draft, label(number))
+
+
+def walked(store: PayloadStore, root: bytes) -> dict[bytes, Node]:
+    """Every node below a folder by its path."""
+    contents, found, stack = store.contents(), {}, [(b"", root)]
+    while stack:
+        path, subtree = stack.pop()
+        for node in contents.folder(subtree):
+            found[path + b"/" + node.entry.name] = node
+            if node.subtree is not None:
+                stack.append((path + b"/" + node.entry.name, node.subtree))
+    return found
 
 
 class PayloadStoreContract:
@@ -192,6 +204,79 @@ class PayloadStoreContract:
         restored = store.reader(reference).restore(tmp_path / "out")
         assert (plan.entries, plan.size_bytes, plan.conflicts) == (restored.entries, restored.size_bytes, ())
 
+    def test_everything_is_found_from_the_root_down_folder_by_folder(self, store: PayloadStore) -> None:
+        draft, _ = store_tree(store, MemoryTree(CONTENT))
+        found = walked(store, bytes.fromhex(draft.root))
+        assert {path: node.entry.size for path, node in found.items() if node.subtree is None} == {
+            b"/a.txt": 11, b"/folder/b.bin": 70_000, b"/folder/deep/c": 5000, b"/folder/empty": 0, b"/large": len(LARGE)
+        }  # fmt: skip
+        assert {path for path, node in found.items() if node.subtree} == {b"/folder", b"/folder/deep"}
+        names = [node.entry.name for node in store.contents().folder(bytes.fromhex(draft.root))]
+        assert names == [b"a.txt", b"folder", b"large"]
+
+    def test_equal_content_is_known_as_equal_in_every_vault_and_other_content_is_not(
+        self, store: PayloadStore, other: PayloadStore
+    ) -> None:
+        draft, reference = store_tree(store, MemoryTree(CONTENT))
+        with other.writing() as writing:
+            writing.copy(store, reference)
+        changed, _ = store_tree(store, MemoryTree({**CONTENT, b"again": CONTENT[b"a.txt"], b"a.txt": b"first file?"}))
+        one, two = walked(store, bytes.fromhex(draft.root)), walked(other, bytes.fromhex(draft.root))
+        assert {path: (node.content, node.subtree) for path, node in one.items()} == {
+            path: (node.content, node.subtree) for path, node in two.items()
+        }
+        three = walked(store, bytes.fromhex(changed.root))
+        assert three[b"/folder"].subtree == one[b"/folder"].subtree
+        assert three[b"/large"].content == one[b"/large"].content
+        assert three[b"/again"].content == one[b"/a.txt"].content != three[b"/a.txt"].content
+
+    @pytest.mark.parametrize("offset", [0, 1, 4096, 2_000_003, len(LARGE) - 1, len(LARGE), len(LARGE) + 5])
+    def test_a_file_is_read_in_pieces_from_any_offset(self, store: PayloadStore, offset: int) -> None:
+        draft, _ = store_tree(store, MemoryTree(CONTENT))
+        node = walked(store, bytes.fromhex(draft.root))[b"/large"]
+        pieces = list(store.contents().content(node.content, offset))
+        assert b"".join(pieces) == LARGE[offset:]
+        assert offset or len(pieces) > 1
+        assert all(pieces)
+
+    def test_no_wrong_byte_is_given_and_what_is_before_it_is(self, store: PayloadStore) -> None:
+        draft, _ = store_tree(store, MemoryTree(CONTENT))
+        node = walked(store, bytes.fromhex(draft.root))[b"/large"]
+        vault = store.vault
+        assert isinstance(vault, MemoryVault)
+        outcomes = set()
+        for key in vault.keys("/data/"):
+            for at in range(40, len(vault.files[key]), len(vault.files[key]) // 5):
+                vault.flip(key, at)
+                read = b""
+                try:
+                    for piece in store.contents().content(node.content):
+                        read += piece
+                except DamageError:
+                    assert len(read) < len(LARGE)
+                assert read == LARGE[: len(read)]
+                outcomes.add(0 if not read else 2 if len(read) == len(LARGE) else 1)
+                vault.flip(key, at)
+        assert 1 in outcomes, "damage in the middle of the file was met"
+
+    def test_looking_changes_nothing_in_the_vault(self, store: PayloadStore) -> None:
+        draft, _ = store_tree(store, MemoryTree(CONTENT))
+        vault = store.vault
+        assert isinstance(vault, MemoryVault)
+        before = dict(vault.files)
+        contents = store.contents()
+        for node in walked(store, bytes.fromhex(draft.root)).values():
+            for _ in contents.content(node.content):
+                assert vault.files == before, "not even a lock"
+
+    def test_a_folder_or_a_file_that_is_not_there_is_a_damage(self, store: PayloadStore) -> None:
+        store_tree(store, MemoryTree(CONTENT))
+        with pytest.raises(DamageError):
+            store.contents().folder(bytes(32))
+        for offset in (0, 5):
+            with pytest.raises(DamageError):
+                list(store.contents().content([bytes(32)], offset))
+
     def test_a_reference_that_is_not_there_is_not_found(self, store: PayloadStore) -> None:
         for reference in ("cd" * 32, "latest", "../../etc/passwd"):
             with pytest.raises(NotFoundError):
@@ -269,3 +354,65 @@ class PayloadStoreContract:
         with pytest.raises(BackupsError), other.writing() as writing:
             writing.copy(store, reference)
         assert not other.committed()
+
+    # -- repair --------------------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("how", ["flipped", "cut off", "gone"])
+    def test_damage_is_put_right_from_another_store(
+        self, store: PayloadStore, other: PayloadStore, how: str, tmp_path: Path
+    ) -> None:
+        _, reference = store_tree(store, MemoryTree(CONTENT))
+        with other.writing() as writing:
+            writing.copy(store, reference)
+        vault = store.vault
+        assert isinstance(vault, MemoryVault)
+        for key in vault.keys("/data/"):
+            if how == "flipped":
+                vault.flip(key, 20)
+            elif how == "cut off":
+                vault.files[key] = vault.files[key][:-9]
+            else:
+                vault.delete(key)
+        before = dict(vault.files)
+        shown = store.repair([other], dry_run=True)
+        assert {key: content for key, content in vault.files.items() if "/locks/" not in key} == before
+        assert shown.damages and not shown.done and not shown.clean
+        repaired = store.repair([other])
+        assert repaired.done and repaired.lost_blobs == 0
+        assert repaired.fetched_blobs == shown.fetched_blobs
+        assert store.verify().damages == ()
+        assert not store.reader(reference).restore(tmp_path / "out").problems
+        assert (tmp_path / "out/large").read_bytes() == LARGE
+        assert store.repair([other]).clean
+
+    def test_what_no_other_store_has_is_lost_until_it_is_written_again(
+        self, store: PayloadStore, other: PayloadStore, tmp_path: Path
+    ) -> None:
+        _, reference = store_tree(store, MemoryTree(CONTENT))
+        vault = store.vault
+        assert isinstance(vault, MemoryVault)
+        for key in vault.keys("/data/"):
+            vault.delete(key)
+        assert store.repair([other]).lost_blobs > 0
+        assert any(reference in damage.references for damage in store.verify().damages)
+        tree = MemoryTree(CONTENT)
+        store_tree(store, tree, parent=reference, number=1)
+        assert b"/large" in tree.read_paths
+        assert not store.reader(reference).restore(tmp_path / "out").problems
+        assert store.repair([other]).clean
+
+    def test_a_sound_store_has_nothing_to_repair(self, store: PayloadStore) -> None:
+        store_tree(store, MemoryTree(CONTENT))
+        for scope in RepairScope:
+            assert store.repair(scope=scope).clean
+
+    def test_content_whose_snapshot_is_lost_is_committed_again(self, store: PayloadStore, tmp_path: Path) -> None:
+        draft, reference = store_tree(store, MemoryTree(CONTENT))
+        store.expire([reference])
+        with store.writing() as writing:
+            again = writing.recommit(draft.root, label(0, "kept"))
+            with pytest.raises(DamageError):
+                writing.recommit("ab" * 32, label())
+        (committed,) = store.committed()
+        assert (committed.reference, committed.root, committed.tags) == (again, draft.root, ("kept",))
+        assert not store.reader(again).restore(tmp_path / "out").problems

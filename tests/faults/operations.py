@@ -29,13 +29,15 @@ Step = str | tuple[str, Kill]
 class Operation:
     """`run` works on the vault `writes_to`, through what it is given for it. `stages` are all it writes, in order.
 
-    `after` are the operations (and where they are killed) that make its work. Doing it a second time must be fine.
+    `after` are the operations (and where they are killed) that make its work. Doing it a second time must be fine. One
+    that `mends` begins with a vault that is damaged.
     """
 
     run: Run
     stages: tuple[str, ...]
     after: tuple[Step, ...] = ()
     writes_to: str = "first"
+    mends: bool = False
 
     @property
     def touches(self) -> tuple[str, ...]:
@@ -47,19 +49,19 @@ def _create(place: Workplace, vault: Vault) -> None:
     vault.create()
     if not RepositoryStore.exists(vault, PREFIX):
         new_store(vault, options=QUICK_SMALL_PACKS)
-    _repaired(place, vault)
+    _cleared(place, vault)
 
 
 def _backup(place: Workplace, vault: Vault) -> None:
-    place.back_up(_repaired(place, vault))
+    place.back_up(_cleared(place, vault))
 
 
 def _copy(place: Workplace, vault: Vault) -> None:
-    copy_missing(place, place.store("first"), _repaired(place, vault))
+    copy_missing(place, place.store("first"), _cleared(place, vault))
 
 
 def _expire(place: Workplace, vault: Vault) -> None:
-    store = _repaired(place, vault)
+    store = _cleared(place, vault)
     oldest = [committed.reference for committed in store.committed() if committed.time.day == 1]
     for reference in oldest:
         place.withdraw(vault.name, reference)
@@ -67,7 +69,7 @@ def _expire(place: Workplace, vault: Vault) -> None:
 
 
 def _prune(place: Workplace, vault: Vault) -> None:
-    _repaired(place, vault).prune(RULES)
+    _cleared(place, vault).prune(RULES)
 
 
 def _delete(place: Workplace, vault: Vault) -> None:
@@ -79,13 +81,28 @@ def _delete(place: Workplace, vault: Vault) -> None:
         clock.now = now
 
 
+def _clear(place: Workplace, vault: Vault) -> None:
+    _cleared(place, vault)
+
+
+def _harm(place: Workplace, vault: Vault) -> None:
+    """One pack loses its first blob, another one is gone, and an index file cannot be read."""
+    top = place.root / vault.name / PREFIX
+    packs = sorted((top / "data").glob("*/*"), key=lambda path: (-path.stat().st_size, path.name))
+    for path in (packs[0], sorted((top / "index").iterdir())[0]):
+        content = path.read_bytes()
+        path.unlink()
+        path.write_bytes(bytes(20) + content[20:])
+    packs[1].unlink()
+
+
 def _repair(place: Workplace, vault: Vault) -> None:
-    _repaired(place, vault)
+    _cleared(place, vault).repair([place.store("second")])
 
 
-def _repaired(place: Workplace, vault: Vault) -> RepositoryStore:
+def _cleared(place: Workplace, vault: Vault) -> RepositoryStore:
     store = place.store(vault.name, vault)
-    store.repair()
+    store.clear_leftovers()
     return store
 
 
@@ -105,14 +122,30 @@ OPERATIONS = {
     "delete": Operation(
         _delete, ("lock", "pack-delete", "marks-delete", "lock-delete"), after=("backup", "expire", "prune")
     ),
-    "repair": Operation(_repair, ("lock-delete",), after=(_KILLED,)),
+    "clear": Operation(_clear, ("lock-delete",), after=(_KILLED,)),
+    # The vault is harmed before it: until it is through, only the other one gives everything back.
+    "repair": Operation(
+        _repair,
+        ("lock", "pack", "index", "marks", "index-delete", "lock-delete"),
+        after=("backup", "copy", "harm"),
+        mends=True,
+    ),
 }
+_PREPARATIONS = {"harm": Operation(_harm, ())}
+
+
+def wrong_after(place: Workplace, name: str) -> list[str]:
+    """What must not be so after an operation was disturbed, in whatever way: see `workplace`."""
+    operation = OPERATIONS[name]
+    if operation.mends:
+        return place.broken_promises() + place.half_shown(["second"])
+    return place.half_shown(operation.touches)
 
 
 def main() -> None:
     """Do it."""
     place = Workplace(Path(sys.argv[1]), Path(sys.argv[2]))
-    operation = OPERATIONS[sys.argv[3]]
+    operation = (OPERATIONS | _PREPARATIONS)[sys.argv[3]]
     operation.run(place, LoggedVault.from_environment(place.vault(operation.writes_to)))
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from faults.logged_vault import Kill, Line, Moment, in_flight, read_log
-from faults.operations import OPERATIONS
+from faults.operations import OPERATIONS, wrong_after
 from faults.workplace import PREFIX, Workplace
 from stock.restic import Restic
 
@@ -79,7 +79,7 @@ def see_that_it_goes_on(
     """What must hold after a kill, and once the same was done again."""
     flying = f"in flight: {in_flight(killed)}"
     touched, vault = OPERATIONS[name].touches, OPERATIONS[name].writes_to
-    assert place.half_shown(touched) == [], flying
+    assert wrong_after(place, name) == [], flying
     place.run(name)
     assert place.half_shown(touched) == [], flying
     store = place.store(vault)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cto_backups import clock, registry
 from cto_backups.app.adapters import Adapters, local_root
-from cto_backups.errors import BackupsError, KeyProblemError, NotFoundError, PolicyError, RefusedError
+from cto_backups.errors import KeyProblemError, NotFoundError, PolicyError, RefusedError
 
 if TYPE_CHECKING:
     from cto_backups.config import Configuration
@@ -128,7 +128,7 @@ def _assembled(
             sandbox=registry.load(registry.SANDBOXES, "folder")(settings.state / "sandboxes"),
             state=settings.state,
             host=socket.gethostname(),
-            user=_user(),
+            user=user(),
             progress=progress,
         )
         recovered: tuple[str, ...] = ()
@@ -142,7 +142,8 @@ def _assembled(
         catalog.close()
 
 
-def _user() -> str:
+def user() -> str:
+    """Who runs this."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -153,7 +154,7 @@ def _make_state(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         usable = os.access(folder, os.R_OK | os.W_OK | os.X_OK)
-        why = f"the user {_user()} may not write there"
+        why = f"the user {user()} may not write there"
     except OSError as error:
         usable, why = False, error.strerror or type(error).__name__
     if not usable:
@@ -189,6 +190,7 @@ def initialise(
 
     Returns the policy file's path. Raises RefusedError when a policy or a key is there already; nothing is overwritten.
     """
+    from cto_backups.app.vaults import create_vaults
     from cto_backups.catalog.catalog import Catalog
     from cto_backups.config import load
     from cto_backups.config.sample import render
@@ -220,47 +222,6 @@ def initialise(
 
 def _local_vault(name: str) -> dict[str, object]:
     return {"url": f"file:vaults/{name}", "provider": "local-disk", "region": "this-machine", "storage": "disk"}
-
-
-def create_vaults(configuration: "Configuration") -> tuple[str, ...]:
-    """Make every vault's root and repository that is not there yet, sharing one chunking polynomial; their names."""
-    from cto_backups.repository.store import RepositoryStore
-
-    settings = configuration.settings
-    prefix = f"repositories/{settings.domain}"
-    password = settings.repository_key.resolve(settings.home).reveal()
-    adapters = Adapters(configuration)
-    existing = [name for name in configuration.policy.vaults if _has_repository(adapters, name, prefix)]
-    polynomial = RepositoryStore.open(adapters.vault(existing[0]), prefix, password).polynomial if existing else None
-    made = []
-    for name in configuration.policy.vaults:
-        if name in existing:
-            continue
-        vault = adapters.vault(name)
-        vault.create()
-        store = RepositoryStore.create(
-            vault,
-            prefix,
-            password,
-            polynomial=polynomial,
-            now=clock.now(),
-            hostname=socket.gethostname(),
-            username=_user(),
-        )
-        polynomial = store.polynomial
-        made.append(name)
-    return tuple(made)
-
-
-def _has_repository(adapters: Adapters, name: str, prefix: str) -> bool:
-    from cto_backups.repository.store import RepositoryStore
-
-    try:
-        vault = adapters.vault(name)
-        vault.check()
-        return RepositoryStore.exists(vault, prefix)
-    except BackupsError:
-        return False
 
 
 def suggest_sources(folder: Path, home: Path) -> dict[str, dict[str, object]]:

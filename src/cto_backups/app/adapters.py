@@ -44,13 +44,15 @@ class Adapters:
         """A files source never captures this installation's own vaults, state, keys and catalog."""
         if kind != "files":
             return options
+        from cto_backups.config.rotation import beside
+
         settings = self.configuration.settings
         catalog = _catalog_path(settings.catalog_url)
         own = [str(settings.state), *(f"{catalog}{suffix}" for suffix in ("", "-wal", "-shm"))]
         own += [str(local_root(vault.url, settings.home)) for vault in self.configuration.policy.vaults.values()]
         for reference in (settings.repository_key, settings.evidence_key):
             path = reference.path(settings.home)
-            own += [str(path)] if path else []
+            own += [str(path), *map(str, beside(path))] if path else []
         exclude = options.get("exclude", ())
         assert isinstance(exclude, tuple)
         return {**options, "exclude": (*exclude, *own)}
@@ -139,7 +141,8 @@ def open_store(configuration: "Configuration", vault: "Vault") -> "RepositorySto
     settings = configuration.settings
     password = settings.repository_key.resolve(settings.home).reveal()
     options = RepositoryOptions(compression_level=settings.compression, verify=settings.verify_on_write)
-    return RepositoryStore.open(vault, f"repositories/{settings.domain}", password, options=options)
+    place = configuration.policy.vaults[vault.name].repository
+    return RepositoryStore.open(vault, place, password, options=options)
 
 
 def local_root(url: str, home: Path) -> Path:

@@ -88,6 +88,11 @@ class Catalog:
         with self._writing() as connection:
             inventory.record_resources(connection, source, resources, now)
 
+    def repository_of(self, vault: str) -> str | None:
+        """The id of the repository that belongs to a vault, once it is known."""
+        with self.reading() as connection:
+            return inventory.repository_of(connection, vault)
+
     def expect_repository(self, vault: str, repository: str) -> None:
         """Remember which repository belongs to a vault, the first time; raise ForeignRepositoryError for another."""
         with self.reading() as connection:

@@ -16,11 +16,11 @@ _TIME = re.compile(r"[T ]\d{2}(?P<minute>:?\d{2}(?P<second>:?\d{2}(?P<fraction>[
 _INSTANT = timedelta(microseconds=1)
 
 
-def parse_moment(text: str, *, now: datetime, zone: ZoneInfo) -> datetime:
+def parse_moment(text: str, *, now: datetime, zone: ZoneInfo, begin: bool = False) -> datetime:
     """The moment meant, aware. Without a zone of its own it is in `zone`.
 
     What is left out means its end: a day without a time the end of that day, 10:00 the end of that minute. So the
-    moment that a listing shows of a point, cut off as it is, finds that point.
+    moment that a listing shows of a point, cut off as it is, finds that point. With `begin` it means its beginning.
     Raises UsageError that says what is allowed; also for a moment in the future, and for one that clocks skipped.
     """
     moment, left_out = _parse(text.strip(), now, zone)
@@ -28,9 +28,9 @@ def parse_moment(text: str, *, now: datetime, zone: ZoneInfo) -> datetime:
         raise UsageError(
             f"'{text}' lies in the future",
             why=f"it means {moment:%Y-%m-%d %H:%M %Z}, and no recovery point can be that new",
-            todo="Leave --at out for the newest recovery point.",
+            todo="Give an earlier one, or leave it out for the newest recovery point.",
         )
-    return min(moment + left_out, now)
+    return moment if begin else min(moment + left_out, now)
 
 
 def _parse(text: str, now: datetime, zone: ZoneInfo) -> tuple[datetime, timedelta]:

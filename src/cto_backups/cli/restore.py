@@ -11,11 +11,11 @@ from cto_backups.cli.command import command
 from cto_backups.cli.opening import opened
 from cto_backups.cli.options import attended
 from cto_backups.cli.screen import Screen
+from cto_backups.cli.selecting import likely_vault, select_point
 from cto_backups.errors import ExitStatus, RefusedError, RestoreError, UsageError
 
 if TYPE_CHECKING:
     from cto_backups.core.model import RecoveryPoint
-    from cto_backups.core.policy import Policy
     from cto_backups.flows.installation import Installation
     from cto_backups.flows.restore import RestorePreview, RestoreResult
 
@@ -79,47 +79,14 @@ def restore(
         raise UsageError(f"{to} is not a folder", todo="Name a folder after --to; one that is not there yet is made.")
     wish = _Wish(to.absolute() if to else None, tuple(only or ()), vault or None, overwrite, yes)
     # A restore changes no fact: the catalog is only read.
-    with opened(screen, write=False, ahead=lambda policy: vault or _likely_vault(policy, source or point)) as opening:
+    with opened(screen, write=False, ahead=lambda policy: vault or likely_vault(policy, source or point)) as opening:
         installation = opening.installation
-        found = _select(screen, installation, point, source, at)
+        found = select_point(installation, point, source=source, at=at)
         if not found.complete:
             screen.note(f"{found.id} is incomplete: {len(found.problems)} of it could not be captured.")
         if dry_run:
             return _preview(screen, installation, found, wish)
         return _restore(screen, installation, found, wish)
-
-
-def _likely_vault(policy: "Policy", source: str) -> str | None:
-    """The vault that a restore of this source reads, unless it is away or damaged."""
-    known = policy.sources.get(source)
-    return known.vaults[0] if known and known.vaults else None
-
-
-def _select(screen: Screen, installation: "Installation", point: str, source: str, at: str) -> "RecoveryPoint":
-    from cto_backups import clock
-    from cto_backups.cli.moments import parse_moment
-    from cto_backups.flows.restore import select
-
-    if point in installation.policy.sources:
-        if source and source != point:
-            raise UsageError(f"Two sources are named: {point} and {source}", todo="Name one.")
-        point, source = "latest", point
-    if at and point != "latest":
-        raise UsageError(
-            f"--at and the recovery point '{point}' exclude each other",
-            why="a point's id already says which moment is meant",
-            todo="Leave one of them out, or name a source with --at.",
-        )
-    zone = installation.policy.timezone
-    from zoneinfo import ZoneInfo
-
-    moment = parse_moment(at, now=clock.now(), zone=ZoneInfo(zone)) if at else None
-    found = select(installation, point, source=source or None, moment=moment)
-    if source and found.source != source:
-        raise UsageError(
-            f"Recovery point {found.id} is not one of source '{source}'", why=f"its source is {found.source}"
-        )
-    return found
 
 
 def _preview(screen: Screen, installation: "Installation", point: "RecoveryPoint", wish: _Wish) -> ExitStatus:

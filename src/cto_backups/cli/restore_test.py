@@ -103,7 +103,7 @@ def failed(evidence: "Evidence") -> VerificationError:
     return VerificationError(
         f"The restore test of '{evidence.source}' failed",
         why=evidence.reason,
-        todo="Run 'cto.backups verify' to look for damage, then 'cto.backups backup' for a new point, and test again.",
+        todo="Run 'cto.backups repair' to look for damage and put it right, then 'cto.backups backup', and test again.",
     )
 
 

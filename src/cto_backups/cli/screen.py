@@ -55,6 +55,11 @@ class Screen:
         if self.talks and not self._said(text, stderr=False):
             self.out.print(_continued(errors.clean(text), self.out), soft_wrap=True)
 
+    def line_of_many(self, text: str) -> None:
+        """Print one of perhaps millions of lines, as it is: nothing in it may need `clean`."""
+        if self.talks:
+            sys.stdout.write(f"{text}\n")
+
     def note(self, text: str, style: str = "") -> None:
         """Tell something beside the answer."""
         if self.talks:

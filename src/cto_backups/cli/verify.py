@@ -99,8 +99,8 @@ def damaged(result: "VerifyResult") -> DamageError:
     return DamageError(
         f"Vault '{result.vault}' holds damaged data",
         why="\n" + "\n".join(lines),
-        todo="Restores take what is damaged here from another vault. Look for the cause (disk, memory, "
-        "foreign writers), then back up again.",
+        todo=f"Look for the cause (disk, memory, foreign writers), then run 'cto.backups repair {result.vault}'. "
+        "Until then restores take what is damaged here from another vault.",
     )
 
 

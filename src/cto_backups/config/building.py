@@ -87,6 +87,7 @@ class Builder:
                 storage=vault.storage,
                 off_site=vault.off_site,
                 lock_mode=LockMode(vault.lock),
+                repository=vault.repository,
             )
         return built
 

@@ -111,6 +111,14 @@ def _name(value: str, _around: Surroundings | None) -> None:
         )
 
 
+def _repository_place(value: str, _around: Surroundings | None) -> None:
+    if value != "." and any(part in ("", ".", "..") for part in value.split("/")):
+        raise problem(
+            f"'{value[:80]}' is no place inside a vault",
+            todo="Write folders with / between them, such as repositories/main, or . for the vault's own folder.",
+        )
+
+
 def _declared(what: str, pick: Callable[[Surroundings], frozenset[str]]) -> Check:
     def check(value: str, around: Surroundings | None) -> None:
         if around is None or value in pick(around):
@@ -235,6 +243,7 @@ ClassName = Annotated[str, Text(_declared("class", lambda around: around.classes
 VaultName = Annotated[str, Text(_declared("vault", lambda around: around.vaults), examples=("one",))]
 Reference = Annotated[str, Text(_reference, examples=_REFERENCES, pattern="^(file|env|command):.")]
 TimeZone = Annotated[str, Text(_zone, examples=("UTC", "Europe/Berlin"))]
+RepositoryPlace = Annotated[str, Text(_repository_place, examples=("repositories/main", "."))]
 VaultUrl = Annotated[
     str, Text(_location("vault", VAULT_SCHEMES, "file:vaults/one"), examples=("file:vaults/one", "file:/mnt/disk"))
 ]

@@ -22,6 +22,7 @@ from cto_backups.config.fields import (
     Paths,
     Patterns,
     Reference,
+    RepositoryPlace,
     ResourceName,
     Retention,
     TimeZone,
@@ -69,6 +70,8 @@ class Vault(_Part):
     """Whether it survives the loss of the place where the sources are."""
     lock: LockName = "none"
     """How strongly it protects stored files from deletion."""
+    repository: RepositoryPlace = "repositories/main"
+    """Where its repository lies inside: `.` for one that restic made and that was taken over."""
 
 
 class Category(_Part):

@@ -254,7 +254,7 @@ def create_file_secret(path: Path, value: str) -> None:
                 _write_new(path, value)  # a filesystem without hard links
         finally:
             temporary.unlink(missing_ok=True)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except FileExistsError:
         raise RefusedError(
             f"The key file {path} exists already",
@@ -280,10 +280,11 @@ def _make_folders(folder: Path) -> None:
     for place in reversed(missing):
         with contextlib.suppress(FileExistsError):
             place.mkdir(mode=0o700)
-            _sync_folder(place.parent)
+            sync_folder(place.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make a folder's entries durable. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

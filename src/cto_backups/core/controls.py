@@ -160,7 +160,7 @@ CONTROLS: tuple[Control, ...] = (
         "Vaults can be verified",
         Severity.MEDIUM,
         "A vault that cannot be verified may not be readable on the bad day either.",
-        "Read the message, remove its cause, and run 'cto.backups verify VAULT'.",
+        "Read the message, remove its cause, and run 'cto.backups repair VAULT'.",
         vault_controls.check_vault_runs,
     ),
     Control(

@@ -36,6 +36,7 @@ class ActionKind(StrEnum):
     RESTORE_TEST = "restore_test"
     EXPIRE = "expire"
     PRUNE = "prune"
+    REPAIR = "repair"
 
 
 class Outcome(StrEnum):

@@ -1,12 +1,13 @@
 """What flows ask of the store of payloads inside a vault, as a port; tests/contract has its suite."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Protocol
 
-from cto_backups.core.ports import CaptureTree, PointReader, Progress, Vault
+from cto_backups.core.ports import CaptureTree, Entry, PointReader, Progress, Vault
 from cto_backups.core.pruning import Pruned
 
 
@@ -79,6 +80,83 @@ class Committed:
     detail: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class Node:
+    """One node of a stored tree: the entry, and what identifies its content; not frozen, because millions are made.
+
+    `content` identifies a file's bytes, part by part; `subtree` a folder with all that is in it, metadata included.
+    Equal ones mean equal content, in any vault; only files of several parts may be equal though theirs are not, where
+    different programs cut them.
+    """
+
+    entry: Entry
+    content: tuple[bytes, ...] = ()
+    subtree: bytes | None = None
+
+
+class Contents(Protocol):
+    """Everything that a payload store holds, by what identifies it. Any thread may call; nothing is written or locked.
+
+    What a prune deletes meanwhile is missing then, as if it were damaged.
+    """
+
+    def folder(self, subtree: bytes) -> Sequence[Node]:
+        """The nodes in a folder (a point's root, or a `Node.subtree`), sorted by name. Raises DamageError, VaultError.
+
+        Their entries know their names, not their paths.
+        """
+
+    def content(self, content: Sequence[bytes], offset: int = 0) -> Iterator[bytes]:
+        """A file's bytes from `offset` on, in pieces of bounded size; each was compared with what identifies it.
+
+        Raises DamageError, VaultError in place of the first piece that is not intact.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """What a repair found in a store, and did about it; with `done` false, what it would do.
+
+    `damages` is what was found, `index_files` the damaged ones of these. `relisted` packs are in the index again,
+    `missing` ones are not there, `unlisted` ones are damaged: they are in the index no longer, and deleted by a later
+    prune. `left` ones are damaged, and only the index was to be repaired. What was in them: `salvaged_blobs` were
+    written anew out of them, `fetched_blobs` came from other vaults (by name), `lost_blobs` are needed, and intact
+    nowhere. `unreadable` are the references that cannot be read; they are left. `troubles` tell why other vaults could
+    not help.
+    """
+
+    done: bool
+    damages: tuple[Damage, ...] = ()
+    index_files: tuple[str, ...] = ()
+    relisted: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    unlisted: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+    salvaged_blobs: int = 0
+    fetched_blobs: Mapping[str, int] = field(default_factory=dict)
+    lost_blobs: int = 0
+    added_bytes: int = 0
+    unreadable: tuple[str, ...] = ()
+    troubles: tuple[str, ...] = ()
+
+    @property
+    def clean(self) -> bool:
+        """Whether there was nothing to repair."""
+        return not (self.damages or self.relisted or self.fetched_blobs or self.lost_blobs)
+
+
+class RepairScope(StrEnum):
+    """How far a repair looks.
+
+    Only at the index (which is made anew from what packs say of themselves); at the structure: that all is there,
+    and that trees can be read; or at every byte.
+    """
+
+    INDEX = "index"
+    STRUCTURE = "structure"
+    EVERYTHING = "everything"
+
+
 class Writing(Protocol):
     """A store opened for writing, under its lock."""
 
@@ -98,6 +176,12 @@ class Writing(Protocol):
     def commit(self, draft: Draft, label: SnapshotLabel) -> str:
         """Make the draft a committed snapshot, durable on return; its reference."""
 
+    def recommit(self, root: str, label: SnapshotLabel) -> str:
+        """Make content that is stored already visible again, when its snapshot was lost; the new reference.
+
+        What is missing of it stays so. Raises DamageError when its root is not there.
+        """
+
     def copy(self, origin: "PayloadStore", reference: str, *, progress: Progress | None = None) -> Copied:
         """Bring a committed reference over from another store, opening (and so verifying) every blob on the way."""
 
@@ -115,6 +199,9 @@ class PayloadStore(Protocol):
     def reader(self, reference: str) -> PointReader:
         """Read one reference. Raises NotFoundError, DamageError."""
 
+    def contents(self) -> Contents:
+        """Look into everything that is stored."""
+
     def verify(
         self, references: Sequence[str] | None = None, *, read_data: bool = True, progress: Progress | None = None
     ) -> Verified:
@@ -129,5 +216,18 @@ class PayloadStore(Protocol):
     def prune(self, *, dry_run: bool = False, progress: Progress | None = None) -> Pruned:
         """Reclaim what no reference needs, or only say how. Raises BusyError; DamageError, and nothing is removed."""
 
-    def repair(self) -> tuple[str, ...]:
+    def repair(
+        self,
+        donors: Sequence["PayloadStore"] = (),
+        *,
+        scope: RepairScope = RepairScope.EVERYTHING,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> Repaired:
+        """Put right what is damaged, with what `donors` (the stores of other vaults) still hold; or only say how.
+
+        What is damaged stays in the vault until a later prune. Raises BusyError while anybody holds a lock, VaultError.
+        """
+
+    def clear_leftovers(self) -> tuple[str, ...]:
         """Clear what a killed process left (stale locks, temporary files); what was done, in sentences."""

@@ -21,7 +21,10 @@ class LockMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class VaultPolicy:
-    """A named place for copies. `provider` with `region` says what fails together; `storage` is the storage type."""
+    """A named place for copies. `provider` with `region` says what fails together; `storage` is the storage type.
+
+    `repository` is where the repository lies inside, "." for the vault's root.
+    """
 
     name: str
     url: str
@@ -30,6 +33,7 @@ class VaultPolicy:
     storage: str
     off_site: bool = False
     lock_mode: LockMode = LockMode.NONE
+    repository: str = "repositories/main"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,9 @@ from cto_backups.errors import DamageError
 _MIB = 1 << 20
 _KINDS = ("data", "tree")
 
+Place = tuple[int, bytes, str]
+"""A blob in a pack: its kind, its id, the pack's name."""
+
 
 @dataclass(frozen=True, slots=True)
 class PruneRules:
@@ -148,12 +151,14 @@ def plan_prune(
     index_files: int = 1,
     gone: Iterable[str] = (),
     relisted: Iterable[str] = (),
+    damaged: AbstractSet[Place] = frozenset(),
 ) -> PrunePlan:
     """Decide. `needed` are the ids of data and tree blobs that snapshots need; `unlisted` sizes of packs in no index.
 
-    `marks` say since when a pack is known to be in no index. Raises DamageError when a needed blob is in no pack.
+    `marks` say since when a pack is known to be in no index. Of contested blobs, `damaged` places are not relied on.
+    Raises DamageError when a needed blob is in no pack, or damaged in all.
     """
-    uses, contested, duplicates = _uses(packs, needed)
+    uses, contested, duplicates = _uses(packs, needed, damaged)
     drop = [use for use in uses if not use.blobs]
     keep, repack = _divide([use for use in uses if use.blobs], rules)
     found = [UnlistedPack(name, size, min(marks.get(name, now), now)) for name, size in sorted(unlisted.items())]
@@ -174,7 +179,7 @@ def plan_prune(
 
 
 def _uses(
-    packs: Sequence[Pack], needed: tuple[AbstractSet[bytes], AbstractSet[bytes]]
+    packs: Sequence[Pack], needed: tuple[AbstractSet[bytes], AbstractSet[bytes]], damaged: AbstractSet[Place]
 ) -> tuple[list[PackUse], frozenset[tuple[int, bytes]], int]:
     """What is needed of each pack, every blob from one pack; the blobs that lie in several; their other places."""
     holder: tuple[dict[bytes, int], dict[bytes, int]] = {}, {}
@@ -191,7 +196,11 @@ def _uses(
             raise DamageError(f"{_KINDS[kind].capitalize()} blob {blob.hex()[:12]} is missing", why="no pack holds it")
     # The pack with the least waste is the one most likely to stay: the others may then go as a whole.
     for (kind, blob), numbers in several.items():
-        holder[kind][blob] = min(numbers, key=lambda number: (waste[number], number))
+        sound = [number for number in numbers if (kind, blob, packs[number].name) not in damaged]
+        if not sound:
+            what = f"{_KINDS[kind].capitalize()} blob {blob.hex()[:12]} is damaged"
+            raise DamageError(what, why=f"none of the {len(numbers)} packs that hold it holds it intact")
+        holder[kind][blob] = min(sound, key=lambda number: (waste[number], number))
     uses = []
     for number, pack in enumerate(packs):
         lengths = {(kind, blob): length for kind, blob, length in pack.blobs if holder[kind].get(blob) == number}

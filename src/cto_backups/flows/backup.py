@@ -143,7 +143,7 @@ def _take(
             point = previous
         else:
             point = _point(installation, policy, wish, capture, draft)
-            reference = writing.commit(draft, _snapshot_label(installation, point))
+            reference = writing.commit(draft, snapshot_label(installation, point))
             copy = Copy(point.id, vault_name, reference, clock.now(), draft.added_bytes)
             try:
                 _catalogue(installation, point, copy)
@@ -229,7 +229,8 @@ def _point(
     )
 
 
-def _snapshot_label(installation: Installation, point: RecoveryPoint) -> SnapshotLabel:
+def snapshot_label(installation: Installation, point: RecoveryPoint) -> SnapshotLabel:
+    """What the snapshot of a point says of it, for stock tools as well."""
     return SnapshotLabel(
         time=point.captured_at,
         hostname=installation.host,

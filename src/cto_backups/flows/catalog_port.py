@@ -27,6 +27,9 @@ class Catalog(Protocol):
     def sync_policy(self, policy: Policy, text: bytes, now: datetime) -> None:
         """Bring the sources of the policy in; those that are gone become inactive."""
 
+    def repository_of(self, vault: str) -> str | None:
+        """The id of the repository that belongs to a vault, once it is known."""
+
     def record_resources(self, source: str, resources: Iterable[Resource], now: datetime) -> None:
         """Remember what discovery found in a source."""
 

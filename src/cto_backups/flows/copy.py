@@ -30,6 +30,14 @@ def missing_vaults(installation: Installation, point: RecoveryPoint) -> tuple[st
     return tuple(name for name in policy.vaults if name not in present) if policy else ()
 
 
+def lacking(installation: Installation, vault_name: str) -> tuple[RecoveryPoint, ...]:
+    """The kept points that policy wants in the vault and that have no copy there, the newest first."""
+    there = {copy.point for copy in installation.catalog.copies_in(vault_name)}
+    wanted = [name for name, source in installation.policy.sources.items() if vault_name in source.vaults]
+    points = [point for name in wanted for point in installation.catalog.points(name) if point.id not in there]
+    return tuple(sorted(points, key=lambda point: point.captured_at, reverse=True))
+
+
 def copy(installation: Installation, point: RecoveryPoint, vault_name: str) -> CopyResult:
     """Make a copy of the point in the vault. Every blob is opened on the way; a damaged origin gives way to another.
 
@@ -72,7 +80,7 @@ def _from_first_good(installation: Installation, point: RecoveryPoint, vault_nam
     raise DamageError(
         f"Recovery point {point.id} could not be copied to vault '{vault_name}'",
         why="; ".join(troubles) or "no vault holds a copy of it",
-        todo="Run 'cto.backups verify' to see what is damaged, then 'cto.backups backup' for a new point.",
+        todo="Run 'cto.backups repair', which brings back what any vault or the source still has.",
     )
 
 

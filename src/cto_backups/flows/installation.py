@@ -68,13 +68,24 @@ class Installation:
         """
         held = f"{source}@{vault}" if vault else source  # no name has an @
         doing = f"copying source '{source}' to vault '{vault}'" if vault else f"working on source '{source}'"
+        with self._held(held, f"source '{source}'", doing):
+            yield
+
+    @contextmanager
+    def exclusive_keys(self) -> Iterator[None]:
+        """Let one run at a time exchange keys. Raises BusyError at once; the kernel frees it with the process."""
+        with self._held("@keys", "the keys", "exchanging keys"):
+            yield
+
+    @contextmanager
+    def _held(self, held: str, subject: str, doing: str) -> Iterator[None]:
         folder = self.state / "locks"
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(folder / f"{held}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise PolicyError(
-                f"The lock of source '{source}' cannot be taken",
+                f"The lock of {subject} cannot be taken",
                 why=f"{error.filename or folder}: {error.strerror}",
                 todo="Run this as the user who owns the state folder, give it to this one, or make room there.",
             ) from error

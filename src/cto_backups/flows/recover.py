@@ -56,7 +56,7 @@ def _repair_vault(installation: Installation, vault_name: str, orphans: set[str]
     try:
         installation.vault(vault_name).check()
         store = installation.store(vault_name)
-        done.extend(f"{vault_name}: {sentence}" for sentence in store.repair())
+        done.extend(f"{vault_name}: {sentence}" for sentence in store.clear_leftovers())
         lost = [
             committed.reference
             for committed in store.committed()

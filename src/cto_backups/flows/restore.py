@@ -1,6 +1,6 @@
 """Restore: bring a recovery point back, from whichever vault has it whole."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -63,7 +63,7 @@ def _only_source(installation: Installation) -> str:
     raise UsageError(
         "Which source?",
         why=f"'latest' and '--at' need one, and the policy has {len(names)}: {', '.join(names)}",
-        todo="Name it: cto.backups restore latest --source NAME --to FOLDER",
+        todo="Name it with --source NAME, or in place of the recovery point.",
     )
 
 
@@ -96,49 +96,58 @@ def restore(
     are there and `existing` does not say that they may be replaced; NotFoundError, VaultError, RestoreError.
     """
     source = installation.source(point.source)
-    vault_name, reader, troubles = _open_any(installation, point, vault)
+    vault_name, reader, unused = _open_any(installation, point, vault)
     with installation.progress(f"Restoring {point.id}") as progress:
         restored = source.restore(reader, destination, only=only, existing=existing, progress=progress)
     damaged = tuple(problem.path for problem in restored.problems if problem.kind == "damaged")
     healed = 0
-    for facts in _ordered(installation, point, vault):
+    for facts in ordered(installation, point, vault):
         if not damaged or facts.copy.vault == vault_name:
             continue
         try:
             other = _open(installation, facts)
             again = source.restore(other, destination, only=damaged, existing=Existing.OVERWRITE)
         except BackupsError as error:
-            troubles = (*troubles, f"{facts.copy.vault}: {error}")
+            unused = (*unused, f"{facts.copy.vault}: {error}")
             continue
         still = {problem.path for problem in again.problems}
         healed += sum(1 for path in damaged if path not in still)
         kept = tuple(p for p in restored.problems if p.path in still or p.path not in damaged)
         restored = replace(restored, problems=kept)
         damaged = tuple(path for path in damaged if path in still)
-    return RestoreResult(point, vault_name, restored, healed, troubles)
+    return RestoreResult(point, vault_name, restored, healed, unused)
 
 
 def _open_any(
     installation: Installation, point: RecoveryPoint, vault: str | None
 ) -> tuple[str, PointReader, tuple[str, ...]]:
-    errors: list[BackupsError] = []
-    troubles: list[str] = []
-    for facts in _ordered(installation, point, vault):
+    errors: dict[str, BackupsError] = {}
+    for facts in ordered(installation, point, vault):
         try:
-            return facts.copy.vault, _open(installation, facts), tuple(troubles)
+            return facts.copy.vault, _open(installation, facts), troubles(errors)
         except BackupsError as error:
             if vault is not None:
                 raise
-            errors.append(error)
-            troubles.append(f"{facts.copy.vault}: {error}")
+            errors[facts.copy.vault] = error
+    raise nowhere(f"Recovery point {point.id} cannot be opened in any vault", errors)
+
+
+def troubles(errors: Mapping[str, BackupsError]) -> tuple[str, ...]:
+    """What went wrong in which vault, in words."""
+    return tuple(f"{vault}: {error}" for vault, error in errors.items())
+
+
+def nowhere(what: str, errors: Mapping[str, BackupsError]) -> BackupsError:
+    """The error for what no vault gave, from the error of each vault that has a copy."""
     # A wrong key is a wrong key, and a vault that is away is away, however many there are: nothing is damaged then.
-    kinds: set[type[BackupsError]] = {type(error) for error in errors}
-    shared = kinds.pop() if len(kinds) == 1 else VaultError if kinds and all(map(_is_vault, errors)) else DamageError
-    raise shared(
-        f"Recovery point {point.id} cannot be opened in any vault",
-        why="; ".join(troubles) or "no vault holds a copy of it",
-        todo=errors[0].todo
-        if errors and isinstance(errors[0], KeyProblemError)
+    found = list(errors.values())
+    kinds: set[type[BackupsError]] = {type(error) for error in found}
+    shared = kinds.pop() if len(kinds) == 1 else VaultError if kinds and all(map(_is_vault, found)) else DamageError
+    return shared(
+        what,
+        why="; ".join(troubles(errors)) or "no vault holds a copy of it",
+        todo=found[0].todo
+        if found and isinstance(found[0], KeyProblemError)
         else "Bring a vault back, or choose another point: 'cto.backups points'.",
     )
 
@@ -152,7 +161,7 @@ def _open(installation: Installation, facts: CopyFacts) -> PointReader:
     return installation.store(facts.copy.vault).reader(facts.copy.reference)
 
 
-def _ordered(installation: Installation, point: RecoveryPoint, vault: str | None) -> tuple[CopyFacts, ...]:
+def ordered(installation: Installation, point: RecoveryPoint, vault: str | None) -> tuple[CopyFacts, ...]:
     """The point's copies, the best proven first, those with failed evidence last."""
     copies = installation.catalog.copies(point.id)
     if vault is not None:

@@ -16,6 +16,7 @@ from cto_backups.flows.expire import expire
 from cto_backups.flows.expire import plan as plan_expiry
 from cto_backups.flows.installation import Installation
 from cto_backups.flows.prune import prune
+from cto_backups.flows.repair import repair
 from cto_backups.flows.restore_test import restore_test
 from cto_backups.flows.verify import verify
 
@@ -60,6 +61,11 @@ def perform(installation: Installation, action: Action) -> str:
         case ActionKind.PRUNE:
             found = prune(installation, _named(action.vault)).pruned.plan
             return f"deleted {found.deleted_bytes} bytes, will delete {found.freed_bytes}"
+        case ActionKind.REPAIR:
+            repaired = repair(installation, _named(action.vault))
+            if not repaired.passed:
+                raise VerificationError(f"Vault '{repaired.vault}' is still damaged", why="; ".join(repaired.left))
+            return f"repaired {len(repaired.repaired.damages)} damages of {repaired.vault}"
 
 
 def _backup(installation: Installation, source: str) -> str:

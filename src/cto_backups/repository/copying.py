@@ -13,8 +13,8 @@ from cto_backups.repository.index import BlobKind, Location
 from cto_backups.repository.options import MIB
 from cto_backups.repository.seal import CameOutWrongError
 
-_GAP = 256 * 1024  # a wasted read this long costs less than another request
-_READ = 2 * MIB  # larger ones cost more in fresh memory than they save in calls
+GAP = 256 * 1024  # a wasted read this long costs less than another request
+READ = 2 * MIB  # larger ones cost more in fresh memory than they save in calls
 
 Wanted = tuple[bytes, Location]
 
@@ -24,7 +24,7 @@ def ranges(wanted: Sequence[Wanted]) -> Iterator[list[Wanted]]:
     group: list[Wanted] = []
     start = end = pack = -1
     for blob, place in sorted(wanted, key=lambda pair: pair[1][:2]):
-        near = place.pack == pack and place.offset - end <= _GAP and place.offset + place.length - start <= _READ
+        near = place.pack == pack and place.offset - end <= GAP and place.offset + place.length - start <= READ
         if group and not near:
             yield group
             group = []
@@ -74,7 +74,7 @@ def _missing(origin: Fetcher, root: bytes, depot: Depot) -> tuple[list[Wanted], 
                 raise DamageError(
                     f"Data blob {blob.hex()[:12]} is missing in vault {origin.files.vault.name}",
                     why="no readable index file of the repository lists it",
-                    todo="verify that vault, and copy from another one",
+                    todo="repair that vault, or copy from another one",
                 )
             data.append((blob, places[0]))
         for subtree in subtrees:

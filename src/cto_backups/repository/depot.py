@@ -5,11 +5,11 @@ Full packs go to uploading threads. A blob is visible to `Index` once its pack i
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from cto_backups import _native, clock
 from cto_backups.core.ports import Buffer
-from cto_backups.errors import DamageError
 from cto_backups.repository.crew import Crew
 from cto_backups.repository.index import BlobKind, Index, save_index
 from cto_backups.repository.options import RepositoryOptions
@@ -33,53 +33,42 @@ class Bench:
 
     def save(self, kind: BlobKind, plain: Buffer) -> bytes:
         """Store a blob unless it is there; its id."""
-        try:
+        with self._sealing():
             return self.native.save(kind, plain)
-        except CameOutWrongError as error:
-            raise self._wrong(error) from error
-        finally:
-            self._upload()
 
     def save_files(self, contents: Sequence[bytes | None]) -> list[str | None]:
         """Store contents of one blob each; for each the ids as JSON. None stays None."""
-        try:
+        with self._sealing():
             return self.native.save_files(contents)
-        except CameOutWrongError as error:
-            raise self._wrong(error) from error
-        finally:
-            self._upload()
 
     def save_tree(self, nodes: _native.Nodes) -> bytes:
         """Store a folder's tree; its id."""
-        try:
+        with self._sealing():
             return self.native.save_tree(nodes)
-        except CameOutWrongError as error:
-            raise self._wrong(error) from error
-        finally:
-            self._upload()
 
     def copy(self, origin: Sealer, kind: BlobKind, blob: bytes, sealed: Buffer, plain_size: int) -> int:
         """Store another repository's blob, as compressed as it is there, unless it is here; the plain bytes it brought.
 
         Raises DamageError when it does not hold what `blob` names.
         """
-        try:
+        with self._sealing():
             return self.native.copy(origin.native, kind, blob, sealed, plain_size) or 0
+
+    @contextmanager
+    def _sealing(self) -> Iterator[None]:
+        """Packs that get full meanwhile are handed on, also those that were full before something failed."""
+        try:
+            yield
         except CameOutWrongError as error:
-            raise self._wrong(error) from error
+            name = self.depot.files.vault.name
+            raise CameOutWrongError(
+                f"A blob came out wrong when it was opened again, before it reached vault {name}",
+                why=error.why,
+                todo="run again; if it happens again, test this machine's memory and processor",
+            ) from error
         finally:
-            self._upload()
-
-    def _upload(self) -> None:
-        for pack in self.native.take_full():
-            self.depot.upload(pack)
-
-    def _wrong(self, error: DamageError) -> CameOutWrongError:
-        return CameOutWrongError(
-            f"A blob came out wrong when it was opened again, before it reached vault {self.depot.files.vault.name}",
-            why=error.why,
-            todo="run again; if it happens again, test this machine's memory and processor",
-        )
+            for pack in self.native.take_full():
+                self.depot.upload(pack)
 
 
 class Depot:

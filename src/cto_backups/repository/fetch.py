@@ -29,8 +29,15 @@ class Fetcher:
         return self.index.pack_name(number).hex()
 
     def read(self, pack: int, offset: int, length: int) -> bytes:
-        """Bytes of a pack as they are stored. Raises VaultError."""
-        return self.files.vault.read(self.files.key("data", self.pack_name(pack)), offset, length)
+        """Bytes of a pack as they are stored. Raises VaultError, also for a vault that gives fewer than it should."""
+        content = self.files.vault.read(self.files.key("data", self.pack_name(pack)), offset, length)
+        if len(content) != length:
+            raise VaultError(
+                f"Vault {self.files.vault.name} gave a part of pack {self.pack_name(pack)[:12]} of the wrong length",
+                why=f"{length} bytes from {offset} were asked for, {len(content)} came",
+                todo="verify this vault",
+            )
+        return content
 
     def open(self, sealed: Buffer, blob: bytes, plain_size: int) -> bytes:
         """A sealed blob's plain bytes. Raises DamageError unless they are what `blob` names."""
@@ -61,12 +68,7 @@ class Fetcher:
                 )
             except VaultError as error:
                 problem = error
-        if problem is None:
-            raise DamageError(
-                f"{kind.name.capitalize()} blob {blob.hex()[:12]} is missing",
-                why="no readable index file of the repository lists it",
-            )
-        raise problem
+        raise problem or missing(kind, blob)
 
     def _stored(self, place: Location) -> bytes:
         if place.length < OVERHEAD:
@@ -92,3 +94,11 @@ class Fetcher:
             while len(self._windows) > _WINDOWS:
                 self._windows.popitem(last=False)
         return window
+
+
+def missing(kind: BlobKind, blob: bytes) -> DamageError:
+    """What to say of a blob that is nowhere."""
+    return DamageError(
+        f"{kind.name.capitalize()} blob {blob.hex()[:12]} is missing",
+        why="no readable index file of the repository lists it",
+    )

@@ -80,6 +80,14 @@ class Index:
         return [(BlobKind(kind), blob, Location(*place)) for kind, blob, place in self.native.blobs_in(set(packs))]
 
 
+def packed_blobs(index: Index, packs: Collection[int]) -> dict[int, list[PackedBlob]]:
+    """The blobs of each of these packs."""
+    found: dict[int, list[PackedBlob]] = {number: [] for number in packs}
+    for kind, blob, place in index.blobs_in(packs):
+        found[place.pack].append(PackedBlob(kind, blob, place.offset, place.length, place.plain))
+    return found
+
+
 def load_index(files: StoredFiles, *, usable: dict[bytes, int] | None = None) -> Index:
     """Read every index file; damaged ones are named in the result's `damages`, the others serve.
 
@@ -116,6 +124,19 @@ def save_listing(files: StoredFiles, index: Index, most_blobs: int) -> list[str]
     if packs:
         names.append(files.save("index", {"packs": packs}))
     return names
+
+
+def see_that_packs_are_there(files: StoredFiles, index: Index, done: str) -> None:
+    """Before others go: every pack of a new index is there, whole. Raises DamageError; `done` says what was not."""
+    sizes = files.pack_sizes()
+    for number in range(index.pack_count):
+        name = index.pack_name(number)
+        if sizes.get(name, 0) <= index.pack_end(number):
+            raise DamageError(
+                f"{files.prefix} in vault {files.vault.name} was not {done}: pack {name.hex()[:12]} vanished meanwhile",
+                why="something deleted it in spite of the lock",
+                todo="The index still lists what it listed before. Find out who deletes there, then run again.",
+            )
 
 
 def _listed(index: Index, numbers: range) -> Iterator[dict[str, Any]]:

@@ -5,20 +5,28 @@ import binascii
 import hashlib
 import os
 import secrets
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
+from cto_backups import clock
+from cto_backups.core.keys import MOST_KEYS, KeyFile
 from cto_backups.core.ports import Vault
 from cto_backups.errors import DamageError, KeyProblemError, NotFoundError, VaultMissingError
-from cto_backups.repository.gotime import format_time
+from cto_backups.repository.gotime import format_time, parse_time
 from cto_backups.repository.options import ScryptParameters
 from cto_backups.repository.seal import MasterKey, SealBrokenError, Sealer
+from cto_backups.repository.stored import below
 
 _SALT_BYTES = 64
 _MOST_MEMORY = 1 << 30  # bytes that a key file may make us spend
-_MOST_WORK = 64
+_MOST_P = 64
+_MOST_WORK = 256 * 32768 * 8  # what all key files together may make us spend: some twenty seconds
+_LARGEST_FILE = 64 * 1024
+_CALIBRATED_SECONDS = 0.5
+_MOST_P_CHOSEN = 12  # so that as many as a repository may have are tried at all
 
 
 def write_key(
@@ -53,30 +61,32 @@ def write_key(
         }
     )
     name = hashlib.sha256(content).hexdigest()
-    vault.put(f"{prefix}/keys/{name}", [content])
+    vault.put(below(prefix, f"keys/{name}"), [content])
     return name
 
 
-def open_master(vault: Vault, prefix: str, password: str) -> MasterKey:
-    """The master key, from whichever key file the password opens.
+def open_key(vault: Vault, prefix: str, password: str) -> tuple[str, MasterKey]:
+    """The id of the key file that the password opens, and the master key in it.
 
+    The newest is tried first, and no more are tried than a repository may have, nor for longer than so many cost.
     Raises KeyProblemError for a wrong password, NotFoundError without key files, DamageError when none is readable.
     """
     damages: list[str] = []
     intact = 0
-    for stored in sorted(vault.list(f"{prefix}/keys"), key=lambda file: file.key):
-        name = stored.key.rpartition("/")[2]
+    work, tries = _MOST_WORK, MOST_KEYS
+    for name, content in _newest_first(vault, prefix):
         try:
-            content = vault.read(stored.key)
-        except VaultMissingError:
-            continue  # removed meanwhile
-        try:
-            master = _open_key(content, password)
+            locked = _locked_key(content)
+            if not tries or work < locked.work:
+                damages.append(f"{name[:12]}: it was not tried, since that would take too long")
+                continue
+            work, tries = work - locked.work, tries - 1
+            master = _open(locked, password)
         except DamageError as error:
             damages.append(f"{name[:12]}: {error.why or error.what}")
             continue
         if master is not None:
-            return master
+            return name, master
         if hashlib.sha256(content).hexdigest() == name:
             intact += 1
         else:
@@ -84,7 +94,7 @@ def open_master(vault: Vault, prefix: str, password: str) -> MasterKey:
     if intact:
         raise KeyProblemError(
             f"The password does not open the repository {prefix} in vault {vault.name}",
-            why=f"none of its {intact} key files opens with it",
+            why="; ".join([f"none of its {intact} key files opens with it", *damages]),
             todo="check which key the policy names for this repository",
         )
     if damages:
@@ -95,24 +105,86 @@ def open_master(vault: Vault, prefix: str, password: str) -> MasterKey:
         )
     raise NotFoundError(
         f"The repository {prefix} in vault {vault.name} has no key file",
-        todo="check the vault's location; `init` makes a new repository",
+        todo="check the vault's url in the policy; a new vault's repository is made by: cto.backups vault init",
     )
 
 
-def _open_key(content: bytes, password: str) -> MasterKey | None:
-    """The master key, None when the password does not open this file. Raises DamageError."""
+def key_files(vault: Vault, prefix: str) -> tuple[KeyFile, ...]:
+    """Every key file and what it says of itself, the newest first; no password is needed for that."""
+    return tuple(_described(name, content) for name, content in _newest_first(vault, prefix))
+
+
+def calibrated() -> ScryptParameters:
+    """Parameters for a secret that people chose: as restic does, trying it takes about half a second here."""
+    one = ScryptParameters()
+    started = clock.monotonic()
+    _derive("", bytes(_SALT_BYTES), one.n, one.r, one.p)
+    took = clock.monotonic() - started
+    return replace(one, p=max(1, min(_MOST_P_CHOSEN, round(_CALIBRATED_SECONDS / max(took, 0.001)))))
+
+
+@dataclass(frozen=True, slots=True)
+class _LockedKey:
+    """A key file's parameters and what they lock."""
+
+    salt: bytes
+    data: bytes
+    n: int
+    r: int
+    p: int
+
+    @property
+    def work(self) -> int:
+        return self.n * self.r * self.p
+
+
+def _newest_first(vault: Vault, prefix: str) -> list[tuple[str, bytes]]:
+    """Names and contents of key files."""
+    found = []
+    for stored in vault.list(below(prefix, "keys")):
+        try:
+            content = vault.read(stored.key, 0, min(stored.size_bytes, _LARGEST_FILE))
+        except VaultMissingError:
+            continue  # removed meanwhile
+        found.append((stored.key.rpartition("/")[2], content))
+    oldest = datetime.min.replace(tzinfo=UTC)
+    found.sort(key=lambda key: (_described(*key).created or oldest, key[0]), reverse=True)
+    return found
+
+
+def _described(name: str, content: bytes) -> KeyFile:
+    try:
+        document = _parsed(content)
+        _locked_key(content)
+        damage = "" if hashlib.sha256(content).hexdigest() == name else "its bytes are not what its name says"
+    except DamageError as error:
+        return KeyFile(name, None, "", "", error.why or error.what)
+    try:
+        created = parse_time(document["created"])
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        created = None
+    return KeyFile(name, created, str(document.get("username", "")), str(document.get("hostname", "")), damage)
+
+
+def _locked_key(content: bytes) -> _LockedKey:
+    """Raises DamageError."""
     document = _parsed(content)
     try:
         n, r, p = (int(document[name]) for name in ("N", "r", "p"))
         if document["kdf"] != "scrypt":
             raise DamageError("A key file is damaged", why=f"unknown key derivation {document['kdf']!r:.40}")
         salt, data = _decode(document["salt"]), _decode(document["data"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DamageError("A key file is damaged", why="a field is missing or of the wrong kind") from error
-    if n < 2 or n & (n - 1) or r < 1 or p < 1 or 128 * n * r > _MOST_MEMORY or p > _MOST_WORK:
+    if n < 2 or n & (n - 1) or r < 1 or p < 1 or 128 * n * r > _MOST_MEMORY or p > _MOST_P:
         raise DamageError("A key file is damaged", why="its key derivation parameters are out of range")
+    return _LockedKey(salt, data, n, r, p)
+
+
+def _open(locked: _LockedKey, password: str) -> MasterKey | None:
+    """The master key, None when the password does not open this file. Raises DamageError."""
     try:
-        opened = Sealer(_derive(password, salt, n, r, p)).open(data)
+        opened = Sealer(_derive(password, locked.salt, locked.n, locked.r, locked.p)).open(locked.data)
     except SealBrokenError:
         return None
     inner = _parsed(opened)

@@ -8,7 +8,7 @@ import os
 import pwd
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -32,6 +32,7 @@ STALE_AFTER = timedelta(minutes=30)
 REFRESH_EVERY = timedelta(minutes=5)
 # Lost to us before it is stale to others, whose clocks may differ a little.
 LOST_AFTER = STALE_AFTER - REFRESH_EVERY * 3 / 2
+_BETWEEN_CHECKS = 100  # deletions for which a lock is trusted to stand
 _LOADED = clock.now()  # an older lock under our process number is of a dead process that had it before
 
 
@@ -167,13 +168,13 @@ class Lock:
                 raise BusyError(
                     f"{place} is locked",
                     why=str(lock),
-                    todo="wait until that run ends; a lock whose process is gone is removed by a repair",
+                    todo="wait until that run ends; the next command clears a lock whose process is gone",
                 )
         if damaged and self._exclusive:
             raise BusyError(
                 f"{place} has a lock file that cannot be read",
                 why=f"locks/{damaged[0][0][:12]}: {damaged[0][1]}",
-                todo="make sure that nobody uses the repository, then run a repair",
+                todo="make sure that nobody uses the repository, then run 'cto.backups repair'",
             )
 
     def _write(self) -> str:
@@ -195,9 +196,10 @@ class Lock:
         return name
 
     def _remove(self, name: str) -> None:
-        if name:
+        for _ in range(2 if name else 0):  # a lock that stays keeps others out until it is stale: worth a second try
             with contextlib.suppress(VaultError):
                 self._files.vault.delete(self._files.key("locks", name))
+                return
 
     def _keep_fresh(self) -> None:
         wait = REFRESH_EVERY.total_seconds()
@@ -236,6 +238,14 @@ def locked_for_reading(files: StoredFiles) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def remove(files: StoredFiles, lock: Lock, folder: str, names: Sequence[str]) -> None:
+    """Delete stored files, as long as the lock stands. Raises BusyError when it does not."""
+    for number, name in enumerate(names):
+        if number % _BETWEEN_CHECKS == 0:
+            lock.check()
+        files.vault.delete(files.key(folder, name))
 
 
 def remove_stale(files: StoredFiles) -> list[str]:

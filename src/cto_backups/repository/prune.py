@@ -10,27 +10,25 @@ from functools import partial
 
 from cto_backups import clock
 from cto_backups.core.ports import Progress, Silent
-from cto_backups.core.pruning import Pruned, PrunePlan, PruneRules, plan_prune
-from cto_backups.errors import DamageError
+from cto_backups.core.pruning import Place, Pruned, PrunePlan, PruneRules, plan_prune
+from cto_backups.errors import DamageError, VaultError
 from cto_backups.repository.copying import Wanted, copy_group, ranges
 from cto_backups.repository.crew import Crew
 from cto_backups.repository.depot import Depot
 from cto_backups.repository.fetch import Fetcher
-from cto_backups.repository.index import BlobKind, Index, PackedBlob, save_listing
-from cto_backups.repository.locks import Lock, locked, locked_for_reading
+from cto_backups.repository.index import BlobKind, Index, packed_blobs, save_listing, see_that_packs_are_there
+from cto_backups.repository.locks import Lock, locked, locked_for_reading, remove
 from cto_backups.repository.marks import load_marks, replace_marks
 from cto_backups.repository.options import RepositoryOptions
 from cto_backups.repository.stocktaking import Stock, take_stock
 from cto_backups.repository.stored import StoredFiles
-
-_BETWEEN_CHECKS = 100  # deletions for which the lock is trusted to stand
 
 
 def planned(files: StoredFiles, rules: PruneRules) -> Pruned:
     """What a prune would do now, under a shared lock. Raises BusyError, DamageError, VaultError."""
     with locked_for_reading(files):
         marks, _ = load_marks(files)
-        return Pruned(_plan(take_stock(files), marks, rules), done=False)
+        return Pruned(_plan(files, take_stock(files), marks, rules), done=False)
 
 
 def prune(
@@ -44,7 +42,7 @@ def prune(
     with locked(files, exclusive=True) as lock:
         marks, mark_files = load_marks(files)
         stock = take_stock(files)
-        plan = _plan(stock, marks, rules)
+        plan = _plan(files, stock, marks, rules)
         run = _Pruning(files, options, lock, stock, plan)
         run.delete_overdue()
         added = 0
@@ -56,22 +54,59 @@ def prune(
         if left != marks or len(mark_files) > 1:
             lock.check()
             replace_marks(files, left, mark_files)
-        run.remove("index", index_files)
+        remove(files, lock, "index", index_files)
         return Pruned(plan, done=True, added_bytes=added)
 
 
-def _plan(stock: Stock, marks: dict[str, datetime], rules: PruneRules) -> PrunePlan:
-    return plan_prune(
-        stock.packs,
-        stock.needed,
-        unlisted=stock.unlisted,
-        marks=marks,
-        now=clock.now(),
-        rules=rules,
-        index_files=len(stock.index.files),
-        gone=stock.gone,
-        relisted=stock.relisted,
-    )
+def _plan(files: StoredFiles, stock: Stock, marks: dict[str, datetime], rules: PruneRules) -> PrunePlan:
+    """The plan. Where a blob lies in several packs, what stays was read, and is intact: the others may go."""
+    now = clock.now()
+    fetcher = Fetcher(files, stock.index)
+    damaged: set[Place] = set()
+    while True:
+        plan = plan_prune(
+            stock.packs,
+            stock.needed,
+            unlisted=stock.unlisted,
+            marks=marks,
+            now=now,
+            rules=rules,
+            index_files=len(stock.index.files),
+            gone=stock.gone,
+            relisted=stock.relisted,
+            damaged=damaged,
+        )
+        found = _damaged_places(fetcher, plan)
+        if not found:
+            return plan
+        damaged |= found
+
+
+def _damaged_places(fetcher: Fetcher, plan: PrunePlan) -> set[Place]:
+    """Where the plan relies on a blob that is damaged there, and lies in other packs as well.
+
+    What is written anew is opened on the way, and taken from another pack then.
+    """
+    contested = {blob for _, blob in plan.contested}
+    damaged: set[Place] = set()
+    for use in plan.keep if contested else ():
+        held = use.blobs & contested
+        for kind in BlobKind:
+            for blob in held:
+                if (kind, blob) in plan.contested and not _intact(fetcher, kind, blob, use.name):
+                    damaged.add((int(kind), blob, use.name))
+    return damaged
+
+
+def _intact(fetcher: Fetcher, kind: BlobKind, blob: bytes, pack: str) -> bool:
+    """Whether a blob can be read from this pack; true when it is not there at all."""
+    for place in fetcher.index.locate(kind, blob):
+        if fetcher.pack_name(place.pack) == pack:
+            try:
+                fetcher.open(fetcher.read(*place[:3]), blob, place.plain)
+            except (DamageError, VaultError):
+                return False
+    return True
 
 
 class _Pruning:
@@ -91,46 +126,24 @@ class _Pruning:
 
     def delete_overdue(self) -> None:
         """Delete the packs whose grace is over; first, since the space may be needed."""
-        self.remove("data", [pack.name for pack in self._plan.overdue])
-
-    def remove(self, folder: str, names: list[str]) -> None:
-        """Delete stored files, as long as the lock stands."""
-        for number, name in enumerate(names):
-            if number % _BETWEEN_CHECKS == 0:
-                self._lock.check()
-            self._files.vault.delete(self._files.key(folder, name))
+        remove(self._files, self._lock, "data", [pack.name for pack in self._plan.overdue])
 
     def write_index(self, progress: Progress) -> int:
         """Store what is written anew, and index files for it and for all that stays; the bytes that were added."""
         kept = self._kept_packs()
-        self._read_contested(kept)
         save_listing(self._files, kept, self._options.index_blobs)
         with Depot(self._files, kept, self._options) as depot:
             self._repack(depot, progress)
             depot.finish()  # this saves the index of the new packs, and `kept` has them too from now
-        self._see_that_all_is_there(kept)
+        see_that_packs_are_there(self._files, kept, "pruned")
         return depot.added_bytes
 
     def _kept_packs(self) -> Index:
         """An index of the packs that stay as they are."""
-        blobs: dict[int, list[PackedBlob]] = {number: [] for number in self._kept}
-        for kind, blob, place in self._origin.index.blobs_in(self._kept):
-            blobs[place.pack].append(PackedBlob(kind, blob, place.offset, place.length, place.plain))
         kept = Index()
-        for number, found in blobs.items():
-            kept.add_pack(self._origin.index.pack_name(number), found)
+        for number, blobs in packed_blobs(self._origin.index, self._kept).items():
+            kept.add_pack(self._origin.index.pack_name(number), blobs)
         return kept
-
-    def _read_contested(self, kept: Index) -> None:
-        """Of a blob in several packs, see that what stays is intact before the others go.
-
-        What is written anew is opened on the way.
-        """
-        fetcher = Fetcher(self._files, kept)
-        for number, blob in self._plan.contested:
-            kind = BlobKind(number)
-            if kept.pack_of(kind, blob) >= 0:
-                fetcher.data(blob) if kind is BlobKind.DATA else fetcher.tree(blob)
 
     def _repack(self, depot: Depot, progress: Progress) -> None:
         """Bring what is needed of the packs to write anew into the depot, data and trees apart."""
@@ -146,15 +159,3 @@ class _Pruning:
             for kind, found in wanted.items():
                 for group in ranges(found):
                     crew.submit(partial(copy_group, origin=self._origin, kind=kind, group=group, progress=progress))
-
-    def _see_that_all_is_there(self, listed: Index) -> None:
-        sizes = self._files.pack_sizes()
-        for number in range(listed.pack_count):
-            name = listed.pack_name(number)
-            if sizes.get(name, 0) <= listed.pack_end(number):
-                raise DamageError(
-                    f"{self._files.prefix} in vault {self._files.vault.name} was not pruned: pack {name.hex()[:12]} "
-                    "vanished meanwhile",
-                    why="something deleted it in spite of the lock",
-                    todo="The index still lists what it listed before. Find out who deletes there, then run again.",
-                )

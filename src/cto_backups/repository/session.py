@@ -1,6 +1,7 @@
 """A repository opened for writing, under its lock; implements `core.payloads.Writing`."""
 
 from collections.abc import Callable
+from typing import Any
 
 from cto_backups import __version__, clock
 from cto_backups.core.payloads import Copied, Draft, PayloadStore, SnapshotLabel
@@ -10,7 +11,8 @@ from cto_backups.repository.chunker import seed_of
 from cto_backups.repository.copying import copy_tree
 from cto_backups.repository.depot import Depot
 from cto_backups.repository.fetch import Fetcher
-from cto_backups.repository.index import Index, load_index
+from cto_backups.repository.gotime import format_time
+from cto_backups.repository.index import BlobKind, Index, load_index
 from cto_backups.repository.locks import Lock, locked_for_reading
 from cto_backups.repository.options import RepositoryOptions
 from cto_backups.repository.snapshot import Snapshot, load_snapshot, new_document
@@ -70,6 +72,16 @@ class Session:
         self._recheck(self._relied[draft.root])
         document = new_document(draft, label, program=PROGRAM, started=self._started, ended=clock.now())
         return self._files.save("snapshots", document)
+
+    def recommit(self, root: str, label: SnapshotLabel) -> str:
+        """Make a tree that is here already visible again. Raises DamageError when its root is not, BusyError."""
+        fetcher = Fetcher(self._files, self._index)
+        tree = bytes.fromhex(root)
+        fetcher.tree(tree)
+        self._recheck({place.pack for place in self._index.locate(BlobKind.TREE, tree)})
+        document: dict[str, Any] = {"time": format_time(label.time), "tree": root, "paths": list(label.paths)}
+        document |= {"hostname": label.hostname, "username": label.username, "tags": list(label.tags)}
+        return self._files.save("snapshots", document | {"program_version": PROGRAM})
 
     def copy(self, origin: PayloadStore, reference: str, *, progress: Progress | None = None) -> Copied:
         """Bring a snapshot over. One that is here already is looked for and completed, not stored a second time."""

@@ -7,6 +7,7 @@ from cto_backups import _native
 from cto_backups.core.pruning import Pack
 from cto_backups.errors import DamageError, NotFoundError, VaultError, VaultMissingError
 from cto_backups.repository.fetch import Fetcher
+from cto_backups.repository.headers import read_header
 from cto_backups.repository.index import BlobKind, Index, PackedBlob, load_index
 from cto_backups.repository.snapshot import load_snapshot
 from cto_backups.repository.stored import StoredFiles
@@ -90,15 +91,9 @@ class _Strays:
 
     def _headers(self) -> Iterator[tuple[bytes, list[PackedBlob]]]:
         """What the packs' own headers list; a pack that was cut off has none."""
-        vault, sealer = self._files.vault, self._files.sealer.native
         for name, size in self.sizes.items():
-            key = self._files.key("data", name.hex())
             try:
-                length = int.from_bytes(vault.read(key, size - 4, 4), "little") if size > 4 else 0
-                end = size - 4 - length
-                if length and end >= 0:
-                    found = _native.read_header(sealer, vault.read(key, end, length), end)
-                    yield name, [PackedBlob(BlobKind(one[0]), *one[1:]) for one in found]
+                yield name, read_header(self._files, name, size)
             except (DamageError, VaultError):
                 continue
 
@@ -154,5 +149,5 @@ def _refused(files: StoredFiles, what: str, why: str) -> DamageError:
     return DamageError(
         f"{files.prefix} in vault {files.vault.name} was not pruned: {what}",
         why=why,
-        todo=f"Nothing was removed. Run 'cto.backups verify {files.vault.name}' to see what else is damaged.",
+        todo=f"Nothing was removed. Run 'cto.backups repair {files.vault.name}', then prune again.",
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from cto_backups.core.payloads import Committed, Verified, Writing
+from cto_backups.core.payloads import Committed, Contents, PayloadStore, Repaired, RepairScope, Verified, Writing
 from cto_backups.core.ports import PointReader, Progress, Sweeping, Vault
 from cto_backups.core.pruning import Pruned, PruneRules
 from cto_backups.errors import (
@@ -20,16 +20,19 @@ from cto_backups.errors import (
     VaultMissingError,
 )
 from cto_backups.repository.check import Checker
-from cto_backups.repository.keys import open_master, write_key
+from cto_backups.repository.contents import RepositoryContents
+from cto_backups.repository.keyring import RepositoryKeys
+from cto_backups.repository.keys import open_key, write_key
 from cto_backups.repository.locks import locked, locked_for_reading, remove_stale
 from cto_backups.repository.options import RepositoryOptions
 from cto_backups.repository.polynomial import DEGREE, irreducible, random_irreducible
 from cto_backups.repository.prune import planned, prune
 from cto_backups.repository.reader import SnapshotReader
+from cto_backups.repository.repair import repair, repair_planned
 from cto_backups.repository.seal import MasterKey, SealBrokenError, Sealer
 from cto_backups.repository.session import Session, checked_name
 from cto_backups.repository.snapshot import list_committed, load_snapshot
-from cto_backups.repository.stored import StoredFiles
+from cto_backups.repository.stored import StoredFiles, below
 
 _VERSION = 2
 
@@ -37,8 +40,11 @@ _VERSION = 2
 class RepositoryStore:
     """A restic repository (format version 2) under `prefix` in a vault; implements `core.payloads.PayloadStore`."""
 
-    def __init__(self, files: StoredFiles, repository_id: str, polynomial: int, options: RepositoryOptions) -> None:
+    def __init__(
+        self, files: StoredFiles, key: str, repository_id: str, polynomial: int, options: RepositoryOptions
+    ) -> None:
         self.files = files
+        self._key = key
         self._repository_id = repository_id
         self._polynomial = polynomial
         self._options = options
@@ -48,7 +54,7 @@ class RepositoryStore:
     def exists(vault: Vault, prefix: str) -> bool:
         """Whether a repository is there. Raises VaultMissingError when the vault itself is not."""
         try:
-            vault.size(f"{prefix}/config")
+            vault.size(below(prefix, "config"))
         except VaultMissingError:
             vault.check()
             return False
@@ -83,37 +89,38 @@ class RepositoryStore:
         if cls.exists(vault, prefix):
             raise there
         repository_id = secrets.token_hex(32)
-        key = ""
-        master = cls._left_behind(vault, prefix, password)
-        if master is None:
+        left = cls._left_behind(vault, prefix, password)
+        if left is None:
             master = MasterKey.random()
             cost = options.scrypt
             key = write_key(vault, prefix, password, master, now=now, hostname=hostname, username=username, scrypt=cost)
+        else:
+            key, master = left
         files = StoredFiles(vault, prefix, Sealer(master))
         config = {"version": _VERSION, "id": repository_id, "chunker_polynomial": f"{polynomial:x}"}
         try:
-            vault.put(f"{prefix}/config", [files.sealer.seal(orjson.dumps(config))])
+            vault.put(below(prefix, "config"), [files.sealer.seal(orjson.dumps(config))])
         except VaultExistsError as error:
-            if key:
-                vault.delete(f"{prefix}/keys/{key}")  # it opens with the password, but not this repository
+            if left is None:
+                vault.delete(below(prefix, f"keys/{key}"))  # it opens with the password, but not this repository
             raise there from error
-        return cls(files, repository_id, polynomial, options)
+        return cls(files, key, repository_id, polynomial, options)
 
     @staticmethod
-    def _left_behind(vault: Vault, prefix: str, password: str) -> MasterKey | None:
-        """The master key of a repository whose making was interrupted before its config was stored.
+    def _left_behind(vault: Vault, prefix: str, password: str) -> tuple[str, MasterKey] | None:
+        """The key of a repository whose making was interrupted before its config was stored.
 
         It is used on: a second key file that opens with the same password makes stock restic fail on one of them.
         """
         for part in ("data", "index", "snapshots"):
-            if any(True for _ in vault.list(f"{prefix}/{part}")):
+            if any(True for _ in vault.list(below(prefix, part))):
                 raise DamageError(
                     f"The config of repository {prefix} in vault {vault.name} is missing",
                     why=f"{prefix}/{part} holds files, but {prefix}/config is not there",
                     todo="bring the file back from a backup of this vault, or use another vault or prefix",
                 )
         try:
-            return open_master(vault, prefix, password)
+            return open_key(vault, prefix, password)
         except NotFoundError:
             return None
         except (KeyProblemError, DamageError) as error:
@@ -130,19 +137,21 @@ class RepositoryStore:
         """Open a repository.
 
         Raises KeyProblemError for a wrong password, NotFoundError when no repository is there, VaultMissingError when
-        the vault is not, DamageError when config or key files are unreadable.
+        the vault is not, DamageError when config or key files are unreadable, RefusedError for format version 1.
         """
         place = f"repository {prefix} in vault {vault.name}"
         try:
-            sealed = vault.read(f"{prefix}/config")
+            sealed = vault.read(below(prefix, "config"))
         except VaultMissingError as error:
             vault.check()
             raise NotFoundError(
                 f"There is no {place}",
-                why=f"nothing at {vault.location}/{prefix}/config",
-                todo="mount what is not mounted, or correct the vault's URL in the policy",
+                why=f"nothing at {vault.location}/{below(prefix, 'config')}",
+                todo="mount what is not mounted, or correct the vault's URL in the policy; "
+                f"for a vault that is new, run: cto.backups vault init {vault.name}",
             ) from error
-        files = StoredFiles(vault, prefix, Sealer(open_master(vault, prefix, password)))
+        key, master = open_key(vault, prefix, password)
+        files = StoredFiles(vault, prefix, Sealer(master))
         try:
             config = orjson.loads(files.sealer.open(sealed))
             repository_id, polynomial = _parsed(config)
@@ -152,7 +161,7 @@ class RepositoryStore:
                 why=error.why if isinstance(error, SealBrokenError) else str(error)[:80],
                 todo="bring the file back from a backup of this vault, or use another vault",
             ) from error
-        return cls(files, repository_id, polynomial, options or RepositoryOptions())
+        return cls(files, key, repository_id, polynomial, options or RepositoryOptions())
 
     @property
     def vault(self) -> Vault:
@@ -163,6 +172,11 @@ class RepositoryStore:
     def polynomial(self) -> int:
         """What the chunking seed derives from; pass it to `create` for the installation's other vaults."""
         return self._polynomial
+
+    @property
+    def keys(self) -> RepositoryKeys:
+        """Its key files."""
+        return RepositoryKeys(self.files, self._key, self._options.scrypt)
 
     @property
     def repository_id(self) -> str:
@@ -182,6 +196,10 @@ class RepositoryStore:
     def reader(self, reference: str) -> PointReader:
         """Read one reference. Raises NotFoundError, DamageError."""
         return SnapshotReader(self.files, load_snapshot(self.files, checked_name(self.files, reference)), self._options)
+
+    def contents(self) -> Contents:
+        """Look into everything that is stored."""
+        return RepositoryContents(self.files)
 
     def verify(
         self, references: Sequence[str] | None = None, *, read_data: bool = True, progress: Progress | None = None
@@ -216,7 +234,21 @@ class RepositoryStore:
             return planned(self.files, rules)
         return prune(self.files, self._options, rules, progress)
 
-    def repair(self) -> tuple[str, ...]:
+    def repair(
+        self,
+        donors: Sequence[PayloadStore] = (),
+        *,
+        scope: RepairScope = RepairScope.EVERYTHING,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> Repaired:
+        """Put right what is damaged; see `repository.repair`. Raises BusyError, VaultError."""
+        if dry_run:
+            return repair_planned(self.files, self._options, donors, scope, progress)
+        self.vault.check()
+        return repair(self.files, self._options, donors, scope, progress)
+
+    def clear_leftovers(self) -> tuple[str, ...]:
         """Clear what a killed process left; what was done, in sentences."""
         done = remove_stale(self.files)
         if isinstance(self.vault, Sweeping) and (swept := self.vault.sweep()):
@@ -225,7 +257,14 @@ class RepositoryStore:
 
 
 def _parsed(config: Any) -> tuple[str, int]:
-    """Repository id and polynomial. Raises ValueError, KeyError, TypeError."""
+    """Repository id and polynomial. Raises RefusedError for version 1; ValueError, KeyError, TypeError."""
+    if config["version"] == 1:
+        raise RefusedError(
+            "The repository is of restic's format version 1",
+            why="this program reads and writes version 2",
+            todo="Back its folder up, then run 'restic migrate upgrade_repo_v2' on it (restic 0.14 or newer; "
+            "data stays as it is), and try again.",
+        )
     if config["version"] != _VERSION:
         raise ValueError(f"it is of format version {config['version']!r:.20}, and this program knows {_VERSION}")
     polynomial = int(config["chunker_polynomial"], 16)

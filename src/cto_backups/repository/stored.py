@@ -31,8 +31,8 @@ class StoredFiles:
     def key(self, folder: str, name: str) -> str:
         """Where a file lies in the vault."""
         if folder == "data":
-            return f"{self.prefix}/data/{name[:2]}/{name}"
-        return f"{self.prefix}/{folder}/{name}"
+            return below(self.prefix, f"data/{name[:2]}/{name}")
+        return below(self.prefix, f"{folder}/{name}")
 
     def save(self, folder: str, document: dict[str, Any]) -> str:
         """Seal and store a JSON document; its name."""
@@ -89,17 +89,22 @@ class StoredFiles:
 
     def names(self, folder: str) -> list[str]:
         """The names of the files in a folder, sorted; anything not named like one is left alone."""
-        found = (file.key.rpartition("/")[2] for file in self.vault.list(f"{self.prefix}/{folder}"))
+        found = (file.key.rpartition("/")[2] for file in self.vault.list(below(self.prefix, folder)))
         return sorted(name for name in found if _NAME.fullmatch(name))
 
     def pack_sizes(self) -> dict[bytes, int]:
         """Every stored pack's id and size in bytes."""
         sizes = {}
-        for file in self.vault.list(f"{self.prefix}/data"):
+        for file in self.vault.list(below(self.prefix, "data")):
             name = file.key.rpartition("/")[2]
             if _NAME.fullmatch(name):
                 sizes[bytes.fromhex(name)] = file.size_bytes
         return sizes
+
+
+def below(prefix: str, key: str) -> str:
+    """The key in a vault of what lies below a repository's place there; "." is the vault's root."""
+    return key if prefix == "." else f"{prefix}/{key}"
 
 
 def is_name(text: str) -> bool:

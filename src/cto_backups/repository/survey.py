@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cto_backups.core.model import Problem
+from cto_backups.core.payloads import Node
 from cto_backups.core.ports import Entry, EntryKind
 from cto_backups.errors import DamageError, VaultError
 from cto_backups.repository.fetch import Fetcher
 from cto_backups.repository.index import BlobKind, Location
 from cto_backups.repository.seal import OVERHEAD
 from cto_backups.repository.selection import Selection
-from cto_backups.repository.tree import Node, decode_tree
+from cto_backups.repository.tree import decode_tree
 
 
 class RestoredFile:

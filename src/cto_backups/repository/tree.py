@@ -8,23 +8,14 @@ import grp
 import pwd
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from cto_backups import _native
+from cto_backups.core.payloads import Node
 from cto_backups.core.ports import Buffer, Entry, EntryKind
 from cto_backups.repository.names import json_text, quote
 
 _KINDS = {kind.value: kind for kind in EntryKind}
 _NOT_UTF_8 = re.compile("[\udc80-\udcff]")
-
-
-@dataclass(slots=True)
-class Node:
-    """One node of a stored tree: the entry, the ids of a file's blobs in order, the id of a folder's tree."""
-
-    entry: Entry
-    content: tuple[bytes, ...] = ()
-    subtree: bytes | None = None
 
 
 def decode_tree(plain: Buffer) -> list[Node]:

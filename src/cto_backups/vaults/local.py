@@ -265,7 +265,8 @@ class LocalVault:
             return VaultMissingError(
                 f"Vault {self._name} is not at {self._root}",
                 why=f"there is no marker file {MARKER}: its disk is not mounted, or the vault was never made",
-                todo="Mount the disk, or correct the vault's url in the policy.",
+                todo="Mount the disk, or correct the vault's url in the policy. "
+                f"A vault that is new is made by: cto.backups vault init {self._name}",
             )
         return VaultError(
             f"Vault {self._name} at {self._root} cannot be looked into",

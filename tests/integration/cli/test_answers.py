@@ -20,7 +20,12 @@ READERS = (
     ("points", "--all"),
     ("expire", "--dry-run"),
     ("prune", "--dry-run"),
+    ("repair", "--dry-run"),
     ("restore", "data-files", "--to", "x", "--dry-run"),
+    ("ls", "data-files"),
+    ("ls", "app-repository", "--recursive"),
+    ("find", "report.txt"),
+    ("diff", "data-files", "data-files"),
     ("version",),
 )
 WRITERS = (
@@ -33,6 +38,8 @@ WRITERS = (
     ("audit", "--fail-on", "low"),
     ("expire",),
     ("prune",),
+    ("repair",),
+    ("repair", "one", "--index-only"),
     ("restore", "ledger-database", "--to", "y"),
     ("worker", "--once"),
     ("schedule", "set", "ledger-database", "hourly"),

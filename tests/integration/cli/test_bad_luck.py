@@ -29,7 +29,9 @@ def test_a_restore_needs_the_repository_key_and_no_other(home: Any, tmp_path: Pa
     (home.root / "keys" / "evidence.key").unlink()
     answer = home("restore", "data-files", "--to", str(tmp_path / "out"))
     assert answer.status is ExitStatus.SUCCESS, answer
-    assert home("points").status is ExitStatus.SUCCESS
+    for command in (("points",), ("ls", "data-files"), ("find", "report.txt"), ("diff", "data-files", "data-files")):
+        assert home(*command).status is ExitStatus.SUCCESS
+    assert home.process("cat", "data-files", "files/report.txt").out == "figures\n" * 1000
     answer = home("backup")
     assert answer.status is ExitStatus.KEY
     assert "Restores work without it" in answer.err
@@ -54,7 +56,9 @@ def test_an_installation_that_can_only_be_read_can_be_restored_from(bare: Any, t
     """A rescued disk is mounted read-only: catalog, state and vaults are on it."""
     answer = bare("restore", "data-files", "--to", str(tmp_path / "out"))
     assert answer.status is ExitStatus.SUCCESS, answer
-    assert bare("points").status is ExitStatus.SUCCESS
+    for command in (("points",), ("ls", "data-files"), ("find", "report.txt"), ("diff", "data-files", "data-files")):
+        assert bare(*command).status is ExitStatus.SUCCESS
+    assert bare.process("cat", "data-files", "files/report.txt").out == "figures\n" * 1000
     assert bare("status").status is ExitStatus.RED
     answer = bare("backup")
     assert answer.status is ExitStatus.POLICY

@@ -77,6 +77,14 @@ def test_of_duplicates_the_one_in_the_pack_with_the_least_waste_stays() -> None:
     assert made.contested == {(0, blob(1)), (0, blob(2))}
 
 
+def test_of_duplicates_a_damaged_one_is_not_relied_on() -> None:
+    packs = pack("old", 1, 2, 3), pack("new", 1, 2)
+    made = plan(*packs, data=(1, 2), damaged={(0, blob(1), "new")})
+    assert {use.name: use.blobs for use in (*made.keep, *made.repack)} == {"old": {blob(1)}, "new": {blob(2)}}
+    with pytest.raises(DamageError, match="is damaged"):
+        plan(*packs, data=(1, 2), damaged={(0, blob(1), "new"), (0, blob(1), "old")})
+
+
 def test_a_needed_blob_that_no_pack_holds_forbids_it() -> None:
     with pytest.raises(DamageError, match="Tree blob"):
         plan(pack("a", 1), trees=(1,))

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from payload_store_contract import label, store_tree
 from cto_backups import clock
 from cto_backups.core.pruning import PruneRules
 from cto_backups.errors import BusyError, DamageError
+from cto_backups.repository.fetch import Fetcher
 from cto_backups.repository.index import BlobKind, load_index
 from cto_backups.repository.locks import locked
 from cto_backups.repository.options import RepositoryOptions, ScryptParameters
@@ -200,22 +202,48 @@ def test_blobs_in_several_packs_are_kept_once(store: RepositoryStore, vault: Mem
     see_that_it_restores(store, second, files(0, 4), tmp_path / "second")
 
 
+@pytest.mark.parametrize("older", [True, False], ids=["older", "newer"])
 def test_of_blobs_in_several_packs_a_damaged_one_is_not_what_stays(
-    store: RepositoryStore, vault: MemoryVault, tmp_path: Path
+    store: RepositoryStore, vault: MemoryVault, hours: Clock, older: bool, tmp_path: Path
 ) -> None:
-    _, reference = store_tree(store, MemoryTree({b"a": b"a" * 5000}))
+    content = files(0, 3)
+    _, reference = store_tree(store, MemoryTree(content))
     first = packs(vault)
+    index = {key: vault.files.pop(key) for key in vault.keys("/index/")}
+    store_tree(store, MemoryTree(content), number=1)
+    vault.files |= index
+    damaged = {pack for pack in packs(vault) if (pack in first) == older}
+    for pack in damaged:
+        vault.flip(store.files.key("data", pack), 20)  # the first blob; the others in it are intact
+    shown = store.prune(RULES, dry_run=True)
+    assert store.prune(RULES).plan == shown.plan
+    hours.moment += DAY
+    store.prune(RULES)
+    fetcher = Fetcher(store.files, load_index(store.files))
+    for place in fetcher.index.locate(BlobKind.DATA, sha256(content[b"000"]).digest()):
+        if fetcher.pack_name(place.pack) not in damaged:
+            break
+    else:
+        pytest.fail("only the damaged one stayed")
+    assert not store.reader(reference).restore(tmp_path / "out").problems
+    assert {path.name.encode(): path.read_bytes() for path in (tmp_path / "out").iterdir()} == content
+
+
+def test_of_blobs_in_several_packs_one_that_is_damaged_in_all_forbids_it(
+    store: RepositoryStore, vault: MemoryVault
+) -> None:
+    store_tree(store, MemoryTree({b"a": b"a" * 5000}))
     index = {key: vault.files.pop(key) for key in vault.keys("/index/")}
     store_tree(store, MemoryTree({b"a": b"a" * 5000}), number=1)
     vault.files |= index
-    for pack in packs(vault):
-        vault.flip(f"{PREFIX}/data/{pack[:2]}/{pack}", 20) if pack in first else None
-    before = dict(vault.files)
-    try:
+    loaded = load_index(store.files)
+    for kind, _, place in loaded.blobs_in(range(loaded.pack_count)):
+        if kind is BlobKind.DATA:
+            vault.flip(store.files.key("data", loaded.pack_name(place.pack).hex()), 20)
+    before = set(vault.files)
+    with pytest.raises(DamageError, match="is damaged"):
         store.prune(RULES)
-    except DamageError:
-        assert packs(vault) == {key.rpartition("/")[2] for key in before if "/data/" in key}
-    assert not store.reader(reference).restore(tmp_path / "out").problems
+    assert set(vault.files) == before
 
 
 @pytest.mark.parametrize("folder", ["snapshots", "index", "data"])

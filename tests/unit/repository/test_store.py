@@ -189,13 +189,13 @@ class TestLocks:
         with foreign_lock(store, **changes):
             with store.writing():
                 pass
-            (sentence,) = store.repair()
+            (sentence,) = store.clear_leftovers()
             assert "process is gone" in sentence
-            assert store.repair() == ()
+            assert store.clear_leftovers() == ()
 
     def test_repair_leaves_a_live_lock(self, store: RepositoryStore, vault: MemoryVault) -> None:
         with foreign_lock(store), pytest.raises(BusyError):
-            assert store.repair() == ()
+            assert store.clear_leftovers() == ()
             store.expire(["ab" * 32])
 
     def test_a_lock_file_of_garbage_stops_expiry_until_repaired(
@@ -206,7 +206,7 @@ class TestLocks:
             store.expire(["ab" * 32])
         with store.writing():
             pass
-        assert len(store.repair()) == 1
+        assert len(store.clear_leftovers()) == 1
         store.expire(["ab" * 32])
 
     def test_a_lost_lock_prevents_the_commit(self, store: RepositoryStore, vault: MemoryVault) -> None:

@@ -53,6 +53,6 @@ def test_repair_removes_what_a_dead_writer_left_in_the_vault(tmp_path: Path) -> 
     left = tmp_path / PREFIX / "data" / ".tmp-999999999-1"
     left.parent.mkdir()
     left.write_bytes(b"unfinished")
-    (said,) = store.repair()
+    (said,) = store.clear_leftovers()
     assert "first" in said
     assert not left.exists()

@@ -1,0 +1,100 @@
+"""Make the vaults that a policy names: their roots, and repositories that share one chunking polynomial."""
+
+import socket
+from typing import TYPE_CHECKING
+
+from cto_backups import clock
+from cto_backups.app import user
+from cto_backups.app.adapters import Adapters, open_store
+from cto_backups.errors import BackupsError, RefusedError, VaultError
+
+if TYPE_CHECKING:
+    from cto_backups.app import Opened
+    from cto_backups.config import Configuration
+
+
+def create_vaults(configuration: "Configuration") -> None:
+    """Make every vault of a new installation; fine for those that are there already, with this key."""
+    adapters = Adapters(configuration)
+    polynomial: int | None = None
+    for name in configuration.policy.vaults:
+        polynomial = _make(configuration, adapters, name, polynomial)
+
+
+def init_vault(opening: "Opened", name: str) -> bool:
+    """Make one vault of the policy, and bring it the records; False when it is there already and opens.
+
+    Raises RefusedError when the catalog knows another repository of this name, VaultError when no vault is there whose
+    chunking it has to share, KeyProblemError when what is there opens with another secret.
+    """
+    from cto_backups.flows import records
+    from cto_backups.repository.store import RepositoryStore
+
+    configuration, installation = opening.configuration, opening.installation
+    adapters = Adapters(configuration)
+    vault, place = adapters.vault(name), configuration.policy.vaults[name].repository
+    if _is_there(adapters, name) and RepositoryStore.exists(vault, place):
+        installation.store(name)
+        return False
+    known = installation.catalog.repository_of(name)
+    if known is not None:
+        raise RefusedError(
+            f"Vault '{name}' had a repository before, which is not at {vault.location} now",
+            why=f"the catalog knows it as {known[:12]}…, with recovery points in it",
+            todo="Mount its disk. If it is lost, call the new vault by another name in backups.yaml: "
+            "the catalog then knows that its copies are to be made again.",
+        )
+    _make(configuration, adapters, name, _shared_polynomial(opening, adapters, name))
+    installation.store(name)
+    records.deliver(installation, name)
+    return True
+
+
+def _make(configuration: "Configuration", adapters: Adapters, name: str, polynomial: int | None) -> int:
+    """Make one vault unless it is there; its polynomial."""
+    from cto_backups.repository.store import RepositoryStore
+
+    settings = configuration.settings
+    vault, place = adapters.vault(name), configuration.policy.vaults[name].repository
+    vault.create()
+    if RepositoryStore.exists(vault, place):
+        return open_store(configuration, vault).polynomial
+    store = RepositoryStore.create(
+        vault,
+        place,
+        settings.repository_key.resolve(settings.home).reveal(),
+        polynomial=polynomial,
+        now=clock.now(),
+        hostname=socket.gethostname(),
+        username=user(),
+    )
+    return store.polynomial
+
+
+def _is_there(adapters: Adapters, name: str) -> bool:
+    try:
+        adapters.vault(name).check()
+    except VaultError:
+        return False
+    return True
+
+
+def _shared_polynomial(opening: "Opened", adapters: Adapters, name: str) -> int | None:
+    """The polynomial of the installation's other vaults; None when none of them was ever used.
+
+    That of one which restic made is not taken while there is another: its own may be anybody's.
+    """
+    others = [vault for vault in opening.configuration.policy.vaults.values() if vault.name != name]
+    problems = []
+    for other in sorted(others, key=lambda vault: vault.repository == "."):
+        try:
+            return open_store(opening.configuration, adapters.vault(other.name)).polynomial
+        except BackupsError as error:
+            problems.append(f"{other.name}: {error}")
+    if any(opening.installation.catalog.repository_of(other.name) for other in others):
+        raise VaultError(
+            f"Vault '{name}' cannot be made now",
+            why="it has to cut data as the others do, and none of them opens: " + "; ".join(problems),
+            todo="Bring one of them back, then run again.",
+        )
+    return None

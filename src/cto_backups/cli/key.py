@@ -1,0 +1,264 @@
+"""`key`: the keys that open vaults; `key add`, `key remove` and `key rotate` change them."""
+
+import secrets
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cto_backups.cli import documents
+from cto_backups.cli.attempts import attempt, chosen
+from cto_backups.cli.command import command
+from cto_backups.cli.errors import as_document
+from cto_backups.cli.opening import opened
+from cto_backups.cli.outcome import worst
+from cto_backups.cli.screen import Screen, utc
+from cto_backups.core.wording import counted
+from cto_backups.errors import BackupsError, ExitStatus, UsageError
+
+if TYPE_CHECKING:
+    from cto_backups.app import Opened
+    from cto_backups.app.rotation import Rotated
+    from cto_backups.config.secrets import Secret
+    from cto_backups.flows.keys import VaultKeys
+
+Vaults = Annotated[
+    list[str] | None,
+    typer.Option("--vault", metavar="NAME", help="Only this vault; may be repeated; all when left out."),
+]
+
+_SHOWN = 12
+
+
+@command
+def key(screen: Screen) -> ExitStatus:
+    """List the keys of every vault. 'key add', 'key remove' and 'key rotate' change them."""
+    return _list(screen, None)
+
+
+@command
+def list_keys(screen: Screen, vault: Vaults = None) -> ExitStatus:
+    """List the key files of each vault, and which of them the policy's secret opens."""
+    return _list(screen, vault)
+
+
+def _list(screen: Screen, vaults: list[str] | None) -> ExitStatus:
+    with opened(screen, write=False) as opening:
+        from cto_backups.flows import keys
+
+        def one(name: str) -> documents.Document:
+            found = keys.list_keys(opening.installation, name)
+            _tell(screen, found)
+            return _listed(found)
+
+        return _in_each(screen, opening, vaults, one)
+
+
+@command
+def add(
+    screen: Screen,
+    new: Annotated[
+        str | None, typer.Option("--new", metavar="REF", help="The secret: file:PATH, env:NAME or command:CMD.")
+    ] = None,
+    make: Annotated[
+        Path | None, typer.Option("--make", metavar="FILE", help="Make a random secret, in this new file.")
+    ] = None,
+    vault: Vaults = None,
+) -> ExitStatus:
+    """Let one more secret open vaults, beside the one that the policy names.
+
+    The secret itself is never typed: it is read from where --new says, or made into a new file with --make.
+    """
+    if (new is None) == (make is None):
+        raise UsageError(
+            "Say which secret is to open the vaults",
+            why="it is either one that there is (--new) or one that is made now (--make)",
+            todo="Run: cto.backups key add --make FILE, or: cto.backups key add --new file:FILE",
+        )
+    with opened(screen) as opening:
+        from cto_backups.config.secrets import create_file_secret
+        from cto_backups.flows import keys
+
+        _known(opening, vault)
+        if make is not None:
+            create_file_secret(make.absolute(), secrets.token_hex(32))
+            screen.show(f"Made {make}: keep it apart from the vaults, and apart from the key in use.")
+        secret = _secret(new or f"file:{make.absolute() if make else ''}").reveal()
+
+        def one(name: str) -> documents.Document:
+            added = keys.add(opening.installation, name, secret, chosen=new is not None)
+            how = "opens with it now" if added.new else "opened with it already"
+            screen.show(f"{name}: {how}, key {added.key[:_SHOWN]}")
+            return {"vault": name, "key": added.key, "new": added.new}
+
+        status = _in_each(screen, opening, vault, one)
+        if make is not None and status is not ExitStatus.SUCCESS:
+            screen.note(f"For the vaults that are left, run it again with --new file:{make} in place of --make.")
+        return status
+
+
+@command
+def remove(
+    screen: Screen,
+    key: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY", help="Ids as 'key list' shows them, or their first digits.")
+    ] = None,
+    opened_by: Annotated[
+        str | None,
+        typer.Option("--opened-by", metavar="REF", help="The keys that this secret opens: file:, env: or command:."),
+    ] = None,
+    vault: Vaults = None,
+) -> ExitStatus:
+    """Remove key files, so that their secrets open the vaults no longer. The one in use and the last one stay.
+
+    Whoever had such a secret and a copy of its key file still holds the key that everything is sealed with.
+    """
+    if bool(key) == (opened_by is not None):
+        raise UsageError(
+            "Say which keys are to be removed",
+            why="they are named by their ids, or by the secret that opens them (--opened-by)",
+            todo="Run 'cto.backups key list' to see the ids.",
+        )
+    with opened(screen) as opening:
+        from cto_backups.flows import keys
+
+        installation = opening.installation
+        names = _known(opening, vault)
+        if opened_by is not None:
+            secret = _secret(opened_by).reveal()
+
+            def one(name: str) -> documents.Document:
+                removed = keys.remove_opened_by(installation, name, secret)
+                screen.show(f"{name}: removed {_shown(removed)}")
+                return {"vault": name, "removed": list(removed)}
+
+            return _in_each(screen, opening, vault, one)
+        targets = [keys.named(installation, names, each) for each in dict.fromkeys(key or ())]
+
+        def all_of(name: str) -> documents.Document:
+            removed = [found for place, found in dict.fromkeys(targets) if place == name]
+            for found in removed:
+                keys.remove(installation, name, found)
+                screen.show(f"{name}: removed {_shown((found,))}")
+            return {"vault": name, "removed": removed}
+
+        return _in_each(screen, opening, [place for place, _ in targets], all_of)
+
+
+@command
+def rotate(screen: Screen) -> ExitStatus:
+    """Exchange the secret that opens every vault: a new one is made, added everywhere, tried, and put in place.
+
+    Only then is the old one taken away. When a vault is away, bring it back and run this again: it goes on from there.
+    The key that everything is sealed with stays the same.
+    """
+    from cto_backups import app
+    from cto_backups.app.rotation import rotate as exchange
+    from cto_backups.cli.logs import configure
+
+    configure(screen.options)
+    done = exchange(app.find_policy(screen.options.policy))
+    for error in done.problems.values():
+        screen.problem(error)
+    status = worst(error.exit_status for error in done.problems.values())
+    screen.document(
+        {
+            "status": int(status),
+            "secret": str(done.secret),
+            "switched": done.switched,
+            "finished": done.finished,
+            "vaults": [
+                {"vault": name, "key": done.keys.get(name), "removed": list(done.removed.get(name, ()))}
+                | ({"error": as_document(done.problems[name])} if name in done.problems else {})
+                for name in dict.fromkeys([*done.keys, *done.problems])
+            ],
+        }
+    )
+    _tell_rotated(screen, done)
+    return status
+
+
+def _tell_rotated(screen: Screen, done: "Rotated") -> None:
+    for name, found in done.keys.items():
+        removed = done.removed.get(name)
+        old = f"; removed {_shown(removed)}" if removed else ""
+        screen.show(f"{name}: opens with the new secret, key {found[:_SHOWN]}{old}")
+    away = ", ".join(done.problems)
+    if done.finished:
+        screen.show(f"{done.secret} holds the new secret, and no vault opens with the old one any more.")
+        screen.show("Replace the copies of it that you keep elsewhere: they open nothing now.")
+    elif done.switched:
+        screen.show(f"{done.secret} holds the new secret; the old one still opens {away}, and stays beside it.")
+    else:
+        screen.show(f"{done.secret} still holds the old secret, which opens every vault.")
+    if not done.finished:
+        screen.show("Run it again when what is told above is put right: it goes on from here.")
+
+
+def _known(opening: "Opened", vaults: list[str] | None) -> list[str]:
+    """The names of the vaults meant. Raises NotFoundError."""
+    from cto_backups.cli.verify import known
+
+    declared = list(opening.configuration.policy.vaults)
+    names = chosen(declared, vaults)
+    for name in names:
+        known(name, declared)
+    return names
+
+
+def _in_each(
+    screen: Screen, opening: "Opened", vaults: list[str] | None, do: Callable[[str], documents.Document]
+) -> ExitStatus:
+    """Do it in each vault; one that fails is named, and does not keep the others from it."""
+    answers: list[documents.Document] = []
+    statuses: list[ExitStatus] = []
+    for name in _known(opening, vaults):
+        result: Any = attempt(screen, partial(do, name))
+        if isinstance(result, BackupsError):
+            statuses.append(result.exit_status)
+            result = {"vault": name, "error": as_document(result)}
+        answers.append(result)
+    status = worst(statuses)
+    screen.document({"status": int(status), "vaults": answers})
+    return status
+
+
+def _secret(reference: str) -> "Secret":
+    """The secret that an option refers to; relative paths start here."""
+    from cto_backups.config.secrets import SecretReference
+
+    return SecretReference.parse(reference).resolve(Path.cwd())
+
+
+def _tell(screen: Screen, found: "VaultKeys") -> None:
+    screen.show(f"{found.vault}: {counted(len(found.files), 'key')}")
+    for file in found.files:
+        if file.damage:
+            screen.show(f"  {file.id[:_SHOWN]}  useless: {file.damage}")
+            continue
+        made = screen.moment(file.created) if file.created else "at an unknown time"
+        use = ", in use" if file.id == found.in_use else ""
+        screen.show(f"  {file.id[:_SHOWN]}  made {made} by {file.username}@{file.hostname}{use}")
+
+
+def _listed(found: "VaultKeys") -> documents.Document:
+    return {
+        "vault": found.vault,
+        "keys": [
+            {
+                "id": file.id,
+                "created": utc(file.created),
+                "username": file.username,
+                "hostname": file.hostname,
+                "in_use": file.id == found.in_use,
+                "damage": file.damage,
+            }
+            for file in found.files
+        ],
+    }
+
+
+def _shown(removed: tuple[str, ...]) -> str:
+    return ", ".join(f"key {each[:_SHOWN]}" for each in removed) or "nothing: no key opens with it"

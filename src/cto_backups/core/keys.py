@@ -1,0 +1,52 @@
+"""Keys of a payload store, as a port: several secrets may open one store, each through a key file of its own."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol, runtime_checkable
+
+MOST_KEYS = 20  # stock restic looks at no more of them
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFile:
+    """A key file in a store: its id, and what it says of itself; `damage` says why it is of no use."""
+
+    id: str
+    created: datetime | None
+    username: str
+    hostname: str
+    damage: str = ""
+
+
+class KeyRing(Protocol):
+    """The key files of one opened store. Whoever opens one of them holds the key that everything is sealed with."""
+
+    @property
+    def in_use(self) -> str:
+        """The id of the key file through which this store was opened."""
+
+    def files(self) -> Sequence[KeyFile]:
+        """Every key file, the newest first."""
+
+    def opened_by(self, secret: str) -> str | None:
+        """The id of the key file that a secret opens. Raises DamageError when what it opens is another store's key."""
+
+    def add(self, secret: str, *, username: str, hostname: str, chosen: bool) -> str:
+        """Make a key file for a secret, durable on return; its id, also when there is one already.
+
+        `chosen` says that people chose the secret, so that guessing it has to be slow. Raises RefusedError when there
+        are as many as a store may have, BusyError.
+        """
+
+    def remove(self, key: str) -> None:
+        """Remove a key file. Raises NotFoundError, RefusedError for the one in use and the last one, BusyError."""
+
+
+@runtime_checkable
+class Keyed(Protocol):
+    """A payload store that is opened with keys."""
+
+    @property
+    def keys(self) -> KeyRing:
+        """Its key files."""
