@@ -143,8 +143,8 @@ LISTINGS = [
 def test_a_listing_from_before(fault_seed: int, ready_for: Ready, harmed: Path, record_property: Property) -> None:
     """The vault lists what was there before its last hours: nothing is lost for not being listed.
 
-    A prune that is not shown the newest snapshot takes what it needs out of the index, for a day: the next one, which is
-    shown it, lists it again.
+    A prune that is not shown the newest snapshot takes what it needs out of the index, for a day: the next one, which
+    is shown it, lists it again.
     """
     name, about = LISTINGS[fault_seed * 7 % len(LISTINGS)]
     record_property("fault", f"an old listing in {name}")
