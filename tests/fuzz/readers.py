@@ -22,7 +22,7 @@ from cto_backups.core.ports import Vault
 from cto_backups.errors import BackupsError, DamageError
 from cto_backups.evidence.records import Record, SigningKey, sign, verify_chain
 from cto_backups.repository.index import Index, load_index
-from cto_backups.repository.keys import open_master
+from cto_backups.repository.keys import open_key
 from cto_backups.repository.locks import read_locks
 from cto_backups.repository.marks import load_marks
 from cto_backups.repository.options import RepositoryOptions, ScryptParameters
@@ -146,7 +146,7 @@ def _seal(content: bytes) -> None:
 def _key(content: bytes) -> None:
     vault = MemoryVault()
     vault.put(f"{PREFIX}/keys/{hashlib.sha256(content).hexdigest()}", [content])
-    open_master(vault, PREFIX, PASSWORD)
+    open_key(vault, PREFIX, PASSWORD)
 
 
 @cache
