@@ -16,7 +16,7 @@ from cto_backups.repository.copying import Wanted, copy_group, ranges
 from cto_backups.repository.crew import Crew
 from cto_backups.repository.depot import Depot
 from cto_backups.repository.fetch import Fetcher
-from cto_backups.repository.index import BlobKind, Index, PackedBlob, save_listing
+from cto_backups.repository.index import BlobKind, Index, save_listing
 from cto_backups.repository.locks import Lock, locked, locked_for_reading
 from cto_backups.repository.marks import load_marks, replace_marks
 from cto_backups.repository.options import RepositoryOptions
@@ -71,6 +71,7 @@ def _plan(stock: Stock, marks: dict[str, datetime], rules: PruneRules) -> PruneP
         index_files=len(stock.index.files),
         gone=stock.gone,
         relisted=stock.relisted,
+        taken_over=stock.to_delete,
     )
 
 
@@ -102,7 +103,7 @@ class _Pruning:
 
     def write_index(self, progress: Progress) -> int:
         """Store what is written anew, and index files for it and for all that stays; the bytes that were added."""
-        kept = self._kept_packs()
+        kept = self._origin.index.only(self._kept)
         self._read_contested(kept)
         save_listing(self._files, kept, self._options.index_blobs)
         with Depot(self._files, kept, self._options) as depot:
@@ -110,16 +111,6 @@ class _Pruning:
             depot.finish()  # this saves the index of the new packs, and `kept` has them too from now
         self._see_that_all_is_there(kept)
         return depot.added_bytes
-
-    def _kept_packs(self) -> Index:
-        """An index of the packs that stay as they are."""
-        blobs: dict[int, list[PackedBlob]] = {number: [] for number in self._kept}
-        for kind, blob, place in self._origin.index.blobs_in(self._kept):
-            blobs[place.pack].append(PackedBlob(kind, blob, place.offset, place.length, place.plain))
-        kept = Index()
-        for number, found in blobs.items():
-            kept.add_pack(self._origin.index.pack_name(number), found)
-        return kept
 
     def _read_contested(self, kept: Index) -> None:
         """Of a blob in several packs, see that what stays is intact before the others go.
