@@ -128,7 +128,7 @@ class Session:
         self._list_again(relied)
 
     def _list_again(self, relied: set[int]) -> None:
-        """rustic minds no lock: what its prune took out of the index during this run comes back; rustic keeps it then."""
+        """rustic minds no lock: what its prune took out of the index during this run comes back, and is kept."""
         if self._index.files.keys() <= set(self._files.names("index")):
             return
         now = load_index(self._files)
