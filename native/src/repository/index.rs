@@ -177,8 +177,7 @@ struct IndexedBlob<'a> {
     kind: Cow<'a, str>,
     offset: u32,
     length: u32,
-    #[serde(default)]
-    uncompressed_length: u32,
+    uncompressed_length: Option<u32>, // rustic writes null
 }
 
 /// The packs of an index file with their blobs, and the packs that it says are to be deleted.
@@ -205,7 +204,7 @@ fn parse(plain: &[u8]) -> Result<Listed, String> {
                 id,
                 offset: blob.offset,
                 length: blob.length,
-                plain: blob.uncompressed_length,
+                plain: blob.uncompressed_length.unwrap_or(0),
             });
         }
         packs.push((unhex(&pack.id).ok_or(WRONG_PACK)?, blobs));

@@ -13,7 +13,7 @@ from payload_store_contract import label, store_tree
 from cto_backups import clock
 from cto_backups.core.pruning import PruneRules
 from cto_backups.errors import DamageError
-from cto_backups.repository.index import BlobKind, Index, load_index
+from cto_backups.repository.index import BlobKind, Index, Location, load_index
 from cto_backups.repository.options import RepositoryOptions, ScryptParameters
 from cto_backups.repository.store import RepositoryStore
 
@@ -78,6 +78,7 @@ def test_an_index_in_the_shape_that_rustic_writes_is_read() -> None:
     assert index.native.load(GOLDEN.read_bytes()) == (1, [b"\x22" * 32, b"\x33" * 32])
     assert index.pack_count == 1
     assert index.pack_of(BlobKind.TREE, b"\xa1" * 32) == 0
+    assert index.locate(BlobKind.TREE, b"\xa2" * 32) == [Location(pack=0, offset=250, length=100, plain=0)]
     assert index.pack_of(BlobKind.DATA, b"\xd2" * 32) == -1
 
 
