@@ -61,16 +61,17 @@ test-all: setup
 	scratch=$$(mktemp -d); trap 'rm -rf "$$scratch" 2>/dev/null || true' EXIT; \
 	chmod 711 "$$scratch"; mkdir "$$scratch/tmp"; chmod 1777 "$$scratch/tmp"; \
 	TMPDIR="$$scratch/tmp" $(BIN)/pytest $(TESTS) --basetemp "$$scratch/t" -n $(JOBS) --dist worksteal \
-		-m "not newest_restic" --cov --cov-report=term:skip-covered $(ARGS)
+		-m "not newest_restic and not rustic" --cov --cov-report=term:skip-covered $(ARGS)
 
-test-peers: setup-tools ## the tests against stock restic once more, with the newest restic (needs Go)
-	@tools/newest-restic .cache/peers
-	CTO_RESTIC="$$PWD"/.cache/peers/bin/restic $(BIN)/pytest $(TESTS) -m "stock_restic or newest_restic" $(ARGS)
+test-peers: setup-tools ## the tests against stock restic once more, with the newest restic and rustic (needs Go and cargo)
+	@tools/peers .cache/peers restic rustic
+	CTO_RESTIC="$$PWD"/.cache/peers/bin/restic $(BIN)/pytest $(TESTS) -m "stock_restic or newest_restic or rustic" $(ARGS)
 
 test-faults: setup-tools ## the tests that inject seeded faults, with CTO_FAULT_ROUNDS rounds (200)
 	CTO_FAULT_ROUNDS=$(CTO_FAULT_ROUNDS) $(BIN)/pytest $(TESTS) -m faults -n $(JOBS) --dist worksteal --timeout 3600 $(ARGS)
 
-bench: setup-tools ## measure against restic on the same data, side by side (some minutes, some GB)
+bench: setup-tools ## measure against restic, rustic and borg on the same data, side by side (hours, 40 GB of disk)
+	@tools/peers .cache/peers || true
 	$(BIN)/python -m benchmarks $(ARGS)
 
 bench-smoke: setup-tools ## the same on little data: shows that the benchmark works, its figures mean nothing

@@ -1,9 +1,9 @@
 """What every test may need: stock tools, an empty home folder, hypothesis without deadlines.
 
 A required tool that is missing fails the test when ``CI=true`` and skips it elsewhere, naming the command that would
-install it. A test asks for its tool as a fixture (``stock_restic``, ``git_lfs``, ``newest_restic``) and gets the
-binary's path, or, for any other tool, calls ``required_tool("setfattr", package="attr")``. The fixtures mark their
-tests, so ``-m "not stock_restic"`` leaves them out. ``@pytest.mark.root`` skips a test for ordinary users.
+install it. A test asks for its tool as a fixture (``stock_restic``, ``git_lfs``, ``newest_restic``, ``rustic``) and
+gets the binary's path, or, for any other tool, calls ``required_tool("setfattr", package="attr")``. The fixtures mark
+their tests, so ``-m "not stock_restic"`` leaves them out. ``@pytest.mark.root`` skips a test for ordinary users.
 """
 
 import os
@@ -19,6 +19,7 @@ MARKED_BY_FIXTURE = {
     "stock_restic": "stock_restic",
     "git_lfs": "git_lfs",
     "newest_restic": "newest_restic",
+    "rustic": "rustic",
     "fault_rounds": "faults",
 }
 
@@ -78,6 +79,17 @@ def newest_restic() -> Path:
         os.fspath(ROOT / ".cache" / "peers" / "bin" / "restic"),
         package="",
         variable="CTO_NEWEST_RESTIC",
+        install="make test-peers",
+    )
+
+
+@pytest.fixture(scope="session")
+def rustic() -> Path:
+    """Rustic, built by ``make test-peers``; never required in the ordinary run."""
+    return find_tool(
+        os.fspath(ROOT / ".cache" / "peers" / "bin" / "rustic"),
+        package="",
+        variable="CTO_RUSTIC",
         install="make test-peers",
     )
 
