@@ -13,12 +13,14 @@ UPGRADE ?=
 JOBS ?= logical
 # More arguments for pytest, such as ARGS='-k retention -x'.
 ARGS ?=
+# How long to fuzz all readers together.
+FUZZ_SECONDS ?= 600
 # What to test.
 TESTS ?= tests
 CTO_FAULT_ROUNDS ?= 200
 export DIR UPGRADE
 
-.PHONY: help setup setup-tools demo test lint format test-core test-all test-peers test-faults bench bench-smoke \
+.PHONY: help setup setup-tools demo test lint format test-core test-all test-peers test-faults fuzz bench bench-smoke \
 	changelog lock clean
 
 help: ## print this list
@@ -67,8 +69,12 @@ test-peers: setup-tools ## the tests against stock restic once more, with the ne
 	@tools/peers .cache/peers restic rustic
 	CTO_RESTIC="$$PWD"/.cache/peers/bin/restic $(BIN)/pytest $(TESTS) -m "stock_restic or newest_restic or rustic" $(ARGS)
 
-test-faults: setup-tools ## the tests that inject seeded faults, with CTO_FAULT_ROUNDS rounds (200)
+test-faults: setup-tools ## the tests that inject seeded faults, with CTO_FAULT_ROUNDS rounds (200), from CTO_FAULT_SEED (1)
 	CTO_FAULT_ROUNDS=$(CTO_FAULT_ROUNDS) $(BIN)/pytest $(TESTS) -m faults -n $(JOBS) --dist worksteal --timeout 3600 $(ARGS)
+
+fuzz: setup ## let atheris look for content that the readers of stored bytes fail on, for FUZZ_SECONDS (600)
+	$(BIN)/uv pip install --quiet --require-hashes -r tests/fuzz/requirements.txt
+	PYTHONPATH=tests:tests/contract nice $(BIN)/python -m fuzz $(FUZZ_SECONDS) .cache/fuzz $(ARGS)
 
 bench: setup-tools ## measure against restic, rustic and borg on the same data, side by side (hours, 40 GB of disk)
 	@tools/peers .cache/peers || true

@@ -7,7 +7,9 @@ their tests, so ``-m "not stock_restic"`` leaves them out. ``@pytest.mark.root``
 """
 
 import os
+import re
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +22,7 @@ MARKED_BY_FIXTURE = {
     "git_lfs": "git_lfs",
     "newest_restic": "newest_restic",
     "rustic": "rustic",
-    "fault_rounds": "faults",
+    "fault_seed": "faults",
 }
 
 # Machines are shared: a slow moment is no defect. CI repeats the same examples, people get new ones on each run.
@@ -29,6 +31,31 @@ settings.register_profile("ci", settings.get_profile("people"), derandomize=True
 settings.load_profile("ci" if os.environ.get("CI") == "true" else "people")
 
 RequiredTool = Callable[..., Path]
+
+FEW_ROUNDS = 3  # of each test that injects faults, where nobody asks for more
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that injects faults runs once for each seed: ``CTO_FAULT_ROUNDS`` of them, from ``CTO_FAULT_SEED`` on."""
+    if "fault_seed" in metafunc.fixturenames:
+        first = int(os.environ.get("CTO_FAULT_SEED") or 1)
+        rounds = int(os.environ.get("CTO_FAULT_ROUNDS") or FEW_ROUNDS)
+        if (different := metafunc.definition.get_closest_marker("different_faults")) is not None:
+            rounds = min(rounds, different.args[0])
+        seeds = range(first, first + rounds)
+        metafunc.parametrize("fault_seed", seeds, ids=[f"seed{seed}" for seed in seeds])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How often each fault was injected, where tests that injected it have said so, and how to repeat one."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.getreports(kind)]
+    struck = Counter(str(value) for report in reports for name, value in report.user_properties if name == "fault")
+    for fault, times in sorted(struck.items()):
+        terminalreporter.write_line(f"{times:6} {fault}")
+    for report in terminalreporter.getreports("failed"):
+        if seed := re.search(r"^(.*)\[.*seed(\d+)", report.nodeid):
+            again = f"CTO_FAULT_SEED={seed[2]} CTO_FAULT_ROUNDS=1 .venv/bin/pytest {seed[1]}"
+            terminalreporter.write_line(f"the same fault again: {again}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -92,12 +119,6 @@ def rustic() -> Path:
         variable="CTO_RUSTIC",
         install="make test-peers",
     )
-
-
-@pytest.fixture(scope="session")
-def fault_rounds() -> int:
-    """Rounds of seeded faults: ``CTO_FAULT_ROUNDS``, which ``make test-faults`` sets high, or a few."""
-    return int(os.environ.get("CTO_FAULT_ROUNDS") or 5)
 
 
 @pytest.fixture(scope="session", autouse=True)

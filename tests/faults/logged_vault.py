@@ -90,6 +90,12 @@ def read_log(path: Path) -> list[Line]:
     ]
 
 
+def in_flight(lines: Sequence[Line]) -> list[str]:
+    """The writes that had begun and not ended when the process did."""
+    ended = {line.number for line in lines if line.moment is Moment.AFTER}
+    return [f"{line.stage} {line.key} ({line.size_bytes} bytes)" for line in lines if line.number not in ended]
+
+
 class LoggedVault:
     """Logs each write of the vault `inner` to `log`; dies at `kill`. Implements `core.ports.Vault`."""
 

@@ -255,10 +255,14 @@ fn expand_unsized(frame: &[u8], limit: usize) -> Result<Vec<u8>, Broken> {
             .decompress_stream(&mut target, &mut source)
             .map_err(|code| broken(zstd_safe::get_error_name(code).to_string()))?;
         let made = target.pos();
-        plain.extend_from_slice(&part[..made]);
-        if plain.len() > limit {
+        if plain.len() + made > limit {
             return Err(broken(format!("it expands to more than {limit} bytes")));
         }
+        // What a stored file says must not end this process, as running out of memory otherwise would.
+        plain
+            .try_reserve(made)
+            .map_err(|error| broken(error.to_string()))?;
+        plain.extend_from_slice(&part[..made]);
         if hint == 0 {
             return Ok(plain);
         }

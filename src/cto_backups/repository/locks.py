@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import orjson
+
 from cto_backups import clock
 from cto_backups.errors import (
     BackupsError,
@@ -176,18 +178,22 @@ class Lock:
             )
 
     def _write(self) -> str:
-        return self._files.save(
-            "locks",
-            {
-                "time": format_time(clock.now()),
-                "exclusive": self._exclusive,
-                "hostname": self._hostname,
-                "username": username(),
-                "pid": os.getpid(),
-                "uid": os.getuid(),
-                "gid": os.getgid(),
-            },
-        )
+        document = {
+            "time": format_time(clock.now()),
+            "exclusive": self._exclusive,
+            "hostname": self._hostname,
+            "username": username(),
+            "pid": os.getpid(),
+            "uid": os.getuid(),
+            "gid": os.getgid(),
+        }
+        name, sealed = self._files.sealed(orjson.dumps(document))
+        try:
+            self._files.vault.put(self._files.key("locks", name), [sealed])
+        except VaultError:
+            self._remove(name)  # it may be there all the same, and nobody would let go of it
+            raise
+        return name
 
     def _remove(self, name: str) -> None:
         if name:

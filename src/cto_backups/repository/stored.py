@@ -40,10 +40,14 @@ class StoredFiles:
 
     def save_plain(self, folder: str, json: bytes) -> str:
         """Seal and store what is JSON already; its name."""
-        sealed = self.sealer.seal(_COMPRESSED + _native.compress_file(json))
-        name = hashlib.sha256(sealed).hexdigest()
+        name, sealed = self.sealed(json)
         self.vault.put(self.key(folder, name), [sealed])
         return name
+
+    def sealed(self, json: bytes) -> tuple[str, bytes]:
+        """A file to be stored, with its name."""
+        sealed = self.sealer.seal(_COMPRESSED + _native.compress_file(json))
+        return hashlib.sha256(sealed).hexdigest(), sealed
 
     def load(self, folder: str, name: str) -> Any:
         """The JSON in a file. Raises NotFoundError, DamageError."""

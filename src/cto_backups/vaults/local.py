@@ -59,7 +59,7 @@ class LocalVault:
             known, identity = int(marker["format"]), str(marker["id"])
         except OSError as error:
             raise self._absent(error) from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise VaultError(
                 f"Vault {self._name} at {self._root} has an unreadable marker file {MARKER}",
                 why="it is not what this program wrote there",

@@ -1,4 +1,4 @@
-"""``kill -9`` around every write that a backup makes, in its vaults and in its catalog, each in a real child process.
+"""``kill -9`` around every write of an installation, in its vaults and in its catalog, each in a real child process.
 
 Whatever is shown afterwards comes back, from every vault that is said to hold it; the next run repairs and continues.
 """
@@ -8,20 +8,24 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from cto_backups.flows import expire
 from cto_backups.flows.protect import protect
 from cto_backups.flows.recover import recover
 from cto_backups.flows.restore_test import restore_test
 from cto_backups.flows.verify import verify
+from faults.installation_child import CATALOG_KILL, VAULT
 from faults.logged_vault import KILL, LOG, Moment, read_log
 from integration.conftest import VAULTS, Workshop, build, fill
-from integration.protect_child import CATALOG_KILL, VAULT
+
+Copied = tuple[str, str]  # a point, and a vault that holds a copy of it
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-CHILD = Path(__file__).with_name("protect_child.py")
+CHILD = Path(__file__).with_name("installation_child.py")
 # What the commit order of a backup with two copies consists of; a test of its own sees that nothing is left out.
 STAGES = {"lock", "pack", "index", "snapshot", "records", "lock-delete"}
 CATALOG_STEPS = (
@@ -33,6 +37,24 @@ CATALOG_STEPS = (
     "add_copy",
     "finish_run",
 )
+
+WRITES = [
+    ("one", "lock", 1), ("one", "pack", 1), ("one", "pack", 2), ("one", "index", 1), ("one", "snapshot", 1),
+    ("one", "records", 1), ("one", "records", 2), ("one", "lock-delete", 1),
+    ("two", "lock", 1), ("two", "pack", 1), ("two", "pack", 2), ("two", "index", 1), ("two", "snapshot", 1),
+    ("two", "records", 1), ("two", "records", 3), ("two", "lock-delete", 1),
+]  # fmt: skip
+STRIKES = [
+    *({VAULT: vault, KILL: f"{stage}:{nth}:{moment}"} for vault, stage, nth in WRITES for moment in Moment),
+    *(
+        {CATALOG_KILL: f"{step}:{2 if step == 'append_record' else 1}:{moment}"}
+        for step in CATALOG_STEPS
+        for moment in ("before", "after")
+    ),
+    *({KILL: f"snapshot-delete:{when}"} for when in ("1:before", "1:after", "2:before")),
+]
+STRIDE = 17  # few rounds spread over all of them
+assert len(STRIKES) % STRIDE
 
 
 @pytest.fixture
@@ -70,17 +92,20 @@ def reopened(home: Path) -> Workshop:
     return build(home / "home", home / "data", {"documents": ("files", files)})
 
 
-def see_that_nothing_is_lost(home: Path) -> None:
-    """Every point that is shown comes back from every vault said to hold it; then a new run completes the picture."""
+def see_that_nothing_is_lost(home: Path, *, promised: set[Copied]) -> None:
+    """What was promised is shown, and every copy that is shown comes back; then a new run completes the picture."""
     workshop = reopened(home)
     try:
         recover(workshop.installation)
         shown = workshop.catalog.points()
-        assert shown, "the point from before must still be shown"
+        assert promised
+        copies = {(point.id, facts.copy.vault) for point in shown for facts in workshop.catalog.copies(point.id)}
+        assert promised <= copies, "what was reported must still be shown"
         for point in shown:
             for facts in workshop.catalog.copies(point.id):
                 evidence = restore_test(workshop.installation, "documents", point=point, vault=facts.copy.vault)
                 assert evidence.passed, f"{point.id} from {facts.copy.vault}: {evidence.reason}"
+        assert workshop.catalog.expired_copies_to_delete() == ()
         done = protect(workshop.installation, "documents")
         assert not done.vault_problems
         newest = workshop.catalog.latest("documents")
@@ -99,66 +124,56 @@ def see_that_nothing_is_lost(home: Path) -> None:
 def test_the_stages_named_here_are_those_that_a_backup_has(home: Path) -> None:
     """A new kind of write in the commit order must be killed at too."""
     assert run_child(home) == 0
-    assert {line.stage for line in read_log(home / "log")} == STAGES
+    assert {line.stage for line in read_log(home / "log")} == STAGES == {stage for _, stage, _ in WRITES}
 
 
-@pytest.mark.parametrize("moment", list(Moment))
-@pytest.mark.parametrize(
-    ("vault", "stage", "nth"),
-    [("one", "lock", 1), ("one", "pack", 1), ("one", "pack", 2), ("one", "index", 1), ("one", "snapshot", 1),
-     ("one", "records", 1), ("one", "records", 2), ("one", "lock-delete", 1),
-     ("two", "lock", 1), ("two", "pack", 1), ("two", "pack", 2), ("two", "index", 1), ("two", "snapshot", 1),
-     ("two", "records", 1), ("two", "records", 3), ("two", "lock-delete", 1)],
-)  # fmt: skip
-def test_killed_at_a_write_of_a_vault(home: Path, vault: str, stage: str, nth: int, moment: Moment) -> None:
-    """Before it, with its bytes in a temporary file, after it; in the vault backed up to, and in one copied to."""
-    assert run_child(home, **{KILL: f"{stage}:{nth}:{moment}", VAULT: vault}) == -9, "the kill point was not reached"
-    assert any(line.stage == stage for line in read_log(home / "log"))
-    see_that_nothing_is_lost(home)
+@pytest.mark.different_faults(len(STRIKES))
+def test_killed_at_a_write(fault_seed: int, home: Path, record_property: Callable[[str, object], None]) -> None:
+    """Around each write of each vault, and around each transaction of the catalog, in turn."""
+    strike = STRIKES[fault_seed * STRIDE % len(STRIKES)]
+    task = prepare(home, strike)
+    before = shown(home)
+    assert run_child(home, task, **strike) == -9, "the kill point was not reached"
+    record_property("fault", f"kill -9 of an installation's {task}")
+    see_that_nothing_is_lost(home, promised=before)
 
 
-@pytest.mark.parametrize("moment", ("before", "after"))
-@pytest.mark.parametrize("step", CATALOG_STEPS)
-def test_killed_at_a_write_of_the_catalog(home: Path, step: str, moment: str) -> None:
-    """Before its transaction, and after it."""
-    nth = 2 if step == "append_record" else 1
-    assert run_child(home, **{CATALOG_KILL: f"{step}:{nth}:{moment}"}) == -9, "the kill point was not reached"
-    see_that_nothing_is_lost(home)
-
-
-def test_killed_at_any_moment(home: Path, fault_rounds: int) -> None:
-    """Wherever the clock strikes: seeded moments over the whole life of a backup, again and again in one place."""
-    dice = random.Random(20260101)
-    started = time.monotonic()
-    assert run_child(home) == 0
-    life = time.monotonic() - started
-    killed = tried = 0
-    while killed < fault_rounds:
-        tried += 1
-        assert tried <= 20 * fault_rounds, "no moment is found at which it lives"
+@pytest.mark.different_faults(100)
+def test_killed_from_outside(fault_seed: int, home: Path, record_property: Callable[[str, object], None]) -> None:
+    """By another process, as soon as the log of a vault has so many lines: several times in the same place."""
+    dice = random.Random(fault_seed)
+    before = shown(home)
+    for _ in range(dice.randint(1, 3)):
         (home / "data" / "files" / "new.bin").write_bytes(dice.randbytes(1_500_000))
-        child = start_child(home)
-        time.sleep(dice.uniform(0.2, 1.0) * life)
+        (home / "log").unlink(missing_ok=True)
+        child = start_child(home, **{VAULT: dice.choice(VAULTS)})
+        until = dice.randint(0, 16)
+        while child.poll() is None and not ((home / "log").exists() and len(read_log(home / "log")) >= until):
+            time.sleep(0.0005)
         child.kill()
-        if child.wait() == -9:
-            killed += 1
-            if killed % 5 == 0:
-                see_that_nothing_is_lost(home)
-        else:
-            life *= 0.9  # it lives shorter than thought: the machine was busier before
-    see_that_nothing_is_lost(home)
+        child.wait()
+    record_property("fault", "kill -9 of an installation's protect from outside")
+    see_that_nothing_is_lost(home, promised=before)
 
 
-@pytest.mark.parametrize("kill", ("snapshot-delete:1:before", "snapshot-delete:1:after", "snapshot-delete:2:before"))
-def test_killed_while_expiring(home: Path, kill: str) -> None:
-    """The catalog has changed first: what is gone from one vault is shown by nobody."""
+def prepare(home: Path, strike: dict[str, str]) -> str:
+    """Make something to expire where that is to be killed; the task."""
+    if "snapshot-delete" not in strike.get(KILL, ""):
+        return "protect"
     workshop = reopened(home)
     for number in range(4):
         (home / "data" / "files" / "report.txt").write_text(f"version {number}\n")
         protect(workshop.installation, "documents")
     workshop.catalog.close()
-    assert run_child(home, "expire", **{KILL: kill}) == -9, "the kill point was not reached"
-    see_that_nothing_is_lost(home)
+    return "expire"
+
+
+def shown(home: Path) -> set[Copied]:
+    """What is promised: each copy of each point that retention keeps."""
     workshop = reopened(home)
-    assert workshop.catalog.expired_copies_to_delete() == ()
-    workshop.catalog.close()
+    try:
+        plan = expire.plan(workshop.installation, "documents")
+        kept = [decision.point.id for decision in plan.decisions if decision.keep]
+        return {(point, facts.copy.vault) for point in kept for facts in workshop.catalog.copies(point)}
+    finally:
+        workshop.catalog.close()

@@ -1,4 +1,4 @@
-"""Protect one source in a process of its own that dies where it is told to; run by test_kill.py."""
+"""Protect one source in a process of its own that dies where it is told to; run by test_kill_installation.py."""
 
 import os
 import sys
