@@ -18,8 +18,8 @@ TESTS ?= tests
 CTO_FAULT_ROUNDS ?= 200
 export DIR UPGRADE
 
-.PHONY: help setup setup-tools demo test lint format test-core test-all test-peers test-faults bench bench-smoke \
-	changelog lock clean
+.PHONY: help setup setup-tools demo test lint format test-core test-all test-peers test-faults test-large bench \
+	bench-smoke changelog lock clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -69,6 +69,9 @@ test-peers: setup-tools ## the tests against stock restic once more, with the ne
 
 test-faults: setup-tools ## the tests that inject seeded faults, with CTO_FAULT_ROUNDS rounds (200)
 	CTO_FAULT_ROUNDS=$(CTO_FAULT_ROUNDS) $(BIN)/pytest $(TESTS) -m faults -n $(JOBS) --dist worksteal --timeout 3600 $(ARGS)
+
+test-large: setup-tools ## the tests of bounded memory with millions of files and 100 GB (half an hour, 10 GB in TMPDIR)
+	CTO_LARGE=1 $(BIN)/pytest $(TESTS) -m large --timeout 7200 $(ARGS)
 
 bench: setup-tools ## measure against restic on the same data, side by side (some minutes, some GB)
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -20,6 +20,7 @@ MARKED_BY_FIXTURE = {
     "git_lfs": "git_lfs",
     "newest_restic": "newest_restic",
     "fault_rounds": "faults",
+    "large": "large",
 }
 
 # Machines are shared: a slow moment is no defect. CI repeats the same examples, people get new ones on each run.
@@ -86,6 +87,12 @@ def newest_restic() -> Path:
 def fault_rounds() -> int:
     """Rounds of seeded faults: ``CTO_FAULT_ROUNDS``, which ``make test-faults`` sets high, or a few."""
     return int(os.environ.get("CTO_FAULT_ROUNDS") or 5)
+
+
+@pytest.fixture(scope="session")
+def large() -> bool:
+    """Whether to take the sizes that are promised (``make test-large``), or moderate ones."""
+    return bool(os.environ.get("CTO_LARGE"))
 
 
 @pytest.fixture(scope="session", autouse=True)
