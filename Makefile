@@ -20,8 +20,8 @@ TESTS ?= tests
 CTO_FAULT_ROUNDS ?= 200
 export DIR UPGRADE
 
-.PHONY: help setup setup-tools demo test lint format test-core test-all test-peers test-faults fuzz bench bench-smoke \
-	changelog lock clean
+.PHONY: help setup setup-tools demo test lint format test-core test-all test-peers test-faults test-large fuzz \
+	bench bench-smoke changelog lock clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -75,6 +75,9 @@ test-faults: setup-tools ## the tests that inject seeded faults, with CTO_FAULT_
 fuzz: setup ## let atheris look for content that the readers of stored bytes fail on, for FUZZ_SECONDS (600)
 	$(BIN)/uv pip install --quiet --require-hashes -r tests/fuzz/requirements.txt
 	PYTHONPATH=tests:tests/contract nice $(BIN)/python -m fuzz $(FUZZ_SECONDS) .cache/fuzz $(ARGS)
+
+test-large: setup-tools ## the tests of bounded memory with millions of files and 100 GB (half an hour, 10 GB in TMPDIR)
+	CTO_LARGE=1 $(BIN)/pytest $(TESTS) -m large --timeout 7200 $(ARGS)
 
 bench: setup-tools ## measure against restic, rustic and borg on the same data, side by side (hours, 40 GB of disk)
 	@tools/peers .cache/peers || true

@@ -23,6 +23,7 @@ MARKED_BY_FIXTURE = {
     "newest_restic": "newest_restic",
     "rustic": "rustic",
     "fault_seed": "faults",
+    "large": "large",
 }
 
 # Machines are shared: a slow moment is no defect. CI repeats the same examples, people get new ones on each run.
@@ -119,6 +120,12 @@ def rustic() -> Path:
         variable="CTO_RUSTIC",
         install="make test-peers",
     )
+
+
+@pytest.fixture(scope="session")
+def large() -> bool:
+    """Whether to take the sizes that are promised (``make test-large``), or moderate ones."""
+    return bool(os.environ.get("CTO_LARGE"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -23,7 +23,7 @@ Property = Callable[[str, object], None]
 MIB = 1 << 20
 
 
-STRIKES = [(name, late) for name in OPERATIONS if name != "repair" for late in (False, True)]
+STRIKES = [(name, late) for name in OPERATIONS if name != "clear" for late in (False, True)]
 MOST_WRITES = 16  # of one operation; with 200 rounds each of them meets no room
 STAYING = [(name, room) for name in ("backup", "copy", "prune") for room in (0, 1, 2, 4)]
 DISKS = [
