@@ -139,7 +139,6 @@ class _Pruning:
         see_that_packs_are_there(self._files, kept, "pruned")
         return depot.added_bytes
 
-
     def _repack(self, depot: Depot, progress: Progress) -> None:
         """Bring what is needed of the packs to write anew into the depot, data and trees apart."""
         wanted: dict[BlobKind, list[Wanted]] = {kind: [] for kind in BlobKind}
