@@ -145,6 +145,12 @@ COMMANDS = (
             Entry("fill", "vault:fill", "Bring a vault the points that it lacks", ("vault fill disk",)),
         ),
     ),
+    Entry(
+        "adopt",
+        "adopt:adopt",
+        "Take over a repository that restic made",
+        ("adopt /mnt/disk/restic --password file:old.key --dry-run", "adopt /mnt/disk/restic --password env:OLD"),
+    ),
     Entry("worker", "worker:worker", "Do what is due, until stopped", ("worker", "worker --once")),
     Entry("version", "version:version", "Show the version", ("version", "version --json")),
 )
