@@ -72,12 +72,12 @@ test-peers: setup-tools ## the tests against stock restic once more, with the ne
 test-faults: setup-tools ## the tests that inject seeded faults, with CTO_FAULT_ROUNDS rounds (200), from CTO_FAULT_SEED (1)
 	CTO_FAULT_ROUNDS=$(CTO_FAULT_ROUNDS) $(BIN)/pytest $(TESTS) -m faults -n $(JOBS) --dist worksteal --timeout 3600 $(ARGS)
 
+test-large: setup-tools ## the tests of bounded memory with millions of files and 100 GB (half an hour, 10 GB in TMPDIR)
+	CTO_LARGE=1 $(BIN)/pytest $(TESTS) -m large --timeout 7200 $(ARGS)
+
 fuzz: setup ## let atheris look for content that the readers of stored bytes fail on, for FUZZ_SECONDS (600)
 	$(BIN)/uv pip install --quiet --require-hashes -r tests/fuzz/requirements.txt
 	PYTHONPATH=tests:tests/contract nice $(BIN)/python -m fuzz $(FUZZ_SECONDS) .cache/fuzz $(ARGS)
-
-test-large: setup-tools ## the tests of bounded memory with millions of files and 100 GB (half an hour, 10 GB in TMPDIR)
-	CTO_LARGE=1 $(BIN)/pytest $(TESTS) -m large --timeout 7200 $(ARGS)
 
 bench: setup-tools ## measure against restic, rustic and borg on the same data, side by side (hours, 40 GB of disk)
 	@tools/peers .cache/peers || true
