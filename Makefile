@@ -20,8 +20,8 @@ TESTS ?= tests
 CTO_FAULT_ROUNDS ?= 200
 export DIR UPGRADE
 
-.PHONY: help setup setup-tools demo test lint format test-core test-all test-peers test-faults fuzz bench bench-smoke \
-	changelog lock clean
+.PHONY: help setup setup-tools demo test lint format test-core test-all test-peers test-faults test-large fuzz \
+	bench bench-smoke changelog lock clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -63,20 +63,24 @@ test-all: setup
 	scratch=$$(mktemp -d); trap 'rm -rf "$$scratch" 2>/dev/null || true' EXIT; \
 	chmod 711 "$$scratch"; mkdir "$$scratch/tmp"; chmod 1777 "$$scratch/tmp"; \
 	TMPDIR="$$scratch/tmp" $(BIN)/pytest $(TESTS) --basetemp "$$scratch/t" -n $(JOBS) --dist worksteal \
-		-m "not newest_restic" --cov --cov-report=term:skip-covered $(ARGS)
+		-m "not newest_restic and not rustic" --cov --cov-report=term:skip-covered $(ARGS)
 
-test-peers: setup-tools ## the tests against stock restic once more, with the newest restic (needs Go)
-	@tools/newest-restic .cache/peers
-	CTO_RESTIC="$$PWD"/.cache/peers/bin/restic $(BIN)/pytest $(TESTS) -m "stock_restic or newest_restic" $(ARGS)
+test-peers: setup-tools ## the tests against stock restic once more, with the newest restic and rustic (needs Go and cargo)
+	@tools/peers .cache/peers restic rustic
+	CTO_RESTIC="$$PWD"/.cache/peers/bin/restic $(BIN)/pytest $(TESTS) -m "stock_restic or newest_restic or rustic" $(ARGS)
 
 test-faults: setup-tools ## the tests that inject seeded faults, with CTO_FAULT_ROUNDS rounds (200), from CTO_FAULT_SEED (1)
 	CTO_FAULT_ROUNDS=$(CTO_FAULT_ROUNDS) $(BIN)/pytest $(TESTS) -m faults -n $(JOBS) --dist worksteal --timeout 3600 $(ARGS)
+
+test-large: setup-tools ## the tests of bounded memory with millions of files and 100 GB (half an hour, 10 GB in TMPDIR)
+	CTO_LARGE=1 $(BIN)/pytest $(TESTS) -m large --timeout 7200 $(ARGS)
 
 fuzz: setup ## let atheris look for content that the readers of stored bytes fail on, for FUZZ_SECONDS (600)
 	$(BIN)/uv pip install --quiet --require-hashes -r tests/fuzz/requirements.txt
 	PYTHONPATH=tests:tests/contract nice $(BIN)/python -m fuzz $(FUZZ_SECONDS) .cache/fuzz $(ARGS)
 
-bench: setup-tools ## measure against restic on the same data, side by side (some minutes, some GB)
+bench: setup-tools ## measure against restic, rustic and borg on the same data, side by side (hours, 40 GB of disk)
+	@tools/peers .cache/peers || true
 	$(BIN)/python -m benchmarks $(ARGS)
 
 bench-smoke: setup-tools ## the same on little data: shows that the benchmark works, its figures mean nothing

@@ -6,32 +6,47 @@ import shutil
 import subprocess
 import sysconfig
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 MIB = 1 << 20
-DATA_SETS = ("source-tree", "database", "random")
+TREES = ("source-tree", "tiny")
+LARGE_FILES = ("database", "random")
+DATA_SETS = ("source-tree", "tiny", "database", "random")
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much to make: files of the source tree, and bytes of each large file."""
+    """How much to make: files of the source tree, files of 1 kB, and MiB of the two large files."""
 
-    files: int
-    large_bytes: int
+    source_files: int = 80_000
+    tiny_files: int = 200_000
+    database_mib: int = 2048
+    random_mib: int = 1024
+
+    def scaled(self, share: float) -> "Size":
+        """A part of it, or more."""
+        return Size(*(max(1, round(getattr(self, one.name) * share)) for one in fields(self)))
+
+    def of(self, name: str) -> int:
+        """The number that counts for a data set."""
+        numbers = (self.source_files, self.tiny_files, self.database_mib, self.random_mib)
+        return dict(zip(DATA_SETS, numbers, strict=True))[name]
 
 
-FULL = Size(files=60_000, large_bytes=1100 * MIB)
-SMOKE = Size(files=2_000, large_bytes=48 * MIB)
+FULL = Size()
+SMOKE = Size(300, 300, 3, 3)
 
 
 def make(folder: Path, name: str, size: Size) -> Path:
     """The folder of a data set, made when it is not there in this size."""
-    place = folder / f"{name}-{size.files if name == 'source-tree' else size.large_bytes // MIB}"
+    place = folder / f"{name}-{size.of(name)}"
     if not (place / ".complete").exists():
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
-        {"source-tree": _source_tree, "database": _database, "random": _random}[name](place, size)
+        {"source-tree": _source_tree, "tiny": _tiny, "database": _database, "random": _random}[name](
+            place, size.of(name)
+        )
         (place / ".complete").touch()
     return place
 
@@ -57,10 +72,10 @@ def _sources(root: Path) -> Iterator[Path]:
                 yield path
 
 
-def _source_tree(place: Path, size: Size) -> None:
+def _source_tree(place: Path, files: int) -> None:
     """Copies of real source files, each with a line of its own in front, so that no two have equal content."""
     originals = _originals()
-    for number in range(size.files):
+    for number in range(files):
         original = originals[number % len(originals)]
         content = original.read_bytes()[: 2 * MIB]
         copy = place / f"copy-{number // len(originals)}" / str(original).lstrip("/")
@@ -68,13 +83,29 @@ def _source_tree(place: Path, size: Size) -> None:
         copy.write_bytes(f"# {number} {original.name}\n".encode() + content)
 
 
-def _database(place: Path, size: Size) -> None:
+def _tiny(place: Path, files: int) -> None:
+    """Messages of 1 kB, a thousand to a folder: half words, half what no compressor knows."""
+    dice = random.Random(11)
+    words = _words(dice, 2000)
+    for number in range(files):
+        folder = place / f"{number // 1000:04d}"
+        if number % 1000 == 0:
+            folder.mkdir()
+        text = f"message {number}\n{' '.join(dice.choices(words, k=70))}\n{dice.randbytes(250).hex()}"
+        (folder / f"{number:07d}.txt").write_text(text[:1000])
+
+
+def _words(dice: random.Random, number: int) -> list[str]:
+    return ["".join(dice.choices("abcdefghijklmnopqrstuvwxyz", k=dice.randint(4, 12))) for _ in range(number)]
+
+
+def _database(place: Path, mib: int) -> None:
     """Rows as an export of a ledger has them: repetitive in form, particular in content."""
     dice = random.Random(42)
-    names = ["".join(dice.choices("abcdefghijklmnopqrstuvwxyz", k=dice.randint(4, 12))) for _ in range(5000)]
+    names = _words(dice, 5000)
     written, number = 0, 0
     with (place / "ledger.rows").open("wb") as file:
-        while written < size.large_bytes:
+        while written < mib * MIB:
             rows = []
             for _ in range(4000):
                 number += 1
@@ -86,19 +117,19 @@ def _database(place: Path, size: Size) -> None:
             written += file.write("".join(rows).encode())
 
 
-def _random(place: Path, size: Size) -> None:
+def _random(place: Path, mib: int) -> None:
     dice = random.Random(7)
     with (place / "noise.bin").open("wb") as file:
-        for _ in range(size.large_bytes // MIB):
+        for _ in range(mib):
             file.write(dice.randbytes(MIB))
 
 
-def change_one_percent(place: Path, name: str, seed: int) -> None:
-    """Change one percent: every hundredth file of a tree, or scattered stretches of 64 KiB of a large file."""
+def change(place: Path, name: str, seed: int, *, percent: int = 1) -> None:
+    """Change so much: that share of a tree's files, or scattered stretches of 64 KiB of a large file."""
     dice = random.Random(seed)
-    if name == "source-tree":
+    if name in TREES:
         files = sorted(path for path in place.rglob("*") if path.is_file() and path.name != ".complete")
-        for path in dice.sample(files, len(files) // 100):
+        for path in dice.sample(files, max(1, len(files) * percent // 100)):
             with path.open("ab") as file:
                 file.write(f"# changed {seed}\n".encode())
         return
@@ -106,6 +137,6 @@ def change_one_percent(place: Path, name: str, seed: int) -> None:
     stretch = 64 * 1024
     total = path.stat().st_size
     with path.open("r+b") as file:
-        for _ in range(max(1, total // 100 // stretch)):
+        for _ in range(max(1, total * percent // 100 // stretch)):
             file.seek(dice.randrange(max(1, total - stretch)))
             file.write(dice.randbytes(stretch))

@@ -1,4 +1,4 @@
-"""One run of one command: wall, CPU and peak memory as the kernel accounts for the finished process tree."""
+"""One run of one command: wall, CPU and peak memory of the whole process tree, as the kernel accounts for it."""
 
 import json
 import os
@@ -17,12 +17,20 @@ _USED_BEFORE = 5 << 30
 
 @dataclass(frozen=True)
 class Figures:
-    """Seconds, seconds of CPU (user and system), bytes; the peak is that of the largest process."""
+    """Seconds, seconds of CPU (user and system), bytes.
+
+    The peak is that of the largest process, or of several together where more than that was seen (20 looks a second).
+    """
 
     wall: float
     cpu: float
     peak_bytes: int
     repository_bytes: int = 0
+
+    def then(self, other: "Figures") -> "Figures":
+        """This, and another run after it, as one."""
+        peak = max(self.peak_bytes, other.peak_bytes)
+        return Figures(self.wall + other.wall, self.cpu + other.cpu, peak, other.repository_bytes)
 
 
 def run(command: list[str], environment: dict[str, str]) -> Figures:
@@ -55,6 +63,20 @@ def run(command: list[str], environment: dict[str, str]) -> Figures:
 def size_of(folder: Path) -> int:
     """Bytes of all files below a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def read_through(*folders: Path) -> None:
+    """Read every file below these folders, so that their content is in the page cache, if it fits there."""
+    buffer = bytearray(1 << 20)
+    for folder in folders:
+        for place, _, names in os.walk(folder):
+            for name in names:
+                path = Path(place, name)
+                if path.is_symlink():
+                    continue
+                with path.open("rb", buffering=0) as file:
+                    while file.readinto(buffer):
+                        pass
 
 
 def settle(patience: float = 5.0) -> None:

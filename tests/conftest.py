@@ -1,9 +1,9 @@
 """What every test may need: stock tools, an empty home folder, hypothesis without deadlines.
 
 A required tool that is missing fails the test when ``CI=true`` and skips it elsewhere, naming the command that would
-install it. A test asks for its tool as a fixture (``stock_restic``, ``git_lfs``, ``newest_restic``) and gets the
-binary's path, or, for any other tool, calls ``required_tool("setfattr", package="attr")``. The fixtures mark their
-tests, so ``-m "not stock_restic"`` leaves them out. ``@pytest.mark.root`` skips a test for ordinary users.
+install it. A test asks for its tool as a fixture (``stock_restic``, ``git_lfs``, ``newest_restic``, ``rustic``) and
+gets the binary's path, or, for any other tool, calls ``required_tool("setfattr", package="attr")``. The fixtures mark
+their tests, so ``-m "not stock_restic"`` leaves them out. ``@pytest.mark.root`` skips a test for ordinary users.
 """
 
 import os
@@ -21,7 +21,9 @@ MARKED_BY_FIXTURE = {
     "stock_restic": "stock_restic",
     "git_lfs": "git_lfs",
     "newest_restic": "newest_restic",
+    "rustic": "rustic",
     "fault_seed": "faults",
+    "large": "large",
 }
 
 # Machines are shared: a slow moment is no defect. CI repeats the same examples, people get new ones on each run.
@@ -107,6 +109,23 @@ def newest_restic() -> Path:
         variable="CTO_NEWEST_RESTIC",
         install="make test-peers",
     )
+
+
+@pytest.fixture(scope="session")
+def rustic() -> Path:
+    """Rustic, built by ``make test-peers``; never required in the ordinary run."""
+    return find_tool(
+        os.fspath(ROOT / ".cache" / "peers" / "bin" / "rustic"),
+        package="",
+        variable="CTO_RUSTIC",
+        install="make test-peers",
+    )
+
+
+@pytest.fixture(scope="session")
+def large() -> bool:
+    """Whether to take the sizes that are promised (``make test-large``), or moderate ones."""
+    return bool(os.environ.get("CTO_LARGE"))
 
 
 @pytest.fixture(scope="session", autouse=True)

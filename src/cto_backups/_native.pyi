@@ -21,7 +21,7 @@ class BlobIndex:
     """Where every blob of a repository lies, at well under a hundred bytes a blob. Any thread may call."""
 
     def __init__(self) -> None: ...
-    def load(self, plain: Buffer, usable: Mapping[bytes, int] | None = None) -> int: ...
+    def load(self, plain: Buffer, usable: Mapping[bytes, int] | None = None) -> tuple[int, list[bytes]]: ...
     def add_pack(self, pack: bytes, blobs: Sequence[tuple[int, bytes, int, int, int]]) -> int: ...
     def add_stored(self, pack: Pack) -> int: ...
     @property
@@ -144,22 +144,22 @@ def extended_attributes(path: bytes) -> tuple[tuple[bytes, bytes], ...]:
     """Those of the entry at `path` (of a link itself), sorted by name. Raises OSError."""
 
 class KnownDigests:
-    """SHA-256 by token. Raises ValueError when `records` (token and SHA-256 each) have a wrong length."""
+    """SHA-256 by token, over records of both that begin at `start`. Raises ValueError for a wrong length."""
 
-    def __init__(self, records: bytes) -> None: ...
+    def __init__(self, stored: bytes, start: int = 0) -> None: ...
     def __len__(self) -> int: ...
     def get(self, token: bytes) -> bytes | None:
         """The SHA-256 for a token, if it is known."""
 
 class LearnedDigests:
-    """Records of files that have not changed since `settled_ns`."""
+    """Records of files that have not changed since `settled_ns`; what is `known` is not held a second time."""
 
-    def __init__(self, settled_ns: int) -> None: ...
+    def __init__(self, settled_ns: int, known: KnownDigests | None = None) -> None: ...
     def add(self, token: bytes, digest: bytes, changed_ns: int) -> None:
         """Learn a file's SHA-256; `changed_ns` is its mtime or ctime, whichever is later."""
 
-    def to_bytes(self) -> bytes:
-        """Token and SHA-256 of each file, in the order in which they were learned."""
+    def part(self, number: int) -> bytes | None:
+        """Token and SHA-256 of some of the files; None from some number on."""
 
 class Literals:
     """Names, and absolute paths, to leave out: with a slash at its end one means a folder, else anything else."""

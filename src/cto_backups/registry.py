@@ -6,6 +6,7 @@ from typing import Any
 from cto_backups.errors import PolicyError
 
 SOURCES = {
+    "command": "cto_backups.sources.command:CommandSource",
     "files": "cto_backups.sources.files:FilesSource",
     "git": "cto_backups.sources.git:GitSource",
     "sqlite": "cto_backups.sources.sqlite:SqliteSource",

@@ -104,6 +104,10 @@ def flip_index(store: RepositoryStore, stock: Restic) -> None:
         flip(path, 40)
 
 
+def make_index_anew(stock: Restic) -> None:
+    stock.run(*(("repair", "index") if stock.version >= (0, 16) else ("rebuild-index",)))
+
+
 @pytest.fixture
 def a_day_later(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     def pass_a_day() -> None:
@@ -151,14 +155,14 @@ def test_we_read_the_index_that_stock_made_anew(
 ) -> None:
     for path in files(stock, "index"):
         path.unlink()
-    stock.run("rebuild-index")
+    make_index_anew(stock)
     assert store.repair(scope=RepairScope.INDEX).clean
     see(store, stock, tree, snapshot, tmp_path / "first")
     for path in files(stock, "index"):
         path.unlink()
     assert store.repair(scope=RepairScope.INDEX).relisted
     stock.check("--read-data")
-    stock.run("rebuild-index")
+    make_index_anew(stock)
     stock.check("--read-data")
     see(store, stock, tree, snapshot, tmp_path / "second")
 

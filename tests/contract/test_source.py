@@ -12,6 +12,7 @@ import pytest
 from fakes.sources import MemorySource
 from source_contract import Fault, SourceContract, Subject
 
+from cto_backups.sources.command import CommandSource
 from cto_backups.sources.files import FilesSource
 from cto_backups.sources.git import GitSource
 from cto_backups.sources.sqlite import SqliteSource
@@ -285,4 +286,42 @@ class TestGitSource(SourceContract):
             change=change,
             missing=GitSource("nothing", {"url": str(tmp_path / "nowhere")}, state=tmp_path / "state"),
             original=work,
+        )
+
+
+# -- commands ---------------------------------------------------------------------------------------------------------
+
+
+class TestCommandSource(SourceContract):
+    faults: ClassVar[dict[str, Fault]] = {
+        "a flipped bit": lambda restored: flip_a_bit(found(restored, "app.dump"), 70_000),
+        "a flipped bit in a later block": lambda restored: flip_a_bit(found(restored, "app.dump"), 3_300_000),
+        "a cut file": lambda restored: os.truncate(found(restored, "app.dump"), 3_400_000),
+        "an empty file": lambda restored: os.truncate(found(restored, "app.dump"), 0),
+        "a longer file": lambda restored: os.truncate(found(restored, "app.dump"), 3_600_000),
+        "a lost file": lambda restored: found(restored, "app.dump").unlink(),
+        "what the test command refuses": lambda restored: found(restored, "app.dump").chmod(0o640),
+    }
+
+    @pytest.fixture
+    def subject(self, tmp_path: Path) -> Subject:
+        data = tmp_path / "data"
+        data.mkdir()
+        (data / "rows").write_bytes(b"a row of the table\n" * 184_211)
+
+        def make(command: str = "cat") -> CommandSource:
+            options = {
+                "command": (command, "rows"),
+                "filename": "app.dump",
+                "folder": str(data),
+                "test_command": ("sh", "-c", 'test "$(stat -c %a app.dump)" = 600 && tail -n 1 | grep -q table'),
+            }
+            return CommandSource("app", options, state=tmp_path / "state")
+
+        return Subject(
+            source=make(),
+            make=make,
+            change=lambda: (data / "rows").write_bytes(b"another row\n" * 200_000) and None,
+            missing=make("no-such-program"),
+            original=data,
         )

@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 
 from cto_backups import clock
-from cto_backups.core.model import ActionKind, Outcome, Rung
+from cto_backups.core.model import Action, ActionKind, Outcome, Rung
 from cto_backups.core.payloads import RepairScope
-from cto_backups.errors import BusyError
+from cto_backups.errors import BusyError, VerificationError
 from cto_backups.flows.protect import protect
 from cto_backups.flows.repair import plan, repair
 from cto_backups.flows.restore import restore
 from cto_backups.flows.restore_test import restore_test
 from cto_backups.flows.verify import verify
+from cto_backups.flows.work import perform
 from cto_backups.repository.locks import locked
 from integration.test_flows import change, flip, packs
 
@@ -169,3 +170,17 @@ def test_a_repository_in_use_is_not_repaired(workshop: Any) -> None:
     protect(workshop.installation, "documents")
     with locked(workshop.installation.store("one").files, exclusive=False), pytest.raises(BusyError):
         repair(workshop.installation, "one")
+
+
+def test_a_worker_that_is_asked_to_repair_does_so(workshop: Any) -> None:
+    protect(workshop.installation, "documents")
+    action = Action(ActionKind.REPAIR, "repair:one", "asked for", clock.now(), vault="one")
+    flip(packs(workshop, "one")[0])
+    assert "of one" in perform(workshop.installation, action)
+    for vault in ("two", "three"):
+        shutil.rmtree(workshop.vault_root(vault))
+    shutil.rmtree(workshop.data / "files")
+    for pack in packs(workshop, "one"):
+        pack.unlink()
+    with pytest.raises(VerificationError, match="still damaged"):
+        perform(workshop.installation, action)

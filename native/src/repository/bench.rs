@@ -59,7 +59,7 @@ impl Inner {
             filled.bytes[start + 40] ^= 1;
         }
         self.count += 1;
-        if self.count.is_multiple_of(self.verify_one_in) {
+        if self.count % self.verify_one_in == 0 {
             self.opener
                 .open(&self.key, &filled.bytes[start..], blob, plain_size)
                 .map_err(|broken| Broken::Writing { why: broken.line() })?;

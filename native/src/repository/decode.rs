@@ -105,7 +105,7 @@ fn base64(text: &str) -> Option<Vec<u8>> {
         })
     };
     let bytes = text.as_bytes();
-    if !bytes.len().is_multiple_of(4) {
+    if bytes.len() % 4 != 0 {
         return None;
     }
     let padding = bytes
@@ -330,12 +330,14 @@ pub fn resolve_tree<'py>(
     Ok((packs, bytes_list(py, &missing), bytes_list(py, &subtrees)))
 }
 
+type Ids<'py> = Vec<Bound<'py, PyBytes>>;
+
 /// The ids of the content of a tree's files, in order, and of its subtrees. Raises DamageError.
 #[pyfunction]
 pub fn tree_references<'py>(
     py: Python<'py>,
     plain: PyBuffer<u8>,
-) -> PyResult<(Vec<Bound<'py, PyBytes>>, Vec<Bound<'py, PyBytes>>)> {
+) -> PyResult<(Ids<'py>, Ids<'py>)> {
     let bytes = view(&plain)?;
     let found = py
         .detach(|| nodes(bytes))

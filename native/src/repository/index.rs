@@ -150,6 +150,15 @@ impl Known {
 struct IndexFile<'a> {
     #[serde(borrow, deserialize_with = "Option::deserialize")] // null, but there
     packs: Option<Vec<IndexedPack<'a>>>,
+    #[serde(borrow, default)]
+    packs_to_delete: Vec<PackToDelete<'a>>,
+}
+
+/// rustic keeps these in the index for a day after nothing needed them; their blobs are not to be relied on.
+#[derive(Deserialize)]
+struct PackToDelete<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
 }
 
 #[derive(Deserialize)]
@@ -168,11 +177,14 @@ struct IndexedBlob<'a> {
     kind: Cow<'a, str>,
     offset: u32,
     length: u32,
-    #[serde(default)]
-    uncompressed_length: u32,
+    uncompressed_length: Option<u32>, // rustic writes null
 }
 
-fn parse(plain: &[u8]) -> Result<Vec<(Id, Vec<Blob>)>, String> {
+/// The packs of an index file with their blobs, and the packs that it says are to be deleted.
+type Listed = (Vec<(Id, Vec<Blob>)>, Vec<Id>);
+
+fn parse(plain: &[u8]) -> Result<Listed, String> {
+    const WRONG_PACK: &str = "a pack's id of the wrong length";
     let file: IndexFile = serde_json::from_slice(plain).map_err(|error| error.to_string())?;
     let mut packs = Vec::new();
     for pack in file.packs.unwrap_or_default() {
@@ -192,15 +204,16 @@ fn parse(plain: &[u8]) -> Result<Vec<(Id, Vec<Blob>)>, String> {
                 id,
                 offset: blob.offset,
                 length: blob.length,
-                plain: blob.uncompressed_length,
+                plain: blob.uncompressed_length.unwrap_or(0),
             });
         }
-        packs.push((
-            unhex(&pack.id).ok_or("a pack's id of the wrong length")?,
-            blobs,
-        ));
+        packs.push((unhex(&pack.id).ok_or(WRONG_PACK)?, blobs));
     }
-    Ok(packs)
+    let mut to_delete = Vec::with_capacity(file.packs_to_delete.len());
+    for pack in file.packs_to_delete {
+        to_delete.push(unhex(&pack.id).ok_or(WRONG_PACK)?);
+    }
+    Ok((packs, to_delete))
 }
 
 /// Where every blob of a repository lies. Any thread may call. Kinds: 0 data, 1 tree.
@@ -241,18 +254,19 @@ impl BlobIndex {
         }
     }
 
-    /// Take over the plain JSON of an index file; how many packs it lists. Raises DamageError, and takes nothing then.
+    /// Take over the plain JSON of an index file; how many packs it lists, and the packs that it says are to be deleted.
+    /// Raises DamageError, and takes nothing then.
     ///
     /// With `usable` (sizes of the packs that are really there), blobs of other packs are left out.
     #[pyo3(signature = (plain, usable=None))]
-    fn load(
+    fn load<'py>(
         &self,
-        py: Python<'_>,
+        py: Python<'py>,
         plain: PyBuffer<u8>,
-        usable: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<usize> {
+        usable: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<(usize, Vec<Bound<'py, PyBytes>>)> {
         let bytes = view(&plain)?;
-        let packs = py.detach(|| parse(bytes)).map_err(|why| {
+        let (packs, to_delete) = py.detach(|| parse(bytes)).map_err(|why| {
             Broken::damage(
                 "An index file is damaged",
                 format!("it makes no sense ({why:.80})"),
@@ -283,7 +297,8 @@ impl BlobIndex {
                 known.add_pack(pack, blobs);
             }
         });
-        Ok(count)
+        let to_delete = to_delete.iter().map(|pack| PyBytes::new(py, pack));
+        Ok((count, to_delete.collect()))
     }
 
     /// Note one pack's blobs, each (kind, id, offset, length, plain length); its number.

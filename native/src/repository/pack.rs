@@ -294,7 +294,7 @@ fn header_range(size: usize, tail: &[u8]) -> Result<(usize, usize), Broken> {
         .try_into()
         .map(|tail| u32::from_le_bytes(tail) as usize);
     match length {
-        Ok(length) if length >= OVERHEAD && length <= MOST_HEADER_BYTES && length + 4 <= size => {
+        Ok(length) if (OVERHEAD..=MOST_HEADER_BYTES).contains(&length) && length + 4 <= size => {
             Ok((size - 4 - length, length))
         }
         _ => Err(Broken::damage(

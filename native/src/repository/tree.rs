@@ -489,17 +489,18 @@ impl Nodes {
     }
 }
 
-/// Put the nodes of files in their places: nodes, place, entry, the content's ids as JSON, size in bytes.
+/// A stored file: nodes, its place among them, entry, the content's ids as JSON, size in bytes.
+type StoredFile<'py> = (
+    PyRef<'py, Nodes>,
+    usize,
+    Bound<'py, PyAny>,
+    Bound<'py, PyString>,
+    u64,
+);
+
+/// Put the nodes of files in their places.
 #[pyfunction]
-pub fn put_files(
-    files: Vec<(
-        PyRef<'_, Nodes>,
-        usize,
-        Bound<'_, PyAny>,
-        Bound<'_, PyString>,
-        u64,
-    )>,
-) -> PyResult<()> {
+pub fn put_files(files: Vec<StoredFile<'_>>) -> PyResult<()> {
     for (nodes, place, entry, content, size) in files {
         nodes.put(
             place,

@@ -7,11 +7,14 @@ use blake2::{Blake2b, Digest};
 use hashbrown::HashTable;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
 pub const TOKEN: usize = 16;
 pub const DIGEST: usize = 32;
 const RECORD: usize = TOKEN + DIGEST;
+/// So many records are allocated, and given out, at a time.
+const PART: usize = 1 << 14;
 
 pub type Token = [u8; TOKEN];
 pub type Sha256Digest = [u8; DIGEST];
@@ -44,21 +47,21 @@ pub fn token<'py>(
 }
 
 /// SHA-256 by token, over records of a token and a SHA-256 each; of two with one token, the last counts.
+///
+/// There may be millions: the records stay where the interpreter has them, and are not copied.
 pub struct Known {
-    records: Vec<u8>,
+    stored: PyBackedBytes,
+    start: usize,
     places: HashTable<u32>,
 }
 
 impl Known {
     pub fn find(&self, token: &Token) -> Option<Sha256Digest> {
-        let place = self
-            .places
-            .find(spread(token), |place| self.token(*place) == token)?;
-        let start = *place as usize * RECORD + TOKEN;
-        self.records[start..start + DIGEST].try_into().ok()
+        self.digest(self.place(token)?)
     }
 
-    fn over(records: Vec<u8>, count: u32) -> Self {
+    fn over(stored: PyBackedBytes, start: usize, count: u32) -> Self {
+        let records = &stored[start..];
         let mut places = HashTable::with_capacity(count as usize);
         let token = |place: u32| &records[place as usize * RECORD..place as usize * RECORD + TOKEN];
         for place in 0..count {
@@ -70,12 +73,29 @@ impl Known {
                 }
             }
         }
-        Known { records, places }
+        Known {
+            stored,
+            start,
+            places,
+        }
     }
 
-    fn token(&self, place: u32) -> &[u8] {
-        let start = place as usize * RECORD;
-        &self.records[start..start + TOKEN]
+    fn records(&self) -> &[u8] {
+        &self.stored[self.start..]
+    }
+
+    fn place(&self, token: &Token) -> Option<u32> {
+        let records = self.records();
+        let found = self.places.find(spread(token), |place| {
+            let start = *place as usize * RECORD;
+            records[start..start + TOKEN] == token[..]
+        });
+        found.copied()
+    }
+
+    fn digest(&self, place: u32) -> Option<Sha256Digest> {
+        let start = place as usize * RECORD + TOKEN;
+        self.records()[start..start + DIGEST].try_into().ok()
     }
 }
 
@@ -86,16 +106,17 @@ pub struct KnownDigests(pub Arc<Known>);
 #[pymethods]
 impl KnownDigests {
     #[new]
-    fn new(py: Python<'_>, records: &[u8]) -> PyResult<Self> {
-        let count = u32::try_from(records.len() / RECORD).unwrap_or(u32::MAX);
-        if records.len() != count as usize * RECORD {
+    #[pyo3(signature = (stored, start=0))]
+    fn new(py: Python<'_>, stored: PyBackedBytes, start: usize) -> PyResult<Self> {
+        let size = stored.len().saturating_sub(start);
+        let count = u32::try_from(size / RECORD).unwrap_or(u32::MAX);
+        if start > stored.len() || size != count as usize * RECORD {
             return Err(PyValueError::new_err(
                 "digests are records of 48 bytes, fewer than 2**32",
             ));
         }
-        let records = records.to_vec();
         Ok(KnownDigests(Arc::new(
-            py.detach(|| Known::over(records, count)),
+            py.detach(|| Known::over(stored, start, count)),
         )))
     }
 
@@ -122,12 +143,52 @@ pub struct Learned {
     pub changed_ns: i128,
 }
 
+/// What was learned: which of the known records hold again, a bit each, and new records.
+#[derive(Default)]
+struct Records {
+    again: Vec<u64>,
+    fresh: Vec<Vec<u8>>,
+}
+
+impl Records {
+    fn note(&mut self, place: u32) {
+        self.again[place as usize / 64] |= 1 << (place % 64);
+    }
+
+    fn is_noted(&self, place: usize) -> bool {
+        self.again[place / 64] >> (place % 64) & 1 == 1
+    }
+
+    fn add(&mut self, one: &Learned) {
+        if self
+            .fresh
+            .last()
+            .is_none_or(|part| part.len() == PART * RECORD)
+        {
+            // The first part grows as it needs, so that small sources stay small.
+            let room = if self.fresh.is_empty() {
+                0
+            } else {
+                PART * RECORD
+            };
+            self.fresh.push(Vec::with_capacity(room));
+        }
+        if let Some(part) = self.fresh.last_mut() {
+            part.extend_from_slice(&one.token);
+            part.extend_from_slice(&one.digest);
+        }
+    }
+}
+
 /// Records of files that were read or reused and had not changed since `settled_ns`: another, written to within a tick
 /// of the clock, may change again without showing it.
+///
+/// Of what is `known` already, no second copy is held.
 #[pyclass(frozen, module = "cto_backups._native")]
 pub struct LearnedDigests {
     settled_ns: i128,
-    records: Mutex<Vec<u8>>,
+    known: Option<Arc<Known>>,
+    records: Mutex<Records>,
 }
 
 impl LearnedDigests {
@@ -137,23 +198,53 @@ impl LearnedDigests {
             .iter()
             .filter(|one| one.changed_ns < self.settled_ns)
         {
-            records.extend_from_slice(&one.token);
-            records.extend_from_slice(&one.digest);
+            let known = self.known.as_ref();
+            let place = known.and_then(|known| {
+                let place = known.place(&one.token)?;
+                (known.digest(place)? == one.digest).then_some(place)
+            });
+            match place {
+                Some(place) => records.note(place),
+                None => records.add(one),
+            }
         }
     }
 
-    fn records(&self) -> MutexGuard<'_, Vec<u8>> {
+    fn records(&self) -> MutexGuard<'_, Records> {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known(&self) -> &[u8] {
+        self.known.as_ref().map_or(&[], |known| known.records())
+    }
+
+    /// Those records of a part of the known ones that hold again.
+    fn again(&self, part: usize) -> Vec<u8> {
+        let records = self.records();
+        let known = self.known().chunks_exact(RECORD).enumerate();
+        let held = known
+            .skip(part * PART)
+            .take(PART)
+            .filter(|(place, _)| records.is_noted(*place));
+        held.flat_map(|(_, record)| record).copied().collect()
     }
 }
 
 #[pymethods]
 impl LearnedDigests {
     #[new]
-    fn new(settled_ns: i128) -> Self {
+    #[pyo3(signature = (settled_ns, known=None))]
+    fn new(settled_ns: i128, known: Option<&KnownDigests>) -> Self {
+        let known = known.map(|known| known.0.clone());
+        let count = known.as_ref().map_or(0, |known| known.records().len()) / RECORD;
+        let records = Records {
+            again: vec![0; count.div_ceil(64)],
+            fresh: Vec::new(),
+        };
         LearnedDigests {
             settled_ns,
-            records: Mutex::default(),
+            known,
+            records: Mutex::new(records),
         }
     }
 
@@ -166,8 +257,14 @@ impl LearnedDigests {
         }]);
     }
 
-    /// Token and SHA-256 of each file, in the order in which they were learned.
-    fn to_bytes<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.records())
+    /// Token and SHA-256 of some of the files; None from some number on.
+    fn part<'py>(&self, py: Python<'py>, number: usize) -> Option<Bound<'py, PyBytes>> {
+        let before = (self.known().len() / RECORD).div_ceil(PART);
+        let part = if number < before {
+            self.again(number)
+        } else {
+            self.records().fresh.get(number - before)?.clone()
+        };
+        Some(PyBytes::new(py, &part))
     }
 }

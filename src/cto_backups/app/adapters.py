@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from cto_backups.errors import BackupsError, NotFoundError
 
 if TYPE_CHECKING:
     from cto_backups.config import Configuration
+    from cto_backups.config.secrets import SecretReference
     from cto_backups.core.payloads import PayloadStore
     from cto_backups.core.ports import Source, Vault
     from cto_backups.repository.store import RepositoryStore
@@ -36,14 +38,27 @@ class Adapters:
                 todo="Recovery points of former sources are restored under the name and kind they had: add it again.",
             )
         adapter: Source = registry.load(registry.SOURCES, policy.kind)(
-            name, self._with_own_places(policy.kind, policy.options), state=self.configuration.settings.state
+            name, self._completed(policy.kind, policy.options), state=self.configuration.settings.state
         )
         return adapter
 
-    def _with_own_places(self, kind: str, options: Mapping[str, object]) -> Mapping[str, object]:
+    def _completed(self, kind: str, options: Mapping[str, object]) -> Mapping[str, object]:
+        if kind == "files":
+            return self._with_own_places(options)
+        if kind == "command":
+            return self._with_secrets(options)
+        return options
+
+    def _with_secrets(self, options: Mapping[str, object]) -> Mapping[str, object]:
+        """A command's variables are looked up when it runs."""
+        references = options["environment"]
+        assert isinstance(references, Mapping)
+        home = self.configuration.settings.home
+        revealing = {name: partial(_reveal, reference, home) for name, reference in references.items()}
+        return {**options, "environment": revealing}
+
+    def _with_own_places(self, options: Mapping[str, object]) -> Mapping[str, object]:
         """A files source never captures this installation's own vaults, state, keys and catalog."""
-        if kind != "files":
-            return options
         from cto_backups.config.rotation import beside
 
         settings = self.configuration.settings
@@ -104,6 +119,10 @@ class Adapters:
         """Wait for what was begun and never asked for."""
         for ahead in self._ahead.values():
             ahead.join()
+
+
+def _reveal(reference: "SecretReference", home: Path) -> str:
+    return reference.resolve(home).reveal()
 
 
 class _Opening:

@@ -175,6 +175,12 @@ COMMANDS = (
         "Put right what is damaged in vaults",
         ("repair --dry-run", "repair one", "repair one --index-only"),
     ),
+    Entry(
+        "adopt",
+        "adopt:adopt",
+        "Take over a repository that restic made",
+        ("adopt /mnt/disk/restic --password file:old.key --dry-run", "adopt /mnt/disk/restic --password env:OLD"),
+    ),
     Entry("worker", "worker:worker", "Do what is due, until stopped", ("worker", "worker --once")),
     Entry("version", "version:version", "Show the version", ("version", "version --json")),
 )

@@ -76,6 +76,8 @@ def _list(
 def _state(point: "RecoveryPoint", copies: "tuple[CopyFacts, ...]") -> str:
     if not point.complete:
         return "incomplete"
+    if point.taken_over:
+        return "taken over"
     if any(facts.test_passed is False or facts.read_passed is False for facts in copies):
         return "failed"
     if any(facts.test_passed for facts in copies):
@@ -101,7 +103,9 @@ def _show_one(screen: Screen, installation: "Installation", name: str) -> None:
         "added": figures.size(point.added_bytes),
         "label": point.label or "",
         "kept until": screen.moment(point.keep_until) if point.keep_until else "",
-        "fingerprint": f"{point.fingerprint.algorithm}: {len(point.fingerprint.checksums)} checksums, "
+        "fingerprint": "none: it was taken over, and no restore test can prove it"
+        if point.taken_over
+        else f"{point.fingerprint.algorithm}: {len(point.fingerprint.checksums)} checksums, "
         f"{len(point.fingerprint.counts)} counts, {len(point.fingerprint.samples)} samples",
         "paths": "\n".join(point.paths),
     }

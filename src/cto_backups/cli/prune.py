@@ -83,6 +83,9 @@ def _tell(screen: Screen, result: "PruneResult") -> None:
         screen.show(f"  {'forgot' if done else 'forget'}  {gone}: not there, nothing needs them")
     if plan.relisted:
         screen.show(f"  {'listed' if done else 'list'} again  {again}: no index listed them")
+    if plan.taken_over:
+        packs = counted(len(plan.taken_over), "pack")
+        screen.show(f"  {'took' if done else 'take'} over  {packs} that rustic means to delete")
     if plan.freed_bytes:
         screen.show(f"  {size(plan.freed_bytes)} will be deleted by a prune in a day or later")
     if plan.waiting:
@@ -113,6 +116,7 @@ def _document(result: "PruneResult") -> documents.Document:
         "waiting": _unlisted(plan.waiting),
         "gone": list(plan.gone),
         "listed_again": list(plan.relisted),
+        "taken_over": list(plan.taken_over),
     }
 
 

@@ -167,6 +167,8 @@ def _ask(screen: Screen, point: "RecoveryPoint", seen: "RestorePreview", wish: _
     if plan.conflicts:
         fate = "will be replaced" if wish.overwrite else "there already: without --overwrite this will be refused"
         screen.note(f"  {_conflicts(seen)} {fate}")
+    for note in plan.notes:
+        screen.note(f"  {note}")
     if not typer.confirm("Restore in place?", err=True):
         raise RefusedError(f"{point.id} was not restored", why="you said no", todo="Nothing was changed.")
 

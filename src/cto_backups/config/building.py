@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from cto_backups.config import models
 from cto_backups.config.fields import parse_until
+from cto_backups.config.secrets import SecretReference
 from cto_backups.core.defaults import CATEGORIES, CLASSES
 from cto_backups.core.duration import parse_cadence, parse_duration
 from cto_backups.core.model import Rung
@@ -207,6 +208,18 @@ class Builder:
                 return {"url": self._git_url(source.url, ("sources", name, "url")), "lfs": source.lfs}
             case models.SqliteSource():
                 return {"path": str(self.path(source.path, ("sources", name, "path")))}
+            case models.CommandSource():
+                return {
+                    "command": tuple(source.command),
+                    "filename": source.filename,
+                    "restore_command": tuple(source.restore_command or ()),
+                    "test_command": tuple(source.test_command or ()),
+                    "folder": str(self.home),
+                    "timeout_seconds": parse_duration(source.timeout).total_seconds(),
+                    "environment": {
+                        variable: SecretReference.parse(written) for variable, written in source.environment.items()
+                    },
+                }
 
     def _git_url(self, url: str, place: tuple[str | int, ...]) -> str:
         is_path = "://" not in url and not _HOST_AND_PATH.match(url)

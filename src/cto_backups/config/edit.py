@@ -81,7 +81,7 @@ def add_source(path: Path, name: str, mapping: Mapping[str, object]) -> Change:
             todo="Choose another name, or edit the policy.",
         )
     mark, content = _content(before)
-    edited = (mark + splicing.with_source(content, name, mapping)).encode()
+    edited = (mark + splicing.with_entry(content, "sources", name, mapping)).encode()
     after = _read_again(path, edited, f"The source '{name}' cannot be added")
     added = after.policy.sources.get(name)
     others = {key: policy for key, policy in after.policy.sources.items() if key != name}
@@ -93,6 +93,35 @@ def add_source(path: Path, name: str, mapping: Mapping[str, object]) -> Change:
         )
     _write(path, edited, before.text)
     return Change(f"sources.{name}", "", f"{added.kind}, {format_triggers(added.triggers)}")
+
+
+def add_vault(path: Path, name: str, mapping: Mapping[str, object]) -> Change:
+    """Declare one more vault, after the others; sources that name no vaults get copies there as well.
+
+    Raises RefusedError when there is a vault of this name, PolicyError when the result would not be a sound policy.
+    """
+    path = path.absolute()
+    before = reading.read(path)
+    if name in before.policy.vaults:
+        raise RefusedError(f"There is a vault named '{name}' already", todo="Choose another name.")
+    mark, content = _content(before)
+    edited = (mark + splicing.with_entry(content, "vaults", name, mapping)).encode()
+    after = _read_again(path, edited, f"The vault '{name}' cannot be added")
+    added = after.policy.vaults.get(name)
+    others = {key: vault for key, vault in after.policy.vaults.items() if key != name}
+    sources = {
+        key: replace(source, vaults=tuple(vault for vault in source.vaults if vault != name))
+        for key, source in after.policy.sources.items()
+    }
+    expected = replace(after.policy, vaults=others, sources=sources, digest="")
+    if added is None or expected != replace(before.policy, digest=""):
+        raise PolicyError(
+            f"The vault '{name}' cannot be added to {path}",
+            why="it would change something else in the file",
+            todo="Add it by hand.",
+        )
+    _write(path, edited, before.text)
+    return Change(f"vaults.{name}", "", added.url)
 
 
 def _content(configuration: Configuration) -> tuple[str, str]:

@@ -24,10 +24,14 @@ from cto_backups.core.retention import parse_retention
 from cto_backups.core.schedule import TriggerError, parse_triggers
 from cto_backups.errors import KeyProblemError
 
-KINDS = ("files", "git", "sqlite")
+RESOURCE_KINDS = ("files", "git", "sqlite")
+KINDS = (*RESOURCE_KINDS, "command")
 VAULT_SCHEMES = ("file",)
 CATALOG_SCHEMES = ("sqlite",)
 
+_SHELLS = frozenset({"sh", "bash", "dash", "ksh", "zsh", "ash"})
+_PIPE = re.compile(r"(?<![|>])\|(?!\|)")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
 
@@ -197,11 +201,13 @@ def _location(what: str, schemes: tuple[str, ...], example: str) -> Check:
 
 def _resource(value: str, _around: Surroundings | None) -> None:
     kind, colon, location = value.partition(":")
-    if not colon or not location or kind not in KINDS:
+    if not colon or not location or kind not in RESOURCE_KINDS:
         raise problem(
-            f"'{kind}' is no kind of resource" if colon and kind not in KINDS else "this does not name a resource",
-            allowed=tuple(f"{known}:PLACE" for known in KINDS),
-            nearest=closest(kind, KINDS) if kind not in KINDS else None,
+            f"'{kind}' is no kind of resource"
+            if colon and kind not in RESOURCE_KINDS
+            else "this does not name a resource",
+            allowed=tuple(f"{known}:PLACE" for known in RESOURCE_KINDS),
+            nearest=closest(kind, RESOURCE_KINDS) if kind not in RESOURCE_KINDS else None,
             todo="Write it as the audit prints it, such as sqlite:/srv/scratch.db.",
         )
     _no_credentials(value)
@@ -212,6 +218,27 @@ def _until(value: str, _around: Surroundings | None) -> None:
         parse_until(value, ZoneInfo("UTC"))
     except ValueError:
         raise problem(f"'{value}' is no date", todo="Write it like 2027-01-01, or 2027-01-01T12:00.") from None
+
+
+def _filename(value: str, _around: Surroundings | None) -> None:
+    if "/" in value or value in {".", ".."}:
+        raise problem(f"'{value}' is no name of a file", todo="Write a name without slashes, such as app.dump.")
+
+
+def _variable(value: str, _around: Surroundings | None) -> None:
+    if not _VARIABLE.match(value):
+        raise problem(f"'{value[:80]}' is no name of an environment variable", todo="Write it like PGPASSWORD.")
+
+
+def _fails_aloud(command: list[str]) -> list[str]:
+    """Refuse a shell's pipe in which a failure of any but the last program goes unnoticed."""
+    shell = command[0].rpartition("/")[2] in _SHELLS
+    if shell and any(_PIPE.search(part) for part in command) and not any("pipefail" in part for part in command):
+        raise problem(
+            "a program that fails in front of a pipe would go unnoticed",
+            todo='Write it like ["bash", "-o", "pipefail", "-c", "pg_dump app | zstd"].',
+        )
+    return command
 
 
 def _rules_together(value: list[str]) -> list[str]:
@@ -253,6 +280,9 @@ CatalogUrl = Annotated[
 GitUrl = Annotated[str, Text(_no_credentials, examples=_GIT_URLS)]
 ResourceName = Annotated[str, Text(_resource, examples=("sqlite:/srv/scratch.db", "git:/srv/git/old.git"))]
 Until = Annotated[str, Text(_until, examples=("2027-01-01",))]
+Filename = Annotated[str, Text(_filename, examples=("app.dump",), pattern="^[^/]+$")]
+VariableName = Annotated[str, Text(_variable, pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
+Argument = Annotated[str, Text(_no_credentials)]
 Lfs = Literal["auto", "yes", "no"]
 
 Triggers = Annotated[
@@ -275,3 +305,4 @@ Paths = Annotated[
     list[Line], BeforeValidator(_one_or_more, json_schema_input_type=Line | list[Line]), Field(min_length=1)
 ]
 Patterns = Annotated[list[Line], BeforeValidator(_one_or_more, json_schema_input_type=Line | list[Line])]
+Arguments = Annotated[list[Argument], Field(min_length=1), AfterValidator(_fails_aloud)]

@@ -10,11 +10,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cto_backups.config.fields import (
+    Arguments,
     Cadence,
     CatalogUrl,
     CategoryName,
     ClassName,
     Duration,
+    Filename,
     GitUrl,
     Lfs,
     Line,
@@ -28,6 +30,7 @@ from cto_backups.config.fields import (
     TimeZone,
     Triggers,
     Until,
+    VariableName,
     VaultNames,
     VaultUrl,
     problem,
@@ -170,7 +173,26 @@ class SqliteSource(AnySource):
     """The database file; `~` is the home folder, a relative one starts at the folder of this file."""
 
 
-Source = Annotated[FilesSource | GitSource | SqliteSource, Field(discriminator="kind")]
+class CommandSource(AnySource):
+    """What a command prints, such as a database's dump. Commands are lists of arguments, started without a shell."""
+
+    kind: Literal["command"]
+    """What kind of source it is."""
+    command: Arguments = Field(examples=[["pg_dump", "--format=custom", "app"]])
+    """What to run, in the folder of this file; when it ends with another status than 0, nothing is kept."""
+    filename: Filename
+    """The name under which what it prints is kept."""
+    restore_command: Arguments | None = Field(default=None, examples=[["pg_restore", "--clean", "--dbname=app"]])
+    """What `restore --in-place` runs; it gets the file as its standard input."""
+    test_command: Arguments | None = Field(default=None, examples=[["pg_restore", "--list"]])
+    """What restore tests run, where the restored file lies and with it as standard input; status 0 says it works."""
+    timeout: Duration = "1 h"
+    """How long `command` may give nothing before it is ended, and how long the other two may take."""
+    environment: dict[VariableName, Reference] = Field(default={}, examples=[{"PGPASSWORD": "file:keys/app.password"}])
+    """Environment variables for the commands, by references; of the others they get only PATH, HOME and the like."""
+
+
+Source = Annotated[FilesSource | GitSource | SqliteSource | CommandSource, Field(discriminator="kind")]
 
 
 class Exclusion(_Part):
@@ -230,8 +252,9 @@ class PolicyFile(_Part):
         return data
 
 
-SOURCE_MODELS: dict[str, type[FilesSource | GitSource | SqliteSource]] = {
+SOURCE_MODELS: dict[str, type[FilesSource | GitSource | SqliteSource | CommandSource]] = {
     "files": FilesSource,
     "git": GitSource,
     "sqlite": SqliteSource,
+    "command": CommandSource,
 }

@@ -223,7 +223,8 @@ def _likely_kind(source: Mapping[str, Any]) -> str:
     written = source.get("kind")
     if isinstance(written, str) and (near := closest(written, KINDS)):
         return near
-    return "git" if "url" in source else "sqlite" if "path" in source else "files"
+    told_by = {"url": "git", "path": "sqlite", "command": "command"}
+    return next((kind for setting, kind in told_by.items() if setting in source), "files")
 
 
 def _is_empty(error: ErrorDetails) -> bool:

@@ -25,6 +25,7 @@ _SECTIONS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("`sources.NAME`, `kind: files`", "FilesSource", models.FilesSource),
     ("`sources.NAME`, `kind: git`", "GitSource", models.GitSource),
     ("`sources.NAME`, `kind: sqlite`", "SqliteSource", models.SqliteSource),
+    ("`sources.NAME`, `kind: command`", "CommandSource", models.CommandSource),
     ("`exclude` (a list)", "Exclusion", models.Exclusion),
 )
 
@@ -128,4 +129,5 @@ def _kind(part: dict[str, object]) -> str:
 
 
 def _shown(example: object) -> str:
-    return str(example).replace("'", '"').replace("|", "\\|") if isinstance(example, list) else str(example)
+    shown = str(example)
+    return shown.replace("'", '"').replace("|", "\\|") if isinstance(example, list | dict) else shown

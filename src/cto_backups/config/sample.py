@@ -64,7 +64,8 @@ HINTS = {
     "storage": "the type of storage",
     "off_site": "whether it survives the loss of this place",
     "lock": "how strongly it protects stored files: none, governance, compliance",
-    "kind": "files, git or sqlite",
+    "repository": "where the repository lies inside",
+    "kind": "files, git, sqlite or command",
     "class": "what kind of data it is",
     "category": "its objectives",
     "triggers": "when it is backed up",
@@ -78,6 +79,12 @@ HINTS = {
     "one_file_system": "whether to leave out what is mounted below",
     "lfs": "whether to fetch Git LFS objects: auto, yes, no",
     "path": "the database file",
+    "command": "what to run: what it prints is protected",
+    "filename": "the name under which it is kept",
+    "restore_command": "what reads it when it is restored in place",
+    "test_command": "what tries it in a restore test",
+    "timeout": "how long it may be silent",
+    "environment": "variables for it, by references",
 }
 """What a setting is for, said behind its first use."""
 

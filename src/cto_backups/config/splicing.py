@@ -84,11 +84,11 @@ def _is_short(item: Item, text: str) -> bool:
     return node.kind == "scalar" and node.style not in {"|", ">"} and "\n" not in text[item.key.start : node.span.end]
 
 
-def with_source(text: str, name: str, mapping: Mapping[str, object]) -> str:
-    """The text of a policy file with one more source, after the others and the comments that belong to the last."""
+def with_entry(text: str, part: str, name: str, mapping: Mapping[str, object]) -> str:
+    """The text of a policy file with one more source or vault, after the others and the last one's comments."""
     root = document.parse(text).root
-    section = root.get("sources") if root else None
-    assert section is not None, "the file was read a moment ago, and had sources"
+    section = root.get(part) if root else None
+    assert section is not None, "the file was read a moment ago, and had this part"
     if section.style == "{":
         last = max(item.node.span.end for item in section.items.values())
         return f"{text[:last]}, {writing.value(name)}: {writing.value(mapping)}{text[last:]}"

@@ -84,6 +84,10 @@ class Fingerprint:
     samples: tuple[Sample, ...] = ()
 
 
+NO_FINGERPRINT = Fingerprint("none", {}, {})
+"""Of a point that was taken over: nobody asked its source what it held at the time, so nothing can prove it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Resource:
     """One thing found inside a source: a folder, a repository, a database."""
@@ -128,6 +132,11 @@ class RecoveryPoint:
     def complete(self) -> bool:
         """Whether everything that the source should hold was captured."""
         return not self.problems
+
+    @property
+    def taken_over(self) -> bool:
+        """Whether another program made it, so that no fingerprint of its source is known."""
+        return self.fingerprint.algorithm == NO_FINGERPRINT.algorithm
 
 
 @dataclass(frozen=True, slots=True)

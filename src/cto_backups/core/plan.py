@@ -269,6 +269,8 @@ def _restore_test(policy: Policy, source: SourcePolicy, facts: SourceFacts, now:
 def _next_test(source: SourcePolicy, facts: SourceFacts, now: datetime) -> tuple[datetime, str] | None:
     if source.test_every is None or facts.newest is None or not facts.copies:
         return None
+    if facts.newest.taken_over:
+        return None  # there is nothing to compare with: the next backup makes a point that can be tested
     last = facts.last_test
     if last is None or last.finished_at > now:
         return facts.newest.finished_at, "never tested"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 from cto_backups.core.model import Fingerprint, Problem, Resource
 
@@ -106,12 +106,17 @@ class EntryKind(StrEnum):
     SOCKET = "socket"
 
 
+UNKNOWN_SIZE: Final = (1 << 63) - 1
+"""The size of a stream, known only once it was read: larger than any file, so that it is opened, never read at once."""
+
+
 @dataclass(slots=True)
 class Entry:
     """One node of a captured tree: not frozen, because millions are made.
 
     `name` is the last component, `path` the place in the source to read it from (bytes, as the kernel gives them).
-    `mode` is st_mode with its type bits; times are nanoseconds since 1970; `size` counts only for files.
+    `mode` is st_mode with its type bits; times are nanoseconds since 1970; `size` counts only for files, and is
+    `UNKNOWN_SIZE` for a stream until its reader came to the end.
     `linktarget` is for symlinks, `device` is st_rdev for devices, `extended` are extended attributes.
     """
 

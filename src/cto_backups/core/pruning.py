@@ -73,8 +73,9 @@ class PrunePlan:
     written anew): both are taken out of the index now, and deleted by a later prune. `waiting` packs are in no index
     and wait for their grace to end, for `overdue` ones it has: they are deleted now. `gone` are packs that an index
     lists, but that are not there, or too short; nothing needs them. `relisted` are packs that no index listed, and that
-    hold what a snapshot needs. `contested` are needed blobs that lie in several packs, `duplicate_blobs` their
-    places beyond one each. `crowded`: the index is in too many files.
+    hold what a snapshot needs. `taken_over` are packs that rustic has marked in the index as to be deleted: the new
+    index does not name them, and they wait as others do. `contested` are needed blobs that lie in several packs,
+    `duplicate_blobs` their places beyond one each. `crowded`: the index is in too many files.
     """
 
     made_at: datetime
@@ -85,6 +86,7 @@ class PrunePlan:
     overdue: tuple[UnlistedPack, ...] = ()
     gone: tuple[str, ...] = ()
     relisted: tuple[str, ...] = ()
+    taken_over: tuple[str, ...] = ()
     contested: frozenset[tuple[int, bytes]] = field(default=frozenset(), repr=False)
     duplicate_blobs: int = 0
     crowded: bool = False
@@ -92,7 +94,7 @@ class PrunePlan:
     @property
     def changes_index(self) -> bool:
         """Whether new index files take the place of the present ones."""
-        return bool(self.drop or self.repack or self.gone or self.relisted or self.crowded)
+        return bool(self.drop or self.repack or self.gone or self.relisted or self.taken_over or self.crowded)
 
     @property
     def deleted_bytes(self) -> int:
@@ -152,26 +154,30 @@ def plan_prune(
     gone: Iterable[str] = (),
     relisted: Iterable[str] = (),
     damaged: AbstractSet[Place] = frozenset(),
+    taken_over: Sequence[str] = (),
 ) -> PrunePlan:
     """Decide. `needed` are the ids of data and tree blobs that snapshots need; `unlisted` sizes of packs in no index.
 
-    `marks` say since when a pack is known to be in no index. Of contested blobs, `damaged` places are not relied on.
+    `marks` say since when a pack is known to be in no index. Of contested blobs, `damaged` places are not relied on. A
+    pack `taken_over` is deleted by a later prune only: no index may name what is not there.
     Raises DamageError when a needed blob is in no pack, or damaged in all.
     """
     uses, contested, duplicates = _uses(packs, needed, damaged)
     drop = [use for use in uses if not use.blobs]
     keep, repack = _divide([use for use in uses if use.blobs], rules)
     found = [UnlistedPack(name, size, min(marks.get(name, now), now)) for name, size in sorted(unlisted.items())]
+    overdue = {pack.name for pack in found if now - pack.since >= rules.grace} - set(taken_over)
     blobs = sum(len(pack.blobs) for pack in packs)
     return PrunePlan(
         made_at=now,
         keep=tuple(keep),
         drop=tuple(drop),
         repack=tuple(repack),
-        waiting=tuple(pack for pack in found if now - pack.since < rules.grace),
-        overdue=tuple(pack for pack in found if now - pack.since >= rules.grace),
+        waiting=tuple(pack for pack in found if pack.name not in overdue),
+        overdue=tuple(pack for pack in found if pack.name in overdue),
         gone=tuple(gone),
         relisted=tuple(relisted),
+        taken_over=tuple(taken_over),
         contested=contested,
         duplicate_blobs=duplicates,
         crowded=index_files > 8 + 2 * (blobs // rules.index_blobs),

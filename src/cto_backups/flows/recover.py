@@ -26,7 +26,7 @@ def recover(installation: Installation) -> tuple[str, ...]:
     done.extend(_show_signed(installation))
     if interrupted:
         for vault_name in installation.policy.vaults:
-            done.extend(_repair_vault(installation, vault_name, begun))
+            done.extend(_clear_vault(installation, vault_name, begun))
     if installation.catalog.expired_copies_to_delete():
         expire.drop_expired_copies(installation)
     return tuple(done)
@@ -51,7 +51,7 @@ def _sentence(run: Run) -> str:
     return f"A {run.action.value.replace('_', ' ')} of {what} was interrupted; it is due again."
 
 
-def _repair_vault(installation: Installation, vault_name: str, orphans: set[str]) -> list[str]:
+def _clear_vault(installation: Installation, vault_name: str, orphans: set[str]) -> list[str]:
     done: list[str] = []
     try:
         installation.vault(vault_name).check()
@@ -67,8 +67,8 @@ def _repair_vault(installation: Installation, vault_name: str, orphans: set[str]
             store.expire(lost)
             done.append(f"{vault_name}: dropped {len(lost)} snapshot(s) whose backup never reached the catalog.")
     except BackupsError as error:
-        # A vault that is away is repaired when it is back; whoever needs it now meets the error there.
-        done.append(f"{vault_name}: not repaired now: {error}")
+        # A vault that is away is cleared when it is back; whoever needs it now meets the error there.
+        done.append(f"{vault_name}: not cleared now: {error}")
     return done
 
 

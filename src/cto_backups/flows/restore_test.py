@@ -158,6 +158,11 @@ def _restore(
 
 
 def _verify(installation: Installation, point: RecoveryPoint, place: Path, figures: Figures) -> Comparison:
+    if point.taken_over:
+        raise VerificationError(
+            "It came back, but there is nothing to compare it with",
+            why=f"{point.id} was taken over: no fingerprint of its source was taken when it was made",
+        )
     source = installation.source(point.source)
     actual = source.probe(place, point.fingerprint)
     comparison = compare(point.fingerprint, actual, ignore=source.incomparable(point.fingerprint))

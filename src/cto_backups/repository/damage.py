@@ -129,7 +129,7 @@ class _Looking:
                     found.relisted.append(name.hex())
                     self._note(name, "an index file says something else of it than its own header")
             else:
-                self._note(name, f"{header.why or header.what}")
+                self._note(name, header.why or header.what)
                 if self._reading is Reading.HEADERS:
                     # What the index says of it is all that there is, as far as the pack goes.
                     left = [blob for blob in blobs if blob.offset + blob.length < self._sizes[name]]
@@ -192,17 +192,21 @@ class _Looking:
         if not damaged:
             return
         whole = Index()
-        for number, blobs in packed_blobs(good, range(good.pack_count)).items():
-            name = good.pack_name(number)
-            if number not in damaged:
-                whole.add_pack(name, blobs)
-                continue
-            self._note(name, damaged[number])
-            self._bad(name, blobs)
-            self._found.unlisted.append(name.hex())
-            if name.hex() in self._found.relisted:
-                self._found.relisted.remove(name.hex())
+        for start in range(0, good.pack_count, _AT_ONCE):
+            part = range(start, min(start + _AT_ONCE, good.pack_count))
+            for number, blobs in packed_blobs(good, part).items():
+                if number not in damaged:
+                    whole.add_pack(good.pack_name(number), blobs)
+                else:
+                    self._found_bad(good.pack_name(number), blobs, damaged[number])
         self._found.good = whole
+
+    def _found_bad(self, name: bytes, blobs: Sequence[PackedBlob], why: str) -> None:
+        self._note(name, why)
+        self._bad(name, blobs)
+        self._found.unlisted.append(name.hex())
+        if name.hex() in self._found.relisted:
+            self._found.relisted.remove(name.hex())
 
     def _read_pack(self, _: None, number: int, size: int, damaged: dict[int, str]) -> None:
         good = self._found.good

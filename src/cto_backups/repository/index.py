@@ -43,12 +43,13 @@ class Index:
     """The packs of a repository and the blobs in them; any thread may look up and add.
 
     `files` are the index files it was read from, each with the number of its packs; `damages` are those that could not
-    be read, and why.
+    be read, and why. `to_delete` are packs that rustic has marked: they are still there, but nothing relies on them.
     """
 
     native: _native.BlobIndex = field(default_factory=_native.BlobIndex)
     files: dict[str, int] = field(default_factory=dict)
     damages: list[tuple[str, str]] = field(default_factory=list)
+    to_delete: set[bytes] = field(default_factory=set)
 
     def add_pack(self, pack: bytes, blobs: Collection[PackedBlob]) -> int:
         """Note a pack's blobs; its number. A pack that is known already keeps what is known of it."""
@@ -79,6 +80,16 @@ class Index:
         """Every blob of these packs."""
         return [(BlobKind(kind), blob, Location(*place)) for kind, blob, place in self.native.blobs_in(set(packs))]
 
+    def only(self, packs: Collection[int]) -> "Index":
+        """These packs alone, in an index of their own."""
+        blobs: dict[int, list[PackedBlob]] = {number: [] for number in packs}
+        for kind, blob, place in self.blobs_in(packs):
+            blobs[place.pack].append(PackedBlob(kind, blob, place.offset, place.length, place.plain))
+        index = Index()
+        for number, found in blobs.items():
+            index.add_pack(self.pack_name(number), found)
+        return index
+
 
 def packed_blobs(index: Index, packs: Collection[int]) -> dict[int, list[PackedBlob]]:
     """The blobs of each of these packs."""
@@ -96,11 +107,13 @@ def load_index(files: StoredFiles, *, usable: dict[bytes, int] | None = None) ->
     index = Index()
     for name in files.names("index"):
         try:
-            index.files[name] = index.native.load(files.load_plain("index", name), usable)
+            index.files[name], to_delete = index.native.load(files.load_plain("index", name), usable)
         except NotFoundError:
             continue  # replaced meanwhile by whoever rewrote the index
         except DamageError as error:
             index.damages.append((name, error.why or error.what))
+        else:
+            index.to_delete.update(to_delete)
     return index
 
 

@@ -16,7 +16,7 @@ from cto_backups.repository.copying import Wanted, copy_group, ranges
 from cto_backups.repository.crew import Crew
 from cto_backups.repository.depot import Depot
 from cto_backups.repository.fetch import Fetcher
-from cto_backups.repository.index import BlobKind, Index, packed_blobs, save_listing, see_that_packs_are_there
+from cto_backups.repository.index import BlobKind, save_listing, see_that_packs_are_there
 from cto_backups.repository.locks import Lock, locked, locked_for_reading, remove
 from cto_backups.repository.marks import load_marks, replace_marks
 from cto_backups.repository.options import RepositoryOptions
@@ -75,6 +75,7 @@ def _plan(files: StoredFiles, stock: Stock, marks: dict[str, datetime], rules: P
             gone=stock.gone,
             relisted=stock.relisted,
             damaged=damaged,
+            taken_over=stock.to_delete,
         )
         found = _damaged_places(fetcher, plan)
         if not found:
@@ -130,20 +131,13 @@ class _Pruning:
 
     def write_index(self, progress: Progress) -> int:
         """Store what is written anew, and index files for it and for all that stays; the bytes that were added."""
-        kept = self._kept_packs()
+        kept = self._origin.index.only(self._kept)
         save_listing(self._files, kept, self._options.index_blobs)
         with Depot(self._files, kept, self._options) as depot:
             self._repack(depot, progress)
             depot.finish()  # this saves the index of the new packs, and `kept` has them too from now
         see_that_packs_are_there(self._files, kept, "pruned")
         return depot.added_bytes
-
-    def _kept_packs(self) -> Index:
-        """An index of the packs that stay as they are."""
-        kept = Index()
-        for number, blobs in packed_blobs(self._origin.index, self._kept).items():
-            kept.add_pack(self._origin.index.pack_name(number), blobs)
-        return kept
 
     def _repack(self, depot: Depot, progress: Progress) -> None:
         """Bring what is needed of the packs to write anew into the depot, data and trees apart."""

@@ -12,7 +12,7 @@ from cto_backups.repository.copying import copy_tree
 from cto_backups.repository.depot import Depot
 from cto_backups.repository.fetch import Fetcher
 from cto_backups.repository.gotime import format_time
-from cto_backups.repository.index import BlobKind, Index, load_index
+from cto_backups.repository.index import BlobKind, Index, load_index, save_listing
 from cto_backups.repository.locks import Lock, locked_for_reading
 from cto_backups.repository.options import RepositoryOptions
 from cto_backups.repository.snapshot import Snapshot, load_snapshot, new_document
@@ -137,6 +137,17 @@ class Session:
                     why="something deleted it in spite of the lock",
                     todo="run again: what is missing is stored again",
                 )
+        self._list_again(relied)
+
+    def _list_again(self, relied: set[int]) -> None:
+        """rustic minds no lock: what its prune took out of the index during this run comes back, and is kept."""
+        if self._index.files.keys() <= set(self._files.names("index")):
+            return
+        now = load_index(self._files)
+        listed = {now.pack_name(number) for number in range(now.pack_count)}
+        lost = {number for number in relied if self._index.pack_name(number) not in listed}
+        if lost:
+            save_listing(self._files, self._index.only(lost), self._options.index_blobs)
 
 
 def checked_name(files: StoredFiles, reference: str) -> str:

@@ -25,6 +25,7 @@ class Stock:
     unlisted: dict[str, int]
     gone: tuple[str, ...]
     relisted: tuple[str, ...]
+    to_delete: tuple[str, ...]
 
 
 def take_stock(files: StoredFiles) -> Stock:
@@ -61,6 +62,7 @@ def take_stock(files: StoredFiles) -> Stock:
         unlisted={name.hex(): size for name, size in strays.sizes.items() if name not in strays.relisted},
         gone=tuple(sorted(name.hex() for name in gone)),
         relisted=tuple(sorted(name.hex() for name in strays.relisted)),
+        to_delete=tuple(sorted(name.hex() for name in index.to_delete)),
     )
 
 

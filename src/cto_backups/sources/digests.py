@@ -5,6 +5,7 @@ and the content's SHA-256. It is a cache: a missing, damaged or foreign file mea
 """
 
 import os
+from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 
@@ -28,17 +29,22 @@ def load(file: Path) -> KnownDigests:
         or sha256(records).digest() != stored[len(_MAGIC) : _HEADER]
     ):
         return KnownDigests(b"")
-    return KnownDigests(stored[_HEADER:])
+    return KnownDigests(stored, _HEADER)
 
 
-def save(file: Path, records: bytes | bytearray) -> None:
-    """Replace the cache by these records (token ‖ SHA-256 each), whole or not at all."""
+def save(file: Path, parts: Iterable[bytes]) -> None:
+    """Replace the cache by the records in these parts (token ‖ SHA-256 each), whole or not at all."""
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = file.with_name(f"{file.name}.{os.getpid()}.part")
     try:
         with draft.open("wb") as out:
-            out.write(_MAGIC + sha256(records).digest())
-            out.write(records)
+            digest = sha256()
+            out.write(_MAGIC + digest.digest())
+            for part in parts:
+                digest.update(part)
+                out.write(part)
+            out.seek(len(_MAGIC))
+            out.write(digest.digest())
         draft.replace(file)
     finally:
         draft.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 _USERINFO = re.compile(r"(?<=//)[^/@\s]+@")
 _LINES = 6
@@ -47,11 +48,40 @@ def run(
     started.
     """
     program = str(command[0])
+    stdin = subprocess.DEVNULL if given is None else subprocess.PIPE
+    process = start(command, environment=environment, folder=folder, stdin=stdin, stdout=subprocess.PIPE)
+    with process:
+        try:
+            output, complaints = process.communicate(given, timeout=timeout_seconds)
+        except subprocess.TimeoutExpired as error:
+            end(process)
+            raise ToolTimeoutError(program, None, f"it was not done after {timeout_seconds:g} seconds") from error
+        except BaseException:
+            end(process)
+            raise
+    if process.returncode:
+        raise failure(program, process.returncode, complaints, output)
+    return output
+
+
+def start(
+    command: Sequence[str | Path],
+    *,
+    environment: Mapping[str, str],
+    folder: Path | None,
+    stdin: int | BinaryIO,
+    stdout: int,
+) -> "subprocess.Popen[bytes]":
+    """Start a program whose complaints go to a pipe. Raises ToolError, ToolMissingError.
+
+    `folder` is one that is there: without the program's own folder nothing tells the two apart.
+    """
+    program = str(command[0])
     try:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             [str(part) for part in command],
-            stdin=subprocess.DEVNULL if given is None else subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdin=stdin,
+            stdout=stdout,
             stderr=subprocess.PIPE,
             env=dict(environment),
             cwd=folder,
@@ -61,20 +91,12 @@ def run(
         raise ToolMissingError(program, None, f"{program} is not installed") from error
     except OSError as error:
         raise ToolError(program, None, error.strerror or str(error)) from error
-    with process:
-        try:
-            output, complaints = process.communicate(given, timeout=timeout_seconds)
-        except subprocess.TimeoutExpired as error:
-            _end(process)
-            raise ToolTimeoutError(program, None, f"it was not done after {timeout_seconds:g} seconds") from error
-        except BaseException:
-            _end(process)
-            raise
-    if process.returncode:
-        complained = _lines(complaints)
-        detail = _trimmed(complained, process.returncode)
-        raise ToolError(program, process.returncode, detail, [*_lines(output), *complained])
-    return output
+
+
+def failure(program: str, status: int, complaints: bytes, output: bytes = b"") -> ToolError:
+    """What to raise for a program that ended with `status`: a signal's number, when it is below zero."""
+    complained = _lines(complaints)
+    return ToolError(program, status, _trimmed(complained, status), [*_lines(output), *complained])
 
 
 def _lines(said: bytes) -> list[str]:
@@ -91,7 +113,7 @@ def clean(text: str) -> str:
     return _USERINFO.sub("", text)
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
+def end(process: "subprocess.Popen[bytes]") -> None:
     """End the program and all that it started: they are in a session of their own, which bears its number."""
     try:
         os.killpg(process.pid, signal.SIGKILL)

@@ -30,6 +30,7 @@ from cto_backups.sources.look import look
 from cto_backups.sources.names import raw, readable
 from cto_backups.sources.options import seconds, text
 from cto_backups.sources.sqlite_rows import ALGORITHM
+from cto_backups.sources.staging import staging
 from cto_backups.sources.tree import FileTree
 
 
@@ -66,7 +67,7 @@ class SqliteSource:
                 why="a SQLite database is one file",
                 todo="name the database itself; `discover` lists those in a folder",
             )
-        with sqlite_copy.staging(self._state) as folder:
+        with staging(self._state) as folder:
             file = folder / "copy.db"
             status = path.stat()
             staged = sqlite_copy.take(self.name, path, file, sample_key(self.name), self._busy_seconds)

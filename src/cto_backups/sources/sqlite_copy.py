@@ -6,10 +6,8 @@ does not.
 
 import os
 import re
-import secrets
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
@@ -276,28 +274,3 @@ def _refusal(name: str, database: Path, error: sqlite3.Error, busy_seconds: floa
 def _code(error: sqlite3.Error) -> int:
     """SQLite's primary result code."""
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
-
-
-@contextmanager
-def staging(folder: Path) -> Iterator[Path]:
-    """A private folder for one capture below `folder`; what killed captures left there goes first."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for left in folder.glob("staged.*"):
-        if not _alive(left.name.rpartition(".")[2]):
-            _empty(left)
-    place = folder / f"staged.{secrets.token_hex(4)}.{os.getpid()}"
-    place.mkdir(mode=0o700)
-    try:
-        yield place
-    finally:
-        _empty(place)
-
-
-def _alive(pid: str) -> bool:
-    return pid.isdigit() and Path(f"/proc/{pid}").exists()
-
-
-def _empty(place: Path) -> None:
-    for file in place.iterdir():
-        file.unlink()
-    place.rmdir()

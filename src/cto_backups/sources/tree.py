@@ -9,7 +9,7 @@ listing already said, and an entry is the only object made for a file.
 import errno
 import os
 import stat
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
@@ -95,17 +95,18 @@ class FileTree:
         self._prefix = prefix
         self._selection = selection or Selection()
         literals = self._selection.exclude.literals
+        known = KnownDigests(b"") if known is None else known
         self._lister = Lister(
             TreeEntry,
             _KINDS,
-            KnownDigests(b"") if known is None else known,
+            known,
             Literals(frozenset(), frozenset()) if literals is None else literals,
             0 if self._selection.one_file_system else _AHEAD,  # never into what is not to be looked into
         )
         self._every_choice = literals is None or bool(self._selection.include)
         self._roots = frozenset(roots)
         self._routes = _routes(self._roots)
-        self._learned = LearnedDigests(captured_ns - _RACY_NS)
+        self._learned = LearnedDigests(captured_ns - _RACY_NS, known)
         self._euid = os.geteuid()
         self._lock = Lock()
         self._problems: list[Problem] = []
@@ -185,9 +186,12 @@ class FileTree:
             return tuple(self._problems)
 
     @property
-    def learned(self) -> bytes:
+    def learned(self) -> Iterator[bytes]:
         """Records for `digests.save`: token and SHA-256 of each file that was read or reused, and surely settled."""
-        return self._learned.to_bytes()
+        number = 0
+        while (part := self._learned.part(number)) is not None:
+            yield part
+            number += 1
 
     def walk(self) -> None:
         """Read everything, to fill the ledger; what cannot be read is noted and left out."""

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from cto_backups.core.ports import (
+    UNKNOWN_SIZE,
     CaptureTree,
     Entry,
     EntryKind,
@@ -47,7 +48,7 @@ class MemoryPoint:
         """Store a tree; files that `known` has and the tree knows are not read. `block`: files from this size on are
         read in pieces; `together`: the other files of a folder are read at once."""
         point = cls({})
-        block = block or 1 << 62
+        block = block or UNKNOWN_SIZE
         with ThreadPoolExecutor(threads) as pool:
 
             def visit(path: bytes, folder: Entry) -> None:
@@ -75,7 +76,9 @@ class MemoryPoint:
                 if former is not None and tree.reuse_many([child])[0]:
                     point.reused += 1
                     return former[1]
-                return read_in_blocks(tree, child, block) if block <= child.size else tree.read_many([child])[0]
+                if block <= child.size:
+                    return read_in_blocks(tree, child, min(block, 1 << 16))  # of a stream, nobody knows the size
+                return tree.read_many([child])[0]
 
             def read_together(path: bytes, files: Sequence[Entry]) -> dict[int, bytes | None]:
                 formers = known.entries if known else {}

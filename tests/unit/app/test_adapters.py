@@ -98,3 +98,27 @@ def test_closing_waits_for_what_was_begun(configuration: Configuration, openings
     made.close()
     assert openings == ["open one"]
     assert "open one" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_the_secrets_of_a_command_are_looked_up_when_it_runs(tmp_path: Path) -> None:
+    source = {
+        "kind": "command",
+        "class": "documentation",
+        "command": ["printenv", "APP_PASSWORD"],
+        "filename": "app.dump",
+        "environment": {"APP_PASSWORD": "file:keys/app.password"},
+    }
+    app.initialise(tmp_path / "home", business="acme", sources={"app": source})
+    made = Adapters(load(tmp_path / "home" / "backups.yaml")).source("app")
+    with pytest.raises(KeyProblemError, match=r"keys/app\.password"), made.capture():
+        pass
+    password = tmp_path / "home" / "keys" / "app.password"
+    password.write_text("swordfish\n")
+    password.chmod(0o600)
+    made = Adapters(load(tmp_path / "home" / "backups.yaml")).source("app")
+    with made.capture() as capture:
+        (entry,) = capture.tree.folder(capture.tree.root)
+        buffer = memoryview(bytearray(20))
+        reader = capture.tree.open(entry)
+        assert bytes(buffer[: reader.readinto(buffer)]) == b"swordfish\n"
+        reader.close()

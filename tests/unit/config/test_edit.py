@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cto_backups.config import load
-from cto_backups.config.edit import add_source, set_triggers
+from cto_backups.config.edit import add_source, add_vault, set_triggers
 from cto_backups.core.schedule import format_triggers
 from cto_backups.errors import NotFoundError, PolicyError, RefusedError
 
@@ -356,3 +356,34 @@ def test_a_source_that_would_not_load_is_refused_and_the_file_stays(
         add_source(path, name, mapping)
     assert reason in raised.value.why
     assert path.read_text() == sound
+
+
+DISK = {
+    "url": "file:/mnt/disk: 1",
+    "provider": "local-disk",
+    "region": "here",
+    "storage": "disk",
+    "repository": ".",
+}
+
+
+def test_a_vault_is_added_after_the_last_one_and_nothing_else_changes(policy_file: Write) -> None:
+    path = policy_file(UGLY)
+    add_vault(path, "disk", DISK)
+    before, after = UGLY.splitlines(), path.read_text().splitlines()
+    added = [line for line in after if line not in before]
+    assert [line for line in after if line in before] == before
+    assert added[0] == "    disk:"
+    assert load(path).policy.vaults["disk"].repository == "."
+    assert load(path).policy.vaults["one"].repository == "repositories/main"
+    assert load(path).policy.sources["checkout"].vaults[-1] == "disk"
+
+
+def test_a_vault_that_is_there_or_is_no_vault_is_not_added(policy_file: Write) -> None:
+    path = policy_file(UGLY)
+    with pytest.raises(RefusedError):
+        add_vault(path, "one", DISK)
+    for repository in ("/abs", "../out", "a//b"):
+        with pytest.raises(PolicyError, match="no place inside a vault"):
+            add_vault(path, "disk", DISK | {"repository": repository})
+    assert path.read_text() == UGLY

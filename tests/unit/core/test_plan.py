@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cto_backups.core.model import ActionKind, Facts, Outcome, SourceFacts, VaultFacts
+from cto_backups.core.model import NO_FINGERPRINT, ActionKind, Facts, Outcome, SourceFacts, VaultFacts
 from cto_backups.core.plan import due, lead, next_due_at, retry_at, timetable
 from cto_backups.core.schedule import AT_ONCE
 
@@ -206,6 +206,14 @@ def test_a_source_that_was_never_tested_is_tested_as_soon_as_it_has_a_point(buil
     assert not planned(build.policy(), build.facts(without_point), build.now, TEST)
     without_copy = build.healthy(copies=(), last_test=None)
     assert not planned(build.policy(), build.facts(without_copy), build.now, TEST)
+
+
+def test_a_point_that_was_taken_over_is_not_tested_since_there_is_nothing_to_compare_it_with(build):
+    newest = build.point(build.ago(hours=1), fingerprint=NO_FINGERPRINT)
+    known = build.healthy(newest=newest, copies=(build.copy(newest, "near"),), last_test=None)
+    assert planned(build.policy(), build.facts(known), build.now, TEST) == []
+    assert newest.complete
+    assert newest.taken_over
 
 
 def test_no_test_is_planned_where_none_is_required(build):

@@ -110,6 +110,16 @@ def test_what_leaves_the_index_is_marked_with_the_moment() -> None:
     assert made.marks(later) == {"a": later, "b": later, "g": later}
 
 
+def test_what_rustic_marked_waits_until_no_index_names_it() -> None:
+    old = NOW - timedelta(days=9)
+    made = plan(pack("a", 1), data=(1,), unlisted={"m": 5, "u": 5}, marks={"m": old, "u": old}, taken_over=("m",))
+    assert (names(made.waiting), names(made.overdue), made.taken_over) == (["m"], ["u"], ("m",))
+    assert made.changes_index
+    assert made.marks(NOW) == {"m": old}
+    later = plan(pack("a", 1), data=(1,), unlisted={"m": 5}, marks={"m": old})
+    assert (names(later.overdue), later.changes_index) == (["m"], False)
+
+
 def test_many_index_files_are_joined() -> None:
     assert plan(index_files=9).changes_index
     assert not plan(index_files=8).changes_index

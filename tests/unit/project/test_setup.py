@@ -145,7 +145,7 @@ def test_the_lock_names_every_direct_dependency(root: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("name", [".ci/run", "tools/setup", "tools/newest-restic"])
+@pytest.mark.parametrize("name", [".ci/run", "tools/setup", "tools/peers"])
 def test_scripts_can_be_run_and_stop_at_the_first_failure(root: Path, name: str) -> None:
     assert os.access(root / name, os.X_OK)
     assert "\nset -euo pipefail\n" in (root / name).read_text("utf-8")

@@ -389,6 +389,45 @@ def test_damaged_packs_are_deleted_by_a_prune_a_day_later(
     see_that_it_restores(store, reference, tmp_path / "out")
 
 
+def test_a_damaged_pack_that_was_listed_again_waits_anew(
+    store: RepositoryStore, vault: MemoryVault, reference: str, hours: Callable[[timedelta], None]
+) -> None:
+    index = {key: vault.files[key] for key in vault.keys("/index/")}
+    (snapshot,) = vault.keys("/snapshots/")
+    kept = vault.files[snapshot]
+    store.expire([reference])
+    store.prune()
+    hours(2 * DAY)
+    vault.files |= {**index, snapshot: kept}  # as by a writer that brought it back
+    flip_blob(store, vault)
+    (bad,) = store.repair().unlisted
+    store.expire([reference])
+    store.prune()
+    assert store.files.key("data", bad) in vault.files
+    hours(DAY)
+    store.prune()
+    assert store.files.key("data", bad) not in vault.files
+
+
+def test_what_is_in_front_of_the_cut_in_a_pack_of_trees_is_saved(
+    store: RepositoryStore, vault: MemoryVault, tmp_path: Path
+) -> None:
+    small = [{b"a": b"first" * 100}, {b"b": b"second" * 100}]
+    references = [store_tree(store, MemoryTree(content), number=number)[1] for number, content in enumerate(small)]
+    store.prune(PruneRules(small_packs=1))
+    for pack in set(vault.keys("/data/")) - listed(store):
+        vault.delete(pack)
+    (key,) = packs_of(store, BlobKind.TREE)
+    index = load_index(store.files)
+    trees = [place for kind, _, place in index.blobs_in(range(index.pack_count)) if kind is BlobKind.TREE]
+    assert len(trees) == len(small)
+    vault.files[key] = vault.files[key][: max(place.offset for place in trees) + 50]
+    assert store.repair().lost_blobs == 1
+    whole = [reference for reference in references if not store.verify([reference]).damages]
+    assert len(whole) == 1
+    assert not store.reader(whole[0]).restore(tmp_path / "out").problems
+
+
 def test_packs_that_a_prune_took_out_of_the_index_stay_out_unless_they_are_needed(
     store: RepositoryStore, vault: MemoryVault, reference: str, hours: Callable[[timedelta], None], tmp_path: Path
 ) -> None:
@@ -441,6 +480,25 @@ def test_a_lost_lock_ends_it_before_anything_goes(
         store.repair([other])
     assert before.keys() <= vault.files.keys()
     assert not vault.keys("/unlisted/")
+
+
+def test_a_lock_that_is_lost_while_it_reads_ends_it_before_anything_is_written(
+    store: RepositoryStore, vault: MemoryVault, reference: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flip_index(store, vault)
+    before = without_locks(vault)
+    read = MemoryVault.read
+
+    def lose_lock(self: MemoryVault, key: str, *rest: int | None) -> bytes:
+        if "/data/" in key:
+            for lock in vault.keys("/locks/"):
+                vault.delete(lock)
+        return read(self, key, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(MemoryVault, "read", lose_lock)
+    with pytest.raises(BusyError, match="lost"):
+        store.repair()
+    assert without_locks(vault) == before
 
 
 def test_a_new_pack_that_vanishes_ends_it_before_anything_goes(

@@ -6,17 +6,17 @@ from hashlib import blake2b
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cto_backups._native import KnownDigests, token
+from cto_backups._native import KnownDigests, LearnedDigests, token
 from cto_backups.sources import digests
 
 RECORDS = b"".join(bytes([number]) * 48 for number in range(10))
 
 
 def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
-    digests.save(tmp_path / "deep" / "digests", RECORDS)
+    digests.save(tmp_path / "deep" / "digests", [RECORDS[:96], RECORDS[96:]])
     loaded = digests.load(tmp_path / "deep" / "digests")
     assert len(loaded) == 10
     assert all(loaded.get(bytes([number]) * 16) == bytes([number]) * 32 for number in range(10))
@@ -32,7 +32,7 @@ def test_a_missing_cache_knows_nothing(tmp_path: Path) -> None:
 def test_a_damaged_cache_knows_nothing(data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "digests"
-        digests.save(file, RECORDS)
+        digests.save(file, [RECORDS[:96], RECORDS[96:]])
         content = bytearray(file.read_bytes())
         if data.draw(st.booleans()):
             content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
@@ -43,8 +43,8 @@ def test_a_damaged_cache_knows_nothing(data: st.DataObject) -> None:
 
 
 def test_saving_leaves_nothing_else_behind(tmp_path: Path) -> None:
-    digests.save(tmp_path / "digests", RECORDS)
-    digests.save(tmp_path / "digests", b"")
+    digests.save(tmp_path / "digests", [RECORDS[:96], RECORDS[96:]])
+    digests.save(tmp_path / "digests", [])
     assert [path.name for path in tmp_path.iterdir()] == ["digests"]
     assert len(digests.load(tmp_path / "digests")) == 0
 
@@ -86,3 +86,28 @@ def test_known_digests_are_found_by_their_tokens(tokens: list[bytes]) -> None:
 def test_records_of_a_wrong_length_are_refused() -> None:
     with pytest.raises(ValueError, match="48 bytes"):
         KnownDigests(b"x" * 47)
+
+
+@given(st.lists(st.integers(0, 99), unique=True), st.integers(0, 60), st.integers(1, 40_000))
+@settings(max_examples=20)
+def test_what_is_learned_is_what_held_again_and_what_is_new(seen: list[int], fresh: int, padding: int) -> None:
+    def record(number: int, digest: int = 7) -> tuple[bytes, bytes]:
+        return number.to_bytes(16, "big"), bytes([digest]) * 32
+
+    stored = b"".join(b"".join(record(number)) for number in range(100 + padding))
+    learned = LearnedDigests(10, KnownDigests(b"head" + stored, 4))
+    changed = seen[: len(seen) // 2]
+    for number in seen:
+        learned.add(*record(number, 8 if number in changed else 7), 1)
+    for number in range(fresh):
+        learned.add(*record(10**9 + number), 1)
+    learned.add(*record(10**9 + fresh), 10)  # too fresh to be sure of
+    parts: list[bytes] = []
+    while (part := learned.part(len(parts))) is not None:
+        parts.append(part)
+    everything = b"".join(parts)
+    found = [everything[start : start + 48] for start in range(0, len(everything), 48)]
+    wanted = {b"".join(record(number, 8 if number in changed else 7)) for number in seen}
+    wanted |= {b"".join(record(10**9 + number)) for number in range(fresh)}
+    assert len(found) == len(wanted)
+    assert set(found) == wanted
