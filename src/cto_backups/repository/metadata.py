@@ -1,5 +1,6 @@
 """Giving restored entries their owners, modes, extended attributes and times."""
 
+import contextlib
 import errno
 import os
 import stat
@@ -9,6 +10,10 @@ from cto_backups.core.ports import Entry, EntryKind
 
 Note = Callable[[str, str], None]
 _NOT_THERE = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+_OURS = ("user.", "system.posix_acl_", "security.capability")
+# What nobody expects to come back when root does not restore: attributes that root alone may set.
+ROOTS_OWN = ("trusted.", "security.")
+PRIVILEGED = "privileged"
 AS_ROOT = os.geteuid() == 0
 
 
@@ -19,6 +24,7 @@ def apply_to_descriptor(descriptor: int, entry: Entry, note: Note) -> None:
             os.fchown(descriptor, entry.uid, entry.gid)
         except (OSError, OverflowError) as error:
             note("permission", f"its owner could not be set: {_reason(error)}")
+    _remove_others(descriptor, entry, note)
     for name, value in entry.extended:
         try:
             os.setxattr(descriptor, name, value)
@@ -32,6 +38,18 @@ def apply_to_descriptor(descriptor: int, entry: Entry, note: Note) -> None:
         os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
     except (OSError, OverflowError) as error:
         note("permission", f"its time could not be set: {_reason(error)}")
+
+
+def _remove_others(descriptor: int, entry: Entry, note: Note) -> None:
+    """Take away attributes that the entry does not have: a former file's, or what a folder hands down."""
+    wanted = {os.fsdecode(name) for name, _ in entry.extended}
+    with contextlib.suppress(OSError):
+        for name in os.listxattr(descriptor):
+            if name not in wanted and name.startswith(_OURS):
+                try:
+                    os.removexattr(descriptor, name)
+                except OSError as error:
+                    _note_attribute(note, os.fsencode(name), error)
 
 
 def note_lacks(lacks: Sequence[tuple[int, bytes, int]], note: Note) -> None:
@@ -88,8 +106,12 @@ def make_special(folder: int, name: bytes, entry: Entry) -> None:
 
 
 def _note_attribute(note: Note, name: bytes, error: OSError) -> None:
+    text = name.decode("utf-8", "replace")
+    if not AS_ROOT and text.startswith(ROOTS_OWN):
+        note(PRIVILEGED, text)
+        return
     kind = "unsupported" if error.errno in _NOT_THERE else "permission"
-    note(kind, f"its extended attribute {name.decode('utf-8', 'replace')} could not be set: {_reason(error)}")
+    note(kind, f"its extended attribute {text} could not be set: {_reason(error)}")
 
 
 def _reason(error: Exception) -> str:
