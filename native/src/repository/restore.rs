@@ -495,6 +495,13 @@ pub fn write_parts(
                     let (plain, _) = opener
                         .open(&sealer.key, sealed, &part.blob, part.plain_size)
                         .ok()?;
+                    let broken;
+                    let plain = if faults::strikes(faults::READING, plain.len()) {
+                        broken = faults::flipped(plain);
+                        &broken[..]
+                    } else {
+                        plain
+                    };
                     let written = part.places.iter().map(|place| {
                         let mut lacks = Vec::new();
                         match write(folders, place, plain, &mut lacks) {

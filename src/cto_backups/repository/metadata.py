@@ -14,12 +14,16 @@ _OURS = ("user.", "system.posix_acl_", "security.capability")
 # What nobody expects to come back when root does not restore: attributes that root alone may set.
 ROOTS_OWN = ("trusted.", "security.")
 PRIVILEGED = "privileged"
-AS_ROOT = os.geteuid() == 0
+
+
+def as_root() -> bool:
+    """Whether owners, and what else only root may restore, are to be restored."""
+    return os.geteuid() == 0
 
 
 def apply_to_descriptor(descriptor: int, entry: Entry, note: Note) -> None:
     """All metadata of a file or folder, by its descriptor; what cannot be set is told to `note`, as (kind, detail)."""
-    if AS_ROOT and _owner_differs(descriptor, entry):
+    if as_root() and _owner_differs(descriptor, entry):
         try:
             os.fchown(descriptor, entry.uid, entry.gid)
         except (OSError, OverflowError) as error:
@@ -71,7 +75,7 @@ def _owner_differs(descriptor: int, entry: Entry) -> bool:
 
 def apply_to_name(folder: int, path: str, name: bytes, entry: Entry, note: Note) -> None:
     """All metadata of a node that is not opened (symlink, fifo, socket, device); `path` is that of /proc to it."""
-    if AS_ROOT:
+    if as_root():
         try:
             os.chown(name, entry.uid, entry.gid, dir_fd=folder, follow_symlinks=False)
         except (OSError, OverflowError) as error:
@@ -107,7 +111,7 @@ def make_special(folder: int, name: bytes, entry: Entry) -> None:
 
 def _note_attribute(note: Note, name: bytes, error: OSError) -> None:
     text = name.decode("utf-8", "replace")
-    if not AS_ROOT and text.startswith(ROOTS_OWN):
+    if not as_root() and text.startswith(ROOTS_OWN):
         note(PRIVILEGED, text)
         return
     kind = "unsupported" if error.errno in _NOT_THERE else "permission"

@@ -8,7 +8,7 @@ from pathlib import Path
 from cto_backups.core.model import Problem
 from cto_backups.core.wording import counted
 from cto_backups.errors import RestoreError, VaultError
-from cto_backups.repository.metadata import AS_ROOT, PRIVILEGED
+from cto_backups.repository.metadata import PRIVILEGED, as_root
 from cto_backups.repository.survey import Survey
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -32,7 +32,7 @@ class Mishaps:
             return
         self.stop_if_full(error)
         kind = "permission" if error.errno in (errno.EPERM, errno.EACCES) else "unreadable"
-        hint = "" if AS_ROOT or kind != "permission" else " (only root may)"
+        hint = "" if as_root() or kind != "permission" else " (only root may)"
         self.add(folder, name, kind, f"it could not be written: {error.strerror}{hint}")
 
     def add(self, folder: int, name: bytes, kind: str, detail: str) -> None:
@@ -48,7 +48,7 @@ class Mishaps:
         notes = []
         mine = os.geteuid()
         entries = (*(file.entry for file in self._found.files), *self._found.folders)
-        if not AS_ROOT and any(entry is not None and entry.uid != mine for entry in entries):
+        if not as_root() and any(entry is not None and entry.uid != mine for entry in entries):
             notes.append("Owners were not restored: only root may give files away.")
         if self._attributes:
             notes.append(f"Not restored: {counted(self._attributes, 'extended attribute')} that only root may set.")

@@ -1,12 +1,13 @@
 """Making what is no file's content: folders, further names of files, symlinks, fifos, sockets and devices."""
 
+import contextlib
 import os
 import stat
 from functools import partial
 
 from cto_backups._native import Folders
 from cto_backups.core.ports import Entry
-from cto_backups.repository.metadata import AS_ROOT, apply_to_descriptor, apply_to_name, make_special
+from cto_backups.repository.metadata import apply_to_descriptor, apply_to_name, as_root, make_special
 from cto_backups.repository.mishaps import Mishaps
 from cto_backups.repository.places import make_folder, remove_leftovers, status, temporary_name
 from cto_backups.repository.standing import Comparison
@@ -25,14 +26,15 @@ class NodeMaker:
         self._mishaps = mishaps
         self.lost: set[int] = set()
         self.left_alone: set[int] = set()
+        self._timely: set[int] = set()
 
     def make_folders(self, *, replace: bool) -> None:
         """Make or find every folder; with `replace` anything else gives way, and what a killed restore left goes."""
         found = self._found
         if replace:
             remove_leftovers(self._folders.descriptor(0))
-        for number in range(1, len(found.names)):
-            if found.folders[number] is None:
+        for number, entry in enumerate(found.folders):
+            if entry is None:
                 continue
             above = found.parents[number]
             if above in self.lost:
@@ -45,6 +47,8 @@ class NodeMaker:
                 if not made and number in found.on_the_way:
                     # It stood there before and was not asked for: its attributes are not ours to change.
                     self.left_alone.add(number)
+                    if os.fstat(self._folders.descriptor(number)).st_mtime_ns == entry.mtime_ns:
+                        self._timely.add(number)
             except OSError as error:
                 self.lost.add(number)
                 self._mishaps.note(above, found.names[number], error)
@@ -101,11 +105,17 @@ class NodeMaker:
         """Metadata of folders, deepest first: until here they were open to us, and their times moved."""
         for number in range(len(self._found.names) - 1, 0, -1):
             entry = self._found.folders[number]
-            if entry is None or number in self.lost or number in self.left_alone:
+            timely = number in self._timely
+            if entry is None or number in self.lost or (number in self.left_alone and not timely):
                 continue
             try:
                 descriptor = self._folders.descriptor(number)
-                if not AS_ROOT and os.fstat(descriptor).st_uid != os.geteuid():
+                if timely:
+                    # Its time was the point's until we wrote into it: as when another vault fills in what was missing.
+                    with contextlib.suppress(PermissionError):
+                        os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
+                    continue
+                if not as_root() and os.fstat(descriptor).st_uid != os.geteuid():
                     self._mishaps.foreign_folders += 1
                     self.left_alone.add(number)
                     continue

@@ -9,7 +9,7 @@ from cto_backups import _native
 from cto_backups.core.ports import Progress
 from cto_backups.repository.crew import Crew
 from cto_backups.repository.fetch import Fetcher
-from cto_backups.repository.metadata import AS_ROOT, ROOTS_OWN
+from cto_backups.repository.metadata import ROOTS_OWN, as_root
 from cto_backups.repository.mishaps import Mishaps
 from cto_backups.repository.standing import FORMATS, Look, look_at, open_folders, slices
 from cto_backups.repository.survey import Survey
@@ -71,7 +71,7 @@ class ReadBack:
 
     def _take(self, look: Look, seen: "_native._Seen") -> None:
         failed, kind, _, _, size, intact, differs = seen
-        if not AS_ROOT:
+        if not as_root():
             differs = [(what, name) for what, name in differs if not os.fsdecode(name).startswith(ROOTS_OWN)]
         blobs = look.content
         self._progress.advance(entries=int(look.slice == 0), size_bytes=look.size)

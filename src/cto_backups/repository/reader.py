@@ -10,7 +10,7 @@ from cto_backups.errors import NotFoundError, RefusedError
 from cto_backups.repository.fetch import Fetcher
 from cto_backups.repository.index import load_index
 from cto_backups.repository.locks import locked_for_reading
-from cto_backups.repository.metadata import AS_ROOT
+from cto_backups.repository.metadata import as_root
 from cto_backups.repository.options import RepositoryOptions
 from cto_backups.repository.restore import Restorer
 from cto_backups.repository.selection import Selection
@@ -57,7 +57,7 @@ class SnapshotReader:
         standing -= there.all_kept()
         notes = [f"{problem.path}: {problem.detail}" for problem in found.problems]
         devices = sum(entry.kind in (EntryKind.DEVICE, EntryKind.CHARACTER_DEVICE) for _, entry in found.specials)
-        if not AS_ROOT:
+        if not as_root():
             notes.append("Owners are not restored: only root may give files away.")
             if devices:
                 notes.append(f"{devices} device nodes cannot be restored: only root may make them.")

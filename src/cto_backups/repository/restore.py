@@ -16,7 +16,7 @@ from cto_backups.errors import DamageError, VaultError, VaultReadOnlyError
 from cto_backups.repository.copying import Wanted, ranges
 from cto_backups.repository.crew import Crew
 from cto_backups.repository.fetch import Fetcher
-from cto_backups.repository.metadata import AS_ROOT, apply_to_descriptor, note_lacks
+from cto_backups.repository.metadata import apply_to_descriptor, as_root, note_lacks
 from cto_backups.repository.mishaps import Mishaps
 from cto_backups.repository.nodes import NodeMaker
 from cto_backups.repository.places import create_file, open_file, temporary_name
@@ -237,7 +237,7 @@ class Restorer:
                     (place.offset - first.offset, place.length, blob, place.plain, [_described(one) for one in there])
                     for (blob, place), there in zip(group, places, strict=True)
                 ],
-                AS_ROOT,
+                as_root(),
             )
         else:
             written = [None] * len(group)
@@ -274,7 +274,7 @@ class Restorer:
         sealer = self._fetcher.files.sealer
         sealed = sealer.seal(plain)
         parts = [(0, len(sealed), blob, 0, [_described(one) for one in there])]
-        (results,) = _native.write_parts(folders, sealer.native, sealed, parts, AS_ROOT)
+        (results,) = _native.write_parts(folders, sealer.native, sealed, parts, as_root())
         assert results is not None, "what was just sealed opens"
         return self._take(folders, there, results)
 

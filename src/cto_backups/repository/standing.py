@@ -12,7 +12,7 @@ from cto_backups._native import Folders
 from cto_backups.core.ports import Entry, EntryKind
 from cto_backups.repository.crew import Crew
 from cto_backups.repository.fetch import Fetcher
-from cto_backups.repository.metadata import AS_ROOT
+from cto_backups.repository.metadata import as_root
 from cto_backups.repository.seal import OVERHEAD
 from cto_backups.repository.survey import SLICE, RestoredFile, Survey
 
@@ -92,7 +92,7 @@ def look_at(
 
     def work(folders: Folders, batch: Sequence[Look]) -> None:
         described = [one.described() for one in batch]
-        seen = _native.compare_entries(folders, fetcher.index.native, described, AS_ROOT, trust_times, from_disk)
+        seen = _native.compare_entries(folders, fetcher.index.native, described, as_root(), trust_times, from_disk)
         for one, found in zip(batch, seen, strict=True):
             take(one, found)
 
