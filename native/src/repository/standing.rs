@@ -256,7 +256,7 @@ fn look(
     let mut seen = (
         0,
         format,
-        there.st_nlink as u64,
+        there.st_nlink,
         (there.st_dev, there.st_ino),
         there.st_size as u64,
         Vec::new(),
