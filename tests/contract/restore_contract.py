@@ -160,6 +160,15 @@ class RestoreContract:
         assert (standing / "big").read_bytes() == BIG
         assert (standing / "big").stat().st_nlink == 1
 
+    def test_attributes_are_not_changed_under_other_names_either(
+        self, point: PointReader, standing: Path, tmp_path: Path
+    ) -> None:
+        (standing / "folder/one").chmod(0o600)
+        os.link(standing / "folder/one", tmp_path / "theirs")
+        point.restore(standing, existing=Existing.OVERWRITE)
+        assert stat.S_IMODE((tmp_path / "theirs").stat().st_mode) == 0o600
+        assert stat.S_IMODE((standing / "folder/one").stat().st_mode) == 0o644
+
     def test_hard_links_come_back_over_files_of_their_own(self, new_point: NewPoint, tmp_path: Path) -> None:
         tree = MemoryTree({b"a": LINKED, b"b": Entry(b"b", b"/b", *_fields(LINKED)[2:])})
         tree.data = {b"/a": b"linked", b"/b": b"linked"}
