@@ -96,9 +96,14 @@ class Folders:
     def descriptor(self, number: int) -> int:
         """A descriptor of a folder, valid until the next call."""
 
+    def sync(self) -> None:
+        """Bring everything that was written to the destination's file system to its disk."""
+
 _Metadata = tuple[int, int, int, int, tuple[tuple[bytes, bytes], ...]]
-_Place = tuple[int, bytes, bytes | None, int, _Metadata | None]
+_Place = tuple[int, bytes, bytes | None, int, bool, _Metadata | None]
 _Lack = tuple[int, bytes, int]
+_Expected = tuple[int, bytes, int, int, bytes, _Metadata, int, int, Sequence[bytes]]
+_Seen = tuple[int, int, int, tuple[int, int], int, list[int], list[tuple[int, bytes]]]
 
 def write_parts(
     folders: Folders,
@@ -109,9 +114,42 @@ def write_parts(
 ) -> list[list[tuple[int, list[_Lack]]] | None]:
     """Write a stretch of a pack: parts of (offset in `sealed`, length, blob, plain size, places in files).
 
-    A place is folder, name, final name if that is another, offset in the file, and for a file written whole uid, gid,
-    mode, mtime in nanoseconds, extended attributes. For each part None when it cannot be opened, else for each place
-    errno (0: written) and what could not be set: 0 owner, 1 extended attribute, 2 mode, 3 time; which; errno.
+    A place is folder, name, final name if that is another, offset in the file, whether something stands there in the
+    file (zeros are written, then), and for a file written whole uid, gid, mode, mtime in nanoseconds, extended
+    attributes. For each part None when it cannot be opened, else for each place errno (0: written) and what could not
+    be set: 0 owner, 1 extended attribute, 2 mode, 3 time; which; errno.
+    """
+
+def compare_entries(
+    folders: Folders,
+    index: BlobIndex,
+    entries: Sequence[_Expected],
+    owners: bool,
+    trust_times: bool,
+    from_disk: bool,
+) -> list[_Seen]:
+    """Compare what stands in folders with entries of a point.
+
+    An entry is folder, name, format (S_IFMT), device, link target, metadata as in `write_parts`, size, and of a file
+    where the next ones of its blobs begin, and these. Seen are errno (0: it is there), format, number of names, device
+    and inode, size, where the blobs begin that are intact there, and what differs: 0 owner, 1 extended attribute, 2
+    mode, 3 time, 4 link target or device; which. With `trust_times` files of the right size and time are not read;
+    with `from_disk` nothing is taken from the cache that the disk can give.
+    """
+
+def take_over(
+    folders: Folders,
+    index: BlobIndex,
+    folder: int,
+    name: bytes,
+    copy: bytes,
+    start: int,
+    blobs: Sequence[bytes],
+    intact: Sequence[int],
+) -> list[int]:
+    """Copy blobs that begin at `intact`, and are still intact, from a file to the same places of another; which ones.
+
+    `blobs` are some of the file's, from `start` on. Raises OSError.
     """
 
 def compress_file(plain: Buffer) -> bytes: ...

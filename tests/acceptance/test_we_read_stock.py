@@ -1,12 +1,17 @@
+# Names of files are bytes here, which pathlib does not take.
+# ruff: noqa: PTH101, PTH108, PTH123, PTH211
 """What stock restic wrote is listed, verified and restored by us, identically."""
 
 import os
 import shutil
+import stat
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 
+from acceptance.conftest import make_removable
+from cto_backups.core.ports import Existing, RestoreOptions
 from cto_backups.errors import BackupsError, KeyProblemError
 from cto_backups.vaults.local import LocalVault
 from stock.expectation import seen
@@ -133,3 +138,55 @@ def test_damage_that_stock_sees_is_seen_by_us(theirs: Restic, odd_tree: odd.OddT
 def key_of(restic: Restic) -> str:
     """The id of the key file that this password opens."""
     return next(key["id"] for key in restic.json("key", "list") if key["current"])
+
+
+@pytest.mark.parametrize("options", [RestoreOptions(verify=True), RestoreOptions(patch=True)])
+def test_over_a_spoilt_tree_we_restore_what_stock_restic_restores(
+    theirs: Restic, odd_tree: odd.OddTree, place: Path, tmp_path: Path, options: RestoreOptions
+) -> None:
+    """Whatever stood there: of every kind, with other content, attributes, names and links."""
+    theirs.backup(odd_tree.root)
+    store = open_store(vault(theirs))
+    (committed,) = store.committed()
+    reader = store.reader(committed.reference)
+    assert not reader.restore(place).problems
+    spoil(below(place, odd_tree.root), tmp_path / "elsewhere")
+    restored = reader.restore(place, existing=Existing.OVERWRITE, options=options)
+    assert restored.problems == ()
+    assert 0 < restored.kept_entries < restored.entries
+    elsewhere = tmp_path / "t"
+    theirs.run("restore", committed.reference, "--target", elsewhere)
+    try:
+        ours = seen(below(place, odd_tree.root), theirs)
+        assert compare.differences(seen(below(elsewhere, odd_tree.root), theirs), ours) == []
+        assert compare.differences(seen(odd_tree.root, theirs), ours) == []
+    finally:
+        make_removable(elsewhere)
+
+
+def spoil(root: Path, outside: Path) -> None:
+    """Change every third entry in one of many ways."""
+    places = [os.fsencode(path) for path in sorted(root.rglob("*"))]
+    for number, path in enumerate(places[::3]):
+        if not os.path.lexists(path):
+            continue
+        there = os.lstat(path)
+        if stat.S_ISDIR(there.st_mode):
+            os.chmod(path, 0o777)
+            os.setxattr(path, b"user.not-there", b"before")
+        elif not stat.S_ISREG(there.st_mode) or number % 5 == 0:
+            os.unlink(path)
+            os.symlink(b"/nowhere", path)
+        elif number % 5 == 1:
+            os.chmod(path, 0o7000)
+            os.utime(path, ns=(5, 5))
+        elif number % 5 == 2:
+            os.truncate(path, there.st_size // 2)
+        elif number % 5 == 3:
+            with open(path, "r+b") as file:
+                file.seek(there.st_size // 2)
+                file.write(b"changed")
+            os.utime(path, ns=(there.st_mtime_ns, there.st_mtime_ns))
+        else:
+            os.link(path, b"%s-%d" % (os.fsencode(outside), number))
+            os.setxattr(path, b"user.not-there", b"before")

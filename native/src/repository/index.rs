@@ -82,6 +82,14 @@ impl Table {
             .map(|&number| self.record(number).place)
     }
 
+    /// A blob's plain size, if it is known.
+    pub fn size(&self, id: &Id) -> Option<u64> {
+        self.find(id).map(|place| match place.plain {
+            0 => u64::from(place.length.saturating_sub(OVERHEAD as u32)),
+            plain => u64::from(plain),
+        })
+    }
+
     /// Every place of a blob, in the order they became known.
     pub fn locate(&self, id: &Id) -> Vec<Location> {
         let mut found: Vec<u32> = self

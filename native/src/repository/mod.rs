@@ -14,6 +14,7 @@ mod names;
 mod pack;
 mod restore;
 mod seal;
+mod standing;
 mod time;
 mod tree;
 
@@ -26,6 +27,8 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<tree::Nodes>()?;
     module.add_class::<restore::Folders>()?;
     module.add_function(wrap_pyfunction!(restore::write_parts, module)?)?;
+    module.add_function(wrap_pyfunction!(standing::compare_entries, module)?)?;
+    module.add_function(wrap_pyfunction!(standing::take_over, module)?)?;
     module.add_function(wrap_pyfunction!(blob::open_blob, module)?)?;
     module.add_function(wrap_pyfunction!(blob::compress_file, module)?)?;
     module.add_function(wrap_pyfunction!(blob::expand_file, module)?)?;

@@ -22,17 +22,18 @@ use super::broken::nonsense;
 use super::buffers::view;
 use super::faults;
 use super::seal::Sealer;
+use super::standing::{filled, is_ours};
 
 const MOST_OPEN: usize = 64;
 const HOLE: usize = 32 << 10;
 const BLOCK: usize = 4 << 10;
 const FOLDER_FLAGS: c_int = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC;
 
-fn c_name(name: &[u8]) -> Result<CString, Error> {
+pub fn c_name(name: &[u8]) -> Result<CString, Error> {
     CString::new(name).map_err(|_| Error::from_raw_os_error(libc::EINVAL))
 }
 
-fn done(status: c_int) -> Result<(), Error> {
+pub fn done(status: c_int) -> Result<(), Error> {
     if status < 0 {
         Err(Error::last_os_error())
     } else {
@@ -40,7 +41,7 @@ fn done(status: c_int) -> Result<(), Error> {
     }
 }
 
-fn open_at(folder: c_int, name: &CStr, flags: c_int) -> Result<OwnedFd, Error> {
+pub fn open_at(folder: c_int, name: &CStr, flags: c_int) -> Result<OwnedFd, Error> {
     // SAFETY: a valid string; the descriptor that comes back is nobody else's.
     unsafe {
         let descriptor = libc::openat(folder, name.as_ptr(), flags, 0o600);
@@ -116,7 +117,7 @@ impl Folders {
         }
     }
 
-    fn with<R>(
+    pub fn with<R>(
         &self,
         number: u32,
         work: impl FnOnce(c_int) -> Result<R, Error>,
@@ -135,7 +136,7 @@ impl Folders {
     }
 }
 
-fn os_error(error: &Error) -> PyErr {
+pub fn os_error(error: &Error) -> PyErr {
     let number = error.raw_os_error().unwrap_or(libc::EIO);
     // OSError picks its own subclass by the number.
     PyOSError::new_err((number, error.to_string()))
@@ -147,6 +148,19 @@ impl Folders {
     #[pyo3(name = "descriptor")]
     fn number_of(&self, number: u32) -> PyResult<c_int> {
         self.with(number, Ok).map_err(|error| os_error(&error))
+    }
+
+    /// Bring everything that was written to the destination's file system to its disk. Raises OSError.
+    fn sync(&self, py: Python<'_>) -> PyResult<()> {
+        let root = self
+            .opened
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .root
+            .as_raw_fd();
+        // SAFETY: an open descriptor.
+        py.detach(|| done(unsafe { libc::syncfs(root) }))
+            .map_err(|error| os_error(&error))
     }
 
     /// `destination` may be reached through links; below it none is followed. Raises OSError.
@@ -183,21 +197,23 @@ struct Place {
     /// Where it is to go when `name` is a temporary one.
     final_name: Option<CString>,
     offset: u64,
+    /// Something else may stand there in the file: zeros are written, too.
+    over: bool,
     /// All of a file: its metadata, to be set when it is written; otherwise the file is there at its full size.
     whole: Option<Metadata>,
 }
 
-struct Metadata {
-    owner: Option<(u64, u64)>,
-    mode: u32,
-    mtime_ns: i128,
-    extended: Vec<(CString, Vec<u8>)>,
+pub struct Metadata {
+    pub owner: Option<(u64, u64)>,
+    pub mode: u32,
+    pub mtime_ns: i128,
+    pub extended: Vec<(CString, Vec<u8>)>,
 }
 
 /// What could not be set: 0 owner, 1 extended attribute, 2 mode, 3 time; which attribute; errno.
 type Lack = (u8, Vec<u8>, i32);
 
-fn write_all(descriptor: c_int, mut plain: &[u8], mut offset: u64) -> Result<(), Error> {
+pub fn write_all(descriptor: c_int, mut plain: &[u8], mut offset: u64) -> Result<(), Error> {
     while !plain.is_empty() {
         if faults::strikes(faults::RESTORING, plain.len()) {
             return Err(Error::from_raw_os_error(libc::ENOSPC));
@@ -233,7 +249,7 @@ fn empty(block: &[u8]) -> bool {
 }
 
 /// Write what is not long runs of zeros into a file that is of full size and empty there.
-fn write_around_holes(descriptor: c_int, plain: &[u8], offset: u64) -> Result<(), Error> {
+pub fn write_around_holes(descriptor: c_int, plain: &[u8], offset: u64) -> Result<(), Error> {
     // Blocks as the file system has them, so that what is left out becomes a hole.
     let first = ((BLOCK as u64 - offset % BLOCK as u64) % BLOCK as u64) as usize;
     let mut from = 0; // what is not written yet begins here
@@ -285,6 +301,27 @@ fn set_metadata(descriptor: c_int, metadata: &Metadata, lacks: &mut Vec<Lack>) {
                 }
             }
         }
+        // What a folder hands down, above all.
+        let listed = filled(|buffer, room| libc::flistxattr(descriptor, buffer.cast(), room));
+        for name in listed
+            .unwrap_or_default()
+            .split_inclusive(|byte| *byte == 0)
+        {
+            let Ok(name) = CStr::from_bytes_with_nul(name) else {
+                continue;
+            };
+            let wanted = metadata
+                .extended
+                .iter()
+                .any(|(known, _)| known.as_c_str() == name);
+            if !wanted && is_ours(name.to_bytes()) {
+                note(
+                    1,
+                    name.to_bytes(),
+                    libc::fremovexattr(descriptor, name.as_ptr()),
+                );
+            }
+        }
         for (name, value) in &metadata.extended {
             let set = libc::fsetxattr(
                 descriptor,
@@ -330,6 +367,9 @@ fn write(
         let Some(metadata) = &place.whole else {
             let file = open_at(folder, &place.name, flags)?;
             let _turn = turn(place.folder, &place.name);
+            if place.over {
+                return write_all(file.as_raw_fd(), plain, place.offset);
+            }
             return write_around_holes(file.as_raw_fd(), plain, place.offset);
         };
         let file = open_at(folder, &place.name, flags | libc::O_CREAT | libc::O_EXCL)?;
@@ -365,38 +405,43 @@ type PlaceArguments<'py> = (
     Bound<'py, PyBytes>,
     Option<Bound<'py, PyBytes>>,
     u64,
-    Option<(u64, u64, u32, Bound<'py, PyAny>, Bound<'py, PyTuple>)>,
+    bool,
+    Option<MetadataArguments<'py>>,
 );
+pub type MetadataArguments<'py> = (u64, u64, u32, Bound<'py, PyAny>, Bound<'py, PyTuple>);
+
+pub fn metadata_of(arguments: MetadataArguments<'_>, owners: bool) -> PyResult<Metadata> {
+    let (uid, gid, mode, mtime_ns, extended) = arguments;
+    let mut attributes = Vec::new();
+    for attribute in extended.iter() {
+        let (key, value): (Bound<'_, PyBytes>, Bound<'_, PyBytes>) = attribute.extract()?;
+        let key = c_name(key.as_bytes()).map_err(|error| os_error(&error))?;
+        attributes.push((key, value.as_bytes().to_vec()));
+    }
+    Ok(Metadata {
+        owner: owners.then_some((uid, gid)),
+        mode: mode & 0o7777,
+        mtime_ns: match mtime_ns.extract::<i64>() {
+            Ok(small) => i128::from(small),
+            Err(_) => mtime_ns.extract()?,
+        },
+        extended: attributes,
+    })
+}
 
 fn place_of(arguments: PlaceArguments<'_>, owners: bool) -> PyResult<Place> {
     let name =
         |bytes: &Bound<'_, PyBytes>| c_name(bytes.as_bytes()).map_err(|error| os_error(&error));
-    let (folder, first, last, offset, metadata) = arguments;
-    let whole = match metadata {
-        None => None,
-        Some((uid, gid, mode, mtime_ns, extended)) => {
-            let mut attributes = Vec::new();
-            for attribute in extended.iter() {
-                let (key, value): (Bound<'_, PyBytes>, Bound<'_, PyBytes>) = attribute.extract()?;
-                attributes.push((name(&key)?, value.as_bytes().to_vec()));
-            }
-            Some(Metadata {
-                owner: owners.then_some((uid, gid)),
-                mode: mode & 0o7777,
-                mtime_ns: match mtime_ns.extract::<i64>() {
-                    Ok(small) => i128::from(small),
-                    Err(_) => mtime_ns.extract()?,
-                },
-                extended: attributes,
-            })
-        }
-    };
+    let (folder, first, last, offset, over, metadata) = arguments;
     Ok(Place {
         folder,
         name: name(&first)?,
         final_name: last.as_ref().map(name).transpose()?,
         offset,
-        whole,
+        over,
+        whole: metadata
+            .map(|metadata| metadata_of(metadata, owners))
+            .transpose()?,
     })
 }
 
@@ -404,7 +449,7 @@ fn place_of(arguments: PlaceArguments<'_>, owners: bool) -> PyResult<Place> {
 type Written = Vec<Option<Vec<(i32, Vec<Lack>)>>>;
 
 /// Write a stretch of a pack: parts of (offset in `sealed`, length, blob, plain size, places); a place is (folder,
-/// name, final name if that is another, offset in the file, and for a whole file uid, gid, mode, mtime in nanoseconds,
+/// name, final name if that is another, offset in the file, whether zeros must be written there, and for a whole file uid, gid, mode, mtime in nanoseconds,
 /// extended attributes). With `owners`, owners are set.
 ///
 /// A file that could not be finished is left under the name it was made with.
@@ -450,6 +495,13 @@ pub fn write_parts(
                     let (plain, _) = opener
                         .open(&sealer.key, sealed, &part.blob, part.plain_size)
                         .ok()?;
+                    let broken;
+                    let plain = if faults::strikes(faults::READING, plain.len()) {
+                        broken = faults::flipped(plain);
+                        &broken[..]
+                    } else {
+                        plain
+                    };
                     let written = part.places.iter().map(|place| {
                         let mut lacks = Vec::new();
                         match write(folders, place, plain, &mut lacks) {

@@ -12,10 +12,11 @@ from cto_backups.cli.opening import opened
 from cto_backups.cli.options import attended
 from cto_backups.cli.screen import Screen
 from cto_backups.cli.selecting import likely_vault, select_point
-from cto_backups.errors import ExitStatus, RefusedError, RestoreError, UsageError
+from cto_backups.errors import DamageError, ExitStatus, RefusedError, RestoreError, UsageError
 
 if TYPE_CHECKING:
     from cto_backups.core.model import RecoveryPoint
+    from cto_backups.core.ports import Existing, Restored, RestoreOptions, RestorePlan
     from cto_backups.flows.installation import Installation
     from cto_backups.flows.restore import RestorePreview, RestoreResult
 
@@ -29,6 +30,21 @@ class _Wish:
     vault: str | None
     overwrite: bool
     yes: bool
+    trust_times: bool
+    patch: bool
+    verify: bool
+
+    @property
+    def existing(self) -> "Existing":
+        from cto_backups.core.ports import Existing
+
+        return Existing.OVERWRITE if self.overwrite else Existing.REFUSE
+
+    @property
+    def options(self) -> "RestoreOptions":
+        from cto_backups.core.ports import RestoreOptions
+
+        return RestoreOptions(trust_times=self.trust_times, patch=self.patch, verify=self.verify)
 
 
 @command
@@ -59,7 +75,18 @@ def restore(
         typer.Option("--only", metavar="PATH", help="Only this path or shell pattern; may be repeated."),
     ] = None,
     vault: Annotated[str, typer.Option("--vault", metavar="NAME", help="From this vault only.")] = "",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what is there and differs; leave alone what does not.")
+    ] = False,
+    trust_times: Annotated[
+        bool, typer.Option("--trust-times", help="With --overwrite: same size and time means same; read no content.")
+    ] = False,
+    patch: Annotated[
+        bool, typer.Option("--patch", help="With --overwrite: rewrite large files where they stand, by parts.")
+    ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Afterwards read everything back from the disk and compare.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", "-n", help="Show what would be written; write nothing.")
     ] = False,
@@ -67,7 +94,8 @@ def restore(
 ) -> ExitStatus:
     """Restore a recovery point, elsewhere (--to) or in place (--in-place).
 
-    Nothing that exists is replaced without --overwrite. What is damaged in one vault is taken from another.
+    Nothing that exists is replaced without --overwrite, and with it only what differs. What is damaged in one vault is
+    taken from another.
     """
     if (to is None) == (not in_place):
         raise UsageError(
@@ -77,7 +105,14 @@ def restore(
         )
     if to is not None and to.exists() and not to.is_dir():
         raise UsageError(f"{to} is not a folder", todo="Name a folder after --to; one that is not there yet is made.")
-    wish = _Wish(to.absolute() if to else None, tuple(only or ()), vault or None, overwrite, yes)
+    if (trust_times or patch) and not overwrite:
+        raise UsageError(
+            f"{'--trust-times' if trust_times else '--patch'} needs --overwrite",
+            why="it says how to treat what is there already",
+            todo="Add --overwrite, or leave it out.",
+        )
+    place = to.absolute() if to else None
+    wish = _Wish(place, tuple(only or ()), vault or None, overwrite, yes, trust_times, patch, verify)
     # A restore changes no fact: the catalog is only read.
     with opened(screen, write=False, ahead=lambda policy: vault or likely_vault(policy, source or point)) as opening:
         installation = opening.installation
@@ -89,10 +124,22 @@ def restore(
         return _restore(screen, installation, found, wish)
 
 
-def _preview(screen: Screen, installation: "Installation", point: "RecoveryPoint", wish: _Wish) -> ExitStatus:
+def _planned(installation: "Installation", point: "RecoveryPoint", wish: _Wish) -> "RestorePreview":
     from cto_backups.flows.restore import preview
 
-    seen = preview(installation, point, wish.destination, only=wish.only, vault=wish.vault)
+    return preview(
+        installation,
+        point,
+        wish.destination,
+        only=wish.only,
+        existing=wish.existing,
+        options=wish.options,
+        vault=wish.vault,
+    )
+
+
+def _preview(screen: Screen, installation: "Installation", point: "RecoveryPoint", wish: _Wish) -> ExitStatus:
+    seen = _planned(installation, point, wish)
     plan = seen.plan
     refused = bool(plan.conflicts) and not wish.overwrite
     screen.document(
@@ -103,6 +150,8 @@ def _preview(screen: Screen, installation: "Installation", point: "RecoveryPoint
             "destination": str(plan.destination),
             "entries": plan.entries,
             "size_bytes": plan.size_bytes,
+            "kept_entries": plan.kept_entries,
+            "kept_bytes": plan.kept_bytes,
             "conflicts": list(plan.conflicts),
             "would_be_refused": refused,
             "notes": list(plan.notes),
@@ -110,6 +159,8 @@ def _preview(screen: Screen, installation: "Installation", point: "RecoveryPoint
     )
     screen.show(f"Would restore {_what(screen, point)} from {seen.vault}:")
     screen.show(f"  {figures.count(plan.entries)} entries, {figures.size(plan.size_bytes)}, to {plan.destination}")
+    if wish.overwrite:
+        screen.show(f"  {_kept(plan)} there already as they should: left alone")
     for note in plan.notes:
         screen.show(f"  {note}")
     if plan.conflicts:
@@ -122,24 +173,28 @@ def _preview(screen: Screen, installation: "Installation", point: "RecoveryPoint
     return ExitStatus.SUCCESS
 
 
+def _kept(what: "RestorePlan | Restored") -> str:
+    return f"{figures.count(what.kept_entries)} entries and {figures.size(what.kept_bytes)} of it are"
+
+
 def _conflicts(seen: "RestorePreview") -> str:
     number = len(seen.plan.conflicts)
     return f"{figures.count(number)} file{'' if number == 1 else 's'}"
 
 
 def _restore(screen: Screen, installation: "Installation", point: "RecoveryPoint", wish: _Wish) -> ExitStatus:
-    from cto_backups.core.ports import Existing
-    from cto_backups.flows.restore import preview, restore
+    from cto_backups.flows.restore import restore
 
     if wish.destination is None and not wish.yes:
-        _ask(screen, point, preview(installation, point, None, only=wish.only, vault=wish.vault), wish)
+        _ask(screen, point, _planned(installation, point, wish), wish)
     try:
         result = restore(
             installation,
             point,
             wish.destination,
             only=wish.only,
-            existing=Existing.OVERWRITE if wish.overwrite else Existing.REFUSE,
+            existing=wish.existing,
+            options=wish.options,
             vault=wish.vault,
         )
     except RefusedError as error:
@@ -148,7 +203,7 @@ def _restore(screen: Screen, installation: "Installation", point: "RecoveryPoint
     problem = _problem(result)
     status = problem.exit_status if problem else ExitStatus.SUCCESS
     screen.document(_document(result, status))
-    _tell(screen, result)
+    _tell(screen, result, wish)
     if problem:
         screen.problem(problem)
     return status
@@ -177,7 +232,7 @@ def _what(screen: Screen, point: "RecoveryPoint") -> str:
     return f"{point.id} (of {screen.moment(point.captured_at)})"
 
 
-def _tell(screen: Screen, result: "RestoreResult") -> None:
+def _tell(screen: Screen, result: "RestoreResult", wish: _Wish) -> None:
     restored = result.restored
     screen.show(f"Restored {_what(screen, result.point)} from {result.vault}.")
     speed = figures.rate(restored.size_bytes, restored.seconds)
@@ -185,23 +240,36 @@ def _tell(screen: Screen, result: "RestoreResult") -> None:
         f"  {figures.count(restored.entries)} entries, {figures.size(restored.size_bytes)} "
         f"in {figures.duration(restored.seconds)}{f' ({speed})' if speed else ''}"
     )
+    if wish.overwrite:
+        screen.show(f"  {_kept(restored)} as they stood there")
+    if wish.verify and not any(problem.kind == "altered" for problem in restored.problems):
+        screen.show("  read back from the disk: all that was restored is as the recovery point has it")
     for place in restored.places:
         screen.show(f"  {place}")
+    for note in restored.notes:
+        screen.note(note)
     if result.healed:
         screen.note(f"{result.healed} damaged in {result.vault} came from another vault.")
     for trouble in result.vault_problems:
         screen.note(f"Not used: {trouble}")
 
 
-def _problem(result: "RestoreResult") -> RestoreError | None:
+def _problem(result: "RestoreResult") -> RestoreError | DamageError | None:
     missing = result.restored.problems
     if not missing:
         return None
     lines = [f"{problem.path} ({problem.kind}: {problem.detail})" for problem in missing[:20]]
     lines += [f"… and {len(missing) - 20} more"] if len(missing) > 20 else []
+    why = "\n" + "\n".join(lines)
+    if any(problem.kind == "altered" for problem in missing):
+        return DamageError(
+            f"{len(missing)} of {result.point.id} are not on the disk as the recovery point has them",
+            why=why,
+            todo="The disk that was restored to may be failing: look at the kernel's log, and restore to another one.",
+        )
     return RestoreError(
         f"{len(missing)} of {result.point.id} did not come back whole",
-        why="\n" + "\n".join(lines),
+        why=why,
         todo="The rest is restored. See 'cto.backups points' for another point that may hold these whole.",
     )
 
@@ -215,9 +283,12 @@ def _document(result: "RestoreResult", status: ExitStatus) -> documents.Document
         "vault": result.vault,
         "entries": restored.entries,
         "size_bytes": restored.size_bytes,
+        "kept_entries": restored.kept_entries,
+        "kept_bytes": restored.kept_bytes,
         "seconds": round(restored.seconds, 3),
         "places": list(restored.places),
         "healed": result.healed,
         "problems": documents.problems(restored.problems),
+        "notes": list(restored.notes),
         "vault_problems": list(result.vault_problems),
     }

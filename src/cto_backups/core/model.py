@@ -54,12 +54,18 @@ class Outcome(StrEnum):
 class Problem:
     """One thing that could not be captured or restored: where, and why in a few words.
 
-    `kind` is one of: vanished, unreadable, permission, changed-while-read, unsupported, damaged.
+    `kind` is one of: vanished, unreadable, permission, changed-while-read, unsupported, damaged; of a restore also
+    missing (the vault did not give it) and altered (what was read back from the disk is not what was restored).
     """
 
     path: str
     kind: str
     detail: str
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether another vault may have it whole."""
+        return self.kind in ("damaged", "missing")
 
 
 @dataclass(frozen=True, slots=True)

@@ -216,25 +216,52 @@ class Existing(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class RestoreOptions:
+    """How a restore goes about it.
+
+    What stands there is compared by content, or with `trust_times` taken as the same if its size and time are. A file
+    that differs is replaced whole; with `patch` a large one is rewritten where it stands, and only where it differs.
+    `verify` reads everything back from the disk afterwards.
+    """
+
+    trust_times: bool = False
+    patch: bool = False
+    verify: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class RestorePlan:
-    """What a restore would write: exactly what the dry run prints. `conflicts` are files there already."""
+    """What a restore would write: exactly what the dry run prints.
+
+    `conflicts` are files there already that would be replaced. `kept_entries` and `kept_bytes` are those of `entries`
+    and `size_bytes` that stand there as they should, and would be left alone.
+    """
 
     destination: Path
     entries: int
     size_bytes: int
     conflicts: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    kept_entries: int = 0
+    kept_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What a restore wrote. `places` are where a person should look now."""
+    """What is restored. `places` are where a person should look now.
+
+    `kept_entries` and `kept_bytes` are those of `entries` and `size_bytes` that stood there already. `notes` say what
+    nobody should expect to come back.
+    """
 
     entries: int
     size_bytes: int
     seconds: float
     places: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
+    kept_entries: int = 0
+    kept_bytes: int = 0
+    notes: tuple[str, ...] = ()
 
 
 class PointReader(Protocol):
@@ -246,8 +273,18 @@ class PointReader(Protocol):
         `only` keeps these paths and what lies below them; shell patterns are allowed.
         """
 
-    def plan(self, destination: Path, *, only: Sequence[str] = ()) -> RestorePlan:
-        """What `restore` would do. Raises NotFoundError when `only` matches nothing."""
+    def plan(
+        self,
+        destination: Path,
+        *,
+        only: Sequence[str] = (),
+        existing: Existing = Existing.REFUSE,
+        options: RestoreOptions | None = None,
+    ) -> RestorePlan:
+        """What `restore` would do. Raises NotFoundError when `only` matches nothing.
+
+        With OVERWRITE, what stands there is compared, so that the plan says what would be kept.
+        """
 
     def restore(
         self,
@@ -255,12 +292,14 @@ class PointReader(Protocol):
         *,
         only: Sequence[str] = (),
         existing: Existing = Existing.REFUSE,
+        options: RestoreOptions | None = None,
         progress: Progress | None = None,
     ) -> Restored:
         """Write the tree below `destination` with all metadata.
 
-        Raises RefusedError before anything is written when files are there and `existing` is REFUSE.
-        Damaged or unwritable entries become problems, the rest is restored.
+        Raises RefusedError before anything is written when files are there and `existing` is REFUSE. With OVERWRITE
+        what stands there as it should is left alone. Damaged or unwritable entries become problems, the rest is
+        restored.
         """
 
 
@@ -281,7 +320,15 @@ class Source(Protocol):
     def capture(self) -> AbstractContextManager[Capture]:
         """Hold a consistent moment. Raises SourceError when there is nothing, or nothing readable."""
 
-    def plan_restore(self, reader: PointReader, destination: Path | None, *, only: Sequence[str] = ()) -> RestorePlan:
+    def plan_restore(
+        self,
+        reader: PointReader,
+        destination: Path | None,
+        *,
+        only: Sequence[str] = (),
+        existing: Existing = Existing.REFUSE,
+        options: RestoreOptions | None = None,
+    ) -> RestorePlan:
         """What `restore` would do; `destination` None means in place."""
 
     def restore(
@@ -291,6 +338,7 @@ class Source(Protocol):
         *,
         only: Sequence[str] = (),
         existing: Existing = Existing.REFUSE,
+        options: RestoreOptions | None = None,
         progress: Progress | None = None,
     ) -> Restored:
         """Bring the data back below `destination`, or in place when it is None."""

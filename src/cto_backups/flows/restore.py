@@ -1,14 +1,17 @@
 """Restore: bring a recovery point back, from whichever vault has it whole."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 
 from cto_backups.core.model import CopyFacts, RecoveryPoint
-from cto_backups.core.ports import Existing, PointReader, Restored, RestorePlan
+from cto_backups.core.ports import Existing, PointReader, Restored, RestoreOptions, RestorePlan
 from cto_backups.errors import BackupsError, DamageError, KeyProblemError, NotFoundError, UsageError, VaultError
 from cto_backups.flows.installation import Installation
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -73,12 +76,18 @@ def preview(
     destination: Path | None,
     *,
     only: Sequence[str] = (),
+    existing: Existing = Existing.REFUSE,
+    options: RestoreOptions | None = None,
     vault: str | None = None,
 ) -> RestorePreview:
-    """What `restore` would write, without writing."""
+    """What `restore` would write, without writing. With OVERWRITE, what stands there is compared."""
     source = installation.source(point.source)
-    vault_name, reader, _ = _open_any(installation, point, vault)
-    return RestorePreview(point, vault_name, source.plan_restore(reader, destination, only=only))
+
+    def plan(reader: PointReader) -> RestorePlan:
+        return source.plan_restore(reader, destination, only=only, existing=existing, options=options)
+
+    vault_name, planned, _ = _from_any(installation, point, vault, plan)
+    return RestorePreview(point, vault_name, planned)
 
 
 def restore(
@@ -88,51 +97,66 @@ def restore(
     *,
     only: Sequence[str] = (),
     existing: Existing = Existing.REFUSE,
+    options: RestoreOptions | None = None,
     vault: str | None = None,
 ) -> RestoreResult:
     """Restore the point below `destination`, or in place when it is None.
 
-    What is damaged in one vault is fetched from the others. Raises RefusedError before anything is written when files
-    are there and `existing` does not say that they may be replaced; NotFoundError, VaultError, RestoreError.
+    What is damaged in one vault, or is not reached there any more, is fetched from the others. Raises RefusedError
+    before anything is written when files are there and `existing` does not say that they may be replaced;
+    NotFoundError, VaultError, RestoreError.
     """
     source = installation.source(point.source)
-    vault_name, reader, unused = _open_any(installation, point, vault)
     with installation.progress(f"Restoring {point.id}") as progress:
-        restored = source.restore(reader, destination, only=only, existing=existing, progress=progress)
-    damaged = tuple(problem.path for problem in restored.problems if problem.kind == "damaged")
+
+        def write(reader: PointReader) -> Restored:
+            return source.restore(reader, destination, only=only, existing=existing, options=options, progress=progress)
+
+        vault_name, restored, wrong = _from_any(installation, point, vault, write)
+    for problem in restored.problems:
+        if problem.kind == "missing":
+            wrong.setdefault(vault_name, problem.detail)
+    lost = tuple(dict.fromkeys(problem.path for problem in restored.problems if problem.elsewhere))
     healed = 0
     for facts in ordered(installation, point, vault):
-        if not damaged or facts.copy.vault == vault_name:
+        if not lost or facts.copy.vault == vault_name or facts.copy.vault in wrong:
             continue
         try:
             other = _open(installation, facts)
-            again = source.restore(other, destination, only=damaged, existing=Existing.OVERWRITE)
+            again = source.restore(other, destination, only=lost, existing=Existing.OVERWRITE, options=options)
         except BackupsError as error:
-            unused = (*unused, f"{facts.copy.vault}: {error}")
+            wrong[facts.copy.vault] = str(error)
             continue
         still = {problem.path for problem in again.problems}
-        healed += sum(1 for path in damaged if path not in still)
-        kept = tuple(p for p in restored.problems if p.path in still or p.path not in damaged)
-        restored = replace(restored, problems=kept)
-        damaged = tuple(path for path in damaged if path in still)
-    return RestoreResult(point, vault_name, restored, healed, unused)
+        healed += sum(1 for path in lost if path not in still)
+        left = tuple(problem for problem in restored.problems if problem.path not in lost)
+        restored = replace(restored, problems=(*left, *again.problems))
+        lost = tuple(problem.path for problem in again.problems if problem.elsewhere)
+    return RestoreResult(point, vault_name, restored, healed, troubles(wrong))
 
 
-def _open_any(
-    installation: Installation, point: RecoveryPoint, vault: str | None
-) -> tuple[str, PointReader, tuple[str, ...]]:
+def _from_any(
+    installation: Installation, point: RecoveryPoint, vault: str | None, use: Callable[[PointReader], Result]
+) -> tuple[str, Result, dict[str, str]]:
+    """What `use` makes of the first copy that can be read: from which vault, and what is wrong with those before it.
+
+    `use` raises VaultError or DamageError only as long as it has not written anything.
+    """
     errors: dict[str, BackupsError] = {}
     for facts in ordered(installation, point, vault):
+        opened = False
         try:
-            return facts.copy.vault, _open(installation, facts), troubles(errors)
+            reader = _open(installation, facts)
+            opened = True
+            return facts.copy.vault, use(reader), {name: str(error) for name, error in errors.items()}
         except BackupsError as error:
-            if vault is not None:
+            if vault is not None or (opened and not isinstance(error, VaultError | DamageError)):
                 raise
             errors[facts.copy.vault] = error
-    raise nowhere(f"Recovery point {point.id} cannot be opened in any vault", errors)
+    raise nowhere(f"Recovery point {point.id} cannot be read in any vault", errors)
 
 
-def troubles(errors: Mapping[str, BackupsError]) -> tuple[str, ...]:
+def troubles(errors: Mapping[str, BackupsError | str]) -> tuple[str, ...]:
     """What went wrong in which vault, in words."""
     return tuple(f"{vault}: {error}" for vault, error in errors.items())
 

@@ -1,5 +1,6 @@
 """Giving restored entries their owners, modes, extended attributes and times."""
 
+import contextlib
 import errno
 import os
 import stat
@@ -9,16 +10,25 @@ from cto_backups.core.ports import Entry, EntryKind
 
 Note = Callable[[str, str], None]
 _NOT_THERE = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
-AS_ROOT = os.geteuid() == 0
+_OURS = ("user.", "system.posix_acl_", "security.capability")
+# What nobody expects to come back when root does not restore: attributes that root alone may set.
+ROOTS_OWN = ("trusted.", "security.")
+PRIVILEGED = "privileged"
+
+
+def as_root() -> bool:
+    """Whether owners, and what else only root may restore, are to be restored."""
+    return os.geteuid() == 0
 
 
 def apply_to_descriptor(descriptor: int, entry: Entry, note: Note) -> None:
     """All metadata of a file or folder, by its descriptor; what cannot be set is told to `note`, as (kind, detail)."""
-    if AS_ROOT and _owner_differs(descriptor, entry):
+    if as_root() and _owner_differs(descriptor, entry):
         try:
             os.fchown(descriptor, entry.uid, entry.gid)
         except (OSError, OverflowError) as error:
             note("permission", f"its owner could not be set: {_reason(error)}")
+    _remove_others(descriptor, entry, note)
     for name, value in entry.extended:
         try:
             os.setxattr(descriptor, name, value)
@@ -32,6 +42,18 @@ def apply_to_descriptor(descriptor: int, entry: Entry, note: Note) -> None:
         os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
     except (OSError, OverflowError) as error:
         note("permission", f"its time could not be set: {_reason(error)}")
+
+
+def _remove_others(descriptor: int, entry: Entry, note: Note) -> None:
+    """Take away attributes that the entry does not have: a former file's, or what a folder hands down."""
+    wanted = {os.fsdecode(name) for name, _ in entry.extended}
+    with contextlib.suppress(OSError):
+        for name in os.listxattr(descriptor):
+            if name not in wanted and name.startswith(_OURS):
+                try:
+                    os.removexattr(descriptor, name)
+                except OSError as error:
+                    _note_attribute(note, os.fsencode(name), error)
 
 
 def note_lacks(lacks: Sequence[tuple[int, bytes, int]], note: Note) -> None:
@@ -53,7 +75,7 @@ def _owner_differs(descriptor: int, entry: Entry) -> bool:
 
 def apply_to_name(folder: int, path: str, name: bytes, entry: Entry, note: Note) -> None:
     """All metadata of a node that is not opened (symlink, fifo, socket, device); `path` is that of /proc to it."""
-    if AS_ROOT:
+    if as_root():
         try:
             os.chown(name, entry.uid, entry.gid, dir_fd=folder, follow_symlinks=False)
         except (OSError, OverflowError) as error:
@@ -88,8 +110,12 @@ def make_special(folder: int, name: bytes, entry: Entry) -> None:
 
 
 def _note_attribute(note: Note, name: bytes, error: OSError) -> None:
+    text = name.decode("utf-8", "replace")
+    if not as_root() and text.startswith(ROOTS_OWN):
+        note(PRIVILEGED, text)
+        return
     kind = "unsupported" if error.errno in _NOT_THERE else "permission"
-    note(kind, f"its extended attribute {name.decode('utf-8', 'replace')} could not be set: {_reason(error)}")
+    note(kind, f"its extended attribute {text} could not be set: {_reason(error)}")
 
 
 def _reason(error: Exception) -> str:

@@ -1,8 +1,13 @@
 """What is made in a folder that is open: nothing here follows a symlink. See native/src/repository/restore.rs."""
 
+import contextlib
 import os
+import re
 import secrets
 import stat
+
+_TEMPORARY = b".cto-backups-restore-"
+_LEFTOVER = re.compile(r"\.cto-backups-restore-[0-9a-f]{16}")
 
 
 def status(folder: int, name: bytes) -> os.stat_result | None:
@@ -31,7 +36,15 @@ def make_folder(folder: int, name: bytes, *, replace: bool) -> bool:
 
 def temporary_name() -> bytes:
     """A name that nothing else has."""
-    return b".cto-backups-restore-" + secrets.token_hex(8).encode("ascii")
+    return _TEMPORARY + secrets.token_hex(8).encode("ascii")
+
+
+def remove_leftovers(folder: int) -> None:
+    """Remove the temporary files of a restore that was killed."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            if _LEFTOVER.fullmatch(name):
+                os.unlink(name, dir_fd=folder)
 
 
 def create_file(folder: int, name: bytes) -> int:
@@ -39,6 +52,7 @@ def create_file(folder: int, name: bytes) -> int:
     return os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
 
 
-def open_file(folder: int, name: bytes) -> int:
-    """A file that `create_file` made, for writing. Raises OSError."""
-    return os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+def open_file(folder: int, name: bytes, *, write: bool = True) -> int:
+    """A file that stands there. Raises OSError."""
+    access = os.O_RDWR if write else os.O_RDONLY
+    return os.open(name, access | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)

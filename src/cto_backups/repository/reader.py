@@ -5,16 +5,17 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from cto_backups.core.ports import Entry, EntryKind, Existing, Progress, Restored, RestorePlan, Silent
+from cto_backups.core.ports import Entry, EntryKind, Existing, Progress, Restored, RestoreOptions, RestorePlan, Silent
 from cto_backups.errors import NotFoundError, RefusedError
 from cto_backups.repository.fetch import Fetcher
 from cto_backups.repository.index import load_index
 from cto_backups.repository.locks import locked_for_reading
-from cto_backups.repository.metadata import AS_ROOT
+from cto_backups.repository.metadata import as_root
 from cto_backups.repository.options import RepositoryOptions
 from cto_backups.repository.restore import Restorer
 from cto_backups.repository.selection import Selection
 from cto_backups.repository.snapshot import Snapshot
+from cto_backups.repository.standing import Comparison
 from cto_backups.repository.stored import StoredFiles
 from cto_backups.repository.survey import Survey, conflicts, survey, walk
 
@@ -39,18 +40,35 @@ class SnapshotReader:
             if selected:
                 yield path, node.entry
 
-    def plan(self, destination: Path, *, only: Sequence[str] = ()) -> RestorePlan:
+    def plan(
+        self,
+        destination: Path,
+        *,
+        only: Sequence[str] = (),
+        existing: Existing = Existing.REFUSE,
+        options: RestoreOptions | None = None,
+    ) -> RestorePlan:
         """What `restore` would do. Raises NotFoundError when `only` matches nothing."""
+        options = options or RestoreOptions()
         found = self._survey(only)
         standing = conflicts(found, destination)
+        there = Comparison(found, standing if existing is Existing.OVERWRITE else set())
+        there.run(self._fetcher, destination, self._options.threads, trust_times=options.trust_times)
+        standing -= there.all_kept()
         notes = [f"{problem.path}: {problem.detail}" for problem in found.problems]
         devices = sum(entry.kind in (EntryKind.DEVICE, EntryKind.CHARACTER_DEVICE) for _, entry in found.specials)
-        if not AS_ROOT:
+        if not as_root():
             notes.append("Owners are not restored: only root may give files away.")
             if devices:
                 notes.append(f"{devices} device nodes cannot be restored: only root may make them.")
         return RestorePlan(
-            destination, found.entries, found.size_bytes, _named(found, destination, standing), tuple(notes)
+            destination,
+            found.entries,
+            found.size_bytes,
+            _named(found, destination, standing),
+            tuple(notes),
+            there.entries,
+            there.strike_out(),
         )
 
     def restore(
@@ -59,6 +77,7 @@ class SnapshotReader:
         *,
         only: Sequence[str] = (),
         existing: Existing = Existing.REFUSE,
+        options: RestoreOptions | None = None,
         progress: Progress | None = None,
     ) -> Restored:
         """Write the selection below `destination`. Raises RefusedError, NotFoundError, RestoreError, DamageError."""
@@ -74,7 +93,13 @@ class SnapshotReader:
                     todo="restore into an empty folder, or say that they may be overwritten",
                 )
             return Restorer(
-                self._fetcher, found, destination, existing, self._options.threads, progress or Silent()
+                self._fetcher,
+                found,
+                destination,
+                existing,
+                options or RestoreOptions(),
+                self._options.threads,
+                progress or Silent(),
             ).run()
 
     def _survey(self, only: Sequence[str]) -> Survey:

@@ -15,20 +15,37 @@ from cto_backups.repository.seal import OVERHEAD
 from cto_backups.repository.selection import Selection
 from cto_backups.repository.tree import decode_tree
 
+SLICE = 64
+"""So many blobs of a file are looked at in one go."""
+
 
 class RestoredFile:
-    """A file to write: in which folder (number), under which name first, and how many blobs it still waits for."""
+    """A file to write: in which folder (number), under which name first, and how many blobs it still waits for.
 
-    __slots__ = ("entry", "failed", "folder", "name", "size", "waiting", "whole")
+    `starts` says where every SLICE-th blob begins. Where something stood before, `kept` says that it is the file
+    already, `intact` where the blobs begin that are there in the file that is written, and `over` that this is the
+    standing file itself.
+    """
 
-    def __init__(self, entry: Entry, folder: int, size: int, blobs: int) -> None:
+    __slots__ = ("content", "entry", "failed", "folder", "intact", "kept", "name", "over", "size", "starts", "waiting")
+
+    def __init__(self, entry: Entry, folder: int, content: tuple[bytes, ...], starts: tuple[int, ...]) -> None:
         self.entry = entry
         self.folder = folder
         self.name = entry.name
-        self.size = size
-        self.waiting = blobs
-        self.whole = blobs <= 1  # written in one go
+        self.content = content
+        self.starts = starts
+        self.size = 0
+        self.waiting = len(content)
         self.failed = False
+        self.kept = False
+        self.over = False
+        self.intact: set[int] = set()
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is written in one go."""
+        return len(self.content) <= 1
 
 
 @dataclass(slots=True)
@@ -96,7 +113,8 @@ def survey(fetcher: Fetcher, root: bytes, selection: Selection) -> Survey:
         except (DamageError, VaultError) as error:
             if number == 0:
                 raise
-            found.problems.append(Problem(found.path(number), "damaged", f"what is in this folder: {error}"))
+            kind = "missing" if isinstance(error, VaultError) else "damaged"
+            found.problems.append(Problem(found.path(number), kind, f"what is in this folder: {error}"))
             continue
         below = []
         for node in nodes:
@@ -139,7 +157,6 @@ def _file(
             found.links.append((folder, entry, first[0]))
             found.size_bytes += first[0].size
             return
-    file = RestoredFile(entry, folder, 0, len(content))
     offset = 0
     pieces = []
     for blob in content:
@@ -150,6 +167,7 @@ def _file(
             return
         pieces.append((blob, offset, places[0]))
         offset += places[0].plain or places[0].length - OVERHEAD
+    file = RestoredFile(entry, folder, content, tuple(start for _, start, _ in pieces[::SLICE]))
     for blob, start, place in pieces:
         known = found.places.get(blob)
         if known is None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from cto_backups.core.ports import PointReader, Progress, Restored
+from cto_backups.core.ports import PointReader, Progress, Restored, RestoreOptions
 from cto_backups.errors import RefusedError, RestoreError
 
 
@@ -47,7 +47,13 @@ def exchange(new: Path, target: Path, companions: Sequence[str], now: datetime) 
 
 
 def written_beside(
-    reader: PointReader, target: Path, stored: str, only: Sequence[str], progress: Progress | None, now: datetime
+    reader: PointReader,
+    target: Path,
+    stored: str,
+    only: Sequence[str],
+    options: RestoreOptions | None,
+    progress: Progress | None,
+    now: datetime,
 ) -> tuple[Restored, Path | None, Path]:
     """Restore into a private folder beside `target`: what was written, the new one, and the folder to remove.
 
@@ -57,12 +63,12 @@ def written_beside(
     place = target.parent / f".{target.name}.restore-{now:%Y%m%dT%H%M%SZ}-{os.getpid()}"
     place.mkdir(mode=0o700)
     try:
-        restored = reader.restore(place, only=only, progress=progress)
+        restored = reader.restore(place, only=only, options=options, progress=progress)
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
         raise
     new = place / stored.lstrip("/")
-    if any(problem.kind == "damaged" for problem in restored.problems):
+    if any(problem.elsewhere for problem in restored.problems):
         return replace(restored, places=()), None, place
     if not os.path.lexists(new):
         shutil.rmtree(place, ignore_errors=True)

@@ -20,6 +20,7 @@ from cto_backups.core.ports import (
     PointReader,
     Progress,
     Restored,
+    RestoreOptions,
     RestorePlan,
 )
 from cto_backups.errors import PolicyError, RefusedError, RestoreError, SourceError, VerificationError
@@ -75,10 +76,18 @@ class CommandSource:
         now = clock.now()
         yield _CommandCapture(StreamTree([Stream(self._filename, begin, self._refusal)], now), now, self._filename)
 
-    def plan_restore(self, reader: PointReader, destination: Path | None, *, only: Sequence[str] = ()) -> RestorePlan:
+    def plan_restore(
+        self,
+        reader: PointReader,
+        destination: Path | None,
+        *,
+        only: Sequence[str] = (),
+        existing: Existing = Existing.REFUSE,
+        options: RestoreOptions | None = None,
+    ) -> RestorePlan:
         """What `restore` would do; in place, a command is given the file. Raises RefusedError."""
         if destination is not None:
-            return reader.plan(destination, only=only)
+            return reader.plan(destination, only=only, existing=existing, options=options)
         program = self._command_in_place()[0]
         plan = reader.plan(self._state / "restore", only=only)
         note = f"{program} reads it from its standard input; what it replaces is up to that program"
@@ -91,6 +100,7 @@ class CommandSource:
         *,
         only: Sequence[str] = (),
         existing: Existing = Existing.REFUSE,
+        options: RestoreOptions | None = None,
         progress: Progress | None = None,
     ) -> Restored:
         """Write the file; in place, let `restore_command` read it, once all of it is there and whole.
@@ -98,10 +108,10 @@ class CommandSource:
         Raises RefusedError where there is no such command, RestoreError when it failed.
         """
         if destination is not None:
-            return reader.restore(destination, only=only, existing=existing, progress=progress)
+            return reader.restore(destination, only=only, existing=existing, options=options, progress=progress)
         command = self._command_in_place()
         with staging(self._state) as place:
-            restored = reader.restore(place, only=only, progress=progress)
+            restored = reader.restore(place, only=only, options=options, progress=progress)
             if restored.problems:
                 return replace(restored, places=())  # another vault may have it whole
             file = place / os.fsdecode(_only_file(self.name, reader).lstrip(b"/"))

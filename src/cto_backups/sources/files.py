@@ -11,7 +11,16 @@ from pathlib import Path
 
 from cto_backups import clock
 from cto_backups.core.model import Fingerprint, Problem, Resource
-from cto_backups.core.ports import Capture, EntryKind, Existing, PointReader, Progress, Restored, RestorePlan
+from cto_backups.core.ports import (
+    Capture,
+    EntryKind,
+    Existing,
+    PointReader,
+    Progress,
+    Restored,
+    RestoreOptions,
+    RestorePlan,
+)
 from cto_backups.errors import SourceError
 from cto_backups.sources import digests
 from cto_backups.sources.ledger import Ledger, sample_key
@@ -56,9 +65,22 @@ class FilesSource:
         self._refuse_unreadable(roots)
         yield _FilesCapture(self.name, roots, missing, self._selection, self._cache, captured_at)
 
-    def plan_restore(self, reader: PointReader, destination: Path | None, *, only: Sequence[str] = ()) -> RestorePlan:
+    def plan_restore(
+        self,
+        reader: PointReader,
+        destination: Path | None,
+        *,
+        only: Sequence[str] = (),
+        existing: Existing = Existing.REFUSE,
+        options: RestoreOptions | None = None,
+    ) -> RestorePlan:
         """What `restore` would do."""
-        return reader.plan(destination or Path("/"), only=only or self._in_place(reader, destination))
+        return reader.plan(
+            destination or Path("/"),
+            only=only or self._in_place(reader, destination),
+            existing=existing,
+            options=options,
+        )
 
     def restore(
         self,
@@ -67,11 +89,14 @@ class FilesSource:
         *,
         only: Sequence[str] = (),
         existing: Existing = Existing.REFUSE,
+        options: RestoreOptions | None = None,
         progress: Progress | None = None,
     ) -> Restored:
         """Write the files below `destination`, or where they came from."""
         only = only or self._in_place(reader, destination)
-        return reader.restore(destination or Path("/"), only=only, existing=existing, progress=progress)
+        return reader.restore(
+            destination or Path("/"), only=only, existing=existing, options=options, progress=progress
+        )
 
     def probe(self, restored: Path, expected: Fingerprint) -> Fingerprint:
         """Read every restored file and fingerprint what is there, by nothing but the restored bytes."""

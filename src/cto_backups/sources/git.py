@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cto_backups import clock
 from cto_backups.core.model import Fingerprint, Problem, Resource
-from cto_backups.core.ports import Capture, Existing, PointReader, Progress, Restored, RestorePlan
+from cto_backups.core.ports import Capture, Existing, PointReader, Progress, Restored, RestoreOptions, RestorePlan
 from cto_backups.errors import BusyError, PolicyError, SourceError
 from cto_backups.sources import digests, git_objects, git_restore
 from cto_backups.sources.git_command import Git, address, refusal
@@ -86,10 +86,18 @@ class GitSource:
                 self._notes(mirror),
             )
 
-    def plan_restore(self, reader: PointReader, destination: Path | None, *, only: Sequence[str] = ()) -> RestorePlan:
+    def plan_restore(
+        self,
+        reader: PointReader,
+        destination: Path | None,
+        *,
+        only: Sequence[str] = (),
+        existing: Existing = Existing.REFUSE,
+        options: RestoreOptions | None = None,
+    ) -> RestorePlan:
         """What `restore` would do. Raises RefusedError in place of what lies on a server."""
         if destination is not None and only:
-            return reader.plan(destination, only=only)
+            return reader.plan(destination, only=only, existing=existing, options=options)
         return git_restore.plan(self.name, self._git, reader, destination, only)
 
     def restore(
@@ -99,6 +107,7 @@ class GitSource:
         *,
         only: Sequence[str] = (),
         existing: Existing = Existing.REFUSE,
+        options: RestoreOptions | None = None,
         progress: Progress | None = None,
     ) -> Restored:
         """Write the bare mirror below `destination`, or make the local repository anew where it was.
@@ -106,8 +115,8 @@ class GitSource:
         What stands there is kept beside it. Raises RefusedError, RestoreError.
         """
         if destination is not None and only:
-            return reader.restore(destination, only=only, existing=existing, progress=progress)
-        return git_restore.restore(self.name, self._git, reader, destination, only, existing, progress)
+            return reader.restore(destination, only=only, existing=existing, options=options, progress=progress)
+        return git_restore.restore(self.name, self._git, reader, destination, only, existing, options, progress)
 
     def probe(self, restored: Path, expected: Fingerprint) -> Fingerprint:
         """Let git check every object, check HEAD out into a scratch folder, then fingerprint the repository."""

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from cto_backups import clock
-from cto_backups.core.ports import Existing, PointReader, Progress, Restored, RestorePlan
-from cto_backups.errors import RefusedError, RestoreError, VerificationError
+from cto_backups.core.ports import Existing, PointReader, Progress, Restored, RestoreOptions, RestorePlan
+from cto_backups.errors import DamageError, RefusedError, RestoreError, VerificationError
 from cto_backups.sources import beside, git_objects
 from cto_backups.sources.git_command import Git
 from cto_backups.sources.process import ToolError
@@ -79,6 +79,7 @@ def restore(
     destination: Path | None,
     only: Sequence[str],
     existing: Existing,
+    options: RestoreOptions | None,
     progress: Progress | None,
 ) -> Restored:
     """Write the mirror below `destination`, or the repository where it was."""
@@ -87,15 +88,15 @@ def restore(
     if taken and existing is Existing.REFUSE:
         raise beside.refuse(f"the repository of {name}", target)
     if destination is not None and not taken:
-        return reader.restore(destination, progress=progress)
+        return reader.restore(destination, options=options, progress=progress)
     now = clock.now()
     try:
         bare = destination is not None or _was_bare(git, target)
         target.parent.mkdir(parents=True, exist_ok=True)
-        restored, new, place = beside.written_beside(reader, target, stored, (), progress, now)
+        restored, new, place = beside.written_beside(reader, target, stored, (), options, progress, now)
         try:
             if new is None:
-                raise RestoreError(
+                raise DamageError(
                     f"{target} was not restored",
                     why="; ".join(f"{problem.path}: {problem.detail}" for problem in restored.problems[:3]),
                     todo=f"restore from another vault; {target} is as it was",

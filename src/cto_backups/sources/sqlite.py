@@ -21,6 +21,7 @@ from cto_backups.core.ports import (
     PointReader,
     Progress,
     Restored,
+    RestoreOptions,
     RestorePlan,
 )
 from cto_backups.errors import RestoreError, SourceError, VerificationError
@@ -74,7 +75,15 @@ class SqliteSource:
             os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
             yield _SqliteCapture(path, file, status, staged)
 
-    def plan_restore(self, reader: PointReader, destination: Path | None, *, only: Sequence[str] = ()) -> RestorePlan:
+    def plan_restore(
+        self,
+        reader: PointReader,
+        destination: Path | None,
+        *,
+        only: Sequence[str] = (),
+        existing: Existing = Existing.REFUSE,
+        options: RestoreOptions | None = None,
+    ) -> RestorePlan:
         """What `restore` would do."""
         plan = reader.plan(destination or Path("/"), only=only)
         target, _ = self._target(reader, destination)
@@ -98,6 +107,7 @@ class SqliteSource:
         *,
         only: Sequence[str] = (),
         existing: Existing = Existing.REFUSE,
+        options: RestoreOptions | None = None,
         progress: Progress | None = None,
     ) -> Restored:
         """Write the database; what stands in its place is kept beside it. Raises RefusedError, RestoreError."""
@@ -105,10 +115,10 @@ class SqliteSource:
         if existing is Existing.REFUSE and any(os.path.lexists(path) for path in _files(target)):
             raise beside.refuse(f"the database of {self.name}", target)
         if not target.parent.is_dir():
-            return reader.restore(destination or Path("/"), only=only, progress=progress)
+            return reader.restore(destination or Path("/"), only=only, options=options, progress=progress)
         now = clock.now()
         try:
-            restored, new, place = beside.written_beside(reader, target, stored, only, progress, now)
+            restored, new, place = beside.written_beside(reader, target, stored, only, options, progress, now)
             try:
                 if new is None:
                     return restored

@@ -1,5 +1,5 @@
 # Names of files are bytes here, which pathlib does not take.
-# ruff: noqa: PTH101, PTH103, PTH108, PTH120, PTH123, PTH211
+# ruff: noqa: PTH101, PTH103, PTH108, PTH115, PTH120, PTH123, PTH211
 """A recovery point in memory: what a payload store would keep of a captured tree, and would write back.
 
 It shares no code with the repository, so that a test of a source tests the source.
@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from cto_backups.core.model import Problem
 from cto_backups.core.ports import (
     UNKNOWN_SIZE,
     CaptureTree,
@@ -23,6 +24,7 @@ from cto_backups.core.ports import (
     PointReader,
     Progress,
     Restored,
+    RestoreOptions,
     RestorePlan,
 )
 from cto_backups.errors import NotFoundError, RefusedError
@@ -102,12 +104,21 @@ class MemoryPoint:
         for path, (entry, _) in self._chosen(only):
             yield path, entry
 
-    def plan(self, destination: Path, *, only: Sequence[str] = ()) -> RestorePlan:
+    def plan(
+        self,
+        destination: Path,
+        *,
+        only: Sequence[str] = (),
+        existing: Existing = Existing.REFUSE,
+        options: RestoreOptions | None = None,
+    ) -> RestorePlan:
         chosen = self._chosen(only)
         if only and not chosen:
             raise NotFoundError("nothing matches")
         sizes = sum(entry.size for _, (entry, _) in chosen if entry.kind is EntryKind.FILE)
-        return RestorePlan(destination, len(chosen), sizes, self._conflicts(destination, only))
+        kept = self._kept(destination, only, options) if existing is Existing.OVERWRITE else {}
+        conflicts = tuple(place for place in self._conflicts(destination, only) if os.fsencode(place) not in kept)
+        return RestorePlan(destination, len(chosen), sizes, conflicts, (), len(kept), sum(kept.values()))
 
     def restore(
         self,
@@ -115,22 +126,49 @@ class MemoryPoint:
         *,
         only: Sequence[str] = (),
         existing: Existing = Existing.REFUSE,
+        options: RestoreOptions | None = None,
         progress: Progress | None = None,
     ) -> Restored:
         conflicts = self._conflicts(destination, only)
         if conflicts and existing is Existing.REFUSE:
             raise RefusedError("it is there already", why=", ".join(conflicts))
         chosen = self._chosen(only)
+        kept = self._kept(destination, only, options)
         inodes: dict[tuple[int, int], bytes] = {}
         for path, (entry, content) in chosen:
             place = os.fsencode(destination) + path
             os.makedirs(os.path.dirname(place), exist_ok=True)
             first = inodes.setdefault((entry.device_id, entry.inode), place) if entry.links > 1 else place
-            _write(place, entry, content, first)
+            if place not in kept:
+                _write(place, entry, content, first)
         for path, (entry, _) in reversed(chosen):
             _attributes(os.fsencode(destination) + path, entry)
         size = sum(len(content) for _, (_, content) in chosen)
-        return Restored(len(chosen), size, 0.0, (str(destination),))
+        altered = self._altered(destination, only) if options and options.verify else ()
+        return Restored(len(chosen), size, 0.0, (str(destination),), altered, len(kept), sum(kept.values()))
+
+    def _kept(self, destination: Path, only: Sequence[str], options: RestoreOptions | None) -> dict[bytes, int]:
+        """What stands there as it should, apart from folders, with its size."""
+        kept = {}
+        for path, (entry, content) in self._chosen(only):
+            place = os.fsencode(destination) + path
+            if entry.kind is EntryKind.FOLDER or not os.path.lexists(place):
+                continue
+            there = os.lstat(place)
+            same = stat.S_IFMT(there.st_mode) == stat.S_IFMT(entry.mode) and there.st_nlink == 1 == entry.links
+            if same and entry.kind is EntryKind.FILE:
+                trusted = options is not None and options.trust_times and there.st_mtime_ns == entry.mtime_ns
+                same = there.st_size == len(content) and (trusted or _content(place) == content)
+            if same and (entry.kind is not EntryKind.SYMLINK or os.readlink(place) == entry.linktarget):
+                kept[place] = len(content)
+        return kept
+
+    def _altered(self, destination: Path, only: Sequence[str]) -> tuple[Problem, ...]:
+        return tuple(
+            Problem(os.fsdecode(path), "altered", "its content is not what was written")
+            for path, (entry, content) in self._chosen(only)
+            if entry.kind is EntryKind.FILE and _content(os.fsencode(destination) + path) != content
+        )
 
     def _chosen(self, only: Sequence[str]) -> list[tuple[bytes, tuple[Entry, bytes]]]:
         def wanted(path: bytes) -> bool:
@@ -168,6 +206,11 @@ def read_in_blocks(tree: CaptureTree, entry: Entry, block: int) -> bytes | None:
     return b"".join(parts)
 
 
+def _content(place: bytes) -> bytes:
+    with open(place, "rb") as file:
+        return file.read()
+
+
 def _depth_first(path: bytes) -> list[bytes]:
     return path.split(b"/")
 
@@ -196,6 +239,9 @@ def _attributes(place: bytes, entry: Entry) -> None:
         return
     if os.geteuid() == 0:
         os.chown(place, entry.uid, entry.gid, follow_symlinks=False)
+    for name in os.listxattr(place, follow_symlinks=False):
+        if name.startswith("user."):
+            os.removexattr(place, name, follow_symlinks=False)
     for name, value in entry.extended:
         os.setxattr(place, name, value, follow_symlinks=False)
     if entry.kind is not EntryKind.SYMLINK:

@@ -22,6 +22,7 @@ from cto_backups.core.ports import (
     PointReader,
     Progress,
     Restored,
+    RestoreOptions,
     RestorePlan,
     Source,
 )
@@ -49,7 +50,15 @@ class MemorySource:
         self._check()
         yield _MemoryCapture(self)
 
-    def plan_restore(self, reader: PointReader, destination: Path | None, *, only: Sequence[str] = ()) -> RestorePlan:
+    def plan_restore(
+        self,
+        reader: PointReader,
+        destination: Path | None,
+        *,
+        only: Sequence[str] = (),
+        existing: Existing = Existing.REFUSE,
+        options: RestoreOptions | None = None,
+    ) -> RestorePlan:
         return reader.plan(self._place(destination), only=only)
 
     def restore(
@@ -59,9 +68,12 @@ class MemorySource:
         *,
         only: Sequence[str] = (),
         existing: Existing = Existing.REFUSE,
+        options: RestoreOptions | None = None,
         progress: Progress | None = None,
     ) -> Restored:
-        return reader.restore(self._place(destination), only=only, existing=existing, progress=progress)
+        return reader.restore(
+            self._place(destination), only=only, existing=existing, options=options, progress=progress
+        )
 
     def probe(self, restored: Path, expected: Fingerprint) -> Fingerprint:
         place = restored / self.name

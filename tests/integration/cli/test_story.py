@@ -6,7 +6,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from cto_backups.errors import ExitStatus
+from cto_backups.repository.readback import ReadBack
 
 SOURCES = ("data-files", "app-repository", "ledger-database")
 
@@ -104,6 +107,47 @@ def test_a_restore_overwrites_only_when_told_to(home: Any, tmp_path: Path) -> No
     assert found.read_text() == "mine\n"
     assert home("restore", "data-files", "--to", "back", "--overwrite").status is ExitStatus.SUCCESS
     assert found.read_text().startswith("figures")
+
+
+def test_a_restore_over_files_says_what_it_kept_and_reads_it_back(home: Any, tmp_path: Path) -> None:
+    assert home("restore", "data-files", "--to", "back", "--verify").status is ExitStatus.SUCCESS
+    (found,) = tmp_path.glob("back/**/files")
+    (found / "report.txt").write_text("changed")
+    planned = home("restore", "data-files", "--to", "back", "--overwrite", "--dry-run", "--json").document
+    assert planned["conflicts"] == [str(found / "report.txt")]
+    assert (found / "report.txt").read_text() == "changed"
+    answer = home("restore", "data-files", "--to", "back", "--overwrite", "--verify")
+    assert "as they stood there" in answer.out and "read back from the disk" in answer.out
+    assert same(found, home.data / "files")
+    (found / "report.txt").unlink()
+    done = home("restore", "data-files", "--to", "back", "--overwrite", "--patch", "--json").document
+    assert (done["kept_entries"], done["kept_bytes"]) == (planned["kept_entries"], planned["kept_bytes"])
+    assert 0 < done["kept_bytes"] < done["size_bytes"]
+
+
+def test_a_disk_that_does_not_hold_what_was_restored_is_damage(home: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(ReadBack, "run", spoilt_before(ReadBack.run, home.data.parent / "back"))
+    answer = home("restore", "data-files", "--to", "back", "--verify")
+    assert answer.status is ExitStatus.DAMAGE
+    assert "report.txt (altered: read back from the disk" in answer.err
+
+
+def spoilt_before(run: Any, place: Path) -> Any:
+    """Reading back what somebody changed a moment before."""
+
+    def changed(self: Any, *arguments: Any) -> None:
+        for path in place.rglob("report.txt"):
+            path.write_text("something else")
+        run(self, *arguments)
+
+    return changed
+
+
+@pytest.mark.parametrize("option", ["--trust-times", "--patch"])
+def test_how_to_overwrite_is_said_only_with_overwrite(home: Any, option: str) -> None:
+    answer = home("restore", "data-files", "--to", "back", option)
+    assert answer.status is ExitStatus.USAGE
+    assert f"{option} needs --overwrite" in answer.err
 
 
 def test_a_restore_in_place_needs_a_yes(home: Any) -> None:

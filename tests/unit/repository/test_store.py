@@ -545,10 +545,10 @@ class TestRestoring:
         outside.mkdir()
         write_files = restore.Restorer._write_files
 
-        def swapped(self: restore.Restorer, crew: object) -> None:
+        def swapped(self: restore.Restorer, *arguments: object) -> None:
             (tmp_path / "out/folder/deep").rmdir()
             (tmp_path / "out/folder/deep").symlink_to(outside)
-            write_files(self, crew)  # type: ignore[arg-type]
+            write_files(self, *arguments)  # type: ignore[arg-type]
 
         monkeypatch.setattr(restore.Restorer, "_write_files", swapped)
         restored = store.reader(reference).restore(tmp_path / "out")

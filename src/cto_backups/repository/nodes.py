@@ -1,0 +1,126 @@
+"""Making what is no file's content: folders, further names of files, symlinks, fifos, sockets and devices."""
+
+import contextlib
+import os
+import stat
+from functools import partial
+
+from cto_backups._native import Folders
+from cto_backups.core.ports import Entry
+from cto_backups.repository.metadata import apply_to_descriptor, apply_to_name, as_root, make_special
+from cto_backups.repository.mishaps import Mishaps
+from cto_backups.repository.places import make_folder, remove_leftovers, status, temporary_name
+from cto_backups.repository.standing import Comparison
+from cto_backups.repository.survey import Survey
+
+
+class NodeMaker:
+    """Makes the nodes of one survey, in one thread. `lost` are folders that could not be made,
+    `left_alone` those whose attributes are as they were.
+    """
+
+    def __init__(self, found: Survey, folders: Folders, there: Comparison, mishaps: Mishaps) -> None:
+        self._found = found
+        self._folders = folders
+        self._there = there
+        self._mishaps = mishaps
+        self.lost: set[int] = set()
+        self.left_alone: set[int] = set()
+        self._timely: set[int] = set()
+
+    def make_folders(self, *, replace: bool) -> None:
+        """Make or find every folder; with `replace` anything else gives way, and what a killed restore left goes."""
+        found = self._found
+        if replace:
+            remove_leftovers(self._folders.descriptor(0))
+        for number, entry in enumerate(found.folders):
+            if entry is None:
+                continue
+            above = found.parents[number]
+            if above in self.lost:
+                self.lost.add(number)
+                continue
+            try:
+                made = make_folder(self._folders.descriptor(above), found.names[number], replace=replace)
+                if not made and replace:
+                    remove_leftovers(self._folders.descriptor(number))
+                if not made and number in found.on_the_way:
+                    # It stood there before and was not asked for: its attributes are not ours to change.
+                    self.left_alone.add(number)
+                    if os.fstat(self._folders.descriptor(number)).st_mtime_ns == entry.mtime_ns:
+                        self._timely.add(number)
+            except OSError as error:
+                self.lost.add(number)
+                self._mishaps.note(above, found.names[number], error)
+
+    def may_replace(self, folder: int, entry: Entry) -> bool:
+        """Anything may be replaced but a folder: nobody asked to lose what is in it."""
+        there = status(self._folders.descriptor(folder), entry.name)
+        if there is not None and stat.S_ISDIR(there.st_mode):
+            self._mishaps.add(
+                folder, entry.name, "unsupported", "a folder stands where it should go; it was left alone"
+            )
+            return False
+        return True
+
+    def make_links_and_specials(self) -> None:
+        """Once files are written: all else that goes into folders."""
+        found = self._found
+        for place, (number, entry, first) in enumerate(found.links):
+            if place in self._there.kept_links:
+                continue
+            if first.failed or number in self.lost:
+                self._mishaps.add(number, entry.name, "damaged", "the file that it is another name of was not restored")
+            else:
+                self._make(number, entry, (first.folder, first.entry))
+        for place, (number, entry) in enumerate(found.specials):
+            if number not in self.lost and (number, entry.name) not in self._there.kept:
+                self._make(number, entry, found.special_links.get(place))
+
+    def _make(self, number: int, entry: Entry, first: tuple[int, Entry] | None) -> None:
+        """A hard link to `first`, or else a special node; under its name, or in place of what stands there."""
+        replacing = (number, entry.name) in self._there.standing
+        if replacing and not self.may_replace(number, entry):
+            return
+        name = temporary_name() if replacing else entry.name
+        try:
+            if first is not None:
+                origin = os.dup(self._folders.descriptor(first[0]))
+                try:
+                    folder = self._folders.descriptor(number)
+                    os.link(first[1].name, name, src_dir_fd=origin, dst_dir_fd=folder, follow_symlinks=False)
+                finally:
+                    os.close(origin)
+            else:
+                folder = self._folders.descriptor(number)
+                make_special(folder, name, entry)
+                path = f"/proc/self/fd/{folder}/{os.fsdecode(name)}"
+                apply_to_name(folder, path, name, entry, partial(self._mishaps.add, number, entry.name))
+            if replacing:
+                os.rename(name, entry.name, src_dir_fd=folder, dst_dir_fd=folder)
+        except OSError as error:
+            self._mishaps.note(number, entry.name, error)
+
+    def finish_folders(self) -> None:
+        """Metadata of folders, deepest first: until here they were open to us, and their times moved."""
+        for number in range(len(self._found.names) - 1, 0, -1):
+            entry = self._found.folders[number]
+            timely = number in self._timely
+            if entry is None or number in self.lost or (number in self.left_alone and not timely):
+                continue
+            try:
+                descriptor = self._folders.descriptor(number)
+                if timely:
+                    # Its time was the point's until we wrote into it: as when another vault fills in what was missing.
+                    with contextlib.suppress(PermissionError):
+                        os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
+                    continue
+                if not as_root() and os.fstat(descriptor).st_uid != os.geteuid():
+                    self._mishaps.foreign_folders += 1
+                    self.left_alone.add(number)
+                    continue
+                apply_to_descriptor(
+                    descriptor, entry, partial(self._mishaps.add, self._found.parents[number], entry.name)
+                )
+            except OSError as error:
+                self._mishaps.note(self._found.parents[number], entry.name, error)

@@ -1,0 +1,200 @@
+"""What every `PointReader` does with what stands where it restores: subclass `RestoreContract`, give it `new_point`."""
+
+import os
+import random
+import shutil
+import stat
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from fakes.memory import Content, MemoryTree
+
+from cto_backups.core.ports import Entry, EntryKind, Existing, PointReader, RestoreOptions
+
+NewPoint = Callable[[MemoryTree], PointReader]
+BIG = random.Random(4).randbytes(9 << 20)
+LINKED = Entry(b"", b"", EntryKind.FILE, stat.S_IFREG | 0o600, links=2, inode=77, size=6, mtime_ns=10**18)
+CONTENT: Mapping[bytes, Content] = {
+    b"big": BIG,
+    b"empty": b"",
+    b"folder": {b"one": b"one\n", b"two": b"two\n" * 3000, b"deep": {b"three": b"3"}},
+    b"link": Entry(b"", b"", EntryKind.SYMLINK, stat.S_IFLNK | 0o777, linktarget=b"folder/one", mtime_ns=10**18),
+    b"zeros": bytes(5 << 20) + b"end",
+}
+FILES = ["big", "empty", "folder/one", "folder/two", "folder/deep/three", "zeros"]
+SIZE = len(BIG) + 4 + 12_000 + 1 + (5 << 20) + 3
+MTIME = MemoryTree({}).mtime_ns
+
+
+def content(root: Path) -> dict[str, bytes]:
+    """Every file below a folder, by its path."""
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def identities(root: Path) -> dict[str, tuple[int, int]]:
+    """Inode and ctime of every file: what was not touched keeps them."""
+    return {one: ((root / one).lstat().st_ino, (root / one).lstat().st_ctime_ns) for one in [*FILES, "link"]}
+
+
+def leftovers(root: Path) -> list[Path]:
+    return [path for path in root.rglob(".cto-backups-restore-*")]
+
+
+class RestoreContract:
+    """Subclasses give `new_point`, which makes a reader of a stored tree."""
+
+    @pytest.fixture
+    def new_point(self) -> NewPoint:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def point(self, new_point: NewPoint) -> PointReader:
+        return new_point(MemoryTree(CONTENT))
+
+    @pytest.fixture
+    def standing(self, point: PointReader, tmp_path: Path) -> Path:
+        """The point, restored once."""
+        point.restore(tmp_path / "there")
+        return tmp_path / "there"
+
+    @pytest.fixture
+    def clean(self, standing: Path) -> dict[str, bytes]:
+        return content(standing)
+
+    def test_what_stands_there_as_it_should_is_not_touched(self, point: PointReader, standing: Path) -> None:
+        before = identities(standing)
+        restored = point.restore(standing, existing=Existing.OVERWRITE)
+        assert not restored.problems
+        assert {one: inode for one, (inode, _) in identities(standing).items()} == {
+            one: inode for one, (inode, _) in before.items()
+        }
+        assert (restored.kept_entries, restored.kept_bytes) == (7, SIZE)
+        assert (restored.entries, restored.size_bytes) == (9, SIZE)
+
+    def test_nothing_is_kept_where_nothing_stands(self, point: PointReader, tmp_path: Path) -> None:
+        restored = point.restore(tmp_path / "new", existing=Existing.OVERWRITE)
+        assert (restored.kept_entries, restored.kept_bytes) == (0, 0)
+
+    def test_a_plan_says_what_would_be_kept_and_changes_nothing(self, point: PointReader, standing: Path) -> None:
+        (standing / "folder/one").write_bytes(b"changed")
+        (standing / "empty").unlink()
+        before = content(standing)
+        plan = point.plan(standing, existing=Existing.OVERWRITE)
+        assert content(standing) == before
+        assert plan.conflicts == (str(standing / "folder/one"),)
+        restored = point.restore(standing, existing=Existing.OVERWRITE)
+        assert (plan.entries, plan.size_bytes) == (restored.entries, restored.size_bytes)
+        assert (plan.kept_entries, plan.kept_bytes) == (restored.kept_entries, restored.kept_bytes) == (5, SIZE - 4)
+
+    def test_a_change_that_size_and_time_hide_is_found(
+        self, point: PointReader, standing: Path, clean: dict[str, bytes]
+    ) -> None:
+        with (standing / "big").open("r+b") as file:
+            file.seek(7 << 20)
+            file.write(b"rot")
+        os.utime(standing / "big", ns=(MTIME, MTIME))
+        trusting = RestoreOptions(trust_times=True)
+        assert point.restore(standing, existing=Existing.OVERWRITE, options=trusting).kept_bytes == SIZE
+        assert content(standing) != clean
+        restored = point.restore(standing, existing=Existing.OVERWRITE)
+        assert restored.kept_bytes < SIZE
+        assert content(standing) == clean
+
+    @pytest.mark.parametrize(
+        "options", [RestoreOptions(), RestoreOptions(patch=True), RestoreOptions(trust_times=True)]
+    )
+    @pytest.mark.parametrize(
+        "spoil",
+        [
+            lambda root: (root / "big").write_bytes(BIG[:1000]),
+            lambda root: (root / "big").write_bytes(BIG + b"more"),
+            lambda root: (root / "big").write_bytes(BIG[: 6 << 20] + b"x" * (3 << 20)),
+            lambda root: (root / "big").write_bytes(b"insert" + BIG),
+            lambda root: (root / "zeros").write_bytes(b"not zero" * (5 << 17) + b"end"),
+            lambda root: (root / "empty").write_bytes(b"something"),
+            lambda root: (root / "folder/two").write_bytes(b""),
+            lambda root: ((root / "folder/one").unlink(), (root / "folder/one").symlink_to("/etc/passwd")),
+            lambda root: ((root / "link").unlink(), (root / "link").symlink_to("folder")),
+            lambda root: ((root / "link").unlink(), (root / "link").write_bytes(b"a file")),
+            lambda root: shutil.rmtree(root / "folder"),
+        ],
+    )
+    def test_what_differs_is_put_right(
+        self,
+        point: PointReader,
+        standing: Path,
+        clean: dict[str, bytes],
+        spoil: Callable[[Path], object],
+        options: RestoreOptions,
+    ) -> None:
+        spoil(standing)
+        restored = point.restore(standing, existing=Existing.OVERWRITE, options=options)
+        assert not restored.problems
+        assert content(standing) == clean
+        assert (standing / "link").readlink() == Path("folder/one")
+        assert {(standing / one).stat().st_mtime_ns for one in FILES} == {MTIME}
+        assert not leftovers(standing)
+
+    def test_metadata_of_what_is_kept_is_put_right(self, point: PointReader, standing: Path) -> None:
+        one = standing / "folder/one"
+        inode = one.stat().st_ino
+        one.chmod(0o600)
+        os.setxattr(one, "user.foreign", b"x")
+        os.utime(one, ns=(1, 1))
+        assert point.restore(standing, existing=Existing.OVERWRITE).kept_bytes == SIZE
+        there = one.stat()
+        assert (there.st_ino, stat.S_IMODE(there.st_mode), there.st_mtime_ns) == (inode, 0o644, MTIME)
+        assert "user.foreign" not in os.listxattr(one)
+
+    @pytest.mark.parametrize("patch", [False, True])
+    def test_other_names_of_a_standing_file_are_not_written_through(
+        self, point: PointReader, standing: Path, tmp_path: Path, patch: bool
+    ) -> None:
+        for name in ("big", "folder/one"):
+            (standing / name).write_bytes(b"theirs" + (standing / name).read_bytes())
+            os.link(standing / name, tmp_path / Path(name).name)
+        point.restore(standing, existing=Existing.OVERWRITE, options=RestoreOptions(patch=patch))
+        assert (tmp_path / "one").read_bytes() == b"theirsone\n"
+        assert (tmp_path / "big").read_bytes() == b"theirs" + BIG
+        assert (standing / "big").read_bytes() == BIG
+        assert (standing / "big").stat().st_nlink == 1
+
+    def test_attributes_are_not_changed_under_other_names_either(
+        self, point: PointReader, standing: Path, tmp_path: Path
+    ) -> None:
+        (standing / "folder/one").chmod(0o600)
+        os.link(standing / "folder/one", tmp_path / "theirs")
+        point.restore(standing, existing=Existing.OVERWRITE)
+        assert stat.S_IMODE((tmp_path / "theirs").stat().st_mode) == 0o600
+        assert stat.S_IMODE((standing / "folder/one").stat().st_mode) == 0o644
+
+    def test_hard_links_come_back_over_files_of_their_own(self, new_point: NewPoint, tmp_path: Path) -> None:
+        tree = MemoryTree({b"a": LINKED, b"b": Entry(b"b", b"/b", *_fields(LINKED)[2:])})
+        tree.data = {b"/a": b"linked", b"/b": b"linked"}
+        point = new_point(tree)
+        (tmp_path / "a").write_bytes(b"linked")
+        (tmp_path / "b").write_bytes(b"linked")
+        for _ in range(2):
+            assert not point.restore(tmp_path, existing=Existing.OVERWRITE).problems
+            assert (tmp_path / "a").read_bytes() == b"linked"
+            assert (tmp_path / "a").samefile(tmp_path / "b")
+        assert not leftovers(tmp_path)
+
+    def test_only_the_selection_is_looked_at_and_written(self, point: PointReader, standing: Path) -> None:
+        (standing / "big").write_bytes(b"mine")
+        (standing / "folder/one").write_bytes(b"spoilt")
+        restored = point.restore(standing, only=["/folder"], existing=Existing.OVERWRITE)
+        assert restored.kept_entries == 2
+        assert (standing / "big").read_bytes() == b"mine"
+        assert (standing / "folder/one").read_bytes() == b"one\n"
+
+    @pytest.mark.parametrize("existing", list(Existing))
+    def test_what_was_restored_is_verified(self, point: PointReader, tmp_path: Path, existing: Existing) -> None:
+        restored = point.restore(tmp_path / "out", existing=existing, options=RestoreOptions(verify=True))
+        assert not restored.problems
+        assert (tmp_path / "out/big").read_bytes() == BIG
+
+
+def _fields(entry: Entry) -> list[object]:
+    return [getattr(entry, name) for name in Entry.__slots__]

@@ -1,0 +1,112 @@
+"""Restores that lose their vault on the way, or are killed in the middle."""
+
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contract.fakes.vaults import InterceptedVault
+from cto_backups.core.ports import Existing, RestoreOptions
+from cto_backups.errors import VaultError, VaultMissingError
+from cto_backups.flows.protect import protect
+from cto_backups.flows.restore import restore
+from integration.conftest import build
+from stock.product import back_up, below, new_store, open_store
+
+TESTS = Path(__file__).parent.parent
+VERIFIED = RestoreOptions(verify=True)
+
+
+@pytest.mark.parametrize("source", ["documents", "app", "ledger"])
+@pytest.mark.parametrize("reads", [0, 1, 2, 3, 5])
+def test_a_vault_that_goes_away_during_a_restore_is_replaced_by_another(
+    workshop: Any, tmp_path: Path, source: str, reads: int
+) -> None:
+    """From the n-th read on the vault is away; another one has the point, and the reason is said once."""
+    for number in range(20):
+        folder = workshop.data / "files" / f"folder-{number}"
+        folder.mkdir()
+        (folder / "file").write_bytes(random.Random(number).randbytes(300_000))
+    point = protect(workshop.installation, source).backup.point
+    again = build(workshop.root, workshop.data, workshop.sources)
+    left = reads
+
+    def away(operation: str, key: str) -> None:
+        nonlocal left
+        if operation == "read" and ("/data/" in key or "/index/" in key):
+            left -= 1
+        if left < 0:
+            raise VaultMissingError("Vault one is not there", why="its disk was pulled")
+
+    again.wrap_vault = lambda vault: InterceptedVault(vault, before=away) if vault.name == "one" else vault
+    result = restore(again.installation, point, tmp_path / "out", options=VERIFIED)
+    again.catalog.close()
+    assert result.restored.problems == ()
+    if left < 0:
+        assert [trouble.startswith("one: Vault one is not there") for trouble in result.vault_problems] == [True]
+    else:
+        assert (result.vault, result.vault_problems) == ("one", ())
+    probed = again.installation.source(source).probe(tmp_path / "out", point.fingerprint)
+    assert probed.checksums == point.fingerprint.checksums
+
+
+def test_without_another_vault_what_is_missing_is_named(workshop: Any, tmp_path: Path) -> None:
+    point = protect(workshop.installation, "documents").backup.point
+    again = build(workshop.root, workshop.data, workshop.sources)
+
+    def away(operation: str, key: str) -> None:
+        if operation == "read" and "/data/" in key:
+            raise VaultMissingError("The vault is not there")
+
+    again.wrap_vault = lambda vault: InterceptedVault(vault, before=away)
+    with pytest.raises(VaultError, match="cannot be read in any vault"):
+        restore(again.installation, point, tmp_path / "out")
+    again.catalog.close()
+
+
+@pytest.mark.parametrize("patch", [False, True])
+def test_a_restore_over_files_that_is_killed_is_completed_by_the_next(
+    tmp_path: Path, patch: bool, fault_rounds: int
+) -> None:
+    """Without `patch` each file is the former or the restored one at any moment; in the end all are restored."""
+    tree, vault, place = tmp_path / "tree", tmp_path / "vault", tmp_path / "place"
+    tree.mkdir()
+    for number in range(60):
+        (tree / f"small-{number:02}").write_bytes(random.Random(number).randbytes(3000))
+    for number in range(6):
+        (tree / f"large-{number}").write_bytes(random.Random(number).randbytes(5 << 20))
+    right = {path.name: path.read_bytes() for path in tree.iterdir()}
+    snapshot, _ = back_up(new_store(vault), tree, state=tmp_path / "state")
+    reader = open_store(vault).reader(snapshot)
+    reader.restore(place)
+    restored = below(place, tree)
+    child = [sys.executable, "-m", "faults.restore_child", vault, snapshot, place, "patch" if patch else "replace"]
+    environment = os.environ | {"PYTHONPATH": os.fspath(TESTS)}
+    for seed in range(max(3, fault_rounds // 4)):
+        chance = random.Random(seed)
+        wrong = {}
+        for name, content in right.items():
+            if chance.random() < 0.7:
+                middle = len(content) // 2
+                wrong[name] = content[:middle] + chance.randbytes(500) + content[middle + 500 :]
+                (restored / name).write_bytes(wrong[name])
+        process = subprocess.Popen(child, env=environment, stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"begin\n"
+        time.sleep(chance.random() * 0.15)
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        for name, content in right.items():
+            found = (restored / name).read_bytes()
+            if patch and name in wrong and name.startswith("large"):
+                assert len(found) == len(content)
+            else:
+                assert found in (content, wrong.get(name)), f"{name} after the kill of round {seed}"
+        assert not reader.restore(place, existing=Existing.OVERWRITE, options=VERIFIED).problems
+        assert {path.name: path.read_bytes() for path in restored.iterdir()} == right
