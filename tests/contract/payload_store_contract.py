@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from fakes.memory import MemoryTree, MemoryVault
 
 from cto_backups.core.payloads import Draft, PayloadStore, SnapshotLabel
 from cto_backups.core.ports import Existing
+from cto_backups.core.verification import Ledger, Part
 from cto_backups.errors import BackupsError, NotFoundError, RefusedError
 
 NewStore = Callable[[MemoryVault], PayloadStore]
@@ -224,6 +226,66 @@ class PayloadStoreContract:
             assert any(reference in damage.references for damage in damages), (key, at, damages)
             vault.flip(key, at)
         assert store.verify().damages == ()
+
+    def test_as_many_verifications_as_there_are_parts_read_everything(self, store: PayloadStore) -> None:
+        for number in range(6):
+            store_tree(store, MemoryTree({b"n": random.Random(number).randbytes(40_000)}), number=number)
+        whole = store.verify()
+        assert whole.readings is not None
+        assert (whole.packs_read, whole.bytes_read) == (whole.packs, whole.pack_bytes)
+        assert set(whole.readings.present) == whole.readings.intact
+        ledger, seen = Ledger(), set[bytes]()
+        for run in range(3):
+            assert ledger.read_since is None
+            verified = store.verify(part=Part(share=Fraction(1, 3)), ledger=ledger)
+            assert verified.readings is not None
+            assert verified.damages == ()
+            assert (verified.packs, verified.pack_bytes) == (whole.packs, whole.pack_bytes)
+            assert verified.packs_read == len(verified.readings.intact) < whole.packs
+            again = verified.readings.intact & seen
+            seen |= verified.readings.intact
+            assert not again or seen == whole.readings.intact, "nothing twice before everything once"
+            ledger = verified.readings.after(ledger)
+            if run == 0:
+                began = verified.readings.at
+        assert seen == whole.readings.intact
+        assert ledger.read_since == began
+        store_tree(store, MemoryTree({b"new": random.Random(9).randbytes(40_000)}), number=9)
+        verified = store.verify(part=Part(size_bytes=1), ledger=ledger)
+        assert verified.readings is not None
+        new = set(verified.readings.present) - seen
+        assert new and verified.readings.intact > new, "what is new, and one that was read before"
+
+    def test_a_damaged_pack_is_found_in_its_turn_and_every_time_until_it_is_intact(self, store: PayloadStore) -> None:
+        for number in range(4):
+            store_tree(store, MemoryTree({b"n": random.Random(number).randbytes(40_000)}), number=number)
+        vault = store.vault
+        assert isinstance(vault, MemoryVault)
+        ledger, part = Ledger(), Part(share=Fraction(1, 8))
+        for key in sorted(vault.files):
+            if "/data/" in key:
+                vault.flip(key, 30)
+                break
+        found = []
+        for _ in range(10):
+            verified = store.verify(part=part, ledger=ledger)
+            assert verified.readings is not None
+            ledger = verified.readings.after(ledger)
+            found.append(bool(verified.damages))
+        assert any(found)
+        assert found[found.index(True) :] == [True] * (10 - found.index(True))
+        assert len(ledger.damaged) == 1
+        assert ledger.read_since is None
+        vault.flip(key, 30)
+        verified = store.verify(part=part, ledger=ledger)
+        assert verified.damages == ()
+        assert verified.readings is not None
+        assert verified.readings.intact >= ledger.damaged
+
+    def test_only_what_reads_everything_in_turn_adds_to_the_ledger(self, store: PayloadStore) -> None:
+        _, reference = store_tree(store, MemoryTree(CONTENT))
+        assert store.verify([reference]).readings is None
+        assert store.verify(read_data=False).readings is None
 
     def test_verifying_what_is_not_there_is_a_damage(self, store: PayloadStore) -> None:
         damages = store.verify(["ab" * 32]).damages

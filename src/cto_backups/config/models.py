@@ -24,6 +24,7 @@ from cto_backups.config.fields import (
     Reference,
     ResourceName,
     Retention,
+    Share,
     TimeZone,
     Triggers,
     Until,
@@ -69,6 +70,8 @@ class Vault(_Part):
     """Whether it survives the loss of the place where the sources are."""
     lock: LockName = "none"
     """How strongly it protects stored files from deletion."""
+    read_part: Share | None = None
+    """How much of it one scheduled verification reads; all at once when left out. Each goes on where the last ended."""
 
 
 class Category(_Part):

@@ -64,6 +64,7 @@ HINTS = {
     "storage": "the type of storage",
     "off_site": "whether it survives the loss of this place",
     "lock": "how strongly it protects stored files: none, governance, compliance",
+    "read_part": "how much of it one scheduled verification reads",
     "kind": "files, git or sqlite",
     "class": "what kind of data it is",
     "category": "its objectives",

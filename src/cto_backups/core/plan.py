@@ -26,6 +26,7 @@ from cto_backups.core.model import (
 from cto_backups.core.policy import Policy, SourcePolicy
 from cto_backups.core.retention import decide
 from cto_backups.core.schedule import AT_ONCE, NextRun, Trigger, format_trigger, format_triggers, next_run
+from cto_backups.core.verification import runs_for_all
 from cto_backups.core.wording import counted
 
 ORDER = (ActionKind.BACKUP, ActionKind.COPY, ActionKind.RESTORE_TEST, ActionKind.VERIFY, ActionKind.EXPIRE)
@@ -295,12 +296,19 @@ def _verify(policy: Policy, vault: str, facts: VaultFacts) -> Iterator[Action]:
     if not sources or _running(facts.last_run) or (facts.read_at is None and facts.first_copy_at is None):
         return
     within = min(source.category.read_within for source in sources)
-    # Half the time, so that what is stored just after one reading is still read in time by the next.
-    interval = within / 2
+    part = policy.vaults[vault].read_part
+    runs = runs_for_all(part)
+    # One turn to spare, so that what is stored just after one reading is still read in time by the next.
+    interval = within / (runs + 1)
+    asked = (facts.read_at or facts.first_copy_at or AT_ONCE) + interval
     if facts.read_passed is False:
-        interval = min(interval, REREAD_DAMAGED_EVERY)
-    since = facts.read_at or facts.first_copy_at or AT_ONCE
+        asked = min(asked, (facts.read_at or AT_ONCE) + REREAD_DAMAGED_EVERY)
+    elif facts.read_since is not None:
+        # However little verifications by hand read meanwhile: what was read first is due after all its turns.
+        asked = min(asked, facts.read_since + runs * interval)
     reason = f"every byte is read within {format_duration(within)}"
+    if runs > 1:
+        reason += f", {part} at a time"
     if facts.read_at is None:
         reason += "; it was never read"
     elif facts.read_passed is False:
@@ -309,8 +317,8 @@ def _verify(policy: Policy, vault: str, facts: VaultFacts) -> Iterator[Action]:
         policy,
         ActionKind.VERIFY,
         vault=vault,
-        slot=_slot(since + interval),
-        due_at=max(since + interval, retry_at(_infrastructure_failure(facts), facts.failures)),
+        slot=_slot(asked),
+        due_at=max(asked, retry_at(_infrastructure_failure(facts), facts.failures)),
         reason=reason,
     )
 

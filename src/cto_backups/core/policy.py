@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from fractions import Fraction
 
 from cto_backups.core.duration import format_duration
 from cto_backups.core.model import Rung
@@ -21,7 +22,10 @@ class LockMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class VaultPolicy:
-    """A named place for copies. `provider` with `region` says what fails together; `storage` is the storage type."""
+    """A named place for copies. `provider` with `region` says what fails together; `storage` is the storage type.
+
+    `read_part` is the share of it that one scheduled verification reads.
+    """
 
     name: str
     url: str
@@ -30,6 +34,7 @@ class VaultPolicy:
     storage: str
     off_site: bool = False
     lock_mode: LockMode = LockMode.NONE
+    read_part: Fraction = Fraction(1)
 
 
 @dataclass(frozen=True, slots=True)

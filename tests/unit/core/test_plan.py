@@ -1,5 +1,6 @@
 from dataclasses import replace
 from datetime import timedelta
+from fractions import Fraction
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -263,6 +264,37 @@ def test_every_byte_is_read_again_by_half_of_the_strictest_time(build):
     actions = planned(build.policy(strict, loose), facts, build.now, VERIFY)
     assert [(action.vault, action.due_at) for action in actions] == [("near", build.ago(hours=12))]
     assert actions[0].reason == "every byte is read within 7 days"
+
+
+def in_parts(build, share):
+    return build.policy(vaults=(build.vault("near", read_part=Fraction(share)),))
+
+
+def test_a_vault_that_is_read_in_parts_is_read_whole_with_a_turn_to_spare(build):
+    facts = Facts(vaults=build.read_vaults(read_at=build.ago(hours=20), read_since=build.ago(days=5, hours=20)))
+    (action,) = planned(in_parts(build, "1/6"), facts, build.now + DAY, VERIFY)
+    assert action.due_at == build.ago(hours=20) + DAY, "six turns and one to spare in seven days"
+    assert action.reason == "every byte is read within 7 days, 1/6 at a time"
+
+
+def test_parts_follow_each_other_at_once_while_the_oldest_reading_is_late(build):
+    late = Facts(vaults=build.read_vaults(read_at=build.ago(minutes=1), read_since=build.ago(days=6, hours=1)))
+    (action,) = planned(in_parts(build, "1/6"), late, build.now, VERIFY)
+    assert action.due_at == build.ago(hours=1)
+    damaged = Facts(vaults=build.read_vaults(read_at=build.ago(minutes=1), read_since=None, read_passed=False))
+    assert not planned(in_parts(build, "1/6"), damaged, build.now, VERIFY), "damage is not read over and over"
+
+
+def test_a_small_part_read_by_hand_does_not_put_off_the_whole(build):
+    facts = Facts(vaults=build.read_vaults(read_at=build.ago(minutes=1), read_since=build.ago(days=4)))
+    (action,) = planned(build.policy(build.source(vaults=("near",))), facts, build.now, VERIFY)
+    assert action.due_at == build.ago(hours=12)
+
+
+def test_the_first_turn_through_a_vault_has_its_parts_one_after_the_other(build):
+    vaults = build.read_vaults(read_at=build.ago(hours=25), read_since=None, first_copy_at=build.ago(days=2))
+    (action,) = planned(in_parts(build, "1/6"), Facts(vaults=vaults), build.now, VERIFY)
+    assert action.due_at == build.ago(hours=1)
 
 
 def test_a_vault_without_copies_or_without_sources_is_not_read(build):
