@@ -1,11 +1,8 @@
 """Prune, decided: which packs of a repository stay, go, or are written anew; pure, and what a dry run shows."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-
-from cto_backups.errors import DamageError
 
 _MIB = 1 << 20
 _KINDS = ("data", "tree")
@@ -33,24 +30,18 @@ class PruneRules:
 
 
 @dataclass(frozen=True, slots=True)
-class Pack:
-    """A pack that an index lists: its blobs, each with kind (0 data, 1 tree), id, and sealed length in bytes."""
-
-    name: str
-    size_bytes: int
-    blobs: tuple[tuple[int, bytes, int], ...] = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
 class PackUse:
-    """What of a pack is needed from it: `blobs` are ids, with `used_bytes` together. `kind`: data, tree or mixed."""
+    """A pack that an index lists, and what of it is needed: so many blobs, with `used_bytes` together.
+
+    `kind` is data, tree or mixed. Of a blob in several packs only one counts as needed.
+    """
 
     name: str
     kind: str
     size_bytes: int
     used_bytes: int
     unused_bytes: int
-    blobs: frozenset[bytes] = field(repr=False)
+    used_blobs: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,26 +129,26 @@ class Pruned:
 
 
 def plan_prune(
-    packs: Sequence[Pack],
-    needed: tuple[AbstractSet[bytes], AbstractSet[bytes]],
+    uses: Sequence[PackUse],
     *,
     unlisted: Mapping[str, int],
     marks: Mapping[str, datetime],
     now: datetime,
     rules: PruneRules,
     index_files: int = 1,
+    listed_blobs: int = 0,
     gone: Iterable[str] = (),
     relisted: Iterable[str] = (),
+    contested: Iterable[tuple[int, bytes]] = (),
+    duplicate_blobs: int = 0,
 ) -> PrunePlan:
-    """Decide. `needed` are the ids of data and tree blobs that snapshots need; `unlisted` sizes of packs in no index.
+    """Decide. `uses` are the packs that the index lists; `unlisted` sizes of packs in no index.
 
-    `marks` say since when a pack is known to be in no index. Raises DamageError when a needed blob is in no pack.
+    `marks` say since when a pack is known to be in no index; `listed_blobs` is how many blobs the index files list.
     """
-    uses, contested, duplicates = _uses(packs, needed)
-    drop = [use for use in uses if not use.blobs]
-    keep, repack = _divide([use for use in uses if use.blobs], rules)
+    drop = [use for use in uses if not use.used_blobs]
+    keep, repack = _divide([use for use in uses if use.used_blobs], rules)
     found = [UnlistedPack(name, size, min(marks.get(name, now), now)) for name, size in sorted(unlisted.items())]
-    blobs = sum(len(pack.blobs) for pack in packs)
     return PrunePlan(
         made_at=now,
         keep=tuple(keep),
@@ -167,47 +158,10 @@ def plan_prune(
         overdue=tuple(pack for pack in found if now - pack.since >= rules.grace),
         gone=tuple(gone),
         relisted=tuple(relisted),
-        contested=contested,
-        duplicate_blobs=duplicates,
-        crowded=index_files > 8 + 2 * (blobs // rules.index_blobs),
+        contested=frozenset(contested),
+        duplicate_blobs=duplicate_blobs,
+        crowded=index_files > 8 + 2 * (listed_blobs // rules.index_blobs),
     )
-
-
-def _uses(
-    packs: Sequence[Pack], needed: tuple[AbstractSet[bytes], AbstractSet[bytes]]
-) -> tuple[list[PackUse], frozenset[tuple[int, bytes]], int]:
-    """What is needed of each pack, every blob from one pack; the blobs that lie in several; their other places."""
-    holder: tuple[dict[bytes, int], dict[bytes, int]] = {}, {}
-    several: dict[tuple[int, bytes], list[int]] = {}
-    waste = [0] * len(packs)
-    for number, pack in enumerate(packs):
-        for kind, blob, length in pack.blobs:
-            if blob not in needed[kind]:
-                waste[number] += length
-            elif (first := holder[kind].setdefault(blob, number)) != number:
-                several.setdefault((kind, blob), [first]).append(number)
-    for kind, ids in enumerate(needed):
-        for blob in ids - holder[kind].keys():
-            raise DamageError(f"{_KINDS[kind].capitalize()} blob {blob.hex()[:12]} is missing", why="no pack holds it")
-    # The pack with the least waste is the one most likely to stay: the others may then go as a whole.
-    for (kind, blob), numbers in several.items():
-        holder[kind][blob] = min(numbers, key=lambda number: (waste[number], number))
-    uses = []
-    for number, pack in enumerate(packs):
-        lengths = {(kind, blob): length for kind, blob, length in pack.blobs if holder[kind].get(blob) == number}
-        used = sum(lengths.values())
-        kinds = {kind for kind, _, _ in pack.blobs}
-        uses.append(
-            PackUse(
-                name=pack.name,
-                kind="mixed" if len(kinds) > 1 else _KINDS[max(kinds, default=0)],
-                size_bytes=pack.size_bytes,
-                used_bytes=used,
-                unused_bytes=sum(length for _, _, length in pack.blobs) - used,
-                blobs=frozenset(blob for _, blob in lengths),
-            )
-        )
-    return uses, frozenset(several), sum(len(numbers) - 1 for numbers in several.values())
 
 
 def _divide(uses: Sequence[PackUse], rules: PruneRules) -> tuple[list[PackUse], list[PackUse]]:

@@ -84,8 +84,8 @@ class Checker:
         """Verify what these snapshots need."""
         names = list(dict.fromkeys(references))
         snapshots = self._open(names)
-        packs = self._structure(snapshots, count=not read_data)
-        present = self._packs_there(packs, self._files.pack_sizes())
+        needs = self._structure(snapshots, count=not read_data)
+        present = self._packs_there(needs.packs(), self._files.pack_sizes())
         if read_data:
             with self._reading(present):
                 pass
@@ -139,33 +139,22 @@ class Checker:
                 self._findings.append(_Finding(f"snapshot {name[:12]}", why, references={name}))
         return found
 
-    def _structure(self, snapshots: Sequence[Snapshot], *, count: bool = False) -> set[int]:
-        """Walk all trees once; the packs that hold what they refer to. `count` them, where their packs are not read."""
-        index = self._fetcher.index
-        packs: set[int] = set()
-        missing: set[Hurt] = set()
-        stack = list(dict.fromkeys(snapshot.tree for snapshot in snapshots))
-        seen = set(stack)
-        while stack:
-            tree = stack.pop()
-            packs.update(place.pack for place in index.locate(BlobKind.TREE, tree))
+    def _structure(self, snapshots: Sequence[Snapshot], *, count: bool = False) -> _native.Needs:
+        """Walk all trees once; what they refer to. `count` them, where their packs are not read."""
+        needs = _native.Needs(self._fetcher.index.native)
+        for snapshot in snapshots:
+            needs.add(snapshot.tree)
+        while (tree := needs.next()) is not None:
             try:
-                found, lacking, subtrees = _native.resolve_tree(self._fetcher.tree(tree), index.native)
+                needs.enter(self._fetcher.tree(tree))
             except (DamageError, VaultError) as error:
-                hurt = BlobKind.TREE, tree
-                self._findings.append(_Finding(error.what, error.why, {hurt}))
+                self._findings.append(_Finding(error.what, error.why, {(BlobKind.TREE, tree)}))
                 continue
             self._blobs_read += count
-            packs.update(found)
-            missing.update((BlobKind.DATA, blob) for blob in lacking)
-            for subtree in subtrees:
-                if subtree not in seen:
-                    seen.add(subtree)
-                    stack.append(subtree)
-        for hurt in sorted(missing):
+        for blob in needs.missing(BlobKind.DATA):
             why = "no readable index file of the repository lists it"
-            self._findings.append(_Finding(f"data blob {hurt[1].hex()[:12]} is missing", why, {hurt}))
-        return packs
+            self._findings.append(_Finding(f"data blob {blob.hex()[:12]} is missing", why, {(BlobKind.DATA, blob)}))
+        return needs
 
     def _packs_there(self, packs: Iterable[int], sizes: Mapping[bytes, int]) -> list[tuple[int, int]]:
         """The packs that are there and long enough for what the index says of them, with their sizes."""

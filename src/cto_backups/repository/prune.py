@@ -16,7 +16,7 @@ from cto_backups.repository.copying import Wanted, copy_group, ranges
 from cto_backups.repository.crew import Crew
 from cto_backups.repository.depot import Depot
 from cto_backups.repository.fetch import Fetcher
-from cto_backups.repository.index import BlobKind, Index, PackedBlob, save_listing
+from cto_backups.repository.index import BlobKind, Index, Location, save_listing
 from cto_backups.repository.locks import Lock, locked, locked_for_reading
 from cto_backups.repository.marks import load_marks, replace_marks
 from cto_backups.repository.options import RepositoryOptions
@@ -62,15 +62,17 @@ def prune(
 
 def _plan(stock: Stock, marks: dict[str, datetime], rules: PruneRules) -> PrunePlan:
     return plan_prune(
-        stock.packs,
-        stock.needed,
+        stock.uses,
         unlisted=stock.unlisted,
         marks=marks,
         now=clock.now(),
         rules=rules,
         index_files=len(stock.index.files),
+        listed_blobs=sum(stock.index.native.count(kind) for kind in BlobKind),
         gone=stock.gone,
         relisted=stock.relisted,
+        contested=stock.contested,
+        duplicate_blobs=stock.duplicate_blobs,
     )
 
 
@@ -85,9 +87,10 @@ class _Pruning:
         self._lock = lock
         self._plan = plan
         self._origin = Fetcher(files, stock.index)
+        self._needs = stock.needs
         names = {stock.index.pack_name(number).hex(): number for number in range(stock.index.pack_count)}
         self._kept = {names[use.name] for use in plan.keep}
-        self._repacked = {names[use.name]: use.blobs for use in plan.repack}
+        self._repacked = {names[use.name] for use in plan.repack}
 
     def delete_overdue(self) -> None:
         """Delete the packs whose grace is over; first, since the space may be needed."""
@@ -102,7 +105,7 @@ class _Pruning:
 
     def write_index(self, progress: Progress) -> int:
         """Store what is written anew, and index files for it and for all that stays; the bytes that were added."""
-        kept = self._kept_packs()
+        kept = self._origin.index.only(self._kept)
         self._read_contested(kept)
         save_listing(self._files, kept, self._options.index_blobs)
         with Depot(self._files, kept, self._options) as depot:
@@ -110,16 +113,6 @@ class _Pruning:
             depot.finish()  # this saves the index of the new packs, and `kept` has them too from now
         self._see_that_all_is_there(kept)
         return depot.added_bytes
-
-    def _kept_packs(self) -> Index:
-        """An index of the packs that stay as they are."""
-        blobs: dict[int, list[PackedBlob]] = {number: [] for number in self._kept}
-        for kind, blob, place in self._origin.index.blobs_in(self._kept):
-            blobs[place.pack].append(PackedBlob(kind, blob, place.offset, place.length, place.plain))
-        kept = Index()
-        for number, found in blobs.items():
-            kept.add_pack(self._origin.index.pack_name(number), found)
-        return kept
 
     def _read_contested(self, kept: Index) -> None:
         """Of a blob in several packs, see that what stays is intact before the others go.
@@ -135,9 +128,8 @@ class _Pruning:
     def _repack(self, depot: Depot, progress: Progress) -> None:
         """Bring what is needed of the packs to write anew into the depot, data and trees apart."""
         wanted: dict[BlobKind, list[Wanted]] = {kind: [] for kind in BlobKind}
-        for kind, blob, place in self._origin.index.blobs_in(self._repacked.keys()):
-            if blob in self._repacked[place.pack]:
-                wanted[kind].append((blob, place))
+        for kind, blob, place in self._needs.held_in(self._repacked):
+            wanted[BlobKind(kind)].append((blob, Location(*place)))
         progress.total(
             entries=sum(map(len, wanted.values())),
             size_bytes=sum(place.plain or place.length for found in wanted.values() for _, place in found),
