@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from fakes.memory import MemoryTree, MemoryVault
 
+from cto_backups import clock
 from cto_backups.core.payloads import Draft, PayloadStore, SnapshotLabel
 from cto_backups.core.ports import Existing
 from cto_backups.core.verification import Ledger, Part
-from cto_backups.errors import BackupsError, NotFoundError, RefusedError
+from cto_backups.errors import BackupsError, BusyError, NotFoundError, RefusedError
 
 NewStore = Callable[[MemoryVault], PayloadStore]
 MOMENT = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
@@ -300,6 +301,46 @@ class PayloadStoreContract:
         with pytest.raises(NotFoundError):
             store.reader(first)
         assert not store.reader(second).restore(tmp_path / "out").problems
+
+    def test_pruning_keeps_what_references_need_and_in_two_steps_frees_the_rest(
+        self, store: PayloadStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        _, first = store_tree(store, MemoryTree({**CONTENT, b"gone": random.Random(4).randbytes(900_000)}))
+        _, second = store_tree(store, MemoryTree(CONTENT), number=1)
+        store.expire([first])
+        vault = store.vault
+        assert isinstance(vault, MemoryVault)
+        before = dict(vault.files)
+        planned = store.prune(dry_run=True)
+        assert not planned.done
+        assert planned.plan.freed_bytes > 800_000
+        assert {key for key in vault.files if "/locks/" not in key} == {key for key in before if "/locks/" not in key}
+        assert store.prune().done
+        assert before.keys() - vault.files.keys() <= {key for key in before if "/data/" not in key}, "first unlisted"
+        assert store.verify().damages == ()
+        now = datetime.now(UTC) + timedelta(days=2)
+        monkeypatch.setattr(clock, "now", lambda: now)
+        assert store.prune().plan.deleted_bytes > 800_000
+        assert sum(map(len, vault.files.values())) < sum(map(len, before.values())) - 800_000
+        assert store.verify().damages == ()
+        assert not store.reader(second).restore(tmp_path / "out").problems
+        assert (tmp_path / "out/large").read_bytes() == LARGE
+        assert not store.prune().plan.changes_index, "and then there is nothing left to do"
+
+    def test_pruning_a_damaged_store_removes_nothing(self, store: PayloadStore) -> None:
+        store_tree(store, MemoryTree(CONTENT))
+        vault = store.vault
+        assert isinstance(vault, MemoryVault)
+        for key in vault.keys("/data/"):
+            vault.flip(key, 20)
+        before = {key for key in vault.files if "/locks/" not in key}
+        with pytest.raises(BackupsError):
+            store.prune()
+        assert {key for key in vault.files if "/locks/" not in key} == before
+
+    def test_a_store_in_use_is_not_pruned(self, store: PayloadStore) -> None:
+        with store.writing(), pytest.raises(BusyError):
+            store.prune()
 
     def test_a_copy_restores_like_its_origin(self, store: PayloadStore, other: PayloadStore, tmp_path: Path) -> None:
         draft, reference = store_tree(store, MemoryTree(CONTENT))

@@ -138,7 +138,12 @@ def open_store(configuration: "Configuration", vault: "Vault") -> "RepositorySto
 
     settings = configuration.settings
     password = settings.repository_key.resolve(settings.home).reveal()
-    options = RepositoryOptions(compression_level=settings.compression, verify=settings.verify_on_write)
+    options = RepositoryOptions(
+        compression_level=settings.compression,
+        verify=settings.verify_on_write,
+        prune_unused=settings.prune_unused,
+        prune_grace=settings.prune_grace,
+    )
     return RepositoryStore.open(vault, f"repositories/{settings.domain}", password, options=options)
 
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from cto_backups.core.assurance import Verdict
     from cto_backups.core.model import Facts
-    from cto_backups.core.plan import ScheduleRow
     from cto_backups.core.policy import SourcePolicy
+    from cto_backups.core.timetable import ScheduleRow
     from cto_backups.flows.status import StatusReport
 
 
@@ -66,7 +66,7 @@ def tell(screen: Screen, report: "StatusReport", *, detailed: bool = False) -> N
 
 
 def _scheduled(report: "StatusReport") -> "Mapping[str, ScheduleRow]":
-    from cto_backups.core.plan import timetable
+    from cto_backups.core.timetable import timetable
 
     zone = ZoneInfo(report.policy.timezone)
     return {row.source: row for row in timetable(report.policy, report.facts, report.now, zone)}

@@ -16,6 +16,7 @@ from cto_backups.config.fields import (
     ClassName,
     Duration,
     GitUrl,
+    Grace,
     Lfs,
     Line,
     Name,
@@ -28,6 +29,7 @@ from cto_backups.config.fields import (
     TimeZone,
     Triggers,
     Until,
+    Unused,
     VaultNames,
     VaultUrl,
     problem,
@@ -205,6 +207,12 @@ class PolicyFile(_Part):
     """The zstd compression level, from 1 (fast) to 19 (small)."""
     verify_on_write: Literal["full", "sampled"] = "full"
     """How much of what is written is opened and compared again before it counts as stored."""
+    prune: Cadence = "weekly"
+    """How often the worker prunes each vault, as a cadence; `none` for only by hand, with `cto.backups prune`."""
+    prune_unused: Unused = "5%"
+    """How much of what a vault keeps may be unused: beyond that, prune writes packs anew."""
+    prune_grace: Grace = "24 h"
+    """How long prune leaves a pack that is in no index, at least an hour: a lock must never outlive it."""
     vaults: Annotated[dict[Name, Vault], Field(min_length=1)]
     """The places for copies, by name."""
     categories: dict[Name, Category] = {}

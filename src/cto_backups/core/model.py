@@ -235,6 +235,7 @@ class SourceFacts:
 class VaultFacts:
     """What is known of one vault: when its last verification, of all or of a part, ended, and whether it passed.
 
+    `last_run` and `failures` are those of verifications, `prune_run` and `prune_failures` those of prunes.
     `read_since` is the latest moment since which every byte that was there has been read and found intact.
     """
 
@@ -246,6 +247,8 @@ class VaultFacts:
     copy_count: int = 0
     first_copy_at: datetime | None = None
     read_since: datetime | None = None
+    prune_run: Run | None = None
+    prune_failures: int = 0
 
 
 @dataclass(frozen=True, slots=True)

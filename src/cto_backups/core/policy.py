@@ -98,7 +98,10 @@ class SourcePolicy:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The whole declared intent. `digest` is the SHA-256 of its file; calendar times are in `timezone`."""
+    """The whole declared intent. `digest` is the SHA-256 of its file; calendar times are in `timezone`.
+
+    `prune_every` is how often vaults are pruned; None: only by hand.
+    """
 
     business: str
     timezone: str
@@ -108,6 +111,7 @@ class Policy:
     classes: Mapping[str, DataClass]
     exclusions: tuple[Exclusion, ...]
     digest: str
+    prune_every: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)

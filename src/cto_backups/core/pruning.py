@@ -3,9 +3,16 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from fractions import Fraction
+
+from cto_backups.core.duration import format_duration, parse_duration
+from cto_backups.core.verification import parse_share
 
 _MIB = 1 << 20
 _KINDS = ("data", "tree")
+
+LEAST_GRACE = timedelta(hours=1)
+"""A lock lives for 30 minutes: a writer that slept for longer finds its lock lost, and commits nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +34,23 @@ class PruneRules:
     def __post_init__(self) -> None:
         if not 0 <= self.unused_share < 1:
             raise ValueError("unused_share is at least 0 and below 1")
+
+
+def parse_grace(text: str) -> timedelta:
+    """A grace such as "24 h". Raises ValueError for one that a lock may outlive, or that is no length of time."""
+    grace = parse_duration(text)
+    if grace < LEAST_GRACE:
+        least = format_duration(LEAST_GRACE)
+        raise ValueError(f"a grace of {format_duration(grace)} is too short: write at least {least}")
+    return grace
+
+
+def parse_unused(text: str) -> Fraction:
+    """How much may be unused, such as "5%". Raises ValueError."""
+    share = parse_share(text)
+    if share == 1:
+        raise ValueError("if all may be unused, nothing is ever written anew: write a share below 100%")
+    return share
 
 
 @dataclass(frozen=True, slots=True)

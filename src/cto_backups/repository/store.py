@@ -224,7 +224,13 @@ class RepositoryStore:
     ) -> Pruned:
         """Reclaim what no snapshot needs; see `repository.prune`. Raises BusyError, DamageError, VaultError."""
         self.vault.check()
-        rules = rules or PruneRules(small_bytes=self._options.pack_bytes // 4, index_blobs=self._options.index_blobs)
+        options = self._options
+        rules = rules or PruneRules(
+            unused_share=options.prune_unused,
+            grace=options.prune_grace,
+            small_bytes=options.pack_bytes // 4,
+            index_blobs=options.index_blobs,
+        )
         if dry_run:
             return planned(self.files, rules)
         return prune(self.files, self._options, rules, progress)

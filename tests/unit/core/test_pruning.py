@@ -1,12 +1,13 @@
 """The plan of a prune keeps exactly what snapshots need, from one pack each, and says what becomes of every pack."""
 
 from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cto_backups.core.pruning import PackUse, PrunePlan, PruneRules, plan_prune
+from cto_backups.core.pruning import PackUse, PrunePlan, PruneRules, parse_grace, parse_unused, plan_prune
 
 NOW = datetime(2026, 3, 18, 12, 0, tzinfo=UTC)
 RULES = PruneRules(small_bytes=0)
@@ -90,6 +91,22 @@ def test_many_index_files_are_joined() -> None:
 def test_a_share_that_makes_no_sense_is_refused() -> None:
     with pytest.raises(ValueError, match="unused_share"):
         PruneRules(unused_share=1)
+
+
+def test_a_grace_is_never_below_the_life_of_a_lock() -> None:
+    assert parse_grace("1 h") == timedelta(hours=1)
+    assert parse_grace("3 days") == timedelta(days=3)
+    for text in ("59 minutes", "1 s"):
+        with pytest.raises(ValueError, match="write at least 1 h"):
+            parse_grace(text)
+    with pytest.raises(ValueError, match="length of time"):
+        parse_grace("soon")
+
+
+def test_not_all_may_be_unused() -> None:
+    assert parse_unused("5%") == Fraction(1, 20)
+    with pytest.raises(ValueError, match="below 100%"):
+        parse_unused("100%")
 
 
 @given(
