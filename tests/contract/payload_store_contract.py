@@ -3,14 +3,17 @@
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 from fakes.memory import MemoryTree, MemoryVault
 
+from cto_backups import clock
 from cto_backups.core.payloads import Draft, Node, PayloadStore, RepairScope, SnapshotLabel
 from cto_backups.core.ports import Existing
-from cto_backups.errors import BackupsError, DamageError, NotFoundError, RefusedError
+from cto_backups.core.verification import Ledger, Part
+from cto_backups.errors import BackupsError, BusyError, DamageError, NotFoundError, RefusedError
 
 NewStore = Callable[[MemoryVault], PayloadStore]
 MOMENT = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
@@ -246,7 +249,7 @@ class PayloadStoreContract:
         assert isinstance(vault, MemoryVault)
         outcomes = set()
         for key in vault.keys("/data/"):
-            for at in range(40, len(vault.files[key]), len(vault.files[key]) // 5):
+            for at in range(40, len(vault.files[key]), len(vault.files[key]) // 40 + 1):
                 vault.flip(key, at)
                 read = b""
                 try:
@@ -310,6 +313,66 @@ class PayloadStoreContract:
             vault.flip(key, at)
         assert store.verify().damages == ()
 
+    def test_as_many_verifications_as_there_are_parts_read_everything(self, store: PayloadStore) -> None:
+        for number in range(6):
+            store_tree(store, MemoryTree({b"n": random.Random(number).randbytes(40_000)}), number=number)
+        whole = store.verify()
+        assert whole.readings is not None
+        assert (whole.packs_read, whole.bytes_read) == (whole.packs, whole.pack_bytes)
+        assert set(whole.readings.present) == whole.readings.intact
+        ledger, seen = Ledger(), set[bytes]()
+        for run in range(3):
+            assert ledger.read_since is None
+            verified = store.verify(part=Part(share=Fraction(1, 3)), ledger=ledger)
+            assert verified.readings is not None
+            assert verified.damages == ()
+            assert (verified.packs, verified.pack_bytes) == (whole.packs, whole.pack_bytes)
+            assert verified.packs_read == len(verified.readings.intact) < whole.packs
+            again = verified.readings.intact & seen
+            seen |= verified.readings.intact
+            assert not again or seen == whole.readings.intact, "nothing twice before everything once"
+            ledger = verified.readings.after(ledger)
+            if run == 0:
+                began = verified.readings.at
+        assert seen == whole.readings.intact
+        assert ledger.read_since == began
+        store_tree(store, MemoryTree({b"new": random.Random(9).randbytes(40_000)}), number=9)
+        verified = store.verify(part=Part(size_bytes=1), ledger=ledger)
+        assert verified.readings is not None
+        new = set(verified.readings.present) - seen
+        assert new and verified.readings.intact > new, "what is new, and one that was read before"
+
+    def test_a_damaged_pack_is_found_in_its_turn_and_every_time_until_it_is_intact(self, store: PayloadStore) -> None:
+        for number in range(4):
+            store_tree(store, MemoryTree({b"n": random.Random(number).randbytes(40_000)}), number=number)
+        vault = store.vault
+        assert isinstance(vault, MemoryVault)
+        ledger, part = Ledger(), Part(share=Fraction(1, 8))
+        for key in sorted(vault.files):
+            if "/data/" in key:
+                vault.flip(key, 30)
+                break
+        found = []
+        for _ in range(10):
+            verified = store.verify(part=part, ledger=ledger)
+            assert verified.readings is not None
+            ledger = verified.readings.after(ledger)
+            found.append(bool(verified.damages))
+        assert any(found)
+        assert found[found.index(True) :] == [True] * (10 - found.index(True))
+        assert len(ledger.damaged) == 1
+        assert ledger.read_since is None
+        vault.flip(key, 30)
+        verified = store.verify(part=part, ledger=ledger)
+        assert verified.damages == ()
+        assert verified.readings is not None
+        assert verified.readings.intact >= ledger.damaged
+
+    def test_only_what_reads_everything_in_turn_adds_to_the_ledger(self, store: PayloadStore) -> None:
+        _, reference = store_tree(store, MemoryTree(CONTENT))
+        assert store.verify([reference]).readings is None
+        assert store.verify(read_data=False).readings is None
+
     def test_verifying_what_is_not_there_is_a_damage(self, store: PayloadStore) -> None:
         damages = store.verify(["ab" * 32]).damages
         assert damages and damages[0].references == ("ab" * 32,)
@@ -323,6 +386,46 @@ class PayloadStoreContract:
         with pytest.raises(NotFoundError):
             store.reader(first)
         assert not store.reader(second).restore(tmp_path / "out").problems
+
+    def test_pruning_keeps_what_references_need_and_in_two_steps_frees_the_rest(
+        self, store: PayloadStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        _, first = store_tree(store, MemoryTree({**CONTENT, b"gone": random.Random(4).randbytes(900_000)}))
+        _, second = store_tree(store, MemoryTree(CONTENT), number=1)
+        store.expire([first])
+        vault = store.vault
+        assert isinstance(vault, MemoryVault)
+        before = dict(vault.files)
+        planned = store.prune(dry_run=True)
+        assert not planned.done
+        assert planned.plan.freed_bytes > 800_000
+        assert {key for key in vault.files if "/locks/" not in key} == {key for key in before if "/locks/" not in key}
+        assert store.prune().done
+        assert before.keys() - vault.files.keys() <= {key for key in before if "/data/" not in key}, "first unlisted"
+        assert store.verify().damages == ()
+        now = datetime.now(UTC) + timedelta(days=2)
+        monkeypatch.setattr(clock, "now", lambda: now)
+        assert store.prune().plan.deleted_bytes > 800_000
+        assert sum(map(len, vault.files.values())) < sum(map(len, before.values())) - 800_000
+        assert store.verify().damages == ()
+        assert not store.reader(second).restore(tmp_path / "out").problems
+        assert (tmp_path / "out/large").read_bytes() == LARGE
+        assert not store.prune().plan.changes_index, "and then there is nothing left to do"
+
+    def test_pruning_a_damaged_store_removes_nothing(self, store: PayloadStore) -> None:
+        store_tree(store, MemoryTree(CONTENT))
+        vault = store.vault
+        assert isinstance(vault, MemoryVault)
+        for key in vault.keys("/data/"):
+            vault.flip(key, 20)
+        before = {key for key in vault.files if "/locks/" not in key}
+        with pytest.raises(BackupsError):
+            store.prune()
+        assert {key for key in vault.files if "/locks/" not in key} == before
+
+    def test_a_store_in_use_is_not_pruned(self, store: PayloadStore) -> None:
+        with store.writing(), pytest.raises(BusyError):
+            store.prune()
 
     def test_a_copy_restores_like_its_origin(self, store: PayloadStore, other: PayloadStore, tmp_path: Path) -> None:
         draft, reference = store_tree(store, MemoryTree(CONTENT))

@@ -103,7 +103,7 @@ def _marks(plain: bytes) -> None:
 def _tree(plain: bytes) -> None:
     for node in decode_tree(plain):
         assert b"/" not in node.entry.name
-    _native.resolve_tree(plain, _native.BlobIndex())
+    _native.Needs(_native.BlobIndex()).enter(plain)
     _native.tree_references(plain)
 
 

@@ -11,7 +11,6 @@ use serde::Deserialize;
 use super::blob::{unhex, Id};
 use super::broken::Broken;
 use super::buffers::view;
-use super::index::BlobIndex;
 use super::names::unquote;
 use super::time::parse_time;
 use super::tree::Kind;
@@ -293,41 +292,6 @@ fn time_object(py: Python<'_>, nanoseconds: i128) -> PyResult<Bound<'_, PyAny>> 
 
 fn bytes_list<'py>(py: Python<'py>, ids: &[Id]) -> Vec<Bound<'py, PyBytes>> {
     ids.iter().map(|id| PyBytes::new(py, id)).collect()
-}
-
-/// The packs that hold the content of a tree's files, the content that is in none, and the subtrees.
-type Resolved<'py> = (Vec<u32>, Vec<Bound<'py, PyBytes>>, Vec<Bound<'py, PyBytes>>);
-
-/// What a tree refers to: the packs that hold its files' content, content that no pack holds, its subtrees.
-/// Raises DamageError.
-#[pyfunction]
-pub fn resolve_tree<'py>(
-    py: Python<'py>,
-    plain: PyBuffer<u8>,
-    index: &BlobIndex,
-) -> PyResult<Resolved<'py>> {
-    let bytes = view(&plain)?;
-    let resolved = py.detach(|| {
-        let found = nodes(bytes)?;
-        let known = index.lock();
-        let mut packs = HashSet::new();
-        let (mut missing, mut subtrees) = (Vec::new(), Vec::new());
-        for node in &found {
-            for blob in &node.content {
-                match known.tables[0].find(blob) {
-                    Some(place) => {
-                        packs.insert(place.pack);
-                    }
-                    None => missing.push(*blob),
-                }
-            }
-            subtrees.extend(node.subtree);
-        }
-        Ok((packs.into_iter().collect(), missing, subtrees))
-    });
-    let (packs, missing, subtrees): (Vec<u32>, Vec<Id>, Vec<Id>) =
-        resolved.map_err(|broken: Broken| broken.raise(py))?;
-    Ok((packs, bytes_list(py, &missing), bytes_list(py, &subtrees)))
 }
 
 type Ids<'py> = Vec<Bound<'py, PyBytes>>;

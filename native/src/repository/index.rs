@@ -105,11 +105,31 @@ impl Table {
             .collect()
     }
 
+    /// The number of the first place of a blob that became known.
+    pub fn first(&self, id: &Id) -> Option<u32> {
+        let numbers = self.numbers.iter_hash(hash(id)).copied();
+        numbers
+            .filter(|&number| self.record(number).id == *id)
+            .min()
+    }
+
+    /// Every place of a blob with its number.
+    pub fn numbered(&self, id: &Id) -> Vec<(u32, Location)> {
+        let numbers = self.numbers.iter_hash(hash(id)).copied();
+        numbers
+            .filter(|&number| self.record(number).id == *id)
+            .map(|number| (number, self.record(number).place))
+            .collect()
+    }
+
+    /// Every record with its number.
+    pub fn records(&self) -> impl Iterator<Item = (u32, &Id, Location)> {
+        let records = self.blocks.iter().flatten().enumerate();
+        records.map(|(number, record)| (number as u32, &record.id, record.place))
+    }
+
     fn iter(&self) -> impl Iterator<Item = (&Id, Location)> {
-        self.blocks
-            .iter()
-            .flatten()
-            .map(|record| (&record.id, record.place))
+        self.records().map(|(_, id, place)| (id, place))
     }
 }
 
@@ -239,13 +259,13 @@ impl BlobIndex {
     }
 }
 
-type Place = (u32, u32, u32, u32);
+pub type Place = (u32, u32, u32, u32);
 
-fn tuple(place: Location) -> Place {
+pub fn tuple(place: Location) -> Place {
     (place.pack, place.offset, place.length, place.plain)
 }
 
-fn checked_kind(kind: u8) -> PyResult<u8> {
+pub fn checked_kind(kind: u8) -> PyResult<u8> {
     if kind < 2 {
         Ok(kind)
     } else {
@@ -377,6 +397,74 @@ impl BlobIndex {
         Ok(found.into_iter().map(tuple).collect())
     }
 
+    /// An index of these packs only, in the same order.
+    fn only(&self, py: Python<'_>, packs: HashSet<u32>) -> BlobIndex {
+        py.detach(|| {
+            let known = self.lock();
+            let mut kept = Known::default();
+            let mut numbers = HashMap::new();
+            for (number, name) in known.packs.iter().enumerate() {
+                if packs.contains(&(number as u32)) {
+                    let kept_number = kept.add_pack(name, &[]);
+                    numbers.insert(number as u32, kept_number);
+                    kept.blobs_in_pack[kept_number as usize] = known.blobs_in_pack[number];
+                    kept.pack_ends[kept_number as usize] = known.pack_ends[number];
+                }
+            }
+            for (kind, table) in known.tables.iter().enumerate() {
+                for (id, place) in table.iter() {
+                    if let Some(&pack) = numbers.get(&place.pack) {
+                        kept.tables[kind].add(id, Location { pack, ..place });
+                    }
+                }
+            }
+            BlobIndex {
+                known: Arc::new(Mutex::new(kept)),
+            }
+        })
+    }
+
+    /// The plain JSON of an index file that lists packs from the number `start` on, and the number of the first that it
+    /// does not list: as many as have `most_blobs` blobs together, at least one.
+    fn listing<'py>(
+        &self,
+        py: Python<'py>,
+        start: usize,
+        most_blobs: usize,
+    ) -> (Bound<'py, PyBytes>, usize) {
+        let (text, end) = py.detach(|| {
+            let known = self.lock();
+            let (mut end, mut count) = (start, 0);
+            while let Some(&blobs) = known.blobs_in_pack.get(end) {
+                count += blobs as usize;
+                if end > start && count > most_blobs {
+                    break;
+                }
+                end += 1;
+            }
+            let mut found: Vec<Vec<(u8, &Id, Location)>> =
+                vec![Vec::new(); end.saturating_sub(start)];
+            for (kind, table) in known.tables.iter().enumerate() {
+                for (id, place) in table.iter() {
+                    if (start..end).contains(&(place.pack as usize)) {
+                        found[place.pack as usize - start].push((kind as u8, id, place));
+                    }
+                }
+            }
+            let mut text = String::from("{\"packs\":[");
+            for (number, mut blobs) in found.into_iter().enumerate() {
+                if number > 0 {
+                    text.push(',');
+                }
+                blobs.sort_unstable_by_key(|(_, _, place)| place.offset);
+                push_pack(&known.packs[start + number], blobs.into_iter(), &mut text);
+            }
+            text.push_str("]}");
+            (text, end)
+        });
+        (PyBytes::new(py, text.as_bytes()), end)
+    }
+
     /// Every blob of these packs: kind, id, place.
     fn blobs_in<'py>(
         &self,
@@ -397,6 +485,38 @@ impl BlobIndex {
             .map(|(kind, id, place)| (kind, PyBytes::new(py, &id), tuple(place)).into_pyobject(py))
             .collect()
     }
+}
+
+/// One pack's part of an index file.
+fn push_pack<'a>(
+    name: &Id,
+    blobs: impl Iterator<Item = (u8, &'a Id, Location)>,
+    text: &mut String,
+) {
+    text.push_str("{\"id\":\"");
+    push_hex(name, text);
+    text.push_str("\",\"blobs\":[");
+    for (place, (kind, id, location)) in blobs.enumerate() {
+        if place > 0 {
+            text.push(',');
+        }
+        text.push_str("{\"id\":\"");
+        push_hex(id, text);
+        text.push_str(if kind == 0 {
+            "\",\"type\":\"data\""
+        } else {
+            "\",\"type\":\"tree\""
+        });
+        text.push_str(&format!(
+            ",\"offset\":{},\"length\":{}",
+            location.offset, location.length
+        ));
+        if location.plain > 0 {
+            text.push_str(&format!(",\"uncompressed_length\":{}", location.plain));
+        }
+        text.push('}');
+    }
+    text.push_str("]}");
 }
 
 /// Which blobs a run stores and which it found to be there. Any thread may call.
@@ -494,30 +614,16 @@ pub fn index_json<'py>(py: Python<'py>, packs: Vec<Bound<'py, Pack>>) -> Bound<'
         if number > 0 {
             text.push(',');
         }
-        text.push_str("{\"id\":\"");
-        push_hex(&filled.name, &mut text);
-        text.push_str("\",\"blobs\":[");
-        for (place, blob) in filled.blobs.iter().enumerate() {
-            if place > 0 {
-                text.push(',');
-            }
-            text.push_str("{\"id\":\"");
-            push_hex(&blob.id, &mut text);
-            text.push_str(if blob.kind == 0 {
-                "\",\"type\":\"data\""
-            } else {
-                "\",\"type\":\"tree\""
-            });
-            text.push_str(&format!(
-                ",\"offset\":{},\"length\":{}",
-                blob.offset, blob.length
-            ));
-            if blob.plain > 0 {
-                text.push_str(&format!(",\"uncompressed_length\":{}", blob.plain));
-            }
-            text.push('}');
-        }
-        text.push_str("]}");
+        let blobs = filled.blobs.iter().map(|blob| {
+            let place = Location {
+                pack: 0,
+                offset: blob.offset,
+                length: blob.length,
+                plain: blob.plain,
+            };
+            (blob.kind, &blob.id, place)
+        });
+        push_pack(&filled.name, blobs, &mut text);
     }
     text.push_str("]}");
     PyBytes::new(py, text.as_bytes())

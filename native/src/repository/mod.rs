@@ -11,6 +11,7 @@ mod decode;
 mod faults;
 mod index;
 mod names;
+mod needs;
 mod pack;
 mod restore;
 mod seal;
@@ -22,6 +23,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<seal::Sealer>()?;
     module.add_class::<index::BlobIndex>()?;
     module.add_class::<index::Claims>()?;
+    module.add_class::<needs::Needs>()?;
     module.add_class::<pack::Pack>()?;
     module.add_class::<bench::Bench>()?;
     module.add_class::<tree::Nodes>()?;
@@ -34,7 +36,6 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(blob::expand_file, module)?)?;
     module.add_function(wrap_pyfunction!(check::check_pack, module)?)?;
     module.add_function(wrap_pyfunction!(decode::decode_tree, module)?)?;
-    module.add_function(wrap_pyfunction!(decode::resolve_tree, module)?)?;
     module.add_function(wrap_pyfunction!(decode::tree_references, module)?)?;
     module.add_function(wrap_pyfunction!(faults::inject_fault, module)?)?;
     module.add_function(wrap_pyfunction!(index::index_json, module)?)?;

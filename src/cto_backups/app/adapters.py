@@ -159,7 +159,12 @@ def open_store(configuration: "Configuration", vault: "Vault") -> "RepositorySto
 
     settings = configuration.settings
     password = settings.repository_key.resolve(settings.home).reveal()
-    options = RepositoryOptions(compression_level=settings.compression, verify=settings.verify_on_write)
+    options = RepositoryOptions(
+        compression_level=settings.compression,
+        verify=settings.verify_on_write,
+        prune_unused=settings.prune_unused,
+        prune_grace=settings.prune_grace,
+    )
     place = configuration.policy.vaults[vault.name].repository
     return RepositoryStore.open(vault, place, password, options=options)
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any
 
-from cto_backups.catalog import chain, database, facts, holdings, inventory, queries
+from cto_backups.catalog import chain, database, facts, holdings, inventory, ledger, queries
 from cto_backups.catalog.database import Connection, Database
 from cto_backups.catalog.rows import copy_from_row, moment_to_column, run_from_row, words_to_column
 from cto_backups.core.model import (
@@ -22,6 +22,7 @@ from cto_backups.core.model import (
     Run,
 )
 from cto_backups.core.policy import Policy
+from cto_backups.core.verification import Ledger, Readings
 from cto_backups.evidence.payloads import figures_to_payload
 from cto_backups.evidence.records import Record, SigningKey
 
@@ -233,6 +234,16 @@ class Catalog:
         """Show evidence, passed or failed; doing it twice is doing it once."""
         with self._writing() as connection:
             holdings.add_evidence(connection, evidence)
+
+    def ledger(self, vault: str) -> Ledger:
+        """When each pack of a vault was last read."""
+        with self.reading() as connection:
+            return ledger.read(connection, vault)
+
+    def note_readings(self, vault: str, readings: Readings) -> None:
+        """Note what a verification read; packs that are not there any more are forgotten."""
+        with self._writing() as connection:
+            ledger.note(connection, vault, readings)
 
     def confirm(self, source: str, now: datetime) -> None:
         """Note that a scan found the source equal to its newest point."""

@@ -157,7 +157,7 @@ def _failures(connection: Connection, names: Sequence[str], key: Key) -> dict[st
 
 
 _COPIES = """
-    SELECT copies.*, read.finished_at AS read_at, read.passed AS read_passed,
+    SELECT copies.*, read.finished_at AS read_at, read.passed AS read_passed, read.read_since AS read_since,
         test.finished_at AS tested_at, test.passed AS test_passed
     FROM copies
     LEFT JOIN evidence read ON read.id = (
@@ -186,13 +186,15 @@ def copies_of(connection: Connection, point_ids: Sequence[str]) -> dict[str, tup
                 truth_from_column(row["read_passed"]),
                 moment_from_column(row["tested_at"]),
                 truth_from_column(row["test_passed"]),
+                moment_from_column(row["read_since"]),
             )
         )
     return {point: tuple(facts) for point, facts in found.items()}
 
 
 _VAULTS = """
-    SELECT vaults.*, read.finished_at AS read_at, read.passed AS read_passed
+    SELECT vaults.*, read.finished_at AS read_at, read.passed AS read_passed,
+        (SELECT max(read_since) FROM evidence WHERE vault = vaults.name AND read_since IS NOT NULL) AS read_since
     FROM vaults
     LEFT JOIN evidence read ON read.id = (
         SELECT id FROM evidence WHERE vault = vaults.name AND kind = 'verify'
@@ -212,8 +214,11 @@ def _vaults(connection: Connection) -> dict[str, VaultFacts]:
             vault=row["name"],
             read_at=moment_from_column(row["read_at"]),
             read_passed=truth_from_column(row["read_passed"]),
+            read_since=moment_from_column(row["read_since"]),
             last_run=runs.get(row["name"], {}).get(ActionKind.VERIFY),
             failures=failures.get(row["name"], {}).get(ActionKind.VERIFY, 0),
+            prune_run=runs.get(row["name"], {}).get(ActionKind.PRUNE),
+            prune_failures=failures.get(row["name"], {}).get(ActionKind.PRUNE, 0),
             copy_count=row["copy_count"],
             first_copy_at=moment_from_column(row["first_copy_at"]),
         )

@@ -171,6 +171,7 @@ def evidence_to_row(evidence: Evidence) -> dict[str, Any]:
         "rung": int(evidence.rung),
         "steps": json.dumps([step_to_payload(step) for step in evidence.steps]),
         "reason": words_to_column(evidence.reason),
+        "read_since": moment_to_column(evidence.read_since),
     }
 
 
@@ -189,6 +190,7 @@ def evidence_from_row(row: Row) -> Evidence:
         rung=Rung(row["rung"]),
         steps=tuple(step_from_payload(step) for step in json.loads(row["steps"])),
         reason=row["reason"],
+        read_since=moment_from_column(row["read_since"]),
     )
 
 

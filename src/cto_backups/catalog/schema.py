@@ -136,6 +136,7 @@ evidence = Table(
     Column("rung", Integer, nullable=False),
     Column("steps", JSON, nullable=False),
     Column("reason", Words, nullable=False),
+    Column("read_since", Moment),
     Index("evidence_by_source", "source", "kind", "finished_at", "id"),
     Index(
         "evidence_passed",
@@ -146,6 +147,7 @@ evidence = Table(
     ),
     Index("evidence_by_point", "point", "vault", "finished_at", "id"),
     Index("evidence_by_vault", "vault", "kind", "finished_at", "id"),
+    Index("evidence_read", "vault", "read_since", sqlite_where=text("read_since IS NOT NULL")),
 )
 
 runs = Table(
@@ -177,6 +179,17 @@ vaults = Table(
     Column("repository", Text),  # the id of the repository that belongs there
     Column("copy_count", Integer, nullable=False, server_default="0"),
     Column("first_copy_at", Moment),
+)
+
+# The verification ledger: when each pack of a vault's repository was last read and found intact. About 55 bytes a row.
+pack_readings = Table(
+    "pack_readings",
+    metadata,
+    Column("vault", Text, primary_key=True),
+    Column("pack", LargeBinary, primary_key=True),  # its name, 32 bytes
+    Column("read_at", Integer),  # seconds since 1970; none when it was not found intact yet
+    Column("damaged", Boolean, nullable=False),  # whether it was damaged when it was last read
+    sqlite_with_rowid=False,
 )
 
 records = Table(

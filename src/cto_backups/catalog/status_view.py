@@ -25,10 +25,12 @@ WITH known AS (
             SELECT e.passed FROM evidence e WHERE e.vault = v.vault AND e.kind = 'verify'
             ORDER BY e.finished_at DESC, e.id DESC LIMIT 1) = 0) AS damaged_vaults,
         (SELECT min(coalesce(
-            (SELECT max(e.finished_at) FROM evidence e WHERE e.vault = v.vault AND e.kind = 'verify'), w.first_copy_at))
+            (SELECT max(e.read_since) FROM evidence e WHERE e.vault = v.vault AND e.read_since IS NOT NULL),
+            w.first_copy_at))
             FROM source_vaults v JOIN vaults w ON w.name = v.vault WHERE v.source = s.name) AS oldest_reading,
         (SELECT max(coalesce(
-            (SELECT max(e.finished_at) FROM evidence e WHERE e.vault = v.vault AND e.kind = 'verify'), w.first_copy_at))
+            (SELECT max(e.read_since) FROM evidence e WHERE e.vault = v.vault AND e.read_since IS NOT NULL),
+            w.first_copy_at))
             FROM source_vaults v JOIN vaults w ON w.name = v.vault WHERE v.source = s.name) AS newest_reading,
         (SELECT e.finished_at FROM evidence e WHERE e.source = s.name AND e.kind = 'restore_test'
             ORDER BY e.finished_at DESC, e.id DESC LIMIT 1) AS test_at,

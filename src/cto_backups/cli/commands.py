@@ -64,7 +64,7 @@ COMMANDS = (
         "Where protection falls short, and what to do",
         ("audit", "audit --fail-on high", "audit --look /srv --look /home"),
     ),
-    Entry("verify", "verify:verify", "Re-read what vaults store", ("verify", "verify one --structure-only")),
+    Entry("verify", "verify:verify", "Re-read what vaults store", ("verify", "verify one --part 1/7")),
     Entry(
         "test",
         "restore_test:test",

@@ -70,6 +70,7 @@ def copy_facts(facts: CopyFacts) -> Document:
         **copy(facts.copy),
         "read_at": utc(facts.read_at),
         "read_passed": facts.read_passed,
+        "read_since": utc(facts.read_since),
         "tested_at": utc(facts.tested_at),
         "test_passed": facts.test_passed,
     }
@@ -107,6 +108,7 @@ def evidence(stored: Evidence) -> Document:
         "passed": stored.passed,
         "rung": stored.rung.name.lower(),
         "reason": stored.reason,
+        "read_since": utc(stored.read_since),
         "steps": [
             {
                 "name": step.name,

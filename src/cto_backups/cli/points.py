@@ -82,7 +82,7 @@ def _state(point: "RecoveryPoint", copies: "tuple[CopyFacts, ...]") -> str:
         return "failed"
     if any(facts.test_passed for facts in copies):
         return "proven"
-    return "read" if any(facts.read_passed for facts in copies) else "stored"
+    return "read" if any(facts.read_since for facts in copies) else "stored"
 
 
 def _show_one(screen: Screen, installation: "Installation", name: str) -> None:
@@ -121,7 +121,7 @@ def _show_one(screen: Screen, installation: "Installation", name: str) -> None:
             known.copy.vault,
             known.copy.reference[:8],
             screen.moment(known.copy.stored_at),
-            _proof(screen, known.read_passed, known.read_at),
+            reading(screen, known),
             _proof(screen, known.test_passed, known.tested_at),
         )
     screen.show(listing)
@@ -130,6 +130,13 @@ def _show_one(screen: Screen, installation: "Installation", name: str) -> None:
         screen.show(f"{len(point.problems)} could not be captured:")
         for problem in point.problems:
             screen.show(f"  {problem.path} ({problem.kind}: {problem.detail})")
+
+
+def reading(screen: Screen, known: "CopyFacts") -> str:
+    """What the last verification of a copy's vault says of it, and since when all of its bytes have been read."""
+    if known.read_passed and not known.read_since:
+        return "in part"
+    return _proof(screen, known.read_passed, known.read_since if known.read_passed else known.read_at)
 
 
 def _proof(screen: Screen, passed: bool | None, at: object) -> str:

@@ -127,7 +127,7 @@ def _uses(uses: "Sequence[PackUse]") -> list[documents.Document]:
             "kind": use.kind,
             "size_bytes": use.size_bytes,
             "used_bytes": use.used_bytes,
-            "used_blobs": len(use.blobs),
+            "used_blobs": use.used_blobs,
         }
         for use in uses
     ]

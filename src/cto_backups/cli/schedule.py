@@ -17,7 +17,7 @@ def schedule(screen: Screen) -> None:
     """Show when each source last ran and next runs; 'schedule set' changes it."""
     with opened(screen, write=False) as opening:
         from cto_backups import clock
-        from cto_backups.core.plan import timetable
+        from cto_backups.core.timetable import timetable
 
         policy = opening.configuration.policy
         now = clock.now()

@@ -8,6 +8,7 @@ import typer
 from cto_backups.cli import documents, figures
 from cto_backups.cli.command import command
 from cto_backups.cli.opening import opened
+from cto_backups.cli.points import reading
 from cto_backups.cli.screen import Screen, seconds, utc
 from cto_backups.errors import ExitStatus
 
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 
     from cto_backups.core.assurance import Verdict
     from cto_backups.core.model import Facts
-    from cto_backups.core.plan import ScheduleRow
     from cto_backups.core.policy import SourcePolicy
+    from cto_backups.core.timetable import ScheduleRow
     from cto_backups.flows.status import StatusReport
 
 
@@ -65,7 +66,7 @@ def tell(screen: Screen, report: "StatusReport", *, detailed: bool = False) -> N
 
 
 def _scheduled(report: "StatusReport") -> "Mapping[str, ScheduleRow]":
-    from cto_backups.core.plan import timetable
+    from cto_backups.core.timetable import timetable
 
     zone = ZoneInfo(report.policy.timezone)
     return {row.source: row for row in timetable(report.policy, report.facts, report.now, zone)}
@@ -116,7 +117,7 @@ def _proof(report: "StatusReport", verdict: "Verdict") -> str:
     if verdict.rung >= Rung.RESTORED and facts is not None:
         at = facts.proven_at
     elif verdict.rung is Rung.READ and facts is not None:
-        at = max((known.read_at for known in facts.copies if known.read_passed and known.read_at), default=None)
+        at = max((known.read_since for known in facts.copies if known.read_since), default=None)
     word = verdict.rung.name.lower()
     return f"{word} {figures.age(report.now - at)}" if at else word
 
@@ -151,13 +152,13 @@ def _details(screen: Screen, report: "StatusReport", scheduled: "ScheduleRow") -
     if facts is None or not facts.copies:
         return
     screen.show("")
-    copies = table("copy in", "stored", "read in full", "restore test")
+    copies = table("copy in", "stored", "read in full since", "restore test")
     for known in facts.copies:
         row(
             copies,
             known.copy.vault,
             screen.moment(known.copy.stored_at),
-            f"{'ok' if known.read_passed else 'FAILED'} {screen.moment(known.read_at)}" if known.read_at else "never",
+            reading(screen, known),
             f"{'ok' if known.test_passed else 'FAILED'} {screen.moment(known.tested_at)}"
             if known.tested_at
             else "never",

@@ -12,10 +12,13 @@ from cto_backups.cli.errors import as_document
 from cto_backups.cli.opening import opened
 from cto_backups.cli.outcome import worst
 from cto_backups.cli.screen import Screen
-from cto_backups.errors import BackupsError, DamageError, ExitStatus, NotFoundError
+from cto_backups.errors import BackupsError, DamageError, ExitStatus, NotFoundError, UsageError
 
 if TYPE_CHECKING:
+    from cto_backups.core.verification import Part
     from cto_backups.flows.verify import VerifyResult
+
+_MOST_REMARKS = 20
 
 
 @command
@@ -30,8 +33,17 @@ def verify(
             "--structure-only", help="Check that everything is there, without reading it: quick, proves less."
         ),
     ] = False,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            "--part",
+            metavar="SHARE|SIZE",
+            help="Read only this much, such as 10%, 1/7 or 50G: what was read longest ago, and what is new.",
+        ),
+    ] = None,
 ) -> ExitStatus:
     """Re-read every stored byte of each vault, and say what is damaged and which recovery points it hurts."""
+    portion = understood(part, structure_only=structure_only)
     with opened(screen, ahead=lambda policy: next(iter(chosen(policy.vaults, vaults)), None)) as installation:
         from cto_backups.flows.verify import verify as verify_vault
 
@@ -41,9 +53,8 @@ def verify(
         answers: list[documents.Document] = []
         statuses: list[ExitStatus] = []
         for name in names:
-            result = attempt(
-                screen, partial(verify_vault, installation.installation, name, read_data=not structure_only)
-            )
+            run = partial(verify_vault, read_data=not structure_only, part=portion)
+            result = attempt(screen, partial(run, installation.installation, name))
             if isinstance(result, BackupsError):
                 answers.append({"vault": name, "passed": False, "error": as_document(result)})
                 statuses.append(result.exit_status)
@@ -54,6 +65,20 @@ def verify(
         status = worst(statuses)
         screen.document({"status": int(status), "recovered": list(installation.recovered), "vaults": answers})
         return status
+
+
+def understood(text: str | None, *, structure_only: bool = False) -> "Part | None":
+    """The part that `--part` names. Raises UsageError."""
+    from cto_backups.core.verification import parse_part
+
+    if text is None:
+        return None
+    if structure_only:
+        raise UsageError("--part and --structure-only contradict each other", todo="Give one of the two.")
+    try:
+        return parse_part(text)
+    except ValueError as error:
+        raise UsageError(f"--part: {error}") from None
 
 
 def known(name: str, names: list[str]) -> None:
@@ -74,18 +99,26 @@ def tell(screen: Screen, result: "VerifyResult", *, indent: str = "") -> None:
     took = (evidence.finished_at - evidence.started_at).total_seconds()
     points = len(verified.references)
     what = f"{figures.count(points)} recovery point{'' if points == 1 else 's'}"
-    if verified.bytes_read:
-        speed = figures.rate(verified.bytes_read, took)
-        what = f"every byte of {what} read: {figures.size(verified.bytes_read)} in {figures.duration(took)}" + (
-            f" ({speed})" if speed else ""
-        )
-    else:
+    speed = figures.rate(verified.bytes_read, took)
+    read = f"{figures.size(verified.bytes_read)} in {figures.duration(took)}" + (f" ({speed})" if speed else "")
+    if verified.readings is None:
         what = f"structure of {what} checked in {figures.duration(took)}"
+    elif verified.packs_read >= verified.packs:
+        what = f"every byte of {what} read: {read}"
+    else:
+        packs = f"{figures.count(verified.packs_read)} of {figures.count(verified.packs)} packs"
+        since = f"every byte was read since {screen.moment(evidence.read_since)}" if evidence.read_since else ""
+        what = f"structure of {what} checked, {packs} read: {read}; {since or 'not every byte was read yet'}"
     if result.passed:
         screen.show(f"{indent}{result.vault}: intact; {what}")
-        return
-    screen.show(f"{indent}{result.vault}: DAMAGED; {what}")
-    screen.problem(damaged(result))
+    else:
+        screen.show(f"{indent}{result.vault}: DAMAGED; {what}")
+    for remark in verified.remarks[:_MOST_REMARKS]:
+        screen.show(f"{indent}  {remark}")
+    if len(verified.remarks) > _MOST_REMARKS:
+        screen.show(f"{indent}  … and {len(verified.remarks) - _MOST_REMARKS} more")
+    if not result.passed:
+        screen.problem(damaged(result))
 
 
 def damaged(result: "VerifyResult") -> DamageError:
@@ -112,9 +145,13 @@ def as_json(result: "VerifyResult") -> documents.Document:
         "passed": result.passed,
         "files_read": verified.files_read,
         "bytes_read": verified.bytes_read,
+        "bytes_stored": verified.pack_bytes,
+        "packs_read": verified.packs_read,
+        "packs_stored": verified.packs,
         "blobs_read": verified.blobs_read,
         "snapshots": len(verified.references),
         "damages": documents.damages(verified.damages),
+        "remarks": list(verified.remarks),
         "hurt_points": {point: list(paths) for point, paths in result.hurt.items()},
         "evidence": documents.evidence(result.evidence),
     }

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -27,6 +28,7 @@ from cto_backups.core.policy import (
 )
 from cto_backups.core.retention import Retention, parse_retention
 from cto_backups.core.schedule import parse_triggers
+from cto_backups.core.verification import parse_share
 
 _HOST_AND_PATH = re.compile(r"[^/]+:")  # user@host:path, as git and ssh write it
 
@@ -89,6 +91,7 @@ class Builder:
                 off_site=vault.off_site,
                 lock_mode=LockMode(vault.lock),
                 repository=vault.repository,
+                read_part=parse_share(vault.read_part) if vault.read_part else Fraction(1),
             )
         return built
 

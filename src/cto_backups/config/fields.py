@@ -20,8 +20,10 @@ from cto_backups.config.redaction import has_credentials
 from cto_backups.config.secrets import SecretReference
 from cto_backups.core.defaults import CATEGORIES, CLASSES
 from cto_backups.core.duration import parse_cadence, parse_duration
+from cto_backups.core.pruning import parse_grace, parse_unused
 from cto_backups.core.retention import parse_retention
 from cto_backups.core.schedule import TriggerError, parse_triggers
+from cto_backups.core.verification import parse_share
 from cto_backups.errors import KeyProblemError
 
 RESOURCE_KINDS = ("files", "git", "sqlite")
@@ -263,6 +265,9 @@ Line = Annotated[str, Text()]
 Name = Annotated[str, Text(_name, pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Duration = Annotated[str, Text(_understood(parse_duration), examples=("30 minutes", "1 h", "7 days"))]
 Cadence = Annotated[str, Text(_understood(parse_cadence), examples=("monthly", "45 days"), choices=_CADENCES)]
+Share = Annotated[str, Text(_understood(parse_share), examples=("1/7", "10%"))]
+Unused = Annotated[str, Text(_understood(parse_unused), examples=("5%", "1/10"))]
+Grace = Annotated[str, Text(_understood(parse_grace), examples=("24 h", "3 days"))]
 TriggerText = Annotated[str, Text(_understood(parse_triggers), examples=_TRIGGERS)]
 RetentionText = Annotated[str, Text(_understood(parse_retention), examples=_RETENTIONS)]
 CategoryName = Annotated[str, Text(_declared("category", lambda around: around.categories), choices=tuple(CATEGORIES))]

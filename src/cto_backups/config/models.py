@@ -18,6 +18,7 @@ from cto_backups.config.fields import (
     Duration,
     Filename,
     GitUrl,
+    Grace,
     Lfs,
     Line,
     Name,
@@ -27,9 +28,11 @@ from cto_backups.config.fields import (
     RepositoryPlace,
     ResourceName,
     Retention,
+    Share,
     TimeZone,
     Triggers,
     Until,
+    Unused,
     VariableName,
     VaultNames,
     VaultUrl,
@@ -75,6 +78,8 @@ class Vault(_Part):
     """How strongly it protects stored files from deletion."""
     repository: RepositoryPlace = "repositories/main"
     """Where its repository lies inside: `.` for one that restic made and that was taken over."""
+    read_part: Share | None = None
+    """How much of it one scheduled verification reads; all at once when left out. Each goes on where the last ended."""
 
 
 class Category(_Part):
@@ -227,6 +232,12 @@ class PolicyFile(_Part):
     """The zstd compression level, from 1 (fast) to 19 (small)."""
     verify_on_write: Literal["full", "sampled"] = "full"
     """How much of what is written is opened and compared again before it counts as stored."""
+    prune: Cadence = "weekly"
+    """How often the worker prunes each vault, as a cadence; `none` for only by hand, with `cto.backups prune`."""
+    prune_unused: Unused = "5%"
+    """How much of what a vault keeps may be unused: beyond that, prune writes packs anew."""
+    prune_grace: Grace = "24 h"
+    """How long prune leaves a pack that is in no index, at least an hour: a lock must never outlive it."""
     vaults: Annotated[dict[Name, Vault], Field(min_length=1)]
     """The places for copies, by name."""
     categories: dict[Name, Category] = {}

@@ -21,7 +21,9 @@ from cto_backups.config.page import Page
 from cto_backups.config.secrets import SecretReference
 from cto_backups.config.settings import Configuration, Settings
 from cto_backups.core.defaults import CATEGORIES, CLASSES
+from cto_backups.core.duration import parse_cadence
 from cto_backups.core.policy import Policy
+from cto_backups.core.pruning import parse_grace, parse_unused
 from cto_backups.errors import NotFoundError, PolicyError
 
 LARGEST_BYTES = 16 * 1024 * 1024
@@ -184,6 +186,7 @@ class _Reading:
                 classes=classes,
                 exclusions=builder.exclusions(file.exclude, ZoneInfo(file.timezone)),
                 digest=hashlib.sha256(self._raw).hexdigest(),
+                prune_every=parse_cadence(file.prune),
             )
             configuration = Configuration(policy, _settings(file, builder), self._path, self._raw)
         self._mistakes += [self._objected(objection) for objection in builder.objections]
@@ -258,6 +261,8 @@ def _settings(file: models.PolicyFile, builder: Builder) -> Settings:
         evidence_key=SecretReference.parse(file.keys.evidence),
         compression=file.compression,
         verify_on_write=file.verify_on_write,
+        prune_unused=float(parse_unused(file.prune_unused)),
+        prune_grace=parse_grace(file.prune_grace),
     )
 
 

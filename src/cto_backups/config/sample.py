@@ -65,6 +65,7 @@ HINTS = {
     "off_site": "whether it survives the loss of this place",
     "lock": "how strongly it protects stored files: none, governance, compliance",
     "repository": "where the repository lies inside",
+    "read_part": "how much of it one scheduled verification reads",
     "kind": "files, git, sqlite or command",
     "class": "what kind of data it is",
     "category": "its objectives",

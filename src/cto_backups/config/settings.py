@@ -1,6 +1,7 @@
 """What loading a policy file gives: the policy for the pure functions, and the settings of this installation."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -12,8 +13,9 @@ from cto_backups.core.policy import Policy
 class Settings:
     """Where this installation keeps its things; every path is absolute.
 
-    `home` is the policy file's folder, `catalog_url` looks like ``sqlite:/path/catalog.db``, `compression` is a zstd
-    level, `verify_on_write` is "full" or "sampled", `domain` the trust domain whose repository is used in each vault.
+    `home` is the policy file's folder, `catalog_url` looks like ``sqlite:/path/catalog.db``, `compression` is a
+    zstd level, `verify_on_write` is "full" or "sampled", `prune_unused` and `prune_grace` are for pruning, `domain`
+    the trust domain whose repository is used in each vault.
     """
 
     home: Path
@@ -23,6 +25,8 @@ class Settings:
     evidence_key: SecretReference
     compression: int
     verify_on_write: Literal["full", "sampled"]
+    prune_unused: float
+    prune_grace: timedelta
     domain: str = "main"
 
 

@@ -230,14 +230,16 @@ def _judge_reading(case: _Case) -> Iterator[_Finding]:
         # Damage in the vault of a copy that is newer than the reading may or may not be this copy's.
         if known.read_passed is False and vault not in damaged:
             yield Status.FAILED_TEST, f"the last reading of vault {vault} found damage"
-        since = known.read_at or known.first_copy_at
+        since = known.read_since or known.first_copy_at
         if since is None:
             continue
         if case.future(since):
             yield Status.OVERDUE, f"vault {vault} was last read at a moment in the future: a clock is or was wrong"
         elif case.now - since > within:
-            what = f"was last read in full {case.since(since)}" if known.read_at else "was never read in full"
-            yield Status.OVERDUE, f"vault {vault} {what}; every byte is to be read within {format_duration(within)}"
+            what = f"vault {vault} was never read in full"
+            if known.read_since:
+                what = f"the oldest reading of vault {vault} was {case.since(since)}"
+            yield Status.OVERDUE, f"{what}; every byte is to be read within {format_duration(within)}"
 
 
 def _judge_tests(case: _Case) -> Iterator[_Finding]:
@@ -283,7 +285,8 @@ def _rung(case: _Case) -> Rung:
         return Rung.PROVEN
     within = case.policy.category.read_within
     vaults = (case.vaults.get(known.copy.vault) for known in case.copies)
-    readings = (vault.read_at for vault in vaults if vault is not None and vault.read_passed)
+    # Of a verification in parts, the oldest of its readings counts.
+    readings = (vault.read_since for vault in vaults if vault is not None and vault.read_passed)
     read = any(at is not None and not case.future(at) and case.now - at <= within for at in readings)
     return Rung.READ if read else Rung.STORED
 

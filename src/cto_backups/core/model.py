@@ -170,7 +170,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """The stored result of a verification (`kind` "verify") or a restore test; `point` None means a whole vault."""
+    """The stored result of a verification (`kind` "verify") or a restore test; `point` None means a whole vault.
+
+    `read_since`: of a verification, since when every byte that the vault held as it began has been read and found
+    intact, by this one or by earlier ones; None when that is not so.
+    """
 
     id: str
     kind: str
@@ -183,6 +187,7 @@ class Evidence:
     rung: Rung
     steps: tuple[Step, ...]
     reason: str = ""
+    read_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,13 +209,18 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class CopyFacts:
-    """What is known of one copy of a source's newest complete point, and of its vault."""
+    """What is known of one copy of a source's newest complete point, and of its vault.
+
+    `read_at`, `read_passed` and `read_since` are of the last verification that began after the copy was stored: when it
+    ended, whether it found no damage, and since when every byte has been read (None: not every one).
+    """
 
     copy: Copy
     read_at: datetime | None = None
     read_passed: bool | None = None
     tested_at: datetime | None = None
     test_passed: bool | None = None
+    read_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +249,11 @@ class SourceFacts:
 
 @dataclass(frozen=True, slots=True)
 class VaultFacts:
-    """What is known of one vault: its last verification that read every byte, and the last one that failed."""
+    """What is known of one vault: when its last verification, of all or of a part, ended, and whether it passed.
+
+    `last_run` and `failures` are those of verifications, `prune_run` and `prune_failures` those of prunes.
+    `read_since` is the latest moment since which every byte that was there has been read and found intact.
+    """
 
     vault: str
     read_at: datetime | None = None
@@ -248,6 +262,9 @@ class VaultFacts:
     failures: int = 0
     copy_count: int = 0
     first_copy_at: datetime | None = None
+    read_since: datetime | None = None
+    prune_run: Run | None = None
+    prune_failures: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from cto_backups.core.ports import CaptureTree, Entry, PointReader, Progress, Vault
 from cto_backups.core.pruning import Pruned
+from cto_backups.core.verification import Ledger, Part, Readings
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +50,23 @@ class Damage:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What a verification read, and what it found damaged."""
+    """What a verification read, and what it found damaged.
+
+    `packs` and `pack_bytes` are all that the store holds (or that the references need), `packs_read` and `bytes_read`
+    what of it was read now. `readings` are for the ledger; None when only structure or only some references were
+    looked at. `remarks` are sentences on what does not belong there, though it hurts nothing.
+    """
 
     files_read: int
     bytes_read: int
     blobs_read: int
     references: tuple[str, ...]
     damages: tuple[Damage, ...] = ()
+    packs: int = 0
+    packs_read: int = 0
+    pack_bytes: int = 0
+    readings: Readings | None = None
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,9 +214,18 @@ class PayloadStore(Protocol):
         """Look into everything that is stored."""
 
     def verify(
-        self, references: Sequence[str] | None = None, *, read_data: bool = True, progress: Progress | None = None
+        self,
+        references: Sequence[str] | None = None,
+        *,
+        read_data: bool = True,
+        part: Part | None = None,
+        ledger: Ledger | None = None,
+        progress: Progress | None = None,
     ) -> Verified:
-        """Check structure and, with `read_data`, re-read every byte, of these references or of everything."""
+        """Check structure and, with `read_data`, re-read every byte, of these references or of everything.
+
+        With `part`, re-read only the next portion of everything, by what the ledger says was read before.
+        """
 
     def committed(self) -> Sequence[Committed]:
         """Everything committed."""

@@ -6,12 +6,11 @@ doing it once; nothing is remembered between two plans.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from cto_backups.core.calendar_times import require_aware
-from cto_backups.core.duration import format_duration, roughly
+from cto_backups.core.duration import format_duration
 from cto_backups.core.model import (
     Action,
     ActionKind,
@@ -25,10 +24,18 @@ from cto_backups.core.model import (
 )
 from cto_backups.core.policy import Policy, SourcePolicy
 from cto_backups.core.retention import decide
-from cto_backups.core.schedule import AT_ONCE, NextRun, Trigger, format_trigger, format_triggers, next_run
+from cto_backups.core.schedule import AT_ONCE, NextRun, Trigger, format_trigger, next_run
+from cto_backups.core.verification import runs_for_all
 from cto_backups.core.wording import counted
 
-ORDER = (ActionKind.BACKUP, ActionKind.COPY, ActionKind.RESTORE_TEST, ActionKind.VERIFY, ActionKind.EXPIRE)
+ORDER = (
+    ActionKind.BACKUP,
+    ActionKind.COPY,
+    ActionKind.RESTORE_TEST,
+    ActionKind.VERIFY,
+    ActionKind.EXPIRE,
+    ActionKind.PRUNE,
+)
 """What comes first: new data is saved, then spread, then proven, then re-read, and last of all removed."""
 
 LEAD_FACTOR = 2
@@ -36,26 +43,11 @@ FIRST_RETRY = timedelta(minutes=1)
 LAST_RETRY = timedelta(hours=1)
 EXPIRE_EVERY = timedelta(days=1)
 REREAD_DAMAGED_EVERY = timedelta(days=1)
+PRUNE_DAMAGED_AGAIN_AFTER = timedelta(days=1)
 EARLIEST_TEST_LEAD = timedelta(days=1)
 
 _GOOD = (Outcome.SUCCEEDED, Outcome.UNCHANGED, Outcome.INCOMPLETE)
 _BAD = (Outcome.FAILED, Outcome.INTERRUPTED)
-
-
-@dataclass(frozen=True, slots=True)
-class ScheduleRow:
-    """One source in the `schedule` command: its triggers as written, when its backup last ran and next runs, and why.
-
-    `test_last` and `test_next` are the same for its restore test (`test_next` None: none is required, or no point yet).
-    """
-
-    source: str
-    triggers: str
-    last_run: datetime | None
-    next_run: datetime
-    why: str
-    test_last: datetime | None
-    test_next: datetime | None
 
 
 def due(policy: Policy, facts: Facts, now: datetime) -> tuple[Action, ...]:
@@ -77,11 +69,6 @@ def next_due_at(policy: Policy, source: str, facts: Facts, now: datetime) -> dat
     require_aware(now)
     moments = [action.due_at for action in _of_source(policy, policy.sources[source], facts, now)]
     return min(moments, default=None)
-
-
-def timetable(policy: Policy, facts: Facts, now: datetime, zone: ZoneInfo) -> tuple[ScheduleRow, ...]:
-    """When every source last ran and next runs, its moments in `zone`, in the policy's order."""
-    return tuple(_row(policy, source, facts, now, zone) for source in policy.sources.values())
 
 
 def lead(facts: SourceFacts) -> timedelta:
@@ -110,7 +97,9 @@ def _candidates(policy: Policy, facts: Facts, now: datetime) -> Iterator[Action]
     for source in policy.sources.values():
         yield from _of_source(policy, source, facts, now)
     for vault in policy.vaults:
-        yield from _verify(policy, vault, facts.vaults.get(vault, VaultFacts(vault)))
+        known = facts.vaults.get(vault, VaultFacts(vault))
+        yield from _verify(policy, vault, known)
+        yield from _prune(policy, vault, known)
 
 
 def _of_source(policy: Policy, source: SourcePolicy, facts: Facts, now: datetime) -> Iterator[Action]:
@@ -148,7 +137,8 @@ def _action(
     return Action(kind, key, reason, due_at, source=source, vault=vault, point=point)
 
 
-def _running(run: Run | None) -> bool:
+def is_running(run: Run | None) -> bool:
+    """Whether a run has not ended yet."""
     return run is not None and run.outcome is Outcome.RUNNING
 
 
@@ -173,7 +163,8 @@ def last_backup_at(facts: SourceFacts, now: datetime) -> datetime | None:
     return max((moment for moment in moments if moment is not None and moment <= now), default=None)
 
 
-def _next_backup(policy: Policy, source: SourcePolicy, facts: SourceFacts, now: datetime) -> NextRun:
+def next_backup(policy: Policy, source: SourcePolicy, facts: SourceFacts, now: datetime) -> NextRun:
+    """When triggers next ask for a backup, and which."""
     return next_run(
         source.triggers,
         last=last_backup_at(facts, now),
@@ -185,9 +176,9 @@ def _next_backup(policy: Policy, source: SourcePolicy, facts: SourceFacts, now: 
 
 def _backup(policy: Policy, source: SourcePolicy, facts: SourceFacts, now: datetime) -> Iterator[Action]:
     run = facts.last_runs.get(ActionKind.BACKUP)
-    if _running(run):
+    if is_running(run):
         return
-    asked = _next_backup(policy, source, facts, now)
+    asked = next_backup(policy, source, facts, now)
     retry = retry_at(run, facts.failures.get(ActionKind.BACKUP, 0))
     due_at = max(asked.at, retry)
     yield _action(
@@ -197,11 +188,12 @@ def _backup(policy: Policy, source: SourcePolicy, facts: SourceFacts, now: datet
         slot="first" if asked.at == AT_ONCE else _slot(asked.at),
         # A backup that was due from the beginning waits since the source is known.
         due_at=(facts.first_seen or now) if due_at == AT_ONCE else due_at,
-        reason=_why_backup(asked, retry, facts),
+        reason=why_backup(asked, retry, facts),
     )
 
 
-def _why_backup(asked: NextRun, retry: datetime, facts: SourceFacts) -> str:
+def why_backup(asked: NextRun, retry: datetime, facts: SourceFacts) -> str:
+    """Why a backup is due, in a sentence."""
     reason = "no backup yet" if asked.at == AT_ONCE else _promise(asked.trigger)
     if retry > asked.at:
         failures = max(facts.failures.get(ActionKind.BACKUP, 0), 1)
@@ -223,7 +215,7 @@ def _copy(policy: Policy, source: SourcePolicy, facts: SourceFacts) -> Iterator[
     run = facts.last_runs.get(ActionKind.COPY)
     present = {known.copy.vault for known in facts.copies}
     for vault in source.vaults:
-        if vault in present or (run is not None and _running(run) and run.vault in (None, vault)):
+        if vault in present or (run is not None and is_running(run) and run.vault in (None, vault)):
             continue
         due_at = max(point.finished_at, _copy_retry_at(point, run, facts))
         yield _action(
@@ -250,8 +242,8 @@ def _copy_retry_at(point: RecoveryPoint, run: Run | None, facts: SourceFacts) ->
 
 def _restore_test(policy: Policy, source: SourcePolicy, facts: SourceFacts, now: datetime) -> Iterator[Action]:
     run = facts.last_runs.get(ActionKind.RESTORE_TEST)
-    wanted = _next_test(source, facts, now)
-    if wanted is None or facts.newest is None or _running(run):
+    wanted = next_test(source, facts, now)
+    if wanted is None or facts.newest is None or is_running(run):
         return
     at, reason = wanted
     yield _action(
@@ -266,7 +258,8 @@ def _restore_test(policy: Policy, source: SourcePolicy, facts: SourceFacts, now:
     )
 
 
-def _next_test(source: SourcePolicy, facts: SourceFacts, now: datetime) -> tuple[datetime, str] | None:
+def next_test(source: SourcePolicy, facts: SourceFacts, now: datetime) -> tuple[datetime, str] | None:
+    """When a restore test is next due, and why; None when none is required, or there is nothing to test."""
     if source.test_every is None or facts.newest is None or not facts.copies:
         return None
     if facts.newest.taken_over:
@@ -294,15 +287,22 @@ def _test_preference(source: SourcePolicy, known: CopyFacts) -> tuple[bool, bool
 
 def _verify(policy: Policy, vault: str, facts: VaultFacts) -> Iterator[Action]:
     sources = _sources_in(policy, vault)
-    if not sources or _running(facts.last_run) or (facts.read_at is None and facts.first_copy_at is None):
+    if not sources or is_running(facts.last_run) or (facts.read_at is None and facts.first_copy_at is None):
         return
     within = min(source.category.read_within for source in sources)
-    # Half the time, so that what is stored just after one reading is still read in time by the next.
-    interval = within / 2
+    part = policy.vaults[vault].read_part
+    runs = runs_for_all(part)
+    # One turn to spare, so that what is stored just after one reading is still read in time by the next.
+    interval = within / (runs + 1)
+    asked = (facts.read_at or facts.first_copy_at or AT_ONCE) + interval
     if facts.read_passed is False:
-        interval = min(interval, REREAD_DAMAGED_EVERY)
-    since = facts.read_at or facts.first_copy_at or AT_ONCE
+        asked = min(asked, (facts.read_at or AT_ONCE) + REREAD_DAMAGED_EVERY)
+    elif facts.read_since is not None:
+        # However little verifications by hand read meanwhile: what was read first is due after all its turns.
+        asked = min(asked, facts.read_since + runs * interval)
     reason = f"every byte is read within {format_duration(within)}"
+    if runs > 1:
+        reason += f", {part} at a time"
     if facts.read_at is None:
         reason += "; it was never read"
     elif facts.read_passed is False:
@@ -311,8 +311,8 @@ def _verify(policy: Policy, vault: str, facts: VaultFacts) -> Iterator[Action]:
         policy,
         ActionKind.VERIFY,
         vault=vault,
-        slot=_slot(since + interval),
-        due_at=max(since + interval, retry_at(_infrastructure_failure(facts), facts.failures)),
+        slot=_slot(asked),
+        due_at=max(asked, retry_at(_infrastructure_failure(facts), facts.failures)),
         reason=reason,
     )
 
@@ -331,7 +331,7 @@ def _expire(
     policy: Policy, source: SourcePolicy, facts: SourceFacts, kept: Iterable[RecoveryPoint], now: datetime
 ) -> Iterator[Action]:
     run = facts.last_runs.get(ActionKind.EXPIRE)
-    if _running(run):
+    if is_running(run):
         return
     failed = run is not None and run.outcome in _BAD
     again = retry_at(run, facts.failures.get(ActionKind.EXPIRE, 0))
@@ -352,31 +352,23 @@ def _expire(
     )
 
 
-# -- timetable --------------------------------------------------------------------------------------------------------
+# -- prune ------------------------------------------------------------------------------------------------------------
 
 
-def _row(policy: Policy, source: SourcePolicy, facts: Facts, now: datetime, zone: ZoneInfo) -> ScheduleRow:
-    known = facts.sources.get(source.name, SourceFacts(source.name))
-    run = known.last_runs.get(ActionKind.BACKUP)
-    asked = _next_backup(policy, source, known, now)
-    retry = retry_at(run, known.failures.get(ActionKind.BACKUP, 0))
-    at = max(asked.at, retry)
-    why = _why_backup(asked, retry, known)
-    if _running(run):
-        why = "running now"
-    elif at == AT_ONCE:
-        at = now
-    elif at <= now:
-        why = f"{why}; due now" if now - at < timedelta(minutes=1) else f"{why}; due for {roughly(now - at)}"
-    last = run.started_at if run is not None else last_backup_at(known, now)
-    wanted = _next_test(source, known, now)
-    tested = known.last_test.finished_at if known.last_test else None
-    return ScheduleRow(
-        source=source.name,
-        triggers=format_triggers(source.triggers),
-        last_run=last.astimezone(zone) if last else None,
-        next_run=at.astimezone(zone),
-        why=why,
-        test_last=tested.astimezone(zone) if tested else None,
-        test_next=wanted[0].astimezone(zone) if wanted else None,
-    )
+def _prune(policy: Policy, vault: str, facts: VaultFacts) -> Iterator[Action]:
+    every, run = policy.prune_every, facts.prune_run
+    if every is None or facts.first_copy_at is None or not _sources_in(policy, vault) or is_running(run):
+        return
+    reason = f"pruned every {format_duration(every)}"
+    if run is None:
+        asked = facts.first_copy_at + every
+    elif run.outcome not in _BAD:
+        asked = run.started_at + every
+    elif run.error_code == "damage":
+        # It was left as it is, and stays so until somebody repairs it.
+        asked = (run.finished_at or run.started_at) + PRUNE_DAMAGED_AGAIN_AFTER
+        reason += "; the last one found damage, and removed nothing"
+    else:
+        asked = max(run.started_at, retry_at(run, facts.prune_failures))
+        reason += "; the last one did not end well"
+    yield _action(policy, ActionKind.PRUNE, vault=vault, slot=_slot(asked), due_at=asked, reason=reason)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from fractions import Fraction
 
 from cto_backups.core.duration import format_duration
 from cto_backups.core.model import Rung
@@ -24,6 +25,7 @@ class VaultPolicy:
     """A named place for copies. `provider` with `region` says what fails together; `storage` is the storage type.
 
     `repository` is where the repository lies inside, "." for the vault's root.
+    `read_part` is the share of it that one scheduled verification reads.
     """
 
     name: str
@@ -34,6 +36,7 @@ class VaultPolicy:
     off_site: bool = False
     lock_mode: LockMode = LockMode.NONE
     repository: str = "repositories/main"
+    read_part: Fraction = Fraction(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,10 @@ class SourcePolicy:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The whole declared intent. `digest` is the SHA-256 of its file; calendar times are in `timezone`."""
+    """The whole declared intent. `digest` is the SHA-256 of its file; calendar times are in `timezone`.
+
+    `prune_every` is how often vaults are pruned; None: only by hand.
+    """
 
     business: str
     timezone: str
@@ -107,6 +113,7 @@ class Policy:
     classes: Mapping[str, DataClass]
     exclusions: tuple[Exclusion, ...]
     digest: str
+    prune_every: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)

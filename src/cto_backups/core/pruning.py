@@ -1,17 +1,18 @@
 """Prune, decided: which packs of a repository stay, go, or are written anew; pure, and what a dry run shows."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from fractions import Fraction
 
-from cto_backups.errors import DamageError
+from cto_backups.core.duration import format_duration, parse_duration
+from cto_backups.core.verification import parse_share
 
 _MIB = 1 << 20
 _KINDS = ("data", "tree")
 
-Place = tuple[int, bytes, str]
-"""A blob in a pack: its kind, its id, the pack's name."""
+LEAST_GRACE = timedelta(hours=1)
+"""A lock lives for 30 minutes: a writer that slept for longer finds its lock lost, and commits nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,25 +36,36 @@ class PruneRules:
             raise ValueError("unused_share is at least 0 and below 1")
 
 
-@dataclass(frozen=True, slots=True)
-class Pack:
-    """A pack that an index lists: its blobs, each with kind (0 data, 1 tree), id, and sealed length in bytes."""
+def parse_grace(text: str) -> timedelta:
+    """A grace such as "24 h". Raises ValueError for one that a lock may outlive, or that is no length of time."""
+    grace = parse_duration(text)
+    if grace < LEAST_GRACE:
+        least = format_duration(LEAST_GRACE)
+        raise ValueError(f"a grace of {format_duration(grace)} is too short: write at least {least}")
+    return grace
 
-    name: str
-    size_bytes: int
-    blobs: tuple[tuple[int, bytes, int], ...] = field(repr=False)
+
+def parse_unused(text: str) -> Fraction:
+    """How much may be unused, such as "5%". Raises ValueError."""
+    share = parse_share(text)
+    if share == 1:
+        raise ValueError("if all may be unused, nothing is ever written anew: write a share below 100%")
+    return share
 
 
 @dataclass(frozen=True, slots=True)
 class PackUse:
-    """What of a pack is needed from it: `blobs` are ids, with `used_bytes` together. `kind`: data, tree or mixed."""
+    """A pack that an index lists, and what of it is needed: so many blobs, with `used_bytes` together.
+
+    `kind` is data, tree or mixed. Of a blob in several packs only one counts as needed.
+    """
 
     name: str
     kind: str
     size_bytes: int
     used_bytes: int
     unused_bytes: int
-    blobs: frozenset[bytes] = field(repr=False)
+    used_blobs: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +86,8 @@ class PrunePlan:
     and wait for their grace to end, for `overdue` ones it has: they are deleted now. `gone` are packs that an index
     lists, but that are not there, or too short; nothing needs them. `relisted` are packs that no index listed, and that
     hold what a snapshot needs. `taken_over` are packs that rustic has marked in the index as to be deleted: the new
-    index does not name them, and they wait as others do. `contested` are needed blobs that lie in several packs,
-    `duplicate_blobs` their places beyond one each. `crowded`: the index is in too many files.
+    index does not name them, and they wait as others do. `duplicate_blobs` is how many places needed blobs have beyond
+    one each. `crowded`: the index is in too many files.
     """
 
     made_at: datetime
@@ -87,7 +99,6 @@ class PrunePlan:
     gone: tuple[str, ...] = ()
     relisted: tuple[str, ...] = ()
     taken_over: tuple[str, ...] = ()
-    contested: frozenset[tuple[int, bytes]] = field(default=frozenset(), repr=False)
     duplicate_blobs: int = 0
     crowded: bool = False
 
@@ -143,31 +154,28 @@ class Pruned:
 
 
 def plan_prune(
-    packs: Sequence[Pack],
-    needed: tuple[AbstractSet[bytes], AbstractSet[bytes]],
+    uses: Sequence[PackUse],
     *,
     unlisted: Mapping[str, int],
     marks: Mapping[str, datetime],
     now: datetime,
     rules: PruneRules,
     index_files: int = 1,
+    listed_blobs: int = 0,
     gone: Iterable[str] = (),
     relisted: Iterable[str] = (),
-    damaged: AbstractSet[Place] = frozenset(),
     taken_over: Sequence[str] = (),
+    duplicate_blobs: int = 0,
 ) -> PrunePlan:
-    """Decide. `needed` are the ids of data and tree blobs that snapshots need; `unlisted` sizes of packs in no index.
+    """Decide. `uses` are the packs that the index lists; `unlisted` sizes of packs in no index.
 
-    `marks` say since when a pack is known to be in no index. Of contested blobs, `damaged` places are not relied on. A
+    `marks` say since when a pack is known to be in no index; `listed_blobs` is how many blobs the index files list. A
     pack `taken_over` is deleted by a later prune only: no index may name what is not there.
-    Raises DamageError when a needed blob is in no pack, or damaged in all.
     """
-    uses, contested, duplicates = _uses(packs, needed, damaged)
-    drop = [use for use in uses if not use.blobs]
-    keep, repack = _divide([use for use in uses if use.blobs], rules)
+    drop = [use for use in uses if not use.used_blobs]
+    keep, repack = _divide([use for use in uses if use.used_blobs], rules)
     found = [UnlistedPack(name, size, min(marks.get(name, now), now)) for name, size in sorted(unlisted.items())]
     overdue = {pack.name for pack in found if now - pack.since >= rules.grace} - set(taken_over)
-    blobs = sum(len(pack.blobs) for pack in packs)
     return PrunePlan(
         made_at=now,
         keep=tuple(keep),
@@ -178,51 +186,9 @@ def plan_prune(
         gone=tuple(gone),
         relisted=tuple(relisted),
         taken_over=tuple(taken_over),
-        contested=contested,
-        duplicate_blobs=duplicates,
-        crowded=index_files > 8 + 2 * (blobs // rules.index_blobs),
+        duplicate_blobs=duplicate_blobs,
+        crowded=index_files > 8 + 2 * (listed_blobs // rules.index_blobs),
     )
-
-
-def _uses(
-    packs: Sequence[Pack], needed: tuple[AbstractSet[bytes], AbstractSet[bytes]], damaged: AbstractSet[Place]
-) -> tuple[list[PackUse], frozenset[tuple[int, bytes]], int]:
-    """What is needed of each pack, every blob from one pack; the blobs that lie in several; their other places."""
-    holder: tuple[dict[bytes, int], dict[bytes, int]] = {}, {}
-    several: dict[tuple[int, bytes], list[int]] = {}
-    waste = [0] * len(packs)
-    for number, pack in enumerate(packs):
-        for kind, blob, length in pack.blobs:
-            if blob not in needed[kind]:
-                waste[number] += length
-            elif (first := holder[kind].setdefault(blob, number)) != number:
-                several.setdefault((kind, blob), [first]).append(number)
-    for kind, ids in enumerate(needed):
-        for blob in ids - holder[kind].keys():
-            raise DamageError(f"{_KINDS[kind].capitalize()} blob {blob.hex()[:12]} is missing", why="no pack holds it")
-    # The pack with the least waste is the one most likely to stay: the others may then go as a whole.
-    for (kind, blob), numbers in several.items():
-        sound = [number for number in numbers if (kind, blob, packs[number].name) not in damaged]
-        if not sound:
-            what = f"{_KINDS[kind].capitalize()} blob {blob.hex()[:12]} is damaged"
-            raise DamageError(what, why=f"none of the {len(numbers)} packs that hold it holds it intact")
-        holder[kind][blob] = min(sound, key=lambda number: (waste[number], number))
-    uses = []
-    for number, pack in enumerate(packs):
-        lengths = {(kind, blob): length for kind, blob, length in pack.blobs if holder[kind].get(blob) == number}
-        used = sum(lengths.values())
-        kinds = {kind for kind, _, _ in pack.blobs}
-        uses.append(
-            PackUse(
-                name=pack.name,
-                kind="mixed" if len(kinds) > 1 else _KINDS[max(kinds, default=0)],
-                size_bytes=pack.size_bytes,
-                used_bytes=used,
-                unused_bytes=sum(length for _, _, length in pack.blobs) - used,
-                blobs=frozenset(blob for _, blob in lengths),
-            )
-        )
-    return uses, frozenset(several), sum(len(numbers) - 1 for numbers in several.values())
 
 
 def _divide(uses: Sequence[PackUse], rules: PruneRules) -> tuple[list[PackUse], list[PackUse]]:

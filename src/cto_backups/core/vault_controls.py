@@ -1,6 +1,7 @@
 """The controls on copies and vaults: how many, how far apart, encrypted, read."""
 
 from collections.abc import Hashable, Iterator
+from datetime import datetime
 from pathlib import PurePosixPath
 
 from cto_backups.core.assurance import CLOCK_TOLERANCE
@@ -101,14 +102,15 @@ def check_reading(audited: Audited) -> Iterator[Check]:
         asked = f"every byte is to be read within {format_duration(within)}"
         if known.read_passed is False:
             yield Check(vault.name, False, "the last reading found damage")
-        elif known.read_at is not None:
-            age = audited.now - known.read_at
-            fresh = -CLOCK_TOLERANCE <= age <= within
-            yield Check(vault.name, fresh, f"read in full {_ago(audited, vault.name)}; {asked}")
+        elif known.read_since is not None:
+            fresh = -CLOCK_TOLERANCE <= audited.now - known.read_since <= within
+            what = f"every byte was read, the oldest reading is {_ago(audited, known.read_since)}"
+            yield Check(vault.name, fresh, f"{what}; {asked}")
         elif known.first_copy_at is not None:
             late = audited.now - known.first_copy_at > within
             since = roughly(audited.now - known.first_copy_at)
-            yield Check(vault.name, not late, f"never read in full, in use for {since}; {asked}")
+            what = "not read in full yet" if known.read_at else "never read"
+            yield Check(vault.name, not late, f"{what}, in use for {since}; {asked}")
 
 
 def check_vault_runs(audited: Audited) -> Iterator[Check]:
@@ -162,11 +164,7 @@ def _in_brackets(names: list[str]) -> str:
     return f" ({listed(names)})" if names else ""
 
 
-def _ago(audited: Audited, vault: str) -> str:
-    read_at = audited.vault(vault).read_at
-    assert read_at is not None
-    return (
-        "at a moment in the future"
-        if read_at > audited.now + CLOCK_TOLERANCE
-        else f"{roughly(audited.now - read_at)} ago"
-    )
+def _ago(audited: Audited, moment: datetime) -> str:
+    if moment > audited.now + CLOCK_TOLERANCE:
+        return "at a moment in the future"
+    return f"{roughly(audited.now - moment)} ago"

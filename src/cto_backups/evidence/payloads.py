@@ -178,6 +178,7 @@ def evidence_to_payload(evidence: Evidence) -> Json:
         "rung": evidence.rung.name.lower(),
         "steps": [step_to_payload(step) for step in evidence.steps],
         "reason": evidence.reason,
+        **({"read_since": moment_to_text(evidence.read_since)} if evidence.read_since else {}),
     }
 
 
@@ -195,4 +196,5 @@ def evidence_from_payload(payload: Mapping[str, Any]) -> Evidence:
         rung=Rung[payload["rung"].upper()],
         steps=tuple(step_from_payload(step) for step in payload["steps"]),
         reason=payload["reason"],
+        read_since=moment_from_text(payload["read_since"]) if "read_since" in payload else None,
     )

@@ -16,6 +16,7 @@ from cto_backups.core.model import (
     Run,
 )
 from cto_backups.core.policy import Policy
+from cto_backups.core.verification import Ledger, Readings
 from cto_backups.evidence.records import Record, SigningKey
 
 Figures = Mapping[str, int | float | str | bool]
@@ -84,6 +85,12 @@ class Catalog(Protocol):
 
     def add_evidence(self, evidence: Evidence) -> None:
         """Show evidence."""
+
+    def ledger(self, vault: str) -> Ledger:
+        """When each pack of a vault was last read."""
+
+    def note_readings(self, vault: str, readings: Readings) -> None:
+        """Note what a verification read."""
 
     def confirm(self, source: str, now: datetime) -> None:
         """Note that a scan found the source equal to its newest point."""

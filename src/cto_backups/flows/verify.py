@@ -2,11 +2,12 @@
 
 import secrets
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from cto_backups import clock
 from cto_backups.core.model import ActionKind, Copy, Evidence, Outcome, Rung, Step
 from cto_backups.core.payloads import Damage, Verified
+from cto_backups.core.verification import Ledger, Part
 from cto_backups.errors import VaultReadOnlyError
 from cto_backups.evidence.payloads import evidence_to_payload
 from cto_backups.flows import records
@@ -29,8 +30,10 @@ class VerifyResult:
         return self.evidence.passed
 
 
-def verify(installation: Installation, vault_name: str, *, read_data: bool = True) -> VerifyResult:
-    """Check a vault's repository and, with `read_data`, re-read every byte of it.
+def verify(
+    installation: Installation, vault_name: str, *, read_data: bool = True, part: Part | None = None
+) -> VerifyResult:
+    """Check a vault's repository and, with `read_data`, re-read every byte of it; with `part`, the next portion.
 
     Damage is a result, not an exception. Raises VaultError, KeyProblemError or BusyError when it could not be read at
     all: that is recorded as a failed run, and never as evidence of anything.
@@ -39,12 +42,26 @@ def verify(installation: Installation, vault_name: str, *, read_data: bool = Tru
         started_at, started = clock.now(), clock.monotonic()
         installation.check_readable(vault_name)
         with installation.progress(f"Verifying {vault_name}") as progress:
-            verified = installation.store(vault_name).verify(read_data=read_data, progress=progress)
+            ledger = installation.catalog.ledger(vault_name)
+            verified = installation.store(vault_name).verify(
+                read_data=read_data, part=part, ledger=ledger, progress=progress
+            )
+        if verified.readings is not None:
+            # Before any evidence: were it the other way round, a pack found damaged might be forgotten.
+            installation.catalog.note_readings(vault_name, verified.readings)
+            ledger = verified.readings.after(ledger)
         lost = _lost(installation, vault_name, verified, started_at)
         verified = replace(verified, damages=(*verified.damages, *(damage for _, damage in lost)))
         seconds = clock.monotonic() - started
         hurt = _hurt(installation, vault_name, verified)
-        evidence = _evidence(vault_name, verified, read_data=read_data, started_at=started_at, seconds=seconds)
+        evidence = _evidence(
+            vault_name,
+            verified,
+            read_since=_read_since(verified, ledger),
+            within=_read_within(installation, vault_name),
+            started_at=started_at,
+            seconds=seconds,
+        )
         run.figures.update(bytes_read=verified.bytes_read, blobs_read=verified.blobs_read, seconds=round(seconds, 3))
         if not evidence.passed:
             run.outcome, run.error_code, run.message = Outcome.FAILED, "damage", evidence.reason
@@ -99,13 +116,34 @@ def _hurt(installation: Installation, vault_name: str, verified: Verified) -> di
     return {point: tuple(dict.fromkeys(paths)) for point, paths in sorted(hurt.items())}
 
 
+def _read_since(verified: Verified, ledger: Ledger) -> datetime | None:
+    """Since when every byte has been read and found intact; None when that is not so."""
+    if verified.readings is None or verified.damages:
+        return None
+    return ledger.read_since if verified.packs else verified.readings.at
+
+
+def _read_within(installation: Installation, vault_name: str) -> timedelta:
+    """The time within which the strictest source with copies in a vault asks for every byte to be read."""
+    sources = installation.policy.sources.values()
+    asked = [source.category.read_within for source in sources if vault_name in source.vaults]
+    return min(asked, default=timedelta.max)
+
+
 def _evidence(
-    vault_name: str, verified: Verified, *, read_data: bool, started_at: datetime, seconds: float
+    vault_name: str,
+    verified: Verified,
+    *,
+    read_since: datetime | None,
+    within: timedelta,
+    started_at: datetime,
+    seconds: float,
 ) -> Evidence:
     damages = verified.damages
     reason = f"{len(damages)} damaged: {damages[0].what}: {damages[0].detail}" if damages else ""
+    all_read = read_since is not None and started_at - read_since <= within
     step = Step(
-        name="read" if read_data else "check_structure",
+        name="read" if verified.readings is not None else "check_structure",
         started_at=started_at,
         seconds=seconds,
         passed=not damages,
@@ -113,6 +151,9 @@ def _evidence(
         figures={
             "files_read": verified.files_read,
             "bytes_read": verified.bytes_read,
+            "bytes_stored": verified.pack_bytes,
+            "packs_read": verified.packs_read,
+            "packs_stored": verified.packs,
             "blobs_read": verified.blobs_read,
             "snapshots": len(verified.references),
         },
@@ -126,7 +167,8 @@ def _evidence(
         started_at=started_at,
         finished_at=clock.now(),
         passed=not damages,
-        rung=Rung.READ if read_data and not damages else Rung.STORED,
+        rung=Rung.READ if all_read else Rung.STORED,
         steps=(step,),
         reason=reason,
+        read_since=read_since,
     )

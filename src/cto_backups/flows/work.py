@@ -9,6 +9,7 @@ from datetime import timedelta
 from cto_backups import clock
 from cto_backups.core.model import Action, ActionKind
 from cto_backups.core.plan import due, next_due_at
+from cto_backups.core.verification import Part
 from cto_backups.errors import BackupsError, BusyError, IncompleteError, VerificationError
 from cto_backups.flows.backup import backup
 from cto_backups.flows.copy import copy
@@ -45,10 +46,12 @@ def perform(installation: Installation, action: Action) -> str:
             copied = copy(installation, point, _named(action.vault))
             return f"copied {copied.point} to {copied.vault}"
         case ActionKind.VERIFY:
-            result = verify(installation, _named(action.vault))
+            vault = _named(action.vault)
+            share = installation.policy.vaults[vault].read_part
+            result = verify(installation, vault, part=Part(share=share) if share < 1 else None)
             if not result.passed:
                 raise VerificationError(f"Vault '{result.vault}' is damaged", why=result.evidence.reason)
-            return f"read all {result.verified.bytes_read} bytes of {result.vault}"
+            return f"read {result.verified.bytes_read} of {result.verified.pack_bytes} bytes of {result.vault}"
         case ActionKind.RESTORE_TEST:
             evidence = restore_test(installation, _named(action.source))
             if not evidence.passed:

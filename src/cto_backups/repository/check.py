@@ -1,14 +1,15 @@
 """Verifying a repository: structure first, then every byte of every pack."""
 
 import threading
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
-from cto_backups import _native
+from cto_backups import _native, clock
 from cto_backups.core.payloads import Damage, Verified
 from cto_backups.core.ports import Progress, Silent
+from cto_backups.core.verification import Ledger, Part, Readings, portion
 from cto_backups.errors import DamageError, NotFoundError, VaultError
 from cto_backups.repository.crew import Crew
 from cto_backups.repository.fetch import Fetcher
@@ -16,6 +17,7 @@ from cto_backups.repository.index import BlobKind, load_index
 from cto_backups.repository.options import RepositoryOptions
 from cto_backups.repository.snapshot import Snapshot, load_snapshot
 from cto_backups.repository.stored import StoredFiles
+from cto_backups.repository.strays import foreign_files, unlisted_packs
 from cto_backups.repository.tree import decode_tree
 
 _MOST_PATHS = 20
@@ -50,32 +52,79 @@ class Checker:
         self._files_read = 0
         self._bytes_read = 0
         self._blobs_read = 0
+        self._packs_read = 0
+        self._damaged: set[bytes] = set()
 
-    def run(self, references: Sequence[str] | None, *, read_data: bool) -> Verified:
-        """Verify; what is wrong comes back as damages. Raises VaultError when the vault itself is not there."""
-        names = self._files.names("snapshots") if references is None else list(dict.fromkeys(references))
+    def run(self, *, read_data: bool, part: Part | None, ledger: Ledger) -> Verified:
+        """Verify everything; what is wrong comes back as damages. Raises VaultError when the vault is not there.
+
+        With `part`, all structure is checked, and of the packs the next portion is read.
+        """
+        at = clock.now()
+        names = self._files.names("snapshots")
+        snapshots = self._open(names)
+        index = self._fetcher.index
+        sizes, others = self._files.data_files()
+        present = self._packs_there(range(index.pack_count), sizes)
+        remarks = foreign_files(others)
+        if not read_data:
+            self._structure(snapshots, count=True)
+            return self._verified(names, snapshots, present, remarks=remarks)
+        chosen = present if part is None else self._portion(present, part, ledger)
+        with self._reading(chosen):  # while the trees are walked: all are to be read whatever those say
+            self._structure(snapshots)
+        if part is None:
+            listed = {index.pack_name(number) for number in range(index.pack_count)}
+            remarks += unlisted_packs(self._files, sizes, listed)
+        here, read = ({index.pack_name(number) for number, _ in packs} for packs in (present, chosen))
+        readings = Readings(at, here, read - self._damaged, read & self._damaged)
+        return self._verified(names, snapshots, present, remarks=remarks, readings=readings)
+
+    def run_on(self, references: Sequence[str], *, read_data: bool) -> Verified:
+        """Verify what these snapshots need."""
+        names = list(dict.fromkeys(references))
+        snapshots = self._open(names)
+        needs = self._structure(snapshots, count=not read_data)
+        present = self._packs_there(needs.packs(), self._files.pack_sizes())
+        if read_data:
+            with self._reading(present):
+                pass
+        return self._verified(names, snapshots, present)
+
+    def _open(self, names: Iterable[str]) -> list[Snapshot]:
         snapshots = self._snapshots(names)
         index = load_index(self._files)
         self._files_read += len(index.files) + len(snapshots)
         for name, why in index.damages:
             self._findings.append(_Finding(f"index file {name[:12]}", why))
         self._fetcher = Fetcher(self._files, index)
-        if references is None and read_data:
-            # All packs are to be read whatever the trees say: both at the same time.
-            with self._reading(self._packs_there(range(index.pack_count))):
-                self._structure(snapshots)
-        else:
-            packs = self._structure(snapshots, count=not read_data)
-            present = self._packs_there(range(index.pack_count) if references is None else packs)
-            if read_data:
-                with self._reading(present):
-                    pass
+        return snapshots
+
+    def _portion(self, present: Sequence[tuple[int, int]], part: Part, ledger: Ledger) -> list[tuple[int, int]]:
+        by_name = {self._fetcher.index.pack_name(number): (number, size) for number, size in present}
+        sizes = {name: size for name, (_, size) in by_name.items()}
+        return [by_name[name] for name in portion(sizes, ledger, part)]
+
+    def _verified(
+        self,
+        names: Sequence[str],
+        snapshots: Sequence[Snapshot],
+        present: Sequence[tuple[int, int]],
+        *,
+        remarks: Sequence[str] = (),
+        readings: Readings | None = None,
+    ) -> Verified:
         return Verified(
             files_read=self._files_read,
             bytes_read=self._bytes_read,
             blobs_read=self._blobs_read,
             references=tuple(names),
             damages=tuple(self._damages(snapshots)),
+            packs=len(present),
+            packs_read=self._packs_read,
+            pack_bytes=sum(size for _, size in present),
+            readings=readings,
+            remarks=tuple(remarks),
         )
 
     # -- structure ----------------------------------------------------------------------------------------------------
@@ -90,38 +139,26 @@ class Checker:
                 self._findings.append(_Finding(f"snapshot {name[:12]}", why, references={name}))
         return found
 
-    def _structure(self, snapshots: Sequence[Snapshot], *, count: bool = False) -> set[int]:
-        """Walk all trees once; the packs that hold what they refer to. `count` them, where their packs are not read."""
-        index = self._fetcher.index
-        packs: set[int] = set()
-        missing: set[Hurt] = set()
-        stack = list(dict.fromkeys(snapshot.tree for snapshot in snapshots))
-        seen = set(stack)
-        while stack:
-            tree = stack.pop()
-            packs.update(place.pack for place in index.locate(BlobKind.TREE, tree))
+    def _structure(self, snapshots: Sequence[Snapshot], *, count: bool = False) -> _native.Needs:
+        """Walk all trees once; what they refer to. `count` them, where their packs are not read."""
+        needs = _native.Needs(self._fetcher.index.native)
+        for snapshot in snapshots:
+            needs.add(snapshot.tree)
+        while (tree := needs.next()) is not None:
             try:
-                found, lacking, subtrees = _native.resolve_tree(self._fetcher.tree(tree), index.native)
+                needs.enter(self._fetcher.tree(tree))
             except (DamageError, VaultError) as error:
-                hurt = BlobKind.TREE, tree
-                self._findings.append(_Finding(error.what, error.why, {hurt}))
+                self._findings.append(_Finding(error.what, error.why, {(BlobKind.TREE, tree)}))
                 continue
             self._blobs_read += count
-            packs.update(found)
-            missing.update((BlobKind.DATA, blob) for blob in lacking)
-            for subtree in subtrees:
-                if subtree not in seen:
-                    seen.add(subtree)
-                    stack.append(subtree)
-        for hurt in sorted(missing):
+        for blob in needs.missing(BlobKind.DATA):
             why = "no readable index file of the repository lists it"
-            self._findings.append(_Finding(f"data blob {hurt[1].hex()[:12]} is missing", why, {hurt}))
-        return packs
+            self._findings.append(_Finding(f"data blob {blob.hex()[:12]} is missing", why, {(BlobKind.DATA, blob)}))
+        return needs
 
-    def _packs_there(self, packs: Iterable[int]) -> list[tuple[int, int]]:
+    def _packs_there(self, packs: Iterable[int], sizes: Mapping[bytes, int]) -> list[tuple[int, int]]:
         """The packs that are there and long enough for what the index says of them, with their sizes."""
         index = self._fetcher.index
-        sizes = self._files.pack_sizes()
         present = []
         absent: dict[int, _Finding] = {}
         for number in sorted(packs):
@@ -176,9 +213,11 @@ class Checker:
             bad = self._readable_of(number)
         with self._lock:
             self._files_read += 1
+            self._packs_read += 1
             self._bytes_read += size
             self._blobs_read += blobs
             if why:
+                self._damaged.add(name)
                 finding = _Finding(f"pack {name.hex()[:12]} is damaged", why, bad)
                 if not bad:
                     finding.readable = True

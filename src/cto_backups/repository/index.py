@@ -1,15 +1,13 @@
 """Where every blob lies: index files in memory. The tables themselves are in native/src/repository/index.rs."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from cto_backups import _native
 from cto_backups.errors import DamageError, NotFoundError
 from cto_backups.repository.stored import StoredFiles
-
-_AT_ONCE = 2048  # packs whose blobs are asked for at a time
 
 
 class BlobKind(IntEnum):
@@ -76,19 +74,13 @@ class Index:
         """Every place of a blob, in the order they became known."""
         return [Location(*place) for place in self.native.locate(kind, blob)]
 
+    def only(self, packs: Collection[int]) -> "Index":
+        """These packs alone, in the same order."""
+        return Index(self.native.only(set(packs)))
+
     def blobs_in(self, packs: Collection[int]) -> list[tuple[BlobKind, bytes, Location]]:
         """Every blob of these packs."""
         return [(BlobKind(kind), blob, Location(*place)) for kind, blob, place in self.native.blobs_in(set(packs))]
-
-    def only(self, packs: Collection[int]) -> "Index":
-        """These packs alone, in an index of their own."""
-        blobs: dict[int, list[PackedBlob]] = {number: [] for number in packs}
-        for kind, blob, place in self.blobs_in(packs):
-            blobs[place.pack].append(PackedBlob(kind, blob, place.offset, place.length, place.plain))
-        index = Index()
-        for number, found in blobs.items():
-            index.add_pack(self.pack_name(number), found)
-        return index
 
 
 def packed_blobs(index: Index, packs: Collection[int]) -> dict[int, list[PackedBlob]]:
@@ -125,17 +117,10 @@ def save_index(files: StoredFiles, packs: Sequence[_native.Pack]) -> str:
 def save_listing(files: StoredFiles, index: Index, most_blobs: int) -> list[str]:
     """Store index files that list every pack of `index`, about `most_blobs` blobs each; their names."""
     names: list[str] = []
-    packs: list[dict[str, Any]] = []
-    count = 0
-    for start in range(0, index.pack_count, _AT_ONCE):
-        for pack in _listed(index, range(start, min(start + _AT_ONCE, index.pack_count))):
-            if packs and count + len(pack["blobs"]) > most_blobs:
-                names.append(files.save("index", {"packs": packs}))
-                packs, count = [], 0
-            packs.append(pack)
-            count += len(pack["blobs"])
-    if packs:
-        names.append(files.save("index", {"packs": packs}))
+    start = 0
+    while start < index.pack_count:
+        json, start = index.native.listing(start, most_blobs)
+        names.append(files.save_plain("index", json))
     return names
 
 
@@ -150,16 +135,3 @@ def see_that_packs_are_there(files: StoredFiles, index: Index, done: str) -> Non
                 why="something deleted it in spite of the lock",
                 todo="The index still lists what it listed before. Find out who deletes there, then run again.",
             )
-
-
-def _listed(index: Index, numbers: range) -> Iterator[dict[str, Any]]:
-    """Packs as an index file lists them."""
-    found: dict[int, list[tuple[int, BlobKind, bytes, Location]]] = {number: [] for number in numbers}
-    for kind, blob, place in index.blobs_in(numbers):
-        found[place.pack].append((place.offset, kind, blob, place))
-    for number, blobs in found.items():
-        listed = []
-        for _, kind, blob, place in sorted(blobs):
-            one = {"id": blob.hex(), "type": kind.name.lower(), "offset": place.offset, "length": place.length}
-            listed.append(one | {"uncompressed_length": place.plain} if place.plain else one)
-        yield {"id": index.pack_name(number).hex(), "blobs": listed}

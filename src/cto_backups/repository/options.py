@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Literal
 
 KIB = 1024
@@ -28,7 +29,8 @@ class RepositoryOptions:
     `compression_level` is zstd's. `verify` says how many sealed blobs are opened again before they count as stored:
     every one ("full"), or one in sixteen ("sampled"). `workers` is how many threads seal and open, None for one a
     core. `pack_bytes` is the size from which a pack is complete. `index_seconds` and `index_blobs` say how
-    often a long run saves its index, so that a killed run's packs are found again.
+    often a long run saves its index, so that a killed run's packs are found again. `prune_unused` and `prune_grace` are
+    for pruning; see `core.pruning.PruneRules`.
     """
 
     compression_level: int = 3
@@ -37,6 +39,8 @@ class RepositoryOptions:
     pack_bytes: int = 16 * MIB
     index_seconds: float = 30.0
     index_blobs: int = 30_000
+    prune_unused: float = 0.05
+    prune_grace: timedelta = timedelta(hours=24)
     scrypt: ScryptParameters = field(default_factory=ScryptParameters)
 
     @property

@@ -10,17 +10,17 @@ from functools import partial
 
 from cto_backups import clock
 from cto_backups.core.ports import Progress, Silent
-from cto_backups.core.pruning import Place, Pruned, PrunePlan, PruneRules, plan_prune
+from cto_backups.core.pruning import Pruned, PrunePlan, PruneRules, plan_prune
 from cto_backups.errors import DamageError, VaultError
 from cto_backups.repository.copying import Wanted, copy_group, ranges
 from cto_backups.repository.crew import Crew
 from cto_backups.repository.depot import Depot
 from cto_backups.repository.fetch import Fetcher
-from cto_backups.repository.index import BlobKind, save_listing, see_that_packs_are_there
+from cto_backups.repository.index import BlobKind, Location, save_listing, see_that_packs_are_there
 from cto_backups.repository.locks import Lock, locked, locked_for_reading, remove
 from cto_backups.repository.marks import load_marks, replace_marks
 from cto_backups.repository.options import RepositoryOptions
-from cto_backups.repository.stocktaking import Stock, take_stock
+from cto_backups.repository.stocktaking import InPack, Stock, take_stock
 from cto_backups.repository.stored import StoredFiles
 
 
@@ -62,47 +62,35 @@ def _plan(files: StoredFiles, stock: Stock, marks: dict[str, datetime], rules: P
     """The plan. Where a blob lies in several packs, what stays was read, and is intact: the others may go."""
     now = clock.now()
     fetcher = Fetcher(files, stock.index)
-    damaged: set[Place] = set()
+    damaged: set[InPack] = set()
     while True:
+        held = stock.held(damaged)
         plan = plan_prune(
-            stock.packs,
-            stock.needed,
+            held.uses,
             unlisted=stock.unlisted,
             marks=marks,
             now=now,
             rules=rules,
             index_files=len(stock.index.files),
+            listed_blobs=sum(stock.index.native.count(kind) for kind in BlobKind),
             gone=stock.gone,
             relisted=stock.relisted,
-            damaged=damaged,
             taken_over=stock.to_delete,
+            duplicate_blobs=held.duplicate_blobs,
         )
-        found = _damaged_places(fetcher, plan)
+        kept = {use.name for use in plan.keep}
+        # What is written anew is opened on the way, and taken from another pack then.
+        relied = [place for place in held.contested if fetcher.pack_name(place[2]) in kept]
+        found = {place for place in relied if not _intact(fetcher, *place)} - damaged
         if not found:
             return plan
         damaged |= found
 
 
-def _damaged_places(fetcher: Fetcher, plan: PrunePlan) -> set[Place]:
-    """Where the plan relies on a blob that is damaged there, and lies in other packs as well.
-
-    What is written anew is opened on the way, and taken from another pack then.
-    """
-    contested = {blob for _, blob in plan.contested}
-    damaged: set[Place] = set()
-    for use in plan.keep if contested else ():
-        held = use.blobs & contested
-        for kind in BlobKind:
-            for blob in held:
-                if (kind, blob) in plan.contested and not _intact(fetcher, kind, blob, use.name):
-                    damaged.add((int(kind), blob, use.name))
-    return damaged
-
-
-def _intact(fetcher: Fetcher, kind: BlobKind, blob: bytes, pack: str) -> bool:
-    """Whether a blob can be read from this pack; true when it is not there at all."""
-    for place in fetcher.index.locate(kind, blob):
-        if fetcher.pack_name(place.pack) == pack:
+def _intact(fetcher: Fetcher, kind: int, blob: bytes, pack: int) -> bool:
+    """Whether a blob can be read from this pack."""
+    for place in fetcher.index.locate(BlobKind(kind), blob):
+        if place.pack == pack:
             try:
                 fetcher.open(fetcher.read(*place[:3]), blob, place.plain)
             except (DamageError, VaultError):
@@ -121,9 +109,10 @@ class _Pruning:
         self._lock = lock
         self._plan = plan
         self._origin = Fetcher(files, stock.index)
+        self._needs = stock.needs
         names = {stock.index.pack_name(number).hex(): number for number in range(stock.index.pack_count)}
         self._kept = {names[use.name] for use in plan.keep}
-        self._repacked = {names[use.name]: use.blobs for use in plan.repack}
+        self._repacked = {names[use.name] for use in plan.repack}
 
     def delete_overdue(self) -> None:
         """Delete the packs whose grace is over; first, since the space may be needed."""
@@ -142,9 +131,8 @@ class _Pruning:
     def _repack(self, depot: Depot, progress: Progress) -> None:
         """Bring what is needed of the packs to write anew into the depot, data and trees apart."""
         wanted: dict[BlobKind, list[Wanted]] = {kind: [] for kind in BlobKind}
-        for kind, blob, place in self._origin.index.blobs_in(self._repacked.keys()):
-            if blob in self._repacked[place.pack]:
-                wanted[kind].append((blob, place))
+        for kind, blob, place in self._needs.held_in(self._repacked):
+            wanted[BlobKind(kind)].append((blob, Location(*place)))
         progress.total(
             entries=sum(map(len, wanted.values())),
             size_bytes=sum(place.plain or place.length for found in wanted.values() for _, place in found),

@@ -208,23 +208,15 @@ class _Rescue:
     def _walk(self) -> list[bytes]:
         """Go through all trees that snapshots need, and bring those that are lost; the data blobs that are."""
         bench = self._store.bench()
-        stack = list(dict.fromkeys(snapshot.tree for snapshot in self._found.snapshots))
-        seen = set(stack)
-        data: dict[bytes, None] = {}
-        while stack:
-            tree = stack.pop()
+        needs = _native.Needs(self._found.good.native)
+        for snapshot in self._found.snapshots:
+            needs.add(snapshot.tree)
+        while (tree := needs.next()) is not None:
             try:
-                plain = self._tree(bench, tree)
-                _, lacking, subtrees = _native.resolve_tree(plain, self._found.good.native)
+                needs.enter(self._tree(bench, tree))
             except DamageError:
                 self.lost.add((BlobKind.TREE, tree))
-                continue
-            data.update((blob, None) for blob in lacking if not self._store.known(BlobKind.DATA, blob))
-            for subtree in subtrees:
-                if subtree not in seen:
-                    seen.add(subtree)
-                    stack.append(subtree)
-        return list(data)
+        return [blob for blob in needs.missing(BlobKind.DATA) if not self._store.known(BlobKind.DATA, blob)]
 
     def _tree(self, bench: _Taking, tree: bytes) -> bytes:
         """A tree's plain bytes, from wherever they are. Raises DamageError."""

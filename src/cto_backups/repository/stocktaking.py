@@ -1,10 +1,11 @@
 """Taking stock before a prune: the packs there are, and every blob that a snapshot needs. Any damage ends it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from cto_backups import _native
-from cto_backups.core.pruning import Pack
+from cto_backups.core.pruning import PackUse
 from cto_backups.errors import DamageError, NotFoundError, VaultError, VaultMissingError
 from cto_backups.repository.fetch import Fetcher
 from cto_backups.repository.headers import read_header
@@ -12,20 +13,38 @@ from cto_backups.repository.index import BlobKind, Index, PackedBlob, load_index
 from cto_backups.repository.snapshot import load_snapshot
 from cto_backups.repository.stored import StoredFiles
 
-_AT_ONCE = 2048  # packs whose blobs are asked of the index at a time
+InPack = tuple[int, bytes, int]
+"""A blob in a pack: its kind, its id, the pack's number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Which pack each needed blob is needed of: the uses of the packs that the index lists, in order.
+
+    `contested` are the blobs that lie in several packs; `duplicate_blobs` is how many places that is beyond one each.
+    """
+
+    uses: tuple[PackUse, ...]
+    contested: tuple[InPack, ...]
+    duplicate_blobs: int
 
 
 @dataclass(frozen=True, slots=True)
 class Stock:
-    """What a repository holds. `needed` are the ids of data and of tree blobs; see `core.pruning` for the others."""
+    """What a repository holds; see `core.pruning.plan_prune`. `needs` says of each blob whether a snapshot needs it."""
 
     index: Index
-    packs: tuple[Pack, ...]
-    needed: tuple[set[bytes], set[bytes]]
+    needs: _native.Needs
+    sizes: dict[bytes, int]
     unlisted: dict[str, int]
     gone: tuple[str, ...]
     relisted: tuple[str, ...]
     to_delete: tuple[str, ...]
+
+    def held(self, damaged: AbstractSet[InPack]) -> Held:
+        """Each blob needed of one pack, `damaged` places left out. Raises DamageError for one that is in no other."""
+        found, contested, duplicate_blobs = self.needs.uses(damaged)
+        return Held(tuple(_uses(self.index, self.sizes, found)), tuple(contested), duplicate_blobs)
 
 
 def take_stock(files: StoredFiles) -> Stock:
@@ -44,21 +63,16 @@ def take_stock(files: StoredFiles) -> Stock:
     if gone:
         index = load_index(files, usable={name: size for name, size in sizes.items() if name not in gone})
     strays = _Strays(files, {name: size for name, size in sizes.items() if name not in listed})
-    needed = _needed(files, Fetcher(files, index), snapshots, strays)
-    packs = list(_packs(index, sizes))
-    held: tuple[set[bytes], set[bytes]] = set(), set()
-    for pack in packs:
-        for kind, blob, _ in pack.blobs:
-            held[kind].add(blob)
+    needs = _needs(files, Fetcher(files, index), snapshots, strays)
     for kind in BlobKind:
-        for blob in needed[kind] - held[kind]:
+        for blob in needs.missing(kind):
             if strays.relist(index, kind, blob) is None:
                 what = f"{kind.name.lower()} blob {blob.hex()[:12]} is missing"
                 raise _refused(files, what, "a snapshot needs it, and no pack that is there holds it")
     return Stock(
         index=index,
-        packs=tuple(packs) if not strays.relisted else tuple(_packs(index, sizes)),
-        needed=needed,
+        needs=needs,
+        sizes=sizes,
         unlisted={name.hex(): size for name, size in strays.sizes.items() if name not in strays.relisted},
         gone=tuple(sorted(name.hex() for name in gone)),
         relisted=tuple(sorted(name.hex() for name in strays.relisted)),
@@ -100,30 +114,21 @@ class _Strays:
                 continue
 
 
-def _needed(
-    files: StoredFiles, fetcher: Fetcher, snapshots: Iterable[str], strays: _Strays
-) -> tuple[set[bytes], set[bytes]]:
-    """The ids of the data blobs and of the trees that the snapshots refer to."""
-    data: set[bytes] = set()
-    trees: set[bytes] = set()
+def _needs(files: StoredFiles, fetcher: Fetcher, snapshots: Iterable[str], strays: _Strays) -> _native.Needs:
+    """Every blob that the snapshots refer to."""
+    needs = _native.Needs(fetcher.index.native)
     for name in snapshots:
         try:
-            stack = [load_snapshot(files, name).tree]
+            needs.add(load_snapshot(files, name).tree)
         except (DamageError, NotFoundError) as error:
             raise _refused(files, f"snapshot {name[:12]} cannot be read", error.why or error.what) from error
-        while stack:
-            tree = stack.pop()
-            if tree in trees:
-                continue
+        while (tree := needs.next()) is not None:
             try:
-                content, subtrees = _native.tree_references(_tree(fetcher, tree, strays))
+                needs.enter(_tree(fetcher, tree, strays))
             except (DamageError, VaultMissingError) as error:
                 what = f"tree {tree.hex()[:12]} of snapshot {name[:12]} cannot be read"
                 raise _refused(files, what, str(error)) from error
-            trees.add(tree)
-            data.update(content)
-            stack.extend(subtrees)
-    return data, trees
+    return needs
 
 
 def _tree(fetcher: Fetcher, tree: bytes, strays: _Strays) -> bytes:
@@ -135,16 +140,12 @@ def _tree(fetcher: Fetcher, tree: bytes, strays: _Strays) -> bytes:
         return fetcher.tree(tree)
 
 
-def _packs(index: Index, sizes: dict[bytes, int]) -> Iterator[Pack]:
-    """The packs of the index, with their blobs in order."""
-    for start in range(0, index.pack_count, _AT_ONCE):
-        part = range(start, min(start + _AT_ONCE, index.pack_count))
-        blobs: dict[int, list[tuple[int, int, bytes, int]]] = {number: [] for number in part}
-        for kind, blob, place in index.blobs_in(part):
-            blobs[place.pack].append((place.offset, int(kind), blob, place.length))
-        for number, found in blobs.items():
-            name = index.pack_name(number)
-            yield Pack(name.hex(), sizes[name], tuple(one[1:] for one in sorted(found)))
+def _uses(index: Index, sizes: Mapping[bytes, int], found: Iterable[tuple[int, int, int, int]]) -> Iterator[PackUse]:
+    """The packs of the index, in order."""
+    for number, (kinds, used_bytes, unused_bytes, used_blobs) in enumerate(found):
+        name = index.pack_name(number)
+        kind = ("data", "data", "tree", "mixed")[kinds]
+        yield PackUse(name.hex(), kind, sizes[name], used_bytes, unused_bytes, used_blobs)
 
 
 def _refused(files: StoredFiles, what: str, why: str) -> DamageError:

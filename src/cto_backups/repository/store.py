@@ -11,6 +11,7 @@ import orjson
 from cto_backups.core.payloads import Committed, Contents, PayloadStore, Repaired, RepairScope, Verified, Writing
 from cto_backups.core.ports import PointReader, Progress, Sweeping, Vault
 from cto_backups.core.pruning import Pruned, PruneRules
+from cto_backups.core.verification import Ledger, Part
 from cto_backups.errors import (
     DamageError,
     KeyProblemError,
@@ -202,13 +203,25 @@ class RepositoryStore:
         return RepositoryContents(self.files)
 
     def verify(
-        self, references: Sequence[str] | None = None, *, read_data: bool = True, progress: Progress | None = None
+        self,
+        references: Sequence[str] | None = None,
+        *,
+        read_data: bool = True,
+        part: Part | None = None,
+        ledger: Ledger | None = None,
+        progress: Progress | None = None,
     ) -> Verified:
-        """Check structure and, with `read_data`, re-read every byte, of these references or of everything."""
+        """Check structure and, with `read_data`, re-read every byte, of these references or of everything.
+
+        With `part`, re-read only the next portion of everything, by what the ledger says was read before.
+        """
         for reference in references or ():
             checked_name(self.files, reference)
         with locked_for_reading(self.files):
-            return Checker(self.files, self._options, progress).run(references, read_data=read_data)
+            checker = Checker(self.files, self._options, progress)
+            if references is not None:
+                return checker.run_on(references, read_data=read_data)
+            return checker.run(read_data=read_data, part=part, ledger=ledger or Ledger())
 
     def committed(self) -> Sequence[Committed]:
         """Everything committed, oldest first; what cannot be read is listed with `detail["damage"]` and no root."""
@@ -229,7 +242,13 @@ class RepositoryStore:
     ) -> Pruned:
         """Reclaim what no snapshot needs; see `repository.prune`. Raises BusyError, DamageError, VaultError."""
         self.vault.check()
-        rules = rules or PruneRules(small_bytes=self._options.pack_bytes // 4, index_blobs=self._options.index_blobs)
+        options = self._options
+        rules = rules or PruneRules(
+            unused_share=options.prune_unused,
+            grace=options.prune_grace,
+            small_bytes=options.pack_bytes // 4,
+            index_blobs=options.index_blobs,
+        )
         if dry_run:
             return planned(self.files, rules)
         return prune(self.files, self._options, rules, progress)

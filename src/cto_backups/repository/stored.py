@@ -94,12 +94,19 @@ class StoredFiles:
 
     def pack_sizes(self) -> dict[bytes, int]:
         """Every stored pack's id and size in bytes."""
-        sizes = {}
+        return self.data_files()[0]
+
+    def data_files(self) -> tuple[dict[bytes, int], list[str]]:
+        """Every stored pack's id and size in bytes, and the keys of files in their place that are none."""
+        sizes: dict[bytes, int] = {}
+        others = []
         for file in self.vault.list(below(self.prefix, "data")):
             name = file.key.rpartition("/")[2]
-            if _NAME.fullmatch(name):
+            if _NAME.fullmatch(name) and file.key == self.key("data", name):
                 sizes[bytes.fromhex(name)] = file.size_bytes
-        return sizes
+            else:
+                others.append(file.key)
+        return sizes, others
 
 
 def below(prefix: str, key: str) -> str:

@@ -98,6 +98,30 @@ def test_a_missing_key_says_what_is_lost_with_it(home: Any) -> None:
     assert "repository.key" in answer.err
 
 
+def test_a_vault_is_verified_in_parts(home: Any) -> None:
+    for _ in range(3):  # no pack alone is half of it
+        (home.data / "files" / "more.bin").write_bytes(os.urandom(300_000))
+        assert home("backup", "data-files").status is ExitStatus.SUCCESS
+    first = home("verify", "one", "--part", "1/2")
+    assert first.status is ExitStatus.SUCCESS
+    assert "packs read" in first.out and "not every byte was read yet" in first.out
+    document = home("verify", "one", "--part", "50%", "--json").document["vaults"][0]
+    assert 0 < document["packs_read"] < document["packs_stored"]
+    assert 0 < document["bytes_read"] < document["bytes_stored"]
+    assert document["remarks"] == []
+    assert document["evidence"]["rung"] == "read"
+    assert document["evidence"]["read_since"] < document["evidence"]["started_at"]
+    third = home("verify", "one", "--part", "1K")
+    assert "every byte was read since" in third.out
+
+
+def test_a_part_that_makes_no_sense_is_refused(home: Any) -> None:
+    for arguments in (("--part", "7"), ("--part", "1/0"), ("--part", "1/7", "--structure-only")):
+        answer = home("verify", "one", *arguments)
+        assert answer.status is ExitStatus.USAGE, arguments
+        assert "--part" in answer.err
+
+
 def test_damage_is_found_named_and_healed_from_another_vault(home: Any, tmp_path: Path) -> None:
     packs = [path for path in (home.vault("one") / "repositories").rglob("data/*/*") if path.is_file()]
     largest = max(packs, key=lambda path: path.stat().st_size)

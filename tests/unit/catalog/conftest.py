@@ -97,7 +97,8 @@ class Build:
         return replace(evidence, **changes)
 
     def reading(self, id: str, vault: str = "near", finished_at: datetime = NOW, **changes: object) -> Evidence:
-        changes = {"kind": "verify", "source": None, "vault": vault, "rung": Rung.READ, **changes}
+        since = finished_at if changes.get("passed", True) else None
+        changes = {"kind": "verify", "source": None, "vault": vault, "rung": Rung.READ, "read_since": since, **changes}
         return self.test(id, None, finished_at, **changes)
 
     def run(

@@ -115,6 +115,14 @@ def test_the_failures_of_a_vault_are_those_of_reading_it(catalog, build):
     assert (far.failures, far.last_run) == (0, None)
 
 
+def test_the_prunes_of_a_vault_are_known_apart_from_its_readings(catalog, build):
+    build.run(catalog, ActionKind.PRUNE, source=None, vault="near")
+    last = build.run(catalog, ActionKind.PRUNE, Outcome.FAILED, source=None, vault="near")
+    near = catalog.facts(build.now).vaults["near"]
+    assert (near.prune_run.id, near.prune_failures) == (last, 1)
+    assert (near.last_run, near.failures) == (None, 0)
+
+
 def test_a_vault_knows_since_when_it_holds_copies(catalog, build):
     shown(catalog, build, "p1", build.ago(days=3))
     shown(catalog, build, "p2", build.ago(days=1))

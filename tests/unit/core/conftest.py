@@ -140,6 +140,7 @@ class Build:
 
     def read_vaults(self, **changes):
         vault = VaultFacts("near", read_at=self.ago(days=1), read_passed=True, first_copy_at=self.ago(days=60))
+        changes.setdefault("read_since", changes.get("read_at", vault.read_at))
         return {name: replace(vault, **{"vault": name, **changes}) for name in ("near", "far")}
 
     def facts(self, source=None, **changes):

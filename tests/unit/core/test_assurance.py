@@ -250,13 +250,32 @@ def test_fewer_vaults_than_copies_asked_for_is_said(build):
 def test_a_vault_that_is_not_read_in_time_is_overdue(build):
     stale = verdict(build, vaults=build.read_vaults(read_at=build.ago(days=8)))
     assert stale.status is OVERDUE
-    assert says(stale, "vault near was last read in full 8 days ago; every byte is to be read within 7 days")
+    assert says(stale, "the oldest reading of vault near was 8 days ago; every byte is to be read within 7 days")
     never = verdict(build, vaults=build.read_vaults(read_at=None, first_copy_at=build.ago(days=8)))
     assert says(never, "vault near was never read in full")
     new = verdict(build, vaults=build.read_vaults(read_at=None, first_copy_at=build.ago(days=6)))
     assert new.status is HEALTHY
     ahead = verdict(build, vaults=build.read_vaults(read_at=build.now + DAY))
     assert ahead.status is OVERDUE
+
+
+def test_a_verification_in_parts_counts_as_old_as_its_oldest_reading(build):
+    untested = build.healthy(proven=None, proven_at=None, last_test=None)
+    source = build.source(category="C", test_every="none")  # every byte within 30 days
+
+    def judged(**reading):
+        vaults = build.read_vaults(read_at=build.ago(hours=1), first_copy_at=build.ago(days=60), **reading)
+        return verdict(build, untested, source, vaults=vaults)
+
+    fresh = judged(read_since=build.ago(days=29))
+    assert (fresh.status, fresh.rung) == (HEALTHY, Rung.READ)
+    stale = judged(read_since=build.ago(days=31))
+    assert (stale.status, stale.rung) == (OVERDUE, Rung.STORED)
+    assert says(stale, "the oldest reading of vault near was 31 days ago; every byte is to be read within 30 days")
+    in_part = judged(read_since=None)
+    assert (in_part.status, in_part.rung) == (OVERDUE, Rung.STORED), "the last part of it was read an hour ago"
+    damaged = judged(read_since=build.ago(days=1), read_passed=False)
+    assert (damaged.status, damaged.rung) == (FAILED_TEST, Rung.STORED)
 
 
 def test_a_rung_that_is_not_reached_is_said(build):

@@ -336,12 +336,17 @@ def test_key_apart(audited):
 
 
 def test_reading(build, audited):
-    assert "read in full 24 h ago; every byte is to be read within 7 days" in audited.passes("reading")
+    fresh = "every byte was read, the oldest reading is 24 h ago; every byte is to be read within 7 days"
+    assert fresh in audited.passes("reading")
     assert "8 days ago" in audited.fails("reading", vaults=build.read_vaults(read_at=build.ago(days=8)))
     assert "found damage" in audited.fails("reading", vaults=build.read_vaults(read_passed=False))
     assert "in the future" in audited.fails("reading", vaults=build.read_vaults(read_at=build.now + DAY))
     new = build.read_vaults(read_at=None, read_passed=None, first_copy_at=build.ago(days=6))
-    assert "never read in full, in use for 6 days" in audited.passes("reading", vaults=new)
+    assert "never read, in use for 6 days" in audited.passes("reading", vaults=new)
+    begun = build.read_vaults(read_since=None, first_copy_at=build.ago(days=6))
+    assert "not read in full yet, in use for 6 days" in audited.passes("reading", vaults=begun)
+    parts = build.read_vaults(read_since=build.ago(days=8))
+    assert "the oldest reading is 8 days ago" in audited.fails("reading", vaults=parts), "a part was read yesterday"
     late = build.read_vaults(read_at=None, read_passed=None, first_copy_at=build.ago(days=8))
     audited.fails("reading", vaults=late)
     unused = build.read_vaults(read_at=None, read_passed=None, first_copy_at=None)

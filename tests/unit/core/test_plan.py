@@ -1,5 +1,6 @@
 from dataclasses import replace
 from datetime import timedelta
+from fractions import Fraction
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -7,19 +8,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cto_backups.core.model import NO_FINGERPRINT, ActionKind, Facts, Outcome, SourceFacts, VaultFacts
-from cto_backups.core.plan import due, lead, next_due_at, retry_at, timetable
+from cto_backups.core.plan import due, lead, next_due_at, retry_at
 from cto_backups.core.schedule import AT_ONCE
+from cto_backups.core.timetable import timetable
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 UTC_ZONE = ZoneInfo("UTC")
-BACKUP, COPY, TEST, VERIFY, EXPIRE = (
+BACKUP, COPY, TEST, VERIFY, EXPIRE, PRUNE = (
     ActionKind.BACKUP,
     ActionKind.COPY,
     ActionKind.RESTORE_TEST,
     ActionKind.VERIFY,
     ActionKind.EXPIRE,
+    ActionKind.PRUNE,
 )
 
 
@@ -271,6 +274,76 @@ def test_every_byte_is_read_again_by_half_of_the_strictest_time(build):
     actions = planned(build.policy(strict, loose), facts, build.now, VERIFY)
     assert [(action.vault, action.due_at) for action in actions] == [("near", build.ago(hours=12))]
     assert actions[0].reason == "every byte is read within 7 days"
+
+
+def in_parts(build, share):
+    return build.policy(vaults=(build.vault("near", read_part=Fraction(share)),))
+
+
+def test_a_vault_that_is_read_in_parts_is_read_whole_with_a_turn_to_spare(build):
+    facts = Facts(vaults=build.read_vaults(read_at=build.ago(hours=20), read_since=build.ago(days=5, hours=20)))
+    (action,) = planned(in_parts(build, "1/6"), facts, build.now + DAY, VERIFY)
+    assert action.due_at == build.ago(hours=20) + DAY, "six turns and one to spare in seven days"
+    assert action.reason == "every byte is read within 7 days, 1/6 at a time"
+
+
+def test_parts_follow_each_other_at_once_while_the_oldest_reading_is_late(build):
+    late = Facts(vaults=build.read_vaults(read_at=build.ago(minutes=1), read_since=build.ago(days=6, hours=1)))
+    (action,) = planned(in_parts(build, "1/6"), late, build.now, VERIFY)
+    assert action.due_at == build.ago(hours=1)
+    damaged = Facts(vaults=build.read_vaults(read_at=build.ago(minutes=1), read_since=None, read_passed=False))
+    assert not planned(in_parts(build, "1/6"), damaged, build.now, VERIFY), "damage is not read over and over"
+
+
+def test_a_small_part_read_by_hand_does_not_put_off_the_whole(build):
+    facts = Facts(vaults=build.read_vaults(read_at=build.ago(minutes=1), read_since=build.ago(days=4)))
+    (action,) = planned(build.policy(build.source(vaults=("near",))), facts, build.now, VERIFY)
+    assert action.due_at == build.ago(hours=12)
+
+
+def test_the_first_turn_through_a_vault_has_its_parts_one_after_the_other(build):
+    vaults = build.read_vaults(read_at=build.ago(hours=25), read_since=None, first_copy_at=build.ago(days=2))
+    (action,) = planned(in_parts(build, "1/6"), Facts(vaults=vaults), build.now, VERIFY)
+    assert action.due_at == build.ago(hours=1)
+
+
+def pruned(build, **known):
+    """What is planned for pruning of a weekly policy, by what is known of both vaults."""
+    policy = replace(build.policy(build.source(vaults=("near",))), prune_every=7 * DAY)
+    vaults = build.read_vaults(**{"first_copy_at": build.ago(days=8), **known})
+    return planned(policy, Facts(vaults=vaults), build.now, PRUNE)
+
+
+def test_vaults_are_pruned_on_a_schedule_of_their_own(build):
+    (first,) = pruned(build)
+    assert (first.vault, first.source, first.due_at) == ("near", None, build.ago(days=1))
+    assert first.reason == "pruned every 7 days"
+    assert not pruned(build, first_copy_at=build.ago(days=6))
+    assert not pruned(build, first_copy_at=None)
+    (again,) = pruned(build, prune_run=build.run(PRUNE, build.ago(days=7, hours=1)))
+    assert again.due_at == build.ago(hours=1)
+    assert again.key != first.key
+    assert not pruned(build, prune_run=build.run(PRUNE, build.ago(days=6)))
+    assert not pruned(build, prune_run=build.run(PRUNE, build.ago(minutes=5), Outcome.RUNNING))
+
+
+def test_a_policy_can_leave_pruning_to_people(build):
+    later = build.now + 999 * DAY
+    assert not planned(build.policy(), Facts(vaults=build.read_vaults()), later, PRUNE)
+
+
+def test_a_prune_that_did_not_end_well_is_tried_again_and_after_damage_only_daily(build):
+    busy = build.run(PRUNE, build.ago(minutes=6), Outcome.FAILED, error_code="busy")
+    (soon,) = pruned(build, prune_run=busy, prune_failures=2)
+    assert soon.due_at == build.ago(minutes=3)
+    assert "did not end well" in soon.reason
+    assert not pruned(build, prune_run=busy, prune_failures=9)
+    killed = build.run(PRUNE, build.ago(minutes=6), Outcome.INTERRUPTED)
+    assert [action.due_at for action in pruned(build, prune_run=killed)] == [build.ago(minutes=6)]
+    damage = build.run(PRUNE, build.ago(hours=23), Outcome.FAILED, error_code="damage")
+    assert not pruned(build, prune_run=damage, prune_failures=1)
+    damage = build.run(PRUNE, build.ago(hours=25), Outcome.FAILED, error_code="damage")
+    assert "removed nothing" in pruned(build, prune_run=damage, prune_failures=1)[0].reason
 
 
 def test_a_vault_without_copies_or_without_sources_is_not_read(build):

@@ -1,0 +1,59 @@
+"""The timetable: when every source last ran and next runs, and why; pure, from the same rules as the plan."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from cto_backups.core.duration import roughly
+from cto_backups.core.model import ActionKind, Facts, SourceFacts
+from cto_backups.core.plan import is_running, last_backup_at, next_backup, next_test, retry_at, why_backup
+from cto_backups.core.policy import Policy, SourcePolicy
+from cto_backups.core.schedule import AT_ONCE, format_triggers
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleRow:
+    """One source in the `schedule` command: its triggers as written, when its backup last ran and next runs, and why.
+
+    `test_last` and `test_next` are the same for its restore test (`test_next` None: none is required, or no point yet).
+    """
+
+    source: str
+    triggers: str
+    last_run: datetime | None
+    next_run: datetime
+    why: str
+    test_last: datetime | None
+    test_next: datetime | None
+
+
+def timetable(policy: Policy, facts: Facts, now: datetime, zone: ZoneInfo) -> tuple[ScheduleRow, ...]:
+    """When every source last ran and next runs, its moments in `zone`, in the policy's order."""
+    return tuple(_row(policy, source, facts, now, zone) for source in policy.sources.values())
+
+
+def _row(policy: Policy, source: SourcePolicy, facts: Facts, now: datetime, zone: ZoneInfo) -> ScheduleRow:
+    known = facts.sources.get(source.name, SourceFacts(source.name))
+    run = known.last_runs.get(ActionKind.BACKUP)
+    asked = next_backup(policy, source, known, now)
+    retry = retry_at(run, known.failures.get(ActionKind.BACKUP, 0))
+    at = max(asked.at, retry)
+    why = why_backup(asked, retry, known)
+    if is_running(run):
+        why = "running now"
+    elif at == AT_ONCE:
+        at = now
+    elif at <= now:
+        why = f"{why}; due now" if now - at < timedelta(minutes=1) else f"{why}; due for {roughly(now - at)}"
+    last = run.started_at if run is not None else last_backup_at(known, now)
+    wanted = next_test(source, known, now)
+    tested = known.last_test.finished_at if known.last_test else None
+    return ScheduleRow(
+        source=source.name,
+        triggers=format_triggers(source.triggers),
+        last_run=last.astimezone(zone) if last else None,
+        next_run=at.astimezone(zone),
+        why=why,
+        test_last=tested.astimezone(zone) if tested else None,
+        test_next=wanted[0].astimezone(zone) if wanted else None,
+    )
