@@ -15,6 +15,7 @@ from cto_backups.core.defaults import CATEGORIES, CLASSES
 from cto_backups.core.duration import parse_cadence, parse_duration
 from cto_backups.core.model import Rung
 from cto_backups.core.policy import (
+    Access,
     Category,
     DataClass,
     Exclusion,
@@ -89,6 +90,7 @@ class Builder:
                 off_site=vault.off_site,
                 lock_mode=LockMode(vault.lock),
                 repository=vault.repository,
+                access=Access(vault.access),
             )
         return built
 
