@@ -64,6 +64,7 @@ HINTS = {
     "storage": "the type of storage",
     "off_site": "whether it survives the loss of this place",
     "lock": "how strongly it protects stored files: none, governance, compliance",
+    "access": "what this host does there: full, or append-only",
     "repository": "where the repository lies inside",
     "kind": "files, git, sqlite or command",
     "class": "what kind of data it is",
