@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cto_backups import registry
+from cto_backups.core.policy import Access
 from cto_backups.errors import BackupsError, NotFoundError
 
 if TYPE_CHECKING:
@@ -84,7 +85,12 @@ class Adapters:
                     )
                 scheme = policy.url.partition(":")[0]
                 root = local_root(policy.url, self.configuration.settings.home)
-                self._vaults[name] = registry.load(registry.VAULTS, scheme)(name, root)
+                vault: Vault = registry.load(registry.VAULTS, scheme)(name, root)
+                if policy.access is Access.APPEND_ONLY:
+                    from cto_backups.vaults.append_only import AppendOnlyVault
+
+                    vault = AppendOnlyVault(vault)
+                self._vaults[name] = vault
             return self._vaults[name]
 
     def store(self, name: str) -> "PayloadStore":

@@ -62,7 +62,16 @@ def tell(screen: Screen, report: "StatusReport", *, detailed: bool = False) -> N
         for name in report.verdicts:
             _details(screen, report, rows[name])
     screen.show("")
+    for vault, copies in report.kept_by_owners.items():
+        screen.show(_kept_by_owner(vault, copies))
     screen.show(summary(report.verdicts))
+
+
+def _kept_by_owner(vault: str, copies: int) -> str:
+    from cto_backups.core.wording import counted
+
+    held = counted(copies, "copy", "copies")
+    return f"Vault {vault} keeps {held} of expired points until its owner drops them: this host may only add there."
 
 
 def _scheduled(report: "StatusReport") -> "Mapping[str, ScheduleRow]":
@@ -199,6 +208,7 @@ def as_document(report: "StatusReport") -> documents.Document:
         "now": utc(report.now),
         "healthy": bool(report.verdicts) and all(v.status.value == "HEALTHY" for v in report.verdicts.values()),
         "sources": [_source(report, verdict, rows[name]) for name, verdict in report.verdicts.items()],
+        "kept_by_owners": dict(report.kept_by_owners),
     }
 
 

@@ -16,6 +16,7 @@ from cto_backups.core.defaults import CATEGORIES, CLASSES
 from cto_backups.core.duration import parse_cadence, parse_duration
 from cto_backups.core.model import Rung
 from cto_backups.core.policy import (
+    Access,
     Category,
     DataClass,
     Exclusion,
@@ -92,6 +93,7 @@ class Builder:
                 lock_mode=LockMode(vault.lock),
                 repository=vault.repository,
                 read_part=parse_share(vault.read_part) if vault.read_part else Fraction(1),
+                access=Access(vault.access),
             )
         return built
 

@@ -41,6 +41,7 @@ from cto_backups.config.fields import (
 
 VERSION = 1
 
+AccessName = Literal["full", "append-only"]
 LockName = Literal["none", "governance", "compliance"]
 RungName = Literal["recorded", "stored", "read", "restored", "proven", "serving"]
 
@@ -76,6 +77,8 @@ class Vault(_Part):
     """Whether it survives the loss of the place where the sources are."""
     lock: LockName = "none"
     """How strongly it protects stored files from deletion."""
+    access: AccessName = "full"
+    """`append-only`: this host adds and reads, and deletes or overwrites nothing; its owner expires and prunes."""
     repository: RepositoryPlace = "repositories/main"
     """Where its repository lies inside: `.` for one that restic made and that was taken over."""
     read_part: Share | None = None

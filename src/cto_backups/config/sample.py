@@ -64,6 +64,7 @@ HINTS = {
     "storage": "the type of storage",
     "off_site": "whether it survives the loss of this place",
     "lock": "how strongly it protects stored files: none, governance, compliance",
+    "access": "what this host does there: full, or append-only",
     "repository": "where the repository lies inside",
     "read_part": "how much of it one scheduled verification reads",
     "kind": "files, git, sqlite or command",

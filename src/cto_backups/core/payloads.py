@@ -249,5 +249,8 @@ class PayloadStore(Protocol):
         What is damaged stays in the vault until a later prune. Raises BusyError while anybody holds a lock, VaultError.
         """
 
-    def clear_leftovers(self) -> tuple[str, ...]:
-        """Clear what a killed process left (stale locks, temporary files); what was done, in sentences."""
+    def clear_leftovers(self, *, own: bool = False) -> tuple[str, ...]:
+        """Clear what a killed process left (stale locks, temporary files); what was done, in sentences.
+
+        With `own`, only the locks of this user on this host.
+        """

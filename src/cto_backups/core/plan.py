@@ -359,6 +359,8 @@ def _prune(policy: Policy, vault: str, facts: VaultFacts) -> Iterator[Action]:
     every, run = policy.prune_every, facts.prune_run
     if every is None or facts.first_copy_at is None or not _sources_in(policy, vault) or is_running(run):
         return
+    if policy.append_only(vault):
+        return  # its owner prunes it
     reason = f"pruned every {format_duration(every)}"
     if run is None:
         asked = facts.first_copy_at + every

@@ -20,6 +20,13 @@ class LockMode(StrEnum):
     COMPLIANCE = "compliance"
 
 
+class Access(StrEnum):
+    """What this installation does in a vault: all there is to do, or only add (somebody else expires and prunes)."""
+
+    FULL = "full"
+    APPEND_ONLY = "append-only"
+
+
 @dataclass(frozen=True, slots=True)
 class VaultPolicy:
     """A named place for copies. `provider` with `region` says what fails together; `storage` is the storage type.
@@ -37,6 +44,7 @@ class VaultPolicy:
     lock_mode: LockMode = LockMode.NONE
     repository: str = "repositories/main"
     read_part: Fraction = Fraction(1)
+    access: Access = Access.FULL
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +122,11 @@ class Policy:
     exclusions: tuple[Exclusion, ...]
     digest: str
     prune_every: timedelta | None = None
+
+    def append_only(self, vault: str) -> bool:
+        """Whether this installation may only add to a vault; no for one that the policy names no longer."""
+        known = self.vaults.get(vault)
+        return known is not None and known.access is Access.APPEND_ONLY
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,12 @@
 """Expire: drop the points that retention no longer keeps; the catalog changes first, then the vaults."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 from cto_backups import clock
-from cto_backups.core.model import ActionKind
+from cto_backups.core.model import ActionKind, Copy
 from cto_backups.core.retention import Decision, decide
 from cto_backups.errors import BackupsError
 from cto_backups.flows import records
@@ -61,13 +62,19 @@ def expire(installation: Installation, expire_plan: ExpirePlan) -> dict[str, Bac
 
 
 def drop_expired_copies(installation: Installation) -> dict[str, BackupsError]:
-    """Remove from the vaults what the catalog has expired already; problems by vault."""
+    """Remove from the vaults what the catalog has expired already; problems by vault.
+
+    Where this host may only add, copies stay until the vault's owner drops them; those that are gone are forgotten.
+    """
     by_vault = defaultdict(list)
     for copy in installation.catalog.expired_copies_to_delete():
         by_vault[copy.vault].append(copy)
     problems: dict[str, BackupsError] = {}
     for vault_name, copies in by_vault.items():
         try:
+            if installation.policy.append_only(vault_name):
+                _forget_gone(installation, vault_name, copies)
+                continue
             installation.vault(vault_name).check()
             records.deliver(installation, vault_name)
             installation.store(vault_name).expire([copy.reference for copy in copies])
@@ -77,3 +84,20 @@ def drop_expired_copies(installation: Installation) -> dict[str, BackupsError]:
         for copy in copies:
             installation.catalog.forget_copy(copy.point, vault_name)
     return problems
+
+
+def kept_by_owners(installation: Installation) -> dict[str, int]:
+    """The number of copies of expired points by vault, where this host may only add."""
+    copies = installation.catalog.expired_copies_to_delete()
+    return dict(Counter(copy.vault for copy in copies if installation.policy.append_only(copy.vault)))
+
+
+def _forget_gone(installation: Installation, vault_name: str, copies: Sequence[Copy]) -> None:
+    """Forget the copies that the vault's owner has dropped. Raises RefusedError when some are still there."""
+    installation.check_readable(vault_name)
+    there = {committed.reference for committed in installation.store(vault_name).committed()}
+    for copy in copies:
+        if copy.reference not in there:
+            installation.catalog.forget_copy(copy.point, vault_name)
+    if any(copy.reference in there for copy in copies):
+        installation.check_owned(vault_name)

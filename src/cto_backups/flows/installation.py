@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from cto_backups.core.policy import Policy, SourcePolicy
 from cto_backups.core.wording import did_you_mean
-from cto_backups.errors import BusyError, NotFoundError, PolicyError, VaultReadOnlyError
+from cto_backups.errors import BusyError, NotFoundError, PolicyError, RefusedError, VaultReadOnlyError
 from cto_backups.evidence.records import SigningKey
 
 if TYPE_CHECKING:
@@ -59,6 +59,15 @@ class Installation:
             self.vault(vault_name).check()
         except VaultReadOnlyError:
             return
+
+    def check_owned(self, vault_name: str) -> None:
+        """Raise RefusedError when this host may only add to the vault."""
+        if self.policy.append_only(vault_name):
+            raise RefusedError(
+                f"Refused: this host may only add to vault '{vault_name}'",
+                why="the policy says 'access: append-only' for it",
+                todo="Run it where the vault is owned.",
+            )
 
     @contextmanager
     def exclusive(self, source: str, vault: str | None = None) -> Iterator[None]:

@@ -67,7 +67,10 @@ def add(installation: Installation, vault_name: str, secret: str, *, chosen: boo
 
 
 def remove(installation: Installation, vault_name: str, key: str) -> None:
-    """Remove one key file. Raises NotFoundError; RefusedError for the last one and the one in use; BusyError."""
+    """Remove one key file. Raises NotFoundError; BusyError; RefusedError for the last one, the one in use, and where
+    this host may only add.
+    """
+    installation.check_owned(vault_name)
     installation.vault(vault_name).check()
     key_ring(installation, vault_name).remove(key)
     _record(installation, vault_name, key, "removed")

@@ -30,8 +30,9 @@ def prune(installation: Installation, vault_name: str) -> PruneResult:
     """Reclaim what can be, alone with the repository, and record the run.
 
     Killed at any moment, no recovery point loses anything, and the next run finishes. Raises BusyError, DamageError
-    (nothing was removed), VaultError.
+    (nothing was removed), VaultError, RefusedError where this host may only add.
     """
+    installation.check_owned(vault_name)
     with recorded(installation, ActionKind.PRUNE, vault=vault_name) as run:
         started = clock.monotonic()
         installation.vault(vault_name).check()

@@ -56,14 +56,18 @@ def _clear_vault(installation: Installation, vault_name: str, orphans: set[str])
     try:
         installation.vault(vault_name).check()
         store = installation.store(vault_name)
-        done.extend(f"{vault_name}: {sentence}" for sentence in store.clear_leftovers())
+        append_only = installation.policy.append_only(vault_name)
+        cleared = store.clear_leftovers(own=append_only)
+        done.extend(f"{vault_name}: {sentence}" for sentence in cleared)
         lost = [
             committed.reference
             for committed in store.committed()
             for tag in committed.tags
             if tag.removeprefix("point:") in orphans and not _known(installation, tag.removeprefix("point:"))
         ]
-        if lost:
+        if lost and append_only:
+            done.append(f"{vault_name}: {len(lost)} snapshot(s) of no recovery point stay there for the vault's owner.")
+        elif lost:
             store.expire(lost)
             done.append(f"{vault_name}: dropped {len(lost)} snapshot(s) whose backup never reached the catalog.")
     except BackupsError as error:

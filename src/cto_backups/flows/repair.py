@@ -81,8 +81,9 @@ def repair(installation: Installation, vault_name: str, *, scope: RepairScope = 
     """Repair a vault, verify it again if anything was done, and record both.
 
     What is still damaged afterwards is a result, not an exception. Raises BusyError while anybody uses the repository,
-    VaultError, KeyProblemError.
+    VaultError, KeyProblemError, RefusedError where this host may only add.
     """
+    installation.check_owned(vault_name)
     with recorded(installation, ActionKind.REPAIR, vault=vault_name) as run:
         started = clock.monotonic()
         installation.vault(vault_name).check()

@@ -1,24 +1,29 @@
 """Status: what is protected right now, how fresh, how strongly proven, and what is overdue or failed."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from cto_backups import clock
 from cto_backups.core.assurance import Verdict, judge
 from cto_backups.core.model import Facts
 from cto_backups.core.policy import Policy
+from cto_backups.flows.expire import kept_by_owners
 from cto_backups.flows.installation import Installation
 
 
 @dataclass(frozen=True)
 class StatusReport:
-    """The verdict on every source, with the facts that it rests on."""
+    """The verdict on every source, with the facts that it rests on.
+
+    `kept_by_owners` counts the copies of expired points in vaults to which this host may only add.
+    """
 
     policy: Policy
     facts: Facts
     verdicts: Mapping[str, Verdict]
     now: datetime
+    kept_by_owners: Mapping[str, int] = field(default_factory=dict)
 
 
 def status(installation: Installation, sources: Iterable[str] | None = None) -> StatusReport:
@@ -29,4 +34,4 @@ def status(installation: Installation, sources: Iterable[str] | None = None) -> 
     verdicts = judge(installation.policy, facts, now)
     if names is not None:
         verdicts = {name: verdicts[name] for name in names}
-    return StatusReport(installation.policy, facts, verdicts, now)
+    return StatusReport(installation.policy, facts, verdicts, now, kept_by_owners(installation))

@@ -250,11 +250,17 @@ def remove(files: StoredFiles, lock: Lock, folder: str, names: Sequence[str]) ->
         files.vault.delete(files.key(folder, name))
 
 
-def remove_stale(files: StoredFiles) -> list[str]:
-    """Remove locks whose process is gone, and lock files that make no sense; what was done, in sentences."""
+def remove_stale(files: StoredFiles, *, own: bool = False) -> list[str]:
+    """Remove locks whose process is gone, and lock files that make no sense; what was done, in sentences.
+
+    With `own`, only locks that this user made on this host: nobody knows whose those are that make no sense.
+    """
     done = []
     now, hostname = clock.now(), socket.gethostname()
     locks, damaged = read_locks(files)
+    if own:
+        locks = [lock for lock in locks if (lock.hostname, lock.username) == (hostname, username())]
+        damaged = []
     for lock in locks:
         if lock.stale(now, hostname):
             files.vault.delete(files.key("locks", lock.name))

@@ -267,9 +267,9 @@ class RepositoryStore:
         self.vault.check()
         return repair(self.files, self._options, donors, scope, progress)
 
-    def clear_leftovers(self) -> tuple[str, ...]:
-        """Clear what a killed process left; what was done, in sentences."""
-        done = remove_stale(self.files)
+    def clear_leftovers(self, *, own: bool = False) -> tuple[str, ...]:
+        """Clear what a killed process left, of locks only this user's on this host with `own`; in sentences."""
+        done = remove_stale(self.files, own=own)
         if isinstance(self.vault, Sweeping) and (swept := self.vault.sweep()):
             done.append(f"Removed {swept} unfinished files of dead processes from vault {self.vault.name}.")
         return tuple(done)

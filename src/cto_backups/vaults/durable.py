@@ -3,6 +3,9 @@
 A temporary file in the same folder, fsync, a rename that refuses to replace, fsync of the folder. Temporary files are
 named ``.tmp-<pid>-<n>``; their writer holds a lock (flock) on them, so that a dead writer's can be told from a live
 one's, also across containers that see different process ids. Everything here raises plain OSError.
+
+What is made in a folder with the set-group-ID bit, which says that a group shares it, is shared as that folder is: the
+group may read files where it may read the folder, and new folders get its mode. All else is for its owner alone.
 """
 
 import contextlib
@@ -10,6 +13,7 @@ import errno
 import fcntl
 import itertools
 import os
+import stat
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -23,7 +27,7 @@ _counter = itertools.count()
 
 
 def store(path: str, parts: Sequence[Buffer], *, overwrite: bool) -> None:
-    """Write the joined parts to `path`, mode 0600; its folder must be there.
+    """Write the joined parts to `path`, mode 0600 (0640 in a shared folder); its folder must be there.
 
     Raises FileExistsError when it is there and `overwrite` is false; then, as after any failure, nothing is left.
     """
@@ -52,7 +56,7 @@ def store(path: str, parts: Sequence[Buffer], *, overwrite: bool) -> None:
 
 
 def make_folders(folder: Path) -> None:
-    """Make `folder` and the parents it lacks, durably, mode 0700."""
+    """Make `folder` and the parents it lacks, durably, mode 0700 (in a shared folder, that folder's)."""
     missing = []
     while not folder.is_dir():
         missing.append(folder)
@@ -60,6 +64,8 @@ def make_folders(folder: Path) -> None:
     for path in reversed(missing):
         try:
             path.mkdir(mode=0o700)
+            if shared := _shared(path.parent):
+                path.chmod(shared)
         except FileExistsError:
             if not path.is_dir():
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from None
@@ -102,15 +108,24 @@ def abandoned(path: Path) -> bool:
 
 
 def _open_temporary(folder: str) -> tuple[int, str]:
+    readable = _shared(folder) & stat.S_IRGRP
     while True:
         temporary = f"{folder}/{TEMPORARY}{os.getpid()}-{next(_counter)}"
         try:
             handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except FileExistsError:
             continue  # left by a dead process that had our id
+        if readable:
+            os.fchmod(handle, 0o600 | readable)  # whatever the umask
         with contextlib.suppress(OSError):  # no locks on this file system: see `abandoned`
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return handle, temporary
+
+
+def _shared(folder: str | Path) -> int:
+    """The mode of a folder that a group shares (set-group-ID); 0 for any other."""
+    mode = stat.S_IMODE(Path(folder).stat().st_mode)
+    return mode if mode & stat.S_ISGID else 0
 
 
 def _write(handle: int, parts: Sequence[Buffer]) -> None:

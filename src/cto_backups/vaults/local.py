@@ -188,8 +188,8 @@ class LocalVault:
             if entry.name.startswith(durable.TEMPORARY) and durable.abandoned(Path(entry.path)):
                 try:
                     Path(entry.path).unlink()
-                except FileNotFoundError:
-                    continue
+                except (FileNotFoundError, PermissionError):
+                    continue  # gone meanwhile, or another user's to remove
                 except OSError as error:
                     raise self._failure(error, "delete", entry.path, writing=True) from error
                 removed += 1

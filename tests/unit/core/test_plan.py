@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from cto_backups.core.model import NO_FINGERPRINT, ActionKind, Facts, Outcome, SourceFacts, VaultFacts
 from cto_backups.core.plan import due, lead, next_due_at, retry_at
+from cto_backups.core.policy import Access
 from cto_backups.core.schedule import AT_ONCE
 from cto_backups.core.timetable import timetable
 
@@ -325,6 +326,14 @@ def test_vaults_are_pruned_on_a_schedule_of_their_own(build):
     assert again.key != first.key
     assert not pruned(build, prune_run=build.run(PRUNE, build.ago(days=6)))
     assert not pruned(build, prune_run=build.run(PRUNE, build.ago(minutes=5), Outcome.RUNNING))
+
+
+def test_a_vault_that_this_host_may_only_add_to_is_pruned_by_its_owner(build):
+    policy = replace(build.policy(build.source(vaults=("near",))), prune_every=7 * DAY)
+    facts = Facts(vaults={"near": VaultFacts(first_copy_at=build.ago(days=8))})
+    assert planned(policy, facts, build.now, PRUNE)
+    vaults = {"near": replace(policy.vaults["near"], access=Access.APPEND_ONLY)}
+    assert not planned(replace(policy, vaults=vaults), facts, build.now, PRUNE)
 
 
 def test_a_policy_can_leave_pruning_to_people(build):

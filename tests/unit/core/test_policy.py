@@ -3,7 +3,7 @@ from datetime import timedelta
 import pytest
 
 from cto_backups.core.defaults import CLASSES
-from cto_backups.core.policy import LockMode, check_policy, unstated_retention
+from cto_backups.core.policy import Access, LockMode, check_policy, unstated_retention
 from cto_backups.core.retention import Retention
 
 
@@ -42,3 +42,8 @@ def test_user_data_must_state_its_retention():
     assert unstated_retention("crm", CLASSES["user-data"], Retention(timedelta(days=9))) is None
     assert unstated_retention("crm", CLASSES["documentation"], None) is None
     assert "no data class" in unstated_retention("crm", None, None).why
+
+
+def test_a_policy_knows_to_which_vaults_this_host_may_only_add(build):
+    policy = build.policy(vaults=(build.vault("near"), build.vault("far", access=Access.APPEND_ONLY)))
+    assert [policy.append_only(name) for name in ("near", "far", "a former one")] == [False, True, False]

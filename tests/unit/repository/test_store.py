@@ -34,6 +34,7 @@ from cto_backups.errors import (
 from cto_backups.repository import restore
 from cto_backups.repository.gotime import format_time
 from cto_backups.repository.index import BlobKind, load_index
+from cto_backups.repository.locks import username
 from cto_backups.repository.options import MIB, RepositoryOptions, ScryptParameters
 from cto_backups.repository.store import RepositoryStore
 
@@ -192,6 +193,20 @@ class TestLocks:
             (sentence,) = store.clear_leftovers()
             assert "process is gone" in sentence
             assert store.clear_leftovers() == ()
+
+    def test_of_stale_locks_only_our_own_are_cleared_where_we_may_only_add(
+        self, store: RepositoryStore, vault: MemoryVault
+    ) -> None:
+        old = {"time": format_time(datetime.now(UTC) - timedelta(hours=1))}
+        vault.files[f"{PREFIX}/locks/{'1' * 64}"] = b"garbage"
+        with (
+            foreign_lock(store, **old, username=username(), hostname="elsewhere"),
+            foreign_lock(store, **old, username="another", hostname=socket.gethostname()),
+            foreign_lock(store, **old, username=username(), hostname=socket.gethostname()),
+        ):
+            (sentence,) = store.clear_leftovers(own=True)
+            assert f"{username()}@{socket.gethostname()}" in sentence
+            assert len(vault.keys("/locks/")) == 3
 
     def test_repair_leaves_a_live_lock(self, store: RepositoryStore, vault: MemoryVault) -> None:
         with foreign_lock(store), pytest.raises(BusyError):

@@ -261,3 +261,22 @@ def test_the_folder_that_fsck_makes_is_passed_over(vault: LocalVault) -> None:
     (vault.root / "lost+found").mkdir(mode=0)
     assert list(vault.list("")) == []
     (vault.root / "lost+found").chmod(0o700)
+
+
+def test_what_is_made_in_a_folder_that_a_group_shares_is_shared_as_that_is(vault: LocalVault) -> None:
+    vault.put("alone/deep/file", [b"x"])
+    shared = vault.root / "shared"
+    shared.mkdir()
+    shared.chmod(0o3770)
+    before = os.umask(0o077)
+    try:
+        vault.put("shared/deep/file", [b"x"])
+    finally:
+        os.umask(before)
+    modes = {key: (vault.root / key).stat().st_mode & 0o7777 for key in ("shared/deep", "shared/deep/file")}
+    assert modes == {"shared/deep": 0o3770, "shared/deep/file": 0o640}
+    assert (vault.root / "alone/deep").stat().st_mode & 0o7777 == 0o700
+    assert (vault.root / "alone/deep/file").stat().st_mode & 0o7777 == 0o600
+    shared.chmod(0o3730)
+    vault.put("shared/file", [b"x"])
+    assert (vault.root / "shared/file").stat().st_mode & 0o7777 == 0o600, "a group that may not look may not read"

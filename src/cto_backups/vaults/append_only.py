@@ -1,0 +1,69 @@
+"""A vault to which this host may only add: nothing that is stored there is deleted or overwritten by our code.
+
+What keeps a *hostile* host from it is the vault's own permissions; this keeps an honest one from trying.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from cto_backups.core.ports import Buffer, StoredFile, Sweeping, Vault
+from cto_backups.errors import RefusedError
+
+
+class AppendOnlyVault:
+    """Another vault without deletion and replacement, but for locks; implements `core.ports.Vault`. Thread-safe."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+
+    @property
+    def name(self) -> str:
+        """Its name in the policy."""
+        return self._vault.name
+
+    @property
+    def location(self) -> str:
+        """Where it is, for people."""
+        return self._vault.location
+
+    def check(self) -> None:
+        """Raise VaultMissingError when the vault is not there, VaultReadOnlyError when nothing can be added."""
+        self._vault.check()
+
+    def create(self) -> None:
+        """Make the vault's root; fine when it is there already."""
+        self._vault.create()
+
+    def put(self, key: str, parts: Sequence[Buffer], *, overwrite: bool = False) -> None:
+        """Store the joined parts under a new key. Raises RefusedError with `overwrite`, and what any vault raises."""
+        if overwrite:
+            raise self._refused("overwrite", key)
+        self._vault.put(key, parts)
+
+    def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+        """Bytes from `offset`, `length` of them or all."""
+        return self._vault.read(key, offset, length)
+
+    def size(self, key: str) -> int:
+        """Size in bytes."""
+        return self._vault.size(key)
+
+    def list(self, prefix: str) -> Iterator[StoredFile]:
+        """Every stored file below the folder `prefix`."""
+        return self._vault.list(prefix)
+
+    def delete(self, key: str) -> None:
+        """Remove a lock. Raises RefusedError for anything else."""
+        if "locks" not in key.split("/")[:-1]:
+            raise self._refused("delete", key)
+        self._vault.delete(key)
+
+    def sweep(self) -> int:
+        """Remove the temporary files of dead writers, which were never stored; how many."""
+        return self._vault.sweep() if isinstance(self._vault, Sweeping) else 0
+
+    def _refused(self, doing: str, key: str) -> RefusedError:
+        return RefusedError(
+            f"Refused: this host may only add to vault '{self.name}'",
+            why=f"the policy says 'access: append-only' for it, and this would {doing} {key}",
+            todo="Run it where the vault is owned.",
+        )
