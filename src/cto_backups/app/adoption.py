@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cto_backups.app import opened, user
+from cto_backups.core.wording import did_you_mean
 from cto_backups.errors import KeyProblemError, NotFoundError, RefusedError, UsageError
 
 if TYPE_CHECKING:
@@ -56,24 +57,35 @@ def adopt(policy: Path, wish: Wish, password: "Secret | None", *, host: str, dry
     configuration = load(policy)
     folder = wish.folder.resolve()
     plan, store = _planned(configuration, wish, folder, password, host)
+    edited = _edited(configuration, plan, wish.data_class)  # also in a dry run, and before anything is written
     if dry_run:
         return plan
     settings = configuration.settings
     store.vault.create()
     secret = settings.repository_key.resolve(settings.home).reveal()
     store.keys.add(secret, username=user(), hostname=host, chosen=False)
-    if plan.new_vault:
-        place = {"provider": "local-disk", "region": "this-machine", "storage": "disk", "repository": REPOSITORY}
-        edit.add_vault(policy, plan.vault, {"url": f"file:{folder}", **place})
-    vaults = [plan.vault, *(name for name in configuration.policy.vaults if name != plan.vault)]
-    for name, paths in plan.new.items():
-        mapping = {"kind": "files", "class": wish.data_class, "paths": list(paths), "vaults": vaults}
-        edit.add_source(policy, name, mapping)
+    if edited is not configuration:
+        edit.save(configuration, edited)
     with opened(policy) as opening:
         from cto_backups.flows.adopt import catalogue
 
         plan.points = catalogue(opening.installation, plan.vault, plan.taken)
     return plan
+
+
+def _edited(configuration: "Configuration", plan: Adoption, data_class: str) -> "Configuration":
+    """The policy with the vault and the sources that are new. Raises PolicyError for a name or a class that is none."""
+    from cto_backups.config import edit
+
+    edited = configuration
+    if plan.new_vault:
+        place = {"provider": "local-disk", "region": "this-machine", "storage": "disk", "repository": REPOSITORY}
+        edited = edit.with_vault(edited, plan.vault, {"url": f"file:{plan.location}", **place})
+    vaults = [plan.vault, *(name for name in configuration.policy.vaults if name != plan.vault)]
+    for name, paths in plan.new.items():
+        mapping = {"kind": "files", "class": data_class, "paths": list(paths), "vaults": vaults}
+        edited = edit.with_source(edited, name, mapping)
+    return edited
 
 
 def _planned(
@@ -83,13 +95,7 @@ def _planned(
     from cto_backups.vaults.local import LocalVault
 
     policy = configuration.policy
-    present = next((vault.name for vault in policy.vaults.values() if vault.url == f"file:{folder}"), None)
-    if present is not None and policy.vaults[present].repository != REPOSITORY:
-        raise RefusedError(
-            f"{folder} is vault '{present}' of this installation already",
-            why=f"its repository is at {policy.vaults[present].repository} there, made by this program",
-            todo="Name the folder of a repository that restic made.",
-        )
+    present = _present(policy, folder)
     name = present or wish.vault or _name(folder.name)
     if present is None and name in policy.vaults:
         raise RefusedError(f"There is a vault named '{name}' already", todo="Choose another name with --vault NAME.")
@@ -100,6 +106,25 @@ def _planned(
     for group in found:
         _assign(plan, policy, wish, group, host)
     return plan, store
+
+
+def _present(policy: "Policy", folder: Path) -> str | None:
+    """The vault that the folder is already. Raises RefusedError when it is one that we made, or its repository.
+
+    The same repository under two names would be counted as two copies.
+    """
+    found = None
+    for vault in policy.vaults.values():
+        place = Path(vault.url.removeprefix("file:")).resolve()
+        if place == folder and vault.repository == REPOSITORY:
+            found = vault.name
+        elif folder in (place, (place / vault.repository).resolve()):
+            raise RefusedError(
+                f"{folder} is vault '{vault.name}' of this installation already",
+                why=f"its repository is at {vault.repository} there, made by this program",
+                todo="Name the folder of a repository that restic made.",
+            )
+    return found
 
 
 def _open(configuration: "Configuration", vault: "object", password: "Secret | None") -> "RepositoryStore":
@@ -123,10 +148,24 @@ def _open(configuration: "Configuration", vault: "object", password: "Secret | N
                 why="the secret of this installation does not open it",
                 todo="Say where its password is: --password file:PATH, env:NAME or command:CMD.",
             ) from None
-    return RepositoryStore.open(vault, REPOSITORY, password.reveal())
+    try:
+        return RepositoryStore.open(vault, REPOSITORY, password.reveal())
+    except KeyProblemError as error:
+        raise KeyProblemError(
+            f"The password does not open the repository in {vault.root}",
+            why=error.why,
+            todo="Check it with stock restic (restic -r FOLDER snapshots), and give it with --password.",
+        ) from None
 
 
 def _refuse_unmatched(wish: Wish, found: "Sequence[Group]") -> None:
+    hosts = sorted({group.host for group in found})
+    for host in sorted(wish.hosts - set(hosts)):
+        raise NotFoundError(
+            f"No snapshot is of host '{host}'{did_you_mean(host, hosts)}",
+            why=f"there are: {', '.join(hosts) or 'none'}",
+            todo="Correct --host, or leave it out.",
+        )
     there = [frozenset(group.paths) for group in found]
     for name, paths in wish.sources.items():
         if paths not in there:

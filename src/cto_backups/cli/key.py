@@ -1,6 +1,7 @@
 """`key`: the keys that open vaults; `key add`, `key remove` and `key rotate` change them."""
 
 import secrets
+import shlex
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -83,6 +84,7 @@ def add(
 
         _known(opening, vault)
         if make is not None:
+            _refuse_no_place(make)
             create_file_secret(make.absolute(), secrets.token_hex(32))
             screen.show(f"Made {make}: keep it apart from the vaults, and apart from the key in use.")
         secret = _secret(new or f"file:{make.absolute() if make else ''}").reveal()
@@ -223,6 +225,18 @@ def _in_each(
     status = worst(statuses)
     screen.document({"status": int(status), "vaults": answers})
     return status
+
+
+def _refuse_no_place(made: Path) -> None:
+    """A folder that is missing is not made: it may be where a disk is to be mounted. Raises UsageError."""
+    if made.is_dir():
+        raise UsageError(f"{made} is a folder", todo=f"Name a new file: --make {shlex.quote(str(made / 'spare.key'))}")
+    if not made.parent.is_dir():
+        raise UsageError(
+            f"There is no folder {made.parent}",
+            why="a secret for another disk must not land on this one when that is not mounted",
+            todo=f"Mount the disk, or make the folder first: mkdir -p {shlex.quote(str(made.parent))}",
+        )
 
 
 def _secret(reference: str) -> "Secret":

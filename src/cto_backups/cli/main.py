@@ -21,6 +21,8 @@ from cto_backups.cli.screen import Screen
 from cto_backups.core.wording import did_you_mean
 from cto_backups.errors import BackupsError, ExitStatus, UsageError
 
+_STDOUT, _STDERR = 1, 2
+
 
 def main() -> NoReturn:
     """Run the command line of this process, and exit."""
@@ -28,6 +30,7 @@ def main() -> NoReturn:
     gc.disable()
     _leave_no_core()
     signal.signal(signal.SIGTERM, _terminate)
+    _open_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -36,7 +39,18 @@ def main() -> NoReturn:
         sys.stdout.flush()
     except BrokenPipeError:
         status = _closed()
+    except OSError as error:
+        status = _unwritten(error)
     sys.exit(int(status))
+
+
+def _open_streams() -> None:
+    """Where the caller closed stdin, stdout or stderr, nothing else may be opened in their place: /dev/null is."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        pass
+    os.close(descriptor)
+    sys.stdout = sys.stdout or open(_STDOUT, "w", closefd=False)  # noqa: SIM115 - to the end
+    sys.stderr = sys.stderr or open(_STDERR, "w", closefd=False)  # noqa: SIM115 - to the end
 
 
 def _leave_no_core() -> None:
@@ -67,6 +81,8 @@ def run(arguments: Sequence[str]) -> ExitStatus:
     except TyperException as error:
         return _misused(screen, error)
     except Exception as error:  # noqa: BLE001 - the boundary: nobody above could show it
+        if isinstance(error, OSError) and not _takes_output():
+            return _unwritten(error)
         trace(screen, error)
         return _fail(screen, errors.defect(error, debugging=options.debugging))
 
@@ -109,13 +125,34 @@ def _closed() -> ExitStatus:
     return ExitStatus.INTERRUPTED
 
 
+def _takes_output() -> bool:
+    """Whether stdout can be written to. Asked after an error that may come from there; Python does not remember."""
+    try:
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+    except OSError:
+        return False
+    return True
+
+
+def _unwritten(failed: OSError) -> ExitStatus:
+    """The answer cannot be written; in JSON neither, so stderr tells it."""
+    error = _InterruptedError(
+        "The answer cannot be written to where the output goes",
+        why=failed.strerror or type(failed).__name__,
+        todo="Make room there, or send it elsewhere, and run the command again.",
+    )
+    errors.show(error, colored=False)
+    return _closed()
+
+
 def _terminate(_number: int, _frame: FrameType | None) -> None:
     """SIGTERM ends a command as Ctrl-C does: what is open is closed, the run is recorded as interrupted."""
     raise KeyboardInterrupt
 
 
 class _InterruptedError(BackupsError):
-    """A signal asked the command to stop."""
+    """A signal asked the command to stop, or its answer cannot be written."""
 
     code = "interrupted"
     exit_status = ExitStatus.INTERRUPTED

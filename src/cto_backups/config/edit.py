@@ -67,13 +67,13 @@ def set_triggers(path: Path, source: str, text: str) -> Change:
     return Change(f"sources.{source}.triggers", format_triggers(known[source].triggers), format_triggers(wanted))
 
 
-def add_source(path: Path, name: str, mapping: Mapping[str, object]) -> Change:
-    """Declare one more source, after the others. `mapping` holds its settings as the file writes them.
+def with_source(before: Configuration, name: str, mapping: Mapping[str, object]) -> Configuration:
+    """The policy with one more source, after the others. `mapping` holds its settings as the file writes them.
 
-    Raises RefusedError when there is a source of this name, PolicyError when the result would not be a sound policy.
+    Nothing is written: see `save`. Raises RefusedError when there is a source of this name, PolicyError
+    when the result would not be a sound policy.
     """
-    path = path.absolute()
-    before = reading.read(path)
+    path = before.path
     if name in before.policy.sources:
         raise RefusedError(
             f"There is a source named '{name}' already",
@@ -91,17 +91,16 @@ def add_source(path: Path, name: str, mapping: Mapping[str, object]) -> Change:
             why="it would change something else in the file",
             todo="Add it by hand.",
         )
-    _write(path, edited, before.text)
-    return Change(f"sources.{name}", "", f"{added.kind}, {format_triggers(added.triggers)}")
+    return after
 
 
-def add_vault(path: Path, name: str, mapping: Mapping[str, object]) -> Change:
-    """Declare one more vault, after the others; sources that name no vaults get copies there as well.
+def with_vault(before: Configuration, name: str, mapping: Mapping[str, object]) -> Configuration:
+    """The policy with one more vault, after the others; sources that name no vaults get copies there as well.
 
-    Raises RefusedError when there is a vault of this name, PolicyError when the result would not be a sound policy.
+    Nothing is written: see `save`. Raises RefusedError when there is a vault of this name, PolicyError
+    when the result would not be a sound policy.
     """
-    path = path.absolute()
-    before = reading.read(path)
+    path = before.path
     if name in before.policy.vaults:
         raise RefusedError(f"There is a vault named '{name}' already", todo="Choose another name.")
     mark, content = _content(before)
@@ -120,8 +119,12 @@ def add_vault(path: Path, name: str, mapping: Mapping[str, object]) -> Change:
             why="it would change something else in the file",
             todo="Add it by hand.",
         )
-    _write(path, edited, before.text)
-    return Change(f"vaults.{name}", "", added.url)
+    return after
+
+
+def save(before: Configuration, after: Configuration) -> None:
+    """Write the policy as it became by `with_source` and `with_vault`. Raises PolicyError, which leaves it as it is."""
+    _write(before.path, after.text, before.text)
 
 
 def _content(configuration: Configuration) -> tuple[str, str]:

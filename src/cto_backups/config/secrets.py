@@ -159,7 +159,11 @@ class SecretReference:
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
-                raise KeyProblemError(f"Key {self} is not a file", why=f"{path} is a folder or a special file")
+                raise KeyProblemError(
+                    f"Key {self} is not a file",
+                    why=f"{path} is a folder or a special file",
+                    todo="Name the file that the key is in.",
+                )
             if status.st_mode & 0o077:
                 raise KeyProblemError(
                     f"Key {self} can be read by others",
@@ -262,7 +266,11 @@ def create_file_secret(path: Path, value: str) -> None:
             todo="Use the key that is there, or move the file away yourself.",
         ) from None
     except OSError as error:
-        raise KeyProblemError(f"The key file {path} cannot be written", why=f"{error.strerror}") from error
+        raise KeyProblemError(
+            f"The key file {path} cannot be written",
+            why=f"{error.strerror}",
+            todo="Name a place where this user may make files, on a disk with room.",
+        ) from error
 
 
 def _write_new(path: Path, value: str) -> None:

@@ -4,6 +4,7 @@ Whatever is damaged or away in one vault is taken from another one that holds th
 """
 
 import os
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -106,12 +107,13 @@ class PointContents:
                 continue
             names = {one.entry.name: one for one in self.folder(here, node)} if node.subtree is not None else {}
             if name not in names:
+                seen = _typed(here) if node.subtree is not None else ""
                 above, known = os.fsdecode(here) or "/", [os.fsdecode(one) for one in names]
                 raise NotFoundError(
                     f"There is no {os.fsdecode(path)} in recovery point {self.point.id}"
                     f"{did_you_mean(os.fsdecode(name), known)}",
                     why=f"{above} is no folder" if node.subtree is None else f"'{os.fsdecode(name)}' is not in {above}",
-                    todo=f"See what there is: cto.backups ls {self.point.id} {above if node.subtree else ''}".rstrip(),
+                    todo=f"See what there is: cto.backups ls {self.point.id} {seen}".rstrip(),
                 )
             node, here = names[name], here + b"/" + name
         return node
@@ -172,6 +174,11 @@ class PointContents:
         return nowhere(f"{os.fsdecode(path) or '/'} of recovery point {self.point.id} cannot be read", failed)
 
 
+def _typed(path: bytes) -> str:
+    """A path as it is to be typed in a shell, folders of several words too."""
+    return shlex.quote(os.fsdecode(path) or "/")
+
+
 def file_at(contents: PointContents, path: bytes) -> Node:
     """The file at a path. Raises NotFoundError, UsageError for what is no file."""
     node = contents.find(path)
@@ -180,7 +187,7 @@ def file_at(contents: PointContents, path: bytes) -> Node:
         raise UsageError(
             f"{name} is a folder",
             why="only files have content",
-            todo=f"See what is in it: cto.backups ls {contents.point.id} {name}",
+            todo=f"See what is in it: cto.backups ls {contents.point.id} {_typed(path)}",
         )
     if node.entry.kind is EntryKind.SYMLINK:
         raise UsageError(

@@ -189,3 +189,42 @@ def test_a_repository_of_version_1_is_refused_with_the_way_on(
     assert home("verify", "v1").status is ExitStatus.SUCCESS
     assert home("adopt", str(tmp_path / "old")).status is ExitStatus.NOT_FOUND
     assert home("adopt", str(home.vault("one"))).status is ExitStatus.REFUSED
+
+
+@pytest.mark.parametrize("dry", [("--dry-run",), ()])
+@pytest.mark.parametrize(
+    ("arguments", "status", "told"),
+    [
+        (("--class", "bogus"), ExitStatus.POLICY, "no class named 'bogus'"),
+        (("--vault", "two words"), ExitStatus.POLICY, "is no name"),
+        (("--host", "laptop"), ExitStatus.NOT_FOUND, "did you mean 'laptop.example'?"),
+    ],
+)
+def test_what_is_mistyped_is_told_before_anything_is_changed(
+    home: Home, restic: Restic, arguments: tuple[str, ...], status: ExitStatus, told: str, dry: tuple[str, ...]
+) -> None:
+    """A dry run that promises what then fails is of no use; half an adoption is worse."""
+    before, policy = contents(restic.repository), home.policy.read_bytes()
+    password = f"file:{restic.repository.parent / 'pw'}"
+    answer = home("adopt", str(restic.repository), "--password", password, *arguments, *dry)
+    assert answer.status is status
+    assert told in answer.err
+    assert (contents(restic.repository), home.policy.read_bytes()) == (before, policy)
+
+
+def test_a_wrong_password_is_not_called_a_mistake_of_the_policy(home: Home, restic: Restic, tmp_path: Path) -> None:
+    (tmp_path / "wrong").write_text("wrong\n")
+    (tmp_path / "wrong").chmod(0o600)
+    answer = home("adopt", str(restic.repository), "--password", f"file:{tmp_path / 'wrong'}")
+    assert answer.status is ExitStatus.KEY
+    assert "--password" in answer.err and "policy" not in answer.err
+
+
+@pytest.mark.parametrize("part", [".", "repositories/main"])
+def test_our_own_repository_is_not_adopted_as_one_more_copy(home: Home, part: str) -> None:
+    """The same bytes under two names would be counted twice, and look like a copy more than there is."""
+    policy = home.policy.read_bytes()
+    answer = home("adopt", str(home.vault("one") / part))
+    assert answer.status is ExitStatus.REFUSED
+    assert "vault 'one' of this installation already" in answer.err
+    assert home.policy.read_bytes() == policy

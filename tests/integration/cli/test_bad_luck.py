@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import pytest
 
 from cto_backups.errors import ExitStatus
+
+from .conftest import environment
 
 
 def test_a_mistyped_source_is_not_taken_for_the_beginning_of_its_only_point(home: Any, tmp_path: Path) -> None:
@@ -94,3 +97,43 @@ def test_a_schedule_that_is_so_already_is_not_called_changed(home: Any) -> None:
     """Nothing became anything."""
     home("schedule", "set", "data-files", "hourly")
     assert "already" in home("schedule", "set", "data-files", "hourly").out
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("ls", "data-files"), ("ls", "data-files", "--json"), ("cat", "data-files", "files/report.txt"), ("status",)],
+)
+def test_an_answer_that_cannot_be_written_is_no_defect(home: Any, command: tuple[str, ...]) -> None:
+    """`cat … > /full/disk` says that the disk is full, and does not end with success."""
+    with Path("/dev/full").open("w") as full:
+        done = _shown(home, command, stdout=full)
+    assert done.returncode == ExitStatus.INTERRUPTED
+    assert "No space left on device" in done.stderr
+    assert "defect" not in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_closed_output_is_nowhere_and_no_file_takes_its_place(home: Any) -> None:
+    """`>&-` and `2>&-`: a catalog that is opened as descriptor 1 would be written over."""
+    for command in (["status"], ["ls", "data-files"], ["backup"]):
+        program = [sys.executable, "-m", "cto_backups", "--policy", str(home.policy), *command]
+        shell = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *program]
+        done = subprocess.run(shell, env=environment(), capture_output=True, check=False, timeout=60)
+        assert done.returncode == (ExitStatus.RED if command == ["status"] else ExitStatus.SUCCESS), command
+    assert home("verify").status is ExitStatus.SUCCESS
+
+
+def _shown(home: Any, command: tuple[str, ...], stdout: Any) -> "subprocess.CompletedProcess[str]":
+    program = [sys.executable, "-m", "cto_backups", "--policy", str(home.policy), *command]
+    return subprocess.run(
+        program, env=environment(), stdout=stdout, stderr=subprocess.PIPE, text=True, check=False, timeout=60
+    )
+
+
+def test_a_hint_can_be_typed_as_it_is_told(home: Any) -> None:
+    """A path of several words is quoted in the command that is to be run next."""
+    folder = home.data / "files" / "two words"
+    folder.mkdir()
+    (folder / "x").write_text("x")
+    home("backup", "data-files")
+    for wrong in (("cat", "data-files", "files/two words"), ("ls", "data-files", "files/two words/y")):
+        assert f"'{folder}'" in home(*wrong).err

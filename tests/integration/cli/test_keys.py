@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from cto_backups.config.edit import add_source
+from cto_backups.config import load
+from cto_backups.config.edit import save, with_source
 from cto_backups.errors import ExitStatus, KeyProblemError
 from cto_backups.repository.store import RepositoryStore
 from cto_backups.vaults.local import LocalVault
@@ -70,15 +71,25 @@ def test_a_secret_is_added_by_reference_and_opens_every_vault(home: Home, tmp_pa
 
 
 def test_a_secret_is_made_into_a_file_for_its_owner_alone(home: Home, tmp_path: Path) -> None:
-    made = tmp_path / "new folder" / "spare.key"
+    made = tmp_path / "spare.key"
     answer = home("key", "add", "--make", str(made), "--vault", "two")
     assert answer.status is ExitStatus.SUCCESS, answer
-    assert (made.stat().st_mode & 0o777, made.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    assert made.stat().st_mode & 0o777 == 0o600
     text = made.read_text().strip()
     assert re.fullmatch("[0-9a-f]{64}", text)
     assert text not in answer.out + answer.err
     assert [opens(home, name, text) for name in VAULTS] == [False, True, False]
     assert home("key", "add", "--make", str(made)).status is ExitStatus.REFUSED
+
+
+def test_a_secret_for_a_disk_that_is_not_mounted_is_not_made_on_this_one(home: Home, tmp_path: Path) -> None:
+    """`--make /media/usb/spare.key` without the stick."""
+    answer = home("key", "add", "--make", str(tmp_path / "usb" / "spare.key"))
+    assert answer.status is ExitStatus.USAGE
+    assert "mkdir -p" in answer.err
+    assert not (tmp_path / "usb").exists()
+    assert f"{tmp_path} is a folder" in home("key", "add", "--make", str(tmp_path)).err
+    assert [len(key_files(home, name)) for name in VAULTS] == [1, 1, 1]
 
 
 @pytest.mark.parametrize("arguments", [(), ("--new", "file:a", "--make", "b")])
@@ -166,7 +177,8 @@ def test_a_secret_that_is_in_no_file_is_not_rotated(home: Home) -> None:
 def test_the_secrets_of_a_rotation_are_in_no_recovery_point(home: Home, tmp_path: Path) -> None:
     """They lie beside the key, and no files source may take them along, whatever folder it protects."""
     paths = [str(home.root / "keys"), str(home.policy)]
-    add_source(home.policy, "own", {"kind": "files", "class": "configuration", "paths": paths})
+    before = load(home.policy)
+    save(before, with_source(before, "own", {"kind": "files", "class": "configuration", "paths": paths}))
     home.vault("two").rename(tmp_path / "away")
     assert home("key", "rotate").status is ExitStatus.VAULT
     assert (home.root / "keys" / "repository.key.new").exists()

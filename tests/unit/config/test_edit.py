@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cto_backups.config import load
-from cto_backups.config.edit import add_source, add_vault, set_triggers
+from cto_backups.config.edit import save, set_triggers, with_source, with_vault
 from cto_backups.core.schedule import format_triggers
 from cto_backups.errors import NotFoundError, PolicyError, RefusedError
 
@@ -97,6 +97,16 @@ def test_only_the_line_of_the_triggers_differs_in_an_ugly_file(policy_file: Writ
     )
 
 
+def _add_source(path: Path, name: str, mapping: dict[str, object]) -> None:
+    before = load(path)
+    save(before, with_source(before, name, mapping))
+
+
+def _add_vault(path: Path, name: str, mapping: dict[str, str]) -> None:
+    before = load(path)
+    save(before, with_vault(before, name, mapping))
+
+
 @pytest.mark.parametrize("source", ["checkout", "app-repo", "listed", "folded", "block"])
 def test_each_way_to_write_triggers_can_be_changed_and_keeps_every_comment(policy_file: Write, source: str) -> None:
     path = policy_file(UGLY)
@@ -151,7 +161,7 @@ def test_carriage_returns_and_the_byte_order_mark_stay(policy_file: Write, sound
     text = "\ufeff" + sound.replace("\n", "\r\n")
     path = policy_file(text)
     set_triggers(path, "checkout", "hourly")
-    add_source(path, "more", {"kind": "git", "class": "code-repositories", "url": "/srv/more.git"})
+    _add_source(path, "more", {"kind": "git", "class": "code-repositories", "url": "/srv/more.git"})
     raw = path.read_bytes()
     assert raw.startswith(b"\xef\xbb\xbfversion")
     assert raw.count(b"\n") == raw.count(b"\r\n")
@@ -160,7 +170,7 @@ def test_carriage_returns_and_the_byte_order_mark_stay(policy_file: Write, sound
 def test_a_file_without_a_last_line_end_can_be_edited(policy_file: Write, sound: str) -> None:
     path = policy_file(sound.rstrip("\n"))
     set_triggers(path, "ledger", "every 10 minutes")
-    add_source(path, "more", {"kind": "git", "class": "code-repositories", "url": "/srv/more.git"})
+    _add_source(path, "more", {"kind": "git", "class": "code-repositories", "url": "/srv/more.git"})
     assert list(load(path).policy.sources)[-1] == "more"
 
 
@@ -315,7 +325,7 @@ def test_any_triggers_of_any_source_are_set_alone_or_refused(
 
 def test_a_source_is_added_after_the_last_one_and_its_comments(policy_file: Write) -> None:
     path = policy_file(UGLY)
-    add_source(path, "notes", {"kind": "files", "class": "documentation", "paths": ["~/notes", "a: b"]})
+    _add_source(path, "notes", {"kind": "files", "class": "documentation", "paths": ["~/notes", "a: b"]})
     assert path.read_text() == UGLY.replace(
         "          # the end of block\n",
         "          # the end of block\n      notes:\n          kind: files\n          class: documentation\n"
@@ -327,7 +337,7 @@ def test_a_source_is_added_inside_braces(policy_file: Write, sound: str) -> None
     head = sound[: sound.index("sources:")]
     text = head + "sources: {a: {kind: git, class: code-repositories, url: /srv/a.git,},}  # all\n"
     path = policy_file(text)
-    add_source(path, "b", {"kind": "git", "class": "code-repositories", "url": "/srv/b.git"})
+    _add_source(path, "b", {"kind": "git", "class": "code-repositories", "url": "/srv/b.git"})
     assert path.read_text() == head + (
         "sources: {a: {kind: git, class: code-repositories, url: /srv/a.git,}, "
         "b: {kind: git, class: code-repositories, url: /srv/b.git},}  # all\n"
@@ -336,7 +346,7 @@ def test_a_source_is_added_inside_braces(policy_file: Write, sound: str) -> None
 
 def test_a_source_that_is_there_is_not_added_again(policy_file: Write, sound: str) -> None:
     with pytest.raises(RefusedError):
-        add_source(policy_file(sound), "ledger", {"kind": "sqlite", "path": "/x"})
+        _add_source(policy_file(sound), "ledger", {"kind": "sqlite", "path": "/x"})
 
 
 @pytest.mark.parametrize(
@@ -353,7 +363,7 @@ def test_a_source_that_would_not_load_is_refused_and_the_file_stays(
 ) -> None:
     path = policy_file(sound)
     with pytest.raises(PolicyError) as raised:
-        add_source(path, name, mapping)
+        _add_source(path, name, mapping)
     assert reason in raised.value.why
     assert path.read_text() == sound
 
@@ -369,7 +379,7 @@ DISK = {
 
 def test_a_vault_is_added_after_the_last_one_and_nothing_else_changes(policy_file: Write) -> None:
     path = policy_file(UGLY)
-    add_vault(path, "disk", DISK)
+    _add_vault(path, "disk", DISK)
     before, after = UGLY.splitlines(), path.read_text().splitlines()
     added = [line for line in after if line not in before]
     assert [line for line in after if line in before] == before
@@ -382,8 +392,8 @@ def test_a_vault_is_added_after_the_last_one_and_nothing_else_changes(policy_fil
 def test_a_vault_that_is_there_or_is_no_vault_is_not_added(policy_file: Write) -> None:
     path = policy_file(UGLY)
     with pytest.raises(RefusedError):
-        add_vault(path, "one", DISK)
+        _add_vault(path, "one", DISK)
     for repository in ("/abs", "../out", "a//b"):
         with pytest.raises(PolicyError, match="no place inside a vault"):
-            add_vault(path, "disk", DISK | {"repository": repository})
+            _add_vault(path, "disk", DISK | {"repository": repository})
     assert path.read_text() == UGLY
