@@ -23,6 +23,7 @@ MARKED_BY_FIXTURE = {
     "newest_restic": "newest_restic",
     "rustic": "rustic",
     "fault_seed": "faults",
+    "fault_rounds": "faults",
     "large": "large",
 }
 
@@ -120,6 +121,12 @@ def rustic() -> Path:
         variable="CTO_RUSTIC",
         install="make test-peers",
     )
+
+
+@pytest.fixture(scope="session")
+def fault_rounds() -> int:
+    """How many rounds of faults, for a test that spreads them itself over what it did without any."""
+    return int(os.environ.get("CTO_FAULT_ROUNDS") or FEW_ROUNDS)
 
 
 @pytest.fixture(scope="session")

@@ -330,7 +330,7 @@ def test_vaults_are_pruned_on_a_schedule_of_their_own(build):
 
 def test_a_vault_that_this_host_may_only_add_to_is_pruned_by_its_owner(build):
     policy = replace(build.policy(build.source(vaults=("near",))), prune_every=7 * DAY)
-    facts = Facts(vaults={"near": VaultFacts(first_copy_at=build.ago(days=8))})
+    facts = Facts(vaults={"near": VaultFacts("near", first_copy_at=build.ago(days=8))})
     assert planned(policy, facts, build.now, PRUNE)
     vaults = {"near": replace(policy.vaults["near"], access=Access.APPEND_ONLY)}
     assert not planned(replace(policy, vaults=vaults), facts, build.now, PRUNE)
