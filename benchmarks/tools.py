@@ -114,7 +114,7 @@ class Ours(Tool):
         lines = {
             SECOND: [["backup", "other"]],
             RESTORE: [restore],
-            IN_PLACE: [[*restore, "--overwrite"]],
+            IN_PLACE: [[*restore, "--overwrite", "--trust-times"]],
             CHECK: [["verify", "one"]],
             PRUNE: [["expire"], ["prune", "one"]],
         }.get(operation, [["backup", "data"]])

@@ -17,7 +17,8 @@ type Checked<'py> = (String, Vec<(u8, Bound<'py, PyBytes>)>, usize);
 
 /// Check all bytes of a pack against its name, its header against the index, and every blob against its id.
 ///
-/// Raises DamageError when its header cannot be read: what of it can be is then a question to the index.
+/// Raises DamageError when its header cannot be read, or lists other blobs than the index: what is lost is then a
+/// question to the index.
 #[pyfunction]
 pub fn check_pack<'py>(
     py: Python<'py>,
@@ -37,23 +38,15 @@ pub fn check_pack<'py>(
     };
     let checked = py.detach(|| -> Result<_, Broken> {
         let mut why = String::new();
-        let note = |why: &mut String, text: String| {
-            if why.is_empty() {
-                *why = text;
-            }
-        };
         if Id::from(Sha256::digest(bytes)) != name {
-            note(&mut why, "its bytes are not what its name says".to_string());
+            why.push_str("its bytes are not what its name says");
         }
-        let blobs = listed(&sealer.key, bytes).map_err(|broken| {
-            // What was found first says more.
-            if why.is_empty() {
-                broken
-            } else {
-                Broken::damage("A pack is damaged", why.clone())
-            }
-        })?;
-        let others = "its header lists other blobs than the index";
+        // What was found first says more.
+        let damaged = |otherwise: Broken| match why.as_str() {
+            "" => otherwise,
+            _ => Broken::damage("A pack is damaged", why.clone()),
+        };
+        let blobs = listed(&sealer.key, bytes).map_err(damaged)?;
         let same_places = {
             let known = index.lock();
             blobs.iter().all(|blob| {
@@ -69,7 +62,8 @@ pub fn check_pack<'py>(
             })
         };
         if blobs.len() != count as usize || !same_places {
-            note(&mut why, others.to_string());
+            let others = "its header lists other blobs than the index";
+            return Err(damaged(Broken::damage("A pack is damaged", others)));
         }
         let mut bad = Vec::new();
         with_opener(|opener| {
@@ -77,10 +71,9 @@ pub fn check_pack<'py>(
                 let sealed = &bytes[blob.offset as usize..(blob.offset + blob.length) as usize];
                 if let Err(broken) = opener.open(&sealer.key, sealed, &blob.id, blob.plain as usize)
                 {
-                    note(
-                        &mut why,
-                        format!("blob {} in it: {}", hex(&blob.id[..6]), broken.reason()),
-                    );
+                    if why.is_empty() {
+                        why = format!("blob {} in it: {}", hex(&blob.id[..6]), broken.reason());
+                    }
                     bad.push((blob.kind, blob.id));
                 }
             }

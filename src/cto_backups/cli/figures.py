@@ -67,3 +67,8 @@ def local(moment: datetime, zone: tzinfo) -> str:
 def count(number: int) -> str:
     """A number with its thousands set apart: "12,345"."""
     return f"{number:,}"
+
+
+def entries(number: int) -> str:
+    """Entries of a tree, counted: "1 entry", "12,345 entries"."""
+    return f"{count(number)} {'entry' if number == 1 else 'entries'}"

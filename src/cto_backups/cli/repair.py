@@ -94,7 +94,12 @@ def _tell(screen: Screen, result: "RepairResult") -> None:
         return
     would = "" if repaired.done else "would be "
     head = "repaired" if result.passed else "still DAMAGED" if repaired.done else "DAMAGED"
-    screen.show(f"{result.vault}: {head}; {counted(len(repaired.damages), 'damage')} found")
+    found = (
+        counted(len(repaired.damages), "damage") + " found"
+        if repaired.damages
+        else "nothing that points need is damaged"
+    )
+    screen.show(f"{result.vault}: {head}; {found}")
     for damage in repaired.damages[:_SHOWN]:
         screen.show(f"  damaged  {damage.what}: {damage.detail}")
     if len(repaired.damages) > _SHOWN:

@@ -158,7 +158,7 @@ def _preview(screen: Screen, installation: "Installation", point: "RecoveryPoint
         }
     )
     screen.show(f"Would restore {_what(screen, point)} from {seen.vault}:")
-    screen.show(f"  {figures.count(plan.entries)} entries, {figures.size(plan.size_bytes)}, to {plan.destination}")
+    screen.show(f"  {figures.entries(plan.entries)}, {figures.size(plan.size_bytes)}, to {plan.destination}")
     if wish.overwrite:
         screen.show(f"  {_kept(plan)} there already as they should: left alone")
     for note in plan.notes:
@@ -218,7 +218,7 @@ def _ask(screen: Screen, point: "RecoveryPoint", seen: "RestorePreview", wish: _
         )
     plan = seen.plan
     screen.note(f"This restores {_what(screen, point)} in place, from {seen.vault}:")
-    screen.note(f"  {figures.count(plan.entries)} entries, {figures.size(plan.size_bytes)}, to {plan.destination}")
+    screen.note(f"  {figures.entries(plan.entries)}, {figures.size(plan.size_bytes)}, to {plan.destination}")
     if plan.conflicts:
         fate = "will be replaced" if wish.overwrite else "there already: without --overwrite this will be refused"
         screen.note(f"  {_conflicts(seen)} {fate}")
@@ -237,7 +237,7 @@ def _tell(screen: Screen, result: "RestoreResult", wish: _Wish) -> None:
     screen.show(f"Restored {_what(screen, result.point)} from {result.vault}.")
     speed = figures.rate(restored.size_bytes, restored.seconds)
     screen.show(
-        f"  {figures.count(restored.entries)} entries, {figures.size(restored.size_bytes)} "
+        f"  {figures.entries(restored.entries)}, {figures.size(restored.size_bytes)} "
         f"in {figures.duration(restored.seconds)}{f' ({speed})' if speed else ''}"
     )
     if wish.overwrite:

@@ -114,9 +114,7 @@ def _figures(step: "Step") -> str:
             return f"{figures.size(_number(known['size_bytes']))}, {_age(_number(known['age_seconds']))} old"
         case "restore" if "entries" in known:
             speed = figures.rate(_number(known["size_bytes"]), step.seconds)
-            told = (
-                f"{figures.count(int(_number(known['entries'])))} entries, {figures.size(_number(known['size_bytes']))}"
-            )
+            told = f"{figures.entries(int(_number(known['entries'])))}, {figures.size(_number(known['size_bytes']))}"
             return f"{told}, {speed}" if speed else told
         case "verify_integrity" if "checksums_match" in known:
             parts = (

@@ -192,7 +192,11 @@ def ordered(installation: Installation, point: RecoveryPoint, vault: str | None)
         chosen = tuple(facts for facts in copies if facts.copy.vault == vault)
         if not chosen:
             held = ", ".join(facts.copy.vault for facts in copies) or "none"
-            raise NotFoundError(f"Vault '{vault}' has no copy of {point.id}", why=f"vaults that have one: {held}")
+            raise NotFoundError(
+                f"Vault '{vault}' has no copy of {point.id}",
+                why=f"vaults that have one: {held}",
+                todo="Leave out --vault, or name one of these; 'cto.backups vault fill' brings a vault what it lacks.",
+            )
         return chosen
 
     def doubt(facts: CopyFacts) -> tuple[bool, bool]:

@@ -1,5 +1,6 @@
 """Verifying a repository: structure first, then every byte of every pack."""
 
+import hashlib
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from cto_backups import _native, clock
 from cto_backups.core.payloads import Damage, Verified
 from cto_backups.core.ports import Progress, Silent
 from cto_backups.core.verification import Ledger, Part, Readings, portion
-from cto_backups.errors import DamageError, NotFoundError, VaultError
+from cto_backups.errors import DamageError, NotFoundError, VaultError, VaultMissingError
 from cto_backups.repository.crew import Crew
 from cto_backups.repository.fetch import Fetcher
 from cto_backups.repository.index import BlobKind, load_index
@@ -61,6 +62,7 @@ class Checker:
         With `part`, all structure is checked, and of the packs the next portion is read.
         """
         at = clock.now()
+        self._check_key_files()
         names = self._files.names("snapshots")
         snapshots = self._open(names)
         index = self._fetcher.index
@@ -90,6 +92,21 @@ class Checker:
             with self._reading(present):
                 pass
         return self._verified(names, snapshots, present)
+
+    def _check_key_files(self) -> None:
+        """See that each is what its name says: one that opens still may say something else than it did."""
+        for name in self._files.names("keys"):
+            try:
+                content = self._files.vault.read(self._files.key("keys", name))
+            except VaultMissingError:
+                continue  # removed meanwhile
+            except VaultError as error:
+                self._findings.append(_Finding(f"key file {name[:12]}", error.why or error.what))
+                continue
+            self._files_read += 1
+            if hashlib.sha256(content).hexdigest() != name:
+                why = "its bytes are not what its name says; 'cto.backups key rotate' makes new key files"
+                self._findings.append(_Finding(f"key file {name[:12]} is damaged", why))
 
     def _open(self, names: Iterable[str]) -> list[Snapshot]:
         snapshots = self._snapshots(names)

@@ -34,10 +34,12 @@ def load(file: Path) -> KnownDigests:
 
 def save(file: Path, parts: Iterable[bytes]) -> None:
     """Replace the cache by the records in these parts (token ‖ SHA-256 each), whole or not at all."""
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lacking = [folder for folder in (file.parent, *file.parent.parents) if not folder.exists()]
+    for folder in reversed(lacking):
+        folder.mkdir(mode=0o700, exist_ok=True)  # each by itself: `parents` makes those above with the usual mode
     draft = file.with_name(f"{file.name}.{os.getpid()}.part")
     try:
-        with draft.open("wb") as out:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as out:
             digest = sha256()
             out.write(_MAGIC + digest.digest())
             for part in parts:

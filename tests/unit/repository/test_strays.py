@@ -1,4 +1,4 @@
-"""What lies among the packs and is no part of the repository is named, and is no damage."""
+"""What lies beside what snapshots need: strays among the packs are named, and no damage; spoilt key files are."""
 
 import hashlib
 from datetime import UTC, datetime
@@ -80,3 +80,14 @@ def test_a_listed_pack_in_the_wrong_folder_is_missing(store: RepositoryStore, va
     verified = store.verify()
     assert any(damage.detail == "it is missing" for damage in verified.damages)
     assert name in verified.remarks[0]
+
+
+def test_a_key_file_that_still_opens_but_is_not_what_it_was_is_damage(
+    store: RepositoryStore, vault: MemoryVault
+) -> None:
+    (key,) = vault.keys("r/keys/")
+    vault.files[key] = vault.files[key].replace(b'"username":"u"', b'"username":"v"')
+    again = RepositoryStore.open(vault, "r", "secret")
+    (damage,) = again.verify().damages
+    assert damage.what == f"key file {key.rpartition('/')[2][:12]} is damaged"
+    assert (damage.references, damage.paths) == ((), ())
