@@ -10,6 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from cto_backups._native import KnownDigests
+from cto_backups.sources.staging import make_private
 
 _MAGIC = b"cto.backups digests 1\n"
 _RECORD = 48
@@ -34,9 +35,7 @@ def load(file: Path) -> KnownDigests:
 
 def save(file: Path, parts: Iterable[bytes]) -> None:
     """Replace the cache by the records in these parts (token ‖ SHA-256 each), whole or not at all."""
-    lacking = [folder for folder in (file.parent, *file.parent.parents) if not folder.exists()]
-    for folder in reversed(lacking):
-        folder.mkdir(mode=0o700, exist_ok=True)  # each by itself: `parents` makes those above with the usual mode
+    make_private(file.parent)
     draft = file.with_name(f"{file.name}.{os.getpid()}.part")
     try:
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as out:

@@ -19,6 +19,7 @@ from cto_backups.sources.ledger import Ledger, sample_key
 from cto_backups.sources.options import seconds, text
 from cto_backups.sources.patterns import Patterns
 from cto_backups.sources.process import ToolError, ToolMissingError, run
+from cto_backups.sources.staging import make_private
 from cto_backups.sources.tree import FileTree, Selection
 
 # What git and git-lfs leave in a repository that is nobody's data.
@@ -191,7 +192,7 @@ class GitSource:
     def _locked(self) -> Iterator[None]:
         """Keep the mirror to this process; the kernel lets go of the lock when the process ends."""
         try:
-            self._state.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(self._state)
             file = (self._state / "lock").open("w")
         except OSError as error:
             raise SourceError(

@@ -8,6 +8,7 @@ from cto_backups.errors import SourceError
 from cto_backups.sources import git_objects
 from cto_backups.sources.git_command import Git, refusal
 from cto_backups.sources.process import ToolError
+from cto_backups.sources.staging import make_private
 
 _ATTEMPTS = 3
 
@@ -147,7 +148,7 @@ class Mirror:
             fresh = True
             longest = max((len(value) for value in listing.refs.values()), default=40)
             kind = "sha256" if longest == 64 else "sha1"
-            self.folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(self.folder.parent)
             try:
                 self._git.local(
                     self.folder, "init", "--bare", "--quiet", "--template=", f"--object-format={kind}", str(self.folder)

@@ -7,10 +7,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def make_private(folder: Path) -> None:
+    """Make a folder and those above it that are lacking, each closed to others; fine when it is there already."""
+    lacking = [one for one in (folder, *folder.parents) if not one.exists()]
+    for one in reversed(lacking):
+        one.mkdir(mode=0o700, exist_ok=True)  # each by itself: `parents` makes those above with the usual mode
+
+
 @contextmanager
 def staging(folder: Path) -> Iterator[Path]:
     """A new private folder for files below `folder`, removed in the end."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(folder)
     for left in folder.glob("staged.*"):
         if not _alive(left.name.rpartition(".")[2]):
             _empty(left)
