@@ -1,7 +1,7 @@
 """Medians of alternating runs, and ratios, as a table for people and JSON for machines."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
@@ -30,12 +30,22 @@ AIMS = (
 
 
 @dataclass(frozen=True)
+class Spread:
+    """How far the wall seconds of so many runs are apart."""
+
+    runs: int
+    least: float
+    most: float
+
+
+@dataclass(frozen=True)
 class Row:
     """One operation on one data set: the medians of each tool, ours first; None where it has no such operation."""
 
     data_set: str
     operation: str
     medians: Mapping[str, Figures | None]
+    spreads: Mapping[str, Spread | None] = field(default_factory=dict)
 
     def ratio(self, aim: Aim) -> float | None:
         """Ours divided by what the aim names; None when there is nothing to compare with."""
@@ -57,6 +67,12 @@ def medians(runs: Sequence[Figures]) -> Figures | None:
         peak_bytes=round(median(run.peak_bytes for run in runs)),
         repository_bytes=round(median(run.repository_bytes for run in runs)),
     )
+
+
+def spread(runs: Sequence[Figures]) -> Spread | None:
+    """The shortest and the longest of the runs, if there are any."""
+    walls = [run.wall for run in runs]
+    return Spread(len(walls), min(walls), max(walls)) if walls else None
 
 
 def table(rows: Sequence[Row], tools: Sequence[str]) -> str:
@@ -106,6 +122,7 @@ def document(rows: Sequence[Row], about: Mapping[str, Any]) -> dict[str, Any]:
                 "data_set": row.data_set,
                 "operation": row.operation,
                 "tools": {tool: figures and asdict(figures) for tool, figures in row.medians.items()},
+                "walls": {tool: spread and asdict(spread) for tool, spread in row.spreads.items()},
                 "ratios": {f"{aim.words} to {aim.against}": row.ratio(aim) for aim in AIMS},
             }
             for row in rows

@@ -72,6 +72,10 @@ class Tool:
         """The command lines of an operation, measured together; none when the program has no such operation."""
         raise NotImplementedError
 
+    def beforehand(self, operation: str, at: Places) -> Sequence[Command]:
+        """What is run unmeasured before the operation."""
+        return ()
+
     def afterwards(self, operation: str, at: Places) -> Sequence[Command]:
         """What is run unmeasured before the repository's size is taken."""
         return ()
@@ -250,9 +254,52 @@ class Borg(Tool):
         }.get(operation, [])
 
 
+class Kopia(Tool):
+    """kopia, with the algorithms that it chooses itself, and zstd, which it does not. It reads back nothing."""
+
+    def environment(self, at: Places) -> dict[str, str]:
+        """Password, caches and logs of its own, and no look for newer versions."""
+        return {
+            "KOPIA_PASSWORD": PASSWORD,
+            "KOPIA_CONFIG_PATH": str(at.home / "kopia.config"),
+            "KOPIA_CACHE_DIRECTORY": str(at.home / "cache"),
+            "KOPIA_LOG_DIR": str(at.home / "logs"),
+            "KOPIA_CHECK_FOR_UPDATES": "false",
+        }
+
+    def preparation(self, at: Places) -> Sequence[Command]:
+        """One repository; maintenance waits until it is asked for."""
+        create = ["repository", "create", "filesystem", "--path", str(self.repository(at))]
+        settings = ["policy", "set", "--global", "--compression", "zstd"]
+        patience = ["maintenance", "set", "--enable-full", "false", "--enable-quick", "false"]
+        return [[*self.binary, *line] for line in (create, settings, patience)]
+
+    def beforehand(self, operation: str, at: Places) -> Sequence[Command]:
+        """Its retention is part of its settings, and applied by each backup; so it is set when it is wanted."""
+        ages = [f"--keep-{one}=0" for one in ("hourly", "daily", "weekly", "monthly", "annual")]
+        settings = ["policy", "set", "--global", "--keep-latest=1", *ages]
+        return [[*self.binary, *settings]] if operation == PRUNE else ()
+
+    def commands(self, operation: str, at: Places) -> Sequence[Command]:
+        """Kopia's. What it can copy is the whole repository, as it is."""
+        if operation in BACKUPS:
+            tree = at.second if operation == SECOND else at.data
+            return [[*self.binary, "snapshot", "create", "--no-progress", str(tree)]]
+        place = at.restored / at.data.relative_to("/")
+        restore = ["snapshot", "restore", "--no-progress", "--snapshot-time=latest", str(at.data), str(place)]
+        lines = {
+            RESTORE: [restore],
+            IN_PLACE: [restore],
+            CHECK: [["snapshot", "verify", "--verify-files-percent=100"]],
+            PRUNE: [["snapshot", "expire", "--all", "--delete"], ["maintenance", "run", "--full", "--safety=none"]],
+        }.get(operation, [])
+        return [[*self.binary, *line] for line in lines]
+
+
 KINDS: tuple[tuple[str, type[Tool], str, str], ...] = (
     ("restic", Restic, "version", "--compression auto (zstd at its default level)"),
     ("rustic", Rustic, "--version", "zstd level 3"),
+    ("kopia", Kopia, "--version", "--compression zstd (its default level)"),
     ("borg", Borg, "--version", "--compression zstd,3 --encryption repokey"),
 )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks import data, measure, report
+from benchmarks.collected import Collected
 from benchmarks.measure import Figures
 from benchmarks.tools import OPERATIONS
 
@@ -83,6 +84,32 @@ def test_every_operation_of_ours_and_of_stock_restic_runs(stock_restic: Path, tm
     rows = json.loads(written.read_bytes())["rows"]
     assert [row["operation"] for row in rows] == list(OPERATIONS)
     assert all(figures["wall"] > 0 for row in rows for figures in row["tools"].values())
+
+
+def test_rounds_of_several_occasions_make_one_table(tmp_path: Path) -> None:
+    about = {"machine": "two cores", "versions": "1.0"}
+    kept = tmp_path / "figures.json"
+    first = Collected(about)
+    for tool, wall in (("ours", 3.0), ("restic", 8.0)):
+        first.add("random", "first backup", tool, Figures(wall, 1, 1, 1))
+    first.save(kept, ["ours", "restic"])
+    second = Collected.load(kept)
+    second.check(about)
+    for tool, wall in (("ours", 1.0), ("restic", 4.0), ("ours", 2.0), ("restic", 9.0)):
+        second.add("random", "first backup", tool, Figures(wall, 1, 1, 1))
+    second.save(kept, ["ours", "restic"])
+    (found,) = Collected.load(kept).rows(second.tools)
+    assert found.ratio(aim("wall", "restic")) == 0.25
+    assert found.spreads["restic"] == report.Spread(3, 4.0, 9.0)
+
+
+def test_rounds_of_other_programs_or_machines_are_not_mixed(tmp_path: Path) -> None:
+    there = Collected({"machine": "two cores", "versions": "1.0"})
+    with pytest.raises(SystemExit, match=r"versions: 1\.0, now 2\.0"):
+        there.check({"machine": "two cores", "versions": "2.0"})
+    (tmp_path / "other.json").write_text("{}")
+    with pytest.raises(SystemExit, match="no figures of this benchmark"):
+        Collected.load(tmp_path / "other.json")
 
 
 def test_memory_and_time_of_a_command_are_its_own() -> None:
