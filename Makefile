@@ -79,7 +79,7 @@ fuzz: setup ## let atheris look for content that the readers of stored bytes fai
 	$(BIN)/uv pip install --quiet --require-hashes -r tests/fuzz/requirements.txt
 	PYTHONPATH=tests:tests/contract nice $(BIN)/python -m fuzz $(FUZZ_SECONDS) .cache/fuzz $(ARGS)
 
-bench: setup-tools ## measure against restic, rustic and borg on the same data, side by side (hours, 40 GB of disk)
+bench: setup-tools ## measure against restic, rustic, kopia and borg on the same data, side by side (two hours, 40 GB of disk)
 	@tools/peers .cache/peers || true
 	$(BIN)/python -m benchmarks $(ARGS)
 

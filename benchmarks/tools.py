@@ -314,7 +314,10 @@ def all_tools() -> tuple[list[Tool], list[str]]:
         if found is None:
             missing.append(name)
             continue
-        tools.append(kind(name, _said(str(found), version), (str(found),), settings))
+        said = _said(str(found), version)
+        # kopia says its version alone, and where it was built.
+        said = said if said.startswith(name) else f"{name} {said.split()[0]}"
+        tools.append(kind(name, said, (str(found),), settings))
     return tools, missing
 
 
