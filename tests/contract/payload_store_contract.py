@@ -423,6 +423,19 @@ class PayloadStoreContract:
             store.prune()
         assert {key for key in vault.files if "/locks/" not in key} == before
 
+    def test_a_store_that_does_not_show_what_must_be_there_is_not_pruned(self, store: PayloadStore) -> None:
+        """An old listing, or a snapshot that somebody else removed: what it needs stays, and it is named."""
+        _, first = store_tree(store, MemoryTree(CONTENT))
+        vault = store.vault
+        assert isinstance(vault, MemoryVault)
+        assert store.prune(expected=lambda: [first]).done
+        before = {key for key in vault.files if "/locks/" not in key}
+        absent = "ab" * 32
+        for dry_run in (True, False):
+            with pytest.raises(DamageError, match=absent[:12]):
+                store.prune(expected=lambda: [first, absent], dry_run=dry_run)
+        assert {key for key in vault.files if "/locks/" not in key} == before
+
     def test_a_store_in_use_is_not_pruned(self, store: PayloadStore) -> None:
         with store.writing(), pytest.raises(BusyError):
             store.prune()

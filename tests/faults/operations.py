@@ -69,7 +69,10 @@ def _expire(place: Workplace, vault: Vault) -> None:
 
 
 def _prune(place: Workplace, vault: Vault) -> None:
-    _cleared(place, vault).prune(RULES)
+    # What was reported is what a catalog would know.
+    _cleared(place, vault).prune(
+        RULES, expected=lambda: [one.reference for one in place.promised() if one.vault == vault.name]
+    )
 
 
 def _delete(place: Workplace, vault: Vault) -> None:

@@ -212,6 +212,11 @@ class Catalog:
         with self.reading() as connection:
             return chain.head(connection, vault, signer)
 
+    def vault_heads(self, vault: str) -> Mapping[str, int]:
+        """Up to which number a vault has the records of each signer that this catalog knows."""
+        with self.reading() as connection:
+            return chain.heads(connection, vault)
+
     def advance_vault_head(self, vault: str, signer: str, sequence: int) -> None:
         """Note that a vault has the records up to this number; never goes back."""
         with self._writing() as connection:

@@ -48,6 +48,14 @@ def head(connection: Connection, vault: str, signer: str) -> int:
     return int(connection.scalar(statement, {"vault": vault, "signer": signer}) or 0)
 
 
+def heads(connection: Connection, vault: str) -> dict[str, int]:
+    """Up to which number a vault has each signer's records."""
+    rows = connection.execute(
+        "SELECT signer, sequence FROM vault_heads WHERE vault = :vault ORDER BY signer", {"vault": vault}
+    )
+    return {signer: int(sequence) for signer, sequence in rows}
+
+
 def advance_head(connection: Connection, vault: str, signer: str, sequence: int) -> None:
     """Note that a vault has the records up to this number; never goes back."""
     connection.execute(

@@ -115,6 +115,7 @@ def _tell(screen: Screen, result: "RepairResult") -> None:
         screen.show(f"  fetched  {counted(blobs, 'blob')} {would}brought from {vault}")
     if result.copies:
         screen.show(f"  copied   snapshots {would}made again: {', '.join(result.copies)}")
+    _tell_records(screen, result, would)
     if result.reread:
         screen.show(f"  read     backed up anew, for what no vault had: {', '.join(result.reread)}")
     if repaired.lost_blobs and not repaired.done:
@@ -123,6 +124,15 @@ def _tell(screen: Screen, result: "RepairResult") -> None:
         screen.show(f"  kept     {counted(len(repaired.unlisted), 'damaged pack')}, for a prune in a day or later")
     if repaired.done and not result.passed:
         screen.problem(_lost(result))
+
+
+def _tell_records(screen: Screen, result: "RepairResult", would: str) -> None:
+    if result.records:
+        screen.show(f"  records  {would}put back from the catalog:")
+    for damage in result.records[:_SHOWN]:
+        screen.show(f"           {damage.what}: {damage.detail}")
+    if len(result.records) > _SHOWN:
+        screen.show(f"           … and {len(result.records) - _SHOWN} more")
 
 
 def _lost(result: "RepairResult") -> DamageError:
@@ -160,6 +170,7 @@ def _document(result: "RepairResult") -> documents.Document:
         "lost_blobs": repaired.lost_blobs,
         "added_bytes": repaired.added_bytes,
         "copies": list(result.copies),
+        "records": documents.damages(result.records),
         "reread_sources": list(result.reread),
         "problems": [*result.problems],
         "left": list(result.left),

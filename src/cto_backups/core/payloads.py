@@ -1,6 +1,6 @@
 """What flows ask of the store of payloads inside a vault, as a port; tests/contract has its suite."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -233,8 +233,18 @@ class PayloadStore(Protocol):
     def expire(self, references: Sequence[str]) -> None:
         """Drop references; bytes are reclaimed by a later prune."""
 
-    def prune(self, *, dry_run: bool = False, progress: Progress | None = None) -> Pruned:
-        """Reclaim what no reference needs, or only say how. Raises BusyError; DamageError, and nothing is removed."""
+    def prune(
+        self,
+        *,
+        dry_run: bool = False,
+        expected: Callable[[], Iterable[str]] = tuple,
+        progress: Progress | None = None,
+    ) -> Pruned:
+        """Reclaim what no reference needs, or only say how.
+
+        `expected` is asked, once nobody else can add or drop any, which references must be there: a listing that lacks
+        one is an old one, or something is lost. Raises BusyError; DamageError, and nothing is removed.
+        """
 
     def repair(
         self,

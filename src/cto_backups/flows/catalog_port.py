@@ -74,6 +74,9 @@ class Catalog(Protocol):
     def vault_head(self, vault: str, signer: str) -> int:
         """Up to which number a vault has a signer's records; 0 for none."""
 
+    def vault_heads(self, vault: str) -> Mapping[str, int]:
+        """Up to which number a vault has the records of each signer that is known."""
+
     def advance_vault_head(self, vault: str, signer: str, sequence: int) -> None:
         """Note that a vault has the records up to this number."""
 

@@ -1,6 +1,7 @@
 """Prune: reclaim, in one vault, the bytes that no recovery point needs any more."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from cto_backups import clock
 from cto_backups.core.model import ActionKind
@@ -22,7 +23,7 @@ def plan(installation: Installation, vault_name: str) -> PruneResult:
     """What `prune` would do now: the very plan that it would carry out. Raises BusyError, DamageError, VaultError."""
     started = clock.monotonic()
     installation.vault(vault_name).check()
-    pruned = installation.store(vault_name).prune(dry_run=True)
+    pruned = installation.store(vault_name).prune(dry_run=True, expected=partial(_expected, installation, vault_name))
     return PruneResult(vault_name, pruned, clock.monotonic() - started)
 
 
@@ -37,7 +38,9 @@ def prune(installation: Installation, vault_name: str) -> PruneResult:
         started = clock.monotonic()
         installation.vault(vault_name).check()
         with installation.progress(f"Pruning {vault_name}") as progress:
-            pruned = installation.store(vault_name).prune(progress=progress)
+            pruned = installation.store(vault_name).prune(
+                expected=partial(_expected, installation, vault_name), progress=progress
+            )
         seconds = clock.monotonic() - started
         found = pruned.plan
         run.figures.update(
@@ -48,3 +51,8 @@ def prune(installation: Installation, vault_name: str) -> PruneResult:
             seconds=round(seconds, 3),
         )
         return PruneResult(vault_name, pruned, seconds)
+
+
+def _expected(installation: Installation, vault_name: str) -> list[str]:
+    """The snapshots that the catalog knows in a vault: what they need must not go for not being listed."""
+    return [copy.reference for copy in installation.catalog.copies_in(vault_name)]

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field, replace
 
 from cto_backups import clock
 from cto_backups.core.model import ActionKind, Copy, Outcome
-from cto_backups.core.payloads import PayloadStore, Repaired, RepairScope
+from cto_backups.core.payloads import Damage, PayloadStore, Repaired, RepairScope
 from cto_backups.errors import BackupsError
 from cto_backups.evidence.payloads import copy_to_payload
-from cto_backups.flows import records
+from cto_backups.flows import record_check, records
 from cto_backups.flows.backup import snapshot_label
 from cto_backups.flows.copy import copy
 from cto_backups.flows.installation import Installation
@@ -24,8 +24,8 @@ class RepairResult:
     """What was damaged in one vault, and what became of it.
 
     `copies` are points whose snapshot was lost or damaged, and is there again; `reread` the sources that were backed up
-    anew, since no vault had what they lack. `verified` is what the vault is like now: None when nothing was to be
-    done, or was done. `problems` say what could not be put right, and why.
+    anew, since no vault had what they lack; `records` what was put back of the signed records. `verified` is what the
+    vault is like now: None when nothing was to be done, or was done. `problems` say what could not be put right.
     """
 
     vault: str
@@ -34,12 +34,13 @@ class RepairResult:
     copies: tuple[str, ...] = ()
     reread: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+    records: tuple[Damage, ...] = ()
     verified: VerifyResult | None = None
 
     @property
     def clean(self) -> bool:
         """Whether nothing was damaged."""
-        return self.repaired.clean and not self.copies and not self.problems
+        return self.repaired.clean and not self.copies and not self.problems and not self.records
 
     @property
     def left(self) -> tuple[str, ...]:
@@ -74,7 +75,8 @@ def plan(installation: Installation, vault_name: str, *, scope: RepairScope = Re
     with installation.progress(f"Looking for damage in {vault_name}") as progress:
         repaired = store.repair(donors, scope=scope, dry_run=True, progress=progress)
     lost = tuple(sorted(lost.point for lost in _lost_copies(installation, vault_name, store, repaired)))
-    return RepairResult(vault_name, repaired, clock.monotonic() - started, copies=lost)
+    unsaid = record_check.check(installation, vault_name)
+    return RepairResult(vault_name, repaired, clock.monotonic() - started, copies=lost, records=unsaid)
 
 
 def repair(installation: Installation, vault_name: str, *, scope: RepairScope = RepairScope.EVERYTHING) -> RepairResult:
@@ -93,6 +95,9 @@ def repair(installation: Installation, vault_name: str, *, scope: RepairScope = 
         with installation.progress(f"Repairing {vault_name}") as progress:
             repaired = store.repair(donors, scope=scope, progress=progress)
         course = _Course()
+        mended = record_check.put_back(installation, vault_name)
+        unsaid = record_check.check(installation, vault_name)
+        course.problems.extend(f"{damage.what}: {damage.detail}; this catalog does not have it" for damage in unsaid)
         _bring_copies(installation, vault_name, store, repaired, course)
         if repaired.lost_blobs:
             course.problems.extend(f"could not help: {trouble}" for trouble in (*away, *repaired.troubles))
@@ -104,6 +109,7 @@ def repair(installation: Installation, vault_name: str, *, scope: RepairScope = 
             tuple(course.copies),
             tuple(course.reread),
             tuple(course.problems),
+            mended,
         )
         if not result.clean:
             result = _verified(installation, result, scope)
@@ -224,6 +230,7 @@ def _verified(installation: Installation, result: RepairResult, scope: RepairSco
         "fetched_blobs": {name: str(blobs) for name, blobs in repaired.fetched_blobs.items()},
         "lost_blobs": str(repaired.lost_blobs),
         "copies": list(result.copies),
+        "records": [damage.what for damage in result.records[:_RECORDED]],
         "reread_sources": list(result.reread),
         "problems": list(result.problems),
     }

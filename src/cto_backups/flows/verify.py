@@ -10,7 +10,7 @@ from cto_backups.core.payloads import Damage, Verified
 from cto_backups.core.verification import Ledger, Part
 from cto_backups.errors import VaultReadOnlyError
 from cto_backups.evidence.payloads import evidence_to_payload
-from cto_backups.flows import records
+from cto_backups.flows import record_check, records
 from cto_backups.flows.installation import Installation
 from cto_backups.flows.runs import recorded
 
@@ -51,7 +51,8 @@ def verify(
             installation.catalog.note_readings(vault_name, verified.readings)
             ledger = verified.readings.after(ledger)
         lost = _lost(installation, vault_name, verified, started_at)
-        verified = replace(verified, damages=(*verified.damages, *(damage for _, damage in lost)))
+        unsaid = record_check.check(installation, vault_name, read_data=read_data)
+        verified = replace(verified, damages=(*verified.damages, *(damage for _, damage in lost), *unsaid))
         seconds = clock.monotonic() - started
         hurt = _hurt(installation, vault_name, verified)
         evidence = _evidence(

@@ -5,6 +5,7 @@ list all that stays, are stored; then the marks of what will be in no index; and
 the last of them is gone blobs are listed twice, never not at all; the next prune finishes.
 """
 
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import partial
 
@@ -23,25 +24,32 @@ from cto_backups.repository.options import RepositoryOptions
 from cto_backups.repository.stocktaking import InPack, Stock, take_stock
 from cto_backups.repository.stored import StoredFiles
 
+Expected = Callable[[], Iterable[str]]
+"""Which snapshots must be there; asked while nobody else can add or drop any."""
 
-def planned(files: StoredFiles, rules: PruneRules) -> Pruned:
+
+def planned(files: StoredFiles, rules: PruneRules, expected: Expected = tuple) -> Pruned:
     """What a prune would do now, under a shared lock. Raises BusyError, DamageError, VaultError."""
     with locked_for_reading(files):
         marks, _ = load_marks(files)
-        return Pruned(_plan(files, take_stock(files), marks, rules), done=False)
+        return Pruned(_plan(files, take_stock(files, expected()), marks, rules), done=False)
 
 
 def prune(
-    files: StoredFiles, options: RepositoryOptions, rules: PruneRules, progress: Progress | None = None
+    files: StoredFiles,
+    options: RepositoryOptions,
+    rules: PruneRules,
+    expected: Expected = tuple,
+    progress: Progress | None = None,
 ) -> Pruned:
     """Make a plan and carry it out, alone with the repository.
 
-    Raises BusyError while anybody holds a lock, DamageError for anything that a snapshot needs and that cannot be read
-    (nothing is removed then), VaultError.
+    Raises BusyError while anybody holds a lock, DamageError for anything that a snapshot needs and that cannot be read,
+    and for an expected snapshot that is not listed (nothing is removed then), VaultError.
     """
     with locked(files, exclusive=True) as lock:
         marks, mark_files = load_marks(files)
-        stock = take_stock(files)
+        stock = take_stock(files, expected())
         plan = _plan(files, stock, marks, rules)
         run = _Pruning(files, options, lock, stock, plan)
         run.delete_overdue()

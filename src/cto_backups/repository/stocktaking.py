@@ -47,12 +47,16 @@ class Stock:
         return Held(tuple(_uses(self.index, self.sizes, found)), tuple(contested), duplicate_blobs)
 
 
-def take_stock(files: StoredFiles) -> Stock:
+def take_stock(files: StoredFiles, expected: Iterable[str] = ()) -> Stock:
     """Read snapshots, index and trees, under a lock of the caller's.
 
-    Raises DamageError, naming it, for anything that cannot be read or is missing; VaultError.
+    Raises DamageError, naming it, for anything that cannot be read or is missing, an expected snapshot among it;
+    VaultError.
     """
     snapshots = files.names("snapshots")
+    if missing := sorted(set(expected) - set(snapshots)):
+        why = "the catalog knows its copy here: the vault shows an old listing, or somebody else removed it"
+        raise _refused(files, f"snapshot {missing[0][:12]} is not listed", why)
     index = load_index(files)
     if index.damages:
         name, why = index.damages[0]

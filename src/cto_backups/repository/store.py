@@ -1,7 +1,7 @@
 """A restic repository inside a vault, as a payload store: the entrance to this package."""
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import Any
@@ -238,7 +238,12 @@ class RepositoryStore:
                 self._known.pop(name, None)
 
     def prune(
-        self, rules: PruneRules | None = None, *, dry_run: bool = False, progress: Progress | None = None
+        self,
+        rules: PruneRules | None = None,
+        *,
+        dry_run: bool = False,
+        expected: Callable[[], Iterable[str]] = tuple,
+        progress: Progress | None = None,
     ) -> Pruned:
         """Reclaim what no snapshot needs; see `repository.prune`. Raises BusyError, DamageError, VaultError."""
         self.vault.check()
@@ -250,8 +255,8 @@ class RepositoryStore:
             index_blobs=options.index_blobs,
         )
         if dry_run:
-            return planned(self.files, rules)
-        return prune(self.files, self._options, rules, progress)
+            return planned(self.files, rules, expected)
+        return prune(self.files, self._options, rules, expected, progress)
 
     def repair(
         self,

@@ -1,0 +1,145 @@
+"""Records in a vault against the catalog: which are missing or altered, and how they are put back.
+
+Whoever recovers without the catalog knows from them what each snapshot is. A vault may also hold records of other
+signers (another installation, or an evidence key that was lost): of those the chain is checked, not its end, which
+only their own catalog knows.
+"""
+
+import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from cto_backups.core.payloads import Damage
+from cto_backups.errors import DamageError, VaultMissingError
+from cto_backups.evidence.records import Record, verify_chain
+from cto_backups.flows.installation import Installation
+
+_RECORD = re.compile(r"records/([^/]+)/(\d{8,})-([a-z-]+)\.json")
+_POLICY = re.compile(r"policies/([0-9a-f]{64})\.yaml")
+_MOST_FAULTS = 20
+
+
+@dataclass(frozen=True)
+class StrayRecord:
+    """A record of which the vault has not what the catalog has; `content` is what belongs there."""
+
+    key: str
+    content: bytes
+    damage: Damage
+
+
+def check(installation: Installation, vault_name: str, *, read_data: bool = True) -> tuple[Damage, ...]:
+    """What is wrong with the records and policies in a vault. Without `read_data`, only what is missing or cut.
+
+    Raises VaultError.
+    """
+    heads = installation.catalog.vault_heads(vault_name)  # asked first: what arrives meanwhile is not missed
+    listed = _listed(installation, vault_name, "records")
+    found = [stray.damage for stray in _strays(installation, vault_name, heads, listed, read_data=read_data)]
+    if read_data:
+        found += _foreign(installation, vault_name, [key for key in listed if _signer(key) not in heads])
+        found += [damage for _, damage in _harmed_policies(installation, vault_name)]
+    return tuple(found)
+
+
+def put_back(installation: Installation, vault_name: str) -> tuple[Damage, ...]:
+    """Write the records that are missing or altered from the catalog, and the policy in force; what was so mended.
+
+    Raises VaultError.
+    """
+    vault = installation.vault(vault_name)
+    heads = installation.catalog.vault_heads(vault_name)
+    listed = _listed(installation, vault_name, "records")
+    mended = []
+    for stray in _strays(installation, vault_name, heads, listed, read_data=True):
+        vault.put(stray.key, [stray.content], overwrite=True)
+        mended.append(stray.damage)
+    in_force = f"policies/{installation.policy.digest}.yaml"
+    for key, damage in _harmed_policies(installation, vault_name):
+        if key == in_force:
+            vault.put(key, [installation.policy_text], overwrite=True)
+            mended.append(damage)
+    return tuple(mended)
+
+
+def _listed(installation: Installation, vault_name: str, prefix: str) -> dict[str, int]:
+    return {stored.key: stored.size_bytes for stored in installation.vault(vault_name).list(prefix)}
+
+
+def _signer(key: str) -> str:
+    return key.split("/", 2)[1]
+
+
+def _strays(
+    installation: Installation,
+    vault_name: str,
+    heads: Mapping[str, int],
+    listed: Mapping[str, int],
+    *,
+    read_data: bool,
+) -> Iterator[StrayRecord]:
+    """Of each signer that the catalog has the records of, up to where this vault is known to have them."""
+    vault = installation.vault(vault_name)
+    for signer, head in heads.items():
+        for record in installation.catalog.records_after(signer, 0):
+            if record.sequence > head:
+                break
+            content = record.to_bytes()
+            size = listed.get(record.key)
+            why = ""
+            if size is None:
+                why = "it is missing"
+            elif size != len(content):
+                why = f"it has {size} bytes, and had {len(content)} when it was written"
+            elif read_data:
+                try:
+                    why = "" if vault.read(record.key) == content else "it says something else than what was signed"
+                except VaultMissingError:
+                    why = "it is missing"
+            if why:
+                yield StrayRecord(record.key, content, Damage(_named(record), why))
+
+
+def _named(record: Record) -> str:
+    """The record in words: the number, what it is of, and which recovery point it speaks of."""
+    point = record.payload.get("id") if record.kind == "recovery-point" else record.payload.get("point")
+    about = f" of {point}" if point else ""
+    return f"record {record.sequence} of signer {record.signer} ({record.kind}{about})"
+
+
+def _foreign(installation: Installation, vault_name: str, keys: list[str]) -> Iterator[Damage]:
+    by_signer: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    for key in keys:
+        if match := _RECORD.fullmatch(key):
+            by_signer[match[1]].append((int(match[2]), key))
+    vault = installation.vault(vault_name)
+    for signer, numbered in sorted(by_signer.items()):
+        records, faults = [], []
+        for _, key in sorted(numbered):
+            try:
+                records.append(Record.from_bytes(vault.read(key), name=key))
+            except DamageError as error:
+                faults.append(f"{error.what}: {error.why}")
+        faults += verify_chain(records).faults
+        for fault in faults[:_MOST_FAULTS]:
+            yield Damage(f"records of signer {signer}, which this catalog does not know", fault)
+
+
+def _harmed_policies(installation: Installation, vault_name: str) -> Iterator[tuple[str, Damage]]:
+    """Policies whose content is not what their name says. None is missed: each copy of a point brings the one in force.
+
+    Keys that name no policy are somebody else's.
+    """
+    vault = installation.vault(vault_name)
+    for key in sorted(_listed(installation, vault_name, "policies")):
+        match = _POLICY.fullmatch(key)
+        if match is None:
+            continue
+        try:
+            content = vault.read(key)
+        except VaultMissingError:
+            continue
+        if hashlib.sha256(content).hexdigest() != match[1]:
+            yield key, Damage(f"policy {match[1][:12]}", "its bytes are not what its name says")
