@@ -7,6 +7,7 @@ from payload_store_contract import store_tree
 from restore_contract import NewPoint, RestoreContract
 from test_payload_store import MIB, factory
 
+from cto_backups.repository import survey
 from cto_backups.repository.options import RepositoryOptions, ScryptParameters
 
 CHEAP = ScryptParameters(n=2)
@@ -32,6 +33,15 @@ class TestRepositoryOfSmallPacks(RestoreContract):
     @pytest.fixture
     def new_point(self) -> NewPoint:
         return stored_with(RepositoryOptions(scrypt=CHEAP, pack_bytes=MIB // 4, workers=5))
+
+
+class TestRepositoryInSmallBatches(RestoreContract):
+    """Two entries at a time: what belongs together lies in several batches."""
+
+    @pytest.fixture
+    def new_point(self, monkeypatch: pytest.MonkeyPatch) -> NewPoint:
+        monkeypatch.setattr(survey, "BATCH_ENTRIES", 2)
+        return stored_with(RepositoryOptions(scrypt=CHEAP))
 
 
 class TestMemoryPoint(RestoreContract):

@@ -9,7 +9,7 @@ from cto_backups.core.model import Problem
 from cto_backups.core.wording import counted
 from cto_backups.errors import RestoreError, VaultError
 from cto_backups.repository.metadata import PRIVILEGED, as_root
-from cto_backups.repository.survey import Survey
+from cto_backups.repository.survey import Batch, Outline
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -17,13 +17,22 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 class Mishaps:
     """Problems of one restore, by the entries that they are about; any thread may add."""
 
-    def __init__(self, found: Survey, destination: Path) -> None:
-        self._found = found
+    def __init__(self, outline: Outline, destination: Path) -> None:
+        self._outline = outline
         self._destination = destination
         self._lock = threading.Lock()
         self._attributes = 0
+        self._foreign = False
         self.foreign_folders = 0
-        self.problems = list(found.problems)
+        self.problems: list[Problem] = []
+
+    def begin(self, batch: Batch) -> None:
+        """Take what was wrong with a batch before it is written."""
+        self.problems += batch.problems
+        if not as_root() and not self._foreign:
+            mine = os.geteuid()
+            entries = (*(file.entry for file in batch.files), *batch.folders.values())
+            self._foreign = any(entry.uid != mine for entry in entries)
 
     def note(self, folder: int, name: bytes, error: Exception) -> None:
         """An entry could not be restored. Raises RestoreError when the disk is full: nothing else will fit either."""
@@ -41,14 +50,12 @@ class Mishaps:
             if kind == PRIVILEGED:
                 self._attributes += 1
                 return
-            self.problems.append(Problem(self._found.path(folder, name), kind, detail))
+            self.problems.append(Problem(self._outline.path(folder, name), kind, detail))
 
     def notes(self) -> tuple[str, ...]:
         """What does not come back because somebody else than root restores: a sentence for each kind of it."""
         notes = []
-        mine = os.geteuid()
-        entries = (*(file.entry for file in self._found.files), *self._found.folders)
-        if not as_root() and any(entry is not None and entry.uid != mine for entry in entries):
+        if self._foreign:
             notes.append("Owners were not restored: only root may give files away.")
         if self._attributes:
             notes.append(f"Not restored: {counted(self._attributes, 'extended attribute')} that only root may set.")

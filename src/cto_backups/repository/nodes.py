@@ -11,37 +11,39 @@ from cto_backups.repository.metadata import apply_to_descriptor, apply_to_name, 
 from cto_backups.repository.mishaps import Mishaps
 from cto_backups.repository.places import make_folder, remove_leftovers, status, temporary_name
 from cto_backups.repository.standing import Comparison
-from cto_backups.repository.survey import Survey
+from cto_backups.repository.survey import Batch, Outline
 
 
 class NodeMaker:
-    """Makes the nodes of one survey, in one thread. `lost` are folders that could not be made,
+    """Makes the nodes of one batch after another, in one thread. `lost` are folders that could not be made,
     `left_alone` those whose attributes are as they were.
     """
 
-    def __init__(self, found: Survey, folders: Folders, there: Comparison, mishaps: Mishaps) -> None:
+    def __init__(self, outline: Outline, mishaps: Mishaps) -> None:
+        self._outline = outline
+        self._mishaps = mishaps
+        self._open: dict[int, Entry] = {}
+        self._timely: set[int] = set()
+        self.lost: set[int] = set()
+        self.left_alone: set[int] = set()
+
+    def begin(self, found: Batch, folders: Folders, there: Comparison) -> None:
+        """Go on to a batch, of which `there` says what stands there."""
         self._found = found
         self._folders = folders
         self._there = there
-        self._mishaps = mishaps
-        self.lost: set[int] = set()
-        self.left_alone: set[int] = set()
-        self._timely: set[int] = set()
 
     def make_folders(self, *, replace: bool) -> None:
         """Make or find every folder; with `replace` anything else gives way, and what a killed restore left goes."""
-        found = self._found
-        if replace:
-            remove_leftovers(self._folders.descriptor(0))
-        for number, entry in enumerate(found.folders):
-            if entry is None:
-                continue
-            above = found.parents[number]
+        found, outline = self._found, self._outline
+        for number, entry in found.folders.items():
+            self._open[number] = entry
+            above = outline.parents[number]
             if above in self.lost:
                 self.lost.add(number)
                 continue
             try:
-                made = make_folder(self._folders.descriptor(above), found.names[number], replace=replace)
+                made = make_folder(self._folders.descriptor(above), outline.names[number], replace=replace)
                 if not made and replace:
                     remove_leftovers(self._folders.descriptor(number))
                 if not made and number in found.on_the_way:
@@ -51,7 +53,7 @@ class NodeMaker:
                         self._timely.add(number)
             except OSError as error:
                 self.lost.add(number)
-                self._mishaps.note(above, found.names[number], error)
+                self._mishaps.note(above, outline.names[number], error)
 
     def may_replace(self, folder: int, entry: Entry) -> bool:
         """Anything may be replaced but a folder: nobody asked to lose what is in it."""
@@ -64,7 +66,7 @@ class NodeMaker:
         return True
 
     def make_links_and_specials(self) -> None:
-        """Once files are written: all else that goes into folders."""
+        """Once the files of the batch are written: all else that goes into its folders."""
         found = self._found
         for place, (number, entry, first) in enumerate(found.links):
             if place in self._there.kept_links:
@@ -80,6 +82,8 @@ class NodeMaker:
     def _make(self, number: int, entry: Entry, first: tuple[int, Entry] | None) -> None:
         """A hard link to `first`, or else a special node; under its name, or in place of what stands there."""
         replacing = (number, entry.name) in self._there.standing
+        if replacing and first is not None and self._is_one(number, entry.name, first):
+            return
         if replacing and not self.may_replace(number, entry):
             return
         name = temporary_name() if replacing else entry.name
@@ -101,12 +105,24 @@ class NodeMaker:
         except OSError as error:
             self._mishaps.note(number, entry.name, error)
 
-    def finish_folders(self) -> None:
-        """Metadata of folders, deepest first: until here they were open to us, and their times moved."""
-        for number in range(len(self._found.names) - 1, 0, -1):
-            entry = self._found.folders[number]
+    def _is_one(self, number: int, name: bytes, first: tuple[int, Entry]) -> bool:
+        """Whether a name is one of `first` already, which may have been restored long before."""
+        try:
+            here = status(self._folders.descriptor(number), name)
+            there = status(self._folders.descriptor(first[0]), first[1].name)
+        except OSError:
+            return False
+        return here is not None and there is not None and os.path.samestat(here, there)
+
+    def finish_folders(self) -> list[tuple[int, Entry]]:
+        """Metadata of the folders into which nothing more goes, deepest first: until here they were open to us, and
+        their times moved. The folders that are as they should be now.
+        """
+        finished = []
+        for number in self._found.finished:
+            entry = self._open.pop(number)
             timely = number in self._timely
-            if entry is None or number in self.lost or (number in self.left_alone and not timely):
+            if number in self.lost or (number in self.left_alone and not timely):
                 continue
             try:
                 descriptor = self._folders.descriptor(number)
@@ -114,13 +130,14 @@ class NodeMaker:
                     # Its time was the point's until we wrote into it: as when another vault fills in what was missing.
                     with contextlib.suppress(PermissionError):
                         os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
-                    continue
+                    continue  # its other attributes were left alone
                 if not as_root() and os.fstat(descriptor).st_uid != os.geteuid():
                     self._mishaps.foreign_folders += 1
                     self.left_alone.add(number)
                     continue
-                apply_to_descriptor(
-                    descriptor, entry, partial(self._mishaps.add, self._found.parents[number], entry.name)
-                )
+                above = self._outline.parents[number]
+                apply_to_descriptor(descriptor, entry, partial(self._mishaps.add, above, entry.name))
             except OSError as error:
-                self._mishaps.note(self._found.parents[number], entry.name, error)
+                self._mishaps.note(self._outline.parents[number], entry.name, error)
+            finished.append((number, entry))
+        return finished

@@ -7,7 +7,7 @@ import secrets
 import stat
 
 _TEMPORARY = b".cto-backups-restore-"
-_LEFTOVER = re.compile(r"\.cto-backups-restore-[0-9a-f]{16}")
+_LEFTOVER = re.compile(r"\.cto-backups-restore-([0-9a-f]{8})[0-9a-f]{8}")
 
 
 def status(folder: int, name: bytes) -> os.stat_result | None:
@@ -35,16 +35,30 @@ def make_folder(folder: int, name: bytes, *, replace: bool) -> bool:
 
 
 def temporary_name() -> bytes:
-    """A name that nothing else has."""
-    return _TEMPORARY + secrets.token_hex(8).encode("ascii")
+    """A name that nothing else has; it begins with our process's number."""
+    return _TEMPORARY + f"{os.getpid():08x}{secrets.token_hex(4)}".encode("ascii")
 
 
 def remove_leftovers(folder: int) -> None:
-    """Remove the temporary files of a restore that was killed."""
+    """Remove the temporary files of a restore that was killed, and of none that another process is at."""
     with contextlib.suppress(OSError):
         for name in os.listdir(folder):
-            if _LEFTOVER.fullmatch(name):
+            leftover = _LEFTOVER.fullmatch(name)
+            if leftover and not _at_work(int(leftover[1], 16)):
                 os.unlink(name, dir_fd=folder)
+
+
+def _at_work(process: int) -> bool:
+    """Whether another process of this number runs. Ours makes the files that it will need later."""
+    if process == os.getpid() or not 0 < process < 1 << 22:
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def create_file(folder: int, name: bytes) -> int:

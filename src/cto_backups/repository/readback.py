@@ -2,41 +2,42 @@
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cto_backups import _native
-from cto_backups.core.ports import Progress
+from cto_backups.core.ports import Entry, Progress
 from cto_backups.repository.crew import Crew
 from cto_backups.repository.fetch import Fetcher
 from cto_backups.repository.metadata import ROOTS_OWN, as_root
 from cto_backups.repository.mishaps import Mishaps
 from cto_backups.repository.standing import FORMATS, Look, look_at, open_folders, slices
-from cto_backups.repository.survey import Survey
+from cto_backups.repository.survey import Batch
 
 _WHAT = ("owner", "extended attribute", "mode", "time", "link target or device")
 
 
 class ReadBack:
-    """Reads one restored survey back. Entries that have a problem already are passed over.
+    """Reads one restored batch back, and `finished` folders. Entries that have a problem already are passed over.
 
-    `lost` folders are not there, `left_alone` have the attributes that they had.
+    `lost` folders are not there.
     """
 
     def __init__(
         self,
-        found: Survey,
+        found: Batch,
+        finished: Sequence[tuple[int, Entry]],
         destination: Path,
         mishaps: Mishaps,
         lost: set[int],
-        left_alone: set[int],
         progress: Progress,
     ) -> None:
         self._found = found
+        self._outline = found.outline
+        self._finished = finished
         self._destination = destination
         self._mishaps = mishaps
         self._lost = lost
-        self._left_alone = left_alone
         self._progress = progress
         self._known = {problem.path for problem in mishaps.problems}
         self._told: set[tuple[int, bytes]] = set()
@@ -44,9 +45,9 @@ class ReadBack:
 
     def run(self, fetcher: Fetcher, threads: int) -> None:
         """What differs becomes a problem of the kind "altered". Raises OSError when the destination is gone."""
-        folders = open_folders(self._found, self._destination)
+        folders = open_folders(self._outline, self._destination)
         folders.sync()  # only what is on the disk can be dropped from the cache, and read from the disk then
-        with Crew(threads, lambda: open_folders(self._found, self._destination), name="read-back") as crew:
+        with Crew(threads, lambda: open_folders(self._outline, self._destination), name="read-back") as crew:
             look_at(crew, fetcher, self._looks(), self._take, from_disk=True)
 
     def _looks(self) -> Iterator[Look]:
@@ -55,11 +56,7 @@ class ReadBack:
             if not file.failed and self._restored(file.folder, file.entry.name):
                 yield from slices(file)
         others = [*found.specials, *((folder, entry) for folder, entry, _ in found.links)]
-        folders = [
-            (found.parents[number], entry)
-            for number, entry in enumerate(found.folders)
-            if entry is not None and number not in self._lost and number not in self._left_alone
-        ]
+        folders = [(self._outline.parents[number], entry) for number, entry in self._finished]
         for folder, entry in others + folders:
             if self._restored(folder, entry.name):
                 yield Look(folder, entry)
@@ -67,7 +64,7 @@ class ReadBack:
     def _restored(self, folder: int, name: bytes) -> bool:
         if folder in self._lost:
             return False  # that is said of the folder
-        return not self._known or self._found.path(folder, name) not in self._known
+        return not self._known or self._outline.path(folder, name) not in self._known
 
     def _take(self, look: Look, seen: "_native._Seen") -> None:
         failed, kind, _, _, size, intact, differs = seen

@@ -17,7 +17,7 @@ from cto_backups.repository.selection import Selection
 from cto_backups.repository.snapshot import Snapshot
 from cto_backups.repository.standing import Comparison
 from cto_backups.repository.stored import StoredFiles
-from cto_backups.repository.survey import Survey, conflicts, survey, walk
+from cto_backups.repository.survey import Batch, Outline, ahead, batches, conflicts, walk
 
 _SHOWN = 5
 
@@ -50,25 +50,26 @@ class SnapshotReader:
     ) -> RestorePlan:
         """What `restore` would do. Raises NotFoundError when `only` matches nothing."""
         options = options or RestoreOptions()
-        found = self._survey(only)
-        standing = conflicts(found, destination)
-        there = Comparison(found, standing if existing is Existing.OVERWRITE else set())
-        there.run(self._fetcher, destination, self._options.threads, trust_times=options.trust_times)
-        standing -= there.all_kept()
-        notes = [f"{problem.path}: {problem.detail}" for problem in found.problems]
-        devices = sum(entry.kind in (EntryKind.DEVICE, EntryKind.CHARACTER_DEVICE) for _, entry in found.specials)
+        entries = size_bytes = devices = kept_entries = kept_bytes = 0
+        named: list[str] = []
+        notes: list[str] = []
+        for found in ahead(self._batches(only)):
+            entries += found.entries
+            size_bytes += found.size_bytes
+            standing = conflicts(found, destination)
+            there = Comparison(found, standing if existing is Existing.OVERWRITE else set())
+            there.run(self._fetcher, destination, self._options.threads, trust_times=options.trust_times)
+            named += _named(found.outline, destination, standing - there.all_kept())
+            kept_entries += there.entries
+            kept_bytes += there.strike_out()
+            notes += [f"{problem.path}: {problem.detail}" for problem in found.problems]
+            devices += sum(entry.kind in (EntryKind.DEVICE, EntryKind.CHARACTER_DEVICE) for _, entry in found.specials)
         if not as_root():
             notes.append("Owners are not restored: only root may give files away.")
             if devices:
                 notes.append(f"{devices} device nodes cannot be restored: only root may make them.")
         return RestorePlan(
-            destination,
-            found.entries,
-            found.size_bytes,
-            _named(found, destination, standing),
-            tuple(notes),
-            there.entries,
-            there.strike_out(),
+            destination, entries, size_bytes, tuple(sorted(named)), tuple(notes), kept_entries, kept_bytes
         )
 
     def restore(
@@ -83,36 +84,46 @@ class SnapshotReader:
         """Write the selection below `destination`. Raises RefusedError, NotFoundError, RestoreError, DamageError."""
         existing = Existing(existing)
         with locked_for_reading(self._files):
-            found = self._survey(only)
-            if existing is Existing.REFUSE and (standing := conflicts(found, destination)):
-                names = _named(found, destination, standing)
-                more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-                raise RefusedError(
-                    f"{len(names)} files stand where the restore into {destination} would write",
-                    why=", ".join(names[:_SHOWN]) + more,
-                    todo="restore into an empty folder, or say that they may be overwritten",
-                )
+            if existing is Existing.REFUSE:
+                self._refuse_conflicts(destination, only)
             return Restorer(
                 self._fetcher,
-                found,
                 destination,
                 existing,
                 options or RestoreOptions(),
                 self._options.threads,
                 progress or Silent(),
-            ).run()
+            ).run(ahead(self._batches(only)))
 
-    def _survey(self, only: Sequence[str]) -> Survey:
-        selection = Selection(only)
-        found = survey(self._fetcher, self._snapshot.tree, selection)
-        if not selection.everything and not found.entries and not found.problems:
-            raise NotFoundError(
-                f"Nothing in snapshot {self._snapshot.name[:12]} of vault {self._files.vault.name} "
-                f"matches {', '.join(only)}",
-                todo="list the recovery point's content to see how paths begin there",
+    def _refuse_conflicts(self, destination: Path, only: Sequence[str]) -> None:
+        if not os.path.lexists(destination) or (destination.is_dir() and not any(destination.iterdir())):
+            return
+        named: list[str] = []
+        for found in ahead(self._batches(only)):
+            named += _named(found.outline, destination, conflicts(found, destination))
+        if named:
+            names = sorted(named)
+            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+            raise RefusedError(
+                f"{len(names)} files stand where the restore into {destination} would write",
+                why=", ".join(names[:_SHOWN]) + more,
+                todo="restore into an empty folder, or say that they may be overwritten",
             )
-        return found
+
+    def _batches(self, only: Sequence[str]) -> Iterator[Batch]:
+        """What is selected. Raises NotFoundError, before the first, when that is nothing."""
+        selection = Selection(only)
+        something = selection.everything
+        for found in batches(self._fetcher, self._snapshot.tree, selection):
+            something = something or bool(found.entries or found.problems)
+            if not something:
+                raise NotFoundError(
+                    f"Nothing in snapshot {self._snapshot.name[:12]} of vault {self._files.vault.name} "
+                    f"matches {', '.join(only)}",
+                    todo="list the recovery point's content to see how paths begin there",
+                )
+            yield found
 
 
-def _named(found: Survey, destination: Path, standing: set[tuple[int, bytes]]) -> tuple[str, ...]:
-    return tuple(sorted(os.fspath(destination) + found.path(folder, name) for folder, name in standing))
+def _named(outline: Outline, destination: Path, standing: set[tuple[int, bytes]]) -> list[str]:
+    return [os.fspath(destination) + outline.path(folder, name) for folder, name in standing]

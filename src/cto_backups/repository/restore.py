@@ -5,7 +5,7 @@ import hashlib
 import os
 import stat
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -19,11 +19,11 @@ from cto_backups.repository.fetch import Fetcher
 from cto_backups.repository.metadata import apply_to_descriptor, as_root, note_lacks
 from cto_backups.repository.mishaps import Mishaps
 from cto_backups.repository.nodes import NodeMaker
-from cto_backups.repository.places import create_file, open_file, temporary_name
+from cto_backups.repository.places import create_file, open_file, remove_leftovers, temporary_name
 from cto_backups.repository.readback import ReadBack
 from cto_backups.repository.seal import OVERHEAD
 from cto_backups.repository.standing import Comparison, open_folders
-from cto_backups.repository.survey import SLICE, RestoredFile, Survey, conflicts
+from cto_backups.repository.survey import SLICE, Batch, Outline, RestoredFile, conflicts
 
 PlaceInFile = tuple[RestoredFile, int]
 
@@ -32,12 +32,11 @@ _EMPTY_FILES = 256
 
 
 class Restorer:
-    """Writes one survey below one destination."""
+    """Writes batches below one destination."""
 
     def __init__(
         self,
         fetcher: Fetcher,
-        found: Survey,
         destination: Path,
         existing: Existing,
         options: RestoreOptions,
@@ -45,58 +44,75 @@ class Restorer:
         progress: Progress,
     ) -> None:
         self._fetcher = fetcher
-        self._found = found
         self._destination = destination
         self._overwrite = existing is Existing.OVERWRITE
         self._options = options
         self._threads = threads
         self._progress = progress
         self._lock = threading.Lock()
-        self._mishaps = Mishaps(found, destination)
         self._gone: VaultError | None = None
-        self._local = threading.local()
+        self._entries = self._size_bytes = self._kept_entries = self._kept_bytes = 0
 
-    def run(self) -> Restored:
+    def run(self, batches: Iterator[Batch]) -> Restored:
         """Write everything. Raises RestoreError when the disk is full or the destination cannot be written at all."""
         started = clock.monotonic()
-        found = self._found
-        times = 2 if self._options.verify else 1
-        self._progress.total(entries=found.entries * times, size_bytes=found.size_bytes * times)
+        found = next(batches)  # first of all: nothing is made where there is nothing to restore
+        self._mishaps = Mishaps(found.outline, self._destination)
+        nodes = NodeMaker(found.outline, self._mishaps)
         try:
             self._destination.mkdir(parents=True, exist_ok=True)
-            there = Comparison(found, conflicts(found, self._destination) if self._overwrite else set())
-            there.run(self._fetcher, self._destination, self._threads, trust_times=self._options.trust_times)
-            nodes = NodeMaker(found, self._own_folders(), there, self._mishaps)
-            nodes.make_folders(replace=self._overwrite)
-            kept_bytes = self._keep(there)
-            with Crew(self._threads, self._own_folders, name="restore") as crew:
-                self._write_files(crew, there, nodes)
-            nodes.make_links_and_specials()
-            nodes.finish_folders()
-            self._progress.advance(entries=found.entries - len(found.files))
-            if self._options.verify:
-                skipped = nodes.lost, nodes.left_alone
-                read_back = ReadBack(found, self._destination, self._mishaps, *skipped, self._progress)
-                read_back.run(self._fetcher, self._threads)
+            if self._overwrite:
+                self._remove_leftovers(found.outline)
+            self._write(found, nodes)
+            for found in batches:
+                self._write(found, nodes)
         except OSError as error:
             raise self._mishaps.failure(error) from error
-        failed = sum(file.failed for file in found.files)
         return Restored(
-            entries=found.entries - failed - len(nodes.lost),
-            size_bytes=found.size_bytes - sum(file.size for file in found.files if file.failed),
+            entries=self._entries - len(nodes.lost),
+            size_bytes=self._size_bytes,
             seconds=clock.monotonic() - started,
             places=(str(self._destination),),
             problems=tuple(self._mishaps.problems),
-            kept_entries=there.entries,
-            kept_bytes=kept_bytes,
+            kept_entries=self._kept_entries,
+            kept_bytes=self._kept_bytes,
             notes=self._mishaps.notes(),
         )
+
+    def _remove_leftovers(self, outline: Outline) -> None:
+        folders = open_folders(outline, self._destination)  # its descriptors live no longer than it does
+        remove_leftovers(folders.descriptor(0))
+
+    def _write(self, found: Batch, nodes: NodeMaker) -> None:
+        self._found = found
+        self._local = threading.local()
+        self._mishaps.begin(found)
+        self._entries += found.entries
+        self._size_bytes += found.size_bytes
+        times = 2 if self._options.verify else 1
+        self._progress.total(entries=self._entries * times, size_bytes=self._size_bytes * times)
+        there = Comparison(found, conflicts(found, self._destination) if self._overwrite else set())
+        there.run(self._fetcher, self._destination, self._threads, trust_times=self._options.trust_times)
+        nodes.begin(found, self._own_folders(), there)
+        nodes.make_folders(replace=self._overwrite)
+        self._kept_bytes += self._keep(there)
+        with Crew(self._threads, self._own_folders, name="restore") as crew:
+            self._write_files(crew, there, nodes)
+        nodes.make_links_and_specials()
+        finished = nodes.finish_folders()
+        self._progress.advance(entries=found.entries - len(found.files))
+        if self._options.verify:
+            read_back = ReadBack(found, finished, self._destination, self._mishaps, nodes.lost, self._progress)
+            read_back.run(self._fetcher, self._threads)
+        self._kept_entries += there.entries
+        self._entries -= sum(file.failed for file in found.files)
+        self._size_bytes -= sum(file.size for file in found.files if file.failed)
 
     def _own_folders(self) -> Folders:
         """The calling thread's folders."""
         folders: Folders | None = getattr(self._local, "folders", None)
         if folders is None:
-            folders = open_folders(self._found, self._destination)
+            folders = open_folders(self._found.outline, self._destination)
             self._local.folders = folders
         return folders
 

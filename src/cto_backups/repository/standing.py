@@ -14,7 +14,7 @@ from cto_backups.repository.crew import Crew
 from cto_backups.repository.fetch import Fetcher
 from cto_backups.repository.metadata import as_root
 from cto_backups.repository.seal import OVERHEAD
-from cto_backups.repository.survey import SLICE, RestoredFile, Survey
+from cto_backups.repository.survey import SLICE, Batch, Outline, RestoredFile
 
 _TOGETHER = 64
 FORMATS = {
@@ -115,14 +115,14 @@ def _batches(looks: Iterator[Look]) -> Iterator[list[Look]]:
 
 
 class Comparison:
-    """Compares what stands in a destination with a survey: marks files that may be kept, and what of others is intact.
+    """Compares what stands in a destination with a batch: marks files that may be kept, and what of others is intact.
 
     `kept` are the other entries (folder, name) that stand there as they should, `kept_links` such further names of
-    files (by their number in the survey). `stale` are files that are kept but whose metadata is not right, `own` those
+    files (by their number in the batch). `stale` are files that are kept but whose metadata is not right, `own` those
     that have parts that are intact, and no other name.
     """
 
-    def __init__(self, found: Survey, standing: set[tuple[int, bytes]]) -> None:
+    def __init__(self, found: Batch, standing: set[tuple[int, bytes]]) -> None:
         self._found = found
         self.standing = standing
         self._lock = threading.Lock()
@@ -137,7 +137,7 @@ class Comparison:
         """Look at everything that stands there. Raises OSError when the destination cannot be opened."""
         if not self.standing:
             return
-        with Crew(threads, lambda: open_folders(self._found, destination), name="compare") as crew:
+        with Crew(threads, lambda: open_folders(self._found.outline, destination), name="compare") as crew:
             look_at(crew, fetcher, self._looks(), self._take, trust_times=trust_times)
         self._judge()
 
@@ -198,7 +198,7 @@ class Comparison:
         return self.kept | files | links
 
     def strike_out(self) -> int:
-        """Take out of the survey what need not be written to files; how many bytes that is."""
+        """Take out of the batch what need not be written to files; how many bytes that is."""
         found = self._found
         if not self.standing:
             return 0
@@ -217,6 +217,6 @@ class Comparison:
         return size_bytes
 
 
-def open_folders(found: Survey, destination: Path) -> Folders:
-    """A survey's folders below the destination, for one thread. Raises OSError."""
-    return Folders(os.fsencode(destination), found.parents, found.names)
+def open_folders(outline: Outline, destination: Path) -> Folders:
+    """The folders so far below the destination, for one thread. Raises OSError."""
+    return Folders(os.fsencode(destination), outline.parents, outline.names)

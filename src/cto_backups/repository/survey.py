@@ -1,9 +1,14 @@
-"""What a restore is about to write: the selected part of a tree, flattened, with every blob's places in files."""
+"""What a restore is about to write: the selected part of a tree, batch by batch, with every blob's places in files.
+
+However many entries there are, only two batches of them are in memory: the one that is written, and the next.
+"""
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from cto_backups.core.model import Problem
 from cto_backups.core.payloads import Node
@@ -17,6 +22,10 @@ from cto_backups.repository.tree import decode_tree
 
 SLICE = 64
 """So many blobs of a file are looked at in one go."""
+
+BATCH_ENTRIES = 10_000
+BATCH_BLOBS = 40_000
+"""How large a batch grows, but for its last file: some 15 MB of memory, and enough to read packs in long stretches."""
 
 
 class RestoredFile:
@@ -49,25 +58,11 @@ class RestoredFile:
 
 
 @dataclass(slots=True)
-class Survey:
-    """Folders by number (0 is the destination itself), and what goes into them.
-
-    `on_the_way` are folders that lead to the selection and are not part of it.
-    """
+class Outline:
+    """All folders so far by number (0 is the destination itself): their names, and the folders that they are in."""
 
     names: list[bytes] = field(default_factory=lambda: [b""])
     parents: list[int] = field(default_factory=lambda: [0])
-    folders: list[Entry | None] = field(default_factory=lambda: [None])
-    files: list[RestoredFile] = field(default_factory=list)
-    specials: list[tuple[int, Entry]] = field(default_factory=list)
-    links: list[tuple[int, Entry, RestoredFile]] = field(default_factory=list)
-    special_links: dict[int, tuple[int, Entry]] = field(default_factory=dict)
-    places: dict[bytes, list[tuple[RestoredFile, int]]] = field(default_factory=dict)
-    wanted: list[tuple[bytes, Location]] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
-    on_the_way: set[int] = field(default_factory=set)
-    entries: int = 0
-    size_bytes: int = 0
 
     def path(self, folder: int, name: bytes = b"") -> str:
         """A path inside the recovery point, for people."""
@@ -76,6 +71,34 @@ class Survey:
             parts.append(self.names[folder])
             folder = self.parents[folder]
         return os.fsdecode(b"/" + b"/".join(reversed(parts)))
+
+
+@dataclass(slots=True)
+class Batch:
+    """A part of what is restored: folders to make, in order, what goes into these and earlier ones, and what is done.
+
+    `on_the_way` are folders that lead to the selection and are not part of it. `finished` are folders, of this batch
+    and earlier ones, into which nothing more goes, each before those that hold it.
+    """
+
+    outline: Outline
+    folders: dict[int, Entry] = field(default_factory=dict)
+    files: list[RestoredFile] = field(default_factory=list)
+    specials: list[tuple[int, Entry]] = field(default_factory=list)
+    links: list[tuple[int, Entry, RestoredFile]] = field(default_factory=list)
+    special_links: dict[int, tuple[int, Entry]] = field(default_factory=dict)
+    places: dict[bytes, list[tuple[RestoredFile, int]]] = field(default_factory=dict)
+    wanted: list[tuple[bytes, Location]] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    on_the_way: set[int] = field(default_factory=set)
+    finished: list[int] = field(default_factory=list)
+    entries: int = 0
+    size_bytes: int = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing more should go in."""
+        return self.entries >= BATCH_ENTRIES or len(self.wanted) >= BATCH_BLOBS
 
 
 def walk(fetcher: Fetcher, root: bytes, selection: Selection) -> Iterator[tuple[bytes, Node, bool]]:
@@ -100,150 +123,224 @@ def walk(fetcher: Fetcher, root: bytes, selection: Selection) -> Iterator[tuple[
             stack.append((inner, node.subtree, selected))
 
 
-def survey(fetcher: Fetcher, root: bytes, selection: Selection) -> Survey:
-    """Read the trees of the selection; a damaged tree becomes a problem, and what can be reached is kept."""
-    found = Survey()
-    hard_links: dict[tuple[int, int], tuple[RestoredFile, tuple[bytes, ...]]] = {}
-    special_links: dict[tuple[EntryKind, int, int], tuple[int, Entry]] = {}
-    stack: list[tuple[int, bytes, bytes, bool]] = [(0, b"", root, selection.everything)]
-    while stack:
-        number, path, tree, inherited = stack.pop()
+def batches(fetcher: Fetcher, root: bytes, selection: Selection) -> Iterator[Batch]:
+    """The selection, at least one batch; each but the last is full.
+
+    A damaged tree becomes a problem, and what can be reached is kept; DamageError or VaultError when that is the root.
+    """
+    return _Surveying(fetcher, root, selection).run()
+
+
+_END: Final = object()
+
+
+def ahead(found: Iterator[Batch]) -> Iterator[Batch]:
+    """The same, each made while the one before is in use."""
+    with ThreadPoolExecutor(1, thread_name_prefix="survey") as pool:
+        coming = pool.submit(next, found, _END)
+        while isinstance(batch := coming.result(), Batch):
+            coming = pool.submit(next, found, _END)
+            yield batch
+
+
+@dataclass(slots=True)
+class _Folder:
+    """A folder that is walked: its entry until it is announced to a batch, and how many below are not done."""
+
+    entry: Entry | None
+    left: int = 1
+
+
+class _Surveying:
+    def __init__(self, fetcher: Fetcher, root: bytes, selection: Selection) -> None:
+        self._fetcher = fetcher
+        self._selection = selection
+        self._outline = Outline()
+        self._batch = Batch(self._outline)
+        self._hard_links: dict[tuple[int, int], tuple[RestoredFile, tuple[bytes, ...]]] = {}
+        self._special_links: dict[tuple[EntryKind, int, int], tuple[int, Entry]] = {}
+        self._open: dict[int, _Folder] = {0: _Folder(None)}
+        self._stack: list[tuple[int, bytes, bytes, bool]] = [(0, b"", root, selection.everything)]
+
+    def run(self) -> Iterator[Batch]:
+        while self._stack:
+            yield from self._walk(*self._stack.pop())
+        yield self._batch
+
+    def _walk(self, number: int, path: bytes, tree: bytes, inherited: bool) -> Iterator[Batch]:
+        selection = self._selection
         try:
-            nodes = decode_tree(fetcher.tree(tree))
+            nodes = decode_tree(self._fetcher.tree(tree))
         except (DamageError, VaultError) as error:
             if number == 0:
                 raise
             kind = "missing" if isinstance(error, VaultError) else "damaged"
-            found.problems.append(Problem(found.path(number), kind, f"what is in this folder: {error}"))
-            continue
+            what = f"what is in this folder: {error}"
+            self._batch.problems.append(Problem(self._outline.path(number), kind, what))
+            nodes = []
+        nodes.reverse()
         below = []
-        for node in nodes:
-            entry = node.entry
-            inner = path + b"/" + entry.name if not selection.everything else b""
+        while nodes:
+            node = nodes.pop()  # so that a long list makes room for what is made of it
+            inner = path + b"/" + node.entry.name if not selection.everything else b""
             selected = inherited or selection.wants(inner)
             if node.subtree is not None:
                 if selected or selection.descends(inner):
                     below.append((node, inner, selected))
             elif selected:
-                found.entries += 1
-                if entry.kind is EntryKind.FILE:
-                    _file(found, fetcher, number, node, hard_links)
+                self._announce(number)
+                self._batch.entries += 1
+                if node.entry.kind is EntryKind.FILE:
+                    self._file(number, node)
                 else:
-                    _special(found, number, entry, special_links)
+                    self._special(number, node.entry)
+                if self._batch.full:
+                    yield self._next()
         for node, inner, selected in below:
-            assert node.subtree is not None
-            found.entries += 1
-            found.names.append(node.entry.name)
-            found.parents.append(number)
-            found.folders.append(node.entry)
-            stack.append((len(found.names) - 1, inner, node.subtree, selected))
-    if not selection.everything:
-        _drop_unused(found, selection)
-    return found
+            self._enter(number, node, inner, selected)
+            if self._batch.full:
+                yield self._next()
+        self._leave(number)
+
+    def _next(self) -> Batch:
+        full, self._batch = self._batch, Batch(self._outline)
+        return full
+
+    # -- folders ------------------------------------------------------------------------------------------------------
+
+    def _enter(self, above: int, node: Node, path: bytes, selected: bool) -> None:
+        assert node.subtree is not None
+        outline = self._outline
+        number = len(outline.names)
+        outline.names.append(node.entry.name)
+        outline.parents.append(above)
+        self._open[above].left += 1
+        self._open[number] = _Folder(node.entry)
+        self._stack.append((number, path, node.subtree, selected))
+        if selected:
+            self._announce(above)
+            self._announce(number, on_the_way=False)
+
+    def _announce(self, number: int, *, on_the_way: bool = True) -> None:
+        """Have a folder made, and those that it is in: what only led to a pattern's matches, and to none, is not."""
+        chain = []
+        while (folder := self._open[number]).entry is not None:
+            chain.append((number, folder.entry))
+            folder.entry = None
+            number = self._outline.parents[number]
+        for one, entry in reversed(chain):
+            self._batch.folders[one] = entry
+            self._batch.entries += 1
+            if on_the_way:
+                self._batch.on_the_way.add(one)
+
+    def _leave(self, number: int) -> None:
+        while True:
+            folder = self._open[number]
+            folder.left -= 1
+            if folder.left:
+                return
+            del self._open[number]
+            if folder.entry is None and number:
+                self._batch.finished.append(number)
+            if not number:
+                return
+            number = self._outline.parents[number]
+
+    # -- what goes into them ------------------------------------------------------------------------------------------
+
+    def _file(self, folder: int, node: Node) -> None:
+        found = self._batch
+        entry, content = node.entry, node.content
+        key = entry.device_id, entry.inode
+        if entry.links > 1 and entry.inode:
+            first = self._hard_links.get(key)
+            if first is not None and first[1] == content:
+                found.links.append((folder, entry, first[0]))
+                found.size_bytes += first[0].size
+                return
+        offset = 0
+        pieces = []
+        for blob in content:
+            places = self._fetcher.index.locate(BlobKind.DATA, blob)
+            if not places:
+                missing = f"blob {blob.hex()[:12]} of it is in no readable index file"
+                found.problems.append(Problem(self._outline.path(folder, entry.name), "damaged", missing))
+                return
+            pieces.append((blob, offset, places[0]))
+            offset += places[0].plain or places[0].length - OVERHEAD
+        file = RestoredFile(entry, folder, content, tuple(start for _, start, _ in pieces[::SLICE]))
+        for blob, start, place in pieces:
+            known = found.places.get(blob)
+            if known is None:
+                found.places[blob] = [(file, start)]
+                found.wanted.append((blob, place))
+            else:
+                known.append((file, start))
+        file.size = offset
+        found.size_bytes += offset
+        found.files.append(file)
+        if entry.links > 1 and entry.inode:
+            self._hard_links[key] = file, content
+
+    def _special(self, folder: int, entry: Entry) -> None:
+        """A symlink, fifo, socket or device; one with several names is made once."""
+        found = self._batch
+        if entry.links > 1 and entry.inode:
+            first = self._special_links.setdefault((entry.kind, entry.device_id, entry.inode), (folder, entry))
+            if first[1] is not entry and first[1].linktarget == entry.linktarget:
+                found.special_links[len(found.specials)] = first
+        found.specials.append((folder, entry))
 
 
-def _file(
-    found: Survey,
-    fetcher: Fetcher,
-    folder: int,
-    node: Node,
-    hard_links: dict[tuple[int, int], tuple[RestoredFile, tuple[bytes, ...]]],
-) -> None:
-    entry, content = node.entry, node.content
-    key = entry.device_id, entry.inode
-    if entry.links > 1 and entry.inode:
-        first = hard_links.get(key)
-        if first is not None and first[1] == content:
-            found.links.append((folder, entry, first[0]))
-            found.size_bytes += first[0].size
-            return
-    offset = 0
-    pieces = []
-    for blob in content:
-        places = fetcher.index.locate(BlobKind.DATA, blob)
-        if not places:
-            missing = f"blob {blob.hex()[:12]} of it is in no readable index file"
-            found.problems.append(Problem(found.path(folder, entry.name), "damaged", missing))
-            return
-        pieces.append((blob, offset, places[0]))
-        offset += places[0].plain or places[0].length - OVERHEAD
-    file = RestoredFile(entry, folder, content, tuple(start for _, start, _ in pieces[::SLICE]))
-    for blob, start, place in pieces:
-        known = found.places.get(blob)
-        if known is None:
-            found.places[blob] = [(file, start)]
-            found.wanted.append((blob, place))
-        else:
-            known.append((file, start))
-    file.size = offset
-    found.size_bytes += offset
-    found.files.append(file)
-    if entry.links > 1 and entry.inode:
-        hard_links[key] = file, content
-
-
-def _special(
-    found: Survey, folder: int, entry: Entry, links: dict[tuple[EntryKind, int, int], tuple[int, Entry]]
-) -> None:
-    """A symlink, fifo, socket or device; one with several names is made once."""
-    if entry.links > 1 and entry.inode:
-        first = links.setdefault((entry.kind, entry.device_id, entry.inode), (folder, entry))
-        if first[1] is not entry and first[1].linktarget == entry.linktarget:
-            found.special_links[len(found.specials)] = first
-    found.specials.append((folder, entry))
-
-
-def _drop_unused(found: Survey, selection: Selection) -> None:
-    """Folders that were only walked through on the way to a pattern's matches, and led to none, are not restored."""
-    used = {0}
-    places = (
-        *(file.folder for file in found.files),
-        *(number for number, _ in found.specials),
-        *(number for number, _, _ in found.links),
-    )
-    paths: list[bytes] = [b""] * len(found.names)
-    taken = [selection.everything] * len(found.names)
-    for number in range(1, len(found.names)):
-        above = found.parents[number]
-        paths[number] = paths[above] + b"/" + found.names[number]
-        taken[number] = taken[above] or selection.wants(paths[number])
-    for number in (*places, *(number for number in range(1, len(found.names)) if taken[number])):
-        while number not in used:
-            used.add(number)
-            number = found.parents[number]
-    dropped = [number for number in range(1, len(found.names)) if number not in used]
-    for number in dropped:
-        found.folders[number] = None
-        found.names[number] = b""
-    found.entries -= len(dropped)
-    found.on_the_way = {number for number in used if number and not taken[number]}
-
-
-def conflicts(found: Survey, destination: Path) -> set[tuple[int, bytes]]:
+def conflicts(found: Batch, destination: Path) -> set[tuple[int, bytes]]:
     """What stands in the destination where something else than a folder into a folder would be written."""
     if not os.path.lexists(destination):
         return set()
+    below = _Below(found.outline, destination)
     standing: set[tuple[int, bytes]] = set()
-    paths: list[str | None] = [str(destination), *([None] * (len(found.names) - 1))]
-    there: list[frozenset[bytes]] = [frozenset()] * len(found.names)
-    there[0] = _listing(str(destination))
-    for number in range(1, len(found.names)):
-        above, name = found.parents[number], found.names[number]
-        if found.folders[number] is None or paths[above] is None or name not in there[above]:
-            continue
-        path = os.path.join(paths[above] or "", os.fsdecode(name))  # noqa: PTH118 millions of them
-        if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114 the same
-            paths[number] = path
-            there[number] = _listing(path)
-        else:
+    for number in found.folders:
+        above, name = found.outline.parents[number], found.outline.names[number]
+        if name in below.names(above) and below.path(number) is None:
             standing.add((above, name))
     for file in found.files:
-        if file.name in there[file.folder]:
+        if file.name in below.names(file.folder):
             standing.add((file.folder, file.name))
     for number, entry in (*found.specials, *((number, entry) for number, entry, _ in found.links)):
-        if entry.name in there[number]:
+        if entry.name in below.names(number):
             standing.add((number, entry.name))
     return standing
+
+
+class _Below:
+    """What there is in the folders of a destination, each listed once; no symlink is followed."""
+
+    def __init__(self, outline: Outline, destination: Path) -> None:
+        self._outline = outline
+        self._paths: dict[int, str | None] = {0: str(destination)}
+        self._names: dict[int, frozenset[bytes]] = {}
+
+    def path(self, number: int) -> str | None:
+        """Where a folder is; None where none stands, or something else."""
+        chain = []
+        while number not in self._paths:
+            chain.append(number)
+            number = self._outline.parents[number]
+        path = self._paths[number]
+        for one in reversed(chain):
+            if path is not None:
+                path = os.path.join(path, os.fsdecode(self._outline.names[one]))  # noqa: PTH118 millions of them
+                if os.path.islink(path) or not os.path.isdir(path):  # noqa: PTH112, PTH114 the same
+                    path = None
+            self._paths[one] = path
+        return path
+
+    def names(self, number: int) -> frozenset[bytes]:
+        """What is in a folder."""
+        if number not in self._names:
+            path = self.path(number)
+            self._names[number] = frozenset() if path is None else _listing(path)
+        return self._names[number]
 
 
 def _listing(path: str) -> frozenset[bytes]:

@@ -3,48 +3,24 @@
 import os
 import random
 import stat
+import subprocess
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from fakes.memory import MemoryTree, MemoryVault
-from fakes.vaults import InterceptedVault
-from payload_store_contract import store_tree
+from fakes.memory import MemoryTree
+from fakes.stored import Stored
 
 from cto_backups import _native
-from cto_backups.core.ports import Entry, EntryKind, Existing, Restored, RestoreOptions
+from cto_backups.core.ports import Entry, EntryKind, RestoreOptions
 from cto_backups.errors import RestoreError, VaultError, VaultMissingError
-from cto_backups.repository.options import RepositoryOptions, ScryptParameters
 from cto_backups.repository.readback import ReadBack
-from cto_backups.repository.store import RepositoryStore
 
-OPTIONS = RepositoryOptions(scrypt=ScryptParameters(n=2), workers=3, pack_bytes=1 << 20)
 LARGE = random.Random(8).randbytes(12 << 20)
 CONTENT = {b"large": LARGE, b"folder": {b"small": b"small"}}
 NOBODY = 65534
 PATCH = RestoreOptions(patch=True)
 VERIFY = RestoreOptions(verify=True)
-
-
-class Stored:
-    """A recovery point in a vault whose reads are counted."""
-
-    def __init__(self, tree: MemoryTree) -> None:
-        inner = MemoryVault("one")
-        RepositoryStore.create(inner, "r", "secret", now=datetime.now(UTC), hostname="h", username="u", options=OPTIONS)
-        store = RepositoryStore.open(inner, "r", "secret", options=OPTIONS)
-        _, self.reference = store_tree(store, tree)
-        self.vault = InterceptedVault(inner)
-        self.store = RepositoryStore.open(self.vault, "r", "secret", options=OPTIONS)
-
-    def restore(self, place: Path, options: RestoreOptions | None = None) -> Restored:
-        self.vault.log.clear()
-        return self.store.reader(self.reference).restore(place, existing=Existing.OVERWRITE, options=options)
-
-    @property
-    def packs_read(self) -> int:
-        return sum(operation == "read" and "/data/" in key for operation, key in self.vault.log)
 
 
 @pytest.fixture
@@ -119,6 +95,19 @@ def test_a_vault_that_is_gone_is_not_asked_again_and_again(tmp_path: Path) -> No
     assert restored.problems and {problem.kind for problem in restored.problems} == {"missing"}
     assert len(restored.problems) + sum(path.is_file() for path in tmp_path.iterdir()) == 30
     assert stored.packs_read <= 2 + 3 * 2
+
+
+def test_what_another_restore_is_writing_is_left_alone(stored: Stored, tmp_path: Path) -> None:
+    stored.restore(tmp_path)
+    with subprocess.Popen(["sleep", "60"]) as other:
+        theirs = tmp_path / f".cto-backups-restore-{other.pid:08x}89abcdef"
+        theirs.write_bytes(b"half")
+        stored.restore(tmp_path)
+        assert theirs.exists()
+        other.kill()
+        other.wait()
+    stored.restore(tmp_path)
+    assert not theirs.exists(), "whoever wrote it is gone"
 
 
 def test_what_a_killed_restore_left_is_removed(stored: Stored, tmp_path: Path) -> None:
