@@ -9,7 +9,7 @@ from cto_backups._native import Folders
 from cto_backups.core.ports import Entry
 from cto_backups.repository.metadata import apply_to_descriptor, apply_to_name, as_root, make_special
 from cto_backups.repository.mishaps import Mishaps
-from cto_backups.repository.places import make_folder, remove_leftovers, status, temporary_name
+from cto_backups.repository.places import make_folder, status, temporary_name
 from cto_backups.repository.standing import Comparison
 from cto_backups.repository.survey import Batch, Outline
 
@@ -34,7 +34,7 @@ class NodeMaker:
         self._there = there
 
     def make_folders(self, *, replace: bool) -> None:
-        """Make or find every folder; with `replace` anything else gives way, and what a killed restore left goes."""
+        """Make or find every folder; with `replace` anything else gives way."""
         found, outline = self._found, self._outline
         for number, entry in found.folders.items():
             self._open[number] = entry
@@ -44,8 +44,6 @@ class NodeMaker:
                 continue
             try:
                 made = make_folder(self._folders.descriptor(above), outline.names[number], replace=replace)
-                if not made and replace:
-                    remove_leftovers(self._folders.descriptor(number))
                 if not made and number in found.on_the_way:
                     # It stood there before and was not asked for: its attributes are not ours to change.
                     self.left_alone.add(number)

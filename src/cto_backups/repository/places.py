@@ -6,7 +6,7 @@ import re
 import secrets
 import stat
 
-_TEMPORARY = b".cto-backups-restore-"
+TEMPORARY = b".cto-backups-restore-"
 _LEFTOVER = re.compile(r"\.cto-backups-restore-([0-9a-f]{8})[0-9a-f]{8}")
 
 
@@ -36,7 +36,7 @@ def make_folder(folder: int, name: bytes, *, replace: bool) -> bool:
 
 def temporary_name() -> bytes:
     """A name that nothing else has; it begins with our process's number."""
-    return _TEMPORARY + f"{os.getpid():08x}{secrets.token_hex(4)}".encode("ascii")
+    return TEMPORARY + f"{os.getpid():08x}{secrets.token_hex(4)}".encode("ascii")
 
 
 def remove_leftovers(folder: int) -> None:

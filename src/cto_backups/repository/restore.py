@@ -23,7 +23,7 @@ from cto_backups.repository.places import create_file, open_file, remove_leftove
 from cto_backups.repository.readback import ReadBack
 from cto_backups.repository.seal import OVERHEAD
 from cto_backups.repository.standing import Comparison, open_folders
-from cto_backups.repository.survey import SLICE, Batch, Outline, RestoredFile, conflicts
+from cto_backups.repository.survey import SLICE, Batch, RestoredFile, conflicts
 
 PlaceInFile = tuple[RestoredFile, int]
 
@@ -61,8 +61,6 @@ class Restorer:
         nodes = NodeMaker(found.outline, self._mishaps)
         try:
             self._destination.mkdir(parents=True, exist_ok=True)
-            if self._overwrite:
-                self._remove_leftovers(found.outline)
             self._write(found, nodes)
             for found in batches:
                 self._write(found, nodes)
@@ -79,10 +77,6 @@ class Restorer:
             notes=self._mishaps.notes(),
         )
 
-    def _remove_leftovers(self, outline: Outline) -> None:
-        folders = open_folders(outline, self._destination)  # its descriptors live no longer than it does
-        remove_leftovers(folders.descriptor(0))
-
     def _write(self, found: Batch, nodes: NodeMaker) -> None:
         self._found = found
         self._local = threading.local()
@@ -91,10 +85,13 @@ class Restorer:
         self._size_bytes += found.size_bytes
         times = 2 if self._options.verify else 1
         self._progress.total(entries=self._entries * times, size_bytes=self._size_bytes * times)
-        there = Comparison(found, conflicts(found, self._destination) if self._overwrite else set())
+        leftovers: set[int] = set()
+        there = Comparison(found, conflicts(found, self._destination, leftovers) if self._overwrite else set())
         there.run(self._fetcher, self._destination, self._threads, trust_times=self._options.trust_times)
         nodes.begin(found, self._own_folders(), there)
         nodes.make_folders(replace=self._overwrite)
+        for number in leftovers - nodes.lost:
+            remove_leftovers(self._own_folders().descriptor(number))
         self._kept_bytes += self._keep(there)
         with Crew(self._threads, self._own_folders, name="restore") as crew:
             self._write_files(crew, there, nodes)

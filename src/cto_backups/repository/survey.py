@@ -4,6 +4,7 @@ However many entries there are, only two batches of them are in memory: the one 
 """
 
 import os
+import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from cto_backups.core.ports import Entry, EntryKind
 from cto_backups.errors import DamageError, VaultError
 from cto_backups.repository.fetch import Fetcher
 from cto_backups.repository.index import BlobKind, Location
+from cto_backups.repository.places import TEMPORARY
 from cto_backups.repository.seal import OVERHEAD
 from cto_backups.repository.selection import Selection
 from cto_backups.repository.tree import decode_tree
@@ -293,8 +295,11 @@ class _Surveying:
         found.specials.append((folder, entry))
 
 
-def conflicts(found: Batch, destination: Path) -> set[tuple[int, bytes]]:
-    """What stands in the destination where something else than a folder into a folder would be written."""
+def conflicts(found: Batch, destination: Path, leftovers: set[int] | None = None) -> set[tuple[int, bytes]]:
+    """What stands in the destination where something else than a folder into a folder would be written.
+
+    To `leftovers` go the folders in which an earlier restore may have left something.
+    """
     if not os.path.lexists(destination):
         return set()
     below = _Below(found.outline, destination)
@@ -309,6 +314,8 @@ def conflicts(found: Batch, destination: Path) -> set[tuple[int, bytes]]:
     for number, entry in (*found.specials, *((number, entry) for number, entry, _ in found.links)):
         if entry.name in below.names(number):
             standing.add((number, entry.name))
+    if leftovers is not None:
+        leftovers.update(below.leftovers())
     return standing
 
 
@@ -330,7 +337,7 @@ class _Below:
         for one in reversed(chain):
             if path is not None:
                 path = os.path.join(path, os.fsdecode(self._outline.names[one]))  # noqa: PTH118 millions of them
-                if os.path.islink(path) or not os.path.isdir(path):  # noqa: PTH112, PTH114 the same
+                if not _is_folder(path):
                     path = None
             self._paths[one] = path
         return path
@@ -341,6 +348,19 @@ class _Below:
             path = self.path(number)
             self._names[number] = frozenset() if path is None else _listing(path)
         return self._names[number]
+
+    def leftovers(self) -> Iterator[int]:
+        """The listed folders with a temporary name in them."""
+        for number, names in self._names.items():
+            if any(name.startswith(TEMPORARY) for name in names):
+                yield number
+
+
+def _is_folder(path: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except OSError:
+        return False
 
 
 def _listing(path: str) -> frozenset[bytes]:
