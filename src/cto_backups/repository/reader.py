@@ -17,7 +17,7 @@ from cto_backups.repository.selection import Selection
 from cto_backups.repository.snapshot import Snapshot
 from cto_backups.repository.standing import Comparison
 from cto_backups.repository.stored import StoredFiles
-from cto_backups.repository.survey import Batch, Outline, ahead, batches, conflicts, walk
+from cto_backups.repository.survey import Batch, Outline, batches, conflicts, walk
 
 _SHOWN = 5
 
@@ -53,7 +53,7 @@ class SnapshotReader:
         entries = size_bytes = devices = kept_entries = kept_bytes = 0
         named: list[str] = []
         notes: list[str] = []
-        for found in ahead(self._batches(only)):
+        for found in self._batches(only):
             entries += found.entries
             size_bytes += found.size_bytes
             standing = conflicts(found, destination)
@@ -93,13 +93,13 @@ class SnapshotReader:
                 options or RestoreOptions(),
                 self._options.threads,
                 progress or Silent(),
-            ).run(ahead(self._batches(only)))
+            ).run(self._batches(only))
 
     def _refuse_conflicts(self, destination: Path, only: Sequence[str]) -> None:
         if not os.path.lexists(destination) or (destination.is_dir() and not any(destination.iterdir())):
             return
         named: list[str] = []
-        for found in ahead(self._batches(only)):
+        for found in self._batches(only):
             named += _named(found.outline, destination, conflicts(found, destination))
         if named:
             names = sorted(named)

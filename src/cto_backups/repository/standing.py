@@ -16,7 +16,8 @@ from cto_backups.repository.metadata import as_root
 from cto_backups.repository.seal import OVERHEAD
 from cto_backups.repository.survey import SLICE, Batch, Outline, RestoredFile
 
-_TOGETHER = 64
+_TOGETHER = 512
+_TOGETHER_BYTES = 64 << 20
 FORMATS = {
     EntryKind.FILE: stat.S_IFREG,
     EntryKind.FOLDER: stat.S_IFDIR,
@@ -103,13 +104,13 @@ def look_at(
 def _batches(looks: Iterator[Look]) -> Iterator[list[Look]]:
     """Not too many entries together, nor too much content."""
     batch: list[Look] = []
-    blobs = 0
+    size_bytes = 0
     for one in looks:
         batch.append(one)
-        blobs += len(one.content)
-        if len(batch) >= _TOGETHER or blobs >= SLICE:
+        size_bytes += one.size
+        if len(batch) >= _TOGETHER or size_bytes >= _TOGETHER_BYTES:
             yield batch
-            batch, blobs = [], 0
+            batch, size_bytes = [], 0
     if batch:
         yield batch
 

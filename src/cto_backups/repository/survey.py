@@ -1,15 +1,14 @@
 """What a restore is about to write: the selected part of a tree, batch by batch, with every blob's places in files.
 
-However many entries there are, only two batches of them are in memory: the one that is written, and the next.
+However many entries there are, only one batch of them is in memory. To read the next one meanwhile takes longer than it
+saves: both want the interpreter.
 """
 
 import os
 import stat
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 from cto_backups.core.model import Problem
 from cto_backups.core.payloads import Node
@@ -131,18 +130,6 @@ def batches(fetcher: Fetcher, root: bytes, selection: Selection) -> Iterator[Bat
     A damaged tree becomes a problem, and what can be reached is kept; DamageError or VaultError when that is the root.
     """
     return _Surveying(fetcher, root, selection).run()
-
-
-_END: Final = object()
-
-
-def ahead(found: Iterator[Batch]) -> Iterator[Batch]:
-    """The same, each made while the one before is in use."""
-    with ThreadPoolExecutor(1, thread_name_prefix="survey") as pool:
-        coming = pool.submit(next, found, _END)
-        while isinstance(batch := coming.result(), Batch):
-            coming = pool.submit(next, found, _END)
-            yield batch
 
 
 @dataclass(slots=True)
