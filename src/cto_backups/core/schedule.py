@@ -73,7 +73,7 @@ def longest_gap(triggers: Triggers, rpo: timedelta) -> timedelta:
 @lru_cache(maxsize=1024)
 def _longest_calendar_gap(triggers: tuple[At, ...]) -> timedelta:
     """Measured over ten years, three of them leap years; two days do for triggers of every day."""
-    daily = all(trigger.weekday is trigger.day is trigger.months is None for trigger in triggers)
+    daily = all(trigger == At(trigger.hour, trigger.minute) for trigger in triggers)
     first = date(2023, 1, 1)
     days = [first + number * _DAY for number in range(2 if daily else _TEN_YEARS)]
     minutes = sorted(
