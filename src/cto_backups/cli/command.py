@@ -95,9 +95,7 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse as Typer does, without building a validator for what is text already or was not given."""
-        for parameter in self.params:
-            if getattr(parameter, "_runtime_param", parameter) is None:
-                setattr(parameter, "_runtime_param", _Coercion())  # noqa: B010 - Typer's own, which it does not declare
+        _coerce_lightly(self, ctx)
         return super().parse_args(ctx, args)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
@@ -106,6 +104,12 @@ class Command(TyperCommand):
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """Nothing: the examples stand above the global options."""
+
+
+def _coerce_lightly(this: Any, ctx: Any) -> None:
+    for parameter in this.get_params(ctx):
+        if getattr(parameter, "_runtime_param", parameter) is None:
+            parameter._runtime_param = _Coercion()
 
 
 class _Coercion:
@@ -135,6 +139,11 @@ def _any_path(info: Any) -> bool:
 
 class Group(TyperGroup):
     """A group that names the closest command for a mistyped one."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse as Typer does, without building a validator for what is text already or was not given."""
+        _coerce_lightly(self, ctx)
+        return super().parse_args(ctx, args)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the commands first: they are what people look for."""
