@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -92,6 +93,11 @@ class InterruptedByUserError(Exception):
 class Command(TyperCommand):
     """A command whose help sets the global options apart and shows its examples as they are typed."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse as Typer does, without building a validator for what is text already or was not given."""
+        _coerce_lightly(self, ctx)
+        return super().parse_args(ctx, args)
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write arguments, own options, examples and global options, in this order."""
         _write_options(self, ctx, formatter)
@@ -100,8 +106,44 @@ class Command(TyperCommand):
         """Nothing: the examples stand above the global options."""
 
 
+def _coerce_lightly(this: Any, ctx: Any) -> None:
+    for parameter in this.get_params(ctx):
+        if getattr(parameter, "_runtime_param", parameter) is None:
+            parameter._runtime_param = _Coercion()
+
+
+class _Coercion:
+    """Typer's coercion of a parameter's value, without a pydantic adapter for what is of its type as it stands."""
+
+    def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
+        """The value as the parameter's type, None or an empty tuple when none was given."""
+        kind, info = param.type_descriptor.annotation, param.type_descriptor.parameter_info
+        if value is None:
+            return () if param.multiple or param.nargs == -1 else None
+        if info.parser is None:
+            if kind is str and type(value) is str:
+                return value
+            if kind == list[str] and all(type(item) is str for item in value):
+                return list(value)
+            if kind is Path and type(value) is str and _any_path(info) and os.access(value, os.R_OK):
+                return Path(value)
+        from typer._coercion import build_runtime_param
+
+        return build_runtime_param(param.type_descriptor).coerce(value, param=param, ctx=ctx)
+
+
+def _any_path(info: Any) -> bool:
+    """Whether a path that can be read is all that a parameter asks for."""
+    return info.file_okay and info.dir_okay and not (info.writable or info.resolve_path or info.path_type)
+
+
 class Group(TyperGroup):
     """A group that names the closest command for a mistyped one."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse as Typer does, without building a validator for what is text already or was not given."""
+        _coerce_lightly(self, ctx)
+        return super().parse_args(ctx, args)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the commands first: they are what people look for."""

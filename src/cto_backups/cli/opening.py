@@ -35,5 +35,7 @@ def opened(
         screen.zone = ZoneInfo(opened.configuration.policy.timezone)
         for sentence in opened.recovered:
             screen.note(sentence)
-        gc.enable()  # `main` had it off while the program loaded
+        if not gc.isenabled():  # `main` had it off while the program loaded: none of that is garbage
+            gc.freeze()
+            gc.enable()
         yield opened

@@ -1,8 +1,10 @@
 """From a policy file to a `Configuration`, or to every mistake in it at once."""
 
 import hashlib
+import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from cto_backups.errors import NotFoundError, PolicyError
 
 LARGEST_BYTES = 16 * 1024 * 1024
 BOM = "\ufeff"
+_PLUGINS = "PYDANTIC_DISABLE_PLUGINS"
 
 _SECTIONS: dict[str, Any] = {
     "vaults": dict[str, models.Vault],
@@ -206,9 +209,24 @@ class _Reading:
 
 def _validated(data: Mapping[str, Any], around: Surroundings) -> tuple[models.PolicyFile | None, list[ErrorDetails]]:
     try:
-        return models.PolicyFile.model_validate(data, context=around), []
+        with _without_plugins():
+            return models.PolicyFile.model_validate(data, context=around), []
     except ValidationError as error:
         return None, error.errors(include_url=False)
+
+
+@contextmanager
+def _without_plugins() -> Iterator[None]:
+    """Let pydantic not search everything that is installed for plugins: none may take part in reading a policy."""
+    before = os.environ.get(_PLUGINS)
+    os.environ[_PLUGINS] = "__all__"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_PLUGINS]
+        else:
+            os.environ[_PLUGINS] = before
 
 
 def _surroundings(data: Mapping[str, Any]) -> Surroundings:

@@ -16,7 +16,7 @@ from cto_backups.repository.index import BlobKind, Index, load_index, save_listi
 from cto_backups.repository.locks import Lock, locked_for_reading
 from cto_backups.repository.options import RepositoryOptions
 from cto_backups.repository.snapshot import Snapshot, load_snapshot, new_document
-from cto_backups.repository.stored import StoredFiles, is_name
+from cto_backups.repository.stored import StoredFiles, checked_name, is_name
 from cto_backups.repository.writer import TreeWriter
 
 PROGRAM = f"cto.backups {__version__}"
@@ -148,13 +148,3 @@ class Session:
         lost = {number for number in relied if self._index.pack_name(number) not in listed}
         if lost:
             save_listing(self._files, self._index.only(lost), self._options.index_blobs)
-
-
-def checked_name(files: StoredFiles, reference: str) -> str:
-    """The reference when it could be one. Raises NotFoundError."""
-    if not is_name(reference):
-        raise NotFoundError(
-            f"There is no snapshot {reference!r:.80} in {files.prefix} of vault {files.vault.name}",
-            why="a snapshot's id has 64 hexadecimal digits",
-        )
-    return reference

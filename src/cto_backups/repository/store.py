@@ -1,10 +1,13 @@
-"""A restic repository inside a vault, as a payload store: the entrance to this package."""
+"""A restic repository inside a vault, as a payload store: the entrance to this package.
+
+What an operation works with is loaded by the operation: a command waits for no other's modules.
+"""
 
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -20,20 +23,16 @@ from cto_backups.errors import (
     VaultExistsError,
     VaultMissingError,
 )
-from cto_backups.repository.check import Checker
-from cto_backups.repository.contents import RepositoryContents
-from cto_backups.repository.keyring import RepositoryKeys
 from cto_backups.repository.keys import open_key, write_key
 from cto_backups.repository.locks import locked, locked_for_reading, remove_stale
 from cto_backups.repository.options import RepositoryOptions
 from cto_backups.repository.polynomial import DEGREE, irreducible, random_irreducible
-from cto_backups.repository.prune import planned, prune
-from cto_backups.repository.reader import SnapshotReader
-from cto_backups.repository.repair import repair, repair_planned
 from cto_backups.repository.seal import MasterKey, SealBrokenError, Sealer
-from cto_backups.repository.session import Session, checked_name
 from cto_backups.repository.snapshot import list_committed, load_snapshot
-from cto_backups.repository.stored import StoredFiles, below
+from cto_backups.repository.stored import StoredFiles, below, checked_name
+
+if TYPE_CHECKING:
+    from cto_backups.repository.keyring import RepositoryKeys
 
 _VERSION = 2
 
@@ -175,8 +174,10 @@ class RepositoryStore:
         return self._polynomial
 
     @property
-    def keys(self) -> RepositoryKeys:
+    def keys(self) -> "RepositoryKeys":
         """Its key files."""
+        from cto_backups.repository.keyring import RepositoryKeys
+
         return RepositoryKeys(self.files, self._key, self._options.scrypt)
 
     @property
@@ -190,16 +191,22 @@ class RepositoryStore:
 
     @contextmanager
     def _session(self) -> Iterator[Writing]:
+        from cto_backups.repository.session import Session
+
         self.vault.check()
         with locked(self.files, exclusive=False) as lock:
             yield Session(self.files, self._polynomial, self._options, lock)
 
     def reader(self, reference: str) -> PointReader:
         """Read one reference. Raises NotFoundError, DamageError."""
+        from cto_backups.repository.reader import SnapshotReader
+
         return SnapshotReader(self.files, load_snapshot(self.files, checked_name(self.files, reference)), self._options)
 
     def contents(self) -> Contents:
         """Look into everything that is stored."""
+        from cto_backups.repository.contents import RepositoryContents
+
         return RepositoryContents(self.files)
 
     def verify(
@@ -215,6 +222,8 @@ class RepositoryStore:
 
         With `part`, re-read only the next portion of everything, by what the ledger says was read before.
         """
+        from cto_backups.repository.check import Checker
+
         for reference in references or ():
             checked_name(self.files, reference)
         with locked_for_reading(self.files):
@@ -246,6 +255,8 @@ class RepositoryStore:
         progress: Progress | None = None,
     ) -> Pruned:
         """Reclaim what no snapshot needs; see `repository.prune`. Raises BusyError, DamageError, VaultError."""
+        from cto_backups.repository.prune import planned, prune
+
         self.vault.check()
         options = self._options
         rules = rules or PruneRules(
@@ -267,6 +278,8 @@ class RepositoryStore:
         progress: Progress | None = None,
     ) -> Repaired:
         """Put right what is damaged; see `repository.repair`. Raises BusyError, VaultError."""
+        from cto_backups.repository.repair import repair, repair_planned
+
         if dry_run:
             return repair_planned(self.files, self._options, donors, scope, progress)
         self.vault.check()

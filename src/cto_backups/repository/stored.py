@@ -117,3 +117,13 @@ def below(prefix: str, key: str) -> str:
 def is_name(text: str) -> bool:
     """Whether it could be a stored file's name."""
     return _NAME.fullmatch(text) is not None
+
+
+def checked_name(files: StoredFiles, reference: str) -> str:
+    """The reference when it could be one. Raises NotFoundError."""
+    if not is_name(reference):
+        raise NotFoundError(
+            f"There is no snapshot {reference!r:.80} in {files.prefix} of vault {files.vault.name}",
+            why="a snapshot's id has 64 hexadecimal digits",
+        )
+    return reference

@@ -22,7 +22,6 @@ from cto_backups.core.ports import BlockReader, Entry, EntryKind, EntryUnreadabl
 from cto_backups.sources.ledger import Ledger
 from cto_backups.sources.names import readable
 from cto_backups.sources.patterns import Patterns
-from cto_backups.sources.walking import read_everything
 
 _KINDS: Final = {
     stat.S_IFREG: EntryKind.FILE,
@@ -195,6 +194,8 @@ class FileTree:
 
     def walk(self) -> None:
         """Read everything, to fill the ledger; what cannot be read is noted and left out."""
+        from cto_backups.sources.walking import read_everything  # not needed where nothing changed
+
         read_everything(self)
 
     # -- listing ----------------------------------------------------------------------------------------------------

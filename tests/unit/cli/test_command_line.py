@@ -183,6 +183,59 @@ def test_a_command_in_a_pipe_loads_nothing_heavy_that_it_does_not_use(
     assert not loaded & without
 
 
+@pytest.mark.parametrize(
+    ("arguments", "used", "unused"),
+    [
+        (("status",), set(), {"cto_backups.repository.store", "typer._adapters"}),
+        (("points",), set(), {"cto_backups.repository.store", "cto_backups.flows.protect"}),
+        (
+            ("backup",),
+            {"cto_backups.repository.session"},
+            {
+                *(f"cto_backups.repository.{name}" for name in ("check", "prune", "reader", "repair", "restore")),
+                "cto_backups.sources.walking",
+                "typer._adapters",
+            },
+        ),
+        (
+            ("verify", "one"),
+            {"cto_backups.repository.check"},
+            {
+                *(f"cto_backups.repository.{name}" for name in ("prune", "reader", "repair", "restore", "session")),
+                "typer._adapters",
+            },
+        ),
+    ],
+)
+def test_a_command_loads_only_what_its_operation_works_with(
+    home: Path, arguments: tuple[str, ...], used: set[str], unused: set[str]
+) -> None:
+    code = (
+        f"import sys; from cto_backups.cli import main; main.run([*{arguments!r}, '--policy', {str(home)!r}]); "
+        "print(sorted(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(ast.literal_eval(done.stderr))
+    assert used <= loaded
+    assert not loaded & unused
+
+
+@pytest.mark.parametrize("before", [None, "some-plugin"])
+def test_reading_a_policy_looks_for_no_plugins_of_pydantic(
+    home: Path, monkeypatch: pytest.MonkeyPatch, before: str | None
+) -> None:
+    monkeypatch.delenv("PYDANTIC_DISABLE_PLUGINS", raising=False)
+    if before is not None:
+        monkeypatch.setenv("PYDANTIC_DISABLE_PLUGINS", before)
+    code = (
+        "import os, importlib.metadata as metadata; from pathlib import Path; from cto_backups.config import load; "
+        "metadata.entry_points = lambda **given: 1 / 0; "
+        f"load(Path({str(home / 'backups.yaml')!r})); print(os.environ.get('PYDANTIC_DISABLE_PLUGINS'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{before}\n"
+
+
 def test_reading_a_sound_policy_does_not_read_the_programs_source(home: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from cto_backups.config import load; "
