@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from cto_backups.cli import errors
 from cto_backups.cli.outcome import worst
 from cto_backups.cli.screen import Screen
-from cto_backups.errors import BackupsError, ExitStatus, NotFoundError
+from cto_backups.errors import BackupsError, ExitStatus
 
 Result = TypeVar("Result")
 
@@ -25,13 +25,9 @@ def chosen_vaults(declared: Iterable[str], given: list[str] | None) -> list[str]
     names = chosen(known, given)
     for name in names:
         if name not in known:
-            from cto_backups.core.wording import did_you_mean
+            from cto_backups.core.wording import not_declared
 
-            raise NotFoundError(
-                f"There is no vault named '{name}'{did_you_mean(name, known)}",
-                why=f"the policy declares: {', '.join(known)}",
-                todo="Use one of these names, or add the vault to backups.yaml.",
-            )
+            raise not_declared("vault", name, known)
     return names
 
 
