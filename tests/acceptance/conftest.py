@@ -1,14 +1,16 @@
-"""One tree of every kind of node, built once for each test process; nobody may change it."""
+"""One tree of every kind of node, built once for each test process, which nobody may change; and one to change."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from cto_backups import clock
 from stock.product import PREFIX, Ours, back_up, new_store
 from stock.restic import Restic
-from trees import odd
+from trees import many, odd
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +29,23 @@ def ours(odd_tree: odd.OddTree, stock_restic: Path, tmp_path_factory: pytest.Tem
     store = new_store(folder / "vault")
     snapshot, draft = back_up(store, odd_tree.root, state=folder / "state")
     return Ours(folder, store, Restic(stock_restic, folder / "vault" / PREFIX), snapshot, draft)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Thirty files, for `many.change` to change."""
+    return many.build(tmp_path / "tree")
+
+
+@pytest.fixture
+def a_day_later(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Let a day pass, and an hour."""
+
+    def pass_a_day() -> None:
+        now = clock.now
+        monkeypatch.setattr(clock, "now", lambda: now() + timedelta(hours=25))
+
+    return pass_a_day
 
 
 @pytest.fixture

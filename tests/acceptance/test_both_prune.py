@@ -1,20 +1,17 @@
 """Stock restic and we prune one repository in turn: it stays clean for both, and restores the same."""
 
-import os
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from cto_backups import clock
 from cto_backups.core.pruning import PruneRules
 from cto_backups.errors import BusyError
 from cto_backups.repository.locks import locked
 from cto_backups.repository.store import RepositoryStore
 from stock.product import PREFIX, QUICK_SMALL_PACKS, back_up, below, new_store, restore
 from stock.restic import Restic
-from trees import compare
+from trees import compare, many
 
 pytestmark = pytest.mark.stock_restic
 RULES = PruneRules(unused_share=0)
@@ -30,29 +27,6 @@ def stock(store: RepositoryStore, stock_restic: Path, tmp_path: Path) -> Restic:
     return Restic(stock_restic, tmp_path / "vault" / PREFIX)
 
 
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    root = tmp_path / "tree"
-    (root / "folder").mkdir(parents=True)
-    for number in range(30):
-        (root / "folder" / f"file-{number}").write_bytes(os.urandom(90_000))
-    return root
-
-
-def change(tree: Path) -> None:
-    for number in range(0, 30, 2):
-        (tree / "folder" / f"file-{number}").write_bytes(os.urandom(90_000))
-
-
-@pytest.fixture
-def a_day_later(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    def pass_a_day() -> None:
-        now = clock.now
-        monkeypatch.setattr(clock, "now", lambda: now() + timedelta(hours=25))
-
-    return pass_a_day
-
-
 def see(store: RepositoryStore, stock: Restic, tree: Path, snapshot: str, place: Path) -> None:
     assert store.verify().damages == ()
     restore(store, snapshot, place / "ours")
@@ -65,7 +39,7 @@ def test_stock_finds_nothing_wrong_after_our_prune(
     store: RepositoryStore, stock: Restic, tree: Path, tmp_path: Path, a_day_later: Callable[[], None]
 ) -> None:
     first, _ = back_up(store, tree, state=tmp_path / "state")
-    change(tree)
+    many.change(tree)
     second, _ = back_up(store, tree, state=tmp_path / "state")
     store.expire([first])
     assert store.prune(RULES).plan.repack
@@ -84,7 +58,7 @@ def test_stock_and_we_prune_in_turn(
 ) -> None:
     last, _ = back_up(store, tree, state=tmp_path / "state")
     for turn in range(4):
-        change(tree)
+        many.change(tree)
         expired = last
         if turn < 2:
             last, _ = back_up(store, tree, state=tmp_path / "state")

@@ -1,13 +1,10 @@
 """What we repaired is clean for stock restic, and the other way round."""
 
-import os
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from cto_backups import clock
 from cto_backups.core.payloads import RepairScope
 from cto_backups.repository.index import BlobKind, load_index
 from cto_backups.repository.store import RepositoryStore
@@ -17,15 +14,6 @@ from stock.restic import Restic
 from trees import compare
 
 pytestmark = pytest.mark.stock_restic
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    root = tmp_path / "tree"
-    (root / "folder").mkdir(parents=True)
-    for number in range(30):
-        (root / "folder" / f"file-{number}").write_bytes(os.urandom(90_000))
-    return root
 
 
 @pytest.fixture
@@ -106,15 +94,6 @@ def flip_index(store: RepositoryStore, stock: Restic) -> None:
 
 def make_index_anew(stock: Restic) -> None:
     stock.run(*(("repair", "index") if stock.version >= (0, 16) else ("rebuild-index",)))
-
-
-@pytest.fixture
-def a_day_later(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    def pass_a_day() -> None:
-        now = clock.now
-        monkeypatch.setattr(clock, "now", lambda: now() + timedelta(hours=25))
-
-    return pass_a_day
 
 
 def see(store: RepositoryStore, stock: Restic, tree: Path, snapshot: str, place: Path) -> None:

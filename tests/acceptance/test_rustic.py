@@ -1,9 +1,7 @@
 """Rustic and we, and stock restic as the third, work on one repository in turn: each reads what the others wrote."""
 
-import os
 import shutil
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -27,7 +25,7 @@ from stock.product import (
 )
 from stock.restic import Restic
 from stock.rustic import Rustic, restores
-from trees import compare, odd
+from trees import compare, many, odd
 
 RULES = PruneRules(unused_share=0)
 KEEP_NOTHING_UNUSED = ("--max-unused", "0%", "--max-repack", "unlimited")
@@ -38,29 +36,6 @@ def shared(ours: Ours, rustic: Path, tmp_path: Path) -> Rustic:
     """A copy of the repository that we wrote, to write to."""
     shutil.copytree(ours.folder / "vault", tmp_path / "vault")
     return Rustic(rustic, tmp_path / "vault" / PREFIX)
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    root = tmp_path / "tree"
-    (root / "folder").mkdir(parents=True)
-    for number in range(30):
-        (root / "folder" / f"file-{number}").write_bytes(os.urandom(90_000))
-    return root
-
-
-def change(tree: Path) -> None:
-    for number in range(0, 30, 2):
-        (tree / "folder" / f"file-{number}").write_bytes(os.urandom(90_000))
-
-
-@pytest.fixture
-def a_day_later(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    def pass_a_day() -> None:
-        now = clock.now
-        monkeypatch.setattr(clock, "now", lambda: now() + timedelta(hours=25))
-
-    return pass_a_day
 
 
 # -- what one writes the others read -----------------------------------------------------------------------------------
@@ -104,7 +79,7 @@ def test_we_work_in_a_repository_that_rustic_made(rustic: Path, tree: Path, tmp_
     made.run("init")
     theirs = made.backup(tree)
     store = open_store(tmp_path / "vault")
-    change(tree)
+    many.change(tree)
     mine, _ = back_up(store, tree, state=tmp_path / "state")
     assert [one["id"] for one in made.snapshots()] == [one.reference for one in store.committed()] == [theirs, mine]
     made.check()
@@ -173,7 +148,7 @@ def three(tmp_path: Path, rustic: Path, stock_restic: Path) -> Three:
 
 def test_rustic_prunes_what_we_wrote(three: Three, tree: Path) -> None:
     first = three.back_up(tree)
-    change(tree)
+    many.change(tree)
     second = three.back_up(tree)
     three.rustic.run("forget", first)
     three.rustic.run("prune", *KEEP_NOTHING_UNUSED)
@@ -189,7 +164,7 @@ def test_what_rustic_marked_we_delete_when_a_day_has_passed(
     three: Three, tree: Path, a_day_later: Callable[[], None]
 ) -> None:
     three.store.expire([three.back_up(tree)])
-    change(tree)
+    many.change(tree)
     last = three.back_up(tree)
     three.rustic.run("prune", *KEEP_NOTHING_UNUSED)
     marked = three.to_delete()
@@ -207,10 +182,10 @@ def test_what_we_took_out_of_the_index_rustic_marks_and_we_delete(
     three: Three, tree: Path, a_day_later: Callable[[], None]
 ) -> None:
     three.store.expire([three.back_up(tree)])
-    change(tree)
+    many.change(tree)
     last = three.back_up(tree)
     waiting = set(three.store.prune(RULES).plan.marks(clock.now()))
-    change(tree)
+    many.change(tree)
     expired, last = last, three.back_up(tree)
     three.rustic.run("forget", expired)
     three.rustic.run("prune", *KEEP_NOTHING_UNUSED)  # it marks what is in no index only when it has more to do
@@ -240,7 +215,7 @@ def test_what_rustic_marked_is_stored_again_and_not_relied_on(three: Three, tree
 def test_all_three_write_and_prune_in_turn(three: Three, tree: Path, a_day_later: Callable[[], None]) -> None:
     last = three.back_up(tree)
     for turn in range(6):
-        change(tree)
+        many.change(tree)
         expired = last
         match turn % 3:
             case 0:

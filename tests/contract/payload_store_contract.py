@@ -127,12 +127,14 @@ class PayloadStoreContract:
         tree = MemoryTree({**CONTENT, b"new": b"new"})
         with store.writing() as writing:
             draft = writing.write(tree, parent=parent, unless=lambda: tree.read_paths == [b"/new"])
+            assert not draft.kept
             assert draft.added_bytes == 0
             with pytest.raises(RefusedError):
                 writing.commit(draft, label(7))
         assert {file.key for file in store.vault.list("") if "/locks/" not in file.key} == before
         draft, reference = store_tree(store, tree, parent=parent)
         assert reference in {one.reference for one in store.committed()}
+        assert draft.kept
         assert draft.added_bytes > 0
 
     def test_a_parent_that_is_gone_is_done_without(self, store: PayloadStore) -> None:

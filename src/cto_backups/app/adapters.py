@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from cto_backups import registry
 from cto_backups.core.policy import Access
+from cto_backups.core.wording import not_declared
 from cto_backups.errors import BackupsError, NotFoundError
 
 if TYPE_CHECKING:
@@ -79,10 +80,7 @@ class Adapters:
             if name not in self._vaults:
                 policy = self.configuration.policy.vaults.get(name)
                 if policy is None:
-                    raise NotFoundError(
-                        f"There is no vault named '{name}'",
-                        why=f"the policy declares: {', '.join(sorted(self.configuration.policy.vaults))}",
-                    )
+                    raise not_declared("vault", name, self.configuration.policy.vaults)
                 scheme = policy.url.partition(":")[0]
                 root = local_root(policy.url, self.configuration.settings.home)
                 vault: Vault = registry.load(registry.VAULTS, scheme)(name, root)

@@ -3,11 +3,13 @@
 import sys
 import traceback
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 from cto_backups.cli import errors
+from cto_backups.cli.outcome import worst
 from cto_backups.cli.screen import Screen
-from cto_backups.errors import BackupsError
+from cto_backups.errors import BackupsError, ExitStatus
 
 Result = TypeVar("Result")
 
@@ -15,6 +17,43 @@ Result = TypeVar("Result")
 def chosen(known: Iterable[str], given: list[str] | None) -> list[str]:
     """The names given, each once, or all that are known."""
     return list(dict.fromkeys(given or known))
+
+
+def chosen_vaults(declared: Iterable[str], given: list[str] | None) -> list[str]:
+    """The vaults given, each once, or all that the policy declares. Raises NotFoundError for one that it does not."""
+    known = list(declared)
+    names = chosen(known, given)
+    for name in names:
+        if name not in known:
+            from cto_backups.core.wording import not_declared
+
+            raise not_declared("vault", name, known)
+    return names
+
+
+def in_each(
+    screen: Screen,
+    vaults: Iterable[str],
+    do: Callable[[str], tuple[dict[str, Any], ExitStatus]],
+    *,
+    failed: dict[str, Any] | None = None,
+) -> tuple[list[dict[str, Any]], ExitStatus]:
+    """Do it in each vault: what is to be said of each in JSON, and the worst exit status.
+
+    One that fails keeps no other from it: it is told, and stands among the answers with its error and with `failed`.
+    """
+    answers: list[dict[str, Any]] = []
+    statuses: list[ExitStatus] = []
+    for name in vaults:
+        result = attempt(screen, partial(do, name))
+        if isinstance(result, BackupsError):
+            answer = {"vault": name, **(failed or {}), "error": errors.as_document(result)}
+            status = result.exit_status
+        else:
+            answer, status = result
+        answers.append(answer)
+        statuses.append(status)
+    return answers, worst(statuses)
 
 
 def attempt(screen: Screen, do: Callable[[], Result], *, prefix: str = "Error") -> Result | BackupsError:

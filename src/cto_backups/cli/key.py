@@ -3,21 +3,20 @@
 import secrets
 import shlex
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cto_backups.cli import documents
-from cto_backups.cli.attempts import attempt, chosen
+from cto_backups.cli.attempts import chosen_vaults, in_each
 from cto_backups.cli.command import command
 from cto_backups.cli.errors import as_document
 from cto_backups.cli.opening import opened
 from cto_backups.cli.outcome import worst
 from cto_backups.cli.screen import Screen, utc
 from cto_backups.core.wording import counted
-from cto_backups.errors import BackupsError, ExitStatus, UsageError
+from cto_backups.errors import ExitStatus, UsageError
 
 if TYPE_CHECKING:
     from cto_backups.app import Opened
@@ -201,28 +200,14 @@ def _tell_rotated(screen: Screen, done: "Rotated") -> None:
 
 def _known(opening: "Opened", vaults: list[str] | None) -> list[str]:
     """The names of the vaults meant. Raises NotFoundError."""
-    from cto_backups.cli.verify import known
-
-    declared = list(opening.configuration.policy.vaults)
-    names = chosen(declared, vaults)
-    for name in names:
-        known(name, declared)
-    return names
+    return chosen_vaults(opening.configuration.policy.vaults, vaults)
 
 
 def _in_each(
     screen: Screen, opening: "Opened", vaults: list[str] | None, do: Callable[[str], documents.Document]
 ) -> ExitStatus:
-    """Do it in each vault; one that fails is named, and does not keep the others from it."""
-    answers: list[documents.Document] = []
-    statuses: list[ExitStatus] = []
-    for name in _known(opening, vaults):
-        result: Any = attempt(screen, partial(do, name))
-        if isinstance(result, BackupsError):
-            statuses.append(result.exit_status)
-            result = {"vault": name, "error": as_document(result)}
-        answers.append(result)
-    status = worst(statuses)
+    """Do it in each vault, and say in JSON what came of it."""
+    answers, status = in_each(screen, _known(opening, vaults), lambda name: (do(name), ExitStatus.SUCCESS))
     screen.document({"status": int(status), "vaults": answers})
     return status
 

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 import resource
 import signal
 import sys
@@ -110,7 +111,7 @@ def _near_option(option: str, context: Any) -> str:
     parameters = context.command.params if context is not None else ()
     names = [name.lstrip("-") for parameter in parameters for name in parameter.opts if name.startswith("--")]
     # Compared without dashes, which would make all options look alike.
-    return did_you_mean(option.lstrip("-"), names).replace("'", "'--", 1)
+    return re.sub(r"'(?=\w)", "'--", did_you_mean(option.lstrip("-"), names))
 
 
 def _interrupted(screen: Screen) -> ExitStatus:

@@ -1,19 +1,16 @@
 """`prune`: reclaim the bytes that no recovery point needs any more."""
 
-from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cto_backups.cli import documents, figures
-from cto_backups.cli.attempts import attempt, chosen
+from cto_backups.cli.attempts import chosen_vaults, in_each
 from cto_backups.cli.command import command
-from cto_backups.cli.errors import as_document
 from cto_backups.cli.opening import opened
-from cto_backups.cli.outcome import worst
 from cto_backups.cli.screen import Screen, utc
 from cto_backups.core.wording import counted
-from cto_backups.errors import BackupsError, ExitStatus
+from cto_backups.errors import ExitStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,24 +35,17 @@ def prune(
     vault in which anything that is needed cannot be read.
     """
     with opened(screen, write=not dry_run) as opening:
-        from cto_backups.cli.verify import known
         from cto_backups.flows import prune as flow
 
         installation = opening.installation
-        names = chosen(installation.policy.vaults, vaults)
-        for name in names:
-            known(name, list(installation.policy.vaults))
-        answers: list[documents.Document] = []
-        statuses: list[ExitStatus] = []
-        for name in names:
-            result = attempt(screen, partial(flow.plan if dry_run else flow.prune, installation, name))
-            if isinstance(result, BackupsError):
-                answers.append({"vault": name, "error": as_document(result)})
-                statuses.append(result.exit_status)
-                continue
+        do = flow.plan if dry_run else flow.prune
+
+        def one(name: str) -> tuple[documents.Document, ExitStatus]:
+            result = do(installation, name)
             _tell(screen, result)
-            answers.append(_document(result))
-        status = worst(statuses)
+            return _document(result), ExitStatus.SUCCESS
+
+        answers, status = in_each(screen, chosen_vaults(installation.policy.vaults, vaults), one)
         screen.document(
             {"status": int(status), "dry_run": dry_run, "recovered": list(opening.recovered), "vaults": answers}
         )

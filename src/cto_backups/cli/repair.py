@@ -1,21 +1,17 @@
 """`repair`: put right what is damaged in vaults."""
 
-from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cto_backups.cli import documents, figures
-from cto_backups.cli.attempts import attempt, chosen
+from cto_backups.cli.attempts import chosen, chosen_vaults, in_each
 from cto_backups.cli.command import command
-from cto_backups.cli.errors import as_document
 from cto_backups.cli.opening import opened
-from cto_backups.cli.outcome import worst
 from cto_backups.cli.screen import Screen
 from cto_backups.cli.verify import as_json as verification_as_json
-from cto_backups.cli.verify import known
 from cto_backups.core.wording import counted
-from cto_backups.errors import BackupsError, DamageError, ExitStatus, UsageError
+from cto_backups.errors import DamageError, ExitStatus, UsageError
 
 if TYPE_CHECKING:
     from cto_backups.flows.repair import RepairResult
@@ -54,26 +50,18 @@ def repair(
         from cto_backups.core.payloads import RepairScope
         from cto_backups.flows import repair as flow
 
-        declared = list(opening.configuration.policy.vaults)
-        names = chosen(declared, vaults)
-        for name in names:
-            known(name, declared)
         scope = RepairScope.EVERYTHING
         if structure_only or index_only:
             scope = RepairScope.INDEX if index_only else RepairScope.STRUCTURE
         do = flow.plan if dry_run else flow.repair
-        answers: list[documents.Document] = []
-        statuses: list[ExitStatus] = []
-        for name in names:
-            result = attempt(screen, partial(do, opening.installation, name, scope=scope))
-            if isinstance(result, BackupsError):
-                answers.append({"vault": name, "passed": False, "error": as_document(result)})
-                statuses.append(result.exit_status)
-                continue
+
+        def one(name: str) -> tuple[documents.Document, ExitStatus]:
+            result = do(opening.installation, name, scope=scope)
             _tell(screen, result)
-            answers.append(_document(result))
-            statuses.append(ExitStatus.SUCCESS if result.passed else ExitStatus.DAMAGE)
-        status = worst(statuses)
+            return _document(result), ExitStatus.SUCCESS if result.passed else ExitStatus.DAMAGE
+
+        names = chosen_vaults(opening.configuration.policy.vaults, vaults)
+        answers, status = in_each(screen, names, one, failed={"passed": False})
         screen.document(
             {
                 "status": int(status),

@@ -9,7 +9,7 @@ from cto_backups.cli import documents, figures
 from cto_backups.cli.command import command
 from cto_backups.cli.opening import opened
 from cto_backups.cli.screen import Screen, utc
-from cto_backups.errors import NotFoundError, UsageError
+from cto_backups.errors import UsageError
 
 
 @command
@@ -88,17 +88,13 @@ def set_triggers(
     from cto_backups.cli.logs import configure
     from cto_backups.config import load
     from cto_backups.core.trigger_text import TriggerError, parse_triggers
-    from cto_backups.core.wording import did_you_mean
+    from cto_backups.core.wording import not_declared
 
     configure(screen.options)
     configuration = load(app.find_policy(screen.options.policy))
     known = configuration.policy.sources
     if source not in known:
-        raise NotFoundError(
-            f"There is no source named '{source}'{did_you_mean(source, known)}",
-            why=f"the policy declares: {', '.join(known)}",
-            todo="Use one of these names.",
-        )
+        raise not_declared("source", source, known)
     try:
         parse_triggers(triggers)
     except TriggerError as error:

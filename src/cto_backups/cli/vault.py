@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from cto_backups.cli import documents, figures
-from cto_backups.cli.attempts import attempt, chosen
+from cto_backups.cli.attempts import attempt, chosen_vaults, in_each
 from cto_backups.cli.command import command
 from cto_backups.cli.errors import as_document
 from cto_backups.cli.opening import opened
@@ -48,10 +48,9 @@ def init(
     """
     with opened(screen) as opening:
         from cto_backups.app.vaults import init_vault
-        from cto_backups.cli.verify import known
         from cto_backups.flows.copy import lacking
 
-        known(name, list(opening.configuration.policy.vaults))
+        chosen_vaults(opening.configuration.policy.vaults, [name])
         made = init_vault(opening, name)
         location = opening.installation.vault(name).location
         lacks = len(lacking(opening.installation, name))
@@ -70,16 +69,12 @@ def fill(
 ) -> ExitStatus:
     """Bring vaults every kept recovery point that they lack, the newest first, from vaults that have it."""
     with opened(screen) as opening:
-        from cto_backups.cli.verify import known
         from cto_backups.flows.copy import copy, lacking
 
         installation = opening.installation
-        names = chosen(installation.policy.vaults, vaults)
-        for name in names:
-            known(name, list(installation.policy.vaults))
-        answers: list[documents.Document] = []
-        statuses: list[ExitStatus] = []
-        for name in names:
+
+        def one(name: str) -> tuple[documents.Document, ExitStatus]:
+            statuses: list[ExitStatus] = []
             copies: list[documents.Document] = []
             failed: list[documents.Document] = []
             for point in lacking(installation, name):
@@ -91,8 +86,9 @@ def fill(
                 screen.show(f"{name}: {point.id} from {result.origin}, {figures.size(result.added_bytes)}")
                 copies.append({"point": point.id, "origin": result.origin, "added_bytes": result.added_bytes})
             screen.show(f"{name}: {_summary(len(copies), len(failed))}")
-            answers.append({"vault": name, "copies": copies, "failed": failed})
-        status = worst(statuses)
+            return {"vault": name, "copies": copies, "failed": failed}, worst(statuses)
+
+        answers, status = in_each(screen, chosen_vaults(installation.policy.vaults, vaults), one)
         screen.document({"status": int(status), "vaults": answers})
         return status
 

@@ -1,18 +1,15 @@
 """`verify`: re-read what vaults store."""
 
-from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cto_backups.cli import documents, figures
-from cto_backups.cli.attempts import attempt, chosen
+from cto_backups.cli.attempts import chosen, chosen_vaults, in_each
 from cto_backups.cli.command import command
-from cto_backups.cli.errors import as_document
 from cto_backups.cli.opening import opened
-from cto_backups.cli.outcome import worst
 from cto_backups.cli.screen import Screen
-from cto_backups.errors import BackupsError, DamageError, ExitStatus, NotFoundError, UsageError
+from cto_backups.errors import DamageError, ExitStatus, UsageError
 
 if TYPE_CHECKING:
     from cto_backups.core.verification import Part
@@ -47,22 +44,13 @@ def verify(
     with opened(screen, ahead=lambda policy: next(iter(chosen(policy.vaults, vaults)), None)) as installation:
         from cto_backups.flows.verify import verify as verify_vault
 
-        names = chosen(installation.configuration.policy.vaults, vaults)
-        for name in names:
-            known(name, list(installation.configuration.policy.vaults))
-        answers: list[documents.Document] = []
-        statuses: list[ExitStatus] = []
-        for name in names:
-            run = partial(verify_vault, read_data=not structure_only, part=portion)
-            result = attempt(screen, partial(run, installation.installation, name))
-            if isinstance(result, BackupsError):
-                answers.append({"vault": name, "passed": False, "error": as_document(result)})
-                statuses.append(result.exit_status)
-                continue
+        def one(name: str) -> tuple[documents.Document, ExitStatus]:
+            result = verify_vault(installation.installation, name, read_data=not structure_only, part=portion)
             tell(screen, result)
-            answers.append(as_json(result))
-            statuses.append(ExitStatus.SUCCESS if result.passed else ExitStatus.DAMAGE)
-        status = worst(statuses)
+            return as_json(result), ExitStatus.SUCCESS if result.passed else ExitStatus.DAMAGE
+
+        names = chosen_vaults(installation.configuration.policy.vaults, vaults)
+        answers, status = in_each(screen, names, one, failed={"passed": False})
         screen.document({"status": int(status), "recovered": list(installation.recovered), "vaults": answers})
         return status
 
@@ -79,18 +67,6 @@ def understood(text: str | None, *, structure_only: bool = False) -> "Part | Non
         return parse_part(text)
     except ValueError as error:
         raise UsageError(f"--part: {error}") from None
-
-
-def known(name: str, names: list[str]) -> None:
-    """Raise NotFoundError unless the policy declares a vault of this name."""
-    if name not in names:
-        from cto_backups.core.wording import did_you_mean
-
-        raise NotFoundError(
-            f"There is no vault named '{name}'{did_you_mean(name, names)}",
-            why=f"the policy declares: {', '.join(names)}",
-            todo="Use one of these names, or add the vault to backups.yaml.",
-        )
 
 
 def tell(screen: Screen, result: "VerifyResult", *, indent: str = "") -> None:

@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cto_backups.config import reading, splicing
-from cto_backups.config.mistakes import PolicyMistakesError, closest
+from cto_backups.config.mistakes import PolicyMistakesError
 from cto_backups.config.settings import Configuration
 from cto_backups.core.schedule import TriggerError, format_triggers, parse_triggers
-from cto_backups.errors import NotFoundError, PolicyError, RefusedError
+from cto_backups.core.wording import not_declared
+from cto_backups.errors import PolicyError, RefusedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +40,7 @@ def set_triggers(path: Path, source: str, text: str) -> Change:
     before = reading.read(path)
     known = before.policy.sources
     if source not in known:
-        near = closest(source, known)
-        raise NotFoundError(
-            f"There is no source named '{source}'",
-            why=f"the policy declares: {', '.join(sorted(known))}",
-            todo=f"Did you mean '{near}'?" if near else "Use one of these names.",
-        )
+        raise not_declared("source", source, known)
     try:
         wanted = parse_triggers(text)
     except TriggerError as error:

@@ -25,7 +25,10 @@ class SnapshotLabel:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """Content that is stored, but not committed: nobody sees it yet. `root` identifies it."""
+    """Content that is stored, but not committed: nobody sees it yet. `root` identifies it.
+
+    `kept` false: it was read only, nothing of it was kept, and it cannot be committed.
+    """
 
     root: str
     entries: int
@@ -36,6 +39,7 @@ class Draft:
     changed_entries: int
     unchanged_entries: int
     parent: str | None = None
+    kept: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +185,7 @@ class Writing(Protocol):
     ) -> Draft:
         """Store a tree; `parent` is the reference to compare with, so that unchanged files are not opened.
 
-        `unless` is asked once everything was read: if it says so, nothing is kept, and the draft cannot be committed.
+        `unless` is asked once everything was read: if it says so, nothing is kept, as the draft then says.
         """
 
     def commit(self, draft: Draft, label: SnapshotLabel) -> str:

@@ -3,13 +3,35 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from cto_backups.errors import NotFoundError
+
+_SHORTEST_BEGINNING = 2
+_MOST_SUGGESTED = 3
+
 
 def did_you_mean(word: str, allowed: Iterable[str]) -> str:
-    """The end of a message about a wrong word: "; did you mean 'daily'?", or nothing when no allowed word is near."""
-    close = get_close_matches(word.lower(), list(allowed), n=3, cutoff=0.6)
+    """The end of a message about a wrong word: "; did you mean 'daily'?", or nothing when no allowed word is near.
+
+    Near are the words that it begins, at most three, and the one that is most like it.
+    """
+    lowered, names = word.lower(), sorted(dict.fromkeys(allowed), key=len)
+    begun = [name for name in names if name.lower().startswith(lowered) and len(word) >= _SHORTEST_BEGINNING]
+    close = get_close_matches(lowered, names, n=3, cutoff=0.6)
     # People rarely get the first letter wrong: 'munday' is meant to be monday, although sunday is as near.
     close.sort(key=lambda candidate: candidate[0] != word[0].lower())
-    return f"; did you mean '{close[0]}'?" if close else ""
+    likely = list(dict.fromkeys([*begun, *close[:1]]))[:_MOST_SUGGESTED]
+    quoted = " or ".join(f"'{name}'" for name in likely)
+    return f"; did you mean {quoted}?" if likely else ""
+
+
+def not_declared(what: str, name: str, declared: Iterable[str]) -> NotFoundError:
+    """The error of a name that the policy does not declare; `what` is "source" or "vault"."""
+    names = sorted(declared)
+    return NotFoundError(
+        f"There is no {what} named '{name}'{did_you_mean(name, names)}",
+        why=f"the policy declares: {', '.join(names) or 'none'}",
+        todo=f"Use one of these names, or add the {what} to backups.yaml.",
+    )
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:

@@ -129,16 +129,14 @@ def _take(
             # The best guess there is: a source seldom changes much in size.
             progress.total(entries=previous.entry_count, size_bytes=previous.size_bytes)
         may_confirm = wish.label is None and parent is not None
-        unchanged = False
-
-        def same() -> bool:
-            nonlocal unchanged
-            unchanged = may_confirm and _unchanged(previous, capture)
-            return unchanged
-
-        draft = writing.write(capture.tree, parent=parent, progress=progress, unless=same)
+        draft = writing.write(
+            capture.tree,
+            parent=parent,
+            progress=progress,
+            unless=lambda: may_confirm and _unchanged(previous, capture),
+        )
         _refuse_suddenly_empty(policy.name, draft, previous)
-        if unchanged:
+        if not draft.kept:
             assert previous is not None
             point = previous
         else:
@@ -150,7 +148,7 @@ def _take(
             except VaultError as error:
                 raise _SignedError(error) from error
         capture.stored()
-    return _Taken(point, vault_name, draft, not unchanged, capture.captured_at)
+    return _Taken(point, vault_name, draft, draft.kept, capture.captured_at)
 
 
 def _no_vault(policy: SourcePolicy, problems: dict[str, BackupsError]) -> BackupsError:

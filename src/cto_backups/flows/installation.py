@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cto_backups.core.policy import Policy, SourcePolicy
-from cto_backups.core.wording import did_you_mean
-from cto_backups.errors import BusyError, NotFoundError, PolicyError, RefusedError, VaultReadOnlyError
+from cto_backups.core.wording import not_declared
+from cto_backups.errors import BusyError, PolicyError, RefusedError, VaultReadOnlyError
 from cto_backups.evidence.records import SigningKey
 
 if TYPE_CHECKING:
@@ -45,11 +45,7 @@ class Installation:
         try:
             return self.policy.sources[name]
         except KeyError:
-            raise NotFoundError(
-                f"There is no source named '{name}'{did_you_mean(name, self.policy.sources)}",
-                why=f"the policy declares: {', '.join(sorted(self.policy.sources)) or 'none'}",
-                todo="Use one of these names, or add the source to backups.yaml.",
-            ) from None
+            raise not_declared("source", name, self.policy.sources) from None
 
     def check_readable(self, vault_name: str) -> None:
         """Raise VaultError when the vault cannot be read. One that cannot be written to is good enough to read from:

@@ -63,6 +63,7 @@ class Session:
             changed_entries=tally.changed,
             unchanged_entries=tally.unchanged,
             parent=parent if parent_tree is not None else None,
+            kept=kept,
         )
 
     def commit(self, draft: Draft, label: SnapshotLabel) -> str:

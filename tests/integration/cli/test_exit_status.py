@@ -15,10 +15,15 @@ from cto_backups.errors import ExitStatus
 @pytest.mark.parametrize(
     ("arguments", "status", "told"),
     [
-        (("status", "data-file"), ExitStatus.NOT_FOUND, "data-file"),
+        (("status", "data"), ExitStatus.NOT_FOUND, "did you mean 'data-files'?"),
         (("backup", "nothing"), ExitStatus.NOT_FOUND, "data-files"),
         (("verify", "on"), ExitStatus.NOT_FOUND, "did you mean 'one'?"),
         (("test", "nothing"), ExitStatus.NOT_FOUND, "data-files"),
+        *(
+            ((*command, "data"), ExitStatus.NOT_FOUND, "did you mean 'data-files'?")
+            for command in (("ls",), ("find", "x", "--source"), ("backup",), ("points",), ("test",), ("expire",))
+        ),
+        (("schedule", "set", "data", "hourly"), ExitStatus.NOT_FOUND, "did you mean 'data-files'?"),
         (("points", "nothing-20200101T000000Z-0000"), ExitStatus.NOT_FOUND, "nothing-2020"),
         (("restore", "nothing", "--to", "x"), ExitStatus.NOT_FOUND, "nothing"),
         (("restore", "latest", "--to", "x"), ExitStatus.USAGE, "--source"),

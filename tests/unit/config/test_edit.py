@@ -191,7 +191,7 @@ def test_triggers_that_would_not_load_are_refused_and_the_file_stays(
 def test_an_unknown_source_is_told_with_the_closest_name(policy_file: Write, sound: str) -> None:
     with pytest.raises(NotFoundError) as raised:
         set_triggers(policy_file(sound), "chekout", "hourly")
-    assert "checkout" in raised.value.todo
+    assert "did you mean 'checkout'?" in raised.value.what
 
 
 def test_triggers_that_another_source_repeats_are_not_changed(policy_file: Write, sound: str) -> None:
