@@ -168,6 +168,18 @@ impl Opener {
         }
     }
 
+    /// See that sealed bytes open as these.
+    pub fn opens_as(&mut self, key: &Key, sealed: &[u8], stored: &[u8]) -> Result<(), Broken> {
+        key.open(sealed, &mut self.stored)?;
+        if self.stored != stored {
+            return Err(Broken::damage(
+                "A sealed blob is damaged",
+                "it opens as other bytes than were sealed",
+            ));
+        }
+        Ok(())
+    }
+
     /// See that sealed bytes are what `blob` names, opening them where they lie: they mean nothing afterwards.
     pub fn prove(
         &mut self,

@@ -92,6 +92,19 @@ impl Filled {
     ) -> Result<usize, Broken> {
         let start = self.bytes.len();
         key.seal(stored, &mut self.bytes)?;
+        self.list(kind, id, start, plain);
+        Ok(start)
+    }
+
+    /// Put a blob at the end that is sealed with the pack's key already; where it begins.
+    pub fn add_sealed(&mut self, kind: u8, id: &Id, sealed: &[u8], plain: usize) -> usize {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(sealed);
+        self.list(kind, id, start, plain);
+        start
+    }
+
+    fn list(&mut self, kind: u8, id: &Id, start: usize, plain: usize) {
         self.blobs.push(Blob {
             kind,
             id: *id,
@@ -99,7 +112,6 @@ impl Filled {
             length: (self.bytes.len() - start) as u32,
             plain: plain as u32,
         });
-        Ok(start)
     }
 
     /// Take over another pack's blobs: sealed bytes do not depend on where they lie.

@@ -2,6 +2,8 @@
 //!
 //! The tag covers the ciphertext; its one-time key is `r | AES-128_k(IV)`. IVs are random, 128 bits, never zero.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use aes::cipher::{BlockEncrypt, InnerIvInit, KeyInit, StreamCipher, StreamCipherCoreWrapper};
 use ctr::flavors::Ctr128BE;
 use ctr::CtrCore;
@@ -26,7 +28,10 @@ pub struct Key {
     encrypt: aes::Aes256,
     mac_k: aes::Aes128,
     mac_r: [u8; 16],
+    number: u64,
 }
+
+static KEYS: AtomicU64 = AtomicU64::new(0);
 
 impl Key {
     pub fn new(encrypt: &[u8; 32], mac_k: &[u8; 16], mac_r: &[u8; 16]) -> Self {
@@ -34,7 +39,13 @@ impl Key {
             encrypt: aes::Aes256::new(encrypt.into()),
             mac_k: aes::Aes128::new(mac_k.into()),
             mac_r: *mac_r,
+            number: KEYS.fetch_add(1, Ordering::Relaxed),
         }
+    }
+
+    /// Whether it is that very key, or a clone of it; of two made from the same bytes it is not said.
+    pub fn is(&self, other: &Key) -> bool {
+        self.number == other.number
     }
 
     /// Append the sealed bytes, 32 more than the plain ones.

@@ -11,7 +11,7 @@ from cto_backups.repository.options import MIB
 from cto_backups.repository.seal import OVERHEAD, SealBrokenError
 from cto_backups.repository.stored import StoredFiles
 
-_WINDOW = 1 * MIB
+_WINDOW = MIB // 4
 _WINDOWS = 32
 
 
