@@ -96,7 +96,7 @@ class ReadingInto(Protocol):
     """A vault that can read into memory that is there already: fresh memory costs more than what is read into it."""
 
     def read_into(self, key: str, offset: int, buffer: memoryview) -> None:
-        """Fill the buffer with the bytes from `offset`. Raises as `Vault.read` does, VaultError when there are fewer."""
+        """Fill the buffer with the bytes from `offset`. Raises VaultMissingError; VaultError when there are fewer."""
 
 
 # -- capture: what a source offers, what a payload store takes --------------------------------------------------------
