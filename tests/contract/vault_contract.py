@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cto_backups.core.ports import StoredFile, Vault
+from cto_backups.core.ports import ReadingInto, StoredFile, Vault
 from cto_backups.errors import VaultError, VaultExistsError, VaultMissingError
 
 BAD_KEYS = [
@@ -107,6 +107,36 @@ class VaultContract:
         else:
             with pytest.raises(VaultError):
                 vault.read("range", offset, length)
+
+    @settings(
+        max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors]
+    )
+    @given(content=st.binary(max_size=300), offset=st.integers(0, 320), length=st.integers(0, 320))
+    def test_memory_is_filled_with_exactly_the_range_or_it_is_an_error(
+        self, vault: Vault, content: bytes, offset: int, length: int
+    ) -> None:
+        """Of the vaults that can."""
+        if not isinstance(vault, ReadingInto):
+            return
+        vault.put("range", [content], overwrite=True)
+        memory = bytearray(b"#" * (length + 2))
+        with memoryview(memory) as whole:
+            if offset + length <= len(content) or length == 0:
+                vault.read_into("range", offset, whole[1:-1])
+                assert memory == b"#" + content[offset : offset + length] + b"#"
+            else:
+                with pytest.raises(VaultError) as caught:
+                    vault.read_into("range", offset, whole[1:-1])
+                assert "range" in str(caught.value)
+                assert (memory[0], memory[-1]) == (35, 35)
+
+    def test_reading_into_memory_misses_what_is_not_there(self, vault: Vault) -> None:
+        """Of the vaults that can."""
+        if not isinstance(vault, ReadingInto):
+            return
+        with pytest.raises(VaultMissingError) as caught:
+            vault.read_into("no/such", 0, memoryview(bytearray(1)))
+        assert "no/such" in str(caught.value)
 
     def test_a_stored_file_is_not_replaced_in_passing(self, vault: Vault) -> None:
         vault.put("key", [b"first"])

@@ -20,6 +20,17 @@ const MOST_BLOBS: usize = 300_000; // far below what a header of 16 MiB holds
 pub const DATA: u8 = 0;
 pub const TREE: u8 = 1;
 
+/// The form in which a blob is to be stored, and what was seen to be true of it.
+#[derive(Clone, Copy)]
+enum Form<'a> {
+    /// Made here: what is sealed is to be expanded again, and compared with the id.
+    Made(&'a [u8]),
+    /// Expanded and compared with the id already: what is sealed is to be opened again, and compared with this.
+    Proved(&'a [u8]),
+    /// The same, and sealed with this key already.
+    Sealed(&'a [u8]),
+}
+
 struct Inner {
     key: Key,
     squeezer: Squeezer,
@@ -34,14 +45,15 @@ struct Inner {
 }
 
 impl Inner {
-    /// Seal a claimed blob's stored form, opening it again before it counts.
+    /// Seal a claimed blob's stored form, unless it is sealed, and see that it came out right before it counts.
     fn store(
         &mut self,
         kind: u8,
         blob: &Id,
-        stored: &[u8],
+        form: Form<'_>,
         plain_size: usize,
     ) -> Result<(), Broken> {
+        let (Form::Made(stored) | Form::Proved(stored) | Form::Sealed(stored)) = form;
         if stored.len() >= (u32::MAX as usize) / 2 {
             return Err(Broken::Machine("a blob of two GiB or more".to_string()));
         }
@@ -54,16 +66,28 @@ impl Inner {
                 Vec::new()
             })
         });
-        let start = filled.add(&self.key, kind, blob, stored, plain_size)?;
+        let start = match form {
+            Form::Sealed(sealed) => filled.add_sealed(kind, blob, sealed, plain_size),
+            _ => filled.add(&self.key, kind, blob, stored, plain_size)?,
+        };
         if kind == DATA && faults::strikes(faults::SEALING, stored.len()) {
             filled.bytes[start + 40] ^= 1;
         }
         self.count += 1;
-        if self.count % self.verify_one_in == 0 {
-            self.opener
-                .open(&self.key, &filled.bytes[start..], blob, plain_size)
-                .map_err(|broken| Broken::Writing { why: broken.line() })?;
+        let (made, chosen) = (&filled.bytes[start..], self.count % self.verify_one_in == 0);
+        match form {
+            Form::Made(_) if chosen => self
+                .opener
+                .open(&self.key, made, blob, plain_size)
+                .map(|_| ()),
+            Form::Proved(stored) if chosen => self.opener.opens_as(&self.key, made, stored),
+            Form::Sealed(sealed) if made != sealed => Err(Broken::damage(
+                "A sealed blob is damaged",
+                "it changed on its way into another pack",
+            )),
+            _ => Ok(()),
         }
+        .map_err(|broken| Broken::Writing { why: broken.line() })?;
         self.added_bytes += (filled.bytes.len() - start) as u64;
         if filled.bytes.len() >= self.pack_bytes || filled.blobs.len() >= MOST_BLOBS {
             if let Some(filled) = self.filling[kind as usize].take() {
@@ -92,11 +116,11 @@ impl Inner {
             };
             if squeezed {
                 let frame = std::mem::take(&mut self.squeezer.frame);
-                let stored = self.store(kind, &blob, &frame, plain.len());
+                let stored = self.store(kind, &blob, Form::Made(&frame), plain.len());
                 self.squeezer.frame = frame;
                 stored?;
             } else {
-                self.store(kind, &blob, plain, 0)?;
+                self.store(kind, &blob, Form::Made(plain), 0)?;
             }
         }
         Ok(blob)
@@ -213,8 +237,8 @@ impl Bench {
             .map_err(|broken| broken.raise(py))
     }
 
-    /// Store a blob that another repository sealed, as compressed as it is there, unless it is here; what it brought,
-    /// in bytes. Raises SealBrokenError, DamageError when it does not hold what `blob` names; it is then still to be
+    /// Store a blob that another repository or this one sealed, as compressed as it is there, and if that was this one
+    /// as it is sealed, unless it is here; what it brought, in bytes. Raises SealBrokenError, DamageError when it does not hold what `blob` names; it is then still to be
     /// stored, with `save`.
     fn copy(
         &self,
@@ -236,7 +260,13 @@ impl Bench {
                 if !claims.claim(kind & 1, &blob) {
                     return Ok(None);
                 }
-                self.lock().store(kind & 1, &blob, stored, plain_size)?;
+                let mut inner = self.lock();
+                let form = if inner.key.is(&origin.key) {
+                    Form::Sealed(bytes)
+                } else {
+                    Form::Proved(stored)
+                };
+                inner.store(kind & 1, &blob, form, plain_size)?;
                 Ok(Some(plain.len()))
             })
         });

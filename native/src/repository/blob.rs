@@ -168,6 +168,36 @@ impl Opener {
         }
     }
 
+    /// See that sealed bytes open as these.
+    pub fn opens_as(&mut self, key: &Key, sealed: &[u8], stored: &[u8]) -> Result<(), Broken> {
+        key.open(sealed, &mut self.stored)?;
+        if self.stored != stored {
+            return Err(Broken::damage(
+                "A sealed blob is damaged",
+                "it opens as other bytes than were sealed",
+            ));
+        }
+        Ok(())
+    }
+
+    /// See that sealed bytes are what `blob` names, opening them where they lie: they mean nothing afterwards.
+    pub fn prove(
+        &mut self,
+        key: &Key,
+        sealed: &mut [u8],
+        blob: &Id,
+        plain_size: usize,
+    ) -> Result<(), Broken> {
+        let stored = key.open_in_place(sealed)?;
+        let plain = if plain_size > 0 {
+            expand(&mut self.decompressor, stored, plain_size, &mut self.plain)?;
+            &self.plain
+        } else {
+            stored
+        };
+        named(plain, blob)
+    }
+
     /// The plain bytes, and their stored (perhaps still compressed) form, when they are what `blob` names.
     pub fn open(
         &mut self,
@@ -188,14 +218,20 @@ impl Opener {
         } else {
             &self.stored
         };
-        if identify(plain) != *blob {
-            return Err(Broken::damage(
-                format!("Blob {} is damaged", hex(&blob[..6])),
-                "its bytes are not what its id says",
-            ));
-        }
+        named(plain, blob)?;
         Ok((plain, &self.stored))
     }
+}
+
+/// See that plain bytes are what `blob` names.
+fn named(plain: &[u8], blob: &Id) -> Result<(), Broken> {
+    if identify(plain) != *blob {
+        return Err(Broken::damage(
+            format!("Blob {} is damaged", hex(&blob[..6])),
+            "its bytes are not what its id says",
+        ));
+    }
+    Ok(())
 }
 
 thread_local! {

@@ -18,3 +18,16 @@ pub fn view(buffer: &PyBuffer<u8>) -> PyResult<&[u8]> {
     // SAFETY: contiguous, of that length, and kept alive by `buffer`; nobody writes to it (see above).
     Ok(unsafe { std::slice::from_raw_parts(buffer.buf_ptr() as *const u8, buffer.len_bytes()) })
 }
+
+/// The bytes of a contiguous buffer that can be written to, which nobody else must look at meanwhile.
+#[allow(clippy::mut_from_ref)] // the buffer is Python's: what `buffer` borrows is only its description
+pub fn room(buffer: &PyBuffer<u8>) -> PyResult<&mut [u8]> {
+    if buffer.readonly() || !buffer.is_c_contiguous() {
+        return Err(nonsense("a buffer that cannot be written to"));
+    }
+    if buffer.len_bytes() == 0 {
+        return Ok(&mut []);
+    }
+    // SAFETY: contiguous, writable, of that length, and kept alive by `buffer`; it is this call's alone (see above).
+    Ok(unsafe { std::slice::from_raw_parts_mut(buffer.buf_ptr() as *mut u8, buffer.len_bytes()) })
+}

@@ -105,6 +105,16 @@ impl Table {
             .collect()
     }
 
+    /// Whether a blob lies at this place.
+    pub fn holds(&self, id: &Id, place: Location) -> bool {
+        self.numbers
+            .find(hash(id), |&number| {
+                let record = self.record(number);
+                record.id == *id && record.place == place
+            })
+            .is_some()
+    }
+
     /// The number of the first place of a blob that became known.
     pub fn first(&self, id: &Id) -> Option<u32> {
         let numbers = self.numbers.iter_hash(hash(id)).copied();

@@ -25,6 +25,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<index::Claims>()?;
     module.add_class::<needs::Needs>()?;
     module.add_class::<pack::Pack>()?;
+    module.add_class::<check::Proof>()?;
     module.add_class::<bench::Bench>()?;
     module.add_class::<tree::Nodes>()?;
     module.add_class::<restore::Folders>()?;
@@ -35,6 +36,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(blob::compress_file, module)?)?;
     module.add_function(wrap_pyfunction!(blob::expand_file, module)?)?;
     module.add_function(wrap_pyfunction!(check::check_pack, module)?)?;
+    module.add_function(wrap_pyfunction!(check::header_room, module)?)?;
     module.add_function(wrap_pyfunction!(decode::decode_tree, module)?)?;
     module.add_function(wrap_pyfunction!(decode::tree_references, module)?)?;
     module.add_function(wrap_pyfunction!(faults::inject_fault, module)?)?;

@@ -92,6 +92,19 @@ impl Filled {
     ) -> Result<usize, Broken> {
         let start = self.bytes.len();
         key.seal(stored, &mut self.bytes)?;
+        self.list(kind, id, start, plain);
+        Ok(start)
+    }
+
+    /// Put a blob at the end that is sealed with the pack's key already; where it begins.
+    pub fn add_sealed(&mut self, kind: u8, id: &Id, sealed: &[u8], plain: usize) -> usize {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(sealed);
+        self.list(kind, id, start, plain);
+        start
+    }
+
+    fn list(&mut self, kind: u8, id: &Id, start: usize, plain: usize) {
         self.blobs.push(Blob {
             kind,
             id: *id,
@@ -99,7 +112,6 @@ impl Filled {
             length: (self.bytes.len() - start) as u32,
             plain: plain as u32,
         });
-        Ok(start)
     }
 
     /// Take over another pack's blobs: sealed bytes do not depend on where they lie.
@@ -304,18 +316,29 @@ fn header_range(size: usize, tail: &[u8]) -> Result<(usize, usize), Broken> {
     }
 }
 
-/// The blobs that a pack's header lists, from all its bytes.
-pub fn listed(key: &Key, content: &[u8]) -> Result<Vec<Blob>, Broken> {
-    if content.len() > u32::MAX as usize {
+/// The most bytes that the header of a pack with so many blobs takes, with its length behind it.
+pub fn most_header_bytes(blobs: usize) -> usize {
+    blobs * COMPRESSED_ENTRY + OVERHEAD + 4
+}
+
+/// The blobs that the header of a pack of `size` bytes lists, from all its bytes or as many at its end as it takes.
+pub fn listed(key: &Key, size: usize, tail: &[u8]) -> Result<Vec<Blob>, Broken> {
+    if size > u32::MAX as usize {
         return Err(Broken::damage(
             "A pack is damaged",
             "it is larger than any pack can be",
         ));
     }
-    let tail = &content[content.len().saturating_sub(4)..];
-    let (start, length) = header_range(content.len(), tail)?;
+    let (start, length) = header_range(size, &tail[tail.len().saturating_sub(4)..])?;
+    if length + 4 > tail.len() {
+        return Err(Broken::damage(
+            "A pack is damaged",
+            "its header lists more blobs than were expected",
+        ));
+    }
+    let header = &tail[tail.len() - 4 - length..tail.len() - 4];
     let mut plain = Vec::new();
-    key.open(&content[start..start + length], &mut plain)
+    key.open(header, &mut plain)
         .map_err(|_| Broken::damage("A pack is damaged", "its header does not open"))?;
     parse_header(&plain, start)
 }

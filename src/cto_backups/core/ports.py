@@ -91,6 +91,14 @@ class Sweeping(Protocol):
         """Remove the temporary files of dead writers; how many. Raises VaultMissingError, VaultReadOnlyError."""
 
 
+@runtime_checkable
+class ReadingInto(Protocol):
+    """A vault that can read into memory that is there already: fresh memory costs more than what is read into it."""
+
+    def read_into(self, key: str, offset: int, buffer: memoryview) -> None:
+        """Fill the buffer with the bytes from `offset`. Raises VaultMissingError; VaultError when there are fewer."""
+
+
 # -- capture: what a source offers, what a payload store takes --------------------------------------------------------
 
 

@@ -13,9 +13,10 @@ from cto_backups.core.ports import Progress, Silent
 from cto_backups.core.verification import Ledger, Part, Readings, portion
 from cto_backups.errors import DamageError, NotFoundError, VaultError, VaultMissingError
 from cto_backups.repository.crew import Crew
-from cto_backups.repository.fetch import Fetcher
+from cto_backups.repository.fetch import Fetcher, Room
 from cto_backups.repository.index import BlobKind, load_index
 from cto_backups.repository.options import RepositoryOptions
+from cto_backups.repository.proving import proved_blobs
 from cto_backups.repository.snapshot import Snapshot, load_snapshot
 from cto_backups.repository.stored import StoredFiles
 from cto_backups.repository.strays import foreign_files, unlisted_packs
@@ -208,23 +209,22 @@ class Checker:
     def _reading(self, packs: Sequence[tuple[int, int]]) -> Iterator[None]:
         """Read packs, all of them when this is left."""
         self._progress.total(entries=len(packs), size_bytes=sum(size for _, size in packs))
-        with Crew(self._threads, lambda: None, name="verify", backlog=max(1, len(packs))) as crew:
+        with Crew(self._threads, Room, name="verify", backlog=max(1, len(packs))) as crew:
             for number, size in packs:
                 crew.submit(partial(self._read_pack, number=number, size=size))
             yield
 
-    def _read_pack(self, _: None, number: int, size: int) -> None:
-        index = self._fetcher.index
-        name = index.pack_name(number)
+    def _read_pack(self, room: Room, number: int, size: int) -> None:
+        name = self._fetcher.index.pack_name(number)
         bad: set[Hurt] = set()
         why = ""
         blobs = 0
         try:
-            content = self._fetcher.read(number, 0, size)
-            why, unreadable, blobs = _native.check_pack(
-                index.native, self._fetcher.files.sealer.native, number, content
-            )
-            bad = {(BlobKind(kind), blob) for kind, blob in unreadable}
+            proved = proved_blobs(self._fetcher, number, size, room)
+            if proved is None:
+                why, bad, blobs = self._judge(number, size)
+            else:
+                blobs = proved
         except (DamageError, VaultError) as error:
             why = error.why or error.what
             bad = self._readable_of(number)
@@ -242,6 +242,16 @@ class Checker:
                     finding.blobs = self._blobs_of({number}).get(number, set())
                 self._findings.append(finding)
         self._progress.advance(entries=1, size_bytes=size)
+
+    def _judge(self, number: int, size: int) -> tuple[str, set[Hurt], int]:
+        """What is wrong with a pack, the blobs that do not open, how many do. Raises DamageError, VaultError."""
+        content = self._fetcher.read(number, 0, size)
+        why, unreadable, blobs = _native.check_pack(
+            self._fetcher.index.native, self._fetcher.files.sealer.native, number, content
+        )
+        if not why:
+            why = "it was read twice, and only the second time as it was written: its disk or this machine fails"
+        return why, {(BlobKind(kind), blob) for kind, blob in unreadable}, blobs
 
     def _readable_of(self, number: int) -> set[Hurt]:
         """When a pack's header is lost, the index still says where blobs are: those that do not open."""

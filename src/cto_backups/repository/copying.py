@@ -7,14 +7,14 @@ from cto_backups import _native
 from cto_backups.core.ports import Progress
 from cto_backups.errors import DamageError, VaultError
 from cto_backups.repository.crew import Crew
-from cto_backups.repository.depot import Bench, Depot
-from cto_backups.repository.fetch import Fetcher
+from cto_backups.repository.depot import Depot
+from cto_backups.repository.fetch import Fetcher, Room
 from cto_backups.repository.index import BlobKind, Location
 from cto_backups.repository.options import MIB
 from cto_backups.repository.seal import CameOutWrongError
 
 GAP = 256 * 1024  # a wasted read this long costs less than another request
-READ = 2 * MIB  # larger ones cost more in fresh memory than they save in calls
+READ = 2 * MIB  # larger ones cost more memory than they save in calls
 
 Wanted = tuple[bytes, Location]
 
@@ -36,13 +36,21 @@ def ranges(wanted: Sequence[Wanted]) -> Iterator[list[Wanted]]:
         yield group
 
 
+class Carrier:
+    """One thread's bench of the depot, and memory for what it brings there."""
+
+    def __init__(self, depot: Depot) -> None:
+        self.bench = depot.bench()
+        self.room = Room()
+
+
 def copy_tree(origin: Fetcher, root: bytes, depot: Depot, threads: int, progress: Progress) -> None:
     """Bring a tree and all that it refers to into the depot, which the caller finishes. Raises DamageError, VaultError.
 
     Data goes first and trees last, deepest first, so that a tree that is there has had its content there.
     """
     data, trees = _missing(origin, root, depot)
-    with Crew(threads, depot.bench, name="copy") as crew:
+    with Crew(threads, partial(Carrier, depot), name="copy") as crew:
         for group in ranges(data):
             crew.submit(partial(copy_group, origin=origin, kind=BlobKind.DATA, group=group, progress=progress))
     bench = depot.bench()
@@ -84,14 +92,16 @@ def _missing(origin: Fetcher, root: bytes, depot: Depot) -> tuple[list[Wanted], 
     return data, trees
 
 
-def copy_group(bench: Bench, origin: Fetcher, kind: BlobKind, group: Sequence[Wanted], progress: Progress) -> None:
+def copy_group(carrier: Carrier, origin: Fetcher, kind: BlobKind, group: Sequence[Wanted], progress: Progress) -> None:
     """Bring blobs of one kind and one read over, each opened on the way; one that is damaged, from another place.
 
     Raises DamageError when a blob is intact nowhere, VaultError.
     """
+    bench = carrier.bench
     first, last = group[0][1], group[-1][1]
+    sealed = carrier.room.of(last.offset + last.length - first.offset)
     try:
-        sealed = memoryview(origin.read(first.pack, first.offset, last.offset + last.length - first.offset))
+        origin.read_into(first.pack, first.offset, sealed)
     except VaultError:
         sealed = memoryview(b"")  # each blob is looked for on its own below
     for blob, place in group:

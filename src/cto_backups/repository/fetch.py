@@ -4,15 +4,28 @@ import threading
 from collections import OrderedDict
 
 from cto_backups import _native
-from cto_backups.core.ports import Buffer
+from cto_backups.core.ports import Buffer, ReadingInto
 from cto_backups.errors import DamageError, VaultError
 from cto_backups.repository.index import BlobKind, Index, Location
 from cto_backups.repository.options import MIB
 from cto_backups.repository.seal import OVERHEAD, SealBrokenError
 from cto_backups.repository.stored import StoredFiles
 
-_WINDOW = 1 * MIB
+_WINDOW = MIB // 4
 _WINDOWS = 32
+
+
+class Room:
+    """Memory of one thread that is read into again and again."""
+
+    def __init__(self) -> None:
+        self._memory = memoryview(bytearray())
+
+    def of(self, length: int) -> memoryview:
+        """So many bytes of it, to be written over by the next who asks."""
+        if length > self._memory.nbytes:
+            self._memory = memoryview(bytearray(length))
+        return self._memory[:length]
 
 
 class Fetcher:
@@ -21,6 +34,7 @@ class Fetcher:
     def __init__(self, files: StoredFiles, index: Index) -> None:
         self.files = files
         self.index = index
+        self._into = files.vault if isinstance(files.vault, ReadingInto) else None
         self._windows: OrderedDict[tuple[int, int], bytes] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -38,6 +52,13 @@ class Fetcher:
                 todo="verify this vault",
             )
         return content
+
+    def read_into(self, pack: int, offset: int, buffer: memoryview) -> None:
+        """Fill a buffer with bytes of a pack as they are stored. Raises as `read` does."""
+        if self._into is not None:
+            self._into.read_into(self.files.key("data", self.pack_name(pack)), offset, buffer)
+        else:
+            buffer[:] = self.read(pack, offset, buffer.nbytes)
 
     def open(self, sealed: Buffer, blob: bytes, plain_size: int) -> bytes:
         """A sealed blob's plain bytes. Raises DamageError unless they are what `blob` names."""

@@ -5,7 +5,7 @@ What keeps a *hostile* host from it is the vault's own permissions; this keeps a
 
 from collections.abc import Iterator, Sequence
 
-from cto_backups.core.ports import Buffer, StoredFile, Sweeping, Vault
+from cto_backups.core.ports import Buffer, ReadingInto, StoredFile, Sweeping, Vault
 from cto_backups.errors import RefusedError
 
 
@@ -42,6 +42,13 @@ class AppendOnlyVault:
     def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
         """Bytes from `offset`, `length` of them or all."""
         return self._vault.read(key, offset, length)
+
+    def read_into(self, key: str, offset: int, buffer: memoryview) -> None:
+        """Fill the buffer with the bytes from `offset`."""
+        if isinstance(self._vault, ReadingInto):
+            self._vault.read_into(key, offset, buffer)
+        else:
+            buffer[:] = self._vault.read(key, offset, buffer.nbytes)
 
     def size(self, key: str) -> int:
         """Size in bytes."""

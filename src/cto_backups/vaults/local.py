@@ -137,12 +137,27 @@ class LocalVault:
         except OSError as error:
             raise self._failure(error, "read", key) from error
         if len(content) != wanted:
-            raise VaultError(
-                f"Vault {self._name}: {key} is shorter than it should be",
-                why=f"{wanted} bytes from {offset} were asked for, {len(content)} are there",
-                todo="Verify this vault; it has lost data.",
-            )
+            raise self._short(key, offset, wanted, len(content))
         return content
+
+    def read_into(self, key: str, offset: int, buffer: memoryview) -> None:
+        """Fill the buffer with the bytes from `offset`. Raises VaultMissingError; VaultError when there are fewer."""
+        path = self._path(key)
+        filled = 0
+        try:
+            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                while filled < buffer.nbytes:
+                    more = os.preadv(handle, [buffer[filled:]], offset + filled)
+                    if not more:
+                        break
+                    filled += more
+            finally:
+                os.close(handle)
+        except OSError as error:
+            raise self._failure(error, "read", key) from error
+        if filled != buffer.nbytes:
+            raise self._short(key, offset, buffer.nbytes, filled)
 
     def size(self, key: str) -> int:
         """Size in bytes. Raises VaultMissingError."""
@@ -259,6 +274,13 @@ class LocalVault:
             case errno.EIO:
                 return VaultError(what, why=_reason(error), todo="The disk may be failing: look at the kernel's log.")
         return VaultError(what, why=_reason(error), todo="Make the folder usable, then run again.")
+
+    def _short(self, key: str, offset: int, wanted: int, there: int) -> VaultError:
+        return VaultError(
+            f"Vault {self._name}: {key} is shorter than it should be",
+            why=f"{wanted} bytes from {offset} were asked for, {there} are there",
+            todo="Verify this vault; it has lost data.",
+        )
 
     def _absent(self, error: OSError) -> VaultError:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):

@@ -9,6 +9,8 @@ from pathlib import Path
 import orjson
 import pytest
 import zstandard
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.poly1305 import Poly1305
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -109,6 +111,20 @@ class TestSeal:
     def test_short_bytes_are_noticed(self, sealed: bytes) -> None:
         with pytest.raises(SealBrokenError):
             Sealer(MasterKey.random()).open(sealed)
+
+    @pytest.mark.parametrize("size", [0, 1, 15, 16, 17, 63, 64, 65, 16383, 16384, 16385, 16400, 32768, 50_001])
+    def test_it_is_what_the_format_says_for_any_size(self, size: int) -> None:
+        """AES-256 in counter mode and Poly1305-AES, as another implementation has them."""
+        encrypt, mac_k, mac_r = (bytes(range(n, n + size)) for n, size in ((1, 32), (50, 16), (90, 16)))
+        plain = random.Random(size).randbytes(size)
+        sealer = _native.Sealer(encrypt, mac_k, mac_r)
+        sealed = sealer.seal(plain)
+        iv, ciphertext, tag = sealed[:16], sealed[16:-16], sealed[-16:]
+        cipher = Cipher(algorithms.AES(encrypt), modes.CTR(iv)).encryptor()
+        assert cipher.update(plain) + cipher.finalize() == ciphertext
+        once = Cipher(algorithms.AES(mac_k), modes.ECB()).encryptor()
+        assert Poly1305.generate_tag(mac_r + once.update(iv), ciphertext) == tag
+        assert sealer.open(sealed) == plain
 
     def test_initialisation_vectors_never_repeat_across_threads(self) -> None:
         sealer = Sealer(MasterKey.random())

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fakes.vaults import InterceptedVault
 
-from cto_backups.core.ports import Sweeping, Vault
+from cto_backups.core.ports import ReadingInto, Sweeping, Vault
 from cto_backups.errors import RefusedError, VaultExistsError
 from cto_backups.vaults.append_only import AppendOnlyVault
 from cto_backups.vaults.local import LocalVault
@@ -19,6 +20,15 @@ def local(tmp_path: Path) -> LocalVault:
     vault.create()
     vault.put("main/data/ab/abc", [b"stored"])
     return vault
+
+
+@pytest.mark.parametrize("able", [True, False])
+def test_it_reads_into_memory_whether_or_not_what_is_behind_it_can(local: LocalVault, able: bool) -> None:
+    behind = local if able else InterceptedVault(local)
+    assert isinstance(behind, ReadingInto) is able
+    memory = bytearray(3)
+    AppendOnlyVault(behind).read_into("main/data/ab/abc", 1, memoryview(memory))
+    assert memory == b"tor"
 
 
 @pytest.mark.parametrize(

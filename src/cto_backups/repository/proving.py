@@ -1,0 +1,33 @@
+"""Proving that a pack is intact, in pieces: its header, and every blob against its id.
+
+Where this succeeds no byte of the pack is left that its name could prove besides; where it does not, what is wrong is
+for `check_pack` to say. docs/adr/0010-packs-proved-by-their-blobs.md has the reasons.
+"""
+
+from cto_backups import _native
+from cto_backups.errors import DamageError
+from cto_backups.repository.fetch import Fetcher, Room
+from cto_backups.repository.options import MIB
+
+_PIECE = 1 * MIB  # stays in a processor's cache from reading to hashing
+
+
+def proved_blobs(fetcher: Fetcher, pack: int, size: int, room: Room) -> int | None:
+    """How many blobs a pack of `size` bytes holds; None unless it holds what the index says of it, and nothing else.
+
+    Raises VaultError when it cannot be read.
+    """
+    index, sealer = fetcher.index.native, fetcher.files.sealer.native
+    length = _native.header_room(index, pack, size)
+    tail = room.of(length)
+    fetcher.read_into(pack, size - length, tail)
+    try:
+        proof = _native.Proof(index, sealer, pack, size, tail, _PIECE)
+    except DamageError:
+        return None
+    for number, (offset, length) in enumerate(proof.pieces):
+        content = room.of(length)
+        fetcher.read_into(pack, offset, content)
+        if not proof.holds(sealer, number, content):
+            return None
+    return proof.blob_count
