@@ -59,10 +59,14 @@ impl Inner {
             filled.bytes[start + 40] ^= 1;
         }
         self.count += 1;
+        let (sealed, digest) = (&filled.bytes[start..], &mut filled.digest);
         if self.count % self.verify_one_in == 0 {
+            let hash = |plain: &[u8]| digest.update_beside(sealed, plain);
             self.opener
-                .open(&self.key, &filled.bytes[start..], blob, plain_size)
+                .open_hashing(&self.key, sealed, blob, plain_size, hash)
                 .map_err(|broken| Broken::Writing { why: broken.line() })?;
+        } else {
+            digest.update(sealed);
         }
         self.added_bytes += (filled.bytes.len() - start) as u64;
         if filled.bytes.len() >= self.pack_bytes || filled.blobs.len() >= MOST_BLOBS {

@@ -176,6 +176,18 @@ impl Opener {
         blob: &Id,
         plain_size: usize,
     ) -> Result<(&[u8], &[u8]), Broken> {
+        self.open_hashing(key, sealed, blob, plain_size, identify)
+    }
+
+    /// `open`, with another way to the SHA-256 of the plain bytes.
+    pub fn open_hashing(
+        &mut self,
+        key: &Key,
+        sealed: &[u8],
+        blob: &Id,
+        plain_size: usize,
+        hash: impl FnOnce(&[u8]) -> Id,
+    ) -> Result<(&[u8], &[u8]), Broken> {
         key.open(sealed, &mut self.stored)?;
         let plain = if plain_size > 0 {
             expand(
@@ -188,7 +200,7 @@ impl Opener {
         } else {
             &self.stored
         };
-        if identify(plain) != *blob {
+        if hash(plain) != *blob {
             return Err(Broken::damage(
                 format!("Blob {} is damaged", hex(&blob[..6])),
                 "its bytes are not what its id says",

@@ -8,6 +8,7 @@ mod broken;
 mod buffers;
 mod check;
 mod decode;
+mod digest;
 mod faults;
 mod index;
 mod names;

@@ -5,6 +5,7 @@
 use aes::cipher::{BlockEncrypt, InnerIvInit, KeyInit, StreamCipher, StreamCipherCoreWrapper};
 use ctr::flavors::Ctr128BE;
 use ctr::CtrCore;
+use poly1305::universal_hash::UniversalHash;
 use poly1305::Poly1305;
 use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
@@ -92,7 +93,11 @@ impl Key {
         let mut key = [0u8; 32];
         key[..16].copy_from_slice(&self.mac_r);
         key[16..].copy_from_slice(&block);
-        Poly1305::new(&key.into()).compute_unpadded(content).into()
+        let mut mac = Poly1305::new(&key.into());
+        // Whole blocks go in together: one by one, as `compute_unpadded` takes them, they cost twice as much.
+        let (blocks, rest) = content.split_at(content.len() / 16 * 16);
+        mac.update_padded(blocks);
+        mac.compute_unpadded(rest).into()
     }
 }
 
