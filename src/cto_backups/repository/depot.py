@@ -88,6 +88,7 @@ class Depot:
         self._room = threading.Semaphore(_UPLOADERS)
 
     def __enter__(self) -> "Depot":
+        _native.return_freed_memory()
         self._uploaders.__enter__()
         return self
 
@@ -126,7 +127,7 @@ class Depot:
                     continue
                 if last is None:
                     last = pack
-                elif last.size + pack.size <= 2 * self.options.pack_bytes:
+                elif last.size + pack.size <= self.options.pack_bytes * 9 // 8:  # no more room was made for it
                     last.absorb(pack)
                 else:
                     self.upload(pack)
