@@ -17,7 +17,7 @@ from cto_backups.repository.seal import CameOutWrongError, Sealer
 from cto_backups.repository.stored import StoredFiles
 
 _SAMPLE_ONE_IN = 16
-_UPLOADERS = 1  # a second one made nothing faster on a local disk, and holds another pack in memory
+_UPLOADERS = 2  # with one alone, a pack that waits for the disk holds all threads up
 
 
 class Bench:

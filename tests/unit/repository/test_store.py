@@ -262,7 +262,7 @@ class TestUploads:
         assert pack is not None
         return pack
 
-    def test_a_full_pack_waits_with_the_thread_that_filled_it_until_the_one_before_is_stored(
+    def test_a_full_pack_waits_with_the_thread_that_filled_it_until_one_is_stored(
         self, store: RepositoryStore, vault: MemoryVault
     ) -> None:
         storing, go_on, put = threading.Event(), threading.Event(), vault.put
@@ -276,8 +276,9 @@ class TestUploads:
         vault.put = slow  # type: ignore[method-assign]
         with Depot(store.files, load_index(store.files), QUICK) as depot:
             bench = depot.bench()
-            depot.upload(self.pack(bench, b"first"))
-            waiting = threading.Thread(target=depot.upload, args=[self.pack(bench, b"second")])
+            for content in (b"first", b"second"):  # one for each uploading thread
+                depot.upload(self.pack(bench, content))
+            waiting = threading.Thread(target=depot.upload, args=[self.pack(bench, b"third")])
             waiting.start()
             assert storing.wait(30)
             waiting.join(0.2)
@@ -286,7 +287,7 @@ class TestUploads:
             waiting.join(30)
             assert not waiting.is_alive()
             depot.finish()
-        assert len(vault.keys("/data/")) == 2
+        assert len(vault.keys("/data/")) == 3
 
     def test_who_waits_learns_that_the_pack_before_failed(self, store: RepositoryStore, vault: MemoryVault) -> None:
         def full(*_: object, **__: object) -> None:
