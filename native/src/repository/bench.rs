@@ -6,6 +6,7 @@ use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
+use sha2::Digest;
 
 use super::blob::{identify, push_hex, with_opener, Id, Opener, Squeezer};
 use super::broken::Broken;
@@ -88,6 +89,8 @@ impl Inner {
             _ => Ok(()),
         }
         .map_err(|broken| Broken::Writing { why: broken.line() })?;
+        // While the bytes are in the processor's cache, and as they were found right.
+        filled.digest.update(&filled.bytes[start..]);
         self.added_bytes += (filled.bytes.len() - start) as u64;
         if filled.bytes.len() >= self.pack_bytes || filled.blobs.len() >= MOST_BLOBS {
             if let Some(filled) = self.filling[kind as usize].take() {

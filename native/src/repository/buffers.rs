@@ -1,4 +1,4 @@
-//! Python's buffers as slices.
+//! Python's buffers as slices, and what becomes of memory that is no longer used.
 
 use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
@@ -30,4 +30,16 @@ pub fn room(buffer: &PyBuffer<u8>) -> PyResult<&mut [u8]> {
     }
     // SAFETY: contiguous, writable, of that length, and kept alive by `buffer`; it is this call's alone (see above).
     Ok(unsafe { std::slice::from_raw_parts_mut(buffer.buf_ptr() as *mut u8, buffer.len_bytes()) })
+}
+
+/// From now on, give memory from 1 MiB on back to the system once it is free, in this process, where the C library can.
+///
+/// Left to itself, the GNU library raises that limit with what it sees, up to 32 MiB, and keeps what lies between.
+#[pyfunction]
+pub fn return_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: sets one number of the allocator's, which any thread may do at any time.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20);
+    }
 }

@@ -39,6 +39,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(check::header_room, module)?)?;
     module.add_function(wrap_pyfunction!(decode::decode_tree, module)?)?;
     module.add_function(wrap_pyfunction!(decode::tree_references, module)?)?;
+    module.add_function(wrap_pyfunction!(buffers::return_freed_memory, module)?)?;
     module.add_function(wrap_pyfunction!(faults::inject_fault, module)?)?;
     module.add_function(wrap_pyfunction!(index::index_json, module)?)?;
     module.add_function(wrap_pyfunction!(pack::read_header, module)?)?;

@@ -69,6 +69,8 @@ pub struct Filled {
     pub bytes: Vec<u8>,
     pub blobs: Vec<Blob>,
     pub name: Id,
+    /// The SHA-256 of the bytes so far; each blob's are to be added once they are in order.
+    pub digest: Sha256,
     finished: bool,
 }
 
@@ -81,7 +83,8 @@ impl Filled {
         }
     }
 
-    /// Seal a blob's stored form (compressed, or plain when `plain` is 0) at the end; where it begins.
+    /// Seal a blob's stored form (compressed, or plain when `plain` is 0) at the end; where it begins. `digest` is left
+    /// to the caller.
     pub fn add(
         &mut self,
         key: &Key,
@@ -118,6 +121,7 @@ impl Filled {
     fn absorb(&mut self, other: &mut Filled) {
         let start = self.bytes.len() as u32;
         self.bytes.extend_from_slice(&other.bytes);
+        self.digest.update(&other.bytes);
         self.blobs.extend(other.blobs.drain(..).map(|blob| Blob {
             offset: blob.offset + start,
             ..blob
@@ -144,7 +148,9 @@ impl Filled {
         key.seal(&header, &mut self.bytes)?;
         let length = (self.bytes.len() - body) as u32;
         self.bytes.extend_from_slice(&length.to_le_bytes());
-        self.name = Sha256::digest(&self.bytes).into();
+        let mut digest = std::mem::take(&mut self.digest);
+        digest.update(&self.bytes[body..]);
+        self.name = digest.finalize().into();
         self.finished = true;
         Ok(())
     }

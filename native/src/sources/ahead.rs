@@ -12,8 +12,8 @@ use super::digests::Known;
 use super::listing::{list, Listing};
 use super::literals::LeftOut;
 
-/// So many entries may wait to be fetched (some tens of MB), and so many folders to be listed.
-const ENTRIES: usize = 50_000;
+/// So many entries may wait to be fetched (some MB), and so many folders to be listed.
+const ENTRIES: usize = 12_000;
 const FOLDERS: usize = 10_000;
 
 /// What there is of a folder that is asked for.

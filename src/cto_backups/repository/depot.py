@@ -17,7 +17,7 @@ from cto_backups.repository.seal import CameOutWrongError, Sealer
 from cto_backups.repository.stored import StoredFiles
 
 _SAMPLE_ONE_IN = 16
-_UPLOADERS = 2
+_UPLOADERS = 2  # with one alone, a pack that waits for the disk holds all threads up
 
 
 class Bench:
@@ -85,8 +85,10 @@ class Depot:
         self._unsaved_blobs = 0
         self._saved_at = clock.monotonic()
         self._uploaders: Crew[None] = Crew(_UPLOADERS, lambda: None, name="upload", backlog=1)
+        self._room = threading.Semaphore(_UPLOADERS)
 
     def __enter__(self) -> "Depot":
+        _native.return_freed_memory()
         self._uploaders.__enter__()
         return self
 
@@ -110,7 +112,9 @@ class Depot:
         return self.claims.has(kind, blob)
 
     def upload(self, pack: _native.Pack) -> None:
-        """Hand a full pack to the uploading threads, waiting for room."""
+        """Hand a full pack to the uploading threads once one has nothing to do: packs that wait only take memory."""
+        while not self._room.acquire(timeout=0.5):
+            self._uploaders.check()
         self._uploaders.submit(lambda _: self._upload(pack))
 
     def finish(self) -> None:
@@ -123,7 +127,7 @@ class Depot:
                     continue
                 if last is None:
                     last = pack
-                elif last.size + pack.size <= 2 * self.options.pack_bytes:
+                elif last.size + pack.size <= self.options.pack_bytes * 9 // 8:  # no more room was made for it
                     last.absorb(pack)
                 else:
                     self.upload(pack)
@@ -145,6 +149,12 @@ class Depot:
         return sum(bench.native.added_blobs for bench in self._benches)
 
     def _upload(self, pack: _native.Pack) -> None:
+        try:
+            self._store(pack)
+        finally:
+            self._room.release()
+
+    def _store(self, pack: _native.Pack) -> None:
         name = pack.finish(self.files.sealer.native)
         with memoryview(pack) as content:
             self.files.vault.put(self.files.key("data", name.hex()), [content])

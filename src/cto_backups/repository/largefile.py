@@ -1,5 +1,6 @@
 """Large files: one thread reads ahead into big buffers and cuts, all workers seal the chunks where they lie."""
 
+import mmap
 import queue
 import threading
 from collections.abc import Callable
@@ -12,7 +13,12 @@ from cto_backups.repository.depot import Bench
 from cto_backups.repository.index import BlobKind
 from cto_backups.repository.options import MIB
 
-_READ = 8 * MIB
+_READ = 2 * MIB
+
+
+def _new_buffer() -> memoryview:
+    """Room for the largest chunk and a read. Chunks are seldom so large, and what is not written to costs no memory."""
+    return memoryview(mmap.mmap(-1, LARGEST + _READ))
 
 
 class BufferPool:
@@ -22,20 +28,20 @@ class BufferPool:
         self._crew = crew
         self._count = 2 + (threads + 1) // 2
         self._made = 0
-        self._free: queue.Queue[bytearray] = queue.Queue()
+        self._free: queue.Queue[memoryview] = queue.Queue()
 
-    def take(self) -> bytearray:
+    def take(self) -> memoryview:
         """A buffer, waiting for one. Raises what failed in the crew."""
         if self._made < self._count and self._free.empty():
             self._made += 1
-            return bytearray(LARGEST + _READ)
+            return _new_buffer()
         while True:
             try:
                 return self._free.get(timeout=0.5)
             except queue.Empty:
                 self._crew.check()
 
-    def give(self, buffer: bytearray) -> None:
+    def give(self, buffer: memoryview) -> None:
         """Bring one back."""
         self._free.put(buffer)
 
@@ -44,7 +50,7 @@ class BufferPool:
 class _Block:
     """A filled buffer and how many still need it."""
 
-    buffer: bytearray
+    buffer: memoryview
     users: int = 1
 
 
@@ -93,7 +99,7 @@ class LargeFile:
         try:
             while True:
                 filled, last = _fill(reader, block.buffer, filled)
-                view = memoryview(block.buffer)[:filled]
+                view = block.buffer[:filled]
                 start = 0
                 for end in chunker.ends(view, last=last):
                     self._send(block, view[start:end])
@@ -154,15 +160,15 @@ def store_alone(tree: CaptureTree, entry: Entry, bench: Bench, chunker: Chunker)
     """Store a large file with the calling thread only; its blobs and size. Raises EntryUnreadableError."""
     content: list[bytes] = []
     size = filled = 0
-    buffer = bytearray(LARGEST + _READ)
+    buffer = _new_buffer()
     reader = tree.open(entry)
     try:
         last = False
         while not last:
             filled, last = _fill(reader, buffer, filled)
             start = 0
-            for end in chunker.ends(memoryview(buffer)[:filled], last=last):
-                content.append(bench.save(BlobKind.DATA, memoryview(buffer)[start:end]))
+            for end in chunker.ends(buffer[:filled], last=last):
+                content.append(bench.save(BlobKind.DATA, buffer[start:end]))
                 start = end
             size += start
             filled -= start
@@ -172,12 +178,11 @@ def store_alone(tree: CaptureTree, entry: Entry, bench: Bench, chunker: Chunker)
     return content, size
 
 
-def _fill(reader: BlockReader, buffer: bytearray, filled: int) -> tuple[int, bool]:
+def _fill(reader: BlockReader, buffer: memoryview, filled: int) -> tuple[int, bool]:
     """Fill the buffer; up to where, and whether the file ends there."""
-    view = memoryview(buffer)
     end = min(len(buffer), filled + _READ)
     while filled < end:
-        count = reader.readinto(view[filled:end])
+        count = reader.readinto(buffer[filled:end])
         if not count:
             return filled, True
         filled += count

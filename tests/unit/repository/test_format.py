@@ -260,6 +260,20 @@ class TestPacks:
         }
         assert opened == set(contents)
 
+    @pytest.mark.parametrize("one_in", [1, 3])
+    def test_a_pack_is_named_after_its_bytes_whatever_the_sizes_of_its_blobs(self, one_in: int) -> None:
+        # Each blob that is opened again is hashed beside the pack, by code of its own: both must be SHA-256.
+        sealer, dice = Sealer(MasterKey.random()), random.Random(7)
+        bench = _native.Bench(sealer.native, _native.Claims(_native.BlobIndex()), 3, one_in, 1 << 30)
+        sizes = [*range(1, 200), *(dice.randrange(200, 50_000) for _ in range(60)), 100_000, 1 << 20]
+        for size in sizes:
+            content = dice.randbytes(size) if size % 2 else dice.randbytes(size // 2 + 1) * 2
+            assert bench.save(BlobKind.DATA, content) == hashlib.sha256(content).digest()
+        pack = bench.take_unfilled(BlobKind.DATA)
+        assert pack is not None
+        assert pack.blob_count == len(sizes)
+        assert pack.finish(sealer.native) == hashlib.sha256(bytes(pack)).digest()
+
     def test_a_pack_in_use_keeps_its_bytes(self) -> None:
         sealer = Sealer(MasterKey.random())
         bench = _native.Bench(sealer.native, _native.Claims(_native.BlobIndex()), 3, 1, 1 << 20)

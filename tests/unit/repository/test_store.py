@@ -5,7 +5,8 @@ import os
 import random
 import socket
 import stat
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from payload_store_contract import CONTENT, LARGE, label, store_tree
 
 from cto_backups import _native
-from cto_backups.core.ports import Entry, EntryKind, Existing
+from cto_backups.core.ports import Buffer, Entry, EntryKind, Existing
 from cto_backups.errors import (
     BusyError,
     DamageError,
@@ -32,6 +33,7 @@ from cto_backups.errors import (
     VaultReadOnlyError,
 )
 from cto_backups.repository import restore
+from cto_backups.repository.depot import Bench, Depot
 from cto_backups.repository.gotime import format_time
 from cto_backups.repository.index import BlobKind, load_index
 from cto_backups.repository.locks import username
@@ -251,6 +253,54 @@ class TestLocks:
         vault.put = refuse  # type: ignore[method-assign]
         assert store.verify().damages == ()
         assert not store.reader(reference).restore(tmp_path / "out").problems
+
+
+class TestUploads:
+    def pack(self, bench: Bench, content: bytes) -> _native.Pack:
+        bench.save(BlobKind.DATA, content)
+        pack = bench.native.take_unfilled(BlobKind.DATA)
+        assert pack is not None
+        return pack
+
+    def test_a_full_pack_waits_with_the_thread_that_filled_it_until_one_is_stored(
+        self, store: RepositoryStore, vault: MemoryVault
+    ) -> None:
+        storing, go_on, put = threading.Event(), threading.Event(), vault.put
+
+        def slow(key: str, parts: Sequence[Buffer], *, overwrite: bool = False) -> None:
+            if "/data/" in key:
+                storing.set()
+                assert go_on.wait(30)
+            put(key, parts, overwrite=overwrite)
+
+        vault.put = slow  # type: ignore[method-assign]
+        with Depot(store.files, load_index(store.files), QUICK) as depot:
+            bench = depot.bench()
+            for content in (b"first", b"second"):  # one for each uploading thread
+                depot.upload(self.pack(bench, content))
+            waiting = threading.Thread(target=depot.upload, args=[self.pack(bench, b"third")])
+            waiting.start()
+            assert storing.wait(30)
+            waiting.join(0.2)
+            assert waiting.is_alive()
+            go_on.set()
+            waiting.join(30)
+            assert not waiting.is_alive()
+            depot.finish()
+        assert len(vault.keys("/data/")) == 3
+
+    def test_who_waits_learns_that_the_pack_before_failed(self, store: RepositoryStore, vault: MemoryVault) -> None:
+        def full(*_: object, **__: object) -> None:
+            raise VaultFullError("Vault memory is full")
+
+        vault.put = full  # type: ignore[method-assign]
+        with (
+            pytest.raises(VaultFullError),
+            Depot(store.files, load_index(store.files), QUICK) as depot,
+        ):
+            bench = depot.bench()
+            for number in range(5):
+                depot.upload(self.pack(bench, b"%d" % number))
 
 
 class TestDeduplication:
