@@ -15,7 +15,7 @@ from cto_backups.core.ports import Existing, Progress, Restored, RestoreOptions
 from cto_backups.errors import DamageError, VaultError, VaultReadOnlyError
 from cto_backups.repository.copying import Wanted, ranges
 from cto_backups.repository.crew import Crew
-from cto_backups.repository.fetch import Fetcher
+from cto_backups.repository.fetch import Fetcher, Room
 from cto_backups.repository.metadata import apply_to_descriptor, as_root, note_lacks
 from cto_backups.repository.mishaps import Mishaps
 from cto_backups.repository.nodes import NodeMaker
@@ -112,6 +112,13 @@ class Restorer:
             folders = open_folders(self._found.outline, self._destination)
             self._local.folders = folders
         return folders
+
+    def _own_room(self) -> Room:
+        """The calling thread's room to read into."""
+        room: Room | None = getattr(self._local, "room", None)
+        if room is None:
+            room = self._local.room = Room()
+        return room
 
     # -- what stands there already ------------------------------------------------------------------------------------
 
@@ -234,9 +241,10 @@ class Restorer:
         try:
             if self._gone is not None:
                 raise self._gone
-            sealed = self._fetcher.read(first.pack, first.offset, last.offset + last.length - first.offset)
+            sealed = self._own_room().of(last.offset + last.length - first.offset)
+            self._fetcher.read_into(first.pack, first.offset, sealed)
         except VaultError as error:
-            sealed = b""  # each blob is looked for on its own below
+            sealed = memoryview(b"")  # each blob is looked for on its own below
             self._see_whether_gone(error)
         places = [[one for one in self._found.places[blob] if not one[0].failed] for blob, _ in group]
         size_bytes = entries = 0
