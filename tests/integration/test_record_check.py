@@ -80,6 +80,14 @@ def test_the_last_records_of_a_chain_are_missed_too(protected: Any) -> None:
     assert [damage.detail for damage in found(protected)] == ["it is missing", "it is missing"]
 
 
+def test_records_that_the_catalog_does_not_have_are_named(protected: Any) -> None:
+    """A catalog that was brought back from yesterday must not pass for all there is."""
+    last = records(protected)[-1]
+    (last.parent / "00000099-copy.json").write_bytes(last.read_bytes())
+    (damage,) = found(protected, read_data=False)
+    assert "older than the vault" in damage.detail and "00000099-copy.json" in damage.detail
+
+
 def test_of_another_signers_records_the_chain_is_checked(protected: Any, tmp_path: Path) -> None:
     other = SigningKey.generate()
     folder = protected.vault_root("one") / "records" / other.signer

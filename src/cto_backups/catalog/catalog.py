@@ -207,6 +207,11 @@ class Catalog:
         with self.reading() as connection:
             return queries.unshown_points(connection, signer)
 
+    def signed(self, signer: str, point_id: str) -> tuple[RecoveryPoint | None, Copy | None]:
+        """What was signed of a point and of its first copy, shown or not; None for what was not."""
+        with self.reading() as connection:
+            return queries.signed(connection, signer, point_id)
+
     def vault_head(self, vault: str, signer: str) -> int:
         """Up to which number a vault has a signer's records; 0 for none."""
         with self.reading() as connection:

@@ -124,6 +124,22 @@ def unshown_points(connection: Connection, signer: str) -> tuple[tuple[RecoveryP
     )
 
 
+def signed(connection: Connection, signer: str, point: str) -> tuple[RecoveryPoint | None, Copy | None]:
+    """What a signer's first records of a point say: the point, and its first copy; None for what was never signed."""
+    rows = connection.execute(
+        """
+        SELECT kind, content FROM records
+        WHERE subject = :point AND kind IN ('recovery-point', 'copy') AND signer = :signer ORDER BY sequence DESC
+        """,
+        {"point": point, "signer": signer},
+    )
+    said = {kind: Record.from_bytes(content).payload for kind, content in rows}
+    return (
+        point_from_payload(said["recovery-point"]) if "recovery-point" in said else None,
+        copy_from_payload(said["copy"]) if "copy" in said else None,
+    )
+
+
 def evidence(
     connection: Connection, *, point: str | None, source: str | None, kind: str | None, limit: int
 ) -> tuple[Evidence, ...]:

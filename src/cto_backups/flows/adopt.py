@@ -45,6 +45,7 @@ def catalogue(
     Raises DamageError when the tree of one cannot be read: those before it are taken over, and the rest by a next run.
     """
     store = installation.store(vault_name)
+    store.clear_leftovers(own=True)  # such as the lock of a run that was killed
     known = {copy.reference for copy in installation.catalog.copies_in(vault_name)}
     made = []
     for source, snapshots in taken.items():
@@ -61,8 +62,11 @@ def _catalogue(installation: Installation, store: PayloadStore, source: str, sna
         entries, size_bytes = entries + 1, size_bytes + entry.size
     now = clock.now()
     tags = f", tags {', '.join(snapshot.tags)}" if snapshot.tags else ""
-    point = RecoveryPoint(
-        id=f"{source}-{snapshot.time:%Y%m%dT%H%M%SZ}-{snapshot.reference[:8]}",
+    point_id = f"{source}-{snapshot.time:%Y%m%dT%H%M%SZ}-{snapshot.reference[:8]}"
+    # A run that was killed may have signed it already, and shown it not yet.
+    signed_point, signed_copy = installation.catalog.signed(installation.signer.signer, point_id)
+    point = signed_point or RecoveryPoint(
+        id=point_id,
         source=source,
         kind=policy.kind,
         category=policy.category.name,
@@ -80,9 +84,11 @@ def _catalogue(installation: Installation, store: PayloadStore, source: str, sna
         label=f"taken over: restic snapshot {snapshot.reference[:8]} of {snapshot.hostname}{tags}",
         keep_until=now + KEPT,
     )
-    copy = Copy(point.id, store.vault.name, snapshot.reference, now, 0)
-    records.write(installation, "recovery-point", point_to_payload(point))
-    records.write(installation, "copy", copy_to_payload(copy))
+    copy = signed_copy or Copy(point.id, store.vault.name, snapshot.reference, now, 0)
+    if signed_point is None:
+        records.write(installation, "recovery-point", point_to_payload(point))
+    if signed_copy is None:
+        records.write(installation, "copy", copy_to_payload(copy))
     records.deliver(installation, copy.vault)
     installation.catalog.add_point_with_copy(point, copy)
     return point

@@ -71,6 +71,9 @@ class Catalog(Protocol):
     def unshown_points(self, signer: str) -> tuple[tuple[RecoveryPoint, Copy], ...]:
         """Points signed as safe by a backup that then broke off before they were shown."""
 
+    def signed(self, signer: str, point_id: str) -> tuple[RecoveryPoint | None, Copy | None]:
+        """What was signed of a point and of its first copy, shown or not."""
+
     def vault_head(self, vault: str, signer: str) -> int:
         """Up to which number a vault has a signer's records; 0 for none."""
 

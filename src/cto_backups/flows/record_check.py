@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from cto_backups.core.payloads import Damage
+from cto_backups.core.wording import counted
 from cto_backups.errors import DamageError, VaultMissingError
 from cto_backups.evidence.records import Record, verify_chain
 from cto_backups.flows.installation import Installation
@@ -38,6 +39,7 @@ def check(installation: Installation, vault_name: str, *, read_data: bool = True
     heads = installation.catalog.vault_heads(vault_name)  # asked first: what arrives meanwhile is not missed
     listed = _listed(installation, vault_name, "records")
     found = [stray.damage for stray in _strays(installation, vault_name, heads, listed, read_data=read_data)]
+    found += _unknown(installation, heads, listed)
     if read_data:
         found += _foreign(installation, vault_name, [key for key in listed if _signer(key) not in heads])
         found += [damage for _, damage in _harmed_policies(installation, vault_name)]
@@ -100,6 +102,17 @@ def _strays(
                     why = "it is missing"
             if why:
                 yield StrayRecord(record.key, content, Damage(_named(record), why))
+
+
+def _unknown(installation: Installation, heads: Mapping[str, int], listed: Mapping[str, int]) -> Iterator[Damage]:
+    """Records of known signers that the catalog does not have: what it says may be older than the vault."""
+    for signer in heads:
+        known = {record.key for record in installation.catalog.records_after(signer, 0)}
+        unknown = sorted(key for key in listed if _signer(key) == signer and key not in known)
+        if unknown:
+            first = unknown[0].rpartition("/")[2]
+            why = f"this catalog does not have them (from {first} on): it is older than the vault, or they are forged"
+            yield Damage(f"{counted(len(unknown), 'record')} of signer {signer}", why)
 
 
 def _named(record: Record) -> str:
