@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from cto_backups.config import redaction
+
 ROOT = Path(__file__).resolve().parent.parent
 MARKED_BY_FIXTURE = {
     "stock_restic": "stock_restic",
@@ -81,6 +83,12 @@ def find_tool(binary: str, *, package: str, variable: str = "", install: str = "
     if os.environ.get("CI") == "true":
         pytest.fail(message, pytrace=False)
     pytest.skip(message)
+
+
+@pytest.fixture(autouse=True)
+def _secrets_of_this_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another test in this process resolved as a secret is hidden from no output of this one."""
+    monkeypatch.setattr(redaction, "_known", ())
 
 
 @pytest.fixture(scope="session")
