@@ -68,6 +68,8 @@ def main() -> None:
 def _print(collected: Collected) -> None:
     rows = collected.rows(collected.tools)
     print("\n" + "\n".join(f"{what}: {words}" for what, words in collected.about.items()))
+    counts = sorted({spread.runs for row in rows for spread in row.spreads.values() if spread})
+    print(f"counted runs of each: {' to '.join(map(str, dict.fromkeys([counts[0], counts[-1]])))}" if counts else "")
     print("\n" + report.table(rows, collected.tools))
     if len(collected.tools) > 1:
         print("\nMisses:")
