@@ -55,6 +55,24 @@ def test_the_memory_of_a_backup_hardly_grows_with_the_number_of_files(large: boo
         assert each < most_each
 
 
+def test_the_memory_of_a_restore_hardly_grows_with_the_number_of_files(large: bool, tmp_path: Path) -> None:
+    """It grows with the number of blobs, which the index holds, and of folders, whose names it keeps."""
+    few, many = (200_000, 2_000_000) if large else (30_000, 90_000)
+    peaks: dict[int, list[int]] = {}
+    for count in (few, many):
+        place = tmp_path / str(count)
+        plant(place / "tree", count)
+        measured("files", place / "vault", place / "tree", place / "state")
+        first = measured("restore", place / "vault", place / "restored")
+        over = measured("restore", place / "vault", place / "restored")
+        assert first["problems"] == over["problems"] == 0
+        assert first["entries"] >= over["kept"] >= count
+        peaks[count] = [first["peak"], over["peak"]]
+    for less, more in zip(peaks[few], peaks[many], strict=True):
+        print(f"{less // MB} and {more // MB} MB, {(more - less) / (many - few):.0f} bytes for each entry")
+        assert more - less < 150 * (many - few)
+
+
 def test_the_memory_of_a_backup_does_not_grow_with_the_size_of_a_stream(large: bool, tmp_path: Path) -> None:
     small, big = (1000 * MB, 100_000 * MB) if large else (200 * MB, 1500 * MB)
     peaks = {}

@@ -3,6 +3,7 @@
 ========  ========================  ====================================================================================
 files     vault, tree, state        back the tree up, beside the last snapshot when there is one
 stream    vault, size in bytes      back up a stream that repeats itself, so that it takes little room
+restore   vault, place              restore the last snapshot; over what stands there, when something does
 index     number of blobs           hold the index of so many blobs, as if they had been read from index files
 ========  ========================  ====================================================================================
 """
@@ -14,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cto_backups.core.payloads import SnapshotLabel
+from cto_backups.core.ports import Existing
 from cto_backups.repository.index import Index
 from cto_backups.repository.store import RepositoryStore
 from cto_backups.sources.command import CommandSource
@@ -59,6 +61,13 @@ def stream(vault: str, size: str) -> dict[str, int]:
     return {"size": draft.size_bytes, "added": draft.added_bytes}
 
 
+def restore(vault: str, place: str) -> dict[str, int]:
+    """Restore the last snapshot."""
+    store = open_store(LocalVault("first", Path(vault)))
+    restored = store.reader(store.committed()[-1].reference).restore(Path(place), existing=Existing.OVERWRITE)
+    return {"entries": restored.entries, "kept": restored.kept_entries, "problems": len(restored.problems)}
+
+
 def index(blobs: str) -> dict[str, int]:
     """Hold an index."""
     before = memory("VmRSS")
@@ -71,5 +80,5 @@ def index(blobs: str) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    made = {"files": files, "stream": stream, "index": index}[sys.argv[1]](*sys.argv[2:])
+    made = {"files": files, "stream": stream, "restore": restore, "index": index}[sys.argv[1]](*sys.argv[2:])
     print(json.dumps(made | {"peak": memory("VmHWM")}))
