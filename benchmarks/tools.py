@@ -118,7 +118,7 @@ class Ours(Tool):
         lines = {
             SECOND: [["backup", "other"]],
             RESTORE: [restore],
-            IN_PLACE: [[*restore, "--overwrite", "--trust-times"]],
+            IN_PLACE: [[*restore, "--overwrite", "--trust-times", "--patch"]],
             CHECK: [["verify", "one"]],
             PRUNE: [["expire"], ["prune", "one"]],
         }.get(operation, [["backup", "data"]])
