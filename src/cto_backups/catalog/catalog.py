@@ -202,6 +202,17 @@ class Catalog:
             yield from batch
             sequence = batch[-1].sequence
 
+    def record_files(self, signer: str) -> Iterator[tuple[int, str, bytes]]:
+        """A signer's records in order, as they are stored: number, key in a vault, bytes."""
+        sequence = 0
+        while True:
+            with self.reading() as connection:
+                batch = chain.contents(connection, signer, sequence)
+            if not batch:
+                return
+            yield from batch
+            sequence = batch[-1][0]
+
     def unshown_points(self, signer: str) -> tuple[tuple[RecoveryPoint, Copy], ...]:
         """Points that were signed as safe in a vault by a backup that then broke off before they were shown here."""
         with self.reading() as connection:

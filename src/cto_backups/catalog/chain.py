@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from cto_backups.catalog.database import Connection, insertion
-from cto_backups.evidence.records import Record, SigningKey, sign
+from cto_backups.evidence.records import Record, SigningKey, record_key, sign
 
 _AT_ONCE = 500
 
@@ -40,6 +40,18 @@ def after(connection: Connection, signer: str, sequence: int) -> Sequence[Record
         {"signer": signer, "sequence": sequence, "limit": _AT_ONCE},
     )
     return [Record.from_bytes(content, name=f"Record {number} in the catalog") for number, content in rows]
+
+
+def contents(connection: Connection, signer: str, sequence: int) -> Sequence[tuple[int, str, bytes]]:
+    """As `after`, but as they are stored: number, key in a vault, bytes."""
+    rows = connection.execute(
+        """
+        SELECT sequence, kind, content FROM records WHERE signer = :signer AND sequence > :sequence
+        ORDER BY sequence LIMIT :limit
+        """,
+        {"signer": signer, "sequence": sequence, "limit": _AT_ONCE},
+    )
+    return [(number, record_key(signer, number, kind), bytes(content)) for number, kind, content in rows]
 
 
 def head(connection: Connection, vault: str, signer: str) -> int:

@@ -38,6 +38,11 @@ def signer_name(public_key: bytes) -> str:
     return fingerprint_of(public_key)[:16]
 
 
+def record_key(signer: str, sequence: int, kind: str) -> str:
+    """Where a record lies in a vault."""
+    return f"records/{signer}/{sequence:08d}-{kind}.json"
+
+
 def parse(content: bytes) -> Any:
     """Canonical JSON as values that have the same canonical form: every number is what JSON says, a double."""
     return json.loads(content, parse_int=_number)
@@ -150,7 +155,7 @@ class Record:
     @property
     def key(self) -> str:
         """Where it lies in a vault."""
-        return f"records/{self.signer}/{self.sequence:08d}-{self.kind}.json"
+        return record_key(self.signer, self.sequence, self.kind)
 
     def to_bytes(self) -> bytes:
         """The stored form: one line of canonical JSON and a newline."""

@@ -68,6 +68,9 @@ class Catalog(Protocol):
     def records_after(self, signer: str, sequence: int) -> Iterator[Record]:
         """A signer's records after this number, in order."""
 
+    def record_files(self, signer: str) -> Iterator[tuple[int, str, bytes]]:
+        """A signer's records in order, as they are stored: number, key in a vault, bytes."""
+
     def unshown_points(self, signer: str) -> tuple[tuple[RecoveryPoint, Copy], ...]:
         """Points signed as safe by a backup that then broke off before they were shown."""
 

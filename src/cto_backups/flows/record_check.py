@@ -85,11 +85,10 @@ def _strays(
     """Of each signer that the catalog has the records of, up to where this vault is known to have them."""
     vault = installation.vault(vault_name)
     for signer, head in heads.items():
-        for record in installation.catalog.records_after(signer, 0):
-            if record.sequence > head:
+        for sequence, key, content in installation.catalog.record_files(signer):
+            if sequence > head:
                 break
-            content = record.to_bytes()
-            size = listed.get(record.key)
+            size = listed.get(key)
             why = ""
             if size is None:
                 why = "it is missing"
@@ -97,17 +96,17 @@ def _strays(
                 why = f"it has {size} bytes, and had {len(content)} when it was written"
             elif read_data:
                 try:
-                    why = "" if vault.read(record.key) == content else "it says something else than what was signed"
+                    why = "" if vault.read(key) == content else "it says something else than what was signed"
                 except VaultMissingError:
                     why = "it is missing"
             if why:
-                yield StrayRecord(record.key, content, Damage(_named(record), why))
+                yield StrayRecord(key, content, Damage(_named(Record.from_bytes(content, name=key)), why))
 
 
 def _unknown(installation: Installation, heads: Mapping[str, int], listed: Mapping[str, int]) -> Iterator[Damage]:
     """Records of known signers that the catalog does not have: what it says may be older than the vault."""
     for signer in heads:
-        known = {record.key for record in installation.catalog.records_after(signer, 0)}
+        known = {key for _, key, _ in installation.catalog.record_files(signer)}
         unknown = sorted(key for key in listed if _signer(key) == signer and key not in known)
         if unknown:
             first = unknown[0].rpartition("/")[2]
