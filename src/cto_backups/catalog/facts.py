@@ -12,6 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
 
+from cto_backups.catalog import holds
 from cto_backups.catalog.database import Connection
 from cto_backups.catalog.rows import (
     copy_from_row,
@@ -83,6 +84,7 @@ def read(connection: Connection, names: Sequence[str], *, kept_points: bool) -> 
         vaults=_vaults(connection),
         resources=_resources(connection, names),
         kept_points=_kept(connection, names) if kept_points else {},
+        holds=holds.in_force(connection, names) if kept_points else {},
     )
 
 

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from cto_backups.core.calendar_times import require_aware
 from cto_backups.core.duration import LONGEST, format_duration, parse_duration, roughly
-from cto_backups.core.model import RecoveryPoint
+from cto_backups.core.model import Hold, RecoveryPoint
 from cto_backups.core.wording import counted, did_you_mean
 
 ALLOWED = (
@@ -143,13 +143,13 @@ def decide(
     *,
     now: datetime,
     proven: str | None,
-    held: frozenset[str] = frozenset(),
+    holds: Iterable[Hold] = (),
     zone: ZoneInfo,
 ) -> tuple[Decision, ...]:
     """What retention says of each kept point of one source, newest first.
 
-    `proven` is the id of the newest point with a passed restore test, `held` are ids under legal hold; days begin at
-    midnight in `zone`. Raises ValueError when `now` is naive.
+    `proven` is the id of the newest point with a passed restore test, `holds` the legal holds, released ones
+    included; days begin at midnight in `zone`. Raises ValueError when `now` is naive.
     """
     require_aware(now)
     ordered = sorted(points, key=lambda point: (point.captured_at, point.id), reverse=True)
@@ -160,19 +160,24 @@ def decide(
         for group, words in ((ordered, "newest point"), (complete, "newest complete point"))
         if group
     }
+    in_force = [hold for hold in holds if hold.released_at is None]
     decisions = []
     for point in ordered:
         gates = [newest[id(point)]] if id(point) in newest else []
         if point.id == proven:
             gates.append("last proven point")
-        if point.id in held:
-            gates.append("under legal hold")
+        gates.extend(_under(hold, zone) for hold in in_force if hold.covers(point))
         if point.keep_until is not None and now < point.keep_until:
             gates.append(f"kept until {point.keep_until.astimezone(zone):%Y-%m-%d %H:%M}")
         kept, removed = _apply(retention, places[point.id], now)
         keep = bool(gates or kept)
         decisions.append(Decision(point, keep, (*gates, *kept) if keep else removed))
     return tuple(decisions)
+
+
+def _under(hold: Hold, zone: ZoneInfo) -> str:
+    since = f"{hold.placed_at.astimezone(zone):%Y-%m-%d}"
+    return f"under legal hold {hold.id} since {since} by {hold.placing}: {hold.reason}"
 
 
 def _places(ordered: list[RecoveryPoint], zone: ZoneInfo) -> dict[str, _Place]:

@@ -38,7 +38,7 @@ def test_the_newest_complete_point_is_told_from_the_newest_of_all(ledger, catalo
     whole = shown(catalog, build, "p1", build.ago(hours=3))
     broken = shown(catalog, build, "p2", build.ago(hours=1), incomplete=True)
     assert (ledger().newest, ledger().newest_any) == (whole, broken)
-    catalog.expire_point("p1", build.now, [])
+    catalog.expire_point("p1", build.now, [], build.key)
     assert (ledger().newest, ledger().newest_any) == (None, broken)
 
 
@@ -81,7 +81,7 @@ def test_proven_is_the_newest_kept_point_whose_last_restore_test_passed(ledger, 
     assert ledger().proven == first, "evidence that arrives late does not overrule what came after it"
     catalog.add_evidence(build.test("e5", "p3", build.ago(hours=5)))
     assert ledger().proven == third
-    catalog.expire_point("p3", build.now, [])
+    catalog.expire_point("p3", build.now, [], build.key)
     assert ledger().proven == first
 
 
@@ -131,7 +131,7 @@ def test_a_vault_knows_since_when_it_holds_copies(catalog, build):
 
 def test_kept_points_are_listed_only_when_asked_for(catalog, build):
     points = [shown(catalog, build, f"p{n}", build.ago(days=n)) for n in (1, 2, 3)]
-    catalog.expire_point("p2", build.now, [])
+    catalog.expire_point("p2", build.now, [], build.key)
     assert catalog.facts(build.now).kept_points == {}
     assert catalog.facts(build.now, kept_points=True).kept_points == {"ledger": (points[0], points[2])}
 
