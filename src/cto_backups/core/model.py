@@ -302,7 +302,8 @@ class Facts:
 
     `resources` is the inventory: what discovery found, by the source that claims it ("" where none does).
     `kept_points` lists the points of each source that are not expired, newest first, and `holds` the legal holds in
-    force on it or on one of them (for retention; where asked for).
+    force on it or on one of them; `verified_copies` are, by complete kept point, the vaults whose last verification
+    began after its copy was stored, found no damage, and leaves no byte unread (all for retention; where asked for).
     """
 
     sources: Mapping[str, SourceFacts] = field(default_factory=dict)
@@ -310,6 +311,7 @@ class Facts:
     resources: Mapping[str, tuple[Resource, ...]] = field(default_factory=dict)
     kept_points: Mapping[str, tuple[RecoveryPoint, ...]] = field(default_factory=dict)
     holds: Mapping[str, tuple[Hold, ...]] = field(default_factory=dict)
+    verified_copies: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

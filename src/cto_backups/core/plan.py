@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from cto_backups.core.calendar_times import require_aware
 from cto_backups.core.duration import format_duration
+from cto_backups.core.expiry import decide_source
 from cto_backups.core.model import (
     Action,
     ActionKind,
@@ -23,7 +24,6 @@ from cto_backups.core.model import (
     VaultFacts,
 )
 from cto_backups.core.policy import Policy, SourcePolicy
-from cto_backups.core.retention import decide
 from cto_backups.core.schedule import AT_ONCE, NextRun, Trigger, format_trigger, next_run
 from cto_backups.core.verification import runs_for_all
 from cto_backups.core.wording import counted
@@ -329,7 +329,6 @@ def _infrastructure_failure(facts: VaultFacts) -> Run | None:
 
 def _expire(policy: Policy, source: SourcePolicy, facts: Facts, now: datetime) -> Iterator[Action]:
     known = facts.sources.get(source.name, SourceFacts(source.name))
-    kept = facts.kept_points.get(source.name, ())
     run = known.last_runs.get(ActionKind.EXPIRE)
     if is_running(run):
         return
@@ -338,10 +337,7 @@ def _expire(policy: Policy, source: SourcePolicy, facts: Facts, now: datetime) -
     if run is not None and not failed:
         again = run.started_at + EXPIRE_EVERY
     zone = ZoneInfo(policy.timezone)
-    proven = known.proven.id if known.proven else None
-    holds = facts.holds.get(source.name, ())
-    decisions = decide(source.retention, kept, now=now, proven=proven, holds=holds, zone=zone)
-    removable = [decision for decision in decisions if not decision.keep]
+    removable = [decision for decision in decide_source(source, facts, now=now, zone=zone) if not decision.keep]
     if not removable:
         return
     yield _action(

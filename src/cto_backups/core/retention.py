@@ -1,7 +1,8 @@
 """How long points are kept, with reasons. The written form: "90 days, 7 daily, 5 weekly, 12 monthly, 7 yearly".
 
 Each kept and each removed point has its reasons. Whatever the rules say, the gates hold: the newest complete point,
-the newest of all, the last proven one, held ones and those with a later date of their own are never removed. A point's
+the newest of all, the last proven one, the newest that has the verified copies policy asks for, held ones and those
+with a later date of their own are never removed. A point's
 age counts from when a newer one superseded it, so content that is still current does not age, and neither does
 anything while a source is idle or failing. An incomplete point never supersedes, and never takes the place of, a
 complete one.
@@ -143,12 +144,14 @@ def decide(
     *,
     now: datetime,
     proven: str | None,
+    verified: str | None = None,
     holds: Iterable[Hold] = (),
     zone: ZoneInfo,
 ) -> tuple[Decision, ...]:
     """What retention says of each kept point of one source, newest first.
 
-    `proven` is the id of the newest point with a passed restore test, `holds` the legal holds, released ones
+    `proven` is the id of the newest point with a passed restore test, `verified` that of the
+    newest complete one with as many verified copies as policy asks for, `holds` the legal holds, released ones
     included; days begin at midnight in `zone`. Raises ValueError when `now` is naive.
     """
     require_aware(now)
@@ -166,6 +169,8 @@ def decide(
         gates = [newest[id(point)]] if id(point) in newest else []
         if point.id == proven:
             gates.append("last proven point")
+        if point.id == verified:
+            gates.append("newest point with the verified copies that policy asks for")
         gates.extend(_under(hold, zone) for hold in in_force if hold.covers(point))
         if point.keep_until is not None and now < point.keep_until:
             gates.append(f"kept until {point.keep_until.astimezone(zone):%Y-%m-%d %H:%M}")

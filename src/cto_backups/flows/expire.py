@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from zoneinfo import ZoneInfo
 
 from cto_backups import clock
+from cto_backups.core.expiry import decide_source
 from cto_backups.core.model import ActionKind, Copy
-from cto_backups.core.retention import Decision, decide
+from cto_backups.core.retention import Decision
 from cto_backups.errors import BackupsError
 from cto_backups.flows import records
 from cto_backups.flows.installation import Installation
@@ -40,16 +41,8 @@ def plan(installation: Installation, source_name: str) -> ExpirePlan:
     policy = installation.source_policy(source_name)
     now = clock.now()
     facts = installation.catalog.facts(now, [source_name], kept_points=True)
-    proven = facts.sources[source_name].proven
-    decisions = decide(
-        policy.retention,
-        facts.kept_points.get(source_name, ()),
-        now=now,
-        proven=proven.id if proven else None,
-        holds=facts.holds.get(source_name, ()),
-        zone=ZoneInfo(installation.policy.timezone),
-    )
-    return ExpirePlan(source_name, tuple(decisions))
+    zone = ZoneInfo(installation.policy.timezone)
+    return ExpirePlan(source_name, decide_source(policy, facts, now=now, zone=zone))
 
 
 def expire(installation: Installation, expire_plan: ExpirePlan) -> Expired:

@@ -19,6 +19,31 @@ def shown(catalog, build, id, captured_at, **changes):
     return point
 
 
+def test_a_copy_is_verified_by_a_whole_reading_without_damage_that_began_after_it_was_stored(catalog, build):
+    def verified():
+        return catalog.facts(build.now, ["ledger"], kept_points=True).verified_copies
+
+    stored = build.ago(hours=9)
+    for id, incomplete in (("p1", False), ("p2", True)):
+        catalog.add_point_with_copy(build.point(id, incomplete=incomplete), build.copy(id, stored_at=stored))
+        catalog.add_copy(build.copy(id, "far", stored_at=build.ago(hours=1)))
+    assert verified() == {}
+    catalog.add_evidence(build.reading("v1", "near", build.ago(hours=8)))
+    catalog.add_evidence(build.reading("v2", "far", build.ago(hours=8)))
+    assert verified() == {"p1": {"near"}}, "what arrived later was not read"
+    catalog.add_evidence(build.reading("v3", "far", build.ago(minutes=30)))
+    assert verified() == {"p1": {"near", "far"}}
+    assert catalog.facts(build.now, ["another"], kept_points=True).verified_copies == {}
+    assert catalog.facts(build.now).verified_copies == {}
+    catalog.add_evidence(build.reading("v4", "near", build.ago(minutes=20), read_since=None))
+    assert verified() == {"p1": {"far"}}, "read in part"
+    catalog.add_evidence(build.reading("v5", "far", build.ago(minutes=10), passed=False))
+    assert verified() == {}
+    catalog.add_evidence(build.reading("v6", "far"))
+    catalog.expire_point("p1", build.now, [], build.key)
+    assert verified() == {}
+
+
 def test_a_new_source_has_nothing(ledger, catalog, build):
     facts = ledger()
     assert (facts.newest, facts.newest_any, facts.proven, facts.last_test) == (None, None, None, None)
