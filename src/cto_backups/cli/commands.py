@@ -132,6 +132,20 @@ COMMANDS = (
         ("expire --dry-run", "expire contracts"),
     ),
     Entry(
+        "retention",
+        "retention:retention",
+        "How long points are kept; what that comes to",
+        ("retention", "retention simulate contracts --days 400 --price 0.02"),
+        (
+            Entry(
+                "simulate",
+                "retention:simulate",
+                "Show which points there would be",
+                ("retention simulate", "retention simulate contracts --days 400 --price 0.02"),
+            ),
+        ),
+    ),
+    Entry(
         "hold",
         "hold:hold",
         "Legal holds: keep points until released",

@@ -20,6 +20,8 @@ READERS = (
     ("points", "--all"),
     ("expire", "--dry-run"),
     ("hold", "list", "--all"),
+    ("retention",),
+    ("retention", "simulate", "--days", "30"),
     ("prune", "--dry-run"),
     ("repair", "--dry-run"),
     ("restore", "data-files", "--to", "x", "--dry-run"),
