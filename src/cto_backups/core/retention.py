@@ -2,10 +2,9 @@
 
 Each kept and each removed point has its reasons. Whatever the rules say, the gates hold: the newest complete point,
 the newest of all, the last proven one, the newest that has the verified copies policy asks for, held ones and those
-with a later date of their own are never removed. A point's
-age counts from when a newer one superseded it, so content that is still current does not age, and neither does
-anything while a source is idle or failing. An incomplete point never supersedes, and never takes the place of, a
-complete one.
+with a later date of their own are never removed. A point's age counts from when a newer one superseded it, so content
+that is still current does not age, and neither does anything while a source is idle or failing. An incomplete point
+never supersedes, and never takes the place of, a complete one.
 """
 
 import re
