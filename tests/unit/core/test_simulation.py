@@ -51,9 +51,7 @@ def run(build, rule, chosen, kept=(), *, days=400, **options):
     return simulate(source(build, rule, chosen), kept, now=build.now, days=days, zone=BERLIN, **options)
 
 
-@given(retentions, triggers, histories, st.integers(1, 45), st.booleans())
-def test_the_end_is_that_of_decide_applied_day_by_day(build, retention, chosen, history, days, held):
-    """Whatever short cuts it takes."""
+def same_as_decide_day_by_day(build, retention, chosen, history, days, held):
     before = points(build, history)
     holds = (build.hold(before[0].id),) if held and before else ()
     simulated = run(build, retention, chosen, before, days=days, holds=holds)
@@ -67,6 +65,21 @@ def test_the_end_is_that_of_decide_applied_day_by_day(build, retention, chosen, 
         there = [decision.point for decision in decisions if decision.keep]
         assert (day.at, day.points) == (now, len(there))
     assert [point.id for point in simulated.kept] == [point.id for point in there]
+
+
+@given(retentions, triggers, histories, st.integers(1, 45), st.booleans())
+def test_the_end_is_that_of_decide_applied_day_by_day(build, retention, chosen, history, days, held):
+    """Whatever short cuts it takes."""
+    same_as_decide_day_by_day(build, retention, chosen, history, days, held)
+
+
+@pytest.mark.parametrize("rule", ["3 days", "3 days, 5 daily", "2 days, 9 versions", "3 days, 6 daily, 3 weekly"])
+@pytest.mark.parametrize("hours", [5, 7, 11])
+def test_the_short_cuts_hold_where_points_are_dense_and_some_are_incomplete(build, rule, hours):
+    """Several points a day, of which age keeps some and counts others; in the history every third is incomplete."""
+    history = [(number * 5 + 1, number % 3 == 0) for number in range(60)]
+    trigger = (Every(timedelta(hours=hours)),)
+    same_as_decide_day_by_day(build, parse_retention(rule), trigger, history, 20, held=True)
 
 
 def test_points_by_age_at_the_end(build):
