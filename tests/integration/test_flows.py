@@ -329,8 +329,9 @@ def test_expiry_changes_the_catalog_first_and_catches_up_with_a_vault_that_was_a
     assert [decision.point.id for decision in plan.removed] == [ids[2], ids[0]]
     assert all(decision.reasons for decision in plan.decisions)
     shutil.move(workshop.vault_root("three"), workshop.root / "away")
-    problems = expire_flow.expire(workshop.installation, plan)
-    assert set(problems) == {"three"}
+    expired = expire_flow.expire(workshop.installation, plan)
+    assert set(expired.problems) == {"three"}
+    assert [each.point for each in expired.plan.removed] == [each.point for each in plan.removed]
     assert {point.id for point in workshop.catalog.points("documents")} == {ids[1], ids[3], ids[4]}
     assert {copy.vault for copy in workshop.catalog.expired_copies_to_delete()} == {"three"}
     shutil.move(workshop.root / "away", workshop.vault_root("three"))

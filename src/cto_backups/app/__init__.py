@@ -1,7 +1,7 @@
 """The composition root: a policy file becomes an `Installation`, its adapters opened when they are first asked for."""
 
-import getpass
 import os
+import pwd
 import re
 import secrets
 import socket
@@ -143,10 +143,10 @@ def _assembled(
 
 
 def user() -> str:
-    """Who runs this."""
+    """Who runs this, as the operating system has it: what variables such as LOGNAME say, anyone may set."""
     try:
-        return getpass.getuser()
-    except (KeyError, OSError):
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
         return str(os.getuid())
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any
 
-from cto_backups.catalog import chain, database, facts, holdings, inventory, ledger, queries
+from cto_backups.catalog import chain, database, facts, holdings, holds, inventory, ledger, queries
 from cto_backups.catalog.database import Connection, Database
 from cto_backups.catalog.rows import copy_from_row, moment_to_column, run_from_row, words_to_column
 from cto_backups.core.model import (
@@ -16,6 +16,7 @@ from cto_backups.core.model import (
     CopyFacts,
     Evidence,
     Facts,
+    Hold,
     Outcome,
     RecoveryPoint,
     Resource,
@@ -274,10 +275,28 @@ class Catalog:
                 {"source": source, "now": moment_to_column(now)},
             )
 
-    def expire_point(self, point_id: str, now: datetime, reasons: Iterable[str]) -> None:
-        """Stop showing a point; its copies are to be deleted, which the caller does afterwards."""
+    def expire_point(self, point_id: str, now: datetime, reasons: Iterable[str], signer: SigningKey) -> bool:
+        """Sign that a point is dropped and stop showing it; whether that was done: not to one under a legal hold.
+
+        Its copies are to be deleted, which the caller does afterwards.
+        """
         with self._writing() as connection:
-            holdings.expire_point(connection, point_id, now, reasons)
+            return holdings.expire_point(connection, point_id, now, reasons, signer)
+
+    def place_hold(self, hold: Hold, signer: SigningKey) -> None:
+        """Sign and keep a legal hold. Raises RefusedError when its point was dropped meanwhile."""
+        with self._writing() as connection:
+            holds.place(connection, hold, signer)
+
+    def release_hold(self, name: str, *, by: str, because: str, signer: SigningKey, now: datetime) -> Hold:
+        """Sign and note that a hold is released; the hold as it is then. Raises NotFoundError, RefusedError."""
+        with self._writing() as connection:
+            return holds.release(connection, name, by, because, signer, now)
+
+    def holds(self, *, released: bool = False) -> tuple[Hold, ...]:
+        """The legal holds in force, or with the released ones, in the order they were placed."""
+        with self.reading() as connection:
+            return holds.listed(connection, released=released)
 
     def copies_in(self, vault: str) -> tuple[Copy, ...]:
         """The copies of kept points in a vault."""

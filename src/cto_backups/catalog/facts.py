@@ -12,6 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
 
+from cto_backups.catalog import holds
 from cto_backups.catalog.database import Connection
 from cto_backups.catalog.rows import (
     copy_from_row,
@@ -83,6 +84,8 @@ def read(connection: Connection, names: Sequence[str], *, kept_points: bool) -> 
         vaults=_vaults(connection),
         resources=_resources(connection, names),
         kept_points=_kept(connection, names) if kept_points else {},
+        holds=holds.in_force(connection, names) if kept_points else {},
+        verified_copies=_verified_copies(connection, names) if kept_points else {},
     )
 
 
@@ -248,3 +251,23 @@ def _kept(connection: Connection, names: Sequence[str]) -> dict[str, tuple[Recov
     for row in _rows(connection, statement, names):
         found[row["source"]].append(point_from_row(row))
     return {source: tuple(kept) for source, kept in found.items()}
+
+
+def _verified_copies(connection: Connection, names: Sequence[str]) -> dict[str, frozenset[str]]:
+    """The vaults that hold each complete kept point, verified: by the last verification, which judges a whole vault."""
+    statement = """
+        SELECT points.id, copies.vault FROM points
+        JOIN copies ON copies.point = points.id AND copies.to_delete = 0
+        JOIN (
+            SELECT evidence.vault, evidence.started_at FROM vaults JOIN evidence ON evidence.id = (
+                SELECT id FROM evidence WHERE vault = vaults.name AND kind = 'verify'
+                ORDER BY finished_at DESC, id DESC LIMIT 1)
+            WHERE evidence.passed = 1 AND evidence.read_since IS NOT NULL) read
+        ON read.vault = copies.vault AND read.started_at >= copies.stored_at
+        WHERE points.source IN (SELECT value FROM json_each(:asked))
+            AND points.expired_at IS NULL AND points.complete = 1
+        """
+    found: dict[str, set[str]] = defaultdict(set)
+    for point, vault in _rows(connection, statement, names):
+        found[point].add(vault)
+    return {point: frozenset(vaults) for point, vaults in found.items()}

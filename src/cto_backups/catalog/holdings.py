@@ -4,9 +4,11 @@ import json
 from collections.abc import Iterable
 from datetime import datetime
 
+from cto_backups.catalog import chain, holds
 from cto_backups.catalog.database import Connection, insertion
 from cto_backups.catalog.rows import copy_to_row, evidence_to_row, moment_to_column, point_to_row
 from cto_backups.core.model import Copy, Evidence, RecoveryPoint
+from cto_backups.evidence.records import SigningKey
 
 
 def add_point(connection: Connection, point: RecoveryPoint) -> None:
@@ -72,15 +74,23 @@ def add_evidence(connection: Connection, evidence: Evidence) -> None:
     )
 
 
-def expire_point(connection: Connection, point_id: str, now: datetime, reasons: Iterable[str]) -> None:
-    """Stop showing a point, and mark its copies as to be deleted; fine when that was done before."""
-    expired = {"point": point_id, "now": moment_to_column(now), "reasons": json.dumps(list(reasons))}
+def expire_point(
+    connection: Connection, point_id: str, now: datetime, reasons: Iterable[str], signer: SigningKey
+) -> bool:
+    """Sign that a point is dropped, stop showing it, and mark its copies as to be deleted; whether that was done.
+
+    It was not where the point is under a legal hold, or was dropped before.
+    """
+    because = list(reasons)
+    expired = {"point": point_id, "now": moment_to_column(now), "reasons": json.dumps(because)}
     source = connection.scalar("SELECT source FROM points WHERE id = :point AND expired_at IS NULL", expired)
-    if source is None:
-        return
+    if source is None or holds.covers(connection, source, point_id):
+        return False
+    chain.append(connection, signer, "expiry", {"point": point_id, "source": source, "reasons": because}, now)
     connection.execute("UPDATE points SET expired_at = :now, expired_because = :reasons WHERE id = :point", expired)
     connection.execute("UPDATE copies SET to_delete = 1 WHERE point = :point", expired)
     _count_points(connection, source, -1)
+    return True
 
 
 def _count_points(connection: Connection, source: str, change: int) -> None:

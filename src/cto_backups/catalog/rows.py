@@ -15,6 +15,7 @@ from cto_backups.core.model import (
     ActionKind,
     Copy,
     Evidence,
+    Hold,
     Outcome,
     RecoveryPoint,
     Resource,
@@ -155,6 +156,36 @@ def copy_to_row(copy: Copy) -> dict[str, Any]:
 def copy_from_row(row: Row) -> Copy:
     """A copy from a row of `copies`."""
     return Copy(row["point"], row["vault"], row["reference"], _moment(row, "stored_at"), row["added_bytes"])
+
+
+def hold_to_row(hold: Hold) -> dict[str, Any]:
+    """A new hold as a row of `holds`."""
+    return {
+        "id": hold.id,
+        "source": hold.source,
+        "point": hold.point,
+        "reason": words_to_column(hold.reason),
+        "placed_at": moment_to_column(hold.placed_at),
+        "placed_by": words_to_column(hold.placed_by),
+        "approver": None if hold.approver is None else words_to_column(hold.approver),
+    }
+
+
+@_readable
+def hold_from_row(row: Row) -> Hold:
+    """A hold from a row of `holds`."""
+    return Hold(
+        id=row["id"],
+        source=row["source"],
+        point=row["point"],
+        reason=row["reason"],
+        placed_at=_moment(row, "placed_at"),
+        placed_by=row["placed_by"],
+        approver=row["approver"],
+        released_at=moment_from_column(row["released_at"]),
+        released_by=row["released_by"],
+        released_because=row["released_because"],
+    )
 
 
 def evidence_to_row(evidence: Evidence) -> dict[str, Any]:

@@ -181,6 +181,23 @@ vaults = Table(
     Column("first_copy_at", Moment),
 )
 
+# Legal holds, released ones included.
+holds = Table(
+    "holds",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("point", Text),  # none: everything of the source
+    Column("reason", Words, nullable=False),
+    Column("placed_at", Moment, nullable=False),
+    Column("placed_by", Words, nullable=False),
+    Column("approver", Words),
+    Column("released_at", Moment),
+    Column("released_by", Words),
+    Column("released_because", Words),
+    Index("holds_in_force", "source", "point", sqlite_where=text("released_at IS NULL")),
+)
+
 # The verification ledger: when each pack of a vault's repository was last read and found intact. About 55 bytes a row.
 pack_readings = Table(
     "pack_readings",

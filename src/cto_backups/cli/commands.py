@@ -132,6 +132,41 @@ COMMANDS = (
         ("expire --dry-run", "expire contracts"),
     ),
     Entry(
+        "retention",
+        "retention:retention",
+        "How long points are kept; what that comes to",
+        ("retention", "retention simulate contracts --days 400 --price 0.02"),
+        (
+            Entry(
+                "simulate",
+                "retention:simulate",
+                "Show which points there would be",
+                ("retention simulate", "retention simulate contracts --days 400 --price 0.02"),
+            ),
+        ),
+    ),
+    Entry(
+        "hold",
+        "hold:hold",
+        "Legal holds: keep points until released",
+        ("hold", "hold add contracts --reason 'case 4711'"),
+        (
+            Entry("list", "hold:list_holds", "List the legal holds", ("hold list", "hold list --all")),
+            Entry(
+                "add",
+                "hold:add",
+                "Hold a source or one point",
+                ("hold add contracts --reason 'case 4711'", f"hold add {_POINT} --reason 'case 4711'"),
+            ),
+            Entry(
+                "release",
+                "hold:release",
+                "End a hold",
+                ("hold release hold-20261123T100000Z-1a2b --reason 'case closed'",),
+            ),
+        ),
+    ),
+    Entry(
         "prune",
         "prune:prune",
         "Reclaim bytes that no point needs",

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from cto_backups.cli.errors import as_document
 from cto_backups.cli.screen import seconds, utc
-from cto_backups.core.model import Copy, CopyFacts, Evidence, Problem, RecoveryPoint
+from cto_backups.core.model import Copy, CopyFacts, Evidence, Hold, Problem, RecoveryPoint
 from cto_backups.errors import BackupsError
 
 if TYPE_CHECKING:
@@ -32,6 +32,22 @@ def point(found: RecoveryPoint) -> Document:
         "label": found.label,
         "keep_until": utc(found.keep_until),
         "problems": problems(found.problems),
+    }
+
+
+def hold(found: Hold) -> Document:
+    """A legal hold; `point` None: on all of the source."""
+    return {
+        "id": found.id,
+        "source": found.source,
+        "point": found.point,
+        "reason": found.reason,
+        "placed_at": utc(found.placed_at),
+        "placed_by": found.placed_by,
+        "approver": found.approver,
+        "released_at": utc(found.released_at),
+        "released_by": found.released_by,
+        "released_because": found.released_because,
     }
 
 

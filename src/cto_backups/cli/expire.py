@@ -41,12 +41,16 @@ def expire(
         plans = [plan(installation, name) for name in chosen(installation.policy.sources, sources)]
         answers: list[documents.Document] = []
         statuses: list[ExitStatus] = []
-        for each in plans:
+        for planned in plans:
+            each = planned
             problems: dict[str, BackupsError] = {}
             failure: BackupsError | None = None
             if each.removed and not dry_run:
                 done = attempt(screen, partial(carry_out, installation, each))
-                failure, problems = (done, {}) if isinstance(done, BackupsError) else (None, done)
+                if isinstance(done, BackupsError):
+                    failure = done
+                else:
+                    each, problems = done.plan, done.problems
             _tell(screen, each, dry_run=dry_run, failure=failure, every=dry_run or bool(sources))
             for vault, problem in problems.items():
                 screen.problem(problem, prefix=f"Not dropped in {vault} yet")

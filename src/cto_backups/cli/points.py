@@ -6,13 +6,14 @@ import typer
 
 from cto_backups.cli import documents, figures
 from cto_backups.cli.command import command
+from cto_backups.cli.hold import sentence
 from cto_backups.cli.opening import opened
 from cto_backups.cli.screen import Screen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cto_backups.core.model import CopyFacts, RecoveryPoint
+    from cto_backups.core.model import CopyFacts, Hold, RecoveryPoint
     from cto_backups.flows.installation import Installation
 
 
@@ -35,21 +36,32 @@ def points(
         found = installation.catalog.points(what or None, limit=None if everything else limit + 1)
         shown = found if everything else found[:limit]
         copies = {point.id: installation.catalog.copies(point.id) for point in shown}
+        holds = installation.catalog.holds()
+        held = {point.id: [hold for hold in holds if hold.covers(point)] for point in shown}
         screen.document(
             {
                 "points": [
-                    {**documents.point(point), "copies": [documents.copy_facts(facts) for facts in copies[point.id]]}
+                    {
+                        **documents.point(point),
+                        "holds": [documents.hold(hold) for hold in held[point.id]],
+                        "copies": [documents.copy_facts(facts) for facts in copies[point.id]],
+                    }
                     for point in shown
                 ],
                 "more": len(found) > len(shown),
             }
         )
         if screen.talks:
-            _list(screen, shown, copies, more=len(found) > len(shown))
+            _list(screen, shown, copies, held, more=len(found) > len(shown))
 
 
 def _list(
-    screen: Screen, shown: "Sequence[RecoveryPoint]", copies: "dict[str, tuple[CopyFacts, ...]]", *, more: bool
+    screen: Screen,
+    shown: "Sequence[RecoveryPoint]",
+    copies: "dict[str, tuple[CopyFacts, ...]]",
+    held: "dict[str, list[Hold]]",
+    *,
+    more: bool,
 ) -> None:
     from cto_backups.cli.tables import row, table
 
@@ -66,9 +78,11 @@ def _list(
             screen.moment(point.captured_at),
             figures.size(point.size_bytes),
             str(len(copies[point.id])),
-            _state(point, copies[point.id]),
+            _state(point, copies[point.id]) + (", held" if held[point.id] else ""),
         )
     screen.show(listing)
+    for hold in {hold.id: hold for holds in held.values() for hold in holds}.values():
+        screen.show(f"Held by {hold.id} since {screen.moment(hold.placed_at)} by {hold.placing}: {hold.reason}")
     if more:
         screen.show("There are more: --limit N or --all shows them.")
 
@@ -88,7 +102,8 @@ def _state(point: "RecoveryPoint", copies: "tuple[CopyFacts, ...]") -> str:
 def _show_one(screen: Screen, installation: "Installation", name: str) -> None:
     point = installation.catalog.point(name)
     copies = installation.catalog.copies(point.id)
-    screen.document(documents.details(point, copies))
+    holds = [hold for hold in installation.catalog.holds() if hold.covers(point)]
+    screen.document({**documents.details(point, copies), "holds": [documents.hold(hold) for hold in holds]})
     if not screen.talks:
         return
     from cto_backups.cli.tables import row, table
@@ -103,6 +118,7 @@ def _show_one(screen: Screen, installation: "Installation", name: str) -> None:
         "added": figures.size(point.added_bytes),
         "label": point.label or "",
         "kept until": screen.moment(point.keep_until) if point.keep_until else "",
+        "legal hold": "\n".join(sentence(screen, hold) for hold in holds),
         "fingerprint": "none: it was taken over, and no restore test can prove it"
         if point.taken_over
         else f"{point.fingerprint.algorithm}: {len(point.fingerprint.checksums)} checksums, "

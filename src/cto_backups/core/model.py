@@ -146,6 +146,35 @@ class RecoveryPoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """A legal hold: what it covers is not dropped until somebody releases it, whatever retention says.
+
+    With `point` None it is on all of the source: the points that are kept, and those made later. `approver` is who
+    agreed to it, in the words of whoever placed it; `placed_by` and `released_by` are users of the operating system.
+    """
+
+    id: str
+    source: str
+    point: str | None
+    reason: str
+    placed_at: datetime
+    placed_by: str
+    approver: str | None = None
+    released_at: datetime | None = None
+    released_by: str | None = None
+    released_because: str | None = None
+
+    def covers(self, point: RecoveryPoint) -> bool:
+        """Whether it is in force, and on this point."""
+        return self.released_at is None and self.source == point.source and self.point in (None, point.id)
+
+    @property
+    def placing(self) -> str:
+        """Who placed it, and who approved that where somebody did."""
+        return f"{self.placed_by}, approved by {self.approver}" if self.approver else self.placed_by
+
+
+@dataclass(frozen=True, slots=True)
 class Copy:
     """A recovery point's presence in one vault; `reference` is what the payload calls it (restic: the snapshot id)."""
 
@@ -272,13 +301,17 @@ class Facts:
     """What the catalog knows, as the pure functions see it.
 
     `resources` is the inventory: what discovery found, by the source that claims it ("" where none does).
-    `kept_points` lists the points of each source that are not expired, newest first (for retention; where asked for).
+    `kept_points` lists the points of each source that are not expired, newest first, and `holds` the legal holds in
+    force on it or on one of them; `verified_copies` are, by complete kept point, the vaults whose last verification
+    began after its copy was stored, found no damage, and leaves no byte unread (all for retention; where asked for).
     """
 
     sources: Mapping[str, SourceFacts] = field(default_factory=dict)
     vaults: Mapping[str, VaultFacts] = field(default_factory=dict)
     resources: Mapping[str, tuple[Resource, ...]] = field(default_factory=dict)
     kept_points: Mapping[str, tuple[RecoveryPoint, ...]] = field(default_factory=dict)
+    holds: Mapping[str, tuple[Hold, ...]] = field(default_factory=dict)
+    verified_copies: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,13 @@ now is what of that lies in the past. A key names an action by source, slot and 
 doing it once; nothing is remembered between two plans.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from cto_backups.core.calendar_times import require_aware
 from cto_backups.core.duration import format_duration
+from cto_backups.core.expiry import decide_source
 from cto_backups.core.model import (
     Action,
     ActionKind,
@@ -23,7 +24,6 @@ from cto_backups.core.model import (
     VaultFacts,
 )
 from cto_backups.core.policy import Policy, SourcePolicy
-from cto_backups.core.retention import decide
 from cto_backups.core.schedule import AT_ONCE, NextRun, Trigger, format_trigger, next_run
 from cto_backups.core.verification import runs_for_all
 from cto_backups.core.wording import counted
@@ -107,7 +107,7 @@ def _of_source(policy: Policy, source: SourcePolicy, facts: Facts, now: datetime
     yield from _backup(policy, source, known, now)
     yield from _copy(policy, source, known)
     yield from _restore_test(policy, source, known, now)
-    yield from _expire(policy, source, known, facts.kept_points.get(source.name, ()), now)
+    yield from _expire(policy, source, facts, now)
 
 
 def _urgency(policy: Policy, action: Action) -> tuple[int, timedelta, datetime, str]:
@@ -327,19 +327,17 @@ def _infrastructure_failure(facts: VaultFacts) -> Run | None:
 # -- expire -----------------------------------------------------------------------------------------------------------
 
 
-def _expire(
-    policy: Policy, source: SourcePolicy, facts: SourceFacts, kept: Iterable[RecoveryPoint], now: datetime
-) -> Iterator[Action]:
-    run = facts.last_runs.get(ActionKind.EXPIRE)
+def _expire(policy: Policy, source: SourcePolicy, facts: Facts, now: datetime) -> Iterator[Action]:
+    known = facts.sources.get(source.name, SourceFacts(source.name))
+    run = known.last_runs.get(ActionKind.EXPIRE)
     if is_running(run):
         return
     failed = run is not None and run.outcome in _BAD
-    again = retry_at(run, facts.failures.get(ActionKind.EXPIRE, 0))
+    again = retry_at(run, known.failures.get(ActionKind.EXPIRE, 0))
     if run is not None and not failed:
         again = run.started_at + EXPIRE_EVERY
     zone = ZoneInfo(policy.timezone)
-    decisions = decide(source.retention, kept, now=now, proven=facts.proven.id if facts.proven else None, zone=zone)
-    removable = [decision for decision in decisions if not decision.keep]
+    removable = [decision for decision in decide_source(source, facts, now=now, zone=zone) if not decision.keep]
     if not removable:
         return
     yield _action(

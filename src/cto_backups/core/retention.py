@@ -1,10 +1,10 @@
 """How long points are kept, with reasons. The written form: "90 days, 7 daily, 5 weekly, 12 monthly, 7 yearly".
 
 Each kept and each removed point has its reasons. Whatever the rules say, the gates hold: the newest complete point,
-the newest of all, the last proven one, held ones and those with a later date of their own are never removed. A point's
-age counts from when a newer one superseded it, so content that is still current does not age, and neither does
-anything while a source is idle or failing. An incomplete point never supersedes, and never takes the place of, a
-complete one.
+the newest of all, the last proven one, the newest that has the verified copies policy asks for, held ones and those
+with a later date of their own are never removed. A point's age counts from when a newer one superseded it, so content
+that is still current does not age, and neither does anything while a source is idle or failing. An incomplete point
+never supersedes, and never takes the place of, a complete one.
 """
 
 import re
@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from cto_backups.core.calendar_times import require_aware
 from cto_backups.core.duration import LONGEST, format_duration, parse_duration, roughly
-from cto_backups.core.model import RecoveryPoint
+from cto_backups.core.model import Hold, RecoveryPoint
 from cto_backups.core.wording import counted, did_you_mean
 
 ALLOWED = (
@@ -143,13 +143,15 @@ def decide(
     *,
     now: datetime,
     proven: str | None,
-    held: frozenset[str] = frozenset(),
+    verified: str | None = None,
+    holds: Iterable[Hold] = (),
     zone: ZoneInfo,
 ) -> tuple[Decision, ...]:
     """What retention says of each kept point of one source, newest first.
 
-    `proven` is the id of the newest point with a passed restore test, `held` are ids under legal hold; days begin at
-    midnight in `zone`. Raises ValueError when `now` is naive.
+    `proven` is the id of the newest point with a passed restore test, `verified` that of the
+    newest complete one with as many verified copies as policy asks for, `holds` the legal holds, released ones
+    included; days begin at midnight in `zone`. Raises ValueError when `now` is naive.
     """
     require_aware(now)
     ordered = sorted(points, key=lambda point: (point.captured_at, point.id), reverse=True)
@@ -160,19 +162,26 @@ def decide(
         for group, words in ((ordered, "newest point"), (complete, "newest complete point"))
         if group
     }
+    in_force = [hold for hold in holds if hold.released_at is None]
     decisions = []
     for point in ordered:
         gates = [newest[id(point)]] if id(point) in newest else []
         if point.id == proven:
             gates.append("last proven point")
-        if point.id in held:
-            gates.append("under legal hold")
+        if point.id == verified:
+            gates.append("newest point with the verified copies that policy asks for")
+        gates.extend(_under(hold, zone) for hold in in_force if hold.covers(point))
         if point.keep_until is not None and now < point.keep_until:
             gates.append(f"kept until {point.keep_until.astimezone(zone):%Y-%m-%d %H:%M}")
         kept, removed = _apply(retention, places[point.id], now)
         keep = bool(gates or kept)
         decisions.append(Decision(point, keep, (*gates, *kept) if keep else removed))
     return tuple(decisions)
+
+
+def _under(hold: Hold, zone: ZoneInfo) -> str:
+    since = f"{hold.placed_at.astimezone(zone):%Y-%m-%d}"
+    return f"under legal hold {hold.id} since {since} by {hold.placing}: {hold.reason}"
 
 
 def _places(ordered: list[RecoveryPoint], zone: ZoneInfo) -> dict[str, _Place]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from cto_backups.core.model import Copy, Evidence, Fingerprint, Problem, RecoveryPoint, Rung, Sample, Step
+from cto_backups.core.model import Copy, Evidence, Fingerprint, Hold, Problem, RecoveryPoint, Rung, Sample, Step
 
 Json = dict[str, Any]
 
@@ -198,3 +198,28 @@ def evidence_from_payload(payload: Mapping[str, Any]) -> Evidence:
         reason=payload["reason"],
         read_since=moment_from_text(payload["read_since"]) if "read_since" in payload else None,
     )
+
+
+def hold_to_payload(hold: Hold) -> Json:
+    """A legal hold as JSON, as it was placed."""
+    return {
+        "id": hold.id,
+        "source": hold.source,
+        "point": hold.point,
+        "reason": hold.reason,
+        "placed_at": moment_to_text(hold.placed_at),
+        "placed_by": hold.placed_by,
+        "approver": hold.approver,
+    }
+
+
+def release_to_payload(hold: Hold, by: str, because: str, at: datetime) -> Json:
+    """The release of a legal hold as JSON."""
+    return {
+        "id": hold.id,
+        "source": hold.source,
+        "point": hold.point,
+        "reason": because,
+        "released_at": moment_to_text(at),
+        "released_by": by,
+    }

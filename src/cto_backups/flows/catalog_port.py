@@ -10,6 +10,7 @@ from cto_backups.core.model import (
     CopyFacts,
     Evidence,
     Facts,
+    Hold,
     Outcome,
     RecoveryPoint,
     Resource,
@@ -104,8 +105,17 @@ class Catalog(Protocol):
     def confirm(self, source: str, now: datetime) -> None:
         """Note that a scan found the source equal to its newest point."""
 
-    def expire_point(self, point_id: str, now: datetime, reasons: Iterable[str]) -> None:
-        """Stop showing a point; its copies are to be deleted."""
+    def expire_point(self, point_id: str, now: datetime, reasons: Iterable[str], signer: SigningKey) -> bool:
+        """Sign that a point is dropped and stop showing it; whether that was done: not to one under a legal hold."""
+
+    def place_hold(self, hold: Hold, signer: SigningKey) -> None:
+        """Sign and keep a legal hold. Raises RefusedError."""
+
+    def release_hold(self, name: str, *, by: str, because: str, signer: SigningKey, now: datetime) -> Hold:
+        """Sign and note that a hold is released. Raises NotFoundError, RefusedError."""
+
+    def holds(self, *, released: bool = False) -> tuple[Hold, ...]:
+        """The legal holds in force, or with the released ones."""
 
     def copies_in(self, vault: str) -> tuple[Copy, ...]:
         """The copies of kept points in a vault."""

@@ -2,12 +2,13 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from zoneinfo import ZoneInfo
 
 from cto_backups import clock
+from cto_backups.core.expiry import decide_source
 from cto_backups.core.model import ActionKind, Copy
-from cto_backups.core.retention import Decision, decide
+from cto_backups.core.retention import Decision
 from cto_backups.errors import BackupsError
 from cto_backups.flows import records
 from cto_backups.flows.installation import Installation
@@ -27,25 +28,28 @@ class ExpirePlan:
         return tuple(decision for decision in self.decisions if not decision.keep)
 
 
+@dataclass(frozen=True)
+class Expired:
+    """What was done: the plan as it was carried out, and what went wrong with which vault."""
+
+    plan: ExpirePlan
+    problems: dict[str, BackupsError]
+
+
 def plan(installation: Installation, source_name: str) -> ExpirePlan:
     """What `expire` would do now; nothing is changed."""
     policy = installation.source_policy(source_name)
     now = clock.now()
     facts = installation.catalog.facts(now, [source_name], kept_points=True)
-    proven = facts.sources[source_name].proven
-    decisions = decide(
-        policy.retention,
-        facts.kept_points.get(source_name, ()),
-        now=now,
-        proven=proven.id if proven else None,
-        zone=ZoneInfo(installation.policy.timezone),
-    )
-    return ExpirePlan(source_name, tuple(decisions))
+    zone = ZoneInfo(installation.policy.timezone)
+    return ExpirePlan(source_name, decide_source(policy, facts, now=now, zone=zone))
 
 
-def expire(installation: Installation, expire_plan: ExpirePlan) -> dict[str, BackupsError]:
-    """Carry out the plan; problems by vault. A vault that is away is caught up with by a later run.
+def expire(installation: Installation, expire_plan: ExpirePlan) -> Expired:
+    """Carry out the plan. A vault that is away is caught up with by a later run.
 
+    What has changed since the plan was made may only keep more: points are judged again when the source is free, and
+    one that is put under a legal hold even then stays, since its row says so in the transaction that would drop it.
     A process killed in between leaves points that the catalog no longer shows, and stored bytes that a later run drops.
     """
     source_name = expire_plan.source
@@ -53,12 +57,26 @@ def expire(installation: Installation, expire_plan: ExpirePlan) -> dict[str, Bac
         installation.exclusive(source_name),
         recorded(installation, ActionKind.EXPIRE, source=source_name) as run,
     ):
-        for decision in expire_plan.removed:
-            payload = {"point": decision.point.id, "source": source_name, "reasons": list(decision.reasons)}
-            records.write(installation, "expiry", payload)
-            installation.catalog.expire_point(decision.point.id, clock.now(), decision.reasons)
-        run.figures["expired"] = len(expire_plan.removed)
-        return drop_expired_copies(installation)
+        planned = {decision.point.id for decision in expire_plan.removed}
+        done = ExpirePlan(
+            source_name,
+            tuple(
+                _carry_out(installation, decision, planned) for decision in plan(installation, source_name).decisions
+            ),
+        )
+        run.figures["expired"] = len(done.removed)
+        return Expired(done, drop_expired_copies(installation))
+
+
+def _carry_out(installation: Installation, decision: Decision, planned: set[str]) -> Decision:
+    """Drop a point if the plan says so and it still may go; the decision as it was carried out."""
+    if decision.keep:
+        return decision
+    if decision.point.id not in planned:
+        return replace(decision, keep=True, reasons=("due since the plan was made: left to the next run",))
+    if installation.catalog.expire_point(decision.point.id, clock.now(), decision.reasons, installation.signer):
+        return decision
+    return replace(decision, keep=True, reasons=("put under a legal hold meanwhile",))
 
 
 def drop_expired_copies(installation: Installation) -> dict[str, BackupsError]:

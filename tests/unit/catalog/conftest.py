@@ -22,6 +22,7 @@ from cto_backups.core.model import (
 )
 from cto_backups.core.policy import Policy, SourcePolicy, VaultPolicy
 from cto_backups.core.retention import Retention
+from cto_backups.evidence.records import SigningKey
 
 NOW = datetime(2026, 3, 18, 12, 0, 0, 123456, tzinfo=UTC)
 
@@ -30,6 +31,7 @@ class Build:
     """What goes into a catalog; everything can be overridden."""
 
     now = NOW
+    key = SigningKey(bytes(32))
 
     def ago(self, **length: float) -> datetime:
         return NOW - timedelta(**length)

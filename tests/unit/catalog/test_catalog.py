@@ -157,14 +157,14 @@ def test_the_point_at_a_moment_is_the_newest_kept_one_captured_until_then(open_c
     catalog = open_catalog()
     catalog.sync_policy(build.policy(), b"", build.now)
     for point in catalog.points():
-        catalog.expire_point(point.id, build.now, ())
+        catalog.expire_point(point.id, build.now, (), build.key)
     base = len(catalog.points(include_expired=True))
     model = []
     for number, (minute, incomplete, expired) in enumerate(made, start=base):
         point = build.point(f"p{number:05}", build.now + timedelta(minutes=minute), incomplete=incomplete)
         catalog.add_point_with_copy(point, build.copy(point.id))
         if expired:
-            catalog.expire_point(point.id, build.now, ["old"])
+            catalog.expire_point(point.id, build.now, ["old"], build.key)
         else:
             model.append(point)
 
@@ -221,8 +221,8 @@ def test_an_expired_point_is_not_shown_and_its_copies_are_to_be_deleted(catalog,
     for id in ("p1", "p2"):
         catalog.add_point_with_copy(build.point(id), build.copy(id))
         catalog.add_copy(build.copy(id, "far"))
-    catalog.expire_point("p1", build.now, ["older than 90 days"])
-    catalog.expire_point("p1", build.now + timedelta(days=1), ["again"])
+    catalog.expire_point("p1", build.now, ["older than 90 days"], build.key)
+    catalog.expire_point("p1", build.now + timedelta(days=1), ["again"], build.key)
     assert ids(catalog.points()) == ["p2"]
     assert catalog.copies("p1") == ()
     assert ids(catalog.points(include_expired=True)) == ["p2", "p1"]
@@ -240,7 +240,7 @@ def test_an_expired_point_is_not_shown_and_its_copies_are_to_be_deleted(catalog,
 
 def test_a_copy_that_arrives_after_its_point_expired_is_one_to_delete(catalog, build):
     catalog.add_point_with_copy(build.point("p1"), build.copy("p1"))
-    catalog.expire_point("p1", build.now, [])
+    catalog.expire_point("p1", build.now, [], build.key)
     catalog.add_copy(build.copy("p1", "far"))
     assert {copy.vault for copy in catalog.expired_copies_to_delete()} == {"near", "far"}
 

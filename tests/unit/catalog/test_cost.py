@@ -73,6 +73,7 @@ def test_single_look_ups_use_an_index(catalog, build, plans):
         catalog.points(limit=3)
         catalog.copies("p1")
         catalog.expired_copies_to_delete()
+        catalog.expire_point("p2", build.now, [], build.key)
         catalog.interrupt_dead_runs("host", lambda pid: True, build.now)
         catalog.unshown_points("x")
         catalog.vault_head("near", "x")

@@ -19,6 +19,31 @@ def shown(catalog, build, id, captured_at, **changes):
     return point
 
 
+def test_a_copy_is_verified_by_a_whole_reading_without_damage_that_began_after_it_was_stored(catalog, build):
+    def verified():
+        return catalog.facts(build.now, ["ledger"], kept_points=True).verified_copies
+
+    stored = build.ago(hours=9)
+    for id, incomplete in (("p1", False), ("p2", True)):
+        catalog.add_point_with_copy(build.point(id, incomplete=incomplete), build.copy(id, stored_at=stored))
+        catalog.add_copy(build.copy(id, "far", stored_at=build.ago(hours=1)))
+    assert verified() == {}
+    catalog.add_evidence(build.reading("v1", "near", build.ago(hours=8)))
+    catalog.add_evidence(build.reading("v2", "far", build.ago(hours=8)))
+    assert verified() == {"p1": {"near"}}, "what arrived later was not read"
+    catalog.add_evidence(build.reading("v3", "far", build.ago(minutes=30)))
+    assert verified() == {"p1": {"near", "far"}}
+    assert catalog.facts(build.now, ["another"], kept_points=True).verified_copies == {}
+    assert catalog.facts(build.now).verified_copies == {}
+    catalog.add_evidence(build.reading("v4", "near", build.ago(minutes=20), read_since=None))
+    assert verified() == {"p1": {"far"}}, "read in part"
+    catalog.add_evidence(build.reading("v5", "far", build.ago(minutes=10), passed=False))
+    assert verified() == {}
+    catalog.add_evidence(build.reading("v6", "far"))
+    catalog.expire_point("p1", build.now, [], build.key)
+    assert verified() == {}
+
+
 def test_a_new_source_has_nothing(ledger, catalog, build):
     facts = ledger()
     assert (facts.newest, facts.newest_any, facts.proven, facts.last_test) == (None, None, None, None)
@@ -38,7 +63,7 @@ def test_the_newest_complete_point_is_told_from_the_newest_of_all(ledger, catalo
     whole = shown(catalog, build, "p1", build.ago(hours=3))
     broken = shown(catalog, build, "p2", build.ago(hours=1), incomplete=True)
     assert (ledger().newest, ledger().newest_any) == (whole, broken)
-    catalog.expire_point("p1", build.now, [])
+    catalog.expire_point("p1", build.now, [], build.key)
     assert (ledger().newest, ledger().newest_any) == (None, broken)
 
 
@@ -81,7 +106,7 @@ def test_proven_is_the_newest_kept_point_whose_last_restore_test_passed(ledger, 
     assert ledger().proven == first, "evidence that arrives late does not overrule what came after it"
     catalog.add_evidence(build.test("e5", "p3", build.ago(hours=5)))
     assert ledger().proven == third
-    catalog.expire_point("p3", build.now, [])
+    catalog.expire_point("p3", build.now, [], build.key)
     assert ledger().proven == first
 
 
@@ -131,7 +156,7 @@ def test_a_vault_knows_since_when_it_holds_copies(catalog, build):
 
 def test_kept_points_are_listed_only_when_asked_for(catalog, build):
     points = [shown(catalog, build, f"p{n}", build.ago(days=n)) for n in (1, 2, 3)]
-    catalog.expire_point("p2", build.now, [])
+    catalog.expire_point("p2", build.now, [], build.key)
     assert catalog.facts(build.now).kept_points == {}
     assert catalog.facts(build.now, kept_points=True).kept_points == {"ledger": (points[0], points[2])}
 

@@ -133,7 +133,7 @@ class Scenario:
             if self.dice.random() < max(self.calm, 0.8):
                 holdings.add_copy(connection, self.build.copy(id, vault, captured))
         if self.dice.random() > max(self.calm, 0.9):
-            holdings.expire_point(connection, id, self.now, [])
+            holdings.expire_point(connection, id, self.now, [], self.build.key)
 
     def write_run(self, connection):
         if self.late:

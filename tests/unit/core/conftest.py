@@ -14,6 +14,7 @@ from cto_backups.core.model import (
     Evidence,
     Facts,
     Fingerprint,
+    Hold,
     Outcome,
     Problem,
     RecoveryPoint,
@@ -37,6 +38,9 @@ class Build:
 
     def ago(self, **length):
         return NOW - timedelta(**length)
+
+    def hold(self, point=None, **changes):
+        return replace(Hold("h", "ledger", point, "case 4711", NOW, "bo"), **changes)
 
     def point(self, captured_at=NOW, *, id=None, incomplete=False, took=timedelta(minutes=1), **changes):
         problems = (Problem("/data/x", "permission", "not readable"),) if incomplete else ()

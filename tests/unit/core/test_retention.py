@@ -52,7 +52,7 @@ def run(build, case, *, now=None, points=None):
         made(build, history) if points is None else points,
         now=now or moment,
         proven=f"p{min(proven)}" if proven else None,
-        held=frozenset(f"p{number}" for number in held),
+        holds=[build.hold(f"p{number}") for number in held],
         zone=UTC_ZONE,
     )
 
@@ -180,16 +180,28 @@ def test_a_point_with_a_date_of_its_own_is_kept_until_then(build):
 
 def test_gates_are_named(build):
     points = [build.point(START + number * DAY, id=str(number), incomplete=number == 4) for number in range(5)]
-    decisions = decide(
-        Retention(versions=1), points, now=START + 9 * DAY, proven="1", held=frozenset("0"), zone=UTC_ZONE
-    )
+    holds = [build.hold("0", approver="Ada"), build.hold("2", released_at=START, released_by="bo")]
+    decisions = decide(Retention(versions=1), points, now=START + 9 * DAY, proven="1", holds=holds, zone=UTC_ZONE)
     assert {decision.point.id: decision.reasons[0] for decision in decisions} == {
         "4": "newest point",
         "3": "newest complete point",
         "2": "version 2; the newest 1 is kept",
         "1": "last proven point",
-        "0": "under legal hold",
+        "0": "under legal hold h since 2026-03-18 by bo, approved by Ada: case 4711",
     }
+
+
+def test_a_hold_on_a_source_holds_all_of_it_and_nothing_else(build):
+    points = [build.point(START + number * DAY, id=str(number)) for number in range(5)]
+
+    def removed(*holds):
+        decided = decide(Retention(DAY), points, now=START + 99 * DAY, proven=None, holds=holds, zone=UTC_ZONE)
+        return {decision.point.id for decision in decided if not decision.keep}
+
+    assert removed(build.hold(None)) == set()
+    assert removed(build.hold(None, source="another")) == removed() == {"0", "1", "2", "3"}
+    assert removed(build.hold("3", source="another")) == removed()
+    assert removed(build.hold(None, released_at=START)) == removed()
 
 
 def test_a_naive_moment_is_refused(build):

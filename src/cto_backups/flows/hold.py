@@ -1,0 +1,74 @@
+"""Hold: keep points that a court, or anybody with a claim to them, asks for, until somebody releases them."""
+
+import secrets
+from dataclasses import dataclass
+
+from cto_backups import clock
+from cto_backups.core.model import Hold
+from cto_backups.errors import BackupsError
+from cto_backups.flows import records
+from cto_backups.flows.installation import Installation
+
+
+@dataclass(frozen=True)
+class Held:
+    """A hold as it was placed or released, and which vaults do not have the signed record of it yet, and why.
+
+    `points` is how many kept points it is on, or was.
+    """
+
+    hold: Hold
+    points: int
+    problems: dict[str, BackupsError]
+
+
+def place(installation: Installation, name: str, *, reason: str, approver: str | None) -> Held:
+    """Put a source, or one point, under a legal hold. It needs no lock: a run in progress goes on, and heeds it.
+
+    `name` is a source of the policy, or one whose points are kept, or else a point's id. Raises NotFoundError, and
+    RefusedError when the point is dropped at this very moment.
+    """
+    source, point = _target(installation, name)
+    now = clock.now()
+    hold = Hold(
+        id=f"hold-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}",
+        source=source,
+        point=point,
+        reason=reason,
+        placed_at=now,
+        placed_by=installation.user,
+        approver=approver,
+    )
+    installation.catalog.place_hold(hold, installation.signer)
+    return Held(hold, _count(installation, hold), _deliver(installation))
+
+
+def release(installation: Installation, name: str, *, reason: str) -> Held:
+    """Release a hold, by its id or a unique beginning of one. Raises NotFoundError, RefusedError."""
+    hold = installation.catalog.release_hold(
+        name, by=installation.user, because=reason, signer=installation.signer, now=clock.now()
+    )
+    return Held(hold, _count(installation, hold), _deliver(installation))
+
+
+def _target(installation: Installation, name: str) -> tuple[str, str | None]:
+    if name in installation.policy.sources or (name and installation.catalog.points(name, limit=1)):
+        return name, None
+    point = installation.catalog.point(name)
+    return point.source, point.id
+
+
+def _count(installation: Installation, hold: Hold) -> int:
+    return len(installation.catalog.points(hold.source)) if hold.point is None else 1
+
+
+def _deliver(installation: Installation) -> dict[str, BackupsError]:
+    """Bring every vault the record; one that is away gets it with the next thing that is brought there."""
+    problems: dict[str, BackupsError] = {}
+    for vault in installation.policy.vaults:
+        try:
+            installation.vault(vault).check()
+            records.deliver(installation, vault)
+        except BackupsError as error:
+            problems[vault] = error
+    return problems
