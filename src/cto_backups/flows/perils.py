@@ -37,10 +37,12 @@ def check_delete(
     place = destination.resolve()
     own = [installation.state, *(Path(installation.vault(name).location) for name in installation.policy.vaults)]
     for one in own:
-        if one.is_absolute() and place.is_relative_to(one.resolve()):
+        kept = one.resolve()
+        if one.is_absolute() and (place.is_relative_to(kept) or kept.is_relative_to(place)):
             raise RefusedError(
                 refused,
-                why=f"{destination} is in {one}, where this installation keeps its own things",
+                why=f"{destination} {'is in' if place.is_relative_to(kept) else 'holds'} {one}, "
+                "where this installation keeps its own things",
                 todo="Restore into another folder.",
             )
 
