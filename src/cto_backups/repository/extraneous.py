@@ -245,11 +245,8 @@ class _Walk:
         if not is_folder:
             self._take(_unlink, above, name, there.st_size if stat.S_ISREG(there.st_mode) else 0)
             return []
-        if there.st_dev != mount[0]:
-            self._stays_mounted(path)
-            return []
         if self._remove and not as_root() and there.st_mode & 0o700 != 0o700:
-            _open_up(self._way.to(above), name)
+            _open_up(self._way.to(above), name, mount)
         folder = self._way.to(path)
         if _mount(folder) != mount:
             self._stays_mounted(path)
@@ -306,11 +303,12 @@ def _identities(folder: int, names: set[bytes]) -> set[tuple[int, int]]:
     return {(there.st_dev, there.st_ino) for there in found}
 
 
-def _open_up(folder: int, name: bytes) -> None:
-    """Let the owner of a folder that is to be removed into it; a symlink in its place is not followed."""
+def _open_up(folder: int, name: bytes, mount: Mount) -> None:
+    """Let the owner of a folder that is to be removed into it, but not of one that is mounted there or linked to."""
     with contextlib.suppress(OSError):  # what is not ours says so when it is opened
         descriptor = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
         try:
-            os.chmod(f"/proc/self/fd/{descriptor}", 0o700)  # noqa: PTH101
+            if _mount(descriptor) == mount:
+                os.chmod(f"/proc/self/fd/{descriptor}", 0o700)  # noqa: PTH101
         finally:
             os.close(descriptor)
