@@ -1,6 +1,5 @@
 """`restore --delete` as people run it: what goes, what stays, what is refused and what is asked."""
 
-import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -124,7 +123,7 @@ def test_the_root_and_what_holds_homes_are_no_ordinary_folders(tmp_path: Path) -
     assert peril(tmp_path / "new") is None
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
+@pytest.mark.root
 def test_the_root_of_a_mount_needs_a_yes(home: Any, tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "none", tmp_path / "disk"], check=False).returncode:
