@@ -24,6 +24,7 @@ CONTENT: Mapping[bytes, Content] = {
 }
 FILES = ["big", "empty", "folder/one", "folder/two", "folder/deep/three", "zeros"]
 SIZE = len(BIG) + 4 + 12_000 + 1 + (5 << 20) + 3
+DELETE = RestoreOptions(delete=True)
 MTIME = MemoryTree({}).mtime_ns
 
 
@@ -194,6 +195,88 @@ class RestoreContract:
         restored = point.restore(tmp_path / "out", existing=existing, options=RestoreOptions(verify=True))
         assert not restored.problems
         assert (tmp_path / "out/big").read_bytes() == BIG
+
+    # -- what the point does not have ---------------------------------------------------------------------------------
+
+    @pytest.fixture
+    def cluttered(self, standing: Path, clean: dict[str, bytes], tmp_path: Path) -> Path:
+        """The point with 7 entries beside it, of 11 bytes: 4 in its root, 3 in `/folder`."""
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "elsewhere/precious").write_bytes(b"precious")
+        (standing / "new").write_bytes(b"new")
+        (standing / "new folder/deep").mkdir(parents=True)
+        (standing / "new folder/to elsewhere").symlink_to(tmp_path / "elsewhere")
+        (standing / "folder/deep/\n\x1b[31m*").write_bytes(b"four")
+        (standing / "folder/more").write_bytes(b"more")
+        (standing / "folder/to elsewhere").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+        return standing
+
+    def test_what_the_point_does_not_have_goes_when_asked(
+        self, point: PointReader, cluttered: Path, clean: dict[str, bytes], tmp_path: Path
+    ) -> None:
+        assert point.restore(cluttered, existing=Existing.OVERWRITE).deleted_entries == 0
+        before = content(cluttered)
+        assert before != clean
+        plan = point.plan(cluttered, existing=Existing.OVERWRITE, options=DELETE)
+        assert content(cluttered) == before
+        restored = point.restore(cluttered, existing=Existing.OVERWRITE, options=DELETE)
+        assert not restored.problems
+        assert content(cluttered) == clean
+        assert {path.name for path in cluttered.iterdir()} == {os.fsdecode(name) for name in CONTENT}
+        assert {path.name for path in (cluttered / "folder").iterdir()} == {"one", "two", "deep"}
+        assert (plan.deleted_entries, plan.deleted_bytes) == (7, 11)
+        assert (restored.deleted_entries, restored.deleted_bytes) == (7, 11)
+        topmost = ["new", "new folder", "folder/deep/\n\x1b[31m*", "folder/more", "folder/to elsewhere"]
+        assert sorted(plan.extraneous) == sorted(str(cluttered / name) for name in topmost)
+        assert {(cluttered / one).stat().st_mtime_ns for one in ("folder", "folder/deep")} == {MTIME}
+        assert (tmp_path / "elsewhere/precious").read_bytes() == b"precious"
+        assert point.restore(cluttered, existing=Existing.OVERWRITE, options=DELETE).deleted_entries == 0
+
+    def test_without_overwriting_nothing_goes(self, point: PointReader, tmp_path: Path) -> None:
+        (tmp_path / "mine").write_bytes(b"mine")
+        restored = point.restore(tmp_path, options=DELETE)
+        assert restored.deleted_entries == 0
+        assert (tmp_path / "mine").read_bytes() == b"mine"
+        assert point.plan(tmp_path, options=DELETE).deleted_entries == 0
+
+    def test_only_selected_folders_are_cleared(self, point: PointReader, cluttered: Path) -> None:
+        options = {"only": ["/folder/deep", "/folder/one"], "existing": Existing.OVERWRITE, "options": DELETE}
+        assert point.plan(cluttered, **options).deleted_entries == 1  # type: ignore[arg-type]
+        assert point.restore(cluttered, **options).deleted_entries == 1  # type: ignore[arg-type]
+        assert [path.name for path in (cluttered / "folder/deep").iterdir()] == ["three"]
+        assert (cluttered / "folder/more").exists(), "in a folder merely on the way"
+        assert (cluttered / "new").exists()
+
+    def test_what_is_to_be_left_stays_with_the_folders_that_it_is_in(self, point: PointReader, cluttered: Path) -> None:
+        left: list[tuple[bytes, bool]] = []
+
+        def leave(path: bytes, folder: bool) -> bool:
+            left.append((path, folder))
+            return path.endswith((b"/deep", b"/more"))
+
+        options = RestoreOptions(delete=True, leave=leave)
+        plan = point.plan(cluttered, existing=Existing.OVERWRITE, options=options)
+        restored = point.restore(cluttered, existing=Existing.OVERWRITE, options=options)
+        assert plan.deleted_entries == restored.deleted_entries == 4
+        assert (cluttered / "new folder/deep").is_dir()
+        assert not (cluttered / "new folder/to elsewhere").is_symlink()
+        assert (cluttered / "folder/more").exists()
+        assert not (cluttered / "new").exists()
+        assert {(b"/new folder/deep", True), (b"/folder/more", False)} <= set(left)
+        assert (b"/folder/to elsewhere", False) in left, "a symlink is no folder"
+
+    def test_a_plan_into_nothing_removes_nothing(self, point: PointReader, tmp_path: Path) -> None:
+        plan = point.plan(tmp_path / "new", existing=Existing.OVERWRITE, options=DELETE)
+        assert (plan.deleted_entries, plan.extraneous) == (0, ())
+
+    def test_where_a_symlink_stands_for_a_folder_its_target_is_not_cleared(
+        self, point: PointReader, standing: Path, tmp_path: Path
+    ) -> None:
+        shutil.rmtree(standing / "folder")
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "elsewhere/precious").write_bytes(b"precious")
+        (standing / "folder").symlink_to(tmp_path / "elsewhere")
+        assert point.plan(standing, existing=Existing.OVERWRITE, options=DELETE).deleted_entries == 0
 
 
 def _fields(entry: Entry) -> list[object]:

@@ -1,6 +1,6 @@
 """Restores over what stands there, in a process of its own that its parent kills.
 
-Arguments: the vault's folder, a snapshot, where to restore to, and "patch" or "replace".
+Arguments: the vault's folder, a snapshot, where to restore to, and "patch", "replace" or "delete".
 """
 
 import sys
@@ -15,7 +15,8 @@ def main() -> None:
     folder, snapshot, place, how = sys.argv[1:5]
     reader = open_store(Path(folder)).reader(snapshot)
     print("begin", flush=True)
-    reader.restore(Path(place), existing=Existing.OVERWRITE, options=RestoreOptions(patch=how == "patch"))
+    options = RestoreOptions(patch=how == "patch", delete=how == "delete")
+    reader.restore(Path(place), existing=Existing.OVERWRITE, options=options)
 
 
 if __name__ == "__main__":

@@ -110,3 +110,61 @@ def test_a_restore_over_files_that_is_killed_is_completed_by_the_next(
                 assert found in (content, wrong.get(name)), f"{name} after the kill of round {seed}"
         assert not reader.restore(place, existing=Existing.OVERWRITE, options=VERIFIED).problems
         assert {path.name: path.read_bytes() for path in restored.iterdir()} == right
+
+
+def test_a_restore_that_is_killed_while_it_removes_is_completed_by_the_next(tmp_path: Path, fault_rounds: int) -> None:
+    tree, vault, place = tmp_path / "tree", tmp_path / "vault", tmp_path / "out"
+    (tree / "folder").mkdir(parents=True)
+    (tree / "folder/kept").write_bytes(b"kept")
+    snapshot, _ = back_up(new_store(vault), tree, state=tmp_path / "state")
+    reader = open_store(vault).reader(snapshot)
+    reader.restore(place)
+    restored = below(place, tree)
+    child = [sys.executable, "-m", "faults.restore_child", vault, snapshot, place, "delete"]
+    cut_off = 0
+    for seed in range(max(3, fault_rounds // 4)):
+        chance = random.Random(seed)
+        for number in range(60):
+            (restored / f"folder/{number}").mkdir()
+            for inner in range(60):
+                (restored / f"folder/{number}/{inner}").touch()
+        process = subprocess.Popen(child, env=os.environ | {"PYTHONPATH": os.fspath(TESTS)}, stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"begin\n"
+        while process.poll() is None and len(list((restored / "folder").iterdir())) > 61 - chance.randrange(20):
+            time.sleep(0.002)
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        left = len(list((restored / "folder").iterdir()))
+        cut_off += 1 < left < 61
+        again = reader.restore(place, existing=Existing.OVERWRITE, options=RestoreOptions(delete=True, verify=True))
+        assert not again.problems
+        assert [path.name for path in (restored / "folder").iterdir()] == ["kept"]
+        assert (restored / "folder").stat().st_mtime_ns == (tree / "folder").stat().st_mtime_ns
+    assert cut_off, "no kill came in the middle"
+
+
+def test_what_another_vault_had_to_heal_removes_nothing(workshop: Any, tmp_path: Path) -> None:
+    point = protect(workshop.installation, "documents").backup.point
+
+    def damaged(operation: str, key: str) -> None:
+        if operation == "read" and "/data/" in key and list((tmp_path / "out").rglob("*")) != [extra]:
+            raise VaultError("Vault one gives nothing more")
+
+    extra = tmp_path / "out" / "extra"
+    extra.parent.mkdir()
+    extra.write_bytes(b"extra")
+    again = build(workshop.root, workshop.data, workshop.sources)
+    again.wrap_vault = lambda vault: InterceptedVault(vault, before=damaged) if vault.name == "one" else vault
+    options = RestoreOptions(delete=True)
+    result = restore(again.installation, point, tmp_path / "out", existing=Existing.OVERWRITE, options=options)
+    again.catalog.close()
+    assert result.healed
+    assert result.restored.problems == ()
+    assert result.restored.deleted_entries == 0
+    assert [note for note in result.restored.notes if "Nothing was removed" in note]
+    assert extra.exists()
+    whole = restore(workshop.installation, point, tmp_path / "out", existing=Existing.OVERWRITE, options=options)
+    assert whole.restored.deleted_entries == 1
+    assert not extra.exists()

@@ -15,10 +15,14 @@ from cto_backups.cli.selecting import likely_vault, select_point
 from cto_backups.errors import DamageError, ExitStatus, RefusedError, RestoreError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cto_backups.core.model import RecoveryPoint
     from cto_backups.core.ports import Existing, Restored, RestoreOptions, RestorePlan
     from cto_backups.flows.installation import Installation
     from cto_backups.flows.restore import RestorePreview, RestoreResult
+
+_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class _Wish:
     trust_times: bool
     patch: bool
     verify: bool
+    delete: bool
 
     @property
     def existing(self) -> "Existing":
@@ -44,7 +49,7 @@ class _Wish:
     def options(self) -> "RestoreOptions":
         from cto_backups.core.ports import RestoreOptions
 
-        return RestoreOptions(trust_times=self.trust_times, patch=self.patch, verify=self.verify)
+        return RestoreOptions(trust_times=self.trust_times, patch=self.patch, verify=self.verify, delete=self.delete)
 
 
 @command
@@ -87,10 +92,18 @@ def restore(
     verify: Annotated[
         bool, typer.Option("--verify", help="Afterwards read everything back from the disk and compare.")
     ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", "-n", help="Show what would be written; write nothing.")
+    delete: Annotated[
+        bool, typer.Option("--delete", help="With --overwrite: remove what the point does not have from its folders.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before restoring in place.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Show what would be written and removed; do nothing.")
+    ] = False,
+    yes: Annotated[
+        bool,
+        typer.Option(
+            "--yes", "-y", help="Do not ask before restoring in place, or with --delete into '/', homes, mounts."
+        ),
+    ] = False,
 ) -> ExitStatus:
     """Restore a recovery point, elsewhere (--to) or in place (--in-place).
 
@@ -105,14 +118,14 @@ def restore(
         )
     if to is not None and to.exists() and not to.is_dir():
         raise UsageError(f"{to} is not a folder", todo="Name a folder after --to; one that is not there yet is made.")
-    if (trust_times or patch) and not overwrite:
+    if (trust_times or patch or delete) and not overwrite:
         raise UsageError(
-            f"{'--trust-times' if trust_times else '--patch'} needs --overwrite",
+            f"{'--trust-times' if trust_times else '--patch' if patch else '--delete'} needs --overwrite",
             why="it says how to treat what is there already",
             todo="Add --overwrite, or leave it out.",
         )
     place = to.absolute() if to else None
-    wish = _Wish(place, tuple(only or ()), vault or None, overwrite, yes, trust_times, patch, verify)
+    wish = _Wish(place, tuple(only or ()), vault or None, overwrite, yes, trust_times, patch, verify, delete)
     # A restore changes no fact: the catalog is only read.
     with opened(screen, write=False, ahead=lambda policy: vault or likely_vault(policy, source or point)) as opening:
         installation = opening.installation
@@ -152,6 +165,9 @@ def _preview(screen: Screen, installation: "Installation", point: "RecoveryPoint
             "size_bytes": plan.size_bytes,
             "kept_entries": plan.kept_entries,
             "kept_bytes": plan.kept_bytes,
+            "deleted_entries": plan.deleted_entries,
+            "deleted_bytes": plan.deleted_bytes,
+            "extraneous": list(plan.extraneous),
             "conflicts": list(plan.conflicts),
             "would_be_refused": refused,
             "notes": list(plan.notes),
@@ -165,12 +181,25 @@ def _preview(screen: Screen, installation: "Installation", point: "RecoveryPoint
         screen.show(f"  {note}")
     if plan.conflicts:
         screen.show(f"  {_conflicts(seen)} {'would be replaced' if wish.overwrite else 'there already'}:")
-        for path in plan.conflicts[:20]:
-            screen.show(f"    {path}")
-        if len(plan.conflicts) > 20:
-            screen.show(f"    … and {len(plan.conflicts) - 20} more")
+        _show_some(screen, plan.conflicts)
+    if plan.extraneous:
+        screen.show(f"  {_deleted(plan)} not in the recovery point would be removed:")
+        _show_some(screen, plan.extraneous)
+    elif wish.delete:
+        screen.show("  nothing would be removed")
     screen.show("Without --overwrite this would be refused." if refused else "Nothing was written.")
     return ExitStatus.SUCCESS
+
+
+def _show_some(screen: Screen, paths: "Sequence[str]") -> None:
+    for path in paths[:_SHOWN]:
+        screen.show(f"    {path}")
+    if len(paths) > _SHOWN:
+        screen.show(f"    … and {len(paths) - _SHOWN} more")
+
+
+def _deleted(what: "RestorePlan | Restored") -> str:
+    return f"{figures.entries(what.deleted_entries)} ({figures.size(what.deleted_bytes)})"
 
 
 def _kept(what: "RestorePlan | Restored") -> str:
@@ -183,10 +212,12 @@ def _conflicts(seen: "RestorePreview") -> str:
 
 
 def _restore(screen: Screen, installation: "Installation", point: "RecoveryPoint", wish: _Wish) -> ExitStatus:
+    from cto_backups.flows.perils import peril
     from cto_backups.flows.restore import restore
 
-    if wish.destination is None and not wish.yes:
-        _ask(screen, point, _planned(installation, point, wish), wish)
+    danger = peril(wish.destination) if wish.delete and wish.destination is not None else None
+    if not wish.yes and (wish.destination is None or danger):
+        _ask(screen, installation, point, wish, danger)
     try:
         result = restore(
             installation,
@@ -209,22 +240,28 @@ def _restore(screen: Screen, installation: "Installation", point: "RecoveryPoint
     return status
 
 
-def _ask(screen: Screen, point: "RecoveryPoint", seen: "RestorePreview", wish: _Wish) -> None:
+def _ask(screen: Screen, installation: "Installation", point: "RecoveryPoint", wish: _Wish, danger: str | None) -> None:
+    where = f"into {wish.destination} with --delete" if danger else "in place"
     if screen.options.json or not attended():
         raise RefusedError(
-            f"Restoring {point.id} in place needs a yes",
-            why="nobody is at the terminal to be asked",
-            todo="Add --yes if it is meant, or --to FOLDER to restore elsewhere.",
+            f"Restoring {point.id} {where} needs a yes",
+            why=f"{f'{danger}, and ' if danger else ''}nobody is at the terminal to be asked",
+            todo=f"Add --yes if it is meant, or --to {'another FOLDER' if danger else 'FOLDER to restore elsewhere'}.",
         )
+    seen = _planned(installation, point, wish)
     plan = seen.plan
-    screen.note(f"This restores {_what(screen, point)} in place, from {seen.vault}:")
+    screen.note(f"This restores {_what(screen, point)} {where}, from {seen.vault}:")
     screen.note(f"  {figures.entries(plan.entries)}, {figures.size(plan.size_bytes)}, to {plan.destination}")
     if plan.conflicts:
         fate = "will be replaced" if wish.overwrite else "there already: without --overwrite this will be refused"
         screen.note(f"  {_conflicts(seen)} {fate}")
+    if plan.extraneous:
+        screen.note(f"  {_deleted(plan)} not in the recovery point will be removed, as --dry-run lists")
+    if danger:
+        screen.note(f"  {danger}")
     for note in plan.notes:
         screen.note(f"  {note}")
-    if not typer.confirm("Restore in place?", err=True):
+    if not typer.confirm(f"Restore {where}?", err=True):
         raise RefusedError(f"{point.id} was not restored", why="you said no", todo="Nothing was changed.")
 
 
@@ -242,6 +279,8 @@ def _tell(screen: Screen, result: "RestoreResult", wish: _Wish) -> None:
     )
     if wish.overwrite:
         screen.show(f"  {_kept(restored)} as they stood there")
+    if wish.delete:
+        screen.show(f"  {_deleted(restored)} not in the recovery point removed")
     if wish.verify and not any(problem.kind == "altered" for problem in restored.problems):
         screen.show("  read back from the disk: all that was restored is as the recovery point has it")
     for place in restored.places:
@@ -267,6 +306,12 @@ def _problem(result: "RestoreResult") -> RestoreError | DamageError | None:
             why=why,
             todo="The disk that was restored to may be failing: look at the kernel's log, and restore to another one.",
         )
+    if all(problem.kind == "extraneous" for problem in missing):
+        return RestoreError(
+            f"{result.point.id} is restored, but not all that it does not have could be removed",
+            why=why,
+            todo="Run this as a user who may remove them, or remove them by hand.",
+        )
     return RestoreError(
         f"{len(missing)} of {result.point.id} did not come back whole",
         why=why,
@@ -285,6 +330,8 @@ def _document(result: "RestoreResult", status: ExitStatus) -> documents.Document
         "size_bytes": restored.size_bytes,
         "kept_entries": restored.kept_entries,
         "kept_bytes": restored.kept_bytes,
+        "deleted_entries": restored.deleted_entries,
+        "deleted_bytes": restored.deleted_bytes,
         "seconds": round(restored.seconds, 3),
         "places": list(restored.places),
         "healed": result.healed,

@@ -1,6 +1,6 @@
 """What flows ask of adapters. Each port has one contract suite (tests/contract) that every implementation passes."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -223,18 +223,26 @@ class Existing(StrEnum):
     OVERWRITE = "overwrite"
 
 
+Leave = Callable[[bytes, bool], bool]
+"""Whether an entry is to be left where it is, by its path inside the point and whether it is a folder."""
+
+
 @dataclass(frozen=True, slots=True)
 class RestoreOptions:
     """How a restore goes about it.
 
     What stands there is compared by content, or with `trust_times` taken as the same if its size and time are. A file
     that differs is replaced whole; with `patch` a large one is rewritten where it stands, and only where it differs.
-    `verify` reads everything back from the disk afterwards.
+    `verify` reads everything back from the disk afterwards. With `delete`, and OVERWRITE, what the point does not have
+    is removed from the restored folders at the end, unless there was a problem; all but what `leave` says, and what is
+    mounted there.
     """
 
     trust_times: bool = False
     patch: bool = False
     verify: bool = False
+    delete: bool = False
+    leave: Leave | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +250,8 @@ class RestorePlan:
     """What a restore would write: exactly what the dry run prints.
 
     `conflicts` are files there already that would be replaced. `kept_entries` and `kept_bytes` are those of `entries`
-    and `size_bytes` that stand there as they should, and would be left alone.
+    and `size_bytes` that stand there as they should, and would be left alone. `extraneous` are the topmost of what
+    would be removed, `deleted_entries` and `deleted_bytes` all of it.
     """
 
     destination: Path
@@ -252,6 +261,9 @@ class RestorePlan:
     notes: tuple[str, ...] = ()
     kept_entries: int = 0
     kept_bytes: int = 0
+    extraneous: tuple[str, ...] = ()
+    deleted_entries: int = 0
+    deleted_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +271,8 @@ class Restored:
     """What is restored. `places` are where a person should look now.
 
     `kept_entries` and `kept_bytes` are those of `entries` and `size_bytes` that stood there already. `notes` say what
-    nobody should expect to come back.
+    nobody should expect to come back. `deleted_entries` are what was removed because the point does not have it,
+    `deleted_bytes` the sizes of the files among them.
     """
 
     entries: int
@@ -270,6 +283,8 @@ class Restored:
     kept_entries: int = 0
     kept_bytes: int = 0
     notes: tuple[str, ...] = ()
+    deleted_entries: int = 0
+    deleted_bytes: int = 0
 
 
 class PointReader(Protocol):

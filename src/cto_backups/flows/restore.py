@@ -8,7 +8,15 @@ from typing import TypeVar
 
 from cto_backups.core.model import CopyFacts, RecoveryPoint
 from cto_backups.core.ports import Existing, PointReader, Restored, RestoreOptions, RestorePlan
-from cto_backups.errors import BackupsError, DamageError, KeyProblemError, NotFoundError, UsageError, VaultError
+from cto_backups.errors import (
+    BackupsError,
+    DamageError,
+    KeyProblemError,
+    NotFoundError,
+    UsageError,
+    VaultError,
+)
+from cto_backups.flows import perils
 from cto_backups.flows.installation import Installation
 
 Result = TypeVar("Result")
@@ -81,6 +89,7 @@ def preview(
     vault: str | None = None,
 ) -> RestorePreview:
     """What `restore` would write, without writing. With OVERWRITE, what stands there is compared."""
+    perils.check_delete(installation, point, destination, options)
     source = installation.source(point.source)
 
     def plan(reader: PointReader) -> RestorePlan:
@@ -106,6 +115,7 @@ def restore(
     before anything is written when files are there and `existing` does not say that they may be replaced;
     NotFoundError, VaultError, RestoreError.
     """
+    perils.check_delete(installation, point, destination, options)
     source = installation.source(point.source)
     with installation.progress(f"Restoring {point.id}") as progress:
 
@@ -118,6 +128,8 @@ def restore(
             wrong.setdefault(vault_name, problem.detail)
     lost = tuple(dict.fromkeys(problem.path for problem in restored.problems if problem.elsewhere))
     healed = 0
+    if options is not None:
+        options = replace(options, delete=False)  # of a part, nobody knows what is extraneous
     for facts in ordered(installation, point, vault):
         if not lost or facts.copy.vault == vault_name or facts.copy.vault in wrong:
             continue

@@ -7,7 +7,7 @@ import secrets
 import stat
 
 TEMPORARY = b".cto-backups-restore-"
-_LEFTOVER = re.compile(r"\.cto-backups-restore-([0-9a-f]{8})[0-9a-f]{8}")
+_LEFTOVER = re.compile(rb"\.cto-backups-restore-([0-9a-f]{8})[0-9a-f]{8}")
 
 
 def status(folder: int, name: bytes) -> os.stat_result | None:
@@ -43,9 +43,15 @@ def remove_leftovers(folder: int) -> None:
     """Remove the temporary files of a restore that was killed, and of none that another process is at."""
     with contextlib.suppress(OSError):
         for name in os.listdir(folder):
-            leftover = _LEFTOVER.fullmatch(name)
+            leftover = _LEFTOVER.fullmatch(os.fsencode(name))
             if leftover and not _at_work(int(leftover[1], 16)):
                 os.unlink(name, dir_fd=folder)
+
+
+def at_work_on(name: bytes) -> bool:
+    """Whether this is the temporary file of another process that restores here, too."""
+    leftover = _LEFTOVER.fullmatch(name)
+    return leftover is not None and _at_work(int(leftover[1], 16))
 
 
 def _at_work(process: int) -> bool:

@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 from cto_backups.core.ports import Entry, EntryKind, Existing, Progress, Restored, RestoreOptions, RestorePlan, Silent
-from cto_backups.errors import NotFoundError, RefusedError
+from cto_backups.errors import NotFoundError, RefusedError, RestoreError
+from cto_backups.repository import extraneous
 from cto_backups.repository.fetch import Fetcher
 from cto_backups.repository.index import load_index
 from cto_backups.repository.locks import locked_for_reading
@@ -53,7 +55,9 @@ class SnapshotReader:
         entries = size_bytes = devices = kept_entries = kept_bytes = 0
         named: list[str] = []
         notes: list[str] = []
+        problems = False
         for found in self._batches(only):
+            problems = problems or bool(found.problems)
             entries += found.entries
             size_bytes += found.size_bytes
             standing = conflicts(found, destination)
@@ -68,8 +72,28 @@ class SnapshotReader:
             notes.append("Owners are not restored: only root may give files away.")
             if devices:
                 notes.append(f"{devices} device nodes cannot be restored: only root may make them.")
-        return RestorePlan(
+        plan = RestorePlan(
             destination, entries, size_bytes, tuple(sorted(named)), tuple(notes), kept_entries, kept_bytes
+        )
+        if not options.delete or existing is not Existing.OVERWRITE:
+            return plan
+        if problems:
+            return replace(plan, notes=(*plan.notes, "Nothing would be removed: not all of the point can be read."))
+        return self._with_extraneous(plan, only, options)
+
+    def _with_extraneous(self, plan: RestorePlan, only: Sequence[str], options: RestoreOptions) -> RestorePlan:
+        selection = Selection(only)
+        try:
+            found = extraneous.find(self._fetcher, self._snapshot.tree, selection, plan.destination, options.leave)
+        except OSError as error:
+            raise _not_opened(plan.destination, error) from error
+        unclear = [f"{problem.path}: {problem.detail}" for problem in found.problems]
+        return replace(
+            plan,
+            notes=(*plan.notes, *found.notes, *unclear),
+            extraneous=found.names,
+            deleted_entries=found.entries,
+            deleted_bytes=found.size_bytes,
         )
 
     def restore(
@@ -86,14 +110,32 @@ class SnapshotReader:
         with locked_for_reading(self._files):
             if existing is Existing.REFUSE:
                 self._refuse_conflicts(destination, only)
-            return Restorer(
-                self._fetcher,
-                destination,
-                existing,
-                options or RestoreOptions(),
-                self._options.threads,
-                progress or Silent(),
+            options = options or RestoreOptions()
+            restored = Restorer(
+                self._fetcher, destination, existing, options, self._options.threads, progress or Silent()
             ).run(self._batches(only))
+            if options.delete and existing is Existing.OVERWRITE:
+                return self._without_extraneous(restored, destination, only, options)
+            return restored
+
+    def _without_extraneous(
+        self, restored: Restored, destination: Path, only: Sequence[str], options: RestoreOptions
+    ) -> Restored:
+        if restored.problems:
+            nothing = "Nothing was removed of what the recovery point does not have: not all of the point came back."
+            return replace(restored, notes=(*restored.notes, nothing))
+        selection = Selection(only)
+        try:
+            gone = extraneous.remove(self._fetcher, self._snapshot.tree, selection, destination, options.leave)
+        except OSError as error:
+            raise _not_opened(destination, error) from error
+        return replace(
+            restored,
+            problems=gone.problems,
+            notes=(*restored.notes, *gone.notes),
+            deleted_entries=gone.entries,
+            deleted_bytes=gone.size_bytes,
+        )
 
     def _refuse_conflicts(self, destination: Path, only: Sequence[str]) -> None:
         if not os.path.lexists(destination) or (destination.is_dir() and not any(destination.iterdir())):
@@ -127,3 +169,11 @@ class SnapshotReader:
 
 def _named(outline: Outline, destination: Path, standing: set[tuple[int, bytes]]) -> list[str]:
     return [os.fspath(destination) + outline.path(folder, name) for folder, name in standing]
+
+
+def _not_opened(destination: Path, error: OSError) -> RestoreError:
+    return RestoreError(
+        f"What is in {destination} beside the recovery point is not known",
+        why=error.strerror or str(error),
+        todo="check the destination; nothing was removed from it",
+    )

@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from cto_backups.core.ports import (
 from cto_backups.errors import SourceError
 from cto_backups.sources import digests
 from cto_backups.sources.ledger import Ledger, sample_key
+from cto_backups.sources.left_out import leaving
 from cto_backups.sources.names import readable
 from cto_backups.sources.options import flag, texts
 from cto_backups.sources.patterns import Patterns
@@ -79,7 +81,7 @@ class FilesSource:
             destination or Path("/"),
             only=only or self._in_place(reader, destination),
             existing=existing,
-            options=options,
+            options=self._sparing(options, destination),
         )
 
     def restore(
@@ -94,6 +96,7 @@ class FilesSource:
     ) -> Restored:
         """Write the files below `destination`, or where they came from."""
         only = only or self._in_place(reader, destination)
+        options = self._sparing(options, destination)
         return reader.restore(
             destination or Path("/"), only=only, existing=existing, options=options, progress=progress
         )
@@ -128,6 +131,15 @@ class FilesSource:
             if entry.kind is not EntryKind.FOLDER or not above or not os.path.isdir(path):
                 return ()
         return tuple(sorted(roots))
+
+    def _sparing(self, options: RestoreOptions | None, destination: Path | None) -> RestoreOptions | None:
+        """With `delete`, leave what this source never captures: it is in no recovery point, and no less wanted."""
+        if options is None or not options.delete:
+            return options
+        base = os.path.realpath(os.fsencode(destination or b"/")).rstrip(b"/")
+        roots = [_place(text) for text in self._paths]
+        within = tuple(root + b"/" for one in roots for root in {one, os.path.realpath(one or b"/").rstrip(b"/")})
+        return replace(options, leave=leaving(self._selection, base, within))
 
     def _roots(self) -> tuple[list[bytes], tuple[Problem, ...]]:
         """The configured paths that are there, without what lies below another anyway; problems for the others."""

@@ -205,7 +205,7 @@ class FileTree:
         selection = self._selection
         taken = isinstance(folder, TreeEntry) and folder.taken
         forced = self._routes.get(folder.path, frozenset())
-        only = b"CACHEDIR.TAG" if selection.exclude_caches and _is_cache(folder.path) else None
+        only = b"CACHEDIR.TAG" if selection.exclude_caches and is_cache(folder.path) else None
         choose = None
         if forced or only or self._every_choice:
             choose = partial(self._choose, folder.path, taken, forced, only)
@@ -390,7 +390,8 @@ def _to_the_end(descriptor: int, data: bytes, limit: int) -> bytes:
     return b"".join(parts)
 
 
-def _is_cache(path: bytes) -> bool:
+def is_cache(path: bytes) -> bool:
+    """Whether a folder is marked by a CACHEDIR.TAG."""
     try:
         descriptor = os.open(path + b"/CACHEDIR.TAG", _OPEN)
     except OSError:

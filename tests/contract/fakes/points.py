@@ -1,5 +1,5 @@
 # Names of files are bytes here, which pathlib does not take.
-# ruff: noqa: PTH101, PTH103, PTH108, PTH115, PTH120, PTH123, PTH211
+# ruff: noqa: PTH101, PTH103, PTH106, PTH108, PTH112, PTH114, PTH115, PTH120, PTH123, PTH208, PTH211
 """A recovery point in memory: what a payload store would keep of a captured tree, and would write back.
 
 It shares no code with the repository, so that a test of a source tests the source.
@@ -11,6 +11,7 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from cto_backups.core.model import Problem
@@ -118,7 +119,12 @@ class MemoryPoint:
         sizes = sum(entry.size for _, (entry, _) in chosen if entry.kind is EntryKind.FILE)
         kept = self._kept(destination, only, options) if existing is Existing.OVERWRITE else {}
         conflicts = tuple(place for place in self._conflicts(destination, only) if os.fsencode(place) not in kept)
-        return RestorePlan(destination, len(chosen), sizes, conflicts, (), len(kept), sum(kept.values()))
+        plan = RestorePlan(destination, len(chosen), sizes, conflicts, (), len(kept), sum(kept.values()))
+        if not options or not options.delete or existing is not Existing.OVERWRITE:
+            return plan
+        gone, topmost = self._extraneous(destination, only, options)
+        names = tuple(os.fsdecode(place) for place in topmost)
+        return replace(plan, extraneous=names, deleted_entries=len(gone), deleted_bytes=_sizes(gone))
 
     def restore(
         self,
@@ -145,7 +151,48 @@ class MemoryPoint:
             _attributes(os.fsencode(destination) + path, entry)
         size = sum(len(content) for _, (_, content) in chosen)
         altered = self._altered(destination, only) if options and options.verify else ()
-        return Restored(len(chosen), size, 0.0, (str(destination),), altered, len(kept), sum(kept.values()))
+        restored = Restored(len(chosen), size, 0.0, (str(destination),), altered, len(kept), sum(kept.values()))
+        if not options or not options.delete or existing is not Existing.OVERWRITE:
+            return restored
+        gone, _ = self._extraneous(destination, only, options)
+        size_bytes = _sizes(gone)
+        for place in gone:
+            if os.path.isdir(place) and not os.path.islink(place):
+                os.rmdir(place)
+            else:
+                os.unlink(place)
+        for path, (entry, _) in reversed(chosen):
+            _attributes(os.fsencode(destination) + path, entry)
+        return replace(restored, deleted_entries=len(gone), deleted_bytes=size_bytes)
+
+    def _extraneous(
+        self, destination: Path, only: Sequence[str], options: RestoreOptions
+    ) -> tuple[list[bytes], list[bytes]]:
+        """What is to go, each folder after what it holds; and the topmost of it."""
+        base = os.fsencode(destination)
+        chosen = self._chosen(only)
+        folders = [path for path, (entry, _) in chosen if entry.kind is EntryKind.FOLDER]
+        gone: list[bytes] = []
+        topmost = []
+
+        def clear(path: bytes) -> bool:
+            place = base + path
+            folder = os.path.isdir(place) and not os.path.islink(place)
+            if options.leave is not None and options.leave(path, folder):
+                return False
+            if folder and not all([clear(path + b"/" + name) for name in os.listdir(place)]):
+                return False
+            gone.append(place)
+            return True
+
+        for folder in folders if only else [b"", *folders]:
+            if os.path.isdir(base + folder) and not os.path.islink(base + folder):
+                for name in sorted(os.listdir(base + folder)):
+                    if folder + b"/" + name not in self.entries:
+                        before = len(gone)
+                        clear(folder + b"/" + name)
+                        topmost += [base + folder + b"/" + name] if len(gone) > before else []
+        return gone, topmost
 
     def _kept(self, destination: Path, only: Sequence[str], options: RestoreOptions | None) -> dict[bytes, int]:
         """What stands there as it should, apart from folders, with its size."""
@@ -204,6 +251,10 @@ def read_in_blocks(tree: CaptureTree, entry: Entry, block: int) -> bytes | None:
     except EntryUnreadableError:
         return None
     return b"".join(parts)
+
+
+def _sizes(places: Sequence[bytes]) -> int:
+    return sum(os.lstat(place).st_size for place in places if stat.S_ISREG(os.lstat(place).st_mode))
 
 
 def _content(place: bytes) -> bytes:
