@@ -1,5 +1,6 @@
 """`audit`: where protection falls short of what the policy asks, and what to do about it."""
 
+from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +17,7 @@ from cto_backups.errors import ExitStatus, UsageError
 if TYPE_CHECKING:
     from cto_backups.app import Opened
     from cto_backups.core.controls import Severity
+    from cto_backups.core.frameworks import Clause
     from cto_backups.core.model import Resource
     from cto_backups.flows.audit import Audit
 
@@ -139,13 +141,26 @@ def as_document(done: "Audit") -> documents.Document:
                 "detail": finding.detail,
                 "why": finding.rationale,
                 "remedy": finding.remedy,
+                "frameworks": frameworks(finding.clauses),
             }
             for finding in report.findings
         ],
         "passed": [
-            {"control": result.control.id, "title": result.control.title, "checks": len(result.checks)}
+            {
+                "control": result.control.id,
+                "title": result.control.title,
+                "checks": len(result.checks),
+                "frameworks": frameworks(result.control.clauses),
+            }
             for result in report.passed
         ],
         "not_applicable": [control.id for control in report.not_applicable],
         "unreachable": {name: error_document(error) for name, error in done.unreachable.items()},
     }
+
+
+def frameworks(clauses: "Iterable[Clause]") -> documents.Document:
+    """The numbers of clauses, by the name of their framework."""
+    from cto_backups.core.frameworks import by_framework
+
+    return {name.value: [clause.number for clause in each] for name, each in by_framework(clauses).items()}
