@@ -46,12 +46,14 @@ class Environment:
 
     `keys` maps the name of each key that is kept as a file to its place, `vaults` each vault on this machine, `sources`
     each source whose data is on this machine. `ciphers` says how a vault's stored bytes are encrypted at rest.
+    `catalog` is the place of the catalog, where it is a file.
     """
 
     keys: Mapping[str, Place] = field(default_factory=dict)
     vaults: Mapping[str, Place] = field(default_factory=dict)
     sources: Mapping[str, tuple[Place, ...]] = field(default_factory=dict)
     ciphers: Mapping[str, str] = field(default_factory=dict)
+    catalog: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ _TITLES: Mapping[Framework, Mapping[str, str]] = {
     Framework.SOC2: {
         "A1.2": "Backup processes and recovery infrastructure",
         "A1.3": "Recovery procedures are tested",
+        "C1.2": "Confidential information is disposed of",
         "CC6.1": "Logical access to protected information",
         "CC7.2": "Monitoring for anomalies",
     },
@@ -39,6 +40,7 @@ _TITLES: Mapping[Framework, Mapping[str, str]] = {
         "A.5.9": "Inventory of information and other associated assets",
         "A.5.30": "ICT readiness for business continuity",
         "A.5.33": "Protection of records",
+        "A.8.10": "Information deletion",
         "A.8.13": "Information backup",
         "A.8.14": "Redundancy of information processing facilities",
         "A.8.16": "Monitoring activities",
@@ -47,6 +49,7 @@ _TITLES: Mapping[Framework, Mapping[str, str]] = {
     },
     Framework.NIST: {
         "AU-8": "Time stamps",
+        "AU-9": "Protection of audit information",
         "CM-8": "System component inventory",
         "CP-2": "Contingency plan",
         "CP-4": "Contingency plan testing",

@@ -22,7 +22,7 @@ from cto_backups.core.model import (
     SourceFacts,
     VaultFacts,
 )
-from cto_backups.core.policy import Policy, SourcePolicy, VaultPolicy
+from cto_backups.core.policy import LockMode, Policy, SourcePolicy, VaultPolicy
 from cto_backups.core.retention import parse_retention
 from cto_backups.core.schedule import parse_triggers
 
@@ -80,9 +80,10 @@ class Build:
 
     def vault(self, name, **changes):
         vault = VaultPolicy(name, f"file:/vaults/{name}", provider=f"provider-{name}", region="here", storage=name)
-        return replace(vault, **{"off_site": name == "far", **changes})
+        lock_mode = LockMode.GOVERNANCE if name == "far" else LockMode.NONE
+        return replace(vault, **{"off_site": name == "far", "lock_mode": lock_mode, **changes})
 
-    def policy(self, *sources, timezone="UTC", exclusions=(), vaults=None):
+    def policy(self, *sources, timezone="UTC", exclusions=(), vaults=None, prune_every=None):
         return Policy(
             business="acme",
             timezone=timezone,
@@ -92,6 +93,7 @@ class Build:
             classes=CLASSES,
             exclusions=exclusions,
             digest="0123456789abcdef0123456789abcdef",
+            prune_every=prune_every,
         )
 
     def copy(self, point, vault, **changes):
