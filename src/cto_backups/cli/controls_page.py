@@ -2,7 +2,7 @@
 
 from cto_backups.core.controls import CONTROLS
 from cto_backups.core.findings import Control
-from cto_backups.core.frameworks import CLAUSES, Framework, by_framework
+from cto_backups.core.frameworks import CLAUSES, Framework, cited
 
 PLACE = "docs/reference/controls.md"
 
@@ -28,14 +28,12 @@ def rendered() -> str:
 
 
 def _told(control: Control) -> list[str]:
-    mapped = by_framework(control.clauses).items()
-    clauses = "; ".join(f"{name} {', '.join(clause.number for clause in each)}" for name, each in mapped)
     return [
         f"{control.title}. Severity: {control.severity}.",
         "",
         f"- Why: {control.rationale}",
         f"- Next: {control.remedy}",
-        f"- Frameworks: {clauses}.",
+        f"- Frameworks: {cited(control.clauses)}.",
     ]
 
 

@@ -114,3 +114,9 @@ def by_framework(mapped: Iterable[Clause]) -> dict[Framework, tuple[Clause, ...]
         for framework in Framework
     }
     return {framework: each for framework, each in found.items() if each}
+
+
+def cited(mapped: Iterable[Clause]) -> str:
+    """Clauses as they are cited: "SOC 2 A1.2; ISO/IEC 27001:2022 A.8.13, A.8.14"."""
+    found = by_framework(mapped).items()
+    return "; ".join(f"{name} {', '.join(clause.number for clause in each)}" for name, each in found)

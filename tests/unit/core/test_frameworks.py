@@ -3,7 +3,7 @@
 import pytest
 
 from cto_backups.core.controls import CONTROLS
-from cto_backups.core.frameworks import CLAUSES, Framework, by_framework, clauses
+from cto_backups.core.frameworks import CLAUSES, Framework, by_framework, cited, clauses
 
 
 def test_clauses_are_named_by_their_numbers():
@@ -19,6 +19,11 @@ def test_clauses_are_ordered_as_their_frameworks_number_them():
     numbers = {framework: [clause.number for clause in each] for framework, each in found.items()}
     assert numbers == {Framework.SOC2: ["A1.3"], Framework.NIST: ["CP-4", "CP-9"]}
     assert list(numbers) == [Framework.SOC2, Framework.NIST]
+
+
+def test_clauses_are_cited_by_framework():
+    assert cited(clauses("CP-9;A1.3;CP-4")) == "SOC 2 A1.3; NIST SP 800-53 rev. 5 CP-4, CP-9"
+    assert cited(()) == ""
 
 
 def test_every_control_is_evidence_for_a_clause_and_every_clause_has_a_control():
