@@ -1,11 +1,11 @@
 """An audit as one HTML page for people: no script, nothing from elsewhere, so that it can be sent and printed."""
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC
 from html import escape
 
 from cto_backups import __version__
 from cto_backups.cli.errors import clean
-from cto_backups.cli.screen import utc
 from cto_backups.core.findings import ControlResult, Finding, Severity
 from cto_backups.core.frameworks import CLAUSES, Framework, cited
 from cto_backups.core.model import CopyFacts
@@ -26,14 +26,15 @@ h3 { font-size: 1rem; margin: 1.2rem 0 .2rem; } .faint { color: var(--faint); }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .87rem; margin: .6rem 0; }
 th, td { border: 1px solid var(--line); padding: .3rem .5rem; text-align: left; vertical-align: top; }
 thead th { background: var(--head); vertical-align: bottom; } tbody th { font-weight: 600; }
-th.up { writing-mode: vertical-rl; transform: rotate(180deg); font-weight: 500; padding: .5rem .2rem; }
+th.control { font-weight: 500; min-width: 4.2em; }
 td.mark { text-align: center; } .pass { color: var(--good); } .fail { color: var(--bad); font-weight: 700; }
 .word { font-weight: 700; text-transform: uppercase; font-size: .8rem; }
 .critical, .high { color: var(--bad); } .medium { color: var(--warn); }
 .finding { break-inside: avoid; } ul { margin: .2rem 0; padding-left: 1.3rem; }
 @media print { @page { size: A4 landscape; margin: 12mm; } :root { color-scheme: light; } body { margin: 0; padding: 0;
   max-width: none; font-size: 11px; } .wide { overflow: visible; } table { font-size: 9px; } tr { break-inside: avoid; }
-  thead { display: table-header-group; } h2, h3 { break-after: avoid; } }
+  table:has(td.mark) { break-inside: avoid; } thead { display: table-header-group; }
+  h2, h3, p.faint { break-after: avoid; } }
 """
 _LEGEND = "Each word says the result; colours only repeat it. A dash: the control is not about it."
 
@@ -47,7 +48,8 @@ def as_html(done: Audit) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<style>{_STYLE}</style></head><body>",
         f"<h1>{_text(title)}</h1>",
-        f'<p class="faint">{utc(done.now)} · policy {_text(done.policy.digest[:12])} · cto.backups {__version__}</p>',
+        f'<p class="faint">{done.now.astimezone(UTC):%Y-%m-%d %H:%M} UTC · policy {_text(done.policy.digest[:12])} '
+        f"· cto.backups {__version__}</p>",
         *_summary(done),
         *_matrices(done),
         *_findings(done.report.findings),
@@ -73,8 +75,8 @@ def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
 
 
-def _head(text: str, *, up: bool = False) -> str:
-    return f'<th scope="col"{" class=up" if up else ""}>{_text(text)}</th>'
+def _head(text: str, style: str = "") -> str:
+    return f'<th scope="col" class="{style}">{_text(text)}</th>' if style else f'<th scope="col">{_text(text)}</th>'
 
 
 def _cell(text: str, style: str = "") -> str:
@@ -117,7 +119,7 @@ def _matrices(done: Audit) -> list[str]:
             and all((check.category is not None) == (title == "Source") for check in result.checks)
         ]
         rows = [[_text(name), *(_mark(result, name) for result in results)] for name in names]
-        heads = [_head(title), *(_head(result.control.title, up=True) for result in results)]
+        heads = [_head(title), *(_head(result.control.title, "control") for result in results)]
         parts += [f"<h2>{title}s by control</h2>", f'<p class="faint">{_LEGEND}</p>', _table(heads, rows)]
     return parts
 
