@@ -73,7 +73,7 @@ def check_write_only(audited: Audited) -> Iterator[Check]:
         safe = [
             vault.name
             for vault in _holding(audited, source)
-            if vault.access is Access.APPEND_ONLY or vault.lock_mode is not LockMode.NONE
+            if vault.access is Access.APPEND_ONLY or _is_locked(audited, vault)
         ]
         if safe:
             yield _check(source, True, f"the copy in {listed(safe)} cannot be deleted from here")
@@ -82,17 +82,23 @@ def check_write_only(audited: Audited) -> Iterator[Check]:
 
 
 def check_immutable(audited: Audited) -> Iterator[Check]:
-    """Where three copies are asked for, one lies in a vault that declares a lock mode."""
+    """Where three copies are asked for, one lies in a vault with a lock mode; a folder of this machine has none."""
     for source in audited.policy.sources.values():
         if source.category.copies < 3:
             continue
-        locked = [
-            f"{vault.name} ({vault.lock_mode})"
-            for vault in _holding(audited, source)
-            if vault.lock_mode is not LockMode.NONE
-        ]
-        detail = f"locked copy in {listed(locked)}" if locked else "no copy is in a vault with a lock mode"
-        yield _check(source, bool(locked), detail)
+        declared = [vault for vault in _holding(audited, source) if vault.lock_mode is not LockMode.NONE]
+        locked = [f"{vault.name} ({vault.lock_mode})" for vault in declared if _is_locked(audited, vault)]
+        if locked:
+            yield _check(source, True, f"locked copy in {listed(locked)}")
+        elif declared:
+            names = listed(vault.name for vault in declared)
+            yield _check(source, False, f"{names} is declared locked, but a folder of this machine has no lock")
+        else:
+            yield _check(source, False, "no copy is in a vault with a lock mode")
+
+
+def _is_locked(audited: Audited, vault: VaultPolicy) -> bool:
+    return vault.lock_mode is not LockMode.NONE and vault.name not in audited.environment.vaults
 
 
 def check_catalog(audited: Audited) -> Iterator[Check]:

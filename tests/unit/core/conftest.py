@@ -22,7 +22,7 @@ from cto_backups.core.model import (
     SourceFacts,
     VaultFacts,
 )
-from cto_backups.core.policy import LockMode, Policy, SourcePolicy, VaultPolicy
+from cto_backups.core.policy import Policy, SourcePolicy, VaultPolicy
 from cto_backups.core.retention import parse_retention
 from cto_backups.core.schedule import parse_triggers
 
@@ -80,8 +80,7 @@ class Build:
 
     def vault(self, name, **changes):
         vault = VaultPolicy(name, f"file:/vaults/{name}", provider=f"provider-{name}", region="here", storage=name)
-        lock_mode = LockMode.GOVERNANCE if name == "far" else LockMode.NONE
-        return replace(vault, **{"off_site": name == "far", "lock_mode": lock_mode, **changes})
+        return replace(vault, **{"off_site": name == "far", **changes})
 
     def policy(self, *sources, timezone="UTC", exclusions=(), vaults=None, prune_every=None):
         return Policy(

@@ -32,6 +32,7 @@ class Audit:
     def report(self, known=None, *, source=None, policy_vaults=None, exclusions=(), environment=APART, **facts):
         source = source or self.build.source()
         prune_every = facts.pop("prune_every", None)
+        policy_vaults = policy_vaults or (self.build.vault("near"), self.build.vault("far", access=Access.APPEND_ONLY))
         policy = self.build.policy(source, vaults=policy_vaults, exclusions=exclusions, prune_every=prune_every)
         found = self.build.facts(known, **facts)
         return audit(policy, found, judge(policy, found, self.build.now), self.build.now, environment)
@@ -444,15 +445,22 @@ def test_write_only(build, audited):
     assert "no copy is in a vault" in audited.fails("write-only", near_only)
     added_only = (build.vault("near", access=Access.APPEND_ONLY), build.vault("far"))
     assert "the copy in near" in audited.passes("write-only", near_only, policy_vaults=added_only)
+    locked = (build.vault("near"), build.vault("far", lock_mode=LockMode.COMPLIANCE))
+    audited.fails("write-only", policy_vaults=locked)
+    elsewhere = replace(APART, vaults={})
+    assert "the copy in far" in audited.passes("write-only", policy_vaults=locked, environment=elsewhere)
     assert audited.checks("write-only", near_only, source=build.source(category="C")) == ()
 
 
 def test_immutable(build, audited):
-    books = build.source(category="A", triggers="hourly")
-    assert audited.passes("immutable", source=books) == "locked copy in far (governance)"
-    added_only = (build.vault("near", access=Access.APPEND_ONLY), build.vault("far", lock_mode=LockMode.NONE))
-    assert "with a lock mode" in audited.fails("immutable", source=books, policy_vaults=added_only)
-    audited.fails("immutable", copied_to(build, "near"), source=books)
+    books = {"source": build.source(category="A", triggers="hourly")}
+    assert "with a lock mode" in audited.fails("immutable", **books), "append-only is not locked"
+    locked = (build.vault("near"), build.vault("far", lock_mode=LockMode.GOVERNANCE))
+    words = audited.fails("immutable", policy_vaults=locked, **books)
+    assert words == "far is declared locked, but a folder of this machine has no lock"
+    elsewhere = {**books, "policy_vaults": locked, "environment": replace(APART, vaults={})}
+    assert audited.passes("immutable", **elsewhere) == "locked copy in far (governance)"
+    audited.fails("immutable", copied_to(build, "near"), **elsewhere)
     assert audited.checks("immutable") == ()
 
 
