@@ -270,11 +270,12 @@ def _unused(name: str, taken: Mapping[str, object]) -> str:
 
 
 def environment(configuration: "Configuration") -> "Environment":
-    """What the audit's controls need to know of this machine: where keys, vaults and data lie, and on which devices."""
+    """What controls need to know of this machine: where keys, vaults, data and catalog lie, and on which devices."""
     from cto_backups.core.findings import Environment
 
     settings, policy = configuration.settings, configuration.policy
     keys = {"the repository key": settings.repository_key, "the evidence key": settings.evidence_key}
+    scheme, _, catalog = settings.catalog_url.partition(":")
     key_files = {name: reference.path(settings.home) for name, reference in keys.items()}
     return Environment(
         keys={name: _place(path) for name, path in key_files.items() if path is not None},
@@ -284,6 +285,7 @@ def environment(configuration: "Configuration") -> "Environment":
             for name, source in policy.sources.items()
         },
         ciphers=dict.fromkeys(policy.vaults, "AES-256-CTR with Poly1305-AES, in the restic format"),
+        catalog=_place(Path(catalog)) if scheme == "sqlite" else None,
     )
 
 

@@ -1,5 +1,8 @@
 """`audit`: where protection falls short of what the policy asks, and what to do about it."""
 
+import json
+import sys
+from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,8 +19,11 @@ from cto_backups.errors import ExitStatus, UsageError
 if TYPE_CHECKING:
     from cto_backups.app import Opened
     from cto_backups.core.controls import Severity
+    from cto_backups.core.frameworks import Clause
     from cto_backups.core.model import Resource
     from cto_backups.flows.audit import Audit
+
+FORMS = ("text", "json", "sarif", "csv", "html")
 
 
 @command
@@ -35,8 +41,16 @@ def audit(
             "--look", metavar="DIR", help="Also find what no source covers below this folder; may be repeated."
         ),
     ] = None,
+    form: Annotated[
+        str,
+        typer.Option("--format", metavar="FORM", help="Answer as text, json, sarif (2.1.0), csv, or an html page."),
+    ] = "",
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE", help="Write what --format asks for to this file.")
+    ] = None,
 ) -> ExitStatus:
     """Audit coverage and controls: look afresh at what there is, and list what is wrong, the gravest first."""
+    form = _form(screen, form, output)
     threshold = _severity(fail_on) if fail_on else None
     for folder in look or []:
         if not folder.is_dir():
@@ -44,8 +58,18 @@ def audit(
     with opened(screen) as opening:
         done = perform(opening, tuple(look or ()))
         failing = done.report.at_least(threshold) if threshold else ()
-        screen.document({**as_document(done), "fail_on": threshold, "failed": bool(failing)})
-        tell(screen, done)
+        document = {**as_document(done), "fail_on": threshold, "failed": bool(failing)}
+        if form == "text":
+            screen.document(document)
+            tell(screen, done)
+        else:
+            text = _rendered(form, done, document, opening.configuration.path.name)
+            if output is None:
+                sys.stdout.write(text)
+            else:
+                _write(output, text)
+                screen.show(_score(done))
+                screen.show(f"The report is in {output}.")
         if threshold and failing:
             screen.note(f"Fails: {len(failing)} finding{'s' if len(failing) > 1 else ''} of {threshold} or graver.")
         return ExitStatus.RED if failing else ExitStatus.SUCCESS
@@ -63,6 +87,45 @@ def perform(opening: "Opened", look: tuple[Path, ...] = ()) -> "Audit":
         own = opening.configuration.settings.home
         found = {resource.name: resource for folder in look for resource in look_below(folder, exclude=(own,))}
     return audit_everything(opening.installation, app.environment(opening.configuration), tuple(found.values()))
+
+
+def _form(screen: Screen, form: str, output: Path | None) -> str:
+    """The form of the answer; text, which --json answers in its place, when none is asked for. Raises UsageError."""
+    from cto_backups.core.wording import did_you_mean
+
+    chosen = form.lower() or ("json" if screen.options.json and output else "text")
+    if chosen not in FORMS:
+        raise UsageError(f"'{form}' is no format{did_you_mean(form, FORMS)}", todo=f"Write one of {', '.join(FORMS)}.")
+    if screen.options.json and form and chosen != "json":
+        raise UsageError(f"--json and --format {chosen} ask for two answers", todo="Leave one of them out.")
+    if output is not None and chosen == "text":
+        raise UsageError(
+            "--output writes no text", todo="Add --format json, sarif, csv or html, or redirect stdout to a file."
+        )
+    return chosen
+
+
+def _rendered(form: str, done: "Audit", document: documents.Document, policy_file: str) -> str:
+    if form == "html":
+        from cto_backups.cli.audit_page import as_html
+
+        return as_html(done)
+    from cto_backups.cli import audit_formats
+
+    if form == "sarif":
+        return audit_formats.as_sarif(done, policy_file)
+    return audit_formats.as_csv(done) if form == "csv" else json.dumps(document, indent=2) + "\n"
+
+
+def _write(output: Path, text: str) -> None:
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"The report cannot be written to {output}",
+            why=error.strerror or type(error).__name__,
+            todo="Name a file after --output that can be written, in a folder that exists.",
+        ) from error
 
 
 def _severity(text: str) -> "Severity":
@@ -139,13 +202,26 @@ def as_document(done: "Audit") -> documents.Document:
                 "detail": finding.detail,
                 "why": finding.rationale,
                 "remedy": finding.remedy,
+                "frameworks": frameworks(finding.clauses),
             }
             for finding in report.findings
         ],
         "passed": [
-            {"control": result.control.id, "title": result.control.title, "checks": len(result.checks)}
+            {
+                "control": result.control.id,
+                "title": result.control.title,
+                "checks": len(result.checks),
+                "frameworks": frameworks(result.control.clauses),
+            }
             for result in report.passed
         ],
         "not_applicable": [control.id for control in report.not_applicable],
         "unreachable": {name: error_document(error) for name, error in done.unreachable.items()},
     }
+
+
+def frameworks(clauses: "Iterable[Clause]") -> documents.Document:
+    """The numbers of clauses, by the name of their framework."""
+    from cto_backups.core.frameworks import by_framework
+
+    return {name.value: [clause.number for clause in each] for name, each in by_framework(clauses).items()}

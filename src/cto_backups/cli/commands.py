@@ -62,7 +62,7 @@ COMMANDS = (
         "audit",
         "audit:audit",
         "Where protection falls short, and what to do",
-        ("audit", "audit --fail-on high", "audit --look /srv --look /home"),
+        ("audit", "audit --fail-on high --look /srv", "audit --format html --output audit.html"),
     ),
     Entry("verify", "verify:verify", "Re-read what vaults store", ("verify", "verify one --part 1/7")),
     Entry(

@@ -17,6 +17,7 @@ from cto_backups.core.findings import (
     Place,
     Severity,
 )
+from cto_backups.core.frameworks import clauses
 from cto_backups.core.model import Facts
 from cto_backups.core.policy import Policy
 
@@ -42,6 +43,7 @@ CONTROLS: tuple[Control, ...] = (
         "Data that is not backed up does not exist, and what nobody named is not backed up.",
         "Add a source that covers it, or an exclusion with a reason, an owner and an end date.",
         source_controls.check_coverage,
+        clauses("CC7.2;A.5.9;A.8.13;CM-8;CP-9;11.1;Art. 12(1);164.308(a)(7)(ii)(A);164.308(a)(7)(ii)(E)"),
     ),
     Control(
         "rpo",
@@ -50,6 +52,7 @@ CONTROLS: tuple[Control, ...] = (
         "Whatever happened since the newest complete point is lost with the source.",
         "Run 'cto.backups backup SOURCE', and see that the worker is running.",
         source_controls.check_rpo,
+        clauses("A1.2;A.8.13;A.5.30;CP-9;11.2;Art. 12(1);Art. 12(6);164.308(a)(7)(ii)(A)"),
     ),
     Control(
         "restore-test",
@@ -58,6 +61,9 @@ CONTROLS: tuple[Control, ...] = (
         "A backup that was never restored does not work; one that was restored long ago may not any more.",
         "Run 'cto.backups test SOURCE' and act on the step that fails.",
         source_controls.check_restore_test,
+        clauses(
+            "A1.3;A.8.13;A.5.30;CP-4;CP-9(2);CP-10;11.5;Art. 11;Art. 12(2);164.308(a)(7)(ii)(B);164.308(a)(7)(ii)(D)"
+        ),
     ),
     Control(
         "copies",
@@ -66,6 +72,7 @@ CONTROLS: tuple[Control, ...] = (
         "Each copy is a chance to survive the loss of another.",
         "Name more vaults for the source, and bring back the one that is missing its copy.",
         vault_controls.check_copies,
+        clauses("A1.2;A.8.13;A.8.14;CP-9;11.1;Art. 12(1);164.308(a)(7)(ii)(A);164.308(a)(7)(ii)(C)"),
     ),
     Control(
         "storage-types",
@@ -74,6 +81,7 @@ CONTROLS: tuple[Control, ...] = (
         "Storage of one type has its faults in common.",
         "Add a vault of another storage type.",
         vault_controls.check_storage_types,
+        clauses("A1.2;A.8.13;A.8.14;CP-9(3);11.4;Art. 12(3)"),
     ),
     Control(
         "off-site",
@@ -82,6 +90,7 @@ CONTROLS: tuple[Control, ...] = (
         "A fire, a flood, a theft or a lost account takes everything that is in one place.",
         "Add a vault in another region or with another provider, and declare it off_site.",
         vault_controls.check_off_site,
+        clauses("A1.2;A.8.13;A.8.14;CP-6;CP-6(1);CP-9(3);11.4;Art. 12(3);164.308(a)(7)(ii)(B)"),
     ),
     Control(
         "failure-domains",
@@ -90,6 +99,7 @@ CONTROLS: tuple[Control, ...] = (
         "Folders on one disk are lost together, and with the data when they share its disk: this is not 3-2-1.",
         "Put vaults on other devices, machines, regions or providers.",
         vault_controls.check_failure_domains,
+        clauses("A1.2;A.8.14;CP-6(1);CP-9(3);11.4;Art. 12(3);164.308(a)(7)(ii)(B)"),
     ),
     Control(
         "encryption",
@@ -98,6 +108,7 @@ CONTROLS: tuple[Control, ...] = (
         "Whoever comes by a vault must not come by the data.",
         "Store copies in a repository, or in a vault that encrypts under your key.",
         vault_controls.check_encryption,
+        clauses("CC6.1;A.8.13;A.8.24;CP-9(8);SC-28;11.3;Art. 12(3);164.312(a)(2)(iv)"),
     ),
     Control(
         "key-apart",
@@ -106,6 +117,7 @@ CONTROLS: tuple[Control, ...] = (
         "A key beside its vault is stolen with it, and lost with it.",
         "Keep the key on another device, in an environment variable, or with a command or a KMS; and a copy on paper.",
         vault_controls.check_key_apart,
+        clauses("CC6.1;A.8.24;SC-12;11.3;Art. 12(3);164.312(a)(2)(iv)"),
     ),
     Control(
         "retention",
@@ -114,6 +126,7 @@ CONTROLS: tuple[Control, ...] = (
         "What was removed early is missing when a regulator, a court or an incident from last year asks for it.",
         "Lengthen the source's retention, or choose the class of data that it really is.",
         source_controls.check_retention,
+        clauses("A1.2;A.5.33;A.8.13;SI-12;3.4;Art. 12(1)"),
     ),
     Control(
         "proven-kept",
@@ -122,6 +135,7 @@ CONTROLS: tuple[Control, ...] = (
         "It is the only point of which it is known that it comes back.",
         "Run 'cto.backups test SOURCE' to prove a point that is kept.",
         source_controls.check_proven_kept,
+        clauses("A1.3;A.8.13;CP-9(2);CP-10;11.5;Art. 12(2);164.308(a)(7)(ii)(D)"),
     ),
     Control(
         "reading",
@@ -130,6 +144,7 @@ CONTROLS: tuple[Control, ...] = (
         "Stored bytes rot silently; damage is repaired from another copy only while there is one.",
         "Run 'cto.backups verify VAULT', and see that the worker is running.",
         vault_controls.check_reading,
+        clauses("A1.3;A.8.13;CP-9(1);11.3;Art. 12(2);Art. 12(7);164.312(c)(1)"),
     ),
     Control(
         "point-in-time",
@@ -138,6 +153,7 @@ CONTROLS: tuple[Control, ...] = (
         "Business-critical data must come back as it was just before a mistake, not as it was last night.",
         "Add 'continuous', 'on change' or a short interval, and keep every point for at least 7 days.",
         source_controls.check_point_in_time,
+        clauses("A1.2;A.5.30;CP-9;CP-10;11.2;Art. 12(6);164.308(a)(7)(ii)(B);164.308(a)(7)(ii)(C)"),
     ),
     Control(
         "complete",
@@ -146,6 +162,7 @@ CONTROLS: tuple[Control, ...] = (
         "What could not be captured cannot come back.",
         "Read the problems with 'cto.backups points SOURCE'; fix permissions or exclude what does not matter.",
         source_controls.check_complete,
+        clauses("A1.2;A.8.13;CP-9;11.2;Art. 12(1);Art. 12(7);164.308(a)(7)(ii)(A)"),
     ),
     Control(
         "failed-runs",
@@ -154,6 +171,7 @@ CONTROLS: tuple[Control, ...] = (
         "A failure that nobody clears is the beginning of every lost source.",
         "Read the message, remove its cause, and run the action again.",
         source_controls.check_failed_runs,
+        clauses("CC7.2;A.8.13;A.8.16;CP-9;11.2;Art. 12(1)"),
     ),
     Control(
         "vault-runs",
@@ -162,6 +180,7 @@ CONTROLS: tuple[Control, ...] = (
         "A vault that cannot be verified may not be readable on the bad day either.",
         "Read the message, remove its cause, and run 'cto.backups repair VAULT'.",
         vault_controls.check_vault_runs,
+        clauses("CC7.2;A.8.16;CP-9(1);11.3;Art. 12(2)"),
     ),
     Control(
         "exclusions",
@@ -170,6 +189,7 @@ CONTROLS: tuple[Control, ...] = (
         "What is left out on purpose must stay a decision that somebody answers for.",
         "Renew the exclusion with a reason, an owner and an end date, or cover the resource.",
         source_controls.check_exclusions,
+        clauses("A.5.9;CP-2;11.1;Art. 12(1);164.308(a)(7)(ii)(E)"),
     ),
     Control(
         "clock",
@@ -178,6 +198,7 @@ CONTROLS: tuple[Control, ...] = (
         "With a wrong clock, old backups look new and retention removes the wrong ones.",
         "Set the clock of the machine that ran it, then back up again.",
         source_controls.check_clock,
+        clauses("A.8.17;AU-8;8.4"),
     ),
     Control(
         "owner",
@@ -186,6 +207,88 @@ CONTROLS: tuple[Control, ...] = (
         "On the bad day somebody must know what the data is and whether it came back right.",
         "Name an owner for the source.",
         source_controls.check_owner,
+        clauses("CP-2;A.5.9;11.1;164.308(a)(7)(ii)(E)"),
+    ),
+    Control(
+        "worker",
+        "The worker is running",
+        Severity.HIGH,
+        "A worker that stands still reports nothing: its sources grow old in silence.",
+        "Start the worker again with 'cto.backups worker', and let the system keep it running.",
+        source_controls.check_worker,
+        clauses("CC7.2;A.8.13;A.8.16;CP-9;11.2;Art. 12(1);164.308(a)(7)(ii)(A)"),
+    ),
+    Control(
+        "write-only",
+        "A copy that this host cannot delete",
+        Severity.HIGH,
+        "Whoever takes over the host deletes the backups first, and then asks for a ransom.",
+        "Make one vault append-only ('access: append-only'), or use one that locks what is stored.",
+        vault_controls.check_write_only,
+        clauses("A1.2;CC6.1;A.8.13;AU-9;CP-9;11.3;11.4;Art. 12(3);164.308(a)(7)(ii)(C)"),
+    ),
+    Control(
+        "immutable",
+        "A locked copy where three are asked for",
+        Severity.HIGH,
+        "A lock holds also when whoever may delete in the vault makes a mistake, or is taken over.",
+        "Add a vault whose storage has a lock mode, and declare it ('lock: governance' or 'lock: compliance').",
+        vault_controls.check_immutable,
+        clauses("A1.2;A.5.33;A.8.13;CP-9;CP-9(3);11.3;11.4;Art. 12(3);164.312(c)(1)"),
+    ),
+    Control(
+        "catalog",
+        "The catalog can be recovered",
+        Severity.HIGH,
+        "When its disk dies with all that holds its records, nobody knows what each point is and what proved it.",
+        "Add a vault on another device, machine or provider.",
+        vault_controls.check_catalog,
+        clauses("A1.2;A.8.13;AU-9;CP-9;CP-10;11.1;Art. 11;164.308(a)(7)(ii)(B)"),
+    ),
+    Control(
+        "kept-too-long",
+        "Nothing kept far longer than policy says",
+        Severity.MEDIUM,
+        "What should be gone can still be stolen, demanded and paid for.",
+        "Run 'cto.backups expire', and see that the worker is running.",
+        source_controls.check_kept_too_long,
+        clauses("C1.2;A.8.10;SI-12;3.4"),
+    ),
+    Control(
+        "pruning",
+        "Vaults pruned in time",
+        Severity.MEDIUM,
+        "Until a prune, expired points still take space, and their bytes still exist.",
+        "Run 'cto.backups prune VAULT' and read what it says; see that the worker is running.",
+        vault_controls.check_pruning,
+        clauses("C1.2;A.8.10;SI-12;3.4"),
+    ),
+    Control(
+        "exclusions-used",
+        "Exclusions leave something out",
+        Severity.LOW,
+        "An exclusion that matches nothing hides the next thing that happens to get its name.",
+        "Correct its pattern, or remove it.",
+        source_controls.check_exclusions_used,
+        clauses("A.5.9;CM-8;11.1"),
+    ),
+    Control(
+        "vaults-used",
+        "Every vault is used",
+        Severity.LOW,
+        "A vault that no source names is believed to hold copies, and is neither filled nor verified.",
+        "Name it in a source's vaults, or remove it from the policy.",
+        vault_controls.check_vaults_used,
+        clauses("A.5.9;CM-8;11.1"),
+    ),
+    Control(
+        "keys-parted",
+        "Repository key and evidence key kept apart",
+        Severity.LOW,
+        "Whoever takes both can read the data, and sign evidence that never was.",
+        "Keep the evidence key in a folder or a key store of its own.",
+        vault_controls.check_keys_parted,
+        clauses("CC6.1;A.8.24;AU-9;SC-12"),
     ),
 )
 """Every control; ids are for ever, since reports and exceptions refer to them."""

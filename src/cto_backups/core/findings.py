@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from cto_backups.core.assurance import Verdict
+from cto_backups.core.frameworks import Clause
 from cto_backups.core.model import Facts, SourceFacts, VaultFacts
 from cto_backups.core.policy import Policy
 
@@ -45,12 +46,14 @@ class Environment:
 
     `keys` maps the name of each key that is kept as a file to its place, `vaults` each vault on this machine, `sources`
     each source whose data is on this machine. `ciphers` says how a vault's stored bytes are encrypted at rest.
+    `catalog` is the place of the catalog, where it is a file.
     """
 
     keys: Mapping[str, Place] = field(default_factory=dict)
     vaults: Mapping[str, Place] = field(default_factory=dict)
     sources: Mapping[str, tuple[Place, ...]] = field(default_factory=dict)
     ciphers: Mapping[str, str] = field(default_factory=dict)
+    catalog: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,10 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """One rule of the audit. `check` yields one result for each subject that the rule applies to."""
+    """One rule of the audit. `check` yields one result for each subject that the rule applies to.
+
+    `clauses` are the requirements of control frameworks that its result is evidence for.
+    """
 
     id: str
     title: str
@@ -92,6 +98,7 @@ class Control:
     rationale: str
     remedy: str
     check: Callable[[Audited], Iterable[Check]]
+    clauses: tuple[Clause, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +113,7 @@ class Finding:
     rationale: str
     remedy: str
     category: str | None = None
+    clauses: tuple[Clause, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +142,7 @@ class ControlResult:
                 rationale=control.rationale,
                 remedy=control.remedy,
                 category=check.category,
+                clauses=control.clauses,
             )
             for check in self.checks
             if not check.passed

@@ -3,18 +3,22 @@
 from collections.abc import Iterator
 from datetime import timedelta
 from fnmatch import fnmatchcase
+from zoneinfo import ZoneInfo
 
 from cto_backups.core.assurance import CLOCK_TOLERANCE, age_against_rpo
 from cto_backups.core.duration import format_cadence, format_duration, roughly
 from cto_backups.core.findings import Audited, Check
 from cto_backups.core.model import ActionKind, Evidence, Outcome, Resource, SourceFacts
-from cto_backups.core.policy import SourcePolicy
-from cto_backups.core.retention import Retention, format_retention
+from cto_backups.core.policy import Exclusion, SourcePolicy
+from cto_backups.core.retention import Retention, decide, format_retention
 from cto_backups.core.schedule import format_triggers, longest_gap
 from cto_backups.core.wording import counted
 
 POINT_IN_TIME_WINDOW = timedelta(days=7)
 """For how long every change point must be kept where point-in-time recovery is required."""
+
+EXPIRY_GRACE = timedelta(days=7)
+"""How long a point may stay after retention stopped keeping it: a worker expires every day."""
 
 UNCLAIMED = ""
 """The key, in the inventory, of resources that were found and that no source claims."""
@@ -41,10 +45,29 @@ def check_coverage(audited: Audited) -> Iterator[Check]:
 
 def _excluded(audited: Audited, resource: Resource) -> bool:
     return any(
-        exclusion.until > audited.now
-        and any(fnmatchcase(name, exclusion.resource) for name in (resource.name, resource.location))
-        for exclusion in audited.policy.exclusions
+        exclusion.until > audited.now and _matches(exclusion, resource) for exclusion in audited.policy.exclusions
     )
+
+
+def _matches(exclusion: Exclusion, resource: Resource) -> bool:
+    return any(fnmatchcase(name, exclusion.resource) for name in (resource.name, resource.location))
+
+
+def check_exclusions_used(audited: Audited) -> Iterator[Check]:
+    """Each exclusion in force leaves something out; said only of an audit that looked beyond the sources."""
+    inventory = audited.facts.resources
+    if UNCLAIMED not in inventory:
+        return
+    for exclusion in audited.policy.exclusions:
+        if exclusion.until > audited.now:
+            found = {
+                (each.kind, each.location)
+                for resources in inventory.values()
+                for each in resources
+                if _matches(exclusion, each)
+            }
+            detail = f"its exclusion leaves out {counted(len(found), 'resource')}"
+            yield Check(exclusion.resource, bool(found), detail)
 
 
 def check_exclusions(audited: Audited) -> Iterator[Check]:
@@ -119,6 +142,43 @@ def _keeps_as_much(stated: Retention, asked: Retention) -> bool:
         and (stated.versions or 0) >= (asked.versions or 0)
         and all(getattr(stated, count) >= getattr(asked, count) for count in counts)
     )
+
+
+def check_kept_too_long(audited: Audited) -> Iterator[Check]:
+    """No point is there of which retention said a week ago that it goes."""
+    then, zone = audited.now - EXPIRY_GRACE, ZoneInfo(audited.policy.timezone)
+    for source in audited.policy.sources.values():
+        kept = audited.facts.kept_points.get(source.name)
+        if not kept:
+            continue
+        proven = audited.source(source.name).proven
+        peers = [point for point in kept if point.captured_at <= then]
+        decisions = decide(source.retention, peers, now=then, proven=proven.id if proven else None, zone=zone)
+        over = [decision.point for decision in decisions if not decision.keep]
+        stated = f"kept: {format_retention(source.retention)}"
+        if over:
+            oldest = roughly(audited.now - over[-1].captured_at)
+            grace = f"for more than {format_duration(EXPIRY_GRACE)}, the oldest of {oldest} ago"
+            what = f"{counted(len(over), 'point is', 'points are')} still there that retention has not kept"
+            yield _check(source, False, f"{stated}; {what} {grace}")
+        else:
+            yield _check(source, True, f"{stated}; {counted(len(kept), 'point')}, none kept far longer")
+
+
+def check_worker(audited: Audited) -> Iterator[Check]:
+    """Something ran for the source within twice its RPO, whatever it was and however it ended."""
+    for source in audited.policy.sources.values():
+        facts = audited.source(source.name)
+        signs = [
+            *(run.started_at for run in facts.last_runs.values()),
+            *((facts.newest_any.finished_at,) if facts.newest_any else ()),
+            *((facts.last_test.finished_at,) if facts.last_test else ()),
+            *(moment for moment in (facts.confirmed_at, facts.first_seen) if moment is not None),
+        ]
+        if signs:
+            idle, limit = audited.now - max(signs), 2 * source.category.rpo
+            detail = f"nothing was run for {roughly(idle)}; twice its RPO is {format_duration(limit)}"
+            yield _check(source, idle <= limit, detail)
 
 
 def check_proven_kept(audited: Audited) -> Iterator[Check]:

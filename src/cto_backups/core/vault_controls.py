@@ -8,7 +8,7 @@ from cto_backups.core.assurance import CLOCK_TOLERANCE
 from cto_backups.core.duration import format_duration, roughly
 from cto_backups.core.findings import Audited, Check
 from cto_backups.core.model import Outcome
-from cto_backups.core.policy import SourcePolicy, VaultPolicy
+from cto_backups.core.policy import Access, LockMode, SourcePolicy, VaultPolicy
 from cto_backups.core.wording import counted, listed
 
 
@@ -63,6 +63,95 @@ def check_failure_domains(audited: Audited) -> Iterator[Check]:
         if beside:
             figures += f" ({listed(beside)} on the same device as the data)"
         yield _check(source, len(domains) >= asked, f"{figures}; at least {asked} needed")
+
+
+def check_write_only(audited: Audited) -> Iterator[Check]:
+    """Where more than one copy is asked for, one lies where this installation cannot delete it."""
+    for source in audited.policy.sources.values():
+        if source.category.copies < 2:
+            continue
+        safe = [
+            vault.name
+            for vault in _holding(audited, source)
+            if vault.access is Access.APPEND_ONLY or _is_locked(audited, vault)
+        ]
+        if safe:
+            yield _check(source, True, f"the copy in {listed(safe)} cannot be deleted from here")
+        else:
+            yield _check(source, False, "no copy is in a vault that is append-only or locked")
+
+
+def check_immutable(audited: Audited) -> Iterator[Check]:
+    """Where three copies are asked for, one lies in a vault with a lock mode; a folder of this machine has none."""
+    for source in audited.policy.sources.values():
+        if source.category.copies < 3:
+            continue
+        declared = [vault for vault in _holding(audited, source) if vault.lock_mode is not LockMode.NONE]
+        locked = [f"{vault.name} ({vault.lock_mode})" for vault in declared if _is_locked(audited, vault)]
+        if locked:
+            yield _check(source, True, f"locked copy in {listed(locked)}")
+        elif declared:
+            names = listed(vault.name for vault in declared)
+            yield _check(source, False, f"{names} is declared locked, but a folder of this machine has no lock")
+        else:
+            yield _check(source, False, "no copy is in a vault with a lock mode")
+
+
+def _is_locked(audited: Audited, vault: VaultPolicy) -> bool:
+    return vault.lock_mode is not LockMode.NONE and vault.name not in audited.environment.vaults
+
+
+def check_catalog(audited: Audited) -> Iterator[Check]:
+    """The catalog can be made anew: a vault holds its records off the device on which it lies itself."""
+    catalog = audited.environment.catalog
+    holding = [vault for vault in _in_use(audited) if audited.vault(vault.name).first_copy_at is not None]
+    if catalog is None or catalog.device is None or not holding:
+        return
+    apart = [vault.name for vault in holding if _device(audited, vault) != catalog.device]
+    if apart:
+        yield Check("catalog", True, f"its records also lie in {listed(apart)}, off its device")
+    else:
+        names = listed(vault.name for vault in holding)
+        yield Check("catalog", False, f"its records lie only in {names}, on the same device as the catalog")
+
+
+def check_vaults_used(audited: Audited) -> Iterator[Check]:
+    """Each vault is named by a source."""
+    for vault in audited.policy.vaults.values():
+        number = len(_sources_in(audited, vault))
+        yield Check(
+            vault.name,
+            bool(number),
+            f"{counted(number, 'source names', 'sources name')} it" if number else "no source names it",
+        )
+
+
+def check_keys_parted(audited: Audited) -> Iterator[Check]:
+    """No two keys that are kept as files lie in one folder."""
+    folders: dict[PurePosixPath, list[str]] = {}
+    for name, key in audited.environment.keys.items():
+        folders.setdefault(PurePosixPath(key.path).parent, []).append(name)
+    if len(audited.environment.keys) < 2:
+        return
+    together = [f"{listed(names)} are kept in one folder" for names in folders.values() if len(names) > 1]
+    yield Check("keys", not together, "; ".join(together) or "each key is kept in a folder of its own")
+
+
+def check_pruning(audited: Audited) -> Iterator[Check]:
+    """The last prune of a vault went well, and was no longer ago than twice what policy asks."""
+    every = audited.policy.prune_every
+    for vault in _in_use(audited):
+        known = audited.vault(vault.name)
+        run = known.prune_run
+        if vault.access is Access.APPEND_ONLY:
+            continue  # its owner prunes it
+        if run is not None and run.outcome is Outcome.FAILED:
+            times = counted(max(known.prune_failures, 1), "time")
+            yield Check(vault.name, False, f"the last prune failed, {times} in a row: {run.message}")
+        elif every is not None and (last := run.started_at if run else known.first_copy_at) is not None:
+            what = "the last prune was" if run else "never pruned, in use since"
+            asked = f"policy asks for one every {format_duration(every)}"
+            yield Check(vault.name, audited.now - last <= 2 * every, f"{what} {_ago(audited, last)}; {asked}")
 
 
 def check_encryption(audited: Audited) -> Iterator[Check]:

@@ -7,18 +7,24 @@ from cto_backups import clock
 from cto_backups.core.assurance import judge
 from cto_backups.core.controls import audit as audit_controls
 from cto_backups.core.findings import AuditReport, Environment
-from cto_backups.core.model import Resource
+from cto_backups.core.model import Facts, Resource
+from cto_backups.core.policy import Policy
 from cto_backups.errors import BackupsError
 from cto_backups.flows.installation import Installation
 
 
 @dataclass(frozen=True)
 class Audit:
-    """The findings, with what could not be looked at (a source that cannot be reached is itself a finding)."""
+    """The findings, with what could not be looked at (a source that cannot be reached is itself a finding).
+
+    `policy` and `facts` are what they rest on.
+    """
 
     report: AuditReport
     unreachable: dict[str, BackupsError]
     now: datetime
+    policy: Policy
+    facts: Facts
 
 
 def audit(installation: Installation, environment: Environment, found: tuple[Resource, ...] = ()) -> Audit:
@@ -34,4 +40,5 @@ def audit(installation: Installation, environment: Environment, found: tuple[Res
     if found:
         facts = replace(facts, resources={**facts.resources, "": found})
     verdicts = judge(installation.policy, facts, now)
-    return Audit(audit_controls(installation.policy, facts, verdicts, now, environment), unreachable, now)
+    report = audit_controls(installation.policy, facts, verdicts, now, environment)
+    return Audit(report, unreachable, now, installation.policy, facts)

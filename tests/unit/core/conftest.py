@@ -86,7 +86,7 @@ class Build:
         vault = VaultPolicy(name, f"file:/vaults/{name}", provider=f"provider-{name}", region="here", storage=name)
         return replace(vault, **{"off_site": name == "far", **changes})
 
-    def policy(self, *sources, timezone="UTC", exclusions=(), vaults=None):
+    def policy(self, *sources, timezone="UTC", exclusions=(), vaults=None, prune_every=None):
         return Policy(
             business="acme",
             timezone=timezone,
@@ -96,6 +96,7 @@ class Build:
             classes=CLASSES,
             exclusions=exclusions,
             digest="0123456789abcdef0123456789abcdef",
+            prune_every=prune_every,
         )
 
     def copy(self, point, vault, **changes):

@@ -9,7 +9,7 @@ from cto_backups.core.assurance import judge
 from cto_backups.core.controls import CONTROLS, Environment, Place, Severity, audit
 from cto_backups.core.findings import AuditReport, Check, Control, ControlResult
 from cto_backups.core.model import ActionKind, Facts, Outcome, Resource, SourceFacts
-from cto_backups.core.policy import Exclusion
+from cto_backups.core.policy import Access, Exclusion, LockMode
 
 DAY = timedelta(days=1)
 BACKUP, TEST, VERIFY = ActionKind.BACKUP, ActionKind.RESTORE_TEST, ActionKind.VERIFY
@@ -19,6 +19,7 @@ APART = Environment(
     vaults={"near": Place("/mnt/near", 2), "far": Place("/mnt/far", 3)},
     sources={"ledger": (Place("/data", 1),)},
     ciphers={"near": "AES-256-CTR", "far": "AES-256-CTR"},
+    catalog=Place("/data/state/catalog.db", 1),
 )
 
 
@@ -30,7 +31,9 @@ class Audit:
 
     def report(self, known=None, *, source=None, policy_vaults=None, exclusions=(), environment=APART, **facts):
         source = source or self.build.source()
-        policy = self.build.policy(source, vaults=policy_vaults, exclusions=exclusions)
+        prune_every = facts.pop("prune_every", None)
+        policy_vaults = policy_vaults or (self.build.vault("near"), self.build.vault("far", access=Access.APPEND_ONLY))
+        policy = self.build.policy(source, vaults=policy_vaults, exclusions=exclusions, prune_every=prune_every)
         found = self.build.facts(known, **facts)
         return audit(policy, found, judge(policy, found, self.build.now), self.build.now, environment)
 
@@ -71,8 +74,13 @@ def test_a_source_in_order_has_no_findings_and_scores_100(audited):
         "failed-runs",
         "vault-runs",
         "exclusions",
+        "exclusions-used",
+        "immutable",
+        "kept-too-long",
+        "pruning",
+        "keys-parted",
     }
-    assert len(report.passed) == len(CONTROLS) - 4
+    assert len(report.passed) == len(CONTROLS) - len(report.not_applicable)
 
 
 def test_every_control_says_why_and_what_to_do_under_an_id_of_its_own():
@@ -255,6 +263,70 @@ def test_clock(build, audited):
     audited.passes("clock", test_only)
 
 
+def test_kept_too_long(build, audited):
+    source = build.source(retention="30 days")
+
+    def kept(*days):
+        points = [build.point(build.ago(days=each)) for each in sorted(days)]
+        known = build.healthy(newest=points[0], newest_any=points[0])
+        return {"known": known, "source": source, "kept_points": {"ledger": tuple(points)}}
+
+    good = audited.passes("kept-too-long", **kept(1, 36, 50))
+    assert good == "kept: 30 days; 3 points, none kept far longer", "superseded 36 days ago is within the grace"
+    words = audited.fails("kept-too-long", **kept(1, 38, 50, 51))
+    assert "2 points are still there that retention has not kept for more than 7 days, the oldest of 51 days" in words
+    assert audited.checks("kept-too-long", kept_points={"ledger": ()}) == ()
+
+
+def test_kept_too_long_counts_only_what_was_there_a_week_ago(build, audited):
+    points = tuple(build.point(build.ago(days=each)) for each in (1, 2, 3, 20))
+    situation = {"kept_points": {"ledger": points}}
+    three = build.source(retention="3 versions")
+    audited.passes("kept-too-long", source=three, **situation)
+    older = (*points, *(build.point(build.ago(days=each)) for each in (21, 22, 23)))
+    audited.fails("kept-too-long", source=three, kept_points={"ledger": older})
+
+
+def test_kept_too_long_does_not_ask_for_what_is_kept_on_purpose(build, audited):
+    points = tuple(build.point(build.ago(days=each)) for each in (1, 60, 90))
+    source = build.source(retention="7 days")
+    proven = build.healthy(proven=points[2])
+    audited.passes("kept-too-long", proven, source=source, kept_points={"ledger": points})
+    audited.fails("kept-too-long", build.healthy(proven=None), source=source, kept_points={"ledger": points})
+
+
+def test_worker(build, audited):
+    assert audited.passes("worker") == "nothing was run for 59 minutes; twice its RPO is 48 h"
+    still = {"newest": build.point(build.ago(days=9)), "last_test": None, "first_seen": build.ago(days=60)}
+    assert "nothing was run for 8 days" in audited.fails("worker", build.healthy(**still))
+    recent = build.ago(hours=47)
+    for sign in (
+        {"last_runs": build.runs(build.run(BACKUP, recent, Outcome.FAILED))},
+        {"newest_any": build.point(recent, incomplete=True)},
+        {"last_test": build.test(recent)},
+        {"confirmed_at": recent},
+        {"first_seen": recent},
+    ):
+        audited.passes("worker", build.healthy(**{**still, **sign}))
+    assert audited.checks("worker", SourceFacts("ledger")) == ()
+    new = SourceFacts("ledger", first_seen=build.ago(hours=49))
+    audited.fails("worker", new)
+
+
+def test_exclusions_used(build, audited):
+    stray = {"": (resource("stray"),), "ledger": (resource("app"),)}
+
+    def exclusions(*patterns, until=build.now + DAY):
+        return tuple(Exclusion(pattern, "throw-away", "ada", until) for pattern in patterns)
+
+    checks = audited.checks("exclusions-used", resources=stray, exclusions=exclusions("st*", "/home/app", "gone"))
+    assert [(check.subject, check.passed) for check in checks] == [("st*", True), ("/home/app", True), ("gone", False)]
+    assert checks[2].detail == "its exclusion leaves out 0 resources"
+    assert audited.checks("exclusions-used", resources=stray, exclusions=exclusions("gone", until=build.now)) == ()
+    not_looked = {"ledger": (resource("app"),)}
+    assert audited.checks("exclusions-used", resources=not_looked, exclusions=exclusions("gone")) == ()
+
+
 # -- copies and vaults
 
 
@@ -367,6 +439,86 @@ def test_vault_runs(build, audited):
     assert audited.passes("vault-runs", vaults=damage)
 
 
+def test_write_only(build, audited):
+    assert audited.passes("write-only") == "the copy in far cannot be deleted from here"
+    near_only = copied_to(build, "near")
+    assert "no copy is in a vault" in audited.fails("write-only", near_only)
+    added_only = (build.vault("near", access=Access.APPEND_ONLY), build.vault("far"))
+    assert "the copy in near" in audited.passes("write-only", near_only, policy_vaults=added_only)
+    locked = (build.vault("near"), build.vault("far", lock_mode=LockMode.COMPLIANCE))
+    audited.fails("write-only", policy_vaults=locked)
+    elsewhere = replace(APART, vaults={})
+    assert "the copy in far" in audited.passes("write-only", policy_vaults=locked, environment=elsewhere)
+    assert audited.checks("write-only", near_only, source=build.source(category="C")) == ()
+
+
+def test_immutable(build, audited):
+    books = {"source": build.source(category="A", triggers="hourly")}
+    assert "with a lock mode" in audited.fails("immutable", **books), "append-only is not locked"
+    locked = (build.vault("near"), build.vault("far", lock_mode=LockMode.GOVERNANCE))
+    words = audited.fails("immutable", policy_vaults=locked, **books)
+    assert words == "far is declared locked, but a folder of this machine has no lock"
+    elsewhere = {**books, "policy_vaults": locked, "environment": replace(APART, vaults={})}
+    assert audited.passes("immutable", **elsewhere) == "locked copy in far (governance)"
+    audited.fails("immutable", copied_to(build, "near"), **elsewhere)
+    assert audited.checks("immutable") == ()
+
+
+def test_catalog(build, audited):
+    assert audited.passes("catalog") == "its records also lie in near and far, off its device"
+    one_disk = replace(APART, catalog=Place("/mnt/near/catalog.db", 2))
+    assert "lie in far, off" in audited.passes("catalog", environment=one_disk)
+    near = build.source(vaults=("near",))
+    words = audited.fails("catalog", source=near, environment=one_disk)
+    assert words == "its records lie only in near, on the same device as the catalog"
+    audited.passes("catalog", source=near, environment=replace(one_disk, vaults={}))
+    for unknown in (None, Place("/catalog.db")):
+        assert audited.checks("catalog", environment=replace(APART, catalog=unknown)) == ()
+    assert audited.checks("catalog", vaults=build.read_vaults(first_copy_at=None)) == ()
+
+
+def test_vaults_used(build, audited):
+    assert audited.passes("vaults-used") == "1 source names it | 1 source names it"
+    checks = audited.checks("vaults-used", source=build.source(vaults=("near",)))
+    assert [(check.subject, check.passed) for check in checks] == [("near", True), ("far", False)]
+    assert checks[1].detail == "no source names it"
+
+
+def test_keys_parted(audited):
+    def kept(**paths):
+        return replace(APART, keys={name: Place(path, 1) for name, path in paths.items()})
+
+    together = kept(one="/home/keys/one", two="/home/keys/two", three="/mnt/three")
+    assert audited.fails("keys-parted", environment=together) == "one and two are kept in one folder"
+    apart = kept(one="/home/keys/one", two="/home/keys/more/two")
+    assert "a folder of its own" in audited.passes("keys-parted", environment=apart)
+    assert audited.checks("keys-parted", environment=kept(one="/home/keys/one")) == ()
+
+
+def test_pruning(build, audited):
+    weekly = {"prune_every": 7 * DAY}
+
+    def pruned(started_at, outcome=Outcome.SUCCEEDED, failures=0, **changes):
+        run = build.run(ActionKind.PRUNE, started_at, outcome, **changes)
+        return build.read_vaults(prune_run=run, prune_failures=failures)
+
+    good = audited.passes("pruning", vaults=pruned(build.ago(days=14)), **weekly)
+    assert "the last prune was 14 days ago; policy asks for one every 7 days" in good
+    audited.fails("pruning", vaults=pruned(build.ago(days=14, seconds=1)), **weekly)
+    bad = pruned(build.ago(days=1), Outcome.FAILED, failures=3, message="no space")
+    assert "the last prune failed, 3 times in a row: no space" in audited.fails("pruning", vaults=bad)
+    assert "never pruned, in use since 60 days ago" in audited.fails("pruning", **weekly)
+    audited.passes("pruning", vaults=build.read_vaults(first_copy_at=build.ago(days=13)), **weekly)
+    assert audited.checks("pruning", vaults=build.read_vaults(first_copy_at=None), **weekly) == ()
+    assert audited.checks("pruning", vaults=pruned(build.ago(days=99))) == (), "by hand only"
+
+
+def test_pruning_of_a_vault_that_only_grows_is_its_owners(build, audited):
+    added_only = (build.vault("near", access=Access.APPEND_ONLY), build.vault("far"))
+    checks = audited.checks("pruning", policy_vaults=added_only, prune_every=7 * DAY)
+    assert [check.subject for check in checks] == ["far"]
+
+
 # -- the report
 
 
@@ -418,7 +570,7 @@ def test_each_category_has_a_score_of_its_own(build):
 def test_a_policy_about_which_nothing_is_known_is_red(build):
     policy = build.policy()
     report = audit(policy, Facts(), judge(policy, Facts(), build.now), build.now, Environment())
-    red = {"rpo", "restore-test", "copies", "storage-types", "off-site", "failure-domains", "encryption"}
+    red = {"rpo", "restore-test", "copies", "storage-types", "off-site", "failure-domains", "encryption", "write-only"}
     assert {finding.control for finding in report.findings} == red
 
 
