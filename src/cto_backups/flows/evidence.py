@@ -86,7 +86,8 @@ def _taken(to: Path) -> RefusedError:
 
 
 def check_catalog(installation: Installation, pinned: Sequence[str]) -> Checked:
-    """Check the chains that the catalog keeps."""
+    """Check the chains that the catalog keeps, also against how much of them it has brought to vaults."""
+    delivered = {name: installation.catalog.vault_heads(name) for name in installation.policy.vaults}
     heads: list[export.Head] = []
     faults: list[str] = []
     for signer in installation.catalog.signers():
@@ -94,6 +95,11 @@ def check_catalog(installation: Installation, pinned: Sequence[str]) -> Checked:
         faults += found
         if digests:
             heads.append(export.Head(key, len(digests), digests[-1]))
+    lengths = {head.fingerprint[:16]: head.sequence for head in heads}
+    for name, got in delivered.items():
+        for signer, most in got.items():
+            if (there := lengths.get(signer, 0)) < most:
+                faults.append(f"signer {signer}: its end was cut off: {there} records, and vault '{name}' got {most}")
     return Checked("catalog", tuple(heads), (*faults, *_unpinned(heads, pinned)))
 
 
