@@ -173,8 +173,12 @@ def export(
                 "evidence": exported.evidence,
                 "failed": exported.failed,
                 "heads": _heads(exported.heads),
+                "points_with_rows": exported.points_with_rows,
             }
         )
+        if exported.points_with_rows:
+            points = counted(exported.points_with_rows, "recovery point")
+            screen.note(f"It has sampled rows of databases in clear, of {points}: give it only to who may see them.")
         screen.show(
             f"{to}: {counted(exported.records, 'record')}; in the period {exported.evidence} restore tests and "
             f"verifications, {exported.failed} of them failed"

@@ -39,12 +39,16 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What went into an export: how the chains end, and how much evidence the index has."""
+    """What went into an export: how the chains end, and how much evidence the index has.
+
+    `points_with_rows` counts the records with sampled rows of databases in clear.
+    """
 
     heads: tuple[Head, ...]
     records: int
     evidence: int
     failed: int
+    points_with_rows: int
 
 
 def body_name(record: Record) -> str:
@@ -63,7 +67,7 @@ def write(to: IO[bytes], chains: Mapping[str, Iterable[Record]], scope: Scope) -
     sums: list[tuple[str, str]] = []
     heads: list[Head] = []
     rows: list[tuple[str, ...]] = []
-    count = failed = 0
+    count = failed = with_rows = 0
     with zipfile.ZipFile(to, "w") as packed:
 
         def put(name: str, content: bytes) -> None:
@@ -83,6 +87,7 @@ def write(to: IO[bytes], chains: Mapping[str, Iterable[Record]], scope: Scope) -
                 put(name := body_name(record), rfc8785.dumps(dict(record.body)))
                 put(f"{name.removesuffix('.json')}.sig", record.signature)
                 count, last = count + 1, record
+                with_rows += _has_rows(record)
                 evidence = evidence_of(record)
                 if evidence is not None and scope.covers(evidence):
                     rows.append(row(record, evidence))
@@ -93,4 +98,9 @@ def write(to: IO[bytes], chains: Mapping[str, Iterable[Record]], scope: Scope) -
         put(INDEX, rendered(rows))
         put(HEADS, "".join(f"{head}\n" for head in heads).encode())
         put(SUMS, "".join(f"{digest}  {name}\n" for digest, name in sums).encode())
-    return Exported(tuple(heads), count, len(rows), failed)
+    return Exported(tuple(heads), count, len(rows), failed, with_rows)
+
+
+def _has_rows(record: Record) -> bool:
+    fingerprint = record.payload.get("fingerprint")
+    return isinstance(fingerprint, Mapping) and str(fingerprint.get("algorithm")).startswith("sqlite/")

@@ -12,7 +12,9 @@ scope.json      which period and which source evidence.csv speaks of
 SHA256SUMS      the digest of each file; of a record it is the digest that the next record names
 
 All records are here, not only those of the period: each names the digest of the one before it, so one that was
-left out breaks the chain. Whoever packed this could have cut off the newest records, or signed other ones with
+left out breaks the chain. Recovery points of databases have sampled rows in clear.
+
+Whoever packed this could have cut off the newest records, or signed other ones with
 another key. That shows only against a heads.txt that you did not get with this file: from the installation itself
 (cto.backups evidence export prints it), from another vault, or from an earlier export, whose last records must be here.
 

@@ -70,6 +70,9 @@ def test_an_export_is_handed_over_and_checked_without_the_installation(proven: H
     document = export(proven, path)
     assert (document["evidence"], document["failed"]) == (3, 1)
     with zipfile.ZipFile(path) as packed:
+        with_rows = [name for name in packed.namelist() if b'"text entry ' in packed.read(name)]
+    assert document["points_with_rows"] == len(with_rows) > 0, "rows in clear are never given away unsaid"
+    with zipfile.ZipFile(path) as packed:
         rows = list(csv.DictReader(io.StringIO(packed.read("evidence.csv").decode())))
         packed.extractall(tmp_path / "unpacked")
     assert [row["result"] for row in rows] == ["passed", "passed", "FAILED"]
