@@ -96,6 +96,12 @@ def test_a_repeated_record_is_found(protected: Any) -> None:
     assert checked(protected).faults != ()
 
 
+def test_a_record_under_the_name_of_another_kind_is_found(protected: Any) -> None:
+    first = records(protected)[0]
+    first.rename(first.with_name("00000001-expiry.json"))
+    assert checked(protected).faults != ()
+
+
 def test_a_record_signed_by_another_key_is_found(protected: Any) -> None:
     path = records(protected)[1]
     (forged,) = history(SigningKey.generate(), [path])

@@ -142,6 +142,11 @@ def repeat(files: Files) -> None:
     files.move(LENGTH - 1, LENGTH + 1, keep=True)
 
 
+def repeat_after_a_gap(files: Files) -> None:
+    """Put a passed test far behind the end once more."""
+    files.move(LENGTH - 1, LENGTH + 5, keep=True)
+
+
 def replace_with_a_repeated_one(files: Files) -> None:
     """Put a passed test where the failed one was."""
     files.move(2, 3, keep=True)
@@ -186,6 +191,7 @@ TAMPERINGS: tuple[Tampering, ...] = (
     alter,
     reorder,
     repeat,
+    repeat_after_a_gap,
     replace_with_a_repeated_one,
     wrong_signature,
     sign_one_with_another_key,

@@ -76,6 +76,12 @@ def test_older_heads_do_not_make_newer_records_suspicious(tmp_path: Path, heads:
     assert recipe(Files.of(longer).unpack(tmp_path / "e"), "sh", heads).returncode == 0
 
 
+def test_a_signer_that_the_heads_from_elsewhere_do_not_name_is_found(tmp_path: Path, heads: Path) -> None:
+    path = Files.of(packed(chain(), chain(OTHER_KEY, 2))).to_zip(tmp_path / "e.zip")
+    (fault,) = faults(path, heads)
+    assert OTHER_KEY.signer in fault
+
+
 @pytest.mark.parametrize("added_up", [False, True])
 @pytest.mark.parametrize("tamper", tampering.TAMPERINGS)
 def test_each_tampering_is_found(tmp_path: Path, tamper: Tampering, added_up: bool) -> None:
