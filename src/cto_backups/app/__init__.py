@@ -170,13 +170,21 @@ def _signing_key(configuration: "Configuration", *, needed: bool) -> Any:
 
     settings = configuration.settings
     try:
-        return SigningKey.load(settings.evidence_key.resolve(settings.home).reveal())
+        key = SigningKey.load(settings.evidence_key.resolve(settings.home).reveal())
     except KeyProblemError as error:
         if needed:
             todo = "Put it back from its spare copy. Restores work without it, and so does all that only reads."
             raise KeyProblemError(error.what, why=error.why, todo=todo) from error
         # What only reads signs nothing: on the bad day the repository's key has to be enough.
         return SigningKey.generate()
+    pinned = settings.evidence_fingerprints
+    if needed and pinned and key.fingerprint not in pinned:
+        raise PolicyError(
+            "The evidence key in use is none whose records count",
+            why=f"its fingerprint {key.fingerprint} is not under keys: evidence_fingerprints: in {configuration.path}",
+            todo="Put the right key back. If this one is meant, add its fingerprint and leave the old ones there.",
+        )
+    return key
 
 
 def initialise(

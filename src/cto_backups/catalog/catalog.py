@@ -214,6 +214,16 @@ class Catalog:
             yield from batch
             sequence = batch[-1][0]
 
+    def signers(self) -> tuple[str, ...]:
+        """Whose records this catalog has."""
+        with self.reading() as connection:
+            return tuple(chain.signers(connection))
+
+    def record_of_evidence(self, evidence_id: str) -> Record | None:
+        """The record that a verification or a restore test was signed as; None when there is none."""
+        with self.reading() as connection:
+            return chain.of_evidence(connection, evidence_id)
+
     def unshown_points(self, signer: str) -> tuple[tuple[RecoveryPoint, Copy], ...]:
         """Points that were signed as safe in a vault by a backup that then broke off before they were shown here."""
         with self.reading() as connection:
@@ -350,6 +360,16 @@ class Catalog:
         """Evidence, newest first."""
         with self.reading() as connection:
             return queries.evidence(connection, point=point, source=source, kind=kind, limit=limit)
+
+    def evidence_for(self, source: str | None, *, failed: bool, limit: int | None) -> tuple[Evidence, ...]:
+        """Evidence that concerns a source (verifications of vaults concern each) or any, newest first."""
+        with self.reading() as connection:
+            return queries.evidence_for(connection, source, failed=failed, limit=limit)
+
+    def one_evidence(self, name: str) -> Evidence:
+        """Evidence by its id, or a unique beginning of one. Raises NotFoundError."""
+        with self.reading() as connection:
+            return queries.one_evidence(connection, name)
 
     def facts(self, now: datetime, sources: Iterable[str] | None = None, *, kept_points: bool = False) -> Facts:
         """What the pure functions judge by, of these sources or of all that are active, as of `now`."""

@@ -54,6 +54,21 @@ def contents(connection: Connection, signer: str, sequence: int) -> Sequence[tup
     return [(number, record_key(signer, number, kind), bytes(content)) for number, kind, content in rows]
 
 
+def signers(connection: Connection) -> list[str]:
+    """Whose records are kept here."""
+    return [str(signer) for signer in connection.scalars("SELECT DISTINCT signer FROM records ORDER BY signer")]
+
+
+def of_evidence(connection: Connection, evidence_id: str) -> Record | None:
+    """The record that a verification or a restore test was signed as."""
+    rows = connection.execute(
+        "SELECT content FROM records WHERE kind = 'evidence' AND instr(content, :said) > 0 ORDER BY signer, sequence",
+        {"said": f'"id":"{evidence_id}"'.encode()},
+    )
+    found = (Record.from_bytes(content, name=f"The record of {evidence_id} in the catalog") for (content,) in rows)
+    return next((record for record in found if record.payload["id"] == evidence_id), None)
+
+
 def head(connection: Connection, vault: str, signer: str) -> int:
     """Up to which number a vault has a signer's records; 0 for none."""
     statement = "SELECT sequence FROM vault_heads WHERE vault = :vault AND signer = :signer"

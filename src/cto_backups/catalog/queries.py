@@ -150,6 +150,30 @@ def evidence(
     return tuple(evidence_from_row(row) for row in connection.execute(statement, {**values, "limit": limit}))
 
 
+def evidence_for(
+    connection: Connection, source: str | None, *, failed: bool, limit: int | None
+) -> tuple[Evidence, ...]:
+    """Evidence that concerns a source or any: verifications of whole vaults concern every source. Newest first."""
+    wanted = {"(source = :source OR source IS NULL)": source is not None, "passed = 0": failed}
+    statement = f"SELECT * FROM evidence {_where(wanted)} ORDER BY finished_at DESC, id DESC LIMIT :limit"
+    rows = connection.execute(statement, {"source": source, "limit": -1 if limit is None else limit})
+    return tuple(evidence_from_row(row) for row in rows)
+
+
+def one_evidence(connection: Connection, name: str) -> Evidence:
+    """Evidence by its id, or a unique beginning of one. Raises NotFoundError."""
+    statement = "SELECT * FROM evidence WHERE substr(id, 1, length(:name)) = :name ORDER BY id LIMIT 3"
+    found = [evidence_from_row(row) for row in connection.execute(statement, {"name": name})] if name else []
+    exact = [each for each in found if each.id == name] or found
+    if len(exact) != 1:
+        raise NotFoundError(
+            f"There is no evidence with the id '{name}'",
+            why=f"several begin like this: {', '.join(each.id for each in found)}, …" if found else "",
+            todo="'cto.backups evidence list' lists what there is.",
+        )
+    return exact[0]
+
+
 def runs(connection: Connection, source: str | None, limit: int) -> tuple[Run, ...]:
     """The last runs, newest first."""
     statement = f"SELECT * FROM runs {_where({'source = :source': source is not None})} ORDER BY id DESC LIMIT :limit"

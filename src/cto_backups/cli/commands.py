@@ -72,6 +72,32 @@ COMMANDS = (
         ("test", "test contracts --vault two", f"test --point {_POINT}"),
     ),
     Entry(
+        "evidence",
+        "evidence:evidence",
+        "What was proven; hand it to an auditor",
+        ("evidence list contracts", "evidence export --since 2026-01-01 --for auditor.zip"),
+        (
+            Entry(
+                "list", "evidence:list_evidence", "List restore tests and verifications", ("evidence list --failed",)
+            ),
+            Entry(
+                "show", "evidence:show", "Show one with its signed record", ("evidence show test-contracts-20261123",)
+            ),
+            Entry(
+                "export",
+                "evidence:export",
+                "Write the signed records for an auditor",
+                ("evidence export --since 2026-01-01 --for auditor.zip",),
+            ),
+            Entry(
+                "verify",
+                "evidence:verify",
+                "Find records that were tampered with",
+                ("evidence verify", "evidence verify auditor.zip --heads heads.txt", "evidence verify --vault one"),
+            ),
+        ),
+    ),
+    Entry(
         "schedule",
         "schedule:schedule",
         "When everything runs; change it",

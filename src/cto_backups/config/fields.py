@@ -34,6 +34,7 @@ CATALOG_SCHEMES = ("sqlite",)
 _SHELLS = frozenset({"sh", "bash", "dash", "ksh", "zsh", "ash"})
 _PIPE = re.compile(r"(?<![|>])\|(?!\|)")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z", re.ASCII)
+_FINGERPRINT = re.compile(r"[0-9a-f]{64}\Z", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
 
@@ -232,6 +233,14 @@ def _variable(value: str, _around: Surroundings | None) -> None:
         raise problem(f"'{value[:80]}' is no name of an environment variable", todo="Write it like PGPASSWORD.")
 
 
+def _key_fingerprint(value: str, _around: Surroundings | None) -> None:
+    if not _FINGERPRINT.match(value):
+        raise problem(
+            "this is no fingerprint of an evidence key: 64 hexadecimal digits in lower case",
+            todo="Write the one that 'cto.backups evidence verify' tells.",
+        )
+
+
 def _fails_aloud(command: list[str]) -> list[str]:
     """Refuse a shell's pipe in which a failure of any but the last program goes unnoticed."""
     shell = command[0].rpartition("/")[2] in _SHELLS
@@ -286,6 +295,7 @@ GitUrl = Annotated[str, Text(_no_credentials, examples=_GIT_URLS)]
 ResourceName = Annotated[str, Text(_resource, examples=("sqlite:/srv/scratch.db", "git:/srv/git/old.git"))]
 Until = Annotated[str, Text(_until, examples=("2027-01-01",))]
 Filename = Annotated[str, Text(_filename, examples=("app.dump",), pattern="^[^/]+$")]
+KeyFingerprint = Annotated[str, Text(_key_fingerprint, pattern="^[0-9a-f]{64}$")]
 VariableName = Annotated[str, Text(_variable, pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
 Argument = Annotated[str, Text(_no_credentials)]
 Lfs = Literal["auto", "yes", "no"]

@@ -19,6 +19,7 @@ from cto_backups.config.fields import (
     Filename,
     GitUrl,
     Grace,
+    KeyFingerprint,
     Lfs,
     Line,
     Name,
@@ -60,6 +61,8 @@ class Keys(_Part):
     """Where the secret is that opens the repositories in the vaults; without it nothing can be restored."""
     evidence: Reference
     """Where the key is that signs the evidence; kept apart from the repository key."""
+    evidence_fingerprints: list[KeyFingerprint] = []
+    """SHA-256 of the public keys whose records count; old keys stay here for old records. Any key when left out."""
 
 
 class Vault(_Part):

@@ -72,7 +72,7 @@ def _secret_spans(root: Node) -> list[Span]:
     }
     keys = root.get("keys")
     for name, item in (keys.items if keys else {}).items():
-        if name not in {"repository", "evidence"} and len(name) > 16:
+        if name not in {"repository", "evidence", "evidence_fingerprints"} and len(name) > 16:
             spans.add((item.key.start, item.key.end))
     return [Span(start, end) for start, end in sorted(spans)]
 

@@ -279,6 +279,7 @@ def _settings(file: models.PolicyFile, builder: Builder) -> Settings:
         evidence_key=SecretReference.parse(file.keys.evidence),
         compression=file.compression,
         verify_on_write=file.verify_on_write,
+        evidence_fingerprints=tuple(file.keys.evidence_fingerprints),
         prune_unused=float(parse_unused(file.prune_unused)),
         prune_grace=parse_grace(file.prune_grace),
     )

@@ -24,6 +24,8 @@ timezone: {timezone}
 keys:
   repository: {repository}
   evidence: {evidence}
+  # Records count only when one of these keys signed them; 'cto.backups evidence verify' tells the fingerprints:
+  # evidence_fingerprints: ["64 hexadecimal digits"]
 
 # The catalog of recovery points and evidence, and the folder for caches and restore tests; relative to this file.
 catalog: {catalog}

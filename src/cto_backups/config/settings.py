@@ -14,7 +14,8 @@ class Settings:
     """Where this installation keeps its things; every path is absolute.
 
     `home` is the policy file's folder, `catalog_url` looks like ``sqlite:/path/catalog.db``, `compression` is a
-    zstd level, `verify_on_write` is "full" or "sampled", `prune_unused` and `prune_grace` are for pruning, `domain`
+    zstd level, `verify_on_write` is "full" or "sampled", `prune_unused` and `prune_grace` are for pruning,
+    `evidence_fingerprints` are of the keys whose records count (of any when empty), `domain`
     the trust domain whose repository is used in each vault.
     """
 
@@ -27,6 +28,7 @@ class Settings:
     verify_on_write: Literal["full", "sampled"]
     prune_unused: float
     prune_grace: timedelta
+    evidence_fingerprints: tuple[str, ...] = ()
     domain: str = "main"
 
 

@@ -72,6 +72,18 @@ class Catalog(Protocol):
     def record_files(self, signer: str) -> Iterator[tuple[int, str, bytes]]:
         """A signer's records in order, as they are stored: number, key in a vault, bytes."""
 
+    def signers(self) -> tuple[str, ...]:
+        """Whose records the catalog has."""
+
+    def record_of_evidence(self, evidence_id: str) -> Record | None:
+        """The record that evidence was signed as."""
+
+    def evidence_for(self, source: str | None, *, failed: bool, limit: int | None) -> tuple[Evidence, ...]:
+        """Evidence that concerns a source or any, newest first."""
+
+    def one_evidence(self, name: str) -> Evidence:
+        """Evidence by its id, or a unique beginning of one. Raises NotFoundError."""
+
     def unshown_points(self, signer: str) -> tuple[tuple[RecoveryPoint, Copy], ...]:
         """Points signed as safe by a backup that then broke off before they were shown."""
 

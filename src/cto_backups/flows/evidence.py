@@ -1,0 +1,259 @@
+"""Evidence for others: write an export of the records; check the records in the catalog, in vaults and in exports."""
+
+import os
+import re
+import secrets
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from cto_backups.core.wording import counted
+from cto_backups.errors import DamageError, RefusedError, UsageError, VaultError
+from cto_backups.evidence import bundle, export
+from cto_backups.evidence.index import Scope
+from cto_backups.evidence.payloads import moment_from_text
+from cto_backups.evidence.records import Record, fingerprint_of, verify_chain
+from cto_backups.flows.installation import Installation
+
+_RECORD = re.compile(r"records/([^/]+)/(\d{8,})-([a-z-]+)\.json")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What checking records found: `place` is the catalog, a vault or a file; intact when there are no faults.
+
+    `notes` are what is no fault and should be known.
+    """
+
+    place: str
+    heads: tuple[export.Head, ...]
+    faults: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def records(self) -> int:
+        """How many records are there."""
+        return sum(head.sequence for head in self.heads)
+
+
+def write_export(installation: Installation, to: Path, scope: Scope, *, overwrite: bool = False) -> export.Exported:
+    """Write an export of all records of the catalog, mode 0600, whole or not at all.
+
+    Raises RefusedError when something is there already, UsageError when nothing can be written there, DamageError when
+    the records in the catalog are not whole: what is handed over must be checkable.
+    """
+    checked = check_catalog(installation, ())
+    if checked.faults:
+        raise DamageError(
+            "The records in the catalog are damaged, and were not exported",
+            why="\n" + "\n".join(checked.faults[:20]),
+            todo="See 'cto.backups evidence verify': a vault may have them whole.",
+        )
+    chains = {signer: installation.catalog.records_after(signer, 0) for signer in installation.catalog.signers()}
+    if not overwrite and os.path.lexists(to):
+        raise _taken(to)
+    draft = to.with_name(f".{to.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        try:
+            # A descriptor: Path.open cannot make a file that nobody else may read from the start.
+            with open(  # noqa: PTH123
+                os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w+b"
+            ) as file:
+                exported = export.write(file, chains, scope)
+                file.flush()
+                os.fsync(file.fileno())
+            if not overwrite:
+                # Reserved, so that a file that came meanwhile is not replaced.
+                os.close(os.open(to, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            draft.replace(to)
+        finally:
+            draft.unlink(missing_ok=True)
+    except FileExistsError:
+        raise _taken(to) from None
+    except OSError as error:
+        raise UsageError(
+            f"The export cannot be written to {to}", why=error.strerror or str(error), todo="Name another file."
+        ) from error
+    return exported
+
+
+def _taken(to: Path) -> RefusedError:
+    return RefusedError(
+        f"{to} is there already", why="it may be evidence", todo="Name another file, or say --overwrite."
+    )
+
+
+def check_catalog(installation: Installation, pinned: Sequence[str]) -> Checked:
+    """Check the chains that the catalog keeps, also against how much of them it has brought to vaults."""
+    delivered = {name: installation.catalog.vault_heads(name) for name in installation.policy.vaults}
+    heads: list[export.Head] = []
+    faults: list[str] = []
+    for signer in installation.catalog.signers():
+        digests, key, found = _walk(_readable(installation, signer))
+        faults += found
+        if digests:
+            heads.append(export.Head(key, len(digests), digests[-1]))
+    lengths = {head.fingerprint[:16]: head.sequence for head in heads}
+    for name, got in delivered.items():
+        for signer, most in got.items():
+            if (there := lengths.get(signer, 0)) < most:
+                faults.append(f"signer {signer}: its end was cut off: {there} records, and vault '{name}' got {most}")
+    return Checked("catalog", tuple(heads), (*faults, *_unpinned(heads, pinned)))
+
+
+def check_vault(installation: Installation, name: str, pinned: Sequence[str]) -> Checked:
+    """Check the chains in a vault: by themselves, and against the catalog and the other vaults. Raises VaultError."""
+    catalog = installation.catalog
+    delivered = catalog.vault_heads(name)  # asked first: what arrives meanwhile is not missed
+    listed = _listed(installation, name)
+    heads: list[export.Head] = []
+    faults: list[str] = []
+    others = {
+        other: found for other in installation.policy.vaults if other != name and (found := _try(installation, other))
+    }
+    for signer in sorted(listed.keys() | delivered.keys()):
+        digests, key, wrong = _walk(_stored(installation, name, listed.get(signer, {})))
+        faults += wrong
+        if digests:
+            heads.append(export.Head(key, len(digests), digests[-1]))
+        known = [record.digest if record else "" for record in _readable(installation, signer)]
+        faults += _against(signer, digests, known, delivered.get(signer, 0), len(listed.get(signer, {})))
+        for other, there in others.items():
+            faults += _against_other(installation, signer, digests, len(known), other, there.get(signer, {}))
+    for other, there in others.items():
+        # What the catalog does not know either, and never brought here.
+        strange = there.keys() - listed.keys() - delivered.keys() - set(catalog.signers())
+        faults += [f"signer {signer}: vault '{other}' has its records, this one has none" for signer in sorted(strange)]
+    return Checked(name, tuple(heads), (*faults, *_unpinned(heads, pinned)))
+
+
+def check_export(installation: Installation | None, found: bundle.Bundle, path: Path, pinned: Sequence[str]) -> Checked:
+    """Check what an export lacks of what the catalog has, and whose keys signed it.
+
+    It must end with no record that was written before the end of its period; what was written since is no fault.
+    """
+    heads, faults, notes = found.heads(), list(found.faults), []
+    if installation is not None:
+        ours = installation.catalog.signers()
+        for signer in sorted(found.digests.keys() | set(ours)):
+            if signer not in ours:
+                notes.append(f"signer {signer} is not known to this installation's catalog")
+                continue
+            digests = found.digests.get(signer, [])
+            records = list(_readable(installation, signer))
+            for number, (digest, record) in enumerate(zip(digests, records, strict=False), start=1):
+                if record is not None and record.digest != digest:
+                    faults.append(f"signer {signer}: record {number} is another one than the catalog's")
+                    break
+            if len(digests) > len(records):
+                faults.append(f"signer {signer}: it has {len(digests)} records, and the catalog has {len(records)}")
+            later = [record for record in records[len(digests) :] if record is not None]
+            until = found.scope.until if found.scope else None
+            cut = [each for each in later if until is None or _written_at(each) <= until]
+            if cut:
+                faults.append(
+                    f"signer {signer}: its end was cut off: {counted(len(cut), 'record')} of its period missing"
+                )
+            elif later:
+                notes.append(f"signer {signer}: {counted(len(later), 'record')} written since")
+    return Checked(str(path), heads, (*faults, *_unpinned(heads, pinned)), tuple(notes))
+
+
+def _written_at(record: Record) -> datetime:
+    return moment_from_text(str(record.body["written_at"]))
+
+
+def _unpinned(heads: Sequence[export.Head], pinned: Sequence[str]) -> list[str]:
+    if not pinned:
+        return []
+    return [
+        f"signer {head.fingerprint[:16]}: its key {head.fingerprint} is none whose records count"
+        for head in heads
+        if head.fingerprint not in pinned
+    ]
+
+
+def _walk(records: Iterator[Record | None]) -> tuple[list[str], str, list[str]]:
+    """The digests of a chain in order, its key's fingerprint, and what is wrong with it. None is no record."""
+    digests: list[str] = []
+    keys: list[str] = []
+    unreadable: list[str] = []
+
+    def sound() -> Iterator[Record]:
+        for number, record in enumerate(records, start=1):
+            if record is None:
+                unreadable.append(f"what stands in place {number} is no record")
+                continue
+            digests.append(record.digest)
+            if not keys:
+                keys.append(fingerprint_of(record.public_key))
+            yield record
+
+    report = verify_chain(sound())
+    of = f"signer {report.signer or '(unknown)'}"
+    return digests, keys[0] if keys else "", [f"{of}, {fault}" for fault in (*unreadable, *report.faults)]
+
+
+def _readable(installation: Installation, signer: str) -> Iterator[Record | None]:
+    """A signer's records in the catalog; None, and nothing after it, for one that is damaged."""
+    try:
+        yield from installation.catalog.records_after(signer, 0)
+    except DamageError:
+        yield None
+
+
+def _stored(installation: Installation, vault: str, numbered: dict[int, list[str]]) -> Iterator[Record | None]:
+    for _, keys in sorted(numbered.items()):
+        for key in sorted(keys):
+            try:
+                record = Record.from_bytes(installation.vault(vault).read(key), name=key)
+            except DamageError:
+                yield None
+                continue
+            yield record if record.key == key else None  # under another name it is another place
+
+
+def _listed(installation: Installation, vault: str) -> dict[str, dict[int, list[str]]]:
+    """The keys of records in a vault, by signer and number."""
+    found: dict[str, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for stored in installation.vault(vault).list("records"):
+        if match := _RECORD.fullmatch(stored.key):
+            found[match[1]][int(match[2])].append(stored.key)
+    return found
+
+
+def _try(installation: Installation, vault: str) -> dict[str, dict[int, list[str]]]:
+    try:
+        return _listed(installation, vault)
+    except VaultError:
+        return {}
+
+
+def _against(signer: str, digests: list[str], known: list[str], delivered: int, there: int) -> Iterator[str]:
+    for number, (digest, ours) in enumerate(zip(digests, known, strict=False), start=1):
+        if ours and digest != ours:
+            yield f"signer {signer}: place {number} has another record than the catalog"
+            break
+    if there < delivered:
+        yield f"signer {signer}: records were removed or cut off: it has {there}, and got {delivered}"
+    if known and len(digests) > len(known):
+        yield f"signer {signer}: it has {len(digests)} records, and the catalog only {len(known)}"
+
+
+def _against_other(
+    installation: Installation, signer: str, digests: list[str], known: int, other: str, there: dict[int, list[str]]
+) -> Iterator[str]:
+    """Another vault may have less, or what the catalog has not brought here yet; it may not have anything else."""
+    most = max(there, default=0)
+    if most > max(len(digests), known):
+        yield f"signer {signer}: its end was cut off: {len(digests)} records, and vault '{other}' has {most}"
+    shared = min(most, len(digests))
+    for key in there.get(shared, []):
+        try:
+            record = Record.from_bytes(installation.vault(other).read(key), name=key)
+        except (DamageError, VaultError):
+            continue  # that vault's own fault
+        if record.digest != digests[shared - 1]:
+            yield f"signer {signer}: place {shared} has another record than vault '{other}'"
