@@ -60,6 +60,14 @@ CONTROLS: tuple[Control, ...] = (
         source_controls.check_restore_test,
     ),
     Control(
+        "rto",
+        "Forecast RTO within the RTO",
+        Severity.HIGH,
+        "A restore that takes longer than the business can wait comes too late, however well it works.",
+        "Restore from a nearer or faster vault, divide the source, or agree on a longer RTO; test to measure afresh.",
+        source_controls.check_rto,
+    ),
+    Control(
         "copies",
         "As many copies as the category asks for",
         Severity.HIGH,

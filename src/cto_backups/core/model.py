@@ -224,13 +224,23 @@ class CopyFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class TimedRestore:
+    """What the restore of one passed restore test took, and how much came back."""
+
+    evidence: str
+    seconds: float
+    size_bytes: int
+    entries: int
+
+
+@dataclass(frozen=True, slots=True)
 class SourceFacts:
     """All that plan and assurance need to know of one source.
 
     `newest` is the newest *complete* point, `newest_any` the newest of all. `confirmed_at` is when a scan last
     confirmed that the source still equals `newest`. `copies` are those of `newest`. `proven` is the newest point with
     a passed restore test. `last_runs` holds the latest run of each action kind, `failures` how many runs of it
-    have failed in a row.
+    have failed in a row. `restores` are those of the last passed restore tests, newest first.
     """
 
     source: str
@@ -245,6 +255,7 @@ class SourceFacts:
     failures: Mapping[ActionKind, int] = field(default_factory=dict)
     point_count: int = 0
     first_seen: datetime | None = None
+    restores: tuple[TimedRestore, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

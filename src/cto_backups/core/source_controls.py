@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from datetime import timedelta
 from fnmatch import fnmatchcase
 
-from cto_backups.core.assurance import CLOCK_TOLERANCE, age_against_rpo
+from cto_backups.core.assurance import CLOCK_TOLERANCE, age_against_rpo, forecast_against_rto
 from cto_backups.core.duration import format_cadence, format_duration, roughly
 from cto_backups.core.findings import Audited, Check
+from cto_backups.core.forecast import of_category
 from cto_backups.core.model import ActionKind, Evidence, Outcome, Resource, SourceFacts
 from cto_backups.core.policy import SourcePolicy
 from cto_backups.core.retention import Retention, format_retention
@@ -71,6 +72,25 @@ def check_rpo(audited: Audited) -> Iterator[Check]:
             yield _check(source, False, "the age of its newest complete point is not known: it is dated in the future")
         else:
             yield _check(source, age <= rpo, age_against_rpo(age, rpo))
+
+
+def check_rto(audited: Audited) -> Iterator[Check]:
+    """The longest that a restore is forecast to take is within the RTO, source by source and for each category."""
+    sources = audited.policy.sources.values()
+    for source in sources:
+        expected, rto = audited.verdicts[source.name].forecast, source.category.rto
+        if expected is not None:
+            yield _check(source, expected.most <= rto, forecast_against_rto(expected, rto))
+        elif source.test_every is not None:
+            told = f"no restore was ever measured, so nothing can be forecast; RTO is {format_duration(rto)}"
+            yield _check(source, False, told)
+    for category in {source.category.name: source.category for source in sources}.values():
+        queue = of_category(audited.policy, audited.facts, category.name)
+        if queue.forecast is not None and len(queue.done_after) > 1:
+            told = f"its {len(queue.done_after)} sources one after the other: {queue.forecast}"
+            passed = queue.forecast.most <= category.rto
+            detail = f"{told}; RTO is {format_duration(category.rto)}"
+            yield Check(f"category {category.name}", passed, detail, category=category.name)
 
 
 def check_complete(audited: Audited) -> Iterator[Check]:

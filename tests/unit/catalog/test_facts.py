@@ -1,10 +1,12 @@
 """The facts that plan and assurance judge by."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from cto_backups.core.model import ActionKind, CopyFacts, Outcome
+from cto_backups.catalog.facts import TIMED_TESTS
+from cto_backups.core.model import ActionKind, CopyFacts, Outcome, Step, TimedRestore
 
 
 @pytest.fixture
@@ -153,3 +155,20 @@ def test_more_sources_can_be_asked_for_than_a_statement_takes_parameters(catalog
 def test_confirming_is_remembered(ledger, catalog, build):
     catalog.confirm("ledger", build.now + timedelta(minutes=5))
     assert ledger().confirmed_at == build.now + timedelta(minutes=5)
+
+
+def test_the_last_passed_restore_tests_say_what_their_restores_took(ledger, catalog, build):
+    shown(catalog, build, "p1", build.ago(days=9))
+
+    def add(id, hours, seconds=1.5, passed=True, **figures):
+        step = Step("restore", build.ago(hours=hours), seconds, passed=True, figures=figures)
+        test = build.test(id, "p1", build.ago(hours=hours), passed=passed)
+        catalog.add_evidence(replace(test, steps=(replace(step, name="select_backup"), step)))
+
+    add("unmeasured", 1)
+    add("failed", 2, size_bytes=1, entries=1, passed=False)
+    for hours in range(3, 3 + TIMED_TESTS):
+        add(f"e{hours}", hours, seconds=float(hours), size_bytes=100, entries=7)
+    measured = [TimedRestore(f"e{hours}", float(hours), 100, 7) for hours in range(3, 2 + TIMED_TESTS)]
+    assert list(ledger().restores) == measured, "the last ones only, newest first"
+    assert ledger().proven_at == build.ago(hours=1)

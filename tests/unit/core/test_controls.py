@@ -418,10 +418,52 @@ def test_each_category_has_a_score_of_its_own(build):
 def test_a_policy_about_which_nothing_is_known_is_red(build):
     policy = build.policy()
     report = audit(policy, Facts(), judge(policy, Facts(), build.now), build.now, Environment())
-    red = {"rpo", "restore-test", "copies", "storage-types", "off-site", "failure-domains", "encryption"}
+    red = {"rpo", "rto", "restore-test", "copies", "storage-types", "off-site", "failure-domains", "encryption"}
     assert {finding.control for finding in report.findings} == red
 
 
 def test_naive_moments_are_refused(build):
     with pytest.raises(ValueError, match="no time zone"):
         audit(build.policy(), Facts(), {}, build.now.replace(tzinfo=None), Environment())
+
+
+# -- forecast RTO
+
+
+def test_rto_passes_when_the_longest_forecast_is_within_it(audited):
+    assert "forecast to take 50 seconds to 1 minute (measured by 3 restore tests); RTO is 24 h" in audited.passes("rto")
+
+
+def test_rto_fails_when_the_longest_forecast_is_beyond_it(build, audited):
+    rto = build.source().category.rto.total_seconds()
+    edge = tuple(build.restore(seconds) for seconds in (60, 60, rto))
+    assert "measured by 3 restore tests" in audited.passes("rto", build.healthy(restores=edge))
+    beyond = tuple(build.restore(seconds) for seconds in (60, 60, rto + 1))
+    assert "RTO is 24 h, so it may be too slow" in audited.fails("rto", build.healthy(restores=beyond))
+
+
+def test_rto_fails_when_nothing_was_measured_and_tests_are_asked_for(build, audited):
+    assert "no restore was ever measured" in audited.fails("rto", build.healthy(restores=()))
+    assert audited.checks("rto", build.healthy(restores=()), source=build.source(test_every=None)) == ()
+
+
+def test_rto_adds_up_the_sources_of_a_category(build):
+    policy = build.policy(build.source("first"), build.source("second"))
+    most = policy.sources["first"].category.rto.total_seconds()
+
+    def checks(seconds):
+        restores = (build.restore(seconds),) * 3
+        known = {name: build.healthy(source=name, restores=restores) for name in ("first", "second")}
+        found = Facts(sources=known, vaults=build.read_vaults())
+        report = audit(policy, found, judge(policy, found, build.now), build.now, APART)
+        (result,) = (each for each in report.results if each.control.id == "rto")
+        return [(check.subject, check.passed, check.detail) for check in result.checks]
+
+    each, together = checks(most / 2), checks(most / 2 + 1)
+    assert [passed for _, passed, _ in each] == [True, True, True]
+    assert [(subject, passed) for subject, passed, _ in together] == [
+        ("first", True),
+        ("second", True),
+        ("category B", False),
+    ]
+    assert "its 2 sources one after the other" in together[2][2]
