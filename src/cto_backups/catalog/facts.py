@@ -30,6 +30,7 @@ from cto_backups.core.model import (
     RecoveryPoint,
     Resource,
     Run,
+    Rung,
     SourceFacts,
     TimedRestore,
     VaultFacts,
@@ -57,8 +58,8 @@ def read(connection: Connection, names: Sequence[str], *, kept_points: bool) -> 
     """The facts of these sources, and of every vault that holds anything."""
     newest = _points(connection, names, Kept.COMPLETE)
     newest_any = _points(connection, names, Kept.ANY)
-    copies = copies_of(connection, [point.id for point in newest.values()])
     proven = _points(connection, names, Kept.PROVEN)
+    copies = copies_of(connection, list({point.id for each in (newest, proven) for point in each.values()}))
     passed = _passed_tests(connection, names)
     tests = _last_tests(connection, names)
     runs = _last_runs(connection, names, "source")
@@ -72,6 +73,7 @@ def read(connection: Connection, names: Sequence[str], *, kept_points: bool) -> 
             confirmed_at=moment_from_column(row["confirmed_at"]),
             copies=copies.get(newest[row["name"]].id, ()) if row["name"] in newest else (),
             proven=proven.get(row["name"]),
+            proven_copies=copies.get(proven[row["name"]].id, ()) if row["name"] in proven else (),
             proven_at=passed[row["name"]][0].finished_at if row["name"] in passed else None,
             last_test=tests.get(row["name"]),
             last_runs=runs.get(row["name"], {}),
@@ -176,7 +178,8 @@ def _failures(connection: Connection, names: Sequence[str], key: Key) -> dict[st
 
 _COPIES = """
     SELECT copies.*, read.finished_at AS read_at, read.passed AS read_passed, read.read_since AS read_since,
-        test.finished_at AS tested_at, test.passed AS test_passed
+        read.id AS read_evidence,
+        test.finished_at AS tested_at, test.passed AS test_passed, test.rung AS test_rung, test.id AS test_evidence
     FROM copies
     LEFT JOIN evidence read ON read.id = (
         SELECT id FROM evidence
@@ -205,6 +208,9 @@ def copies_of(connection: Connection, point_ids: Sequence[str]) -> dict[str, tup
                 moment_from_column(row["tested_at"]),
                 truth_from_column(row["test_passed"]),
                 moment_from_column(row["read_since"]),
+                Rung(row["test_rung"]) if row["test_rung"] is not None else None,
+                row["read_evidence"],
+                row["test_evidence"],
             )
         )
     return {point: tuple(facts) for point, facts in found.items()}

@@ -209,10 +209,11 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class CopyFacts:
-    """What is known of one copy of a source's newest complete point, and of its vault.
+    """What is known of one copy of a point, and of its vault.
 
     `read_at`, `read_passed` and `read_since` are of the last verification that began after the copy was stored: when it
-    ended, whether it found no damage, and since when every byte has been read (None: not every one).
+    ended, whether it found no damage, and since when every byte has been read (None: not every one). `test_rung` is
+    what the copy's last restore test reached; `read_evidence` and `test_evidence` are the ids of both.
     """
 
     copy: Copy
@@ -221,6 +222,9 @@ class CopyFacts:
     tested_at: datetime | None = None
     test_passed: bool | None = None
     read_since: datetime | None = None
+    test_rung: Rung | None = None
+    read_evidence: str | None = None
+    test_evidence: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +244,8 @@ class SourceFacts:
     `newest` is the newest *complete* point, `newest_any` the newest of all. `confirmed_at` is when a scan last
     confirmed that the source still equals `newest`. `copies` are those of `newest`. `proven` is the newest point with
     a passed restore test. `last_runs` holds the latest run of each action kind, `failures` how many runs of it
-    have failed in a row. `restores` are those of the last passed restore tests, newest first.
+    have failed in a row. `proven_copies` are those of `proven`, `restores` those of the last passed restore tests,
+    newest first.
     """
 
     source: str
@@ -256,6 +261,7 @@ class SourceFacts:
     point_count: int = 0
     first_seen: datetime | None = None
     restores: tuple[TimedRestore, ...] = ()
+    proven_copies: tuple[CopyFacts, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from cto_backups.catalog.facts import TIMED_TESTS
-from cto_backups.core.model import ActionKind, CopyFacts, Outcome, Step, TimedRestore
+from cto_backups.core.model import ActionKind, CopyFacts, Outcome, Rung, Step, TimedRestore
 
 
 @pytest.fixture
@@ -66,7 +66,9 @@ def test_a_copy_is_tested_by_the_tests_of_this_point_in_this_vault(ledger, catal
     catalog.add_evidence(build.test("e3", "p0", vault="near"))
     near, far = ledger().copies
     assert (near.copy.vault, near.tested_at) == ("near", None)
-    assert far == CopyFacts(build.copy("p1", "far"), None, None, build.ago(hours=1), False)
+    assert far == CopyFacts(
+        build.copy("p1", "far"), None, None, build.ago(hours=1), False, None, Rung.PROVEN, None, "e2"
+    )
 
 
 def test_proven_is_the_newest_kept_point_whose_last_restore_test_passed(ledger, catalog, build):
@@ -172,3 +174,14 @@ def test_the_last_passed_restore_tests_say_what_their_restores_took(ledger, cata
     measured = [TimedRestore(f"e{hours}", float(hours), 100, 7) for hours in range(3, 2 + TIMED_TESTS)]
     assert list(ledger().restores) == measured, "the last ones only, newest first"
     assert ledger().proven_at == build.ago(hours=1)
+
+
+def test_the_copies_of_the_last_proven_point_are_told_with_their_evidence(ledger, catalog, build):
+    shown(catalog, build, "p1", build.ago(days=2))
+    shown(catalog, build, "p2", build.ago(hours=2))
+    catalog.add_evidence(build.test("proof", "p1", build.ago(hours=9)))
+    catalog.add_evidence(build.reading("reading", finished_at=build.ago(hours=1), started_at=build.ago(hours=1)))
+    (newest,), (proven,) = ledger().copies, ledger().proven_copies
+    assert (newest.copy.point, newest.read_evidence, newest.test_evidence) == ("p2", "reading", None)
+    assert (proven.copy.point, proven.read_evidence, proven.test_evidence) == ("p1", "reading", "proof")
+    assert proven.test_rung is Rung.PROVEN
