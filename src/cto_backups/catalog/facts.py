@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import Any, Literal
 
+from cto_backups.catalog import heartbeat
 from cto_backups.catalog.database import Connection
 from cto_backups.catalog.rows import (
     copy_from_row,
@@ -19,6 +20,7 @@ from cto_backups.catalog.rows import (
     point_from_row,
     resource_from_row,
     run_from_row,
+    rung_from_column,
     truth_from_column,
 )
 from cto_backups.core.model import (
@@ -30,7 +32,6 @@ from cto_backups.core.model import (
     RecoveryPoint,
     Resource,
     Run,
-    Rung,
     SourceFacts,
     TimedRestore,
     VaultFacts,
@@ -89,6 +90,7 @@ def read(connection: Connection, names: Sequence[str], *, kept_points: bool) -> 
         vaults=_vaults(connection),
         resources=_resources(connection, names),
         kept_points=_kept(connection, names) if kept_points else {},
+        heartbeat=heartbeat.read(connection),
     )
 
 
@@ -208,7 +210,7 @@ def copies_of(connection: Connection, point_ids: Sequence[str]) -> dict[str, tup
                 moment_from_column(row["tested_at"]),
                 truth_from_column(row["test_passed"]),
                 moment_from_column(row["read_since"]),
-                Rung(row["test_rung"]) if row["test_rung"] is not None else None,
+                rung_from_column(row["test_rung"]),
                 row["read_evidence"],
                 row["test_evidence"],
             )

@@ -29,6 +29,8 @@ def status(
 ) -> ExitStatus:
     """Show how well each source is protected: one word, and why. Exits with 4 unless every one is HEALTHY.
 
+    It also exits with 4 when the worker is dead: when it gave no sign of life in time.
+
     HEALTHY: fresh, copied and proven as the policy asks. OVERDUE: something is older than its objective allows.
     FAILED_TEST: a restore test or a verification failed. UNPROTECTED: there is no recovery point to return to.
     """
@@ -42,11 +44,11 @@ def status(
 
 
 def exit_status(report: "StatusReport") -> ExitStatus:
-    """RED unless every source is HEALTHY."""
+    """RED unless every source is HEALTHY, and the worker, where there was one, alive."""
     from cto_backups.core.model import Status
 
     good = all(verdict.status is Status.HEALTHY for verdict in report.verdicts.values())
-    return ExitStatus.SUCCESS if good else ExitStatus.RED
+    return ExitStatus.SUCCESS if good and report.silence is None else ExitStatus.RED
 
 
 def tell(screen: Screen, report: "StatusReport", *, detailed: bool = False) -> None:
@@ -65,6 +67,8 @@ def tell(screen: Screen, report: "StatusReport", *, detailed: bool = False) -> N
     for vault, copies in report.kept_by_owners.items():
         screen.show(_kept_by_owner(vault, copies))
     screen.show(summary(report.verdicts))
+    if report.silence:
+        screen.show(f"{report.silence[0].upper()}{report.silence[1:]}. Start it again: cto.backups worker")
 
 
 def _kept_by_owner(vault: str, copies: int) -> str:
@@ -155,7 +159,8 @@ def as_document(report: "StatusReport", *, detailed: bool = False) -> documents.
     return {
         "business": report.policy.business,
         "now": utc(report.now),
-        "healthy": bool(report.verdicts) and all(v.status.value == "HEALTHY" for v in report.verdicts.values()),
+        "healthy": bool(report.verdicts) and exit_status(report) is ExitStatus.SUCCESS,
+        "worker": _worker(report),
         "sources": [
             {**_source(report, report.verdicts[name], rows[name]), **(story(report, name) if detailed else {})}
             for name in names
@@ -199,4 +204,19 @@ def _forecast(expected: "Forecast | None") -> documents.Document | None:
         "most_seconds": seconds(expected.most),
         "tests": expected.tests,
         "wide": expected.wide,
+    }
+
+
+def _worker(report: "StatusReport") -> documents.Document | None:
+    last = report.facts.heartbeat
+    if last is None:
+        return None
+    return {
+        "alive": report.silence is None,
+        "last_sign_at": utc(last.at),
+        "next_sign_by": utc(last.next_by),
+        "host": last.host,
+        "pid": last.pid,
+        "busy_with": last.busy_with or None,
+        "why_dead": report.silence,
     }

@@ -188,6 +188,14 @@ CONTROLS: tuple[Control, ...] = (
         source_controls.check_clock,
     ),
     Control(
+        "worker",
+        "The worker is alive",
+        Severity.CRITICAL,
+        "Without a worker nothing is backed up, copied, read or tested, and nothing says so.",
+        "Start 'cto.backups worker' again, see why it stopped, and let the system start it by itself.",
+        source_controls.check_worker,
+    ),
+    Control(
         "owner",
         "Every source has an owner",
         Severity.LOW,

@@ -285,17 +285,33 @@ class VaultFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """The last sign of life of a worker: when, by when the next is owed, and from which process of which host.
+
+    `busy_with` is the key of the action that it was about to do; empty when none.
+    """
+
+    at: datetime
+    next_by: datetime
+    host: str
+    pid: int
+    busy_with: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What the catalog knows, as the pure functions see it.
 
     `resources` is the inventory: what discovery found, by the source that claims it ("" where none does).
     `kept_points` lists the points of each source that are not expired, newest first (for retention; where asked for).
+    `heartbeat` None: no worker ever worked.
     """
 
     sources: Mapping[str, SourceFacts] = field(default_factory=dict)
     vaults: Mapping[str, VaultFacts] = field(default_factory=dict)
     resources: Mapping[str, tuple[Resource, ...]] = field(default_factory=dict)
     kept_points: Mapping[str, tuple[RecoveryPoint, ...]] = field(default_factory=dict)
+    heartbeat: Heartbeat | None = None
 
 
 @dataclass(frozen=True, slots=True)

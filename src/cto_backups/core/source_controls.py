@@ -8,6 +8,7 @@ from cto_backups.core.assurance import CLOCK_TOLERANCE, age_against_rpo, forecas
 from cto_backups.core.duration import format_cadence, format_duration, roughly
 from cto_backups.core.findings import Audited, Check
 from cto_backups.core.forecast import of_category
+from cto_backups.core.heartbeat import silence
 from cto_backups.core.model import ActionKind, Evidence, Outcome, Resource, SourceFacts
 from cto_backups.core.policy import SourcePolicy
 from cto_backups.core.retention import Retention, format_retention
@@ -197,6 +198,15 @@ def _check_test(audited: Audited, source: SourcePolicy, facts: SourceFacts, last
         yield _check(source, False, f"{figures}; policy asks for {format_cadence(every)}")
     else:
         yield _check(source, True, f"the last restore test, {_ago(audited, last)}, passed")
+
+
+def check_worker(audited: Audited) -> Iterator[Check]:
+    """The worker, once there was one, still gives signs of life."""
+    last = audited.facts.heartbeat
+    if last is not None:
+        dead = silence(audited.policy, audited.facts, audited.now)
+        alive = f"its last sign of life, from {last.host}, was {roughly(audited.now - last.at)} ago"
+        yield Check("worker", dead is None, dead or alive)
 
 
 def check_owner(audited: Audited) -> Iterator[Check]:

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from cto_backups.catalog.facts import TIMED_TESTS
-from cto_backups.core.model import ActionKind, CopyFacts, Outcome, Rung, Step, TimedRestore
+from cto_backups.core.model import ActionKind, CopyFacts, Heartbeat, Outcome, Rung, Step, TimedRestore
 
 
 @pytest.fixture
@@ -185,3 +185,12 @@ def test_the_copies_of_the_last_proven_point_are_told_with_their_evidence(ledger
     assert (newest.copy.point, newest.read_evidence, newest.test_evidence) == ("p2", "reading", None)
     assert (proven.copy.point, proven.read_evidence, proven.test_evidence) == ("p1", "reading", "proof")
     assert proven.test_rung is Rung.PROVEN
+
+
+def test_the_last_sign_of_life_of_the_worker_is_told(catalog, build):
+    assert catalog.facts(build.now).heartbeat is None
+    first = Heartbeat(build.ago(minutes=5), build.ago(minutes=3), "here", 77, "backup/ledger")
+    second = replace(first, at=build.ago(minutes=4), pid=78, busy_with="")
+    for beat in (first, second):
+        catalog.beat(beat)
+        assert catalog.facts(build.now).heartbeat == beat

@@ -8,7 +8,7 @@ import pytest
 from cto_backups.core.assurance import judge
 from cto_backups.core.controls import CONTROLS, Environment, Place, Severity, audit
 from cto_backups.core.findings import AuditReport, Check, Control, ControlResult
-from cto_backups.core.model import ActionKind, Facts, Outcome, Resource, SourceFacts
+from cto_backups.core.model import ActionKind, Facts, Heartbeat, Outcome, Resource, SourceFacts
 from cto_backups.core.policy import Exclusion
 
 DAY = timedelta(days=1)
@@ -71,8 +71,9 @@ def test_a_source_in_order_has_no_findings_and_scores_100(audited):
         "failed-runs",
         "vault-runs",
         "exclusions",
+        "worker",
     }
-    assert len(report.passed) == len(CONTROLS) - 4
+    assert len(report.passed) == len(CONTROLS) - 5
 
 
 def test_every_control_says_why_and_what_to_do_under_an_id_of_its_own():
@@ -467,3 +468,14 @@ def test_rto_adds_up_the_sources_of_a_category(build):
         ("category B", False),
     ]
     assert "its 2 sources one after the other" in together[2][2]
+
+
+# -- worker
+
+
+def test_worker(build, audited):
+    fresh = Heartbeat(build.now, build.now + timedelta(minutes=2), "here", 77)
+    dead = Heartbeat(build.ago(hours=3), build.ago(hours=2), "here", 77)
+    assert "last sign of life, from here, was" in audited.passes("worker", heartbeat=fresh)
+    assert "was 3 h ago" in audited.fails("worker", heartbeat=dead)
+    assert audited.checks("worker") == ()
