@@ -29,9 +29,14 @@ def tell(screen: Screen, report: "StatusReport", scheduled: "ScheduleRow") -> No
         row(listing, label, text)
     screen.show("")
     screen.show(listing)
-    for ladder in ladders(report.policy, report.facts, name, report.now):
-        _ladder(screen, report, ladder)
     facts = report.facts.sources.get(name)
+    for ladder in ladders(report.policy, report.facts, name, report.now):
+        _ladder(
+            screen,
+            report,
+            ladder,
+            newest=facts is not None and facts.newest is not None and ladder.point == facts.newest.id,
+        )
     if facts is not None:
         _runs(screen, facts)
         _problems(screen, facts)
@@ -111,12 +116,13 @@ def _read_by(screen: Screen, report: "StatusReport", name: str) -> str:
     return "; due: " + ", ".join(due.values()) if due else ""
 
 
-def _ladder(screen: Screen, report: "StatusReport", ladder: "CopyLadder") -> None:
+def _ladder(screen: Screen, report: "StatusReport", ladder: "CopyLadder", *, newest: bool) -> None:
     from cto_backups.cli.tables import row, table
 
     screen.show("")
     rung = f"stands on {ladder.rung.name.lower()}" if ladder.stored else "not there"
-    screen.show(f"Copy of {ladder.point} in {ladder.vault}: {rung}")
+    which = "Newest" if newest else "Last proven"
+    screen.show(f"{which} point {ladder.point} in {ladder.vault}: {rung}")
     listing = table("rung", "state", "since", "age", "evidence", flexible=("evidence",))
     for step in ladder.steps:
         row(
@@ -136,15 +142,19 @@ def _runs(screen: Screen, facts: "SourceFacts") -> None:
     if not facts.last_runs:
         return
     screen.show("")
-    listing = table("last run", "began", "took", "outcome", "", flexible=("",))
-    for run in sorted(facts.last_runs.values(), key=lambda run: run.started_at, reverse=True):
+    listing = table("last run", "began", "took", "outcome")
+    runs = sorted(facts.last_runs.values(), key=lambda run: run.started_at, reverse=True)
+    for run in runs:
         took = figures.duration((run.finished_at - run.started_at).total_seconds()) if run.finished_at else ""
-        where = f" to {run.vault}" if run.vault and run.action.value == "copy" else ""
-        row(
-            listing, f"{_words(run.action.value)}{where}", screen.moment(run.started_at), took, run.outcome.value,
-            run.message,
-        )  # fmt: skip
+        row(listing, _run_name(run), screen.moment(run.started_at), took, run.outcome.value)
     screen.show(listing)
+    for run in runs:
+        if run.message:
+            screen.show(f"{_run_name(run)}: {run.message}")
+
+
+def _run_name(run: "Run") -> str:
+    return _words(run.action.value) + (f" to {run.vault}" if run.vault and run.action.value == "copy" else "")
 
 
 def _words(kind: str) -> str:
