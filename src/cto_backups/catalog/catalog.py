@@ -7,7 +7,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any
 
-from cto_backups.catalog import chain, database, facts, holdings, holds, inventory, ledger, queries
+from cto_backups.catalog import chain, database, facts, heartbeat, holdings, holds, inventory, ledger, queries
 from cto_backups.catalog.database import Connection, Database
 from cto_backups.catalog.rows import copy_from_row, moment_to_column, run_from_row, words_to_column
 from cto_backups.core.model import (
@@ -16,6 +16,7 @@ from cto_backups.core.model import (
     CopyFacts,
     Evidence,
     Facts,
+    Heartbeat,
     Hold,
     Outcome,
     RecoveryPoint,
@@ -89,6 +90,11 @@ class Catalog:
         """Remember what discovery found in a source, at this moment."""
         with self._writing() as connection:
             inventory.record_resources(connection, source, resources, now)
+
+    def beat(self, sign: Heartbeat) -> None:
+        """Note the worker's sign of life; the one before it is forgotten."""
+        with self._writing() as connection:
+            heartbeat.write(connection, sign)
 
     def repository_of(self, vault: str) -> str | None:
         """The id of the repository that belongs to a vault, once it is known."""

@@ -7,12 +7,11 @@ JSON list, so that a statement's text does not depend on how many there are.
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import Any, Literal
 
-from cto_backups.catalog import holds
+from cto_backups.catalog import heartbeat, holds
 from cto_backups.catalog.database import Connection
 from cto_backups.catalog.rows import (
     copy_from_row,
@@ -21,6 +20,7 @@ from cto_backups.catalog.rows import (
     point_from_row,
     resource_from_row,
     run_from_row,
+    rung_from_column,
     truth_from_column,
 )
 from cto_backups.core.model import (
@@ -33,8 +33,12 @@ from cto_backups.core.model import (
     Resource,
     Run,
     SourceFacts,
+    TimedRestore,
     VaultFacts,
 )
+
+TIMED_TESTS = 5
+"""From how many of its last passed restore tests the time of a source's next restore is forecast."""
 
 # The names asked for, as a table to join with.
 _ASKED = "asked (name) AS (SELECT value FROM json_each(:asked))"
@@ -55,9 +59,9 @@ def read(connection: Connection, names: Sequence[str], *, kept_points: bool) -> 
     """The facts of these sources, and of every vault that holds anything."""
     newest = _points(connection, names, Kept.COMPLETE)
     newest_any = _points(connection, names, Kept.ANY)
-    copies = copies_of(connection, [point.id for point in newest.values()])
     proven = _points(connection, names, Kept.PROVEN)
-    passed_at = _passed_at(connection, names)
+    copies = copies_of(connection, list({point.id for each in (newest, proven) for point in each.values()}))
+    passed = _passed_tests(connection, names)
     tests = _last_tests(connection, names)
     runs = _last_runs(connection, names, "source")
     failures = _failures(connection, names, "source")
@@ -70,12 +74,14 @@ def read(connection: Connection, names: Sequence[str], *, kept_points: bool) -> 
             confirmed_at=moment_from_column(row["confirmed_at"]),
             copies=copies.get(newest[row["name"]].id, ()) if row["name"] in newest else (),
             proven=proven.get(row["name"]),
-            proven_at=passed_at.get(row["name"]),
+            proven_copies=copies.get(proven[row["name"]].id, ()) if row["name"] in proven else (),
+            proven_at=passed[row["name"]][0].finished_at if row["name"] in passed else None,
             last_test=tests.get(row["name"]),
             last_runs=runs.get(row["name"], {}),
             failures=failures.get(row["name"], {}),
             point_count=row["point_count"],
             first_seen=moment_from_column(row["first_seen"]),
+            restores=tuple(timed for test in passed.get(row["name"], ()) for timed in _timed(test)),
         )
         for row in rows
     }
@@ -86,6 +92,7 @@ def read(connection: Connection, names: Sequence[str], *, kept_points: bool) -> 
         kept_points=_kept(connection, names) if kept_points else {},
         holds=holds.in_force(connection, names) if kept_points else {},
         verified_copies=_verified_copies(connection, names) if kept_points else {},
+        heartbeat=heartbeat.read(connection),
     )
 
 
@@ -113,15 +120,29 @@ def _last_tests(connection: Connection, names: Sequence[str]) -> dict[str, Evide
     return {row["source"]: evidence_from_row(row) for row in _rows(connection, statement, names)}
 
 
-def _passed_at(connection: Connection, names: Sequence[str]) -> dict[str, datetime]:
-    """When each source last passed a restore test."""
+def _passed_tests(connection: Connection, names: Sequence[str]) -> dict[str, list[Evidence]]:
+    """The last restore tests that each source passed, newest first."""
     statement = f"""
         WITH {_ASKED}
-        SELECT evidence.* FROM asked JOIN evidence ON evidence.id = (
+        SELECT evidence.* FROM asked JOIN evidence ON evidence.id IN (
             SELECT id FROM evidence WHERE source = asked.name AND kind = 'restore_test' AND passed = 1
-            ORDER BY finished_at DESC, id DESC LIMIT 1)
+            ORDER BY finished_at DESC, id DESC LIMIT {TIMED_TESTS})
         """
-    return {row["source"]: evidence_from_row(row).finished_at for row in _rows(connection, statement, names)}
+    found: dict[str, list[Evidence]] = defaultdict(list)
+    for row in _rows(connection, statement, names):
+        found[row["source"]].append(evidence_from_row(row))
+    for tests in found.values():
+        tests.sort(key=lambda test: (test.finished_at, test.id), reverse=True)
+    return dict(found)
+
+
+def _timed(test: Evidence) -> Iterator[TimedRestore]:
+    """What its restore took, where it says so."""
+    for step in test.steps:
+        if step.name == "restore":
+            size, entries = step.figures.get("size_bytes"), step.figures.get("entries")
+            if isinstance(size, int) and isinstance(entries, int):
+                yield TimedRestore(test.id, step.seconds, size, entries)
 
 
 def _last_runs(connection: Connection, names: Sequence[str], key: Key) -> dict[str, dict[ActionKind, Run]]:
@@ -161,7 +182,8 @@ def _failures(connection: Connection, names: Sequence[str], key: Key) -> dict[st
 
 _COPIES = """
     SELECT copies.*, read.finished_at AS read_at, read.passed AS read_passed, read.read_since AS read_since,
-        test.finished_at AS tested_at, test.passed AS test_passed
+        read.id AS read_evidence,
+        test.finished_at AS tested_at, test.passed AS test_passed, test.rung AS test_rung, test.id AS test_evidence
     FROM copies
     LEFT JOIN evidence read ON read.id = (
         SELECT id FROM evidence
@@ -190,6 +212,9 @@ def copies_of(connection: Connection, point_ids: Sequence[str]) -> dict[str, tup
                 moment_from_column(row["tested_at"]),
                 truth_from_column(row["test_passed"]),
                 moment_from_column(row["read_since"]),
+                rung_from_column(row["test_rung"]),
+                row["read_evidence"],
+                row["test_evidence"],
             )
         )
     return {point: tuple(facts) for point, facts in found.items()}

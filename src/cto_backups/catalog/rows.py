@@ -15,6 +15,7 @@ from cto_backups.core.model import (
     ActionKind,
     Copy,
     Evidence,
+    Heartbeat,
     Hold,
     Outcome,
     RecoveryPoint,
@@ -63,6 +64,14 @@ def words_to_column(text: str) -> str:
 def truth_from_column(stored: int | None) -> bool | None:
     """Yes, no, or not known."""
     return None if stored is None else bool(stored)
+
+
+def rung_from_column(stored: Any) -> Rung | None:
+    """The rung that was stored. Raises UnreadableError."""
+    try:
+        return None if stored is None else Rung(stored)
+    except ValueError:
+        raise UnreadableError("a rung is not one") from None
 
 
 def _moment(row: Row, name: str) -> datetime:
@@ -186,6 +195,23 @@ def hold_from_row(row: Row) -> Hold:
         released_by=row["released_by"],
         released_because=row["released_because"],
     )
+
+
+def heartbeat_to_row(beat: Heartbeat) -> dict[str, Any]:
+    """A sign of life as the row of `heartbeat`."""
+    return {
+        "at": moment_to_column(beat.at),
+        "next_by": moment_to_column(beat.next_by),
+        "host": beat.host,
+        "pid": beat.pid,
+        "busy_with": beat.busy_with,
+    }
+
+
+@_readable
+def heartbeat_from_row(row: Row) -> Heartbeat:
+    """A sign of life from the row of `heartbeat`."""
+    return Heartbeat(_moment(row, "at"), _moment(row, "next_by"), row["host"], row["pid"], row["busy_with"])
 
 
 def evidence_to_row(evidence: Evidence) -> dict[str, Any]:

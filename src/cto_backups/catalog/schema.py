@@ -229,6 +229,18 @@ vault_heads = Table(
     Column("sequence", Integer, nullable=False),
 )
 
+# One row: the last sign of life of the worker.
+heartbeat = Table(
+    "heartbeat",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Moment, nullable=False),
+    Column("next_by", Moment, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("busy_with", Text, nullable=False),
+)
+
 policies = Table(
     "policies",
     metadata,

@@ -8,7 +8,6 @@ import typer
 from cto_backups.cli import documents, figures
 from cto_backups.cli.command import command
 from cto_backups.cli.opening import opened
-from cto_backups.cli.points import reading
 from cto_backups.cli.screen import Screen, seconds, utc
 from cto_backups.errors import ExitStatus
 
@@ -16,8 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cto_backups.core.assurance import Verdict
-    from cto_backups.core.model import Facts
-    from cto_backups.core.policy import SourcePolicy
+    from cto_backups.core.forecast import Forecast
     from cto_backups.core.timetable import ScheduleRow
     from cto_backups.flows.status import StatusReport
 
@@ -31,6 +29,8 @@ def status(
 ) -> ExitStatus:
     """Show how well each source is protected: one word, and why. Exits with 4 unless every one is HEALTHY.
 
+    It also exits with 4 when the worker is dead: when it gave no sign of life in time.
+
     HEALTHY: fresh, copied and proven as the policy asks. OVERDUE: something is older than its objective allows.
     FAILED_TEST: a restore test or a verification failed. UNPROTECTED: there is no recovery point to return to.
     """
@@ -38,17 +38,17 @@ def status(
         from cto_backups.flows.status import status as judge
 
         report = judge(opening.installation, sources or None)
-        screen.document(as_document(report))
+        screen.document(as_document(report, detailed=bool(sources)))
         tell(screen, report, detailed=bool(sources))
         return exit_status(report)
 
 
 def exit_status(report: "StatusReport") -> ExitStatus:
-    """RED unless every source is HEALTHY."""
+    """RED unless every source is HEALTHY, and the worker, where there was one, alive."""
     from cto_backups.core.model import Status
 
     good = all(verdict.status is Status.HEALTHY for verdict in report.verdicts.values())
-    return ExitStatus.SUCCESS if good else ExitStatus.RED
+    return ExitStatus.SUCCESS if good and report.silence is None else ExitStatus.RED
 
 
 def tell(screen: Screen, report: "StatusReport", *, detailed: bool = False) -> None:
@@ -59,12 +59,16 @@ def tell(screen: Screen, report: "StatusReport", *, detailed: bool = False) -> N
     _table(screen, report, rows)
     _reasons(screen, report)
     if detailed:
+        from cto_backups.cli.story import tell as tell_story
+
         for name in report.verdicts:
-            _details(screen, report, rows[name])
+            tell_story(screen, report, rows[name])
     screen.show("")
     for vault, copies in report.kept_by_owners.items():
         screen.show(_kept_by_owner(vault, copies))
     screen.show(summary(report.verdicts))
+    if report.silence:
+        screen.show(f"{report.silence[0].upper()}{report.silence[1:]}. Start it again: cto.backups worker")
 
 
 def _kept_by_owner(vault: str, copies: int) -> str:
@@ -146,68 +150,21 @@ def _reasons(screen: Screen, report: "StatusReport") -> None:
             screen.show(f"{name}: {reason}{'' if reason.endswith('.') else '.'}")
 
 
-def _details(screen: Screen, report: "StatusReport", scheduled: "ScheduleRow") -> None:
-    from cto_backups.cli.tables import row, table
+def as_document(report: "StatusReport", *, detailed: bool = False) -> documents.Document:
+    """A status report in JSON; `detailed` adds the whole story of each source."""
+    from cto_backups.cli.story import as_document as story
 
-    policy = report.policy.sources[scheduled.source]
-    facts = report.facts.sources.get(policy.name)
-    listing = table("", "", flexible=("",))
-    listing.show_header = False
-    for label, text in _told(screen, policy, report.facts, scheduled).items():
-        if text:
-            row(listing, label, text)
-    screen.show("")
-    screen.show(listing)
-    if facts is None or not facts.copies:
-        return
-    screen.show("")
-    copies = table("copy in", "stored", "read in full since", "restore test")
-    for known in facts.copies:
-        row(
-            copies,
-            known.copy.vault,
-            screen.moment(known.copy.stored_at),
-            reading(screen, known),
-            f"{'ok' if known.test_passed else 'FAILED'} {screen.moment(known.tested_at)}"
-            if known.tested_at
-            else "never",
-        )
-    screen.show(copies)
-
-
-def _told(screen: Screen, policy: "SourcePolicy", facts: "Facts", scheduled: "ScheduleRow") -> dict[str, str]:
-    from cto_backups.core.duration import format_cadence, format_duration
-    from cto_backups.core.retention import format_retention
-
-    known = facts.sources.get(policy.name)
-    newest = known.newest if known else None
-    category = policy.category
-    found = facts.resources.get(policy.name, ())
-    return {
-        "source": f"{policy.name} ({policy.kind}{', class ' + policy.data_class if policy.data_class else ''})",
-        "objectives": f"category {category.name}: RPO {format_duration(category.rpo)}, "
-        f"RTO {format_duration(category.rto)}, {category.copies} copies, rung {category.rung.name.lower()}",
-        "triggers": f"{scheduled.triggers}; next {screen.moment(scheduled.next_run)} ({scheduled.why})",
-        "kept": format_retention(policy.retention),
-        "restore test": format_cadence(policy.test_every),
-        "holds": ", ".join(f"{resource.kind} {resource.location}" for resource in found[:5])
-        + (f" and {len(found) - 5} more" if len(found) > 5 else ""),
-        "points": str(known.point_count) if known else "0",
-        "newest": f"{newest.id}: {figures.count(newest.entry_count)} entries, {figures.size(newest.size_bytes)}"
-        if newest
-        else "none",
-        "confirmed": screen.moment(known.confirmed_at) if known and known.confirmed_at else "",
-    }
-
-
-def as_document(report: "StatusReport") -> documents.Document:
-    """A status report in JSON."""
     rows = _scheduled(report)
+    names = list(report.verdicts)
     return {
         "business": report.policy.business,
         "now": utc(report.now),
-        "healthy": bool(report.verdicts) and all(v.status.value == "HEALTHY" for v in report.verdicts.values()),
-        "sources": [_source(report, verdict, rows[name]) for name, verdict in report.verdicts.items()],
+        "healthy": bool(report.verdicts) and exit_status(report) is ExitStatus.SUCCESS,
+        "worker": _worker(report),
+        "sources": [
+            {**_source(report, report.verdicts[name], rows[name]), **(story(report, name) if detailed else {})}
+            for name in names
+        ],
         "kept_by_owners": dict(report.kept_by_owners),
     }
 
@@ -224,6 +181,7 @@ def _source(report: "StatusReport", verdict: "Verdict", scheduled: "ScheduleRow"
         "age_seconds": seconds(verdict.age),
         "rpo_seconds": seconds(category.rpo),
         "rto_seconds": seconds(category.rto),
+        "forecast_rto": _forecast(verdict.forecast),
         "copies": verdict.copies,
         "copies_wanted": verdict.copies_wanted,
         "rung": verdict.rung.name.lower(),
@@ -235,4 +193,30 @@ def _source(report: "StatusReport", verdict: "Verdict", scheduled: "ScheduleRow"
         "points": facts.point_count if facts else 0,
         "next_run": utc(scheduled.next_run),
         "next_why": scheduled.why,
+    }
+
+
+def _forecast(expected: "Forecast | None") -> documents.Document | None:
+    if expected is None:
+        return None
+    return {
+        "least_seconds": seconds(expected.least),
+        "most_seconds": seconds(expected.most),
+        "tests": expected.tests,
+        "wide": expected.wide,
+    }
+
+
+def _worker(report: "StatusReport") -> documents.Document | None:
+    last = report.facts.heartbeat
+    if last is None:
+        return None
+    return {
+        "alive": report.silence is None,
+        "last_sign_at": utc(last.at),
+        "next_sign_by": utc(last.next_by),
+        "host": last.host,
+        "pid": last.pid,
+        "busy_with": last.busy_with or None,
+        "why_dead": report.silence,
     }

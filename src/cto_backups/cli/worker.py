@@ -15,9 +15,11 @@ from cto_backups.cli.errors import as_document
 from cto_backups.cli.opening import opened
 from cto_backups.cli.outcome import worst
 from cto_backups.cli.screen import Screen, utc
-from cto_backups.errors import ExitStatus
+from cto_backups.errors import ExitStatus, UsageError
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from cto_backups.flows.work import Performed
 
 
@@ -25,16 +27,21 @@ if TYPE_CHECKING:
 def worker(
     screen: Screen,
     once: Annotated[bool, typer.Option("--once", help="Do what is due now, then exit with the worst status.")] = False,
+    every: Annotated[
+        str | None,
+        typer.Option("--every", metavar="TIME", help="With --once: how often this is run; status tells when it stops."),
+    ] = None,
 ) -> ExitStatus:
     """Do what is due (backups, copies, restore tests, verifications, expiry), until stopped by a signal.
 
     The first SIGTERM or Ctrl-C lets the action in progress finish; a second one breaks it off. Neither loses anything:
     what is still missing is due again. With --json, prints one JSON document a line, as things happen.
     """
+    interval = _interval(every, once=once)
     stop = threading.Event()
     with opened(screen, progress=False) as opening, _stopped_by_signals(screen, stop):
         from cto_backups.core.wording import counted
-        from cto_backups.flows.work import run_due, work
+        from cto_backups.flows.work import run_due, tell_outside, work
 
         performed: list[Performed] = []
 
@@ -45,11 +52,13 @@ def worker(
         if not once:
             sources = counted(len(opening.configuration.policy.sources), "source")
             screen.show(f"Working for {sources}. Stop with Ctrl-C.")
-            work(opening.installation, stop, lambda done: _tell(screen, done, once=False))
+            work(opening.installation, stop, lambda done: _tell(screen, done, once=False), screen.note)
             screen.note("Stopped.")
             return ExitStatus.SUCCESS
-        for done in run_due(opening.installation, stop):
+        for done in run_due(opening.installation, stop, interval=interval):
             report(done)
+        if not stop.is_set() and (problem := tell_outside(opening.installation, performed)):
+            screen.note(problem)
         status = worst(done.error.exit_status for done in performed if done.error)
         screen.document(
             {"status": int(status), "recovered": list(opening.recovered), "actions": [_document(d) for d in performed]}
@@ -57,6 +66,21 @@ def worker(
         if not performed:
             screen.show("Nothing is due.")
         return status
+
+
+def _interval(every: str | None, *, once: bool) -> "timedelta | None":
+    from cto_backups.core.duration import parse_duration
+
+    if every is None:
+        return None
+    if not once:
+        raise UsageError(
+            "--every goes with --once", todo="Leave it out: a worker that stays gives its own signs of life."
+        )
+    try:
+        return parse_duration(every)
+    except ValueError as error:
+        raise UsageError(f"--every: {error}", todo="Write how often this command is run, such as '1 h'.") from None
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from functools import lru_cache
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
@@ -148,6 +149,17 @@ def _understood(parse: Callable[[str], object]) -> Check:
     return check
 
 
+def _web_address(value: str) -> None:
+    allowed = "write a whole address, such as https://watch.example/ping/backups"
+    try:
+        parts = urlsplit(value)
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        sound = False
+    if not sound or not value.isascii() or any(character <= " " for character in value):
+        raise ValueError(f"this is no address of the web: {allowed}")
+
+
 def _reference(value: str, _around: Surroundings | None) -> None:
     try:
         SecretReference.parse(value)
@@ -282,6 +294,9 @@ RetentionText = Annotated[str, Text(_understood(parse_retention), examples=_RETE
 CategoryName = Annotated[str, Text(_declared("category", lambda around: around.categories), choices=tuple(CATEGORIES))]
 ClassName = Annotated[str, Text(_declared("class", lambda around: around.classes), choices=tuple(CLASSES))]
 VaultName = Annotated[str, Text(_declared("vault", lambda around: around.vaults), examples=("one",))]
+WebAddress = Annotated[
+    str, Text(_understood(_web_address), examples=("https://watch.example/ping/backups",), pattern="^https?://.")
+]
 Reference = Annotated[str, Text(_reference, examples=_REFERENCES, pattern="^(file|env|command):.")]
 TimeZone = Annotated[str, Text(_zone, examples=("UTC", "Europe/Berlin"))]
 RepositoryPlace = Annotated[str, Text(_repository_place, examples=("repositories/main", "."))]

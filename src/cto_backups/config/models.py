@@ -37,6 +37,7 @@ from cto_backups.config.fields import (
     VariableName,
     VaultNames,
     VaultUrl,
+    WebAddress,
     problem,
 )
 
@@ -244,6 +245,8 @@ class PolicyFile(_Part):
     """How much of what a vault keeps may be unused: beyond that, prune writes packs anew."""
     prune_grace: Grace = "24 h"
     """How long prune leaves a pack that is in no index, at least an hour: a lock must never outlive it."""
+    dead_mans_switch: WebAddress | None = Field(default=None, examples=["https://watch.example/ping/backups"])
+    """An address that gets a GET after each pass of the worker in which nothing failed, so that a silence is seen."""
     vaults: Annotated[dict[Name, Vault], Field(min_length=1)]
     """The places for copies, by name."""
     categories: dict[Name, Category] = {}

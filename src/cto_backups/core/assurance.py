@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 from cto_backups.core.calendar_times import require_aware
 from cto_backups.core.duration import format_duration, roughly
+from cto_backups.core.forecast import Forecast, forecast
 from cto_backups.core.model import (
     ActionKind,
     CopyFacts,
@@ -44,7 +45,8 @@ class Verdict:
     `age` is the time since the newest complete point was captured or confirmed (None: there is none, or its date is not
     believed). `rung` is the strongest one that is as fresh as policy asks, `rung_wanted` what policy asks. `copies`
     counts the undamaged copies of the newest complete point in vaults of the policy, `copies_wanted` what its category
-    asks. `tested_at` is when a restore test last ran, whatever came of it.
+    asks. `tested_at` is when a restore test last ran, whatever came of it. `forecast` is how long a restore would take
+    (None: none was ever measured).
     """
 
     source: str
@@ -56,6 +58,7 @@ class Verdict:
     copies: int
     copies_wanted: int
     tested_at: datetime | None = None
+    forecast: Forecast | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +125,7 @@ def _judge(case: _Case) -> Verdict:
         copies=len(case.copies),
         copies_wanted=case.policy.category.copies,
         tested_at=last_test.finished_at if last_test else None,
+        forecast=forecast(case.facts),
     )
 
 
@@ -139,6 +143,7 @@ def _findings(case: _Case) -> Iterator[_Finding]:
     yield from _judge_copies(case, newest)
     yield from _judge_reading(case)
     yield from _judge_tests(case)
+    yield from _judge_forecast(case)
     yield from _judge_rung(case)
 
 
@@ -263,6 +268,19 @@ def _judge_tests(case: _Case) -> Iterator[_Finding]:
             Status.OVERDUE,
             f"the last passed restore test was {case.since(proven_at)}; one is due every {format_duration(every)}",
         )
+
+
+def _judge_forecast(case: _Case) -> Iterator[_Finding]:
+    # A forecast is no fact: it is said, and the control `rto` asks for it, but it makes nothing red.
+    expected, rto = forecast(case.facts), case.policy.category.rto
+    if expected is not None and expected.most > rto:
+        yield Status.HEALTHY, forecast_against_rto(expected, rto)
+
+
+def forecast_against_rto(expected: Forecast, rto: timedelta) -> str:
+    """Both figures in a sentence: "a restore is forecast to take 3 h to 5 h (…); RTO is 4 h, so it may be too slow"."""
+    beyond = ", so it may be too slow" if expected.most > rto else ""
+    return f"a restore is forecast to take {expected}; RTO is {format_duration(rto)}{beyond}"
 
 
 def _judge_rung(case: _Case) -> Iterator[_Finding]:

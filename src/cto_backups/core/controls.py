@@ -66,6 +66,15 @@ CONTROLS: tuple[Control, ...] = (
         ),
     ),
     Control(
+        "rto",
+        "Forecast RTO within the RTO",
+        Severity.HIGH,
+        "A restore that takes longer than the business can wait comes too late, however well it works.",
+        "Restore from a nearer or faster vault, divide the source, or agree on a longer RTO; test to measure afresh.",
+        source_controls.check_rto,
+        clauses("A1.2;A1.3;A.5.30;CP-4;CP-10;11.5;Art. 11;Art. 12(6);164.308(a)(7)(ii)(B)"),
+    ),
+    Control(
         "copies",
         "As many copies as the category asks for",
         Severity.HIGH,
@@ -201,6 +210,15 @@ CONTROLS: tuple[Control, ...] = (
         clauses("A.8.17;AU-8;8.4"),
     ),
     Control(
+        "worker",
+        "The worker is alive",
+        Severity.CRITICAL,
+        "Without a worker nothing is backed up, copied, read or tested, and nothing says so.",
+        "Start 'cto.backups worker' again, see why it stopped, and let the system start it by itself.",
+        source_controls.check_worker,
+        clauses("CC7.2;A.8.13;A.8.16;CP-9;11.2;Art. 12(1);164.308(a)(7)(ii)(A)"),
+    ),
+    Control(
         "owner",
         "Every source has an owner",
         Severity.LOW,
@@ -210,12 +228,12 @@ CONTROLS: tuple[Control, ...] = (
         clauses("CP-2;A.5.9;11.1;164.308(a)(7)(ii)(E)"),
     ),
     Control(
-        "worker",
-        "The worker is running",
+        "idle",
+        "Every source is worked on",
         Severity.HIGH,
         "A worker that stands still reports nothing: its sources grow old in silence.",
         "Start the worker again with 'cto.backups worker', and let the system keep it running.",
-        source_controls.check_worker,
+        source_controls.check_idle,
         clauses("CC7.2;A.8.13;A.8.16;CP-9;11.2;Art. 12(1);164.308(a)(7)(ii)(A)"),
     ),
     Control(

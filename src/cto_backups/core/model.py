@@ -239,10 +239,11 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class CopyFacts:
-    """What is known of one copy of a source's newest complete point, and of its vault.
+    """What is known of one copy of a point, and of its vault.
 
     `read_at`, `read_passed` and `read_since` are of the last verification that began after the copy was stored: when it
-    ended, whether it found no damage, and since when every byte has been read (None: not every one).
+    ended, whether it found no damage, and since when every byte has been read (None: not every one). `test_rung` is
+    what the copy's last restore test reached; `read_evidence` and `test_evidence` are the ids of both.
     """
 
     copy: Copy
@@ -251,6 +252,19 @@ class CopyFacts:
     tested_at: datetime | None = None
     test_passed: bool | None = None
     read_since: datetime | None = None
+    test_rung: Rung | None = None
+    read_evidence: str | None = None
+    test_evidence: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TimedRestore:
+    """What the restore of one passed restore test took, and how much came back."""
+
+    evidence: str
+    seconds: float
+    size_bytes: int
+    entries: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +274,8 @@ class SourceFacts:
     `newest` is the newest *complete* point, `newest_any` the newest of all. `confirmed_at` is when a scan last
     confirmed that the source still equals `newest`. `copies` are those of `newest`. `proven` is the newest point with
     a passed restore test. `last_runs` holds the latest run of each action kind, `failures` how many runs of it
-    have failed in a row.
+    have failed in a row. `proven_copies` are those of `proven`, `restores` those of the last passed restore tests,
+    newest first.
     """
 
     source: str
@@ -275,6 +290,8 @@ class SourceFacts:
     failures: Mapping[ActionKind, int] = field(default_factory=dict)
     point_count: int = 0
     first_seen: datetime | None = None
+    restores: tuple[TimedRestore, ...] = ()
+    proven_copies: tuple[CopyFacts, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +315,20 @@ class VaultFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """The last sign of life of a worker: when, by when the next is owed, and from which process of which host.
+
+    `busy_with` is the key of the action that it was about to do; empty when none.
+    """
+
+    at: datetime
+    next_by: datetime
+    host: str
+    pid: int
+    busy_with: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What the catalog knows, as the pure functions see it.
 
@@ -305,6 +336,7 @@ class Facts:
     `kept_points` lists the points of each source that are not expired, newest first, and `holds` the legal holds in
     force on it or on one of them; `verified_copies` are, by complete kept point, the vaults whose last verification
     began after its copy was stored, found no damage, and leaves no byte unread (all for retention; where asked for).
+    `heartbeat` None: no worker ever worked.
     """
 
     sources: Mapping[str, SourceFacts] = field(default_factory=dict)
@@ -313,6 +345,7 @@ class Facts:
     kept_points: Mapping[str, tuple[RecoveryPoint, ...]] = field(default_factory=dict)
     holds: Mapping[str, tuple[Hold, ...]] = field(default_factory=dict)
     verified_copies: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    heartbeat: Heartbeat | None = None
 
 
 @dataclass(frozen=True, slots=True)

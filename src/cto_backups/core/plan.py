@@ -60,6 +60,22 @@ def due(policy: Policy, facts: Facts, now: datetime) -> tuple[Action, ...]:
     return tuple(sorted(actions, key=lambda action: _urgency(policy, action)))
 
 
+def upcoming(policy: Policy, source: str, facts: Facts, now: datetime) -> tuple[Action, ...]:
+    """What is due next of a source and of its vaults, the earliest first; once at most of each kind and place.
+
+    Expiry is among it only where `facts` hold the kept points. Raises ValueError when `now` is naive, KeyError when
+    there is no such source.
+    """
+    require_aware(now)
+    vaults = policy.sources[source].vaults
+    wanted = (
+        action
+        for action in _candidates(policy, facts, now)
+        if action.source == source or (action.source is None and action.vault in vaults)
+    )
+    return tuple(sorted(wanted, key=lambda action: (action.due_at, ORDER.index(action.kind), action.key)))
+
+
 def next_due_at(policy: Policy, source: str, facts: Facts, now: datetime) -> datetime | None:
     """When the next action of this source will be due, as far as is known now; None when nothing is waited for.
 

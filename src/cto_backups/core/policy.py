@@ -110,7 +110,8 @@ class SourcePolicy:
 class Policy:
     """The whole declared intent. `digest` is the SHA-256 of its file; calendar times are in `timezone`.
 
-    `prune_every` is how often vaults are pruned; None: only by hand.
+    `prune_every` is how often vaults are pruned; None: only by hand. `dead_mans_switch` is an address (http or https)
+    that is told after each pass of the worker in which nothing failed.
     """
 
     business: str
@@ -122,6 +123,7 @@ class Policy:
     exclusions: tuple[Exclusion, ...]
     digest: str
     prune_every: timedelta | None = None
+    dead_mans_switch: str | None = None
 
     def append_only(self, vault: str) -> bool:
         """Whether this installation may only add to a vault; no for one that the policy names no longer."""

@@ -5,9 +5,11 @@ from datetime import timedelta
 from fnmatch import fnmatchcase
 from zoneinfo import ZoneInfo
 
-from cto_backups.core.assurance import CLOCK_TOLERANCE, age_against_rpo
+from cto_backups.core.assurance import CLOCK_TOLERANCE, age_against_rpo, forecast_against_rto
 from cto_backups.core.duration import format_cadence, format_duration, roughly
 from cto_backups.core.findings import Audited, Check
+from cto_backups.core.forecast import of_category
+from cto_backups.core.heartbeat import silence
 from cto_backups.core.model import ActionKind, Evidence, Outcome, Resource, SourceFacts
 from cto_backups.core.policy import Exclusion, SourcePolicy
 from cto_backups.core.retention import Retention, decide, format_retention
@@ -96,6 +98,25 @@ def check_rpo(audited: Audited) -> Iterator[Check]:
             yield _check(source, age <= rpo, age_against_rpo(age, rpo))
 
 
+def check_rto(audited: Audited) -> Iterator[Check]:
+    """The longest that a restore is forecast to take is within the RTO, source by source and for each category."""
+    sources = audited.policy.sources.values()
+    for source in sources:
+        expected, rto = audited.verdicts[source.name].forecast, source.category.rto
+        if expected is not None:
+            yield _check(source, expected.most <= rto, forecast_against_rto(expected, rto))
+        elif source.test_every is not None:
+            told = f"no restore was ever measured, so nothing can be forecast; RTO is {format_duration(rto)}"
+            yield _check(source, False, told)
+    for category in {source.category.name: source.category for source in sources}.values():
+        queue = of_category(audited.policy, audited.facts, category.name)
+        if queue.forecast is not None and len(queue.done_after) > 1:
+            told = f"its {len(queue.done_after)} sources one after the other: {queue.forecast}"
+            passed = queue.forecast.most <= category.rto
+            detail = f"{told}; RTO is {format_duration(category.rto)}"
+            yield Check(f"category {category.name}", passed, detail, category=category.name)
+
+
 def check_complete(audited: Audited) -> Iterator[Check]:
     """The newest point of all holds everything that it should."""
     for source in audited.policy.sources.values():
@@ -165,7 +186,7 @@ def check_kept_too_long(audited: Audited) -> Iterator[Check]:
             yield _check(source, True, f"{stated}; {counted(len(kept), 'point')}, none kept far longer")
 
 
-def check_worker(audited: Audited) -> Iterator[Check]:
+def check_idle(audited: Audited) -> Iterator[Check]:
     """Something ran for the source within twice its RPO, whatever it was and however it ended."""
     for source in audited.policy.sources.values():
         facts = audited.source(source.name)
@@ -237,6 +258,15 @@ def _check_test(audited: Audited, source: SourcePolicy, facts: SourceFacts, last
         yield _check(source, False, f"{figures}; policy asks for {format_cadence(every)}")
     else:
         yield _check(source, True, f"the last restore test, {_ago(audited, last)}, passed")
+
+
+def check_worker(audited: Audited) -> Iterator[Check]:
+    """The worker, once there was one, still gives signs of life."""
+    last = audited.facts.heartbeat
+    if last is not None:
+        dead = silence(audited.policy, audited.facts, audited.now)
+        alive = f"its last sign of life, from {last.host}, was {roughly(audited.now - last.at)} ago"
+        yield Check("worker", dead is None, dead or alive)
 
 
 def check_owner(audited: Audited) -> Iterator[Check]:

@@ -10,6 +10,7 @@ from cto_backups.core.findings import AuditReport, Environment
 from cto_backups.core.model import Facts, Resource
 from cto_backups.core.policy import Policy
 from cto_backups.errors import BackupsError
+from cto_backups.flows.heartbeat import observed
 from cto_backups.flows.installation import Installation
 
 
@@ -36,7 +37,7 @@ def audit(installation: Installation, environment: Environment, found: tuple[Res
             installation.catalog.record_resources(name, installation.source(name).discover(), now)
         except BackupsError as error:
             unreachable[name] = error
-    facts = installation.catalog.facts(now, kept_points=True)
+    facts = observed(installation, installation.catalog.facts(now, kept_points=True), now)
     if found:
         facts = replace(facts, resources={**facts.resources, "": found})
     verdicts = judge(installation.policy, facts, now)

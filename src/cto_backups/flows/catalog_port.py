@@ -10,6 +10,7 @@ from cto_backups.core.model import (
     CopyFacts,
     Evidence,
     Facts,
+    Heartbeat,
     Hold,
     Outcome,
     RecoveryPoint,
@@ -28,6 +29,9 @@ class Catalog(Protocol):
 
     def sync_policy(self, policy: Policy, text: bytes, now: datetime) -> None:
         """Bring the sources of the policy in; those that are gone become inactive."""
+
+    def beat(self, sign: Heartbeat) -> None:
+        """Note the worker's sign of life."""
 
     def repository_of(self, vault: str) -> str | None:
         """The id of the repository that belongs to a vault, once it is known."""

@@ -17,7 +17,7 @@ def recover(installation: Installation) -> tuple[str, ...]:
     that no recovery point stands for (killed between the repository's commit and the signed record) is dropped; only
     snapshots named by an interrupted run of *this* catalog are ever touched. A point that was signed already is shown.
     """
-    interrupted = installation.catalog.interrupt_dead_runs(installation.host, _alive, clock.now())
+    interrupted = installation.catalog.interrupt_dead_runs(installation.host, process_alive, clock.now())
     done = [_sentence(run) for run in interrupted]
     swept = installation.sandbox.sweep()
     if swept:
@@ -83,7 +83,7 @@ def _known(installation: Installation, point_id: str) -> bool:
         return False
 
 
-def _alive(pid: int) -> bool:
+def process_alive(pid: int) -> bool:
     """Whether the process that began a run is still there, and not another one that was given its number since."""
     try:
         os.kill(pid, 0)

@@ -6,9 +6,11 @@ from datetime import datetime
 
 from cto_backups import clock
 from cto_backups.core.assurance import Verdict, judge
+from cto_backups.core.heartbeat import silence
 from cto_backups.core.model import Facts
 from cto_backups.core.policy import Policy
 from cto_backups.flows.expire import kept_by_owners
+from cto_backups.flows.heartbeat import observed
 from cto_backups.flows.installation import Installation
 
 
@@ -16,7 +18,8 @@ from cto_backups.flows.installation import Installation
 class StatusReport:
     """The verdict on every source, with the facts that it rests on.
 
-    `kept_by_owners` counts the copies of expired points in vaults to which this host may only add.
+    `kept_by_owners` counts the copies of expired points in vaults to which this host may only add. `silence` says why
+    the worker is to be taken for dead (None: it is not).
     """
 
     policy: Policy
@@ -24,14 +27,22 @@ class StatusReport:
     verdicts: Mapping[str, Verdict]
     now: datetime
     kept_by_owners: Mapping[str, int] = field(default_factory=dict)
+    silence: str | None = None
 
 
 def status(installation: Installation, sources: Iterable[str] | None = None) -> StatusReport:
     """Judge the named sources, or all. Reads the catalog only."""
     names = None if sources is None else [installation.source_policy(name).name for name in sources]
     now = clock.now()
-    facts = installation.catalog.facts(now, names)
+    facts = observed(installation, installation.catalog.facts(now, names), now)
     verdicts = judge(installation.policy, facts, now)
     if names is not None:
         verdicts = {name: verdicts[name] for name in names}
-    return StatusReport(installation.policy, facts, verdicts, now, kept_by_owners(installation))
+    return StatusReport(
+        installation.policy,
+        facts,
+        verdicts,
+        now,
+        kept_by_owners(installation),
+        silence(installation.policy, facts, now),
+    )

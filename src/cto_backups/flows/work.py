@@ -1,8 +1,9 @@
 """Work: plan what is due, do it, plan again. All that a worker knows is in the catalog: it may stop at any time."""
 
 import logging
+import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -15,6 +16,7 @@ from cto_backups.flows.backup import backup
 from cto_backups.flows.copy import copy
 from cto_backups.flows.expire import expire
 from cto_backups.flows.expire import plan as plan_expiry
+from cto_backups.flows.heartbeat import beat, ping
 from cto_backups.flows.installation import Installation
 from cto_backups.flows.prune import prune
 from cto_backups.flows.repair import repair
@@ -86,10 +88,13 @@ def _named(name: str | None) -> str:
     return name
 
 
-def run_due(installation: Installation, stop: threading.Event, *, expiry: bool = True) -> Iterator[Performed]:
+def run_due(
+    installation: Installation, stop: threading.Event, *, expiry: bool = True, interval: timedelta | None = None
+) -> Iterator[Performed]:
     """Do what is due now, planning again after each pass until nothing new is due or `stop` is set.
 
-    With `expiry`, retention is applied too, for which every kept point is looked at.
+    With `expiry`, retention is applied too, for which every kept point is looked at. With `interval`, a sign of life is
+    noted before each action and at the end, and the next is owed after twice as long.
 
     An action that has failed is not tried twice here: its next time is planned with a growing delay.
     """
@@ -99,12 +104,26 @@ def run_due(installation: Installation, stop: threading.Event, *, expiry: bool =
         facts = installation.catalog.facts(now, kept_points=expiry)
         actions = [action for action in due(installation.policy, facts, now) if action.key not in tried]
         if not actions:
-            return
+            break
         for action in actions:
             if stop.is_set():
-                return
+                break
             tried.add(action.key)
+            if interval is not None:
+                beat(installation, os.getpid(), interval, action.key)
             yield _attempt(installation, action)
+    if interval is not None:
+        beat(installation, os.getpid(), interval)
+
+
+def tell_outside(installation: Installation, performed: Iterable[Performed]) -> str | None:
+    """After a pass in which nothing failed, tell the policy's dead man's switch so; a sentence when that went wrong.
+
+    What another process is at (`BusyError`) has not failed.
+    """
+    url = installation.policy.dead_mans_switch
+    failed = any(done.error is not None and not isinstance(done.error, BusyError) for done in performed)
+    return ping(url) if url is not None and not failed else None
 
 
 def _attempt(installation: Installation, action: Action) -> Performed:
@@ -118,15 +137,27 @@ def _attempt(installation: Installation, action: Action) -> Performed:
         return Performed(action, error)
 
 
-def work(installation: Installation, stop: threading.Event, report: Callable[[Performed], None]) -> None:
-    """Do what is due, then sleep until something is, until `stop` is set. An action in progress is finished first."""
+def work(
+    installation: Installation,
+    stop: threading.Event,
+    report: Callable[[Performed], None],
+    warn: Callable[[str], None] = lambda _sentence: None,
+) -> None:
+    """Do what is due, then sleep until something is, until `stop` is set. An action in progress is finished first.
+
+    `warn` is told what went wrong beside the work: that a dead man's switch could not be reached.
+    """
     expiry_due = clock.monotonic()
     while not stop.is_set():
         expiry = clock.monotonic() >= expiry_due
         if expiry:
             expiry_due = clock.monotonic() + EXPIRY_EVERY.total_seconds()
-        for performed in run_due(installation, stop, expiry=expiry):
-            report(performed)
+        performed: list[Performed] = []
+        for done in run_due(installation, stop, expiry=expiry, interval=LONGEST_SLEEP):
+            performed.append(done)
+            report(done)
+        if not stop.is_set() and (problem := tell_outside(installation, performed)):
+            warn(problem)
         now = clock.now()
         facts = installation.catalog.facts(now)
         moments = [next_due_at(installation.policy, name, facts, now) for name in installation.policy.sources]

@@ -244,3 +244,23 @@ def test_the_worker_does_what_is_due_and_then_nothing_is(home: Any) -> None:
     assert first.out.count("restore test") >= 2
     again = home("worker", "--once")
     assert again.out.strip() == "Nothing is due."
+
+
+def test_the_story_of_a_source_names_the_evidence_that_there_is(home: Any) -> None:
+    before = home("status", "app-repository", "--json").document["sources"][0]
+    assert before["forecast_rto"] is None
+    (verification, *_) = home("verify", "one", "--json").document["vaults"]
+    assert verification["passed"]
+    (test,) = home("test", "app-repository", "--json").document["tests"]
+    story = home("status", "app-repository", "--json").document["sources"][0]
+    assert story["forecast_rto"]["tests"] == 1
+    assert story["forecast_rto"]["wide"] is True
+    assert 0 < story["forecast_rto"]["least_seconds"] < story["forecast_rto"]["most_seconds"]
+    (tested,) = [ladder for ladder in story["ladders"] if ladder["vault"] == test["vault"]]
+    assert tested["rung"] == "proven"
+    assert [step["evidence"] for step in tested["steps"] if step["rung"] in ("restored", "proven")] == [test["id"]] * 2
+    (read,) = [ladder for ladder in story["ladders"] if ladder["vault"] == "one"]
+    assert [step["standing"] for step in read["steps"] if step["rung"] == "read"] == ["holds"]
+    told = " ".join(home("status", "app-repository").out.split())
+    assert test["id"] in told
+    assert "wide: measured by 1 restore test" in told

@@ -1,10 +1,12 @@
 """The facts that plan and assurance judge by."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from cto_backups.core.model import ActionKind, CopyFacts, Outcome
+from cto_backups.catalog.facts import TIMED_TESTS
+from cto_backups.core.model import ActionKind, CopyFacts, Heartbeat, Outcome, Rung, Step, TimedRestore
 
 
 @pytest.fixture
@@ -89,7 +91,9 @@ def test_a_copy_is_tested_by_the_tests_of_this_point_in_this_vault(ledger, catal
     catalog.add_evidence(build.test("e3", "p0", vault="near"))
     near, far = ledger().copies
     assert (near.copy.vault, near.tested_at) == ("near", None)
-    assert far == CopyFacts(build.copy("p1", "far"), None, None, build.ago(hours=1), False)
+    assert far == CopyFacts(
+        build.copy("p1", "far"), None, None, build.ago(hours=1), False, None, Rung.PROVEN, None, "e2"
+    )
 
 
 def test_proven_is_the_newest_kept_point_whose_last_restore_test_passed(ledger, catalog, build):
@@ -178,3 +182,40 @@ def test_more_sources_can_be_asked_for_than_a_statement_takes_parameters(catalog
 def test_confirming_is_remembered(ledger, catalog, build):
     catalog.confirm("ledger", build.now + timedelta(minutes=5))
     assert ledger().confirmed_at == build.now + timedelta(minutes=5)
+
+
+def test_the_last_passed_restore_tests_say_what_their_restores_took(ledger, catalog, build):
+    shown(catalog, build, "p1", build.ago(days=9))
+
+    def add(id, hours, seconds=1.5, passed=True, **figures):
+        step = Step("restore", build.ago(hours=hours), seconds, passed=True, figures=figures)
+        test = build.test(id, "p1", build.ago(hours=hours), passed=passed)
+        catalog.add_evidence(replace(test, steps=(replace(step, name="select_backup"), step)))
+
+    add("unmeasured", 1)
+    add("failed", 2, size_bytes=1, entries=1, passed=False)
+    for hours in range(3, 3 + TIMED_TESTS):
+        add(f"e{hours}", hours, seconds=float(hours), size_bytes=100, entries=7)
+    measured = [TimedRestore(f"e{hours}", float(hours), 100, 7) for hours in range(3, 2 + TIMED_TESTS)]
+    assert list(ledger().restores) == measured, "the last ones only, newest first"
+    assert ledger().proven_at == build.ago(hours=1)
+
+
+def test_the_copies_of_the_last_proven_point_are_told_with_their_evidence(ledger, catalog, build):
+    shown(catalog, build, "p1", build.ago(days=2))
+    shown(catalog, build, "p2", build.ago(hours=2))
+    catalog.add_evidence(build.test("proof", "p1", build.ago(hours=9)))
+    catalog.add_evidence(build.reading("reading", finished_at=build.ago(hours=1), started_at=build.ago(hours=1)))
+    (newest,), (proven,) = ledger().copies, ledger().proven_copies
+    assert (newest.copy.point, newest.read_evidence, newest.test_evidence) == ("p2", "reading", None)
+    assert (proven.copy.point, proven.read_evidence, proven.test_evidence) == ("p1", "reading", "proof")
+    assert proven.test_rung is Rung.PROVEN
+
+
+def test_the_last_sign_of_life_of_the_worker_is_told(catalog, build):
+    assert catalog.facts(build.now).heartbeat is None
+    first = Heartbeat(build.ago(minutes=5), build.ago(minutes=3), "here", 77, "backup/ledger")
+    second = replace(first, at=build.ago(minutes=4), pid=78, busy_with="")
+    for beat in (first, second):
+        catalog.beat(beat)
+        assert catalog.facts(build.now).heartbeat == beat

@@ -1,6 +1,7 @@
 """What status shows fits 80 columns and says why: compared with the whole picture."""
 
 import io
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -12,7 +13,21 @@ from cto_backups.cli.options import GlobalOptions
 from cto_backups.cli.screen import Screen
 from cto_backups.core.assurance import judge
 from cto_backups.core.defaults import CATEGORIES
-from cto_backups.core.model import Copy, CopyFacts, Facts, Fingerprint, RecoveryPoint, SourceFacts, VaultFacts
+from cto_backups.core.model import (
+    ActionKind,
+    Copy,
+    CopyFacts,
+    Facts,
+    Fingerprint,
+    Outcome,
+    Problem,
+    RecoveryPoint,
+    Run,
+    Rung,
+    SourceFacts,
+    TimedRestore,
+    VaultFacts,
+)
 from cto_backups.core.policy import Policy, SourcePolicy, VaultPolicy
 from cto_backups.core.retention import parse_retention
 from cto_backups.core.schedule import parse_triggers
@@ -158,3 +173,92 @@ def test_the_status_document_has_a_row_for_each_source_with_its_reasons() -> Non
     assert document["sources"][0]["newest_point"]["captured_at"] == "2026-11-23T09:48:00.000000Z"
     assert document["sources"][2]["newest_point"] is None
     assert all(row["reasons"] for row in document["sources"])
+
+
+@pytest.fixture
+def story() -> StatusReport:
+    """A source with a proven copy, an older proven point, a failed run, a gap, and one before it in its category."""
+    known = facts("contracts", timedelta(minutes=12), proven=timedelta(days=9))
+    assert known.newest is not None
+    near = replace(
+        known.copies[0],
+        read_since=NOW - timedelta(days=3),
+        read_evidence="verify-one-20261120T100000Z-1a2b",
+        tested_at=NOW - timedelta(days=9),
+        test_passed=True,
+        test_rung=Rung.PROVEN,
+        test_evidence="test-contracts-20261114T100000Z-3c4d",
+    )
+    older = replace(known.newest, id="contracts-20261101T090000Z-9f9f")
+    gap = replace(known.newest, id="contracts-20261123T095500Z-5e5e", problems=(Problem("/srv/x", "permission", "no"),))
+    failed = Run(
+        1, ActionKind.BACKUP, "contracts", None, None, NOW - timedelta(minutes=9), NOW - timedelta(minutes=8),
+        Outcome.FAILED, message="the disk is gone",
+    )  # fmt: skip
+    known = replace(
+        known,
+        copies=(near, known.copies[1]),
+        proven=older,
+        proven_copies=(replace(near, copy=replace(near.copy, point=older.id, vault="three")),),
+        newest_any=gap,
+        last_runs={ActionKind.BACKUP: failed},
+        restores=(TimedRestore("test-1", 60.0, 1_234_567_890, 52_345),),
+    )
+    first = source("first", "A", "every 30 minutes")
+    before = replace(facts("first", timedelta(minutes=5), proven=timedelta(days=1)), restores=known.restores)
+    return report((first, before), (GOOD, known))
+
+
+def test_the_story_of_a_source_tells_each_rung_of_each_copy_with_its_evidence(story: StatusReport) -> None:
+    told = [" ".join(line.split()) for line in shown(story, detailed=True).splitlines()]
+    told = told[next(n for n, line in enumerate(told) if line.startswith("source contracts ")) :]
+    for line in (
+        "forecast RTO 30 seconds to 2 minutes (wide: measured by 1 restore test); RTO is 4 h",
+        "after 1 minute to 4 minutes (wide: measured by 1 restore test) when all of category A is restored in its "
+        "order",
+        "restore test monthly; due by 2026-12-14 11:00 (in 21 d)",
+        "Newest point contracts-20261123T090000Z-1a2b in one: stands on proven",
+        "read holds 2026-11-20 11:00 3 d verify-one-20261120T100000Z-1a2b",
+        "proven holds 2026-11-14 11:00 9 d test-contracts-20261114T100000Z-3c4d",
+        "Newest point contracts-20261123T090000Z-1a2b in two: stands on stored",
+        "Newest point contracts-20261123T090000Z-1a2b in three: not there",
+        "Last proven point contracts-20261101T090000Z-9f9f in three: stands on proven",
+        "backup 2026-11-23 10:51 1 min failed",
+        "backup: the disk is gone",
+        "Open problems of contracts-20261123T095500Z-5e5e:",
+        "/srv/x: permission (no)",
+        "next due why",
+    ):
+        assert line in told, line
+
+
+def test_the_story_fits_80_columns_on_a_terminal(story: StatusReport) -> None:
+    assert max(map(len, shown(story, terminal=True, detailed=True).splitlines())) <= 80
+
+
+def test_the_story_of_a_source_in_json(story: StatusReport) -> None:
+    plain, detailed = (status.as_document(story, detailed=each)["sources"][1] for each in (False, True))
+    assert plain["forecast_rto"] == {"least_seconds": 30.0, "most_seconds": 120.0, "tests": 1, "wide": True}
+    assert set(detailed) - set(plain) == {"restored_in_turn", "ladders", "last_runs", "due", "problems"}
+    assert detailed["restored_in_turn"] == {
+        "category": "A",
+        "least_seconds": 60.0,
+        "most_seconds": 240.0,
+        "unknown": [],
+    }
+    assert [(each["vault"], each["rung"], each["stored"]) for each in detailed["ladders"]] == [
+        ("one", "proven", True),
+        ("two", "stored", True),
+        ("three", "recorded", False),
+        ("three", "proven", True),
+    ]
+    assert detailed["ladders"][0]["steps"][3] == {
+        "rung": "read",
+        "standing": "holds",
+        "at": "2026-11-20T10:00:00.000000Z",
+        "evidence": "verify-one-20261120T100000Z-1a2b",
+        "due_at": None,
+    }
+    assert [(run["outcome"], run["message"]) for run in detailed["last_runs"]] == [("failed", "the disk is gone")]
+    assert {each["action"] for each in detailed["due"]} >= {"backup", "copy", "restore_test"}
+    assert detailed["problems"] == [{"path": "/srv/x", "kind": "permission", "detail": "no"}]

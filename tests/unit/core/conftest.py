@@ -21,6 +21,7 @@ from cto_backups.core.model import (
     Run,
     Rung,
     SourceFacts,
+    TimedRestore,
     VaultFacts,
 )
 from cto_backups.core.policy import Policy, SourcePolicy, VaultPolicy
@@ -126,6 +127,9 @@ class Build:
         )
         return replace(evidence, **changes)
 
+    def restore(self, seconds, size_bytes=10, entries=1, evidence="e1"):
+        return TimedRestore(evidence, seconds, size_bytes, entries)
+
     def healthy(self, **changes):
         """A source whose newest point is an hour old, in both vaults, proven two days ago."""
         newest = changes.pop("newest", self.point(self.ago(hours=1)))
@@ -138,6 +142,7 @@ class Build:
             proven=proven,
             proven_at=self.ago(days=2),
             last_test=self.test(self.ago(days=2)),
+            restores=tuple(self.restore(seconds) for seconds in (60, 50, 70)),
             point_count=9,
             first_seen=self.ago(days=60),
         )

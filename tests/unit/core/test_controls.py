@@ -8,7 +8,7 @@ import pytest
 from cto_backups.core.assurance import judge
 from cto_backups.core.controls import CONTROLS, Environment, Place, Severity, audit
 from cto_backups.core.findings import AuditReport, Check, Control, ControlResult
-from cto_backups.core.model import ActionKind, Facts, Outcome, Resource, SourceFacts
+from cto_backups.core.model import ActionKind, Facts, Heartbeat, Outcome, Resource, SourceFacts
 from cto_backups.core.policy import Access, Exclusion, LockMode
 
 DAY = timedelta(days=1)
@@ -79,6 +79,7 @@ def test_a_source_in_order_has_no_findings_and_scores_100(audited):
         "kept-too-long",
         "pruning",
         "keys-parted",
+        "worker",
     }
     assert len(report.passed) == len(CONTROLS) - len(report.not_applicable)
 
@@ -295,10 +296,10 @@ def test_kept_too_long_does_not_ask_for_what_is_kept_on_purpose(build, audited):
     audited.fails("kept-too-long", build.healthy(proven=None), source=source, kept_points={"ledger": points})
 
 
-def test_worker(build, audited):
-    assert audited.passes("worker") == "nothing was run for 59 minutes; twice its RPO is 48 h"
+def test_idle(build, audited):
+    assert audited.passes("idle") == "nothing was run for 59 minutes; twice its RPO is 48 h"
     still = {"newest": build.point(build.ago(days=9)), "last_test": None, "first_seen": build.ago(days=60)}
-    assert "nothing was run for 8 days" in audited.fails("worker", build.healthy(**still))
+    assert "nothing was run for 8 days" in audited.fails("idle", build.healthy(**still))
     recent = build.ago(hours=47)
     for sign in (
         {"last_runs": build.runs(build.run(BACKUP, recent, Outcome.FAILED))},
@@ -307,10 +308,10 @@ def test_worker(build, audited):
         {"confirmed_at": recent},
         {"first_seen": recent},
     ):
-        audited.passes("worker", build.healthy(**{**still, **sign}))
-    assert audited.checks("worker", SourceFacts("ledger")) == ()
+        audited.passes("idle", build.healthy(**{**still, **sign}))
+    assert audited.checks("idle", SourceFacts("ledger")) == ()
     new = SourceFacts("ledger", first_seen=build.ago(hours=49))
-    audited.fails("worker", new)
+    audited.fails("idle", new)
 
 
 def test_exclusions_used(build, audited):
@@ -570,10 +571,73 @@ def test_each_category_has_a_score_of_its_own(build):
 def test_a_policy_about_which_nothing_is_known_is_red(build):
     policy = build.policy()
     report = audit(policy, Facts(), judge(policy, Facts(), build.now), build.now, Environment())
-    red = {"rpo", "restore-test", "copies", "storage-types", "off-site", "failure-domains", "encryption", "write-only"}
+    red = {
+        "rpo",
+        "rto",
+        "restore-test",
+        "copies",
+        "storage-types",
+        "off-site",
+        "failure-domains",
+        "encryption",
+        "write-only",
+    }
     assert {finding.control for finding in report.findings} == red
 
 
 def test_naive_moments_are_refused(build):
     with pytest.raises(ValueError, match="no time zone"):
         audit(build.policy(), Facts(), {}, build.now.replace(tzinfo=None), Environment())
+
+
+# -- forecast RTO
+
+
+def test_rto_passes_when_the_longest_forecast_is_within_it(audited):
+    assert "forecast to take 50 seconds to 1 minute (measured by 3 restore tests); RTO is 24 h" in audited.passes("rto")
+
+
+def test_rto_fails_when_the_longest_forecast_is_beyond_it(build, audited):
+    rto = build.source().category.rto.total_seconds()
+    edge = tuple(build.restore(seconds) for seconds in (60, 60, rto))
+    assert "measured by 3 restore tests" in audited.passes("rto", build.healthy(restores=edge))
+    beyond = tuple(build.restore(seconds) for seconds in (60, 60, rto + 1))
+    assert "RTO is 24 h, so it may be too slow" in audited.fails("rto", build.healthy(restores=beyond))
+
+
+def test_rto_fails_when_nothing_was_measured_and_tests_are_asked_for(build, audited):
+    assert "no restore was ever measured" in audited.fails("rto", build.healthy(restores=()))
+    assert audited.checks("rto", build.healthy(restores=()), source=build.source(test_every=None)) == ()
+
+
+def test_rto_adds_up_the_sources_of_a_category(build):
+    policy = build.policy(build.source("first"), build.source("second"))
+    most = policy.sources["first"].category.rto.total_seconds()
+
+    def checks(seconds):
+        restores = (build.restore(seconds),) * 3
+        known = {name: build.healthy(source=name, restores=restores) for name in ("first", "second")}
+        found = Facts(sources=known, vaults=build.read_vaults())
+        report = audit(policy, found, judge(policy, found, build.now), build.now, APART)
+        (result,) = (each for each in report.results if each.control.id == "rto")
+        return [(check.subject, check.passed, check.detail) for check in result.checks]
+
+    each, together = checks(most / 2), checks(most / 2 + 1)
+    assert [passed for _, passed, _ in each] == [True, True, True]
+    assert [(subject, passed) for subject, passed, _ in together] == [
+        ("first", True),
+        ("second", True),
+        ("category B", False),
+    ]
+    assert "its 2 sources one after the other" in together[2][2]
+
+
+# -- worker
+
+
+def test_worker(build, audited):
+    fresh = Heartbeat(build.now, build.now + timedelta(minutes=2), "here", 77)
+    dead = Heartbeat(build.ago(hours=3), build.ago(hours=2), "here", 77)
+    assert "last sign of life, from here, was" in audited.passes("worker", heartbeat=fresh)
+    assert "was 3 h ago" in audited.fails("worker", heartbeat=dead)
+    assert audited.checks("worker") == ()

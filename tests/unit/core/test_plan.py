@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cto_backups.core.model import NO_FINGERPRINT, ActionKind, Facts, Outcome, SourceFacts, VaultFacts
-from cto_backups.core.plan import due, lead, next_due_at, retry_at
+from cto_backups.core.plan import due, lead, next_due_at, retry_at, upcoming
 from cto_backups.core.policy import Access
 from cto_backups.core.schedule import AT_ONCE
 from cto_backups.core.timetable import timetable
@@ -540,3 +540,16 @@ def test_the_timetable_shows_waiting_running_and_retries(build):
     only = row(build, build.healthy(last_runs=build.runs(failed), failures={BACKUP: 2}), triggers="hourly")
     assert only.next_run == build.now + 3 * MINUTE
     assert only.why == "trigger 'hourly'; tried again after 2 failed runs"
+
+
+def test_upcoming_tells_what_is_due_next_of_a_source_and_its_vaults(build):
+    policy = build.policy(build.source(), build.source("other", vaults=("far",)))
+    found = upcoming(policy, "ledger", build.facts(), build.now)
+    assert [action.due_at for action in found] == sorted(action.due_at for action in found)
+    assert {(action.kind.value, action.source, action.vault) for action in found} >= {
+        ("backup", "ledger", None),
+        ("verify", None, "near"),
+        ("verify", None, "far"),
+    }
+    assert {action.source for action in found} == {"ledger", None}
+    assert not any(action.vault == "near" for action in upcoming(policy, "other", build.facts(), build.now))

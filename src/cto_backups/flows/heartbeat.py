@@ -1,0 +1,79 @@
+"""The worker's signs of life: given in the catalog, and to whoever watches from outside."""
+
+import logging
+import threading
+from dataclasses import replace
+from datetime import datetime, timedelta
+from urllib.parse import urlsplit
+
+from cto_backups import clock
+from cto_backups.core.model import Facts, Heartbeat
+from cto_backups.errors import BackupsError
+from cto_backups.flows.installation import Installation
+from cto_backups.flows.recover import process_alive
+
+log = logging.getLogger("cto_backups")
+
+PING_SECONDS = 10.0
+MISSED_BEATS = 2
+"""After how many times the interval without a sign of life a worker is taken for dead."""
+
+
+def beat(installation: Installation, pid: int, interval: timedelta, busy_with: str = "") -> None:
+    """Note that the worker is alive, and gives the next sign within `interval`. A failure to note it is only logged."""
+    now = clock.now()
+    try:
+        next_by = now + MISSED_BEATS * interval
+        installation.catalog.beat(Heartbeat(now, next_by, installation.host, pid, busy_with))
+    except BackupsError as error:
+        log.warning("heartbeat not noted", extra={"fields": {"message": str(error)}})
+
+
+def observed(installation: Installation, facts: Facts, now: datetime) -> Facts:
+    """The facts, with the sign of life that is seen here: a process in the middle of a long action gives no other."""
+    last = facts.heartbeat
+    if last is None or not last.busy_with or last.host != installation.host or not process_alive(last.pid):
+        return facts
+    return replace(facts, heartbeat=replace(last, next_by=max(now, last.next_by)))
+
+
+def ping(url: str) -> str | None:
+    """Tell a dead man's switch that all is well, with a GET; what went wrong, in a sentence. Takes 10 s at most.
+
+    The sentence names the host alone: the path of such an address is often a secret.
+    """
+    outcome: list[str | None] = []
+
+    def get() -> None:
+        outcome.append(_get(url))
+
+    # A thread, since a time limit on each read does not limit all of them, nor the look-up of the name.
+    thread = threading.Thread(target=get, name="dead-mans-switch", daemon=True)
+    thread.start()
+    thread.join(PING_SECONDS)
+    problem = outcome[0] if outcome else f"no answer within {PING_SECONDS:.0f} s"
+    if problem is None:
+        return None
+    sentence = f"The dead man's switch at {urlsplit(url).hostname} was not told that all is well: {problem}"
+    log.warning("dead man's switch", extra={"fields": {"message": sentence}})
+    return sentence
+
+
+def _get(url: str) -> str | None:
+    # Loaded when used: only a worker whose policy names an address needs it.
+    from http.client import HTTPException
+    from urllib.error import HTTPError, URLError
+    from urllib.request import Request, urlopen
+
+    try:
+        # Policy allows http and https alone.
+        with urlopen(Request(url, headers={"User-Agent": "cto.backups"}), timeout=PING_SECONDS):
+            return None
+    except HTTPError as error:
+        error.close()
+        return f"it answered {error.code}"
+    except URLError as error:
+        reason = error.reason
+        return (reason.strerror if isinstance(reason, OSError) else None) or type(reason).__name__
+    except (OSError, HTTPException, ValueError) as error:
+        return type(error).__name__
