@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
-from cto_backups.catalog import chain, database, facts, holdings, inventory, ledger, queries
+from cto_backups.catalog import chain, database, facts, holdings, inventory, ledger, queries, takeover
 from cto_backups.catalog.database import Connection, Database
 from cto_backups.catalog.rows import copy_from_row, moment_to_column, run_from_row, words_to_column
 from cto_backups.core.model import (
@@ -20,6 +20,7 @@ from cto_backups.core.model import (
     RecoveryPoint,
     Resource,
     Run,
+    TakenPoint,
 )
 from cto_backups.core.policy import Policy
 from cto_backups.core.verification import Ledger, Readings
@@ -226,6 +227,56 @@ class Catalog:
         """Note that a vault has the records up to this number; never goes back."""
         with self._writing() as connection:
             chain.advance_head(connection, vault, signer, sequence)
+
+    # -- what records in vaults say that is not here ----------------------------------------------------------------
+
+    def signers(self) -> tuple[str, ...]:
+        """Everybody of whom there are records here."""
+        with self.reading() as connection:
+            return tuple(takeover.signers(connection))
+
+    def last_record(self, signer: str) -> tuple[int, str | None]:
+        """The number and digest of a signer's last record here; 0 and None when there is none."""
+        with self.reading() as connection:
+            return takeover.last(connection, signer)
+
+    def keep_records(self, records: Iterable[Record]) -> None:
+        """Keep records that were read in a vault and found sound."""
+        with self._writing() as connection:
+            takeover.keep_records(connection, records)
+
+    def delivered_records(self, signer: str, kind: str) -> Iterator[Record]:
+        """A signer's records of a kind that some vault is known to have, in order."""
+        sequence = 0
+        while True:
+            with self.reading() as connection:
+                batch = takeover.delivered(connection, signer, kind, sequence)
+            if not batch:
+                return
+            yield from batch
+            sequence = batch[-1].sequence
+
+    def known(self, table: Literal["points", "evidence", "policies"]) -> frozenset[str]:
+        """The ids of all points (expired ones too) or evidence, or the digests of all policies."""
+        with self.reading() as connection:
+            return takeover.known(connection, table)
+
+    def take_points(self, points: Iterable[TakenPoint], now: datetime) -> None:
+        """Show points that records tell of, with their copies: all of these, or none."""
+        with self._writing() as connection:
+            for taken in points:
+                takeover.take_point(connection, taken, now)
+
+    def take_evidence(self, evidence: Iterable[Evidence]) -> None:
+        """Show evidence that records hold: all of it, or none."""
+        with self._writing() as connection:
+            for each in evidence:
+                holdings.add_evidence(connection, each)
+
+    def keep_policy(self, digest: str, text: bytes, now: datetime) -> None:
+        """Keep the text of a policy that was in force once."""
+        with self._writing() as connection:
+            takeover.keep_policy(connection, digest, text, now)
 
     # -- points, copies, evidence --------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
 
 from cto_backups.core.model import (
     ActionKind,
@@ -14,6 +14,7 @@ from cto_backups.core.model import (
     RecoveryPoint,
     Resource,
     Run,
+    TakenPoint,
 )
 from cto_backups.core.policy import Policy
 from cto_backups.core.verification import Ledger, Readings
@@ -82,6 +83,30 @@ class Catalog(Protocol):
 
     def advance_vault_head(self, vault: str, signer: str, sequence: int) -> None:
         """Note that a vault has the records up to this number."""
+
+    def signers(self) -> tuple[str, ...]:
+        """Everybody of whom there are records here."""
+
+    def last_record(self, signer: str) -> tuple[int, str | None]:
+        """The number and digest of a signer's last record here; 0 and None when there is none."""
+
+    def keep_records(self, records: Iterable[Record]) -> None:
+        """Keep records that were read in a vault and found sound."""
+
+    def delivered_records(self, signer: str, kind: str) -> Iterator[Record]:
+        """A signer's records of a kind that some vault is known to have, in order."""
+
+    def known(self, table: Literal["points", "evidence", "policies"]) -> frozenset[str]:
+        """The ids of all points or evidence, or the digests of all policies."""
+
+    def take_points(self, points: Iterable[TakenPoint], now: datetime) -> None:
+        """Show points that records tell of: all of these, or none."""
+
+    def take_evidence(self, evidence: Iterable[Evidence]) -> None:
+        """Show evidence that records hold: all of it, or none."""
+
+    def keep_policy(self, digest: str, text: bytes, now: datetime) -> None:
+        """Keep the text of a policy that was in force once."""
 
     def add_point_with_copy(self, point: RecoveryPoint, copy: Copy) -> None:
         """Show a new point, with its first copy."""
