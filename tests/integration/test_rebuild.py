@@ -183,3 +183,13 @@ def test_what_others_sign_after_their_records_were_taken_over_is_no_damage(prote
     assert verify(protected.installation, "one").passed
     third.write_bytes(content.replace(b"documents", b"d0cuments"))
     assert not verify(protected.installation, "one").passed
+
+
+def test_a_forged_record_far_ahead_does_not_part_the_own_chain(protected: Any) -> None:
+    own = protected.installation.signer.signer
+    records = sorted((protected.vault_root("one") / "records" / own).iterdir())
+    (records[0].parent / "00009999-copy.json").write_bytes(b"forged")
+    rebuilt = rebuild(protected.installation, VAULTS)
+    assert rebuilt.damages and not rebuilt.parted
+    (records[0].parent / "00009999-copy.json").write_bytes(records[-1].read_bytes())
+    assert rebuild(protected.installation, VAULTS).parted, "really signed: this catalog is older than the vault"
