@@ -188,8 +188,20 @@ def test_what_others_sign_after_their_records_were_taken_over_is_no_damage(prote
 def test_a_forged_record_far_ahead_does_not_part_the_own_chain(protected: Any) -> None:
     own = protected.installation.signer.signer
     records = sorted((protected.vault_root("one") / "records" / own).iterdir())
-    (records[0].parent / "00009999-copy.json").write_bytes(b"forged")
+    theirs = sign(SigningKey.generate(), "copy", {}, sequence=9999, previous=None, written_at=clock.now())
+    (records[0].parent / "00009999-copy.json").write_bytes(theirs.to_bytes())
     rebuilt = rebuild(protected.installation, VAULTS)
     assert rebuilt.damages and not rebuilt.parted
     (records[0].parent / "00009999-copy.json").write_bytes(records[-1].read_bytes())
     assert rebuild(protected.installation, VAULTS).parted, "really signed: this catalog is older than the vault"
+
+
+def test_a_record_that_does_not_follow_the_one_before_is_not_believed(protected: Any) -> None:
+    """Its signature and number are right: its signer has signed two histories."""
+    key = SigningKey.generate()
+    signs(protected, key, "one", ("run", {}), ("run", {}), ("run", {}))
+    other = sign(key, "run", {}, sequence=2, previous="0" * 64, written_at=clock.now())
+    (protected.vault_root("one") / other.key).write_bytes(other.to_bytes())
+    rebuilt = rebuild(protected.installation, ["one"])
+    assert rebuilt.records == {key.signer: 1}
+    assert any("does not follow" in damage.detail for damage in rebuilt.damages)

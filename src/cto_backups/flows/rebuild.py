@@ -168,11 +168,9 @@ def _said(
     for signer in signers:
         for record in installation.catalog.delivered_records(signer, "recovery-point"):
             said.recorded_by.setdefault(str(record.payload.get("id")), signer)
-    for signer in reversed(signers):  # so that what counts most has the last word
+    for signer in reversed(signers):  # own records have the last word: nobody else can move a copy
         for record in installation.catalog.delivered_records(signer, "copy"):
-            copy = _sound(rebuilt, record, _copy)
-            # Nobody else may say where a point lies: another snapshot might be put in its place.
-            if copy and (signer in own or said.recorded_by.get(copy.point) == signer):
+            if copy := _sound(rebuilt, record, _copy):
                 _note_copy(places, rebuilt, said, copy, believed=signer in own)
     for signer in own:
         for record in installation.catalog.delivered_records(signer, "expiry"):
