@@ -1,5 +1,6 @@
 """What signed records in vaults say comes into the catalog: whom it believes, and that it may break off anywhere."""
 
+import hashlib
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -205,3 +206,15 @@ def test_a_record_that_does_not_follow_the_one_before_is_not_believed(protected:
     rebuilt = rebuild(protected.installation, ["one"])
     assert rebuilt.records == {key.signer: 1}
     assert any("does not follow" in damage.detail for damage in rebuilt.damages)
+
+
+def test_policies_come_back_and_an_altered_one_is_named(protected: Any) -> None:
+    once = b"version: 1\n"
+    for name, content in ((hashlib.sha256(once).hexdigest(), once), ("0" * 64, b"another")):
+        (protected.vault_root("one") / "policies" / f"{name}.yaml").write_bytes(content)
+    again = without_catalog(protected)
+    rebuilt = rebuild(again.installation, ["one"])
+    assert hashlib.sha256(once).hexdigest() in again.catalog.known("policies")
+    assert "0" * 64 not in again.catalog.known("policies")
+    assert ["0" * 64 in damage.what for damage in rebuilt.damages] == [True]
+    again.catalog.close()
