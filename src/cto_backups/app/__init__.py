@@ -98,16 +98,17 @@ def opened(
     if (needed := ahead(configuration.policy)) is not None:
         adapters.open_ahead(needed)
     try:
-        with _assembled(configuration, adapters, progress=progress, write=write) as opening:
+        with assembled(configuration, adapters, progress=progress, write=write) as opening:
             yield opening
     finally:
         adapters.close()
 
 
 @contextmanager
-def _assembled(
+def assembled(
     configuration: "Configuration", adapters: Adapters, *, progress: ProgressFactory, write: bool
 ) -> Iterator[Opened]:
+    """Put the installation together around its catalog; see `opened`, which most callers want."""
     from cto_backups.catalog.catalog import Catalog
     from cto_backups.flows.installation import Installation
 

@@ -21,7 +21,7 @@ _MOST_IDLE = 8
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 _RESTORE = (
-    "Put back a copy of the catalog. The recovery points themselves lie in the vaults, readable with stock restic."
+    "Move what is there away, and make the catalog anew from the records in a vault: 'cto.backups catalog rebuild'."
 )
 
 
@@ -197,7 +197,8 @@ def open_existing(url: str, now: datetime, *, write: bool = True) -> Database:
         raise NotFoundError(
             f"There is no catalog at {path}",
             why="it was moved or deleted, or this installation was not finished",
-            todo=f"{_RESTORE} A new installation is made with 'cto.backups init'.",
+            todo="Make it anew from the records in a vault: 'cto.backups catalog rebuild'. "
+            "A new installation is made with 'cto.backups init'.",
         )
     try:
         return _opened(Database(path), now)

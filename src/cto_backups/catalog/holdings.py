@@ -82,15 +82,24 @@ def expire_point(
     It was not where the point is under a legal hold, or was dropped before.
     """
     because = list(reasons)
-    expired = {"point": point_id, "now": moment_to_column(now), "reasons": json.dumps(because)}
-    source = connection.scalar("SELECT source FROM points WHERE id = :point AND expired_at IS NULL", expired)
+    kept = "SELECT source FROM points WHERE id = :point AND expired_at IS NULL"
+    source = connection.scalar(kept, {"point": point_id})
     if source is None or holds.covers(connection, source, point_id):
         return False
     chain.append(connection, signer, "expiry", {"point": point_id, "source": source, "reasons": because}, now)
+    drop_point(connection, point_id, now, because)
+    return True
+
+
+def drop_point(connection: Connection, point_id: str, now: datetime, reasons: Iterable[str]) -> None:
+    """Stop showing a point of which a record says that it was dropped, and mark its copies as to be deleted."""
+    expired = {"point": point_id, "now": moment_to_column(now), "reasons": json.dumps(list(reasons))}
+    source = connection.scalar("SELECT source FROM points WHERE id = :point AND expired_at IS NULL", expired)
+    if source is None:
+        return
     connection.execute("UPDATE points SET expired_at = :now, expired_because = :reasons WHERE id = :point", expired)
     connection.execute("UPDATE copies SET to_delete = 1 WHERE point = :point", expired)
     _count_points(connection, source, -1)
-    return True
 
 
 def _count_points(connection: Connection, source: str, change: int) -> None:

@@ -242,6 +242,20 @@ COMMANDS = (
         "Take over a repository that restic made",
         ("adopt /mnt/disk/restic --password file:old.key --dry-run", "adopt /mnt/disk/restic --password env:OLD"),
     ),
+    Entry(
+        "catalog",
+        "catalog:catalog",
+        "What the catalog holds; rebuild it from vaults",
+        ("catalog", "catalog rebuild", "catalog rebuild --from two"),
+        (
+            Entry(
+                "rebuild",
+                "catalog:rebuild",
+                "Bring in what records in vaults say",
+                ("catalog rebuild", "catalog rebuild --from two"),
+            ),
+        ),
+    ),
     Entry("worker", "worker:worker", "Do what is due, until stopped", ("worker", "worker --once")),
     Entry("version", "version:version", "Show the version", ("version", "version --json")),
 )

@@ -187,6 +187,16 @@ class Copy:
 
 
 @dataclass(frozen=True, slots=True)
+class TakenPoint:
+    """A point as signed records tell of it: its copies, and when and why it expired (None while it is kept)."""
+
+    point: RecoveryPoint
+    copies: tuple[Copy, ...]
+    expired_at: datetime | None = None
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One step of a verification or a restore test, with its figures."""
 

@@ -213,6 +213,19 @@ def hold_to_payload(hold: Hold) -> Json:
     }
 
 
+def hold_from_payload(payload: Mapping[str, Any]) -> Hold:
+    """A legal hold from JSON, as it was placed."""
+    return Hold(
+        id=payload["id"],
+        source=payload["source"],
+        point=payload["point"],
+        reason=payload["reason"],
+        placed_at=moment_from_text(payload["placed_at"]),
+        placed_by=payload["placed_by"],
+        approver=payload["approver"],
+    )
+
+
 def release_to_payload(hold: Hold, by: str, because: str, at: datetime) -> Json:
     """The release of a legal hold as JSON."""
     return {

@@ -255,6 +255,18 @@ class ChainReport:
         return not self.faults
 
 
+def follows(record: Record, *, signer: str, sequence: int, previous: str | None) -> tuple[str, ...]:
+    """What keeps a record from being the one with this number in a signer's chain, after the digest `previous`."""
+    found = list(record.faults())
+    if record.signer != signer:
+        found.append(f"it belongs to another signer, {record.signer}")
+    if record.sequence != sequence:
+        found.append(f"expected number {sequence}: a record was removed, repeated or moved")
+    if record.previous != previous:
+        found.append("it does not follow the record before it")
+    return tuple(found)
+
+
 def verify_chain(records: Iterable[Record], *, expected_head: str | None = None) -> ChainReport:
     """Check one signer's records, in the order given, from the first on.
 
@@ -268,14 +280,8 @@ def verify_chain(records: Iterable[Record], *, expected_head: str | None = None)
     for expected, record in enumerate(records, start=1):
         count = expected
         signer = signer or record.signer
-        where = f"record {record.sequence}"
-        faults.extend(f"{where}: {fault}" for fault in record.faults())
-        if record.signer != signer:
-            faults.append(f"{where}: it belongs to another signer, {record.signer}")
-        if record.sequence != expected:
-            faults.append(f"{where}: expected number {expected}: a record was removed, repeated or moved")
-        if record.previous != previous:
-            faults.append(f"{where}: it does not follow the record before it")
+        found = follows(record, signer=signer, sequence=expected, previous=previous)
+        faults.extend(f"record {record.sequence}: {fault}" for fault in found)
         previous = record.digest
     if expected_head is not None and previous != expected_head:
         faults.append("the chain does not end with the record that it is known to end with")

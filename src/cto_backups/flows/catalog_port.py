@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
 
 from cto_backups.core.model import (
     ActionKind,
@@ -16,12 +16,41 @@ from cto_backups.core.model import (
     RecoveryPoint,
     Resource,
     Run,
+    TakenPoint,
 )
 from cto_backups.core.policy import Policy
 from cto_backups.core.verification import Ledger, Readings
 from cto_backups.evidence.records import Record, SigningKey
 
 Figures = Mapping[str, int | float | str | bool]
+
+
+class Takeover(Protocol):
+    """Where what records in vaults say, and the catalog lacks, is brought in; see `catalog.takeover.Takeover`."""
+
+    def last_record(self, signer: str) -> tuple[int, str | None]:
+        """The number and digest of a signer's last record here; 0 and None when there is none."""
+
+    def keep_records(self, records: Iterable[Record]) -> None:
+        """Keep records that were read in a vault and found sound."""
+
+    def delivered_records(self, signer: str, kind: str) -> Iterator[Record]:
+        """A signer's records of a kind that some vault is known to have, in order."""
+
+    def known(self, table: Literal["points", "evidence", "policies"]) -> frozenset[str]:
+        """The ids of all points or evidence, or the digests of all policies."""
+
+    def take_points(self, points: Iterable[TakenPoint], now: datetime) -> None:
+        """Show points that records tell of: all of these, or none."""
+
+    def take_evidence(self, evidence: Iterable[Evidence]) -> None:
+        """Show evidence that records hold: all of it, or none."""
+
+    def keep_policy(self, digest: str, text: bytes, now: datetime) -> None:
+        """Keep the text of a policy that was in force once."""
+
+    def take_holds(self, records: Iterable[Record]) -> int:
+        """Place the legal holds that records tell of, and release those that were; how many were not known."""
 
 
 class Catalog(Protocol):
@@ -87,6 +116,10 @@ class Catalog(Protocol):
 
     def one_evidence(self, name: str) -> Evidence:
         """Evidence by its id, or a unique beginning of one. Raises NotFoundError."""
+
+    @property
+    def takeover(self) -> Takeover:
+        """Where what records in vaults say is brought in."""
 
     def unshown_points(self, signer: str) -> tuple[tuple[RecoveryPoint, Copy], ...]:
         """Points signed as safe by a backup that then broke off before they were shown."""

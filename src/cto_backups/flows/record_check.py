@@ -7,17 +7,16 @@ only their own catalog knows.
 
 import hashlib
 import re
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from cto_backups.core.payloads import Damage
 from cto_backups.core.wording import counted
-from cto_backups.errors import DamageError, VaultMissingError
-from cto_backups.evidence.records import Record, verify_chain
+from cto_backups.errors import VaultMissingError
+from cto_backups.evidence.records import Record
+from cto_backups.flows import chains
 from cto_backups.flows.installation import Installation
 
-_RECORD = re.compile(r"records/([^/]+)/(\d{8,})-([a-z-]+)\.json")
 _POLICY = re.compile(r"policies/([0-9a-f]{64})\.yaml")
 _MOST_FAULTS = 20
 
@@ -39,9 +38,9 @@ def check(installation: Installation, vault_name: str, *, read_data: bool = True
     heads = installation.catalog.vault_heads(vault_name)  # asked first: what arrives meanwhile is not missed
     listed = _listed(installation, vault_name, "records")
     found = [stray.damage for stray in _strays(installation, vault_name, heads, listed, read_data=read_data)]
-    found += _unknown(installation, heads, listed)
+    found += _unknown(installation, listed)
     if read_data:
-        found += _foreign(installation, vault_name, [key for key in listed if _signer(key) not in heads])
+        found += _foreign(installation, vault_name)
         found += [damage for _, damage in _harmed_policies(installation, vault_name)]
     return tuple(found)
 
@@ -103,15 +102,15 @@ def _strays(
                 yield StrayRecord(key, content, Damage(_named(Record.from_bytes(content, name=key)), why))
 
 
-def _unknown(installation: Installation, heads: Mapping[str, int], listed: Mapping[str, int]) -> Iterator[Damage]:
-    """Records of known signers that the catalog does not have: what it says may be older than the vault."""
-    for signer in heads:
-        known = {key for _, key, _ in installation.catalog.record_files(signer)}
-        unknown = sorted(key for key in listed if _signer(key) == signer and key not in known)
-        if unknown:
-            first = unknown[0].rpartition("/")[2]
-            why = f"this catalog does not have them (from {first} on): it is older than the vault, or they are forged"
-            yield Damage(f"{counted(len(unknown), 'record')} of signer {signer}", why)
+def _unknown(installation: Installation, listed: Mapping[str, int]) -> Iterator[Damage]:
+    """Records of this installation that its catalog does not have: what it says may be older than the vault."""
+    signer = installation.signer.signer
+    known = {key for _, key, _ in installation.catalog.record_files(signer)}
+    unknown = sorted(key for key in listed if _signer(key) == signer and key not in known)
+    if unknown:
+        first = unknown[0].rpartition("/")[2]
+        why = f"this catalog does not have them (from {first} on): it is older than the vault, or they are forged"
+        yield Damage(f"{counted(len(unknown), 'record')} of signer {signer}", why)
 
 
 def _named(record: Record) -> str:
@@ -121,22 +120,17 @@ def _named(record: Record) -> str:
     return f"record {record.sequence} of signer {record.signer} ({record.kind}{about})"
 
 
-def _foreign(installation: Installation, vault_name: str, keys: list[str]) -> Iterator[Damage]:
-    by_signer: dict[str, list[tuple[int, str]]] = defaultdict(list)
-    for key in keys:
-        if match := _RECORD.fullmatch(key):
-            by_signer[match[1]].append((int(match[2]), key))
-    vault = installation.vault(vault_name)
-    for signer, numbered in sorted(by_signer.items()):
-        records, faults = [], []
-        for _, key in sorted(numbered):
-            try:
-                records.append(Record.from_bytes(vault.read(key), name=key))
-            except DamageError as error:
-                faults.append(f"{error.what}: {error.why}")
-        faults += verify_chain(records).faults
-        for fault in faults[:_MOST_FAULTS]:
-            yield Damage(f"records of signer {signer}, which this catalog does not know", fault)
+def _foreign(installation: Installation, vault_name: str) -> Iterator[Damage]:
+    """What others have signed since this catalog took over records of theirs, or all of it, must hang together."""
+    for signer, keys in sorted(chains.listed(installation, vault_name).items()):
+        if signer == installation.signer.signer:
+            continue
+        sequence, previous = installation.catalog.takeover.last_record(signer)
+        chain = chains.Chain(installation, signer, {vault_name: keys}, sequence, previous)
+        for _ in chain:
+            pass
+        for damage in chain.faults[:_MOST_FAULTS]:
+            yield Damage(f"records of another signer, {signer}", f"{damage.what}: {damage.detail}")
 
 
 def _harmed_policies(installation: Installation, vault_name: str) -> Iterator[tuple[str, Damage]]:

@@ -33,7 +33,8 @@ def deliver(installation: Installation, vault_name: str) -> int:
                 raise DamageError(
                     f"Vault '{vault_name}' holds a different record under {record.key}",
                     why="the record chain of this installation and the one in the vault have parted",
-                    todo="Find out who else writes to this vault; keep both until it is understood.",
+                    todo="Find out who else writes to this vault; keep both until it is understood. If the catalog is "
+                    "older than the vault, put it aside and run 'cto.backups catalog rebuild'.",
                 ) from None
         installation.catalog.advance_vault_head(vault_name, signer, record.sequence)
         delivered += 1

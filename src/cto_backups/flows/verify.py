@@ -11,6 +11,7 @@ from cto_backups.core.verification import Ledger, Part
 from cto_backups.errors import VaultReadOnlyError
 from cto_backups.evidence.payloads import evidence_to_payload
 from cto_backups.flows import record_check, records
+from cto_backups.flows.chains import expired_by_others
 from cto_backups.flows.installation import Installation
 from cto_backups.flows.runs import recorded
 
@@ -50,7 +51,9 @@ def verify(
             # Before any evidence: were it the other way round, a pack found damaged might be forgotten.
             installation.catalog.note_readings(vault_name, verified.readings)
             ledger = verified.readings.after(ledger)
-        lost = _lost(installation, vault_name, verified, started_at)
+        lost, given_up = _without_given_up(
+            installation, vault_name, _lost(installation, vault_name, verified, started_at)
+        )
         unsaid = record_check.check(installation, vault_name, read_data=read_data)
         verified = replace(verified, damages=(*verified.damages, *(damage for _, damage in lost), *unsaid))
         seconds = clock.monotonic() - started
@@ -70,8 +73,8 @@ def verify(
             records.write(installation, "evidence", evidence_to_payload(evidence))
             _deliver(installation, vault_name)
             installation.catalog.add_evidence(evidence)
-        for copy, _ in lost:
-            # So that it is due again, and comes from another vault.
+        for copy, _ in (*lost, *given_up):
+            # So that it is due again, and comes from another vault; where it still is the newest, or asked for.
             installation.catalog.forget_copy(copy.point, vault_name)
         return VerifyResult(vault_name, verified, evidence, hurt)
 
@@ -96,6 +99,19 @@ def _lost(
         for copy in installation.catalog.copies_in(vault_name)
         if copy.stored_at <= started_at and copy.reference not in there
     ]
+
+
+def _without_given_up(
+    installation: Installation, vault_name: str, lost: list[tuple[Copy, Damage]]
+) -> tuple[list[tuple[Copy, Damage]], list[tuple[Copy, Damage]]]:
+    """Lost copies, and apart from them those that the vault's owner has expired, where this host may only add."""
+    if not lost or not installation.policy.append_only(vault_name):
+        return lost, []
+    expired = expired_by_others(installation, vault_name)
+    return (
+        [each for each in lost if each[0].point not in expired],
+        [each for each in lost if each[0].point in expired],
+    )
 
 
 def _deliver(installation: Installation, vault_name: str) -> None:

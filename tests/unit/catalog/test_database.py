@@ -215,7 +215,7 @@ def test_a_file_that_is_no_catalog_is_named(tmp_path):
         path.write_bytes(content)
         with pytest.raises(CatalogError, match=re.escape(str(path))) as caught:
             use(path)
-        assert "Put back a copy" in caught.value.todo
+        assert "catalog rebuild" in caught.value.todo
 
 
 def test_another_programs_database_is_no_catalog_and_stays_as_it_is(tmp_path):
@@ -261,7 +261,7 @@ def test_wherever_a_page_is_overwritten_the_catalog_is_called_damaged_or_still_a
             found = use(broken)
         except CatalogError as error:
             assert str(broken) in str(error)
-            assert "Put back a copy" in error.todo
+            assert "catalog rebuild" in error.todo
             named += 1
         else:
             assert found, f"the overwritten page at {start} is nobody's?"

@@ -1,0 +1,122 @@
+"""Rebuild the catalog from signed records in vaults: add what it lacks, or make it anew where there is none.
+
+A new one is made beside its place and put there when it is whole: until then every other command says that there is no
+catalog, instead of working with half of one.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cto_backups import clock
+from cto_backups.app import ProgressFactory, assembled, opened, silent
+from cto_backups.app.adapters import Adapters
+from cto_backups.errors import CatalogError, RefusedError
+
+if TYPE_CHECKING:
+    from cto_backups.config import Configuration
+    from cto_backups.flows.rebuild import Rebuilt
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was added; whether the catalog is a new one, and the file of an evidence key that was made now, if any."""
+
+    rebuilt: "Rebuilt"
+    new_catalog: bool
+    new_key: Path | None
+    recovered: tuple[str, ...]
+
+
+def rebuild(
+    policy: Path, vaults: Sequence[str], *, trusted: frozenset[str], progress: ProgressFactory = silent
+) -> Outcome:
+    """Rebuild the catalog of a policy file from these vaults, from all of them when none is named.
+
+    An evidence key that is lost is made anew: it starts a chain of its own. Raises PolicyError, KeyProblemError,
+    CatalogError, VaultError, NotFoundError.
+    """
+    from cto_backups.catalog.database import path_of
+    from cto_backups.config import load
+    from cto_backups.core.wording import not_declared
+    from cto_backups.flows.rebuild import rebuild as rebuild_from
+
+    configuration = load(policy)
+    for name in vaults:
+        if name not in configuration.policy.vaults:
+            raise not_declared("vault", name, configuration.policy.vaults)
+    chosen = tuple(dict.fromkeys(vaults or configuration.policy.vaults))
+    place = path_of(configuration.settings.catalog_url)
+    new_key = _evidence_key(configuration)
+    if place.exists():
+        with opened(policy, progress=progress) as opening:
+            done = rebuild_from(opening.installation, chosen, trusted=trusted)
+            return Outcome(done, False, new_key, opening.recovered)
+    with _beside(place) as fresh:
+        settings = replace(configuration.settings, catalog_url=f"sqlite:{fresh}")
+        elsewhere = replace(configuration, settings=settings)
+        adapters = Adapters(elsewhere)
+        try:
+            with assembled(elsewhere, adapters, progress=progress, write=True) as opening:
+                done = rebuild_from(opening.installation, chosen, trusted=trusted)
+        finally:
+            adapters.close()
+        _put_in_place(fresh, place)
+    return Outcome(done, True, new_key, ())
+
+
+def _evidence_key(configuration: "Configuration") -> Path | None:
+    """Make the evidence key where it is a file that is not there; its path, None when nothing was made."""
+    from cto_backups.config.secrets import create_file_secret
+    from cto_backups.evidence.records import SigningKey
+
+    settings = configuration.settings
+    path = settings.evidence_key.path(settings.home)
+    if path is None or path.exists() or not path.parent.is_dir():  # its disk may not be mounted
+        return None
+    # Before anything is made: without what opens the vaults there is nothing to rebuild from.
+    settings.repository_key.resolve(settings.home)
+    create_file_secret(path, SigningKey.generate().secret())
+    return path
+
+
+@contextlib.contextmanager
+def _beside(place: Path) -> Iterator[Path]:
+    """An empty catalog beside its place; gone at the end, as are those that killed runs left."""
+    from cto_backups.catalog.catalog import Catalog
+
+    for left in place.parent.glob(f".{place.name}.rebuilding-*"):
+        if not _alive(left.name.partition("rebuilding-")[2].partition("-")[0]):
+            left.unlink(missing_ok=True)
+    fresh = place.with_name(f".{place.name}.rebuilding-{os.getpid()}")
+    try:
+        Catalog.create(f"sqlite:{fresh}", now=clock.now()).close()
+        yield fresh
+    finally:
+        for suffix in ("", "-wal", "-shm"):
+            with contextlib.suppress(OSError):
+                fresh.with_name(fresh.name + suffix).unlink()
+
+
+def _alive(pid: str) -> bool:
+    return pid.isdecimal() and Path(f"/proc/{pid}").exists()
+
+
+def _put_in_place(fresh: Path, place: Path) -> None:
+    try:
+        os.link(fresh, place)  # unlike a renaming, it never takes the place of another
+    except FileExistsError:
+        raise RefusedError(
+            f"The catalog {place} is there now",
+            why="somebody else has made it meanwhile",
+            todo="Run this again: it then adds to that one what it lacks.",
+        ) from None
+    except OSError as error:
+        raise CatalogError(
+            f"The catalog {place} cannot be made",
+            why=error.strerror or str(error),
+            todo="See to it that its folder can be written to.",
+        ) from None
