@@ -202,17 +202,11 @@ class Catalog:
 
     def records_after(self, signer: str, sequence: int) -> Iterator[Record]:
         """A signer's records after this number, in order."""
-        while True:
-            with self.reading() as connection:
-                batch = chain.after(connection, signer, sequence)
-            if not batch:
-                return
-            yield from batch
-            sequence = batch[-1].sequence
+        for number, _, content in self.record_files(signer, sequence):
+            yield Record.from_bytes(content, name=f"Record {number} in the catalog")
 
-    def record_files(self, signer: str) -> Iterator[tuple[int, str, bytes]]:
-        """A signer's records in order, as they are stored: number, key in a vault, bytes."""
-        sequence = 0
+    def record_files(self, signer: str, sequence: int = 0) -> Iterator[tuple[int, str, bytes]]:
+        """A signer's records after this number, in order, as they are stored: number, key in a vault, bytes."""
         while True:
             with self.reading() as connection:
                 batch = chain.contents(connection, signer, sequence)

@@ -12,38 +12,44 @@ _AT_ONCE = 500
 
 def append(connection: Connection, signer: SigningKey, kind: str, payload: Mapping[str, Any], now: datetime) -> Record:
     """Sign and keep a record at the next place of the signer's chain; the connection holds the write lock."""
-    last = connection.execute(
-        "SELECT sequence, digest FROM records WHERE signer = :signer ORDER BY sequence DESC LIMIT 1",
-        {"signer": signer.signer},
-    ).fetchone()
-    sequence, previous = (last[0] + 1, last[1]) if last else (1, None)
-    record = sign(signer, kind, payload, sequence=sequence, previous=previous, written_at=now)
-    row = {
-        "signer": signer.signer,
-        "sequence": sequence,
-        "kind": kind,
-        "digest": record.digest,
-        "subject": payload.get("id") if kind == "recovery-point" else payload.get("point"),
-        "content": record.to_bytes(),
-    }
+    sequence, previous = last(connection, signer.signer)
+    record = sign(signer, kind, payload, sequence=sequence + 1, previous=previous, written_at=now)
+    row = _row(record)
     connection.execute(insertion("records", row), row)
     return record
 
 
-def after(connection: Connection, signer: str, sequence: int) -> Sequence[Record]:
-    """The next of a signer's records after this number, so many at a time; none at the end."""
-    rows = connection.execute(
-        """
-        SELECT sequence, content FROM records WHERE signer = :signer AND sequence > :sequence
-        ORDER BY sequence LIMIT :limit
-        """,
-        {"signer": signer, "sequence": sequence, "limit": _AT_ONCE},
-    )
-    return [Record.from_bytes(content, name=f"Record {number} in the catalog") for number, content in rows]
+def keep(connection: Connection, record: Record) -> None:
+    """Keep a record that was signed before; one that is here already stays."""
+    row = _row(record)
+    connection.execute(f"{insertion('records', row)} ON CONFLICT DO NOTHING", row)
+
+
+def _row(record: Record) -> dict[str, Any]:
+    return {
+        "signer": record.signer,
+        "sequence": record.sequence,
+        "kind": record.kind,
+        "digest": record.digest,
+        "subject": record.payload.get("id" if record.kind == "recovery-point" else "point"),
+        "content": record.to_bytes(),
+    }
+
+
+def last(connection: Connection, signer: str) -> tuple[int, str | None]:
+    """The number and digest of a signer's last record here; 0 and None when there is none."""
+    row = connection.execute(
+        "SELECT sequence, digest FROM records WHERE signer = :signer ORDER BY sequence DESC LIMIT 1",
+        {"signer": signer},
+    ).fetchone()
+    return (row[0], row[1]) if row else (0, None)
 
 
 def contents(connection: Connection, signer: str, sequence: int) -> Sequence[tuple[int, str, bytes]]:
-    """As `after`, but as they are stored: number, key in a vault, bytes."""
+    """The next of a signer's records after this number, so many at a time; none at the end.
+
+    As they are stored: number, key in a vault, bytes.
+    """
     rows = connection.execute(
         """
         SELECT sequence, kind, content FROM records WHERE signer = :signer AND sequence > :sequence

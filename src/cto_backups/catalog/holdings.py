@@ -87,19 +87,20 @@ def expire_point(
     if source is None or holds.covers(connection, source, point_id):
         return False
     chain.append(connection, signer, "expiry", {"point": point_id, "source": source, "reasons": because}, now)
-    drop_point(connection, point_id, now, because)
+    drop_point(connection, point_id, source, now, because)
     return True
 
 
-def drop_point(connection: Connection, point_id: str, now: datetime, reasons: Iterable[str]) -> None:
+def drop_point(connection: Connection, point_id: str, source: str, now: datetime, reasons: Iterable[str]) -> None:
     """Stop showing a point of which a record says that it was dropped, and mark its copies as to be deleted."""
     expired = {"point": point_id, "now": moment_to_column(now), "reasons": json.dumps(list(reasons))}
-    source = connection.scalar("SELECT source FROM points WHERE id = :point AND expired_at IS NULL", expired)
-    if source is None:
-        return
-    connection.execute("UPDATE points SET expired_at = :now, expired_because = :reasons WHERE id = :point", expired)
-    connection.execute("UPDATE copies SET to_delete = 1 WHERE point = :point", expired)
-    _count_points(connection, source, -1)
+    dropped = connection.execute(
+        "UPDATE points SET expired_at = :now, expired_because = :reasons WHERE id = :point AND expired_at IS NULL",
+        expired,
+    )
+    if dropped.rowcount:
+        connection.execute("UPDATE copies SET to_delete = 1 WHERE point = :point", expired)
+        _count_points(connection, source, -1)
 
 
 def _count_points(connection: Connection, source: str, change: int) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Literal
 
-from cto_backups.catalog import holdings
+from cto_backups.catalog import chain, holdings
 from cto_backups.catalog.database import Connection, Database, insertion
 from cto_backups.catalog.rows import hold_to_row, moment_to_column, words_to_column
 from cto_backups.core.defaults import CATEGORIES
@@ -13,29 +13,6 @@ from cto_backups.evidence.payloads import hold_from_payload, moment_from_text
 from cto_backups.evidence.records import Record
 
 _AT_ONCE = 500
-
-
-def last(connection: Connection, signer: str) -> tuple[int, str | None]:
-    """The number and digest of a signer's last record here; 0 and None when there is none."""
-    row = connection.execute(
-        "SELECT sequence, digest FROM records WHERE signer = :signer ORDER BY sequence DESC LIMIT 1",
-        {"signer": signer},
-    ).fetchone()
-    return (row[0], row[1]) if row else (0, None)
-
-
-def keep_records(connection: Connection, records: Iterable[Record]) -> None:
-    """Keep records as they are; those that are here already stay."""
-    for record in records:
-        row = {
-            "signer": record.signer,
-            "sequence": record.sequence,
-            "kind": record.kind,
-            "digest": record.digest,
-            "subject": record.payload.get("id" if record.kind == "recovery-point" else "point"),
-            "content": record.to_bytes(),
-        }
-        connection.execute(f"{insertion('records', row)} ON CONFLICT DO NOTHING", row)
 
 
 def delivered(connection: Connection, signer: str, kind: str, after: int) -> Sequence[Record]:
@@ -63,7 +40,7 @@ def take_point(connection: Connection, taken: TakenPoint, now: datetime) -> None
     _know_source(connection, taken, now)
     holdings.add_point(connection, taken.point)
     if taken.expired_at is not None:
-        holdings.drop_point(connection, taken.point.id, taken.expired_at, taken.reasons)
+        holdings.drop_point(connection, taken.point.id, taken.point.source, taken.expired_at, taken.reasons)
     for copy in taken.copies:
         holdings.add_copy(connection, copy)
 
@@ -126,12 +103,13 @@ class Takeover:
     def last_record(self, signer: str) -> tuple[int, str | None]:
         """The number and digest of a signer's last record here; 0 and None when there is none."""
         with self._database.reading() as connection:
-            return last(connection, signer)
+            return chain.last(connection, signer)
 
     def keep_records(self, records: Iterable[Record]) -> None:
         """Keep records that were read in a vault and found sound."""
         with self._database.writing() as connection:
-            keep_records(connection, records)
+            for record in records:
+                chain.keep(connection, record)
 
     def delivered_records(self, signer: str, kind: str) -> Iterator[Record]:
         """A signer's records of a kind that some vault is known to have, in order."""

@@ -22,10 +22,15 @@ Keys = Mapping[int, tuple[str, ...]]
 
 def listed(installation: Installation, vault_name: str) -> dict[str, dict[int, tuple[str, ...]]]:
     """The records in a vault by signer and number. Raises VaultError."""
+    return by_signer(stored.key for stored in installation.vault(vault_name).list("records"))
+
+
+def by_signer(keys: Iterable[str], named: re.Pattern[str] = RECORD) -> dict[str, dict[int, tuple[str, ...]]]:
+    """Keys of records by signer and number; those that are not named so are left out."""
     found: dict[str, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for stored in installation.vault(vault_name).list("records"):
-        if match := RECORD.fullmatch(stored.key):
-            found[match[1]][int(match[2])].append(stored.key)
+    for key in keys:
+        if match := named.fullmatch(key):
+            found[match[1]][int(match[2])].append(key)
     return {signer: {number: tuple(sorted(keys)) for number, keys in each.items()} for signer, each in found.items()}
 
 

@@ -3,7 +3,6 @@
 import os
 import re
 import secrets
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +14,7 @@ from cto_backups.evidence import bundle, export
 from cto_backups.evidence.index import Scope
 from cto_backups.evidence.payloads import moment_from_text
 from cto_backups.evidence.records import Record, fingerprint_of, verify_chain
+from cto_backups.flows.chains import Keys, by_signer
 from cto_backups.flows.installation import Installation
 
 _RECORD = re.compile(r"records/([^/]+)/(\d{8,})-([a-z-]+)\.json")
@@ -204,9 +204,9 @@ def _readable(installation: Installation, signer: str) -> Iterator[Record | None
         yield None
 
 
-def _stored(installation: Installation, vault: str, numbered: dict[int, list[str]]) -> Iterator[Record | None]:
+def _stored(installation: Installation, vault: str, numbered: Keys) -> Iterator[Record | None]:
     for _, keys in sorted(numbered.items()):
-        for key in sorted(keys):
+        for key in keys:
             try:
                 record = Record.from_bytes(installation.vault(vault).read(key), name=key)
             except DamageError:
@@ -215,16 +215,12 @@ def _stored(installation: Installation, vault: str, numbered: dict[int, list[str
             yield record if record.key == key else None  # under another name it is another place
 
 
-def _listed(installation: Installation, vault: str) -> dict[str, dict[int, list[str]]]:
-    """The keys of records in a vault, by signer and number."""
-    found: dict[str, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for stored in installation.vault(vault).list("records"):
-        if match := _RECORD.fullmatch(stored.key):
-            found[match[1]][int(match[2])].append(stored.key)
-    return found
+def _listed(installation: Installation, vault: str) -> dict[str, dict[int, tuple[str, ...]]]:
+    """The keys of records in a vault, by signer and number, also of what no signer can be called."""
+    return by_signer((stored.key for stored in installation.vault(vault).list("records")), _RECORD)
 
 
-def _try(installation: Installation, vault: str) -> dict[str, dict[int, list[str]]]:
+def _try(installation: Installation, vault: str) -> dict[str, dict[int, tuple[str, ...]]]:
     try:
         return _listed(installation, vault)
     except VaultError:
@@ -243,14 +239,14 @@ def _against(signer: str, digests: list[str], known: list[str], delivered: int, 
 
 
 def _against_other(
-    installation: Installation, signer: str, digests: list[str], known: int, other: str, there: dict[int, list[str]]
+    installation: Installation, signer: str, digests: list[str], known: int, other: str, there: Keys
 ) -> Iterator[str]:
     """Another vault may have less, or what the catalog has not brought here yet; it may not have anything else."""
     most = max(there, default=0)
     if most > max(len(digests), known):
         yield f"signer {signer}: its end was cut off: {len(digests)} records, and vault '{other}' has {most}"
     shared = min(most, len(digests))
-    for key in there.get(shared, []):
+    for key in there.get(shared, ()):
         try:
             record = Record.from_bytes(installation.vault(other).read(key), name=key)
         except (DamageError, VaultError):

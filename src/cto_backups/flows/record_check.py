@@ -40,7 +40,7 @@ def check(installation: Installation, vault_name: str, *, read_data: bool = True
     found = [stray.damage for stray in _strays(installation, vault_name, heads, listed, read_data=read_data)]
     found += _unknown(installation, listed)
     if read_data:
-        found += _foreign(installation, vault_name)
+        found += _foreign(installation, vault_name, listed)
         found += [damage for _, damage in _harmed_policies(installation, vault_name)]
     return tuple(found)
 
@@ -120,9 +120,9 @@ def _named(record: Record) -> str:
     return f"record {record.sequence} of signer {record.signer} ({record.kind}{about})"
 
 
-def _foreign(installation: Installation, vault_name: str) -> Iterator[Damage]:
+def _foreign(installation: Installation, vault_name: str, listed: Mapping[str, int]) -> Iterator[Damage]:
     """What others have signed since this catalog took over records of theirs, or all of it, must hang together."""
-    for signer, keys in sorted(chains.listed(installation, vault_name).items()):
+    for signer, keys in sorted(chains.by_signer(listed).items()):
         if signer == installation.signer.signer:
             continue
         sequence, previous = installation.catalog.takeover.last_record(signer)
