@@ -4,16 +4,17 @@ import math
 import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
-from hashlib import sha256
+from hashlib import blake2b, sha256
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cto_backups.core.model import Fingerprint
+from cto_backups.core.model import Fingerprint, Sample
 from cto_backups.sources.sqlite_rows import ALGORITHM, IN_CLEAR, SAMPLES_PER_TABLE, canonical, fingerprint, rendered
 
 KEY = b"k" * 16
+VEILED = {"rowid": b"i1;", "a": b"t1:x", "b": b"i7;"}
 values = st.one_of(
     st.none(),
     st.integers(-(2**63), 2**63 - 1),
@@ -117,6 +118,17 @@ def test_a_changed_value_shows_in_its_sample_field_by_field() -> None:
     differing = [(one.fields, two.fields) for one, two in zip(before.samples, after.samples, strict=True) if one != two]
     ((one, two),) = differing
     assert {name for name in one if one[name] != two[name]} == {"v"}
+
+
+def test_a_sampled_value_stands_as_the_format_says() -> None:
+    found = of("CREATE TABLE t (a, b)", ("INSERT INTO t VALUES (?, ?)", [("x", 7)]))
+    digests = {name: blake2b(text, digest_size=16, key=KEY).hexdigest() for name, text in VEILED.items()}
+    (sample,) = found.samples
+    assert (found.algorithm, sample.fields, sample.key) == ("sqlite/2", digests, f"t: {digests['rowid']}")
+    assert digests["a"] == "9bf757564e88e21ca5e71c78f272b467"
+    clear = of("CREATE TABLE t (a, b)", ("INSERT INTO t VALUES (?, ?)", [("x", 7)]), algorithm=IN_CLEAR)
+    assert clear.samples == (Sample("t: integer 1", {"rowid": "integer 1", "a": "text x", "b": "integer 7"}),)
+    assert (clear.algorithm, clear.checksums) == ("sqlite/1", found.checksums)
 
 
 def test_no_value_of_a_row_is_kept() -> None:
