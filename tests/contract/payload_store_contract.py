@@ -75,6 +75,18 @@ class PayloadStoreContract:
         assert (tmp_path / "out/large").read_bytes() == LARGE
         assert (tmp_path / "out/a.txt").stat().st_mtime_ns == MemoryTree({}).mtime_ns
 
+    def test_what_lies_beside_it_is_sealed(self, store: PayloadStore, other: PayloadStore) -> None:
+        content = b"what only the key's owner may read" * 100
+        sealed = store.seal(content)
+        assert store.unseal(sealed) == content
+        assert b"owner" not in sealed and sealed != store.seal(content)
+        assert len(store.seal(bytes(len(content)))) == len(sealed), "no content can be told by its size alone"
+        for wrong in (sealed[:-1], sealed[1:], sealed[:99] + bytes([sealed[99] ^ 1]) + sealed[100:], b""):
+            with pytest.raises(DamageError):
+                store.unseal(wrong)
+        with pytest.raises(DamageError):
+            other.unseal(sealed)
+
     def test_a_draft_is_invisible_until_it_is_committed(self, store: PayloadStore) -> None:
         with store.writing() as writing:
             draft = writing.write(MemoryTree(CONTENT))

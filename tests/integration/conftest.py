@@ -47,6 +47,17 @@ class Workshop:
         """Where a vault lies."""
         return self.root / "vaults" / name
 
+    def opened(self, vault: str, path: Path) -> bytes:
+        """What a sealed record or policy in a vault says."""
+        return self.installation.store(vault).unseal(path.read_bytes())
+
+    def seal(self, vault: str, path: Path, content: bytes) -> None:
+        """Write a record or policy into a vault, as whoever has the repository's key can."""
+        path.parent.mkdir(exist_ok=True)
+        if path.exists():
+            path.chmod(0o600)
+        path.write_bytes(self.installation.store(vault).seal(content))
+
 
 def build(root: Path, data: Path, sources: Mapping[str, tuple[str, Mapping[str, object]]]) -> Workshop:
     """Make (or open again) the installation below `root`."""

@@ -35,17 +35,11 @@ def checked(workshop: Any, vault: str = "one", pinned: tuple[str, ...] = ()) -> 
     return check_vault(workshop.installation, vault, pinned)
 
 
-def put(path: Path, content: bytes) -> None:
-    if path.exists():
-        path.chmod(0o600)
-    path.write_bytes(content)
-
-
-def history(key: SigningKey, of: list[Path]) -> list[Record]:
+def history(workshop: Any, key: SigningKey, of: list[Path]) -> list[Record]:
     """The same words, signed by a key in a chain of its own."""
     made: list[Record] = []
     for path in of:
-        record = Record.from_bytes(path.read_bytes())
+        record = Record.from_bytes(workshop.opened("one", path))
         previous, number = made[-1].digest if made else None, len(made) + 1
         payload = {**record.payload, "forged": True}
         made.append(sign(key, record.kind, payload, sequence=number, previous=previous, written_at=LONG_AGO))
@@ -75,45 +69,46 @@ def test_a_removed_record_is_found_at_the_end_too(protected: Any, which: int) ->
 
 def test_an_altered_record_is_found(protected: Any) -> None:
     path = records(protected)[1]
-    content = path.read_bytes()
-    put(path, content.replace(b"acme", b"ACME") if b"acme" in content else content.replace(b'"one"', b'"two"'))
-    assert path.read_bytes() != content
+    content = protected.opened("one", path)
+    altered = content.replace(b"acme", b"ACME") if b"acme" in content else content.replace(b'"one"', b'"two"')
+    protected.seal("one", path, altered)
+    assert altered != content
     assert any("altered" in fault for fault in checked(protected).faults)
 
 
 def test_reordered_records_are_found(protected: Any) -> None:
     first, second = records(protected)[:2]
     one, two = first.read_bytes(), second.read_bytes()
-    put(first, two)
-    put(second, one)
+    for path, content in ((first, two), (second, one)):
+        path.chmod(0o600)
+        path.write_bytes(content)
     assert checked(protected).faults != ()
 
 
 def test_a_repeated_record_is_found(protected: Any) -> None:
     last = records(protected)[-1]
     number = len(records(protected)) + 1
-    put(last.with_name(last.name.replace(last.name[:8], f"{number:08d}")), last.read_bytes())
+    last.with_name(last.name.replace(last.name[:8], f"{number:08d}")).write_bytes(last.read_bytes())
     assert checked(protected).faults != ()
 
 
 def test_a_record_under_the_name_of_another_kind_is_found(protected: Any) -> None:
     first = records(protected)[0]
-    first.rename(first.with_name("00000001-expiry.json"))
+    first.rename(first.with_name("00000001-expiry.sealed"))
     assert checked(protected).faults != ()
 
 
 def test_a_record_signed_by_another_key_is_found(protected: Any) -> None:
     path = records(protected)[1]
-    (forged,) = history(SigningKey.generate(), [path])
-    put(path, forged.to_bytes())
+    (forged,) = history(protected, SigningKey.generate(), [path])
+    protected.seal("one", path, forged.to_bytes())
     assert checked(protected).faults != ()
 
 
 def test_a_new_history_by_the_same_key_parts_from_the_catalog_and_other_vaults(protected: Any) -> None:
-    for path, record in zip(
-        records(protected), history(protected.installation.signer, records(protected)), strict=True
-    ):
-        put(path, record.to_bytes())
+    forged = history(protected, protected.installation.signer, records(protected))
+    for path, record in zip(records(protected), forged, strict=True):
+        protected.seal("one", path, record.to_bytes())
     found = checked(protected).faults
     assert any("than the catalog" in fault for fault in found)
     assert any("than vault 'two'" in fault for fault in found)
@@ -121,12 +116,10 @@ def test_a_new_history_by_the_same_key_parts_from_the_catalog_and_other_vaults(p
 
 def test_records_of_an_unknown_signer_are_pinned_or_not_and_compared_with_other_vaults(protected: Any) -> None:
     key = SigningKey.generate()
-    made = history(key, records(protected))
+    made = history(protected, key, records(protected))
     for vault in ("one", "two"):
         for record in made:
-            path = protected.vault_root(vault) / record.key
-            path.parent.mkdir(exist_ok=True)
-            path.write_bytes(record.to_bytes())
+            protected.seal(vault, protected.vault_root(vault) / record.key, record.to_bytes())
     assert checked(protected).faults == (), "another installation's, or those of a lost key"
     pinned = (protected.installation.signer.fingerprint,)
     assert any(key.fingerprint in fault for fault in checked(protected, pinned=pinned).faults)
@@ -196,7 +189,7 @@ def test_an_export_that_was_cut_and_packed_again_lacks_what_the_catalog_has(prot
 def test_an_export_of_another_history_parts_from_the_catalog(protected: Any, tmp_path: Path) -> None:
     from cto_backups.evidence import export
 
-    forged = history(protected.installation.signer, records(protected))
+    forged = history(protected, protected.installation.signer, records(protected))
     path = tmp_path / "forged.zip"
     with path.open("w+b") as file:
         export.write(file, {forged[0].signer: forged}, Scope(LONG_AGO, clock.now() - timedelta(days=400)))

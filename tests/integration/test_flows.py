@@ -311,9 +311,9 @@ def test_records_in_every_vault_form_an_intact_chain_that_says_all(workshop: Any
     chains = {}
     for vault in ("one", "two", "three"):
         files = sorted((workshop.vault_root(vault) / "records" / workshop.installation.signer.signer).iterdir())
-        chains[vault] = [Record.from_bytes(file.read_bytes()) for file in files]
+        chains[vault] = [Record.from_bytes(workshop.opened(vault, file)) for file in files]
         assert verify_chain(chains[vault]).intact
-        assert (workshop.vault_root(vault) / "policies" / f"{workshop.installation.policy.digest}.yaml").exists()
+        assert (workshop.vault_root(vault) / "policies" / f"{workshop.installation.policy.digest}.sealed").exists()
     assert [record.kind for record in chains["one"]] == ["recovery-point", "copy", "copy", "copy", "evidence"]
 
 

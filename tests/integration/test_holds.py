@@ -32,7 +32,7 @@ def kept(workshop: Any) -> list[str]:
 def kinds(workshop: Any, vault: str) -> list[str]:
     """The kinds of the records in a vault, in order."""
     files = sorted((workshop.vault_root(vault) / "records" / workshop.installation.signer.signer).iterdir())
-    return [Record.from_bytes(file.read_bytes()).kind for file in files]
+    return [Record.from_bytes(workshop.opened(vault, file)).kind for file in files]
 
 
 def test_a_hold_placed_while_a_plan_waits_wins(workshop: Any, points: list[str]) -> None:

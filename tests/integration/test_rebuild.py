@@ -53,11 +53,10 @@ def without_catalog(workshop: Any) -> Workshop:
 def signs(workshop: Any, key: SigningKey, vault: str, *said: tuple[str, dict[str, Any]]) -> None:
     """Somebody with this key writes records into a vault."""
     previous = None
-    (workshop.vault_root(vault) / "records" / key.signer).mkdir()
     for number, (kind, payload) in enumerate(said, start=1):
         record = sign(key, kind, payload, sequence=number, previous=previous, written_at=clock.now())
         previous = record.digest
-        (workshop.vault_root(vault) / record.key).write_bytes(record.to_bytes())
+        workshop.seal(vault, workshop.vault_root(vault) / record.key, record.to_bytes())
 
 
 def test_broken_off_at_any_write_it_is_run_again_and_everything_is_there(
@@ -176,13 +175,13 @@ def test_what_others_sign_after_their_records_were_taken_over_is_no_damage(prote
     key = SigningKey.generate()
     said = [("expiry", {"point": point.id, "source": "documents", "reasons": []})] * 3
     signs(protected, key, "one", *said)
-    third = protected.vault_root("one") / "records" / key.signer / "00000003-expiry.json"
+    third = protected.vault_root("one") / "records" / key.signer / "00000003-expiry.sealed"
     content = third.read_bytes()
     third.unlink()
     assert rebuild(protected.installation, ["one"]).records[key.signer] == 2
     third.write_bytes(content)
     assert verify(protected.installation, "one").passed
-    third.write_bytes(content.replace(b"documents", b"d0cuments"))
+    protected.seal("one", third, protected.opened("one", third).replace(b"documents", b"d0cuments"))
     assert not verify(protected.installation, "one").passed
 
 
@@ -190,10 +189,13 @@ def test_a_forged_record_far_ahead_does_not_part_the_own_chain(protected: Any) -
     own = protected.installation.signer.signer
     records = sorted((protected.vault_root("one") / "records" / own).iterdir())
     theirs = sign(SigningKey.generate(), "copy", {}, sequence=9999, previous=None, written_at=clock.now())
-    (records[0].parent / "00009999-copy.json").write_bytes(theirs.to_bytes())
+    far = records[0].parent / "00009999-copy.sealed"
+    protected.seal("one", far, theirs.to_bytes())
     rebuilt = rebuild(protected.installation, VAULTS)
     assert rebuilt.damages and not rebuilt.parted
-    (records[0].parent / "00009999-copy.json").write_bytes(records[-1].read_bytes())
+    own_key = protected.installation.signer
+    ours = sign(own_key, "copy", {}, sequence=9999, previous=None, written_at=clock.now())
+    protected.seal("one", far, ours.to_bytes())
     assert rebuild(protected.installation, VAULTS).parted, "really signed: this catalog is older than the vault"
 
 
@@ -202,7 +204,7 @@ def test_a_record_that_does_not_follow_the_one_before_is_not_believed(protected:
     key = SigningKey.generate()
     signs(protected, key, "one", ("run", {}), ("run", {}), ("run", {}))
     other = sign(key, "run", {}, sequence=2, previous="0" * 64, written_at=clock.now())
-    (protected.vault_root("one") / other.key).write_bytes(other.to_bytes())
+    protected.seal("one", protected.vault_root("one") / other.key, other.to_bytes())
     rebuilt = rebuild(protected.installation, ["one"])
     assert rebuilt.records == {key.signer: 1}
     assert any("does not follow" in damage.detail for damage in rebuilt.damages)
@@ -211,7 +213,7 @@ def test_a_record_that_does_not_follow_the_one_before_is_not_believed(protected:
 def test_policies_come_back_and_an_altered_one_is_named(protected: Any) -> None:
     once = b"version: 1\n"
     for name, content in ((hashlib.sha256(once).hexdigest(), once), ("0" * 64, b"another")):
-        (protected.vault_root("one") / "policies" / f"{name}.yaml").write_bytes(content)
+        protected.seal("one", protected.vault_root("one") / "policies" / f"{name}.sealed", content)
     again = without_catalog(protected)
     rebuilt = rebuild(again.installation, ["one"])
     assert hashlib.sha256(once).hexdigest() in again.catalog.takeover.known("policies")

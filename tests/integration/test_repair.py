@@ -50,8 +50,8 @@ def test_damage_comes_back_from_another_vault_and_is_proven_there(workshop: Any,
     assert result.verified is not None and result.verified.evidence.rung is Rung.READ
     assert workshop.catalog.evidence(kind="verify")[0] == result.verified.evidence
     assert restore_test(workshop.installation, source, vault="one").passed
-    (record,) = [path for path in (workshop.vault_root("one") / "records").rglob("*-repair.json")]
-    said = json.loads(record.read_bytes())["body"]["payload"]
+    (record,) = [path for path in (workshop.vault_root("one") / "records").rglob("*-repair.sealed")]
+    said = json.loads(workshop.opened("one", record))["body"]["payload"]
     assert (said["vault"], said["lost_blobs"]) == ("one", "0")
     assert workshop.catalog.facts(clock.now()).vaults["one"].last_run.action is ActionKind.VERIFY
     again = repair(workshop.installation, "one")

@@ -263,6 +263,12 @@ class PayloadStore(Protocol):
         What is damaged stays in the vault until a later prune. Raises BusyError while anybody holds a lock, VaultError.
         """
 
+    def seal(self, content: bytes) -> bytes:
+        """Encrypt and authenticate what lies in the vault beside the store. The size depends on the content's alone."""
+
+    def unseal(self, sealed: bytes) -> bytes:
+        """What `seal` was given. Raises DamageError when it was altered, or sealed with another store's key."""
+
     def clear_leftovers(self, *, own: bool = False) -> tuple[str, ...]:
         """Clear what a killed process left (stale locks, temporary files); what was done, in sentences.
 

@@ -41,7 +41,7 @@ class Head:
 class Exported:
     """What went into an export: how the chains end, and how much evidence the index has.
 
-    `points_with_rows` counts the records with sampled rows of databases in clear.
+    `points_with_rows` counts the records with sampled rows of databases in clear, as only earlier releases wrote them.
     """
 
     heads: tuple[Head, ...]
@@ -103,4 +103,4 @@ def write(to: IO[bytes], chains: Mapping[str, Iterable[Record]], scope: Scope) -
 
 def _has_rows(record: Record) -> bool:
     fingerprint = record.payload.get("fingerprint")
-    return isinstance(fingerprint, Mapping) and str(fingerprint.get("algorithm")).startswith("sqlite/")
+    return isinstance(fingerprint, Mapping) and fingerprint.get("algorithm") == "sqlite/1"

@@ -39,8 +39,8 @@ def signer_name(public_key: bytes) -> str:
 
 
 def record_key(signer: str, sequence: int, kind: str) -> str:
-    """Where a record lies in a vault."""
-    return f"records/{signer}/{sequence:08d}-{kind}.json"
+    """Where a record lies in a vault, sealed with the key of the vault's repository."""
+    return f"records/{signer}/{sequence:08d}-{kind}.sealed"
 
 
 def parse(content: bytes) -> Any:

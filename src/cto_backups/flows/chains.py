@@ -3,8 +3,6 @@
 Where several vaults have a record, the first sound one serves: what one vault lost, another may have.
 """
 
-import re
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -13,25 +11,7 @@ from cto_backups.core.wording import counted
 from cto_backups.errors import DamageError, VaultMissingError
 from cto_backups.evidence.records import Record, follows
 from cto_backups.flows.installation import Installation
-
-RECORD = re.compile(r"records/([0-9a-f]{16})/(\d{8,})-([a-z-]+)\.json")
-
-Keys = Mapping[int, tuple[str, ...]]
-"""The keys of one signer's records in one vault, by number; one, where all is well."""
-
-
-def listed(installation: Installation, vault_name: str) -> dict[str, dict[int, tuple[str, ...]]]:
-    """The records in a vault by signer and number. Raises VaultError."""
-    return by_signer(stored.key for stored in installation.vault(vault_name).list("records"))
-
-
-def by_signer(keys: Iterable[str], named: re.Pattern[str] = RECORD) -> dict[str, dict[int, tuple[str, ...]]]:
-    """Keys of records by signer and number; those that are not named so are left out."""
-    found: dict[str, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for key in keys:
-        if match := named.fullmatch(key):
-            found[match[1]][int(match[2])].append(key)
-    return {signer: {number: tuple(sorted(keys)) for number, keys in each.items()} for signer, each in found.items()}
+from cto_backups.flows.record_files import Keys, RecordFiles
 
 
 @dataclass
@@ -65,10 +45,8 @@ class Chain:
         for vault_name, keys in self.vaults.items():
             for key in keys.get(number, ()):
                 try:
-                    record = Record.from_bytes(self.installation.vault(vault_name).read(key), name=key)
+                    record = RecordFiles(self.installation, vault_name).record(key)
                     wrong = follows(record, signer=self.signer, sequence=number, previous=self.previous)
-                    if record.key != key:
-                        wrong = (*wrong, "it lies under the name of another record")
                 except DamageError as error:
                     wrong = (error.why,)
                 except VaultMissingError:
@@ -96,7 +74,7 @@ class Chain:
         for vault_name, keys in self.vaults.items():
             for key in keys.get(number, ()):
                 try:
-                    record = Record.from_bytes(self.installation.vault(vault_name).read(key), name=key)
+                    record = RecordFiles(self.installation, vault_name).record(key)
                 except (DamageError, VaultMissingError):
                     continue
                 if record.signer == self.signer and not record.faults():
@@ -110,7 +88,7 @@ def expired_by_others(installation: Installation, vault_name: str) -> frozenset[
     Raises VaultError.
     """
     expired = set()
-    for signer, keys in listed(installation, vault_name).items():
+    for signer, keys in RecordFiles(installation, vault_name).by_signer().items():
         if signer != installation.signer.signer:
             expired |= _expired(Chain(installation, signer, {vault_name: keys}, 0, None))
     return frozenset(expired)

@@ -9,15 +9,15 @@ from datetime import datetime
 from pathlib import Path
 
 from cto_backups.core.wording import counted
-from cto_backups.errors import DamageError, RefusedError, UsageError, VaultError
+from cto_backups.errors import BackupsError, DamageError, RefusedError, UsageError, VaultError
 from cto_backups.evidence import bundle, export
 from cto_backups.evidence.index import Scope
 from cto_backups.evidence.payloads import moment_from_text
 from cto_backups.evidence.records import Record, fingerprint_of, verify_chain
-from cto_backups.flows.chains import Keys, by_signer
 from cto_backups.flows.installation import Installation
+from cto_backups.flows.record_files import Keys, RecordFiles
 
-_RECORD = re.compile(r"records/([^/]+)/(\d{8,})-([a-z-]+)\.json")
+_RECORD = re.compile(r"records/([^/]+)/(\d{8,})-([a-z-]+)\.(?:sealed|json)")
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,10 @@ def check_catalog(installation: Installation, pinned: Sequence[str]) -> Checked:
 
 
 def check_vault(installation: Installation, name: str, pinned: Sequence[str]) -> Checked:
-    """Check the chains in a vault: by themselves, and against the catalog and the other vaults. Raises VaultError."""
+    """Check the chains in a vault: by themselves, and against the catalog and the other vaults.
+
+    Raises VaultError, and what keeps the vault's repository from opening: its key opens the records.
+    """
     catalog = installation.catalog
     delivered = catalog.vault_heads(name)  # asked first: what arrives meanwhile is not missed
     listed = _listed(installation, name)
@@ -205,19 +208,20 @@ def _readable(installation: Installation, signer: str) -> Iterator[Record | None
 
 
 def _stored(installation: Installation, vault: str, numbered: Keys) -> Iterator[Record | None]:
+    files = RecordFiles(installation, vault)
+    if numbered:
+        installation.store(vault)  # what keeps it from opening is no fault of a record
     for _, keys in sorted(numbered.items()):
         for key in keys:
             try:
-                record = Record.from_bytes(installation.vault(vault).read(key), name=key)
+                yield files.record(key)
             except DamageError:
                 yield None
-                continue
-            yield record if record.key == key else None  # under another name it is another place
 
 
 def _listed(installation: Installation, vault: str) -> dict[str, dict[int, tuple[str, ...]]]:
     """The keys of records in a vault, by signer and number, also of what no signer can be called."""
-    return by_signer((stored.key for stored in installation.vault(vault).list("records")), _RECORD)
+    return RecordFiles(installation, vault).by_signer(_RECORD)
 
 
 def _try(installation: Installation, vault: str) -> dict[str, dict[int, tuple[str, ...]]]:
@@ -248,8 +252,8 @@ def _against_other(
     shared = min(most, len(digests))
     for key in there.get(shared, ()):
         try:
-            record = Record.from_bytes(installation.vault(other).read(key), name=key)
-        except (DamageError, VaultError):
+            record = RecordFiles(installation, other).record(key)
+        except BackupsError:
             continue  # that vault's own fault
         if record.digest != digests[shared - 1]:
             yield f"signer {signer}: place {shared} has another record than vault '{other}'"

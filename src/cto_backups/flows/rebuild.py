@@ -9,7 +9,6 @@ where the repository has that very snapshot. What would drop something, or make 
 evidence), counts only when this installation signed it, or a signer whom the user trusts.
 """
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from cto_backups import clock
 from cto_backups.core.model import Copy, Evidence, RecoveryPoint, TakenPoint
 from cto_backups.core.payloads import Committed, Damage
 from cto_backups.core.wording import counted
-from cto_backups.errors import BackupsError, NotFoundError
+from cto_backups.errors import BackupsError, DamageError, NotFoundError
 from cto_backups.evidence.payloads import (
     copy_from_payload,
     evidence_from_payload,
@@ -31,13 +30,13 @@ from cto_backups.evidence.payloads import (
     point_from_payload,
 )
 from cto_backups.evidence.records import Record
-from cto_backups.flows.chains import Chain, Keys, listed, whole_up_to
+from cto_backups.flows.chains import Chain, whole_up_to
 from cto_backups.flows.installation import Installation
+from cto_backups.flows.record_files import Keys, RecordFiles
 
 _AT_ONCE = 200
 _NAMED_AT_MOST = 5
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_POLICY = re.compile(r"policies/([0-9a-f]{64})\.yaml")
 _Thing = TypeVar("_Thing")
 
 
@@ -115,7 +114,9 @@ def _places(installation: Installation, rebuilt: Rebuilt) -> dict[str, _Place]:
         try:
             installation.check_readable(name)
             committed = installation.store(name).committed()
-            places[name] = _Place(listed(installation, name), {one.reference: one for one in committed})
+            places[name] = _Place(
+                RecordFiles(installation, name).by_signer(), {one.reference: one for one in committed}
+            )
         except BackupsError as error:
             rebuilt.away[name] = error
     if not any(name in places for name in rebuilt.vaults):
@@ -327,17 +328,17 @@ def _take_policies(installation: Installation, rebuilt: Rebuilt) -> None:
     for name in rebuilt.vaults:
         if name in rebuilt.away:
             continue
-        vault = installation.vault(name)
-        for stored in vault.list("policies"):
-            match = _POLICY.fullmatch(stored.key)
-            if match is None or match[1] in known:
+        files = RecordFiles(installation, name)
+        for key, digest in files.policies():
+            if digest in known:
                 continue
-            text = vault.read(stored.key)
-            if hashlib.sha256(text).hexdigest() != match[1]:
-                rebuilt.damages.append(Damage(f"{stored.key} in vault {name}", "its bytes are not what its name says"))
+            try:
+                text = files.policy(key, digest)
+            except DamageError as error:
+                rebuilt.damages.append(Damage(f"{key} in vault {name}", error.why))
                 continue
-            known.add(match[1])
-            installation.catalog.takeover.keep_policy(match[1], text, clock.now())
+            known.add(digest)
+            installation.catalog.takeover.keep_policy(digest, text, clock.now())
 
 
 # -- remarks -----------------------------------------------------------------------------------------------------------

@@ -5,19 +5,17 @@ signers (another installation, or an evidence key that was lost): of those the c
 only their own catalog knows.
 """
 
-import hashlib
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from cto_backups.core.payloads import Damage
 from cto_backups.core.wording import counted
-from cto_backups.errors import VaultMissingError
+from cto_backups.errors import DamageError, VaultMissingError
 from cto_backups.evidence.records import Record
 from cto_backups.flows import chains
 from cto_backups.flows.installation import Installation
+from cto_backups.flows.record_files import SEALED, RecordFiles, by_signer, policy_key, sealed_key
 
-_POLICY = re.compile(r"policies/([0-9a-f]{64})\.yaml")
 _MOST_FAULTS = 20
 
 
@@ -31,42 +29,51 @@ class StrayRecord:
 
 
 def check(installation: Installation, vault_name: str, *, read_data: bool = True) -> tuple[Damage, ...]:
-    """What is wrong with the records and policies in a vault. Without `read_data`, only what is missing or cut.
+    """What is wrong with the records and policies in a vault. Without `read_data`, only what is missing, cut or clear.
 
-    Raises VaultError.
+    Raises VaultError, and what keeps the vault's repository from opening.
     """
     heads = installation.catalog.vault_heads(vault_name)  # asked first: what arrives meanwhile is not missed
-    listed = _listed(installation, vault_name, "records")
-    found = [stray.damage for stray in _strays(installation, vault_name, heads, listed, read_data=read_data)]
+    files = RecordFiles(installation, vault_name)
+    listed = files.sizes("records")
+    found = [stray.damage for stray in _strays(installation, files, heads, listed, read_data=read_data)]
     found += _unknown(installation, listed)
+    found += _unsealed(files)
     if read_data:
         found += _foreign(installation, vault_name, listed)
-        found += [damage for _, damage in _harmed_policies(installation, vault_name)]
+        found += [damage for _, damage in _harmed_policies(files)]
     return tuple(found)
 
 
 def put_back(installation: Installation, vault_name: str) -> tuple[Damage, ...]:
-    """Write the records that are missing or altered from the catalog, and the policy in force; what was so mended.
+    """Write the records that are missing or altered from the catalog, and the policy in force, and seal what lies there
+    in clear; what was so mended.
 
-    Raises VaultError.
+    Raises VaultError, and what keeps the vault's repository from opening.
     """
-    vault = installation.vault(vault_name)
     heads = installation.catalog.vault_heads(vault_name)
-    listed = _listed(installation, vault_name, "records")
+    files = RecordFiles(installation, vault_name)
+    listed = files.sizes("records")
     mended = []
-    for stray in _strays(installation, vault_name, heads, listed, read_data=True):
-        vault.put(stray.key, [stray.content], overwrite=True)
+    for stray in _strays(installation, files, heads, listed, read_data=True):
+        files.put(stray.key, stray.content, overwrite=True)
         mended.append(stray.damage)
-    in_force = f"policies/{installation.policy.digest}.yaml"
-    for key, damage in _harmed_policies(installation, vault_name):
-        if key == in_force:
-            vault.put(key, [installation.policy_text], overwrite=True)
+    in_force = installation.policy.digest
+    for digest, damage in _harmed_policies(files):
+        if digest == in_force:
+            files.put(policy_key(digest), installation.policy_text, overwrite=True)
             mended.append(damage)
+    mended += _unsealed(files)
+    for key in files.unsealed():
+        files.seal(key)
     return tuple(mended)
 
 
-def _listed(installation: Installation, vault_name: str, prefix: str) -> dict[str, int]:
-    return {stored.key: stored.size_bytes for stored in installation.vault(vault_name).list(prefix)}
+def _unsealed(files: RecordFiles) -> Iterator[Damage]:
+    """An earlier release left them so; among what they say are values from sampled rows of databases."""
+    if keys := files.unsealed():
+        why = f"whoever can read the vault can read them, from {keys[0]} on"
+        yield Damage(f"{counted(len(keys), 'record or policy', 'records and policies')} not encrypted", why)
 
 
 def _signer(key: str) -> str:
@@ -75,38 +82,52 @@ def _signer(key: str) -> str:
 
 def _strays(
     installation: Installation,
-    vault_name: str,
+    files: RecordFiles,
     heads: Mapping[str, int],
     listed: Mapping[str, int],
     *,
     read_data: bool,
 ) -> Iterator[StrayRecord]:
     """Of each signer that the catalog has the records of, up to where this vault is known to have them."""
-    vault = installation.vault(vault_name)
     for signer, head in heads.items():
         for sequence, key, content in installation.catalog.record_files(signer):
             if sequence > head:
                 break
-            size = listed.get(key)
-            why = ""
-            if size is None:
-                why = "it is missing"
-            elif size != len(content):
-                why = f"it has {size} bytes, and had {len(content)} when it was written"
-            elif read_data:
-                try:
-                    why = "" if vault.read(key) == content else "it says something else than what was signed"
-                except VaultMissingError:
-                    why = "it is missing"
+            why = _wrong(files, key, content, listed, read_data=read_data)
             if why:
                 yield StrayRecord(key, content, Damage(_named(Record.from_bytes(content, name=key)), why))
+
+
+def _wrong(files: RecordFiles, key: str, content: bytes, listed: Mapping[str, int], *, read_data: bool) -> str:
+    """What is wrong with the record under this key, if anything; one in clear is judged where it lies."""
+    in_clear = _in_clear(key)
+    lies_sealed = key in listed or in_clear not in listed
+    size = listed.get(key if lies_sealed else in_clear)
+    if size is None:
+        return "it is missing"
+    written = files.sealed_size(content) if lies_sealed else len(content)
+    if size != written:
+        return f"it has {size} bytes, and had {written} when it was written"
+    if read_data:
+        try:
+            if files.read(key if lies_sealed else in_clear) != content:
+                return "it says something else than what was signed"
+        except VaultMissingError:
+            return "it is missing"
+        except DamageError as error:
+            return error.why or error.what
+    return ""
+
+
+def _in_clear(key: str) -> str:
+    return key.removesuffix(SEALED) + ".json"
 
 
 def _unknown(installation: Installation, listed: Mapping[str, int]) -> Iterator[Damage]:
     """Records of this installation that its catalog does not have: what it says may be older than the vault."""
     signer = installation.signer.signer
     known = {key for _, key, _ in installation.catalog.record_files(signer)}
-    unknown = sorted(key for key in listed if _signer(key) == signer and key not in known)
+    unknown = sorted(key for key in listed if _signer(key) == signer and sealed_key(key) not in known)
     if unknown:
         first = unknown[0].rpartition("/")[2]
         why = f"this catalog does not have them (from {first} on): it is older than the vault, or they are forged"
@@ -122,7 +143,7 @@ def _named(record: Record) -> str:
 
 def _foreign(installation: Installation, vault_name: str, listed: Mapping[str, int]) -> Iterator[Damage]:
     """What others have signed since this catalog took over records of theirs, or all of it, must hang together."""
-    for signer, keys in sorted(chains.by_signer(listed).items()):
+    for signer, keys in sorted(by_signer(listed).items()):
         if signer == installation.signer.signer:
             continue
         sequence, previous = installation.catalog.takeover.last_record(signer)
@@ -133,19 +154,12 @@ def _foreign(installation: Installation, vault_name: str, listed: Mapping[str, i
             yield Damage(f"records of another signer, {signer}", f"{damage.what}: {damage.detail}")
 
 
-def _harmed_policies(installation: Installation, vault_name: str) -> Iterator[tuple[str, Damage]]:
-    """Policies whose content is not what their name says. None is missed: each copy of a point brings the one in force.
-
-    Keys that name no policy are somebody else's.
-    """
-    vault = installation.vault(vault_name)
-    for key in sorted(_listed(installation, vault_name, "policies")):
-        match = _POLICY.fullmatch(key)
-        if match is None:
-            continue
+def _harmed_policies(files: RecordFiles) -> Iterator[tuple[str, Damage]]:
+    """By their digests. None is missed: each copy of a point brings the one in force."""
+    for key, digest in files.policies():
         try:
-            content = vault.read(key)
+            files.policy(key, digest)
         except VaultMissingError:
             continue
-        if hashlib.sha256(content).hexdigest() != match[1]:
-            yield key, Damage(f"policy {match[1][:12]}", "its bytes are not what its name says")
+        except DamageError as error:
+            yield digest, Damage(f"policy {digest[:12]}", error.why)

@@ -6,6 +6,7 @@ from cto_backups import clock
 from cto_backups.errors import DamageError, VaultExistsError
 from cto_backups.evidence.records import Record
 from cto_backups.flows.installation import Installation
+from cto_backups.flows.record_files import RecordFiles, policy_key
 
 
 def write(installation: Installation, kind: str, payload: Mapping[str, object]) -> Record:
@@ -19,17 +20,17 @@ def deliver(installation: Installation, vault_name: str) -> int:
     A vault that was away for a while so gets the whole chain. Raises VaultError; DamageError when the vault holds
     another record under the same number.
     """
-    vault = installation.vault(vault_name)
-    _deliver_policy(installation, vault_name)
+    files = RecordFiles(installation, vault_name)
+    _deliver_policy(installation, files)
     signer = installation.signer.signer
     head = installation.catalog.vault_head(vault_name, signer)
     delivered = 0
     for record in installation.catalog.records_after(signer, head):
         content = record.to_bytes()
         try:
-            vault.put(record.key, [content])
+            files.put(record.key, content)
         except VaultExistsError:
-            if vault.read(record.key) != content:
+            if not _holds(files, record.key, content):
                 raise DamageError(
                     f"Vault '{vault_name}' holds a different record under {record.key}",
                     why="the record chain of this installation and the one in the vault have parted",
@@ -41,11 +42,17 @@ def deliver(installation: Installation, vault_name: str) -> int:
     return delivered
 
 
-def _deliver_policy(installation: Installation, vault_name: str) -> None:
-    key = f"policies/{installation.policy.digest}.yaml"
-    vault = installation.vault(vault_name)
-    if not any(stored.key == key for stored in vault.list("policies")):
+def _holds(files: RecordFiles, key: str, content: bytes) -> bool:
+    try:
+        return files.read(key) == content
+    except DamageError:
+        return False
+
+
+def _deliver_policy(installation: Installation, files: RecordFiles) -> None:
+    key = policy_key(installation.policy.digest)
+    if key not in files.sizes("policies"):
         try:
-            vault.put(key, [installation.policy_text])
+            files.put(key, installation.policy_text)
         except VaultExistsError:
             return

@@ -285,6 +285,14 @@ class RepositoryStore:
         self.vault.check()
         return repair(self.files, self._options, donors, scope, progress)
 
+    def seal(self, content: bytes) -> bytes:
+        """Encrypt and authenticate what lies in the vault beside the repository: as restic seals, not compressed."""
+        return self.files.sealer.seal(content)
+
+    def unseal(self, sealed: bytes) -> bytes:
+        """What `seal` was given. Raises DamageError."""
+        return self.files.sealer.open(sealed)
+
     def clear_leftovers(self, *, own: bool = False) -> tuple[str, ...]:
         """Clear what a killed process left, of locks only this user's on this host with `own`; in sentences."""
         done = remove_stale(self.files, own=own)

@@ -30,7 +30,7 @@ from cto_backups.sources.ledger import Ledger, sample_key
 from cto_backups.sources.look import look
 from cto_backups.sources.names import raw, readable
 from cto_backups.sources.options import seconds, text
-from cto_backups.sources.sqlite_rows import ALGORITHM
+from cto_backups.sources.sqlite_rows import ALGORITHMS
 from cto_backups.sources.staging import staging
 from cto_backups.sources.tree import FileTree
 
@@ -136,7 +136,7 @@ class SqliteSource:
     def probe(self, restored: Path, expected: Fingerprint) -> Fingerprint:
         """Check the restored database with SQLite's integrity_check, then fingerprint its rows."""
         stored = next((sample.fields["path"] for sample in expected.samples if sample.key == "database"), None)
-        if stored is None or expected.algorithm != ALGORITHM:
+        if stored is None or expected.algorithm not in ALGORITHMS:
             raise VerificationError(
                 f"source {self.name}: the fingerprint is not one of a SQLite database",
                 why=f"it is {expected.algorithm}",
@@ -148,7 +148,8 @@ class SqliteSource:
                 wrong = sqlite_copy.complaints(connection, thorough=True)
             if wrong:
                 raise self._broken(file, f"SQLite's integrity_check says: {'; '.join(wrong[:3])}")
-            found = sqlite_copy.describe(file, stored, bytes.fromhex(expected.checksums.get("sample-key", "")))
+            key = bytes.fromhex(expected.checksums.get("sample-key", ""))
+            found = sqlite_copy.describe(file, stored, key, algorithm=expected.algorithm)
         except (sqlite3.Error, OSError) as error:
             raise self._broken(file, str(error)) from error
         wanted = {sample.key for sample in expected.samples}

@@ -103,7 +103,14 @@ def complaints(connection: sqlite3.Connection, *, thorough: bool) -> list[str]:
             return [] if said == ["ok"] else said
 
 
-def describe(path: Path, stored: str, key: bytes, rows: Fingerprint | None = None) -> Fingerprint:
+def describe(
+    path: Path,
+    stored: str,
+    key: bytes,
+    rows: Fingerprint | None = None,
+    *,
+    algorithm: str = sqlite_rows.ALGORITHM,
+) -> Fingerprint:
     """The whole fingerprint of a copy at rest: its rows (unless given), its file, and what the file says of itself.
 
     `stored` is the database's path inside the recovery point.
@@ -115,7 +122,7 @@ def describe(path: Path, stored: str, key: bytes, rows: Fingerprint | None = Non
         size = file.tell()
     with closing(open_still(path)) as connection:
         if rows is None:
-            rows = sqlite_rows.fingerprint(connection, key)
+            rows = sqlite_rows.fingerprint(connection, key, algorithm)
         connection.text_factory = str
         fields = {"path": stored}
         for pragma in ("encoding", "page_size", "auto_vacuum"):

@@ -1,4 +1,4 @@
-"""The fingerprint of a SQLite database, ``sqlite/1``: what its rows say, however they lie in the file.
+"""The fingerprint of a SQLite database, ``sqlite/2``: what its rows say, however they lie in the file.
 
 A row's canonical record is its values one after the other: ``n`` for NULL, ``i<decimal>;`` for an integer, ``f`` and
 eight bytes (IEEE 754, big-endian) for a real, ``t<length>:`` and the bytes for a text (UTF-8 where the database holds
@@ -6,21 +6,28 @@ proper text, else as stored), ``b<length>:`` and the bytes for a blob. The rowid
 other tables the primary key does. Generated columns that are not stored are left out. A table's checksum is the sum
 modulo 2**256 over the SHA-256 of its records, since rows have no order.
 
+Of a sampled row no value is kept: each stands there as its BLAKE2b digest, 16 bytes, keyed with the fingerprint's
+``sample-key``. Fingerprints are in evidence, which others than the owner of the rows read. ``sqlite/1``, which showed
+values as they are, is still compared with.
+
 Virtual tables are not read: what they hold lies in ordinary (shadow) tables, which are.
 """
 
 import heapq
 import sqlite3
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b, sha256
 
 from cto_backups.core.model import Fingerprint, Sample
 from cto_backups.sources.ledger import as_hex
 from cto_backups.sources.names import readable
 
-ALGORITHM = "sqlite/1"
+ALGORITHM = "sqlite/2"
+IN_CLEAR = "sqlite/1"
+ALGORITHMS = (ALGORITHM, IN_CLEAR)
 SAMPLES_PER_TABLE = 3
 SAMPLES = 96
 Value = int | float | bytes | bytearray | None
@@ -57,7 +64,7 @@ def canonical(row: Sequence[Value]) -> bytes:
 
 
 def rendered(value: Value) -> str:
-    """A value with its type, as a sample shows it; what is long is shown by its digest."""
+    """A value with its type, as samples of ``sqlite/1`` show it; what is long is shown by its digest."""
     if value is None:
         return "null"
     if isinstance(value, float):
@@ -70,17 +77,24 @@ def rendered(value: Value) -> str:
     return f"text {readable(bytes(value))}" if kind == "text" else f"blob {value.hex()}"
 
 
-def fingerprint(connection: sqlite3.Connection, key: bytes) -> Fingerprint:
+def veiled(value: Value, key: bytes) -> str:
+    """What tells a value from others without saying it, as samples show it."""
+    return blake2b(canonical((value,)), digest_size=16, key=key).hexdigest()
+
+
+def fingerprint(connection: sqlite3.Connection, key: bytes, algorithm: str = ALGORITHM) -> Fingerprint:
     """Read every row that the connection's transaction sees. Raises sqlite3.DatabaseError when one cannot be read.
 
-    `key` keys the choice of samples. The caller adds what it knows of the file.
+    `key` keys the choice of samples and what they show, by one of `ALGORITHMS`. The caller adds what it knows of the
+    file.
     """
+    shown = rendered if algorithm == IN_CLEAR else partial(veiled, key=key)
     connection.text_factory = bytearray
     checksums = {"schema": _schema(connection), "sample-key": key.hex()}
     counts = {"tables": 0, "rows": 0}
     samples: list[tuple[int, str, Sample]] = []
     for table in _tables(connection):
-        total, rows, picked = _read(connection, table, key)
+        total, rows, picked = _read(connection, table, key, shown)
         checksums[f"table:{table.name}"] = as_hex(total)
         counts[f"rows:{table.name}"] = rows
         counts["tables"] += 1
@@ -90,7 +104,7 @@ def fingerprint(connection: sqlite3.Connection, key: bytes) -> Fingerprint:
         counts[pragma] = int(connection.execute(f"PRAGMA {pragma}").fetchone()[0])
     samples.sort(key=lambda picked: picked[:2])
     kept = {sample.key: sample for _, _, sample in samples[:SAMPLES]}
-    return Fingerprint(ALGORITHM, checksums, counts, tuple(kept[name] for name in sorted(kept)))
+    return Fingerprint(algorithm, checksums, counts, tuple(kept[name] for name in sorted(kept)))
 
 
 def _schema(connection: sqlite3.Connection) -> str:
@@ -140,7 +154,9 @@ def _rowid(connection: sqlite3.Connection, table: str, columns: Sequence[str]) -
     return None
 
 
-def _read(connection: sqlite3.Connection, table: Table, key: bytes) -> tuple[int, int, list[tuple[int, str, Sample]]]:
+def _read(
+    connection: sqlite3.Connection, table: Table, key: bytes, shown: Callable[[Value], str]
+) -> tuple[int, int, list[tuple[int, str, Sample]]]:
     """The sum over a table's records, their number, and its samples with their ranks."""
     total = count = 0
     picked: list[tuple[int, bytes, Sequence[Value]]] = []
@@ -160,8 +176,8 @@ def _read(connection: sqlite3.Connection, table: Table, key: bytes) -> tuple[int
                 limit = picked[0][0]
     samples = []
     for rank, _, row in picked:
-        label = ", ".join(rendered(value) for value in row[: table.identity])
-        fields = {column: rendered(value) for column, value in zip(table.columns, row, strict=True)}
+        label = ", ".join(shown(value) for value in row[: table.identity])
+        fields = {column: shown(value) for column, value in zip(table.columns, row, strict=True)}
         name = f"{table.name}: {label}"
         samples.append((-rank, name, Sample(name, fields)))
     return total, count, samples

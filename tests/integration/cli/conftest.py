@@ -16,6 +16,8 @@ import pytest
 
 from cto_backups.cli import main
 from cto_backups.errors import ExitStatus
+from cto_backups.repository.store import RepositoryStore
+from cto_backups.vaults.local import LocalVault
 
 SOURCES = ("data-files", "app-repository", "ledger-database")
 PATIENCE_SECONDS = 120
@@ -50,6 +52,22 @@ class Home:
     def vault(self, name: str) -> Path:
         """The folder of a vault."""
         return self.root / "vaults" / name
+
+    def opened(self, path: Path) -> bytes:
+        """What a sealed record or policy in one of the vaults says."""
+        return self._store(path).unseal(path.read_bytes())
+
+    def seal(self, path: Path, content: bytes) -> None:
+        """Write a record or policy into a vault, as whoever has the repository's key can."""
+        sealed = self._store(path).seal(content)
+        if path.exists():
+            path.chmod(0o600)
+        path.write_bytes(sealed)
+
+    def _store(self, path: Path) -> RepositoryStore:
+        name = path.relative_to(self.root / "vaults").parts[0]
+        key = (self.root / "keys" / "repository.key").read_text().strip()
+        return RepositoryStore.open(LocalVault(name, self.vault(name)), "repositories/main", key)
 
     def __call__(self, *arguments: str) -> Answer:
         """Run a command on this installation, in this process: what most tests do, since it is quick."""

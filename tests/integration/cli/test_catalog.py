@@ -103,9 +103,8 @@ def own_records(home: Home, vault: str) -> list[Path]:
     return sorted(folder.iterdir())
 
 
-def alter(path: Path) -> None:
-    path.chmod(0o600)
-    path.write_bytes(path.read_bytes().replace(b"acme", b"ACME").replace(b'"point"', b'"punkt"'))
+def alter(home: Home, path: Path) -> None:
+    home.seal(path, home.opened(path).replace(b"acme", b"ACME").replace(b'"point"', b'"punkt"'))
 
 
 @pytest.fixture
@@ -176,7 +175,7 @@ def test_of_all_vaults_those_that_are_away_are_named(proven: Home) -> None:
 
 def test_an_altered_record_is_named_and_another_vaults_serves(proven: Home) -> None:
     before = rows(proven)
-    alter(own_records(proven, "one")[0])
+    alter(proven, own_records(proven, "one")[0])
     lose_catalog(proven)
     answer = proven("catalog", "rebuild", "--from", "one")
     assert answer.status is ExitStatus.DAMAGE
@@ -193,7 +192,7 @@ def test_after_a_record_that_no_vault_has_whole_nothing_of_its_signer_is_trusted
     middle = len(records) // 2
     signer = records[0].parent.name
     if harm == "altered":
-        alter(records[middle])
+        alter(proven, records[middle])
     else:
         records[middle].unlink()
     lose_catalog(proven)
@@ -203,7 +202,7 @@ def test_after_a_record_that_no_vault_has_whole_nothing_of_its_signer_is_trusted
     assert document["records"] == {signer: middle}
     said = json.dumps(document["damages"])
     assert f"record {middle + 1} of signer {signer}" in said and "cannot be trusted" in said
-    kept = {json.loads(path.read_bytes())["body"]["payload"].get("id") for path in records[:middle]}
+    kept = {json.loads(proven.opened(path))["body"]["payload"].get("id") for path in records[:middle]}
     assert set(document["points"] + document["expired"]) <= kept
     assert any("of which no record speaks" in remark for remark in document["remarks"])
 

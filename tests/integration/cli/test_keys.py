@@ -42,8 +42,8 @@ def key_files(home: Home, name: str) -> set[str]:
 
 def records(home: Home, name: str) -> list[dict[str, object]]:
     """What the signed records about keys in a vault say."""
-    found = sorted(home.vault(name).glob("records/*/*-key.json"))
-    return [json.loads(file.read_bytes())["body"]["payload"] for file in found]
+    found = sorted(home.vault(name).glob("records/*/*-key.sealed"))
+    return [json.loads(home.opened(file))["body"]["payload"] for file in found]
 
 
 def test_each_vault_lists_its_keys_and_which_one_is_in_use(home: Home) -> None:

@@ -2,9 +2,11 @@
 
 import os
 import resource
+import sqlite3
 import stat
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,12 @@ MARKER = "plainmarkerplainmarker"
 
 @pytest.fixture
 def marked(home: Any) -> Any:
-    """An installation that protects content with a marker in it, and in a file's name nothing of it."""
+    """An installation that protects content with a marker in it, in a file and in the rows of a database."""
     (home.data / "files" / "report.txt").write_text(f"{MARKER}\n" * 2000)
+    with closing(sqlite3.connect(home.data / "ledger.db")) as connection, connection:
+        connection.execute("UPDATE entries SET note = ?", (MARKER,))
+        connection.execute("CREATE TABLE people (name TEXT PRIMARY KEY, born) WITHOUT ROWID")
+        connection.execute("INSERT INTO people VALUES (?, 1971)", (MARKER,))
     return home
 
 
@@ -42,6 +48,21 @@ def traces(home: Any, answers: list[Answer]) -> list[str]:
 
 def hits(content: bytes, secrets: list[bytes]) -> bool:
     return any(secret in content for secret in secrets)
+
+
+def test_who_reads_a_vault_learns_neither_names_nor_people_nor_paths(home: Any) -> None:
+    """Also not from what lies beside the repository: records of points and problems, and the policy."""
+    (home.data / "files" / f"{MARKER}.txt").write_text("x")
+    (home.data / "files" / f"{MARKER}-unreadable").mkdir(mode=0)
+    home("backup")
+    home("test", "data-files")
+    assert home("hold", "add", "data-files", "--reason", MARKER).status is ExitStatus.SUCCESS
+    told = [MARKER.encode(), b"report.txt", str(home.data).encode(), b"data-files", b"acme"]
+    for vault in (home.root / "vaults").iterdir():
+        files = [path for path in vault.rglob("*") if path.is_file()]
+        assert {path.parent.name for path in files} >= {"policies", "snapshots"}
+        assert any(path.parts[-3] == "records" for path in files)
+        assert [str(path) for path in files if hits(path.read_bytes(), told)] == []
 
 
 def test_no_command_leaves_a_trace_of_keys_or_content(marked: Any, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def test_a_new_vault_is_made_and_gets_every_point_that_it_lacks(larger: Home, tm
     assert answer.status is ExitStatus.SUCCESS, answer
     assert (answer.document["made"], answer.document["lacks"]) == (True, points)
     assert polynomial(larger, "four") == polynomial(larger, "one")
-    assert {len(list(larger.vault(name).glob("records/*/*.json"))) for name in ("one", "four")} != {0}
+    assert {len(list(larger.vault(name).glob("records/*/*.sealed"))) for name in ("one", "four")} != {0}
     filled = larger("vault", "fill", "four", "--json")
     assert filled.status is ExitStatus.SUCCESS, filled
     assert len(filled.document["vaults"][0]["copies"]) == points

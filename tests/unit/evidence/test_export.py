@@ -15,7 +15,7 @@ import pytest
 from cto_backups.errors import DamageError, NotFoundError
 from cto_backups.evidence import bundle, export
 from cto_backups.evidence.index import Scope
-from cto_backups.evidence.records import Record
+from cto_backups.evidence.records import Record, sign
 
 from . import conftest as tampering
 from .conftest import BEGIN, KEY, LENGTH, OTHER_KEY, SCOPE, Files, Tampering, chain, packed
@@ -217,3 +217,13 @@ def test_every_flipped_byte_of_an_export_is_found_or_changes_nothing(tmp_path: P
             silent += 1
             assert Files.of(bytes(broken)).content == Files.of(sound).content
     assert silent < len(sound) / 7 / 2
+
+
+def test_points_with_rows_in_clear_are_counted() -> None:
+    """Only earlier versions made such; they are never given away unsaid."""
+    records: list[Record] = []
+    for number, algorithm in enumerate(("sqlite/1", "sqlite/2", "files/1", "sqlite/1"), start=1):
+        payload = {"id": f"point-{number}", "fingerprint": {"algorithm": algorithm}}
+        previous = records[-1].digest if records else None
+        records.append(sign(KEY, "recovery-point", payload, sequence=number, previous=previous, written_at=BEGIN))
+    assert export.write(io.BytesIO(), {KEY.signer: records}, SCOPE).points_with_rows == 2

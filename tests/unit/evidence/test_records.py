@@ -49,7 +49,7 @@ def test_the_bytes_of_a_record_are_fixed_for_ever(sequence: int, previous: str |
     record = sign(FIXED, "copy", PAYLOAD, sequence=sequence, previous=previous, written_at=NOW)
     stored = (GOLDEN / f"{sequence:08d}-copy.json").read_bytes()
     assert record.to_bytes() == stored
-    assert record.key == f"records/{FIXED.signer}/{sequence:08d}-copy.json"
+    assert record.key == f"records/{FIXED.signer}/{sequence:08d}-copy.sealed"
     assert Record.from_bytes(stored) == record
     assert record.faults() == ()
 

@@ -4,16 +4,17 @@ import math
 import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
-from hashlib import sha256
+from hashlib import blake2b, sha256
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cto_backups.core.model import Fingerprint
-from cto_backups.sources.sqlite_rows import SAMPLES_PER_TABLE, canonical, fingerprint, rendered
+from cto_backups.core.model import Fingerprint, Sample
+from cto_backups.sources.sqlite_rows import ALGORITHM, IN_CLEAR, SAMPLES_PER_TABLE, canonical, fingerprint, rendered
 
 KEY = b"k" * 16
+VEILED = {"rowid": b"i1;", "a": b"t1:x", "b": b"i7;"}
 values = st.one_of(
     st.none(),
     st.integers(-(2**63), 2**63 - 1),
@@ -29,12 +30,14 @@ def typed(row: list[object]) -> list[tuple[str, str]]:
     return [(type(value).__name__, repr(value)) for value in row]
 
 
-def of(script: str, *more: tuple[str, Iterable[tuple[object, ...]]]) -> Fingerprint:
+def of(
+    script: str, *more: tuple[str, Iterable[tuple[object, ...]]], algorithm: str = ALGORITHM, key: bytes = KEY
+) -> Fingerprint:
     with closing(sqlite3.connect(":memory:")) as database:
         database.executescript(script)
         for statement, rows in more:
             database.executemany(statement, rows)
-        return fingerprint(database, KEY)
+        return fingerprint(database, key, algorithm)
 
 
 @given(rows, rows)
@@ -105,12 +108,41 @@ def test_a_changed_value_shows_in_its_sample_field_by_field() -> None:
     rows = [(number, f"value {number}") for number in range(200)]
     before = of(script, (insert, rows))
     assert len(before.samples) == SAMPLES_PER_TABLE
-    number = int(before.samples[0].fields["id"].split()[1])
+    number = int(of(script, (insert, rows), algorithm=IN_CLEAR).samples[0].fields["id"].split()[1])
     rows[number] = (number, "another")
+    after = of(script, (insert, rows), algorithm=IN_CLEAR)
+    assert f"t: integer {number}" in {sample.key for sample in after.samples}
+    assert "text another" in {sample.fields["v"] for sample in after.samples}
     after = of(script, (insert, rows))
     assert [sample.key for sample in after.samples] == [sample.key for sample in before.samples]
-    assert before.samples[0].fields["v"] == f"text value {number}"
-    assert after.samples[0].fields["v"] == "text another"
+    differing = [(one.fields, two.fields) for one, two in zip(before.samples, after.samples, strict=True) if one != two]
+    ((one, two),) = differing
+    assert {name for name in one if one[name] != two[name]} == {"v"}
+
+
+def test_a_sampled_value_stands_as_the_format_says() -> None:
+    found = of("CREATE TABLE t (a, b)", ("INSERT INTO t VALUES (?, ?)", [("x", 7)]))
+    digests = {name: blake2b(text, digest_size=16, key=KEY).hexdigest() for name, text in VEILED.items()}
+    (sample,) = found.samples
+    assert (found.algorithm, sample.fields, sample.key) == ("sqlite/2", digests, f"t: {digests['rowid']}")
+    assert digests["a"] == "9bf757564e88e21ca5e71c78f272b467"
+    clear = of("CREATE TABLE t (a, b)", ("INSERT INTO t VALUES (?, ?)", [("x", 7)]), algorithm=IN_CLEAR)
+    assert clear.samples == (Sample("t: integer 1", {"rowid": "integer 1", "a": "text x", "b": "integer 7"}),)
+    assert (clear.algorithm, clear.checksums) == ("sqlite/1", found.checksums)
+
+
+def test_no_value_of_a_row_is_kept() -> None:
+    """Evidence is read by others than the owner of the rows; equal values cannot be told across fingerprints either."""
+    script = "CREATE TABLE people (name TEXT PRIMARY KEY, salary REAL, photo BLOB) WITHOUT ROWID;"
+    insert = "INSERT INTO people VALUES (?, ?, ?)"
+    found = of(script, (insert, [("Erika Mustermann", 4711.5, b"secret bytes")]))
+    (sample,) = found.samples
+    assert set(sample.fields) == {"name", "salary", "photo"}
+    said = repr(found)
+    assert all(word not in said for word in ("Erika", "4711", b"secret".hex()))
+    other = of(script, (insert, [("Erika Mustermann", 4711.5, b"secret bytes")]), key=b"another key")
+    assert other.samples[0].fields.keys() == sample.fields.keys()
+    assert not set(other.samples[0].fields.values()) & set(sample.fields.values())
 
 
 @pytest.mark.parametrize(
@@ -120,13 +152,14 @@ def test_strange_names_of_tables_and_columns_are_read(name: str) -> None:
     quoted = '"' + name.replace('"', '""') + '"'
     found = of(f"CREATE TABLE {quoted} ({quoted}, other); INSERT INTO {quoted} VALUES (1, 2), (3, 4)")
     assert found.counts[f"rows:{name}"] == 2
-    assert found.samples[0].fields[name] == "integer 1"
+    assert set(found.samples[0].fields) == {"rowid", name, "other"}
 
 
 def test_generated_columns_count_only_where_they_are_stored() -> None:
     found = of(
         "CREATE TABLE t (a, v GENERATED ALWAYS AS (a || '!') VIRTUAL, s GENERATED ALWAYS AS (a || '?') STORED);"
-        "INSERT INTO t (a) VALUES ('x')"
+        "INSERT INTO t (a) VALUES ('x')",
+        algorithm=IN_CLEAR,
     )
     assert found.samples[0].fields == {"rowid": "integer 1", "a": "text x", "s": "text x?"}
 

@@ -1,0 +1,120 @@
+"""What lies beside the repository in a vault: signed records and policies, sealed with the repository's key.
+
+Who can only read the vault learns who signed how many records, of which kinds and when; not what they say: paths,
+people, digests of data. Files of earlier releases lie there in clear, and are read all the same; a repair seals them.
+"""
+
+import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from cto_backups.errors import DamageError, VaultExistsError
+from cto_backups.evidence.records import Record
+from cto_backups.flows.installation import Installation
+
+SEALED = ".sealed"
+RECORD = re.compile(r"records/([0-9a-f]{16})/(\d{8,})-([a-z-]+)\.(?:sealed|json)")
+_POLICY = re.compile(r"policies/([0-9a-f]{64})\.(?:sealed|yaml)")
+
+Keys = Mapping[int, tuple[str, ...]]
+"""The keys of one signer's records in one vault, by number; one, where all is well."""
+
+
+def policy_key(digest: str) -> str:
+    """Where a policy lies in a vault."""
+    return f"policies/{digest}{SEALED}"
+
+
+def by_signer(keys: Iterable[str], named: re.Pattern[str] = RECORD) -> dict[str, dict[int, tuple[str, ...]]]:
+    """Keys of records by signer and number; those that are not named so are left out, and what is there sealed too."""
+    found: dict[str, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
+    present = set(keys)
+    for key in present:
+        if (match := named.fullmatch(key)) and (key.endswith(SEALED) or sealed_key(key) not in present):
+            found[match[1]][int(match[2])].append(key)
+    return {signer: {number: tuple(sorted(keys)) for number, keys in each.items()} for signer, each in found.items()}
+
+
+def sealed_key(key: str) -> str:
+    """Where the sealed form of what lies under this key belongs."""
+    return _stem(key) + SEALED
+
+
+def _stem(key: str) -> str:
+    return key.rpartition(".")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordFiles:
+    """The records and policies in one vault; all raise VaultError, and what keeps the vault's repository from opening.
+
+    Lists need no key.
+    """
+
+    installation: Installation
+    vault_name: str
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """The keys in ``records`` or ``policies``, with sizes in bytes."""
+        return {stored.key: stored.size_bytes for stored in self.installation.vault(self.vault_name).list(folder)}
+
+    def by_signer(self, named: re.Pattern[str] = RECORD) -> dict[str, dict[int, tuple[str, ...]]]:
+        """The records by signer and number."""
+        return by_signer(self.sizes("records"), named)
+
+    def unsealed(self) -> list[str]:
+        """The keys of records and policies that lie there in clear."""
+        keys = (*self.sizes("records"), *self.sizes("policies"))
+        ours = (key for key in keys if RECORD.fullmatch(key) or _POLICY.fullmatch(key))
+        return sorted(key for key in ours if not key.endswith(SEALED))
+
+    def read(self, key: str) -> bytes:
+        """What stands in a file, opened. Raises VaultMissingError, DamageError."""
+        content = self.installation.vault(self.vault_name).read(key)
+        return self.installation.store(self.vault_name).unseal(content) if key.endswith(SEALED) else content
+
+    def record(self, key: str) -> Record:
+        """The record under a key, not judged but for its name. Raises VaultMissingError, DamageError."""
+        record = Record.from_bytes(self.read(key), name=key)
+        if _stem(record.key) != _stem(key):
+            raise DamageError(f"{key} is damaged", why="it lies under the name of another record")
+        return record
+
+    def sealed_size(self, content: bytes) -> int:
+        """How many bytes it takes sealed."""
+        return len(self.installation.store(self.vault_name).seal(content))
+
+    def put(self, key: str, content: bytes, *, overwrite: bool = False) -> None:
+        """Seal and store it. Raises VaultExistsError."""
+        sealed = self.installation.store(self.vault_name).seal(content)
+        self.installation.vault(self.vault_name).put(key, [sealed], overwrite=overwrite)
+
+    def seal(self, key: str) -> None:
+        """Put the sealed form in the place of one that lies there in clear; a sealed one that opens stays."""
+        vault, sealed = self.installation.vault(self.vault_name), sealed_key(key)
+        content = vault.read(key)
+        try:
+            self.put(sealed, content)
+        except VaultExistsError:
+            try:
+                self.read(sealed)
+            except DamageError:
+                self.put(sealed, content, overwrite=True)
+        vault.delete(key)
+
+    def policies(self) -> Iterator[tuple[str, str]]:
+        """Key and digest of each policy that is there; keys that name none are somebody else's."""
+        sizes = self.sizes("policies")
+        for key in sorted(sizes):
+            match = _POLICY.fullmatch(key)
+            if match and (key.endswith(SEALED) or sealed_key(key) not in sizes):
+                yield key, match[1]
+
+    def policy(self, key: str, digest: str) -> bytes:
+        """The text of a policy. Raises VaultMissingError; DamageError when it is not what its name says."""
+        text = self.read(key)
+        if hashlib.sha256(text).hexdigest() != digest:
+            raise DamageError(f"{key} is damaged", why="its bytes are not what its name says")
+        return text
