@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from fractions import Fraction
 
+from cto_backups.core.alerts import AlertPolicy
 from cto_backups.core.duration import format_duration
 from cto_backups.core.model import Rung
 from cto_backups.core.retention import Retention
@@ -111,7 +112,7 @@ class Policy:
     """The whole declared intent. `digest` is the SHA-256 of its file; calendar times are in `timezone`.
 
     `prune_every` is how often vaults are pruned; None: only by hand. `dead_mans_switch` is an address (http or https)
-    that is told after each pass of the worker in which nothing failed.
+    that is told after each pass of the worker in which nothing failed. `alerts` says who is told what is wrong.
     """
 
     business: str
@@ -124,6 +125,7 @@ class Policy:
     digest: str
     prune_every: timedelta | None = None
     dead_mans_switch: str | None = None
+    alerts: AlertPolicy = field(default_factory=AlertPolicy)
 
     def append_only(self, vault: str) -> bool:
         """Whether this installation may only add to a vault; no for one that the policy names no longer."""
