@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
 from enum import StrEnum
+from typing import Protocol
 from zoneinfo import ZoneInfo
 
 
@@ -201,3 +202,28 @@ class Telling:
     channel: str
     alert: str | None = None
     problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What a person is told: `event` is raised, repeated, stepped-up, closed, test or drill; `alert` its id, if any.
+
+    `title` fits on one line; `text` says everything, also what to do.
+    """
+
+    event: str
+    at: datetime
+    business: str
+    title: str
+    text: str
+    alert: str | None = None
+    rule: str | None = None
+    subject: str | None = None
+    urgent: bool = False
+
+
+class Channel(Protocol):
+    """One way to reach people."""
+
+    def send(self, message: Message, address: str | None) -> None:
+        """Hand a message over; within half a minute. Raises ChannelError, without any secret in it."""

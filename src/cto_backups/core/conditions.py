@@ -1,10 +1,10 @@
 """Which conditions of the policy's alert rules hold now. Pure."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
-from cto_backups.core.alerts import Alert, AlertRule, Happening, Telling, Trouble
+from cto_backups.core.alerts import Alert, AlertRule, Happening, Trouble
 from cto_backups.core.assurance import CLOCK_TOLERANCE, Verdict
 from cto_backups.core.calendar_times import require_aware
 from cto_backups.core.duration import format_duration, roughly
@@ -23,14 +23,13 @@ class Recovery:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """All that conditions look at. `last_tellings` is the last attempt on each channel, by its name."""
+    """All that conditions look at."""
 
     policy: Policy
     facts: Facts
     verdicts: Mapping[str, Verdict]
     now: datetime
     open_alerts: tuple[Alert, ...] = ()
-    last_tellings: Mapping[str, Telling] = field(default_factory=dict)
     recoveries: tuple[Recovery, ...] = ()
 
 
@@ -100,7 +99,7 @@ def _silent_worker(scene: Scene, rule: AlertRule) -> Iterator[Happening]:
 
 def _failed_channels(scene: Scene, rule: AlertRule) -> Iterator[Happening]:
     for name in scene.policy.alerts.channels:
-        last = scene.last_tellings.get(name)
+        last = scene.facts.last_tellings.get(name)
         if last is not None and last.problem is not None and last.at <= scene.now + CLOCK_TOLERANCE:
             yield Happening(rule.name, name, f"channel {name} did not reach {last.person}: {last.problem}")
 

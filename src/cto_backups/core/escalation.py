@@ -83,7 +83,8 @@ def _go_on(policy: AlertPolicy, alert: Alert, happening: Happening, now: datetim
     if alert.told_at is None:
         yield Move(MoveKind.TELL, told, rule, alert, happening)
     elif following is not None and _passed(alert.stepped_at or alert.told_at, rule.step_up, now):
-        yield Move(MoveKind.STEP_UP, (*told, following), rule, alert, happening, (following,))
+        # The others hear of it again when it is repeated.
+        yield Move(MoveKind.STEP_UP, (following,), rule, alert, happening, (following,))
     elif _passed(alert.told_at, rule.repeat, now):
         yield Move(MoveKind.TELL, told, rule, alert, happening)
 

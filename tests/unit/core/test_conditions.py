@@ -117,7 +117,7 @@ def test_a_channel_whose_last_attempt_failed_is_told_and_one_of_the_future_is_no
         "sms": Telling(build.ago(hours=-1), "cto", "sms", problem="x"),
         "gone": Telling(build.ago(hours=1), "cto", "gone", problem="x"),
     }
-    found = replace(scene(rule), policy=policy, last_tellings=tellings)
+    found = replace(scene(rule, last_tellings=tellings), policy=policy)
     (happening,) = happenings(found)
     assert (happening.subject, happening.detail) == ("mail", "channel mail did not reach cto: connection refused")
 
