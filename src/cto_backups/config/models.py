@@ -150,6 +150,10 @@ class AnySource(_Part):
     """The vaults its copies go to; all of them when left out."""
     owner: Line | None = Field(default=None, examples=["cto@example.com"])
     """Who answers for this data."""
+    probe: Arguments | None = Field(default=None, examples=[["./try-the-restored-data"]])
+    """What restore tests run on what came back, in the folder it was restored to; status 0 says that it serves."""
+    probe_timeout: Duration = "10 minutes"
+    """How long `probe` may take."""
 
 
 class FilesSource(AnySource):

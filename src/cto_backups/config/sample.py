@@ -88,6 +88,8 @@ HINTS = {
     "test": "how often it is restored as a test",
     "vaults": "where its copies go",
     "owner": "who answers for it",
+    "probe": "what a restore test runs on what came back",
+    "probe_timeout": "how long that may take",
     "paths": "what to protect",
     "include": "only what matches one of these shell patterns",
     "exclude": "what to leave out, as shell patterns",

@@ -93,7 +93,10 @@ class Exclusion:
 
 @dataclass(frozen=True, slots=True)
 class SourcePolicy:
-    """One protected source, with everything resolved: no default is left to look up."""
+    """One protected source, with everything resolved: no default is left to look up.
+
+    `probe` is a command that a restore test runs on what came back, for `probe_timeout` at most.
+    """
 
     name: str
     kind: str
@@ -105,6 +108,8 @@ class SourcePolicy:
     options: Mapping[str, object] = field(default_factory=dict)
     data_class: str | None = None
     owner: str | None = None
+    probe: tuple[str, ...] = ()
+    probe_timeout: timedelta = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
