@@ -20,7 +20,8 @@
     ├── NotFoundError                12   no such recovery point, source, vault or path
     ├── RefusedError                 13   it would overwrite or destroy, and nobody said so
     ├── BusyError                    14   another run holds the lock
-    └── RestoreError                 15   a restore did not complete
+    ├── RestoreError                 15   a restore did not complete
+    └── ChannelError                 16   a channel did not take a message
 
 Status 0 is success, 1 a defect of this program, 4 "red": a status or audit finding that the caller asked to fail on;
 130 an interruption. `docs/reference/exit-status.md` lists them for users; a test compares the two.
@@ -49,6 +50,7 @@ class ExitStatus(IntEnum):
     REFUSED = 13
     BUSY = 14
     RESTORE = 15
+    CHANNEL = 16
     INTERRUPTED = 130
 
 
@@ -195,3 +197,11 @@ class RestoreError(BackupsError):
 
     code = "restore"
     exit_status = ExitStatus.RESTORE
+
+
+class ChannelError(BackupsError):
+    """A channel did not take a message for somebody."""
+
+    code = "channel"
+    exit_status = ExitStatus.CHANNEL
+    retryable = True

@@ -18,6 +18,12 @@ SANDBOXES = {
     "folder": "cto_backups.sandboxes.folder:FolderSandbox",
 }
 
+CHANNELS = {
+    "apprise": "cto_backups.channels.services:AppriseChannel",
+    "smtp": "cto_backups.channels.smtp:SmtpChannel",
+    "webhook": "cto_backups.channels.webhook:WebhookChannel",
+}
+
 
 def load(adapters: dict[str, str], kind: str) -> Any:
     """The adapter class of a kind. Raises PolicyError naming the kinds there are."""

@@ -131,6 +131,7 @@ def assembled(
             host=socket.gethostname(),
             user=user(),
             progress=progress,
+            channel=adapters.channel,
         )
         recovered: tuple[str, ...] = ()
         if write:

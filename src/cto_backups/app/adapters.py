@@ -15,6 +15,7 @@ from cto_backups.errors import BackupsError, NotFoundError
 if TYPE_CHECKING:
     from cto_backups.config import Configuration
     from cto_backups.config.secrets import SecretReference
+    from cto_backups.core.alerts import Channel
     from cto_backups.core.payloads import PayloadStore
     from cto_backups.core.ports import Source, Vault
     from cto_backups.repository.store import RepositoryStore
@@ -100,6 +101,21 @@ class Adapters:
                 self.expect_repository(name, store.repository_id)
                 self._stores[name] = store
             return self._stores[name]
+
+    def channel(self, name: str) -> "Channel":
+        """The channel's adapter; its secrets are looked up when it is used. Raises NotFoundError."""
+        from cto_backups.config.secrets import SecretReference
+
+        channels = self.configuration.policy.alerts.channels
+        if name not in channels:
+            raise not_declared("channel", name, channels)
+        home = self.configuration.settings.home
+        options = {
+            option: partial(_reveal, value, home) if isinstance(value, SecretReference) else value
+            for option, value in channels[name].options.items()
+        }
+        adapter: Channel = registry.load(registry.CHANNELS, channels[name].kind)(name, options)
+        return adapter
 
     def open_ahead(self, name: str) -> None:
         """Begin to open a repository that will be asked for: a key's derivation takes long, and leaves others running.

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from cto_backups.catalog import chain, database, facts, heartbeat, holdings, holds, inventory, ledger, queries
+from cto_backups.catalog.alerts import AlertBook
 from cto_backups.catalog.database import Connection, Database
 from cto_backups.catalog.rows import copy_from_row, moment_to_column, run_from_row, words_to_column
 from cto_backups.catalog.takeover import Takeover
@@ -298,6 +299,11 @@ class Catalog:
         """
         with self._writing() as connection:
             return holdings.expire_point(connection, point_id, now, reasons, signer)
+
+    @property
+    def alerts(self) -> AlertBook:
+        """What somebody was told, or is to be told."""
+        return AlertBook(self._database)
 
     def place_hold(self, hold: Hold, signer: SigningKey) -> None:
         """Sign and keep a legal hold. Raises RefusedError when its point was dropped meanwhile."""

@@ -11,6 +11,7 @@ from datetime import datetime
 from functools import wraps
 from typing import Any, TypeVar
 
+from cto_backups.core.alerts import Alert, Telling, Trouble
 from cto_backups.core.model import (
     ActionKind,
     Copy,
@@ -195,6 +196,55 @@ def hold_from_row(row: Row) -> Hold:
         released_by=row["released_by"],
         released_because=row["released_because"],
     )
+
+
+def alert_to_row(alert: Alert) -> dict[str, Any]:
+    """An alert as a row of `alerts`."""
+    words = {name: getattr(alert, name) for name in ("subject", "detail", "acknowledged_by", "note", "cause")}
+    moments = ("raised_at", "told_at", "stepped_at", "acknowledged_at", "closed_at")
+    return {
+        "id": alert.id,
+        "rule": alert.rule,
+        "trouble": alert.trouble.value,
+        "category": alert.category,
+        "told": json.dumps(alert.told),
+        **{name: None if text is None else words_to_column(text) for name, text in words.items()},
+        **{name: moment_to_column(getattr(alert, name)) for name in moments},
+    }
+
+
+@_readable
+def alert_from_row(row: Row) -> Alert:
+    """An alert from a row of `alerts`."""
+    return Alert(
+        id=row["id"],
+        rule=row["rule"],
+        trouble=Trouble(row["trouble"]),
+        subject=row["subject"],
+        detail=row["detail"],
+        raised_at=_moment(row, "raised_at"),
+        category=row["category"],
+        told=tuple(json.loads(row["told"])),
+        told_at=moment_from_column(row["told_at"]),
+        stepped_at=moment_from_column(row["stepped_at"]),
+        acknowledged_at=moment_from_column(row["acknowledged_at"]),
+        acknowledged_by=row["acknowledged_by"],
+        note=row["note"],
+        closed_at=moment_from_column(row["closed_at"]),
+        cause=row["cause"],
+    )
+
+
+@_readable
+def telling_from_row(row: Row) -> Telling:
+    """An attempt to tell somebody from a row of `tellings`."""
+    return Telling(_moment(row, "at"), row["person"], row["channel"], row["alert"], row["problem"])
+
+
+@_readable
+def time_of(row: Row) -> datetime:
+    """When something was, from the column `at` of a row."""
+    return _moment(row, "at")
 
 
 def heartbeat_to_row(beat: Heartbeat) -> dict[str, Any]:

@@ -241,6 +241,59 @@ heartbeat = Table(
     Column("busy_with", Text, nullable=False),
 )
 
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("rule", Text, nullable=False),
+    Column("trouble", Text, nullable=False),
+    Column("subject", Words, nullable=False),
+    Column("detail", Words, nullable=False),
+    Column("category", Text),
+    Column("raised_at", Moment, nullable=False),
+    Column("told", JSON, nullable=False),  # the people whom it concerns by now
+    Column("told_at", Moment),
+    Column("stepped_at", Moment),
+    Column("acknowledged_at", Moment),
+    Column("acknowledged_by", Words),
+    Column("note", Words),
+    Column("closed_at", Moment),
+    Column("cause", Words),
+    Index("alerts_open", "rule", "subject", unique=True, sqlite_where=text("closed_at IS NULL")),
+    Index("alerts_by_time", "raised_at"),
+)
+
+# Every attempt to tell somebody, of the last 400 days.
+tellings = Table(
+    "tellings",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Moment, nullable=False),
+    Column("person", Text, nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("alert", Text),
+    Column("problem", Words),  # none: the channel took it
+    Index("tellings_by_alert", "alert", "id"),
+    Index("tellings_by_time", "at"),
+)
+
+# The last of them on each channel, and the last that reached each person: what is judged by.
+last_tellings = Table(
+    "last_tellings",
+    metadata,
+    Column("channel", Text, primary_key=True),
+    Column("at", Moment, nullable=False),
+    Column("person", Text, nullable=False),
+    Column("alert", Text),
+    Column("problem", Words),
+)
+reached = Table(
+    "reached",
+    metadata,
+    Column("person", Text, primary_key=True),
+    Column("at", Moment, nullable=False),
+)
+
 policies = Table(
     "policies",
     metadata,

@@ -172,6 +172,30 @@ COMMANDS = (
         ),
     ),
     Entry(
+        "alerts",
+        "alerts:alerts",
+        "Who was told what is wrong, and who answers",
+        ("alerts", "alerts ack alert-20261123 --note 'on it'", "alerts test"),
+        (
+            Entry("list", "alerts:list_alerts", "List the alerts", ("alerts list", "alerts list --all --json")),
+            Entry("show", "alerts:show", "All of one alert", ("alerts show alert-20261123T100000Z-1a2b",)),
+            Entry(
+                "ack",
+                "alerts:ack",
+                "Answer: you take care of it",
+                ("alerts ack alert-20261123T100000Z-1a2b --note 'on it'",),
+            ),
+            Entry("test", "alerts:test", "Send everybody a test", ("alerts test", "alerts test cto")),
+            Entry(
+                "drill",
+                "alerts:drill",
+                "An exercise: how long until somebody answers",
+                ("alerts drill", "alerts drill --wait '10 minutes'"),
+            ),
+            Entry("run", "alerts:run", "Tell people now what is wrong", ("alerts run",)),
+        ),
+    ),
+    Entry(
         "hold",
         "hold:hold",
         "Legal holds: keep points until released",

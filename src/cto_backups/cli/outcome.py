@@ -8,6 +8,7 @@ ORDER = (
     ExitStatus.SUCCESS,
     ExitStatus.RED,
     ExitStatus.BUSY,
+    ExitStatus.CHANNEL,
     ExitStatus.VAULT,
     ExitStatus.INCOMPLETE,
     ExitStatus.REFUSED,

@@ -1,5 +1,6 @@
 """`restore`: bring a recovery point back, elsewhere or in place."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +17,7 @@ from cto_backups.errors import DamageError, ExitStatus, RefusedError, RestoreErr
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
     from cto_backups.core.model import RecoveryPoint
     from cto_backups.core.ports import Existing, Restored, RestoreOptions, RestorePlan
@@ -219,15 +221,16 @@ def _restore(screen: Screen, installation: "Installation", point: "RecoveryPoint
     if not wish.yes and (wish.destination is None or danger):
         _ask(screen, installation, point, wish, danger)
     try:
-        result = restore(
-            installation,
-            point,
-            wish.destination,
-            only=wish.only,
-            existing=wish.existing,
-            options=wish.options,
-            vault=wish.vault,
-        )
+        with _watched(installation, point.source):
+            result = restore(
+                installation,
+                point,
+                wish.destination,
+                only=wish.only,
+                existing=wish.existing,
+                options=wish.options,
+                vault=wish.vault,
+            )
     except RefusedError as error:
         instead = "Add --overwrite to replace what is there, or --to FOLDER to restore elsewhere. Nothing was changed."
         raise RefusedError(error.what, why=error.why, todo=instead) from error
@@ -238,6 +241,15 @@ def _restore(screen: Screen, installation: "Installation", point: "RecoveryPoint
     if problem:
         screen.problem(problem)
     return status
+
+
+def _watched(installation: "Installation", source: str) -> "AbstractContextManager[None]":
+    """Somebody is told when it takes longer than its RTO, where the policy says whom."""
+    if not installation.policy.alerts.people:
+        return nullcontext()
+    from cto_backups.flows.escalate import watched_recovery
+
+    return watched_recovery(installation, source)
 
 
 def _ask(screen: Screen, installation: "Installation", point: "RecoveryPoint", wish: _Wish, danger: str | None) -> None:

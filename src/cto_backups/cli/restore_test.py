@@ -116,6 +116,8 @@ def _figures(step: "Step") -> str:
             speed = figures.rate(_number(known["size_bytes"]), step.seconds)
             told = f"{figures.entries(int(_number(known['entries'])))}, {figures.size(_number(known['size_bytes']))}"
             return f"{told}, {speed}" if speed else told
+        case "probe" if step.passed:
+            return f"{known['program']} says that it serves"
         case "verify_integrity" if "checksums_match" in known:
             parts = (
                 ("checksums", known["checksums_match"], known["checksums"]),

@@ -41,6 +41,7 @@ def worker(
     stop = threading.Event()
     with opened(screen, progress=False) as opening, _stopped_by_signals(screen, stop):
         from cto_backups.core.wording import counted
+        from cto_backups.flows.escalate import escalate_beside
         from cto_backups.flows.work import run_due, tell_outside, work
 
         performed: list[Performed] = []
@@ -58,6 +59,8 @@ def worker(
         for done in run_due(opening.installation, stop, interval=interval):
             report(done)
         if not stop.is_set() and (problem := tell_outside(opening.installation, performed)):
+            screen.note(problem)
+        if not stop.is_set() and (problem := escalate_beside(opening.installation)):
             screen.note(problem)
         status = worst(done.error.exit_status for done in performed if done.error)
         screen.document(

@@ -184,6 +184,8 @@ class Builder:
             options=options,
             data_class=source.data_class,
             owner=source.owner,
+            probe=tuple(source.probe or ()),
+            probe_timeout=parse_duration(source.probe_timeout),
         )
         for violation in check_source(built):
             if violation.field != "vaults" or vaults:  # that the file has no vault is a mistake told elsewhere

@@ -25,6 +25,12 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "exclude": models.Exclusion,
     "keys": models.Keys,
 }
+_OF_ALERTS: dict[str, type[BaseModel]] = {
+    "people": models.Person,
+    "rules": models.AlertRule,
+    "quiet": models.QuietHours,
+}
+_CHANNEL_KINDS = tuple(models.CHANNEL_MODELS)
 _EXAMPLES = {
     "version": "version: 1",
     "business": "business: acme",
@@ -48,6 +54,8 @@ def place_of(details: ErrorDetails) -> Place:
     place = tuple(part for part in details["loc"] if part != "[key]")
     if len(place) > 2 and place[0] == "sources" and place[2] in KINDS:
         return place[:2] + place[3:]
+    if len(place) > 3 and place[:2] == ("alerts", "channels") and place[3] in _CHANNEL_KINDS:
+        return place[:3] + place[4:]
     return place
 
 
@@ -96,21 +104,27 @@ def _explain(details: ErrorDetails, root: Node, page: Page) -> Mistake:
     if kind == "extra_forbidden":
         return _unknown_setting(details, place, key or node.span, page)
     if kind == "union_tag_not_found":
-        return page.mistake(key, "kind is missing", setting=f"{setting}.kind", allowed=KINDS)
+        return page.mistake(key, "kind is missing", setting=f"{setting}.kind", allowed=_kinds(place)[1])
     if kind == "union_tag_invalid":
         written = node.get("kind")
+        what, kinds = _kinds(place)
         return page.mistake(
             written.span if written else key,
-            f"there is no kind of source named '{context['tag']}'",
+            f"there is no kind of {what} named '{context['tag']}'",
             setting=f"{setting}.kind",
-            allowed=KINDS,
-            closest=closest(str(context["tag"]), KINDS),
+            allowed=kinds,
+            closest=closest(str(context["tag"]), kinds),
         )
     message, allowed, todo = _value_error(kind, context, node, name)
     near = closest(str(node.scalar), allowed) if allowed and isinstance(node.scalar, str) else None
     if kind == "bool_type" and isinstance(node.scalar, str):
         near = {"yes": "true", "on": "true", "no": "false", "off": "false"}.get(node.scalar.lower(), near)
     return page.mistake(span, message, setting=setting, allowed=allowed, closest=near, todo=todo)
+
+
+def _kinds(place: Place) -> tuple[str, tuple[str, ...]]:
+    """What has a kind at this place, and which ones there are."""
+    return ("channel", _CHANNEL_KINDS) if place[0] == "alerts" else ("source", tuple(KINDS))
 
 
 def _value_error(kind: str, context: Mapping[str, Any], node: Node, name: str) -> tuple[str, tuple[str, ...], str]:
@@ -150,6 +164,10 @@ def _model_at(details: ErrorDetails) -> type[BaseModel]:
         return models.PolicyFile
     if where[0] == "sources":
         return models.SOURCE_MODELS[str(where[2])]
+    if where[0] == "alerts":
+        if where[1] == "channels" and len(where) > 4:
+            return models.CHANNEL_MODELS[str(where[3])]
+        return _OF_ALERTS.get(str(where[1]), models.Alerts) if len(where) > 2 else models.Alerts
     return _SECTIONS[str(where[0])]
 
 
@@ -180,6 +198,11 @@ def _section(details: ErrorDetails) -> str:
         return "a policy file"
     if where[0] == "sources":
         return f"a source of kind {where[2]}"
+    if where[0] == "alerts":
+        if where[1] == "channels" and len(where) > 4:
+            return f"a channel of kind {where[3]}"
+        named = {"people": "a person", "rules": "a rule", "quiet": "the section quiet"}
+        return named.get(str(where[1]), "the section alerts") if len(where) > 2 else "the section alerts"
     return {"vaults": "a vault", "categories": "a category", "classes": "a class", "exclude": "an exclusion"}.get(
         str(where[0]), "the section keys"
     )

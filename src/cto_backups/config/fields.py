@@ -36,6 +36,7 @@ _SHELLS = frozenset({"sh", "bash", "dash", "ksh", "zsh", "ash"})
 _PIPE = re.compile(r"(?<![|>])\|(?!\|)")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z", re.ASCII)
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}\Z", re.ASCII)
+_TIME = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]\Z", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
 
@@ -158,6 +159,11 @@ def _web_address(value: str) -> None:
         sound = False
     if not sound or not value.isascii() or any(character <= " " for character in value):
         raise ValueError(f"this is no address of the web: {allowed}")
+
+
+def _time_of_day(value: str) -> None:
+    if not _TIME.match(value):
+        raise ValueError(f"'{value[:20]}' is no time of day: write hours and minutes, such as 22:00")
 
 
 def _reference(value: str, _around: Surroundings | None) -> None:
@@ -298,6 +304,7 @@ WebAddress = Annotated[
     str, Text(_understood(_web_address), examples=("https://watch.example/ping/backups",), pattern="^https?://.")
 ]
 Reference = Annotated[str, Text(_reference, examples=_REFERENCES, pattern="^(file|env|command):.")]
+TimeOfDay = Annotated[str, Text(_understood(_time_of_day), examples=("22:00",), pattern=r"^[0-2][0-9]:[0-5][0-9]$")]
 TimeZone = Annotated[str, Text(_zone, examples=("UTC", "Europe/Berlin"))]
 RepositoryPlace = Annotated[str, Text(_repository_place, examples=("repositories/main", "."))]
 VaultUrl = Annotated[

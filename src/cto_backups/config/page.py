@@ -78,7 +78,9 @@ def _secret_spans(root: Node) -> list[Span]:
 
 
 def _is_secret(names: tuple[str, ...], text: str) -> bool:
-    if names[:1] == ("keys",) or (names and is_sensitive(names[-1])):
+    # Addresses of services that call or chat hold their secrets: the whole of it is one.
+    of_channel = names[:2] == ("alerts", "channels") and names[-1:] in (("url",), ("key",), ("password",))
+    if names[:1] == ("keys",) or of_channel or (names and is_sensitive(names[-1])):
         try:
             SecretReference.parse(text)
         except KeyProblemError:

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from cto_backups.config import document, explaining, models
+from cto_backups.config.alerting import built_alerts
 from cto_backups.config.building import Builder, Objection
 from cto_backups.config.document import Document, Node, SyntaxMistakeError
 from cto_backups.config.explaining import find, place_of
@@ -149,7 +150,8 @@ class _Reading:
     ) -> tuple[models.PolicyFile | None, list[ErrorDetails]]:
         """The file's settings, or what is wrong with them; unknown kinds of source do not hide what else is wrong."""
         file, errors = _validated(data, around)
-        kindless = [error for error in errors if error["type"] in {"union_tag_invalid", "union_tag_not_found"}]
+        tags = {"union_tag_invalid", "union_tag_not_found"}
+        kindless = [error for error in errors if error["type"] in tags and error["loc"][0] == "sources"]
         if kindless:
             patched = dict(data["sources"])
             for error in kindless:
@@ -191,6 +193,7 @@ class _Reading:
                 digest=hashlib.sha256(self._raw).hexdigest(),
                 prune_every=parse_cadence(file.prune),
                 dead_mans_switch=file.dead_mans_switch,
+                alerts=built_alerts(builder, file.alerts, file.timezone),
             )
             configuration = Configuration(policy, _settings(file, builder), self._path, self._raw)
         self._mistakes += [self._objected(objection) for objection in builder.objections]

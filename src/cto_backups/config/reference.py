@@ -6,6 +6,7 @@ from pydantic.fields import FieldInfo
 from cto_backups.config import models
 from cto_backups.config.descriptions import descriptions
 from cto_backups.config.schema import json_schema
+from cto_backups.core.alerts import DEFAULT_RULES, Trouble
 from cto_backups.core.defaults import CATEGORIES, CLASSES
 from cto_backups.core.duration import format_cadence, format_duration
 from cto_backups.core.retention import format_retention
@@ -26,8 +27,18 @@ _SECTIONS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("`sources.NAME`, `kind: git`", "GitSource", models.GitSource),
     ("`sources.NAME`, `kind: sqlite`", "SqliteSource", models.SqliteSource),
     ("`sources.NAME`, `kind: command`", "CommandSource", models.CommandSource),
+    ("`alerts`", "Alerts", models.Alerts),
+    ("`alerts.channels.NAME`, every kind", "SmtpChannel", models.AnyChannel),
+    ("`alerts.channels.NAME`, `kind: smtp`", "SmtpChannel", models.SmtpChannel),
+    ("`alerts.channels.NAME`, `kind: webhook`", "WebhookChannel", models.WebhookChannel),
+    ("`alerts.channels.NAME`, `kind: apprise`", "AppriseChannel", models.AppriseChannel),
+    ("`alerts.people.NAME`", "Person", models.Person),
+    ("`alerts.rules.NAME`", "AlertRule", models.AlertRule),
+    ("`alerts.quiet`", "QuietHours", models.QuietHours),
     ("`exclude` (a list)", "Exclusion", models.Exclusion),
 )
+_SHARED = (models.AnySource, models.AnyChannel)
+"""What has a table of its own, and is left out of the tables of its kinds."""
 
 
 def tables() -> str:
@@ -38,7 +49,7 @@ def tables() -> str:
         properties = (schema["$defs"][definition] if definition else schema)["properties"]
         parts += ["", f"### {title}", "", model.__doc__ or "", ""]
         parts += ["| Setting | May be | Left out | What it says |", "|---|---|---|---|"]
-        shared = models.AnySource.model_fields if model in models.SOURCE_MODELS.values() else {}
+        shared = next((base.model_fields for base in _SHARED if issubclass(model, base) and model is not base), {})
         for name, field in model.model_fields.items():
             if name in shared:
                 continue
@@ -65,12 +76,33 @@ def _built_in() -> list[str]:
             category.rung.name.lower(),
         )
         parts.append(f"| {' | '.join(cells)} |")
+    parts += _built_in_rules()
     parts += ["", "### Built-in classes", "", "| Class | Data | Category | Triggers | Retention | Test |"]
     parts += ["|---|---|---|---|---|---|"]
     for name, kind in CLASSES.items():
         retention = format_retention(kind.retention) if kind.retention else "**must be given**"
         triggers, test = format_triggers(kind.triggers), format_cadence(kind.test_every)
         parts.append(f"| `{name}` | {kind.title} | {kind.category} | {triggers} | {retention} | {test} |")
+    return parts
+
+
+def _built_in_rules() -> list[str]:
+    parts = ["", "### Built-in rules of alerts", ""]
+    parts += ["| Rule | When | Category | After | Tell | Then | Repeat | Step up | Urgent |", "|" + "---|" * 9]
+    for rule in DEFAULT_RULES:
+        limit = "its RTO" if rule.when is Trouble.RECOVERY_LATE else "its RPO" if rule.when is Trouble.NO_BACKUP else ""
+        cells = (
+            f"`{rule.name}`",
+            f"`{rule.when}`",
+            rule.category or "any",
+            format_duration(rule.after) if rule.after else limit,
+            ", ".join(rule.tell),
+            ", ".join(rule.then),
+            format_duration(rule.repeat),
+            format_duration(rule.step_up) if rule.then else "",
+            "yes" if rule.urgent else "no",
+        )
+        parts.append(f"| {' | '.join(cells)} |")
     return parts
 
 

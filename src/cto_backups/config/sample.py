@@ -50,6 +50,17 @@ _SOURCES_HEAD = """
 #
 # The classes, by category:"""
 
+_ALERTS = """
+# Who is told when something is wrong; without anybody, failures wait until somebody looks. More: docs/how-to/be-told.md
+# alerts:
+#   channels:
+#     mail: {kind: smtp, host: mail.example.com, user: backups, password: file:keys/mail, sender: backups@example.com}
+#     pager: {kind: webhook, url: env:PAGER_URL, pages: true}
+#   people:
+#     red-phone: {reach: [pager]}
+#     cto: {reach: [mail cto@example.com]}
+"""
+
 _EXCLUDE = """
 # What is left out on purpose, so that the audit does not ask about it:
 # exclude:
@@ -77,6 +88,8 @@ HINTS = {
     "test": "how often it is restored as a test",
     "vaults": "where its copies go",
     "owner": "who answers for it",
+    "probe": "what a restore test runs on what came back",
+    "probe_timeout": "how long that may take",
     "paths": "what to protect",
     "include": "only what matches one of these shell patterns",
     "exclude": "what to leave out, as shell patterns",
@@ -116,7 +129,7 @@ def render(
     told.clear()
     for name, settings in sources.items():
         text += [f"  {value(name)}:", *_explained(settings, told)]
-    return "\n".join([*text, _EXCLUDE])
+    return "\n".join([*text, _ALERTS.rstrip("\n"), _EXCLUDE])
 
 
 def _explained(settings: Mapping[str, object], told: set[str]) -> list[str]:

@@ -300,7 +300,8 @@ def _rung(case: _Case) -> Rung:
     tested = proven_at is not None and not case.future(proven_at) and (every is None or case.now - proven_at <= every)
     failed = any(status is Status.FAILED_TEST for status, _ in _judge_tests(case))
     if tested and not failed:
-        return Rung.PROVEN
+        last = case.facts.last_test
+        return max(Rung.PROVEN, last.rung) if last is not None and last.passed else Rung.PROVEN
     within = case.policy.category.read_within
     vaults = (case.vaults.get(known.copy.vault) for known in case.copies)
     # Of a verification in parts, the oldest of its readings counts.

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime
 
-from cto_backups.core import source_controls, vault_controls
+from cto_backups.core import alert_controls, source_controls, vault_controls
 from cto_backups.core.assurance import Verdict
 from cto_backups.core.calendar_times import require_aware
 from cto_backups.core.findings import (
@@ -298,6 +298,15 @@ CONTROLS: tuple[Control, ...] = (
         "Name it in a source's vaults, or remove it from the policy.",
         vault_controls.check_vaults_used,
         clauses("A.5.9;CM-8;11.1"),
+    ),
+    Control(
+        "escalation",
+        "Somebody is reached when it goes wrong",
+        Severity.HIGH,
+        "A failure that nobody hears of lasts until the bad day, and messages that were never tried do not arrive.",
+        "Name people and channels under alerts: in the policy, one that rings, and run 'cto.backups alerts test'.",
+        alert_controls.check_escalation,
+        clauses("CC7.3;A.5.26;IR-6;17.2;Art. 14;164.308(a)(6)(ii)"),
     ),
     Control(
         "keys-parted",

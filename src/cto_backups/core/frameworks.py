@@ -35,9 +35,11 @@ _TITLES: Mapping[Framework, Mapping[str, str]] = {
         "C1.2": "Confidential information is disposed of",
         "CC6.1": "Logical access to protected information",
         "CC7.2": "Monitoring for anomalies",
+        "CC7.3": "Security events are evaluated",
     },
     Framework.ISO27001: {
         "A.5.9": "Inventory of information and other associated assets",
+        "A.5.26": "Response to information security incidents",
         "A.5.30": "ICT readiness for business continuity",
         "A.5.33": "Protection of records",
         "A.8.10": "Information deletion",
@@ -61,6 +63,7 @@ _TITLES: Mapping[Framework, Mapping[str, str]] = {
         "CP-9(3)": "System backup: separate storage for critical information",
         "CP-9(8)": "System backup: cryptographic protection",
         "CP-10": "System recovery and reconstitution",
+        "IR-6": "Incident reporting",
         "SC-12": "Cryptographic key establishment and management",
         "SC-28": "Protection of information at rest",
         "SI-12": "Information management and retention",
@@ -73,6 +76,7 @@ _TITLES: Mapping[Framework, Mapping[str, str]] = {
         "11.3": "Protect recovery data",
         "11.4": "Establish and maintain an isolated instance of recovery data",
         "11.5": "Test data recovery",
+        "17.2": "Establish and maintain contact information for reporting security incidents",
     },
     Framework.DORA: {
         "Art. 11": "Response and recovery",
@@ -81,8 +85,10 @@ _TITLES: Mapping[Framework, Mapping[str, str]] = {
         "Art. 12(3)": "Segregated systems for restoring; protection from unauthorised access and corruption",
         "Art. 12(6)": "Recovery time and recovery point objectives",
         "Art. 12(7)": "Checks of data integrity when recovering",
+        "Art. 14": "Communication",
     },
     Framework.HIPAA: {
+        "164.308(a)(6)(ii)": "Response and reporting",
         "164.308(a)(7)(ii)(A)": "Data backup plan",
         "164.308(a)(7)(ii)(B)": "Disaster recovery plan",
         "164.308(a)(7)(ii)(C)": "Emergency mode operation plan",

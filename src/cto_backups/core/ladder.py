@@ -134,7 +134,8 @@ def _steps(
         # Of a reading in parts, the oldest of its parts counts; before that all is read, there is nothing to show.
         evidence = copy.read_evidence if copy.read_since else None
         yield _step(Rung.READ, copy.read_since, evidence, asked.read_within, asked.read_by, now)
-    for rung in (Rung.RESTORED, Rung.PROVEN):
+    probed = source.probe or copy.test_rung == Rung.SERVING
+    for rung in (Rung.RESTORED, Rung.PROVEN, *((Rung.SERVING,) if probed else ())):
         if copy.tested_at is None or (copy.test_rung or Rung.STORED) >= rung:
             yield _step(rung, copy.tested_at, copy.test_evidence, asked.test_every, asked.test_by, now)
         else:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
 
+from cto_backups.core.alerts import Telling
+
 
 class Rung(IntEnum):
     """How strongly a copy is proven; a rung holds all below it."""
@@ -346,7 +348,8 @@ class Facts:
     `kept_points` lists the points of each source that are not expired, newest first, and `holds` the legal holds in
     force on it or on one of them; `verified_copies` are, by complete kept point, the vaults whose last verification
     began after its copy was stored, found no damage, and leaves no byte unread (all for retention; where asked for).
-    `heartbeat` None: no worker ever worked.
+    `heartbeat` None: no worker ever worked. `last_tellings` are the last attempts to tell somebody, by channel;
+    `reached` is when a channel last took a message to a person, by the person's name.
     """
 
     sources: Mapping[str, SourceFacts] = field(default_factory=dict)
@@ -356,6 +359,8 @@ class Facts:
     holds: Mapping[str, tuple[Hold, ...]] = field(default_factory=dict)
     verified_copies: Mapping[str, frozenset[str]] = field(default_factory=dict)
     heartbeat: Heartbeat | None = None
+    last_tellings: Mapping[str, Telling] = field(default_factory=dict)
+    reached: Mapping[str, datetime] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from fractions import Fraction
 
+from cto_backups.core.alerts import AlertPolicy
 from cto_backups.core.duration import format_duration
 from cto_backups.core.model import Rung
 from cto_backups.core.retention import Retention
@@ -92,7 +93,10 @@ class Exclusion:
 
 @dataclass(frozen=True, slots=True)
 class SourcePolicy:
-    """One protected source, with everything resolved: no default is left to look up."""
+    """One protected source, with everything resolved: no default is left to look up.
+
+    `probe` is a command that a restore test runs on what came back, for `probe_timeout` at most.
+    """
 
     name: str
     kind: str
@@ -104,6 +108,8 @@ class SourcePolicy:
     options: Mapping[str, object] = field(default_factory=dict)
     data_class: str | None = None
     owner: str | None = None
+    probe: tuple[str, ...] = ()
+    probe_timeout: timedelta = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +117,7 @@ class Policy:
     """The whole declared intent. `digest` is the SHA-256 of its file; calendar times are in `timezone`.
 
     `prune_every` is how often vaults are pruned; None: only by hand. `dead_mans_switch` is an address (http or https)
-    that is told after each pass of the worker in which nothing failed.
+    that is told after each pass of the worker in which nothing failed. `alerts` says who is told what is wrong.
     """
 
     business: str
@@ -124,6 +130,7 @@ class Policy:
     digest: str
     prune_every: timedelta | None = None
     dead_mans_switch: str | None = None
+    alerts: AlertPolicy = field(default_factory=AlertPolicy)
 
     def append_only(self, vault: str) -> bool:
         """Whether this installation may only add to a vault; no for one that the policy names no longer."""

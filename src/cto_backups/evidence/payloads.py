@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from cto_backups.core.alerts import Alert
 from cto_backups.core.model import Copy, Evidence, Fingerprint, Hold, Problem, RecoveryPoint, Rung, Sample, Step
 
 Json = dict[str, Any]
@@ -224,6 +225,26 @@ def hold_from_payload(payload: Mapping[str, Any]) -> Hold:
         placed_by=payload["placed_by"],
         approver=payload["approver"],
     )
+
+
+def alert_to_payload(alert: Alert, event: str) -> Json:
+    """What has happened to an alert as JSON: raised, stepped-up, acknowledged or closed."""
+    return {
+        "id": alert.id,
+        "event": event,
+        "rule": alert.rule,
+        "trouble": alert.trouble.value,
+        "subject": alert.subject,
+        "detail": alert.detail,
+        "category": alert.category,
+        "raised_at": moment_to_text(alert.raised_at),
+        "told": list(alert.told),
+        "told_at": None if alert.told_at is None else moment_to_text(alert.told_at),
+        "acknowledged_at": None if alert.acknowledged_at is None else moment_to_text(alert.acknowledged_at),
+        "acknowledged_by": alert.acknowledged_by,
+        "note": alert.note,
+        "cause": alert.cause,
+    }
 
 
 def release_to_payload(hold: Hold, by: str, because: str, at: datetime) -> Json:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Literal, Protocol
 
+from cto_backups.core.alerts import Alert, Telling
 from cto_backups.core.model import (
     ActionKind,
     Copy,
@@ -51,6 +52,28 @@ class Takeover(Protocol):
 
     def take_holds(self, records: Iterable[Record]) -> int:
         """Place the legal holds that records tell of, and release those that were; how many were not known."""
+
+
+class Alerts(Protocol):
+    """What somebody was told, or is to be told."""
+
+    def listed(self, *, closed: bool = False, limit: int | None = None) -> tuple[Alert, ...]:
+        """The open alerts, or with the closed ones, newest first."""
+
+    def one(self, name: str) -> Alert:
+        """An alert by its id, or a unique beginning of one. Raises NotFoundError."""
+
+    def tellings(self, alert: str) -> tuple[Telling, ...]:
+        """Every attempt to tell somebody of an alert, oldest first."""
+
+    def note(self, alert: Alert, event: str, signer: SigningKey, now: datetime) -> None:
+        """Sign and keep what has happened to an alert: raised, stepped-up or closed."""
+
+    def told(self, alert: Alert | None, tellings: Iterable[Telling], now: datetime) -> None:
+        """Keep attempts to tell somebody, and when that was done."""
+
+    def acknowledge(self, name: str, *, by: str, note: str | None, signer: SigningKey, now: datetime) -> Alert:
+        """Sign and keep that somebody takes care of an alert. Raises NotFoundError, RefusedError."""
 
 
 class Catalog(Protocol):
@@ -156,6 +179,10 @@ class Catalog(Protocol):
 
     def expire_point(self, point_id: str, now: datetime, reasons: Iterable[str], signer: SigningKey) -> bool:
         """Sign that a point is dropped and stop showing it; whether that was done: not to one under a legal hold."""
+
+    @property
+    def alerts(self) -> Alerts:
+        """What somebody was told, or is to be told."""
 
     def place_hold(self, hold: Hold, signer: SigningKey) -> None:
         """Sign and keep a legal hold. Raises RefusedError."""

@@ -14,9 +14,14 @@ from cto_backups.errors import BusyError, PolicyError, RefusedError, VaultReadOn
 from cto_backups.evidence.records import SigningKey
 
 if TYPE_CHECKING:
+    from cto_backups.core.alerts import Channel
     from cto_backups.core.payloads import PayloadStore
     from cto_backups.core.ports import Progress, Sandbox, Source, Vault
     from cto_backups.flows.catalog_port import Catalog
+
+
+def _no_channel(name: str) -> "Channel":
+    raise not_declared("channel", name, ())
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,7 @@ class Installation:
     """One policy file with everything it names, opened when asked for.
 
     `source`, `vault` and `store` take a name of the policy; `store` opens the repository of a vault (once) and raises
-    what keeps it from opening. `progress` opens a progress display with a title.
+    what keeps it from opening. `progress` opens a progress display with a title. `channel` makes one of the policy.
     """
 
     policy: Policy
@@ -39,6 +44,7 @@ class Installation:
     host: str
     user: str
     progress: Callable[[str], "AbstractContextManager[Progress]"]
+    channel: "Callable[[str], Channel]" = _no_channel
 
     def source_policy(self, name: str) -> SourcePolicy:
         """The policy of one source. Raises NotFoundError naming those there are."""
@@ -80,6 +86,12 @@ class Installation:
     def exclusive_keys(self) -> Iterator[None]:
         """Let one run at a time exchange keys. Raises BusyError at once; the kernel frees it with the process."""
         with self._held("@keys", "the keys", "exchanging keys"):
+            yield
+
+    @contextmanager
+    def exclusive_alerts(self) -> Iterator[None]:
+        """Let one run at a time tell people. Raises BusyError at once; the kernel frees it with the process."""
+        with self._held("@alerts", "the alerts", "telling people"):
             yield
 
     @contextmanager

@@ -1,5 +1,6 @@
 """Restore test: the only proof. Restore to a disposable place, compare fingerprints, clean up, record."""
 
+import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from cto_backups import clock
+from cto_backups import clock, process
 from cto_backups.core.comparison import Comparison, compare
 from cto_backups.core.model import ActionKind, CopyFacts, Evidence, Outcome, RecoveryPoint, Rung, Step
 from cto_backups.core.wording import counted
@@ -93,6 +94,9 @@ def _test(installation: Installation, source_name: str, point: RecoveryPoint | N
             _restore(installation, point, chosen, place, figures)
         with steps.step("verify_integrity") as figures:
             comparison = _verify(installation, point, place, figures)
+        if installation.source_policy(source_name).probe:
+            with steps.step("probe") as figures:
+                _ask(installation, point, place, figures)
     except _StepFailedError:
         pass
     finally:
@@ -181,6 +185,28 @@ def _verify(installation: Installation, point: RecoveryPoint, place: Path, figur
     return comparison
 
 
+def _ask(installation: Installation, point: RecoveryPoint, place: Path, figures: Figures) -> None:
+    """Let the user's own probe say whether the restored data serves. Raises VerificationError."""
+    source = installation.source_policy(point.source)
+    command = source.probe
+    figures["program"] = command[0]
+    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "USER", "LOGNAME")
+    environment = {name: os.environ[name] for name in kept if name in os.environ}
+    environment |= {
+        "CTO_BACKUPS_RESTORED": str(place),
+        "CTO_BACKUPS_POINT": point.id,
+        "CTO_BACKUPS_SOURCE": source.name,
+    }
+    try:
+        process.run(
+            command, environment=environment, timeout_seconds=source.probe_timeout.total_seconds(), folder=place
+        )
+    except process.ToolError as error:
+        raise VerificationError(
+            f"The probe of '{source.name}' says that what came back does not serve", why=str(error)
+        ) from error
+
+
 def _clean_up(installation: Installation, steps: _Steps, place: Path) -> None:
     try:
         with steps.step("cleanup"):
@@ -190,7 +216,11 @@ def _clean_up(installation: Installation, steps: _Steps, place: Path) -> None:
 
 
 def _rung(steps: _Steps, *, passed: bool) -> Rung:
+    compared = any(step.name == "verify_integrity" and step.passed for step in steps.taken)
+    asked = [step.passed for step in steps.taken if step.name == "probe"]
     if passed:
+        return Rung.SERVING if asked else Rung.PROVEN
+    if compared and not all(asked):
         return Rung.PROVEN
     restored = any(step.name == "restore" and step.passed for step in steps.taken)
     return Rung.RESTORED if restored else Rung.STORED

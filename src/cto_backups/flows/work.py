@@ -14,6 +14,7 @@ from cto_backups.core.verification import Part
 from cto_backups.errors import BackupsError, BusyError, IncompleteError, VerificationError
 from cto_backups.flows.backup import backup
 from cto_backups.flows.copy import copy
+from cto_backups.flows.escalate import escalate_beside
 from cto_backups.flows.expire import expire
 from cto_backups.flows.expire import plan as plan_expiry
 from cto_backups.flows.heartbeat import beat, ping
@@ -145,7 +146,8 @@ def work(
 ) -> None:
     """Do what is due, then sleep until something is, until `stop` is set. An action in progress is finished first.
 
-    `warn` is told what went wrong beside the work: that a dead man's switch could not be reached.
+    After each pass people are told what is wrong, where the policy names some. `warn` is told what went wrong beside
+    the work: that a dead man's switch, or somebody, could not be reached.
     """
     expiry_due = clock.monotonic()
     while not stop.is_set():
@@ -157,6 +159,8 @@ def work(
             performed.append(done)
             report(done)
         if not stop.is_set() and (problem := tell_outside(installation, performed)):
+            warn(problem)
+        if not stop.is_set() and (problem := escalate_beside(installation)):
             warn(problem)
         now = clock.now()
         facts = installation.catalog.facts(now)

@@ -24,10 +24,10 @@ from cto_backups.core.ports import (
     RestorePlan,
 )
 from cto_backups.errors import PolicyError, RefusedError, RestoreError, SourceError, VerificationError
+from cto_backups.process import ToolError, ToolMissingError
 from cto_backups.sources import pipes
 from cto_backups.sources.names import raw, readable
 from cto_backups.sources.options import seconds, text, texts
-from cto_backups.sources.process import ToolError, ToolMissingError
 from cto_backups.sources.staging import staging
 from cto_backups.sources.streams import ALGORITHM, Stream, StreamTree, Sums, fingerprint
 

@@ -12,13 +12,13 @@ from cto_backups import clock
 from cto_backups.core.model import Fingerprint, Problem, Resource
 from cto_backups.core.ports import Capture, Existing, PointReader, Progress, Restored, RestoreOptions, RestorePlan
 from cto_backups.errors import BusyError, PolicyError, SourceError
+from cto_backups.process import ToolError, ToolMissingError, run
 from cto_backups.sources import digests, git_objects, git_restore
 from cto_backups.sources.git_command import Git, address, refusal
 from cto_backups.sources.git_mirror import Mirror
 from cto_backups.sources.ledger import Ledger, sample_key
 from cto_backups.sources.options import seconds, text
 from cto_backups.sources.patterns import Patterns
-from cto_backups.sources.process import ToolError, ToolMissingError, run
 from cto_backups.sources.staging import make_private
 from cto_backups.sources.tree import FileTree, Selection
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from cto_backups.errors import SourceError
-from cto_backups.sources.process import ToolError, ToolMissingError, ToolTimeoutError, run
+from cto_backups.process import ToolError, ToolMissingError, ToolTimeoutError, run
 
 _SCP_LIKE = re.compile(r"[^/]+:")
 _SETTINGS = {

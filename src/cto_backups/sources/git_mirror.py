@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cto_backups.errors import SourceError
+from cto_backups.process import ToolError
 from cto_backups.sources import git_objects
 from cto_backups.sources.git_command import Git, refusal
-from cto_backups.sources.process import ToolError
 from cto_backups.sources.staging import make_private
 
 _ATTEMPTS = 3

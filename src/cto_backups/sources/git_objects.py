@@ -15,10 +15,10 @@ from hashlib import blake2b, sha256
 from pathlib import Path
 
 from cto_backups.core.model import Fingerprint, Sample
+from cto_backups.process import ToolError
 from cto_backups.sources.git_command import Git
 from cto_backups.sources.ledger import as_hex
 from cto_backups.sources.names import readable
-from cto_backups.sources.process import ToolError
 
 ALGORITHM = "git/1"
 SAMPLES = 16

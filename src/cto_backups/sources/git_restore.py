@@ -10,9 +10,9 @@ from pathlib import Path
 from cto_backups import clock
 from cto_backups.core.ports import Existing, PointReader, Progress, Restored, RestoreOptions, RestorePlan
 from cto_backups.errors import DamageError, RefusedError, RestoreError, VerificationError
+from cto_backups.process import ToolError
 from cto_backups.sources import beside, git_objects
 from cto_backups.sources.git_command import Git
-from cto_backups.sources.process import ToolError
 
 # `git fsck` says "error in commit 12ab…: missingSpaceBeforeDate: …" of an object that is oddly written. Such objects
 # are what the source holds, and their names prove that they are unchanged; everything else that fsck says is damage.

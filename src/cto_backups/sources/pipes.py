@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Thread
 from typing import BinaryIO, Final
 
-from cto_backups.sources.process import ToolTimeoutError, end, failure, start
+from cto_backups.process import ToolTimeoutError, end, failure, start
 
 _PIPE_BYTES: Final = 1 << 20
 _TAIL_BYTES: Final = 8192

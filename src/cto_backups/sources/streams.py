@@ -16,8 +16,8 @@ from typing import Final, Protocol
 from cto_backups.core.model import Fingerprint, Sample
 from cto_backups.core.ports import UNKNOWN_SIZE, BlockReader, Entry, EntryKind
 from cto_backups.errors import SourceError
+from cto_backups.process import ToolError
 from cto_backups.sources.names import readable
-from cto_backups.sources.process import ToolError
 
 ALGORITHM: Final = "stream/1"
 _BLOCK: Final = 1 << 20

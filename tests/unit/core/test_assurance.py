@@ -200,6 +200,12 @@ def test_a_source_that_was_never_restored_is_not_healthy(build):
     assert found.tested_at is None
 
 
+def test_a_source_whose_own_probe_answered_serves(build):
+    answered = build.test(build.ago(days=2), rung=Rung.SERVING)
+    assert verdict(build, build.healthy(last_test=answered)).rung is Rung.SERVING
+    assert verdict(build, build.healthy(last_test=None)).rung is Rung.PROVEN
+
+
 def test_a_source_that_needs_no_test_is_healthy_without_one(build):
     untested = build.healthy(proven=None, proven_at=None, last_test=None)
     found = verdict(build, untested, build.source(category="C", test_every="none"))

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from cto_backups.core.alerts import AlertPolicy, AlertRule, ChannelPolicy, Person, Reach, Trouble
 from cto_backups.core.assurance import judge
 from cto_backups.core.controls import CONTROLS, Environment, Place, Severity, audit
 from cto_backups.core.findings import AuditReport, Check, Control, ControlResult
@@ -23,6 +24,9 @@ APART = Environment(
 )
 
 
+TOLD = AlertPolicy({"pager": ChannelPolicy("pager", "webhook", pages=True)}, {"cto": Person("cto", (Reach("pager"),))})
+
+
 class Audit:
     """One control's checks in a situation given by its differences from a healthy one."""
 
@@ -34,6 +38,8 @@ class Audit:
         prune_every = facts.pop("prune_every", None)
         policy_vaults = policy_vaults or (self.build.vault("near"), self.build.vault("far", access=Access.APPEND_ONLY))
         policy = self.build.policy(source, vaults=policy_vaults, exclusions=exclusions, prune_every=prune_every)
+        policy = replace(policy, alerts=facts.pop("alerts", TOLD))
+        facts.setdefault("reached", {"cto": self.build.ago(days=1)})
         found = self.build.facts(known, **facts)
         return audit(policy, found, judge(policy, found, self.build.now), self.build.now, environment)
 
@@ -581,6 +587,7 @@ def test_a_policy_about_which_nothing_is_known_is_red(build):
         "failure-domains",
         "encryption",
         "write-only",
+        "escalation",
     }
     assert {finding.control for finding in report.findings} == red
 
@@ -641,3 +648,45 @@ def test_worker(build, audited):
     assert "last sign of life, from here, was" in audited.passes("worker", heartbeat=fresh)
     assert "was 3 h ago" in audited.fails("worker", heartbeat=dead)
     assert audited.checks("worker") == ()
+
+
+# -- escalation
+
+
+def mailed(*names):
+    channels = {"mail": ChannelPolicy("mail", "smtp")}
+    return AlertPolicy(channels, {name: Person(name, (Reach("mail", f"{name}@example.com"),)) for name in names})
+
+
+def test_escalation_fails_where_nobody_is_told(audited):
+    assert "names nobody" in audited.fails("escalation", alerts=AlertPolicy())
+
+
+def test_escalation_does_not_apply_where_nothing_is_protected(build):
+    policy = replace(build.policy(), sources={})
+    report = audit(policy, Facts(), {}, build.now, Environment())
+    assert "escalation" in {control.id for control in report.not_applicable}
+
+
+def test_escalation_asks_for_something_that_rings(build, audited):
+    assert "it rings at cto" in audited.passes("escalation")
+    checks = {check.subject: check for check in audited.checks("escalation", alerts=mailed("cto"))}
+    assert {name for name, check in checks.items() if not check.passed} == {"rule no-backup-a", "rule recovery-late"}
+    assert (
+        "no channel of cto rings" in checks["rule no-backup-a"].detail and checks["rule no-backup-a"].category is None
+    )
+    calm = replace(mailed("cto"), rules=(AlertRule("r", Trouble.TEST_FAILED, ("cto",)),))
+    audited.passes("escalation", alerts=calm)
+
+
+def test_escalation_asks_that_each_person_was_reached_not_long_ago(build, audited):
+    alerts = replace(mailed("cto", "ceo"), rules=())
+    for last, passed, words in (
+        (build.ago(days=89), True, "89 days ago"),
+        (build.ago(days=91), False, "one is due every 90 days"),
+        (build.ago(days=-1), False, "in the future"),
+        (None, False, "no message has ever reached ceo"),
+    ):
+        reached = {"cto": build.now} | ({"ceo": last} if last else {})
+        checks = {check.subject: check for check in audited.checks("escalation", alerts=alerts, reached=reached)}
+        assert checks["cto"].passed and checks["ceo"].passed is passed and words in checks["ceo"].detail

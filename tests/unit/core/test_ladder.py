@@ -151,3 +151,20 @@ def test_the_copies_of_the_last_proven_point_follow(build, climb):
     gone = climb(replace(known, newest=None, copies=(), proven_at=None, proven_copies=copies))
     assert [(ladder.point, ladder.steps[5].due_at) for ladder in gone] == [(known.proven.id, None)]
     assert len(climb(replace(known, proven=known.newest, proven_copies=copies))) == 2
+
+
+@pytest.mark.parametrize(
+    ("rung", "probe", "serving", "stands"),
+    [
+        (Rung.SERVING, True, "holds", Rung.SERVING),
+        (Rung.PROVEN, True, "failed", Rung.PROVEN),
+        (Rung.SERVING, False, "holds", Rung.SERVING),
+        (Rung.PROVEN, False, None, Rung.PROVEN),
+    ],
+)
+def test_the_users_own_probe_has_the_highest_rung(build, climb, rung, probe, serving, stands):
+    known = with_copies(build, tested_at=build.ago(days=1), test_passed=rung is Rung.SERVING, test_rung=rung)
+    near = climb(known, source=build.source(probe=("try-it",) if probe else ()))[0]
+    assert standings(near).get("serving") == serving and near.rung is stands
+    never = climb(with_copies(build), source=build.source(probe=("try-it",)))[0]
+    assert standings(never)["serving"] == "missing"

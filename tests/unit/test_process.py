@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cto_backups.sources.process import ToolError, ToolMissingError, ToolTimeoutError, clean, run
+from cto_backups.process import ToolError, ToolMissingError, ToolTimeoutError, clean, run
 
 
 def shell(script: str, **named: object) -> bytes:
@@ -84,7 +84,7 @@ def test_too_long_means_ended_with_its_children(tmp_path: Path) -> None:
 
 def test_an_interruption_ends_the_program_too(tmp_path: Path) -> None:
     script = (
-        "import os; from cto_backups.sources.process import run\n"
+        "import os; from cto_backups.process import run\n"
         f"run(['sh', '-c', 'sleep 100 & echo $! > {tmp_path}/part; mv {tmp_path}/part {tmp_path}/pid; wait'],"
         " environment=os.environ, timeout_seconds=60)"
     )

@@ -1,0 +1,119 @@
+"""Which conditions of the policy's alert rules hold now. Pure."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from cto_backups.core.alerts import Alert, AlertRule, Happening, Trouble
+from cto_backups.core.assurance import CLOCK_TOLERANCE, Verdict
+from cto_backups.core.calendar_times import require_aware
+from cto_backups.core.duration import format_duration, roughly
+from cto_backups.core.heartbeat import silence
+from cto_backups.core.model import Facts, SourceFacts, Status
+from cto_backups.core.policy import Policy, SourcePolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """A restore that is under way: of which source, and since when."""
+
+    source: str
+    started_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """All that conditions look at."""
+
+    policy: Policy
+    facts: Facts
+    verdicts: Mapping[str, Verdict]
+    now: datetime
+    open_alerts: tuple[Alert, ...] = ()
+    recoveries: tuple[Recovery, ...] = ()
+
+
+def happenings(scene: Scene) -> tuple[Happening, ...]:
+    """Each rule's conditions that hold, and each drill that nobody answered. Raises ValueError when `now` is naive."""
+    require_aware(scene.now)
+    found = [happening for rule in scene.policy.alerts.rules for happening in _CONDITIONS[rule.when](scene, rule)]
+    drills = (alert for alert in scene.open_alerts if alert.trouble is Trouble.DRILL and alert.acknowledged_at is None)
+    return (*found, *(Happening(drill.rule, drill.subject, drill.detail) for drill in drills))
+
+
+def _sources(scene: Scene, rule: AlertRule) -> Iterator[SourcePolicy]:
+    return (source for source in scene.policy.sources.values() if rule.category in (None, source.category.name))
+
+
+def _without_backup(scene: Scene, rule: AlertRule) -> Iterator[Happening]:
+    for source in _sources(scene, rule):
+        limit = rule.after or source.category.rpo
+        facts = scene.facts.sources.get(source.name, SourceFacts(source.name))
+        verdict = scene.verdicts[source.name]
+        detail = None
+        if verdict.age is not None:
+            if verdict.age > limit:
+                detail = (
+                    f"no backup of source {source.name} for {roughly(verdict.age)}; told after {format_duration(limit)}"
+                )
+        elif facts.newest is not None:
+            detail = f"nobody knows how old the newest backup of source {source.name} is: a clock is or was wrong"
+        elif facts.first_seen is None or scene.now - facts.first_seen > limit:
+            since = f", declared {roughly(scene.now - facts.first_seen)} ago" if facts.first_seen else ""
+            detail = f"source {source.name}{since} has no complete backup at all"
+        if detail is not None:
+            yield Happening(rule.name, source.name, detail, source.category.name)
+
+
+def _with_failed_test(scene: Scene, rule: AlertRule) -> Iterator[Happening]:
+    for source in _sources(scene, rule):
+        verdict = scene.verdicts[source.name]
+        if verdict.status is Status.FAILED_TEST:
+            yield Happening(rule.name, source.name, f"source {source.name}: {verdict.reasons[0]}", source.category.name)
+
+
+def _late_recoveries(scene: Scene, rule: AlertRule) -> Iterator[Happening]:
+    under_way = {recovery.source: recovery for recovery in scene.recoveries}
+    for source in _sources(scene, rule):
+        recovery = under_way.get(source.name)
+        limit = rule.after or source.category.rto
+        if recovery is not None and scene.now - recovery.started_at > limit:
+            detail = (
+                f"the recovery of source {source.name} has taken {roughly(scene.now - recovery.started_at)} and is not "
+                f"done; told after {format_duration(limit)}"
+            )
+            yield Happening(rule.name, source.name, detail, source.category.name)
+
+
+def _damaged_vaults(scene: Scene, rule: AlertRule) -> Iterator[Happening]:
+    for name in scene.policy.vaults:
+        known = scene.facts.vaults.get(name)
+        if known is not None and known.read_passed is False:
+            yield Happening(rule.name, name, f"the last reading of vault {name} found damage")
+
+
+def _silent_worker(scene: Scene, rule: AlertRule) -> Iterator[Happening]:
+    if why := silence(scene.policy, scene.facts, scene.now):
+        yield Happening(rule.name, "worker", why)
+
+
+def _failed_channels(scene: Scene, rule: AlertRule) -> Iterator[Happening]:
+    for name in scene.policy.alerts.channels:
+        last = scene.facts.last_tellings.get(name)
+        if last is not None and last.problem is not None and last.at <= scene.now + CLOCK_TOLERANCE:
+            yield Happening(rule.name, name, f"channel {name} did not reach {last.person}: {last.problem}")
+
+
+def _nothing(_scene: Scene, _rule: AlertRule) -> Iterator[Happening]:
+    return iter(())
+
+
+_CONDITIONS: Mapping[Trouble, Callable[[Scene, AlertRule], Iterator[Happening]]] = {
+    Trouble.NO_BACKUP: _without_backup,
+    Trouble.TEST_FAILED: _with_failed_test,
+    Trouble.RECOVERY_LATE: _late_recoveries,
+    Trouble.VAULT_DAMAGED: _damaged_vaults,
+    Trouble.WORKER_SILENT: _silent_worker,
+    Trouble.CHANNEL_FAILED: _failed_channels,
+    Trouble.DRILL: _nothing,
+}
