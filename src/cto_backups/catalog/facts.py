@@ -82,6 +82,7 @@ def read(connection: Connection, names: Sequence[str], *, kept_points: bool) -> 
             point_count=row["point_count"],
             first_seen=moment_from_column(row["first_seen"]),
             restores=tuple(timed for test in passed.get(row["name"], ()) for timed in _timed(test)),
+            discovered_at=moment_from_column(row["discovered_at"]),
         )
         for row in rows
     }

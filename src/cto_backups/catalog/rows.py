@@ -120,6 +120,7 @@ def point_to_row(point: RecoveryPoint) -> dict[str, Any]:
         "keep_until": moment_to_column(point.keep_until),
         "problems": json.dumps(problems_to_payload(point.problems)),
         "complete": point.complete,
+        "newest_content_at": moment_to_column(point.newest_content_at),
     }
 
 
@@ -147,6 +148,7 @@ def point_from_row(row: Row) -> RecoveryPoint:
         label=row["label"],
         keep_until=moment_from_column(row["keep_until"]),
         problems=problems_from_payload(json.loads(row["problems"])),
+        newest_content_at=moment_from_column(row["newest_content_at"]),
     )
 
 
@@ -272,4 +274,5 @@ def run_from_row(row: Row) -> Run:
 @_readable
 def resource_from_row(row: Row) -> Resource:
     """A resource from a row of `resources`."""
-    return Resource(row["name"], row["kind"], row["location"], row["size_bytes"])
+    changed_at = moment_from_column(row["changed_at"])
+    return Resource(row["name"], row["kind"], row["location"], row["size_bytes"], changed_at)

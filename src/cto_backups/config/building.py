@@ -184,6 +184,7 @@ class Builder:
             options=options,
             data_class=source.data_class,
             owner=source.owner,
+            expects_change=parse_duration(source.expects_change) if source.expects_change else None,
         )
         for violation in check_source(built):
             if violation.field != "vaults" or vaults:  # that the file has no vault is a mistake told elsewhere

@@ -148,6 +148,8 @@ class AnySource(_Part):
     """The vaults its copies go to; all of them when left out."""
     owner: Line | None = Field(default=None, examples=["cto@example.com"])
     """Who answers for this data."""
+    expects_change: Duration | None = Field(default=None, examples=["26 h"])
+    """Something in it changes at least this often: a source that stands still for longer is OVERDUE."""
 
 
 class FilesSource(AnySource):

@@ -77,6 +77,7 @@ HINTS = {
     "test": "how often it is restored as a test",
     "vaults": "where its copies go",
     "owner": "who answers for it",
+    "expects_change": "how often something in it changes at least",
     "paths": "what to protect",
     "include": "only what matches one of these shell patterns",
     "exclude": "what to leave out, as shell patterns",

@@ -97,12 +97,16 @@ NO_FINGERPRINT = Fingerprint("none", {}, {})
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One thing found inside a source: a folder, a repository, a database."""
+    """One thing found inside a source: a folder, a repository, a database.
+
+    `changed_at` is when it was last changed in any way, as far as that can be told without reading it.
+    """
 
     name: str
     kind: str
     location: str
     size_bytes: int | None = None
+    changed_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +116,7 @@ class RecoveryPoint:
     `captured_at` is the moment of the content, `finished_at` when it was safe in its first vault. `size_bytes` counts
     the content as a restore would write it, `added_bytes` what the first vault grew by. `root` identifies the content
     (for snapshots: the restic tree id), the same in every vault. `label` says why a point made by hand exists.
+    `newest_content_at` is the moment of the newest content in it, by the source's own dates; None: not known.
     """
 
     id: str
@@ -134,6 +139,7 @@ class RecoveryPoint:
     label: str | None = None
     keep_until: datetime | None = None
     problems: tuple[Problem, ...] = ()
+    newest_content_at: datetime | None = None
 
     @property
     def complete(self) -> bool:
@@ -285,7 +291,7 @@ class SourceFacts:
     confirmed that the source still equals `newest`. `copies` are those of `newest`. `proven` is the newest point with
     a passed restore test. `last_runs` holds the latest run of each action kind, `failures` how many runs of it
     have failed in a row. `proven_copies` are those of `proven`, `restores` those of the last passed restore tests,
-    newest first.
+    newest first. `discovered_at` is when its resources were last looked for.
     """
 
     source: str
@@ -302,6 +308,7 @@ class SourceFacts:
     first_seen: datetime | None = None
     restores: tuple[TimedRestore, ...] = ()
     proven_copies: tuple[CopyFacts, ...] = ()
+    discovered_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,7 +92,10 @@ class Exclusion:
 
 @dataclass(frozen=True, slots=True)
 class SourcePolicy:
-    """One protected source, with everything resolved: no default is left to look up."""
+    """One protected source, with everything resolved: no default is left to look up.
+
+    `expects_change`: something in it changes at least this often; None: nobody said so.
+    """
 
     name: str
     kind: str
@@ -104,6 +107,7 @@ class SourcePolicy:
     options: Mapping[str, object] = field(default_factory=dict)
     data_class: str | None = None
     owner: str | None = None
+    expects_change: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)

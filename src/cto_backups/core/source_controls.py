@@ -5,7 +5,14 @@ from datetime import timedelta
 from fnmatch import fnmatchcase
 from zoneinfo import ZoneInfo
 
-from cto_backups.core.assurance import CLOCK_TOLERANCE, age_against_rpo, forecast_against_rto
+from cto_backups.core.achieved import achieved, achieved_against_rpo
+from cto_backups.core.assurance import (
+    CLOCK_TOLERANCE,
+    age_against_rpo,
+    change_against_expected,
+    forecast_against_rto,
+    quiet_for,
+)
 from cto_backups.core.duration import format_cadence, format_duration, roughly
 from cto_backups.core.findings import Audited, Check
 from cto_backups.core.forecast import of_category
@@ -96,6 +103,26 @@ def check_rpo(audited: Audited) -> Iterator[Check]:
             yield _check(source, False, "the age of its newest complete point is not known: it is dated in the future")
         else:
             yield _check(source, age <= rpo, age_against_rpo(age, rpo))
+
+
+def check_achieved_rpo(audited: Audited) -> Iterator[Check]:
+    """What a loss of the source now would cost, by the data that would come back, is within the RPO."""
+    for source in audited.policy.sources.values():
+        found, rpo = achieved(audited.policy, audited.facts, source.name, audited.now), source.category.rpo
+        if found is None:
+            yield _check(source, False, "all of it would be lost: no complete point has a sound copy in its vaults")
+        else:
+            passed = found.loss is not None and found.loss <= rpo
+            yield _check(source, passed, achieved_against_rpo(found, rpo))
+
+
+def check_content_stale(audited: Audited) -> Iterator[Check]:
+    """Where policy expects a source to change: it did, in time."""
+    for source in audited.policy.sources.values():
+        facts, expected = audited.source(source.name), source.expects_change
+        quiet = quiet_for(facts)
+        if expected is not None and quiet is not None:
+            yield _check(source, quiet <= expected, change_against_expected(facts, expected))
 
 
 def check_rto(audited: Audited) -> Iterator[Check]:

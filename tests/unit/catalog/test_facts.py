@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from cto_backups.catalog.facts import TIMED_TESTS
-from cto_backups.core.model import ActionKind, CopyFacts, Heartbeat, Outcome, Rung, Step, TimedRestore
+from cto_backups.core.model import ActionKind, CopyFacts, Heartbeat, Outcome, Resource, Rung, Step, TimedRestore
 
 
 @pytest.fixture
@@ -219,3 +219,25 @@ def test_the_last_sign_of_life_of_the_worker_is_told(catalog, build):
     for beat in (first, second):
         catalog.beat(beat)
         assert catalog.facts(build.now).heartbeat == beat
+
+
+# -- the moment of the newest content
+
+
+def test_a_point_keeps_the_moment_of_its_newest_content(catalog, build):
+    newest = build.ago(hours=5)
+    catalog.add_point_with_copy(build.point("p1", newest_content_at=newest), build.copy("p1"))
+    assert catalog.point("p1").newest_content_at == newest
+    assert catalog.facts(build.now).sources["ledger"].newest.newest_content_at == newest
+
+
+def test_facts_say_when_a_source_was_looked_at_and_when_its_resources_were_changed(catalog, build):
+    told = Resource("sqlite:/a", "sqlite", "/a", 1, build.ago(hours=2))
+    silent = Resource("sqlite:/b", "sqlite", "/b", 1)
+    catalog.record_resources("ledger", [told, silent], build.ago(minutes=1))
+    found = catalog.facts(build.now)
+    assert found.resources["ledger"] == (told, silent)
+    assert found.sources["ledger"].discovered_at == build.ago(minutes=1)
+    later = replace(told, changed_at=build.now)
+    catalog.record_resources("ledger", [later], build.now)
+    assert catalog.facts(build.now).resources["ledger"] == (later,)

@@ -71,6 +71,7 @@ def test_a_source_in_order_has_no_findings_and_scores_100(audited):
     assert dict(report.scores) == {"B": 100}
     assert {control.id for control in report.not_applicable} == {
         "point-in-time",
+        "content-stale",
         "failed-runs",
         "vault-runs",
         "exclusions",
@@ -134,6 +135,42 @@ def test_exclusions_need_a_reason_an_owner_and_a_day_to_come(build, audited):
 
 
 # -- sources
+
+
+def test_achieved_rpo_is_judged_by_what_would_come_back(build, audited):
+    assert audited.passes("achieved-rpo").startswith("a loss now would cost at most the changes of the last 1 h;")
+    old = build.healthy(newest=build.point(build.ago(hours=25)))
+    assert "the last 25 h; RPO is 24 h" in audited.fails("achieved-rpo", old)
+
+
+def test_achieved_rpo_passes_for_a_source_that_did_not_change_though_nothing_ran(build, audited):
+    old = build.healthy(newest=build.point(build.ago(days=3)), discovered_at=build.ago(minutes=1))
+    inventory = {"ledger": (Resource("sqlite:/l", "sqlite", "/l", 1, build.ago(days=4)),)}
+    assert "was not changed since" in audited.passes("achieved-rpo", old, resources=inventory)
+    assert not audited.checks("rpo", old, resources=inventory)[0].passed
+
+
+def test_achieved_rpo_fails_where_every_copy_of_the_newest_point_is_damaged_though_it_is_fresh(build, audited):
+    known = build.healthy()
+    damaged = tuple(replace(each, read_passed=False) for each in known.copies)
+    assert audited.passes("rpo", replace(known, copies=damaged))
+    assert "all of it would be lost" in audited.fails("achieved-rpo", replace(known, copies=damaged))
+
+
+def test_achieved_rpo_fails_for_a_point_from_the_future(build, audited):
+    assert "not known" in audited.fails("achieved-rpo", build.healthy(newest=build.point(build.now + DAY)))
+
+
+def test_an_archive_of_a_stale_dump_is_found_though_every_run_ends_well(build, audited):
+    dump = build.source(expects_change=timedelta(hours=26))
+    dead = build.healthy(newest=build.point(build.ago(hours=1), newest_content_at=build.ago(hours=50)))
+    assert audited.fails("content-stale", dead, source=dump) == (
+        "when it was last looked at, its newest content was 49 h old; policy expects a change every 26 h"
+    )
+    alive = build.healthy(newest=build.point(build.ago(hours=1), newest_content_at=build.ago(hours=27)))
+    assert "was 26 h old" in audited.passes("content-stale", alive, source=dump)
+    assert audited.checks("content-stale", dead) == (), "nobody expects anything of it"
+    assert audited.checks("content-stale", build.healthy(newest=None, copies=()), source=dump) == ()
 
 
 def test_rpo(build, audited):
@@ -573,6 +610,7 @@ def test_a_policy_about_which_nothing_is_known_is_red(build):
     report = audit(policy, Facts(), judge(policy, Facts(), build.now), build.now, Environment())
     red = {
         "rpo",
+        "achieved-rpo",
         "rto",
         "restore-test",
         "copies",
