@@ -380,8 +380,8 @@ class Catalog:
     def facts(self, now: datetime, sources: Iterable[str] | None = None, *, kept_points: bool = False) -> Facts:
         """What the pure functions judge by, of these sources or of all that are active, as of `now`."""
         with self.reading() as connection:
-            if sources is None:
-                names = connection.scalars("SELECT name FROM sources WHERE active = 1")
-            else:
-                names = list(sources)
-            return facts.read(connection, names, kept_points=kept_points)
+            if sources is not None:
+                return facts.read(connection, list(sources), kept_points=kept_points)
+            names = connection.scalars("SELECT name FROM sources WHERE active = 1")
+            former = connection.scalars("SELECT name FROM sources WHERE active = 0")
+            return facts.read(connection, names, kept_points=kept_points, former=former)

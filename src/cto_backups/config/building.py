@@ -237,7 +237,10 @@ class Builder:
         for number, exclusion in enumerate(given):
             kind, _, location = exclusion.resource.partition(":")
             place = ("exclude", number, "resource")
-            location = self._git_url(location, place) if kind == "git" else str(self.path(location, place))
+            if kind == "git":
+                location = self._git_url(location, place)
+            elif kind != "command":  # which has a name, and no place
+                location = str(self.path(location, place))
             built.append(
                 Exclusion(
                     resource=f"{kind}:{location}",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime
 
-from cto_backups.core import source_controls, vault_controls
+from cto_backups.core import inventory_controls, source_controls, vault_controls
 from cto_backups.core.assurance import Verdict
 from cto_backups.core.calendar_times import require_aware
 from cto_backups.core.findings import (
@@ -42,8 +42,35 @@ CONTROLS: tuple[Control, ...] = (
         Severity.CRITICAL,
         "Data that is not backed up does not exist, and what nobody named is not backed up.",
         "Add a source that covers it, or an exclusion with a reason, an owner and an end date.",
-        source_controls.check_coverage,
+        inventory_controls.check_coverage,
         clauses("CC7.2;A.5.9;A.8.13;CM-8;CP-9;11.1;Art. 12(1);164.308(a)(7)(ii)(A);164.308(a)(7)(ii)(E)"),
+    ),
+    Control(
+        "reachable",
+        "Every source can be looked at",
+        Severity.HIGH,
+        "What cannot be looked at cannot be backed up, and nobody sees what it gains or loses.",
+        "Mount or start what it lies on, renew its login, or correct the source in the policy.",
+        inventory_controls.check_reachable,
+        clauses("CC7.2;A.8.13;A.8.16;CM-8;CP-9;11.2;Art. 12(1);164.308(a)(7)(ii)(A)"),
+    ),
+    Control(
+        "vanished",
+        "Nothing vanished without a word",
+        Severity.HIGH,
+        "What is found no more is lost, moved, or hidden from the backup; its points age out as if nothing had been.",
+        "Restore it or bring it back into reach; if it is gone on purpose, say so with an exclusion.",
+        inventory_controls.check_vanished,
+        clauses("CC7.2;A.5.9;A.8.13;CM-8;CP-9;11.1;Art. 12(1);164.308(a)(7)(ii)(A)"),
+    ),
+    Control(
+        "shrunk",
+        "No inventory shrank suddenly",
+        Severity.CRITICAL,
+        "Much that is missing at once was seldom deleted on purpose: a disk, a login or a right went missing.",
+        "Look at the source itself before anything else; exclude what really is gone, with a reason and an owner.",
+        inventory_controls.check_shrunk,
+        clauses("CC7.2;A.5.9;A.8.13;A.8.16;CM-8;CP-9;11.1;Art. 12(1);164.308(a)(7)(ii)(A)"),
     ),
     Control(
         "rpo",
@@ -215,7 +242,7 @@ CONTROLS: tuple[Control, ...] = (
         Severity.MEDIUM,
         "What is left out on purpose must stay a decision that somebody answers for.",
         "Renew the exclusion with a reason, an owner and an end date, or cover the resource.",
-        source_controls.check_exclusions,
+        inventory_controls.check_exclusions,
         clauses("A.5.9;CP-2;11.1;Art. 12(1);164.308(a)(7)(ii)(E)"),
     ),
     Control(
@@ -305,7 +332,7 @@ CONTROLS: tuple[Control, ...] = (
         Severity.LOW,
         "An exclusion that matches nothing hides the next thing that happens to get its name.",
         "Correct its pattern, or remove it.",
-        source_controls.check_exclusions_used,
+        inventory_controls.check_exclusions_used,
         clauses("A.5.9;CM-8;11.1"),
     ),
     Control(

@@ -110,6 +110,15 @@ class Resource:
 
 
 @dataclass(frozen=True, slots=True)
+class Disappearance:
+    """What one look at a source found no more: all of `resources`, of the `before` that the look before it found."""
+
+    last_found_at: datetime
+    resources: tuple[Resource, ...]
+    before: int
+
+
+@dataclass(frozen=True, slots=True)
 class RecoveryPoint:
     """A catalogued moment to which a source can be returned; `id` is the backup id.
 
@@ -349,7 +358,8 @@ class Heartbeat:
 class Facts:
     """What the catalog knows, as the pure functions see it.
 
-    `resources` is the inventory: what discovery found, by the source that claims it ("" where none does).
+    `resources` is the inventory: what discovery found, by the source that claims it ("" where none does), `vanished`
+    what it found once and no more, the latest first. Both also tell of sources that have left the policy.
     `kept_points` lists the points of each source that are not expired, newest first, and `holds` the legal holds in
     force on it or on one of them; `verified_copies` are, by complete kept point, the vaults whose last verification
     began after its copy was stored, found no damage, and leaves no byte unread (all for retention; where asked for).
@@ -359,6 +369,7 @@ class Facts:
     sources: Mapping[str, SourceFacts] = field(default_factory=dict)
     vaults: Mapping[str, VaultFacts] = field(default_factory=dict)
     resources: Mapping[str, tuple[Resource, ...]] = field(default_factory=dict)
+    vanished: Mapping[str, tuple[Disappearance, ...]] = field(default_factory=dict)
     kept_points: Mapping[str, tuple[RecoveryPoint, ...]] = field(default_factory=dict)
     holds: Mapping[str, tuple[Hold, ...]] = field(default_factory=dict)
     verified_copies: Mapping[str, frozenset[str]] = field(default_factory=dict)

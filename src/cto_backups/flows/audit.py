@@ -41,5 +41,10 @@ def audit(installation: Installation, environment: Environment, found: tuple[Res
     if found:
         facts = replace(facts, resources={**facts.resources, "": found})
     verdicts = judge(installation.policy, facts, now)
+    environment = replace(environment, unreachable={name: _told(error) for name, error in unreachable.items()})
     report = audit_controls(installation.policy, facts, verdicts, now, environment)
     return Audit(report, unreachable, now, installation.policy, facts)
+
+
+def _told(error: BackupsError) -> str:
+    return f"{error.what}: {error.why}" if error.why else error.what
