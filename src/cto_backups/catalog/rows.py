@@ -81,7 +81,7 @@ def _moment(row: Row, name: str) -> datetime:
     return moment
 
 
-def _readable(convert: Callable[[Row], _Noun]) -> Callable[[Row], _Noun]:
+def readable_row(convert: Callable[[Row], _Noun]) -> Callable[[Row], _Noun]:
     """Raise UnreadableError for a row that this program cannot have written."""
 
     @wraps(convert)
@@ -91,7 +91,7 @@ def _readable(convert: Callable[[Row], _Noun]) -> Callable[[Row], _Noun]:
         except UnreadableError:
             raise
         except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise UnreadableError(f"{convert.__name__.partition('_')[0]}: {type(error).__name__}") from error
+            raise UnreadableError(f"{convert.__name__.strip('_').partition('_')[0]}: {type(error).__name__}") from error
 
     return converted
 
@@ -124,7 +124,7 @@ def point_to_row(point: RecoveryPoint) -> dict[str, Any]:
     }
 
 
-@_readable
+@readable_row
 def point_from_row(row: Row) -> RecoveryPoint:
     """A point from a row of `points`."""
     return RecoveryPoint(
@@ -163,7 +163,7 @@ def copy_to_row(copy: Copy) -> dict[str, Any]:
     }
 
 
-@_readable
+@readable_row
 def copy_from_row(row: Row) -> Copy:
     """A copy from a row of `copies`."""
     return Copy(row["point"], row["vault"], row["reference"], _moment(row, "stored_at"), row["added_bytes"])
@@ -182,7 +182,7 @@ def hold_to_row(hold: Hold) -> dict[str, Any]:
     }
 
 
-@_readable
+@readable_row
 def hold_from_row(row: Row) -> Hold:
     """A hold from a row of `holds`."""
     return Hold(
@@ -210,7 +210,7 @@ def heartbeat_to_row(beat: Heartbeat) -> dict[str, Any]:
     }
 
 
-@_readable
+@readable_row
 def heartbeat_from_row(row: Row) -> Heartbeat:
     """A sign of life from the row of `heartbeat`."""
     return Heartbeat(_moment(row, "at"), _moment(row, "next_by"), row["host"], row["pid"], row["busy_with"])
@@ -234,7 +234,7 @@ def evidence_to_row(evidence: Evidence) -> dict[str, Any]:
     }
 
 
-@_readable
+@readable_row
 def evidence_from_row(row: Row) -> Evidence:
     """Evidence from a row of `evidence`."""
     return Evidence(
@@ -253,7 +253,7 @@ def evidence_from_row(row: Row) -> Evidence:
     )
 
 
-@_readable
+@readable_row
 def run_from_row(row: Row) -> Run:
     """A run from a row of `runs`."""
     return Run(
@@ -271,7 +271,7 @@ def run_from_row(row: Row) -> Run:
     )
 
 
-@_readable
+@readable_row
 def resource_from_row(row: Row) -> Resource:
     """A resource from a row of `resources`."""
     changed_at = moment_from_column(row["changed_at"])

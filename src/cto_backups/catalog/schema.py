@@ -244,6 +244,32 @@ heartbeat = Table(
     Column("busy_with", Text, nullable=False),
 )
 
+# Past audits, the last of each day.
+audits = Table(
+    "audits",
+    metadata,
+    Column("at", Moment, primary_key=True),
+    Column("score", Integer, nullable=False),
+    Column("counts", JSON, nullable=False),  # findings by severity
+)
+
+# What audits found: since which one, and by which one it was fixed.
+audit_findings = Table(
+    "audit_findings",
+    metadata,
+    Column("control", Text, primary_key=True),
+    Column("subject", Words, primary_key=True),
+    Column("occurrence", Integer, primary_key=True),
+    Column("since", Moment, primary_key=True),
+    Column("title", Text, nullable=False),
+    Column("severity", Text, nullable=False),
+    Column("detail", Words, nullable=False),
+    Column("category", Text),
+    Column("by_look", Boolean, nullable=False),
+    Column("fixed_at", Moment),
+    Index("audit_findings_fixed", "fixed_at"),
+)
+
 policies = Table(
     "policies",
     metadata,

@@ -118,14 +118,11 @@ def check_exclusions_used(audited: Audited) -> Iterator[Check]:
     inventory = audited.facts.resources
     if UNCLAIMED not in inventory:
         return
+    gone = (each.resources for disappearances in audited.facts.vanished.values() for each in disappearances)
+    everything = {(each.kind, each.location): each for resources in (*inventory.values(), *gone) for each in resources}
     for exclusion in audited.policy.exclusions:
         if exclusion.until > audited.now:
-            found = {
-                (each.kind, each.location)
-                for resources in inventory.values()
-                for each in resources
-                if _matches(exclusion, each)
-            }
+            found = [each for each in everything.values() if _matches(exclusion, each)]
             detail = f"its exclusion leaves out {counted(len(found), 'resource')}"
             yield Check(exclusion.resource, bool(found), detail)
 

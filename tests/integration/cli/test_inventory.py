@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from cto_backups.errors import ExitStatus
+from cto_backups.catalog.catalog import Catalog
+from cto_backups.errors import CatalogError, ExitStatus
 
 EXCLUSION = """
 exclude:
@@ -95,3 +96,25 @@ def test_a_source_out_of_reach_is_found_and_fails_a_pipeline(home: Any) -> None:
     answer = home("audit", "--fail-on", "high")
     assert answer.status is ExitStatus.RED
     assert "Every source can be looked at" in answer.out
+
+
+def test_what_vanished_is_found_though_the_catalog_cannot_be_written_to(
+    home: Any, folders: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk of the catalog is full: the audit judges what it found, and says that nothing of it is kept."""
+    assert home("audit").status is ExitStatus.SUCCESS
+    for folder in folders[:2]:
+        shutil.rmtree(folder)
+
+    def full(*_: object) -> None:
+        raise CatalogError("The catalog cannot be used", why="database or disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Catalog, "record_resources", full)
+        assert {f"files:{folder}" for folder in folders[:2]} <= findings(home, "vanished").keys()
+        assert "2 of its 8 resources" in findings(home, "shrunk")["data-files"]
+        answer = home("audit")
+    assert answer.status is ExitStatus.SUCCESS
+    assert "This audit is not kept" in answer.err
+    assert "disk is full" in answer.err
+    assert len(home("audit", "--no-save", "--json").document["history"]) == 1

@@ -159,6 +159,15 @@ def test_a_resource_that_vanished_is_a_finding_for_as_long_as_nobody_says_that_i
     audited.fails("vanished", resources=inventory, vanished=vanished, exclusions=ended)
 
 
+def test_an_exclusion_of_what_vanished_leaves_something_out(build, audited):
+    sold = (Exclusion("lost", "sold", "ada", build.now + DAY),)
+    audited.fails("exclusions-used", resources={"": ()}, exclusions=sold)
+    vanished = {"ledger": gone(build, "lost", days=3)}
+    assert "leaves out 1 resource" in audited.passes(
+        "exclusions-used", resources={"": ()}, vanished=vanished, exclusions=sold
+    )
+
+
 def test_what_another_source_finds_now_has_not_vanished(build, audited):
     vanished = {"old": gone(build, "app", days=3)}
     assert audited.passes("vanished", resources={"ledger": (resource("app"),)}, vanished=vanished)

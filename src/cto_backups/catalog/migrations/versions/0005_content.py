@@ -1,4 +1,4 @@
-"""The moment of the newest content, and the change that policy expects of a source."""
+"""The moment of the newest content, the change that policy expects of a source, and past audits."""
 
 from alembic import op
 
@@ -9,6 +9,30 @@ STATEMENTS = (
     """ALTER TABLE points ADD COLUMN newest_content_at VARCHAR(27)""",
     """ALTER TABLE resources ADD COLUMN changed_at VARCHAR(27)""",
     """ALTER TABLE sources ADD COLUMN expects_change_seconds INTEGER""",
+    """
+CREATE TABLE audits (
+    at VARCHAR(27) NOT NULL,
+    score INTEGER NOT NULL,
+    counts JSON NOT NULL,
+    PRIMARY KEY (at)
+)
+""",
+    """
+CREATE TABLE audit_findings (
+    control TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    occurrence INTEGER NOT NULL,
+    since VARCHAR(27) NOT NULL,
+    title TEXT NOT NULL,
+    severity TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    category TEXT,
+    by_look BOOLEAN NOT NULL,
+    fixed_at VARCHAR(27),
+    PRIMARY KEY (control, subject, occurrence, since)
+)
+""",
+    """CREATE INDEX audit_findings_fixed ON audit_findings (fixed_at)""",
     """DROP VIEW backup_status""",
     """
 CREATE VIEW backup_status AS
@@ -110,6 +134,6 @@ FROM aged
 
 
 def upgrade() -> None:
-    """Add the columns; of points that are there nobody knows it any more. The view goes by them."""
+    """Add the tables and columns; of points that are there nobody knows it any more. The view goes by them."""
     for statement in STATEMENTS:
         op.get_bind().exec_driver_sql(statement)
