@@ -153,6 +153,20 @@ class SourceContract:
             assert capture.paths
             assert all(path.startswith("/") for path in capture.paths)
 
+    def test_a_capture_tells_the_moment_of_its_newest_content_or_that_it_has_none(self, subject: Subject) -> None:
+        with subject.source.capture() as capture:
+            MemoryPoint.of(capture.tree)
+            before = capture.newest_content_at
+            if before is not None:
+                assert before.utcoffset() == timedelta(0)
+                assert before <= capture.captured_at
+        subject.change()
+        with subject.make().capture() as capture:
+            MemoryPoint.of(capture.tree)
+            after = capture.newest_content_at
+        assert (after is None) == (before is None)
+        assert before is None or after is None or before <= after
+
     def test_capturing_leaves_the_source_as_it_is(self, subject: Subject) -> None:
         if subject.original is None:
             pytest.skip("it has no folder")

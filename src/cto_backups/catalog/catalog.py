@@ -1,11 +1,11 @@
 """The catalog's interface: every fact is written here in one transaction, or not at all."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cto_backups.catalog import chain, database, facts, heartbeat, holdings, holds, inventory, ledger, queries
 from cto_backups.catalog.alerts import AlertBook
@@ -29,6 +29,9 @@ from cto_backups.core.policy import Policy
 from cto_backups.core.verification import Ledger, Readings
 from cto_backups.evidence.payloads import figures_to_payload
 from cto_backups.evidence.records import Record, SigningKey
+
+if TYPE_CHECKING:
+    from cto_backups.core.audit_comparison import KeptAudit, KeptFinding
 
 Figures = Mapping[str, int | float | str | bool]
 
@@ -92,6 +95,28 @@ class Catalog:
         """Remember what discovery found in a source, at this moment."""
         with self._writing() as connection:
             inventory.record_resources(connection, source, resources, now)
+
+    def keep_audit(self, audit: "KeptAudit", findings: "Sequence[KeptFinding]", looked: Sequence[str]) -> None:
+        """Keep an audit and what it found, for those that follow; see `core.audit_comparison`."""
+        from cto_backups.catalog import audits  # needed by audits alone, as all that these rest on
+
+        with self._writing() as connection:
+            audits.keep(connection, audit, findings, looked)
+
+    def kept_audit(self, at: datetime | None = None) -> "tuple[KeptAudit, tuple[KeptFinding, ...]] | None":
+        """The last audit that is kept (of those until `at`), and what it found; None when there is none."""
+        from cto_backups.catalog import audits
+
+        with self.reading() as connection:
+            found = audits.last(connection, at)
+            return None if found is None else (found, audits.findings_of(connection, found))
+
+    def kept_audits(self) -> "tuple[KeptAudit, ...]":
+        """All audits that are kept, the last first."""
+        from cto_backups.catalog import audits
+
+        with self.reading() as connection:
+            return audits.history(connection)
 
     def beat(self, sign: Heartbeat) -> None:
         """Note the worker's sign of life; the one before it is forgotten."""
@@ -386,8 +411,8 @@ class Catalog:
     def facts(self, now: datetime, sources: Iterable[str] | None = None, *, kept_points: bool = False) -> Facts:
         """What the pure functions judge by, of these sources or of all that are active, as of `now`."""
         with self.reading() as connection:
-            if sources is None:
-                names = connection.scalars("SELECT name FROM sources WHERE active = 1")
-            else:
-                names = list(sources)
-            return facts.read(connection, names, kept_points=kept_points)
+            if sources is not None:
+                return facts.read(connection, list(sources), kept_points=kept_points)
+            names = connection.scalars("SELECT name FROM sources WHERE active = 1")
+            former = connection.scalars("SELECT name FROM sources WHERE active = 0")
+            return facts.read(connection, names, kept_points=kept_points, former=former)

@@ -26,6 +26,7 @@ from cto_backups.catalog.rows import (
 from cto_backups.core.model import (
     ActionKind,
     CopyFacts,
+    Disappearance,
     Evidence,
     Facts,
     Outcome,
@@ -55,8 +56,8 @@ class Kept(StrEnum):
     PROVEN = "expired_at IS NULL AND proven_at IS NOT NULL"
 
 
-def read(connection: Connection, names: Sequence[str], *, kept_points: bool) -> Facts:
-    """The facts of these sources, and of every vault that holds anything."""
+def read(connection: Connection, names: Sequence[str], *, kept_points: bool, former: Sequence[str] = ()) -> Facts:
+    """The facts of these sources, and of every vault that holds anything. Of `former` ones, their inventory alone."""
     newest = _points(connection, names, Kept.COMPLETE)
     newest_any = _points(connection, names, Kept.ANY)
     proven = _points(connection, names, Kept.PROVEN)
@@ -82,13 +83,15 @@ def read(connection: Connection, names: Sequence[str], *, kept_points: bool) -> 
             point_count=row["point_count"],
             first_seen=moment_from_column(row["first_seen"]),
             restores=tuple(timed for test in passed.get(row["name"], ()) for timed in _timed(test)),
+            discovered_at=moment_from_column(row["discovered_at"]),
         )
         for row in rows
     }
     return Facts(
         sources={**{name: SourceFacts(name) for name in names}, **known},
         vaults=_vaults(connection),
-        resources=_resources(connection, names),
+        resources=_resources(connection, [*names, *former]),
+        vanished=_vanished(connection, [*names, *former]),
         kept_points=_kept(connection, names) if kept_points else {},
         holds=holds.in_force(connection, names) if kept_points else {},
         verified_copies=_verified_copies(connection, names) if kept_points else {},
@@ -267,6 +270,31 @@ def _resources(connection: Connection, names: Sequence[str]) -> dict[str, tuple[
     for row in _rows(connection, statement, names):
         found[row["source"]].append(resource_from_row(row))
     return {source: tuple(resources) for source, resources in found.items()}
+
+
+def _vanished(connection: Connection, names: Sequence[str]) -> dict[str, tuple[Disappearance, ...]]:
+    """What the last discovery of each source did not find any more, by the discovery that last did."""
+    statement = """
+        SELECT resources.* FROM resources JOIN sources ON sources.name = resources.source
+        WHERE sources.name IN (SELECT value FROM json_each(:asked)) AND resources.last_seen < sources.discovered_at
+        ORDER BY resources.source, resources.last_seen DESC, resources.name
+        """
+    gone: dict[tuple[str, str], list[Resource]] = defaultdict(list)
+    for row in _rows(connection, statement, names):
+        gone[row["source"], row["last_seen"]].append(resource_from_row(row))
+    if not gone:
+        return {}
+    before = """
+        SELECT count(*) FROM resources
+        WHERE source = :source AND first_seen <= :last_seen AND last_seen >= :last_seen
+        """
+    found: dict[str, list[Disappearance]] = defaultdict(list)
+    for (source, last_seen), resources in gone.items():
+        there = connection.scalar(before, {"source": source, "last_seen": last_seen})
+        moment = moment_from_column(last_seen)
+        assert moment is not None
+        found[source].append(Disappearance(moment, tuple(resources), there))
+    return {source: tuple(each) for source, each in found.items()}
 
 
 def _kept(connection: Connection, names: Sequence[str]) -> dict[str, tuple[RecoveryPoint, ...]]:

@@ -63,6 +63,9 @@ def _source_row(policy: Policy, source: SourcePolicy) -> dict[str, Any]:
         "rpo_seconds": int(source.category.rpo.total_seconds()),
         "test_every_seconds": None if source.test_every is None else int(source.test_every.total_seconds()),
         "read_within_seconds": int(source.category.read_within.total_seconds()),
+        "expects_change_seconds": (
+            None if source.expects_change is None else int(source.expects_change.total_seconds())
+        ),
         "active": True,
         "policy_digest": policy.digest,
     }
@@ -80,6 +83,7 @@ def record_resources(connection: Connection, source: str, resources: Iterable[Re
             "size_bytes": resource.size_bytes,
             "first_seen": moment,
             "last_seen": moment,
+            "changed_at": moment_to_column(resource.changed_at),
         }
         for resource in resources
     ]
@@ -91,7 +95,7 @@ def record_resources(connection: Connection, source: str, resources: Iterable[Re
             f"""
             {insertion("resources", rows[0])} ON CONFLICT (source, name) DO UPDATE
             SET kind = excluded.kind, location = excluded.location, size_bytes = excluded.size_bytes,
-                last_seen = excluded.last_seen
+                last_seen = excluded.last_seen, changed_at = excluded.changed_at
             """,
             rows,
         )

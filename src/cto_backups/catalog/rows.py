@@ -82,7 +82,7 @@ def _moment(row: Row, name: str) -> datetime:
     return moment
 
 
-def _readable(convert: Callable[[Row], _Noun]) -> Callable[[Row], _Noun]:
+def readable_row(convert: Callable[[Row], _Noun]) -> Callable[[Row], _Noun]:
     """Raise UnreadableError for a row that this program cannot have written."""
 
     @wraps(convert)
@@ -92,7 +92,7 @@ def _readable(convert: Callable[[Row], _Noun]) -> Callable[[Row], _Noun]:
         except UnreadableError:
             raise
         except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise UnreadableError(f"{convert.__name__.partition('_')[0]}: {type(error).__name__}") from error
+            raise UnreadableError(f"{convert.__name__.strip('_').partition('_')[0]}: {type(error).__name__}") from error
 
     return converted
 
@@ -121,10 +121,11 @@ def point_to_row(point: RecoveryPoint) -> dict[str, Any]:
         "keep_until": moment_to_column(point.keep_until),
         "problems": json.dumps(problems_to_payload(point.problems)),
         "complete": point.complete,
+        "newest_content_at": moment_to_column(point.newest_content_at),
     }
 
 
-@_readable
+@readable_row
 def point_from_row(row: Row) -> RecoveryPoint:
     """A point from a row of `points`."""
     return RecoveryPoint(
@@ -148,6 +149,7 @@ def point_from_row(row: Row) -> RecoveryPoint:
         label=row["label"],
         keep_until=moment_from_column(row["keep_until"]),
         problems=problems_from_payload(json.loads(row["problems"])),
+        newest_content_at=moment_from_column(row["newest_content_at"]),
     )
 
 
@@ -162,7 +164,7 @@ def copy_to_row(copy: Copy) -> dict[str, Any]:
     }
 
 
-@_readable
+@readable_row
 def copy_from_row(row: Row) -> Copy:
     """A copy from a row of `copies`."""
     return Copy(row["point"], row["vault"], row["reference"], _moment(row, "stored_at"), row["added_bytes"])
@@ -181,7 +183,7 @@ def hold_to_row(hold: Hold) -> dict[str, Any]:
     }
 
 
-@_readable
+@readable_row
 def hold_from_row(row: Row) -> Hold:
     """A hold from a row of `holds`."""
     return Hold(
@@ -258,7 +260,7 @@ def heartbeat_to_row(beat: Heartbeat) -> dict[str, Any]:
     }
 
 
-@_readable
+@readable_row
 def heartbeat_from_row(row: Row) -> Heartbeat:
     """A sign of life from the row of `heartbeat`."""
     return Heartbeat(_moment(row, "at"), _moment(row, "next_by"), row["host"], row["pid"], row["busy_with"])
@@ -282,7 +284,7 @@ def evidence_to_row(evidence: Evidence) -> dict[str, Any]:
     }
 
 
-@_readable
+@readable_row
 def evidence_from_row(row: Row) -> Evidence:
     """Evidence from a row of `evidence`."""
     return Evidence(
@@ -301,7 +303,7 @@ def evidence_from_row(row: Row) -> Evidence:
     )
 
 
-@_readable
+@readable_row
 def run_from_row(row: Row) -> Run:
     """A run from a row of `runs`."""
     return Run(
@@ -319,7 +321,8 @@ def run_from_row(row: Row) -> Run:
     )
 
 
-@_readable
+@readable_row
 def resource_from_row(row: Row) -> Resource:
     """A resource from a row of `resources`."""
-    return Resource(row["name"], row["kind"], row["location"], row["size_bytes"])
+    changed_at = moment_from_column(row["changed_at"])
+    return Resource(row["name"], row["kind"], row["location"], row["size_bytes"], changed_at)

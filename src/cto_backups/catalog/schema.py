@@ -42,6 +42,7 @@ sources = Table(
     Column("next_due_at", Moment),
     Column("point_count", Integer, nullable=False, server_default="0"),
     Column("policy_digest", Text, nullable=False),
+    Column("expects_change_seconds", Integer),
 )
 
 # The vaults that policy names for a source.
@@ -62,6 +63,7 @@ resources = Table(
     Column("size_bytes", BigInteger),
     Column("first_seen", Moment, nullable=False),
     Column("last_seen", Moment, nullable=False),
+    Column("changed_at", Moment),  # when it was last changed in any way, where that is known
 )
 
 points = Table(
@@ -91,6 +93,7 @@ points = Table(
     Column("expired_at", Moment),
     Column("expired_because", JSON),
     Column("proven_at", Moment),  # when its last restore test passed; none when that failed
+    Column("newest_content_at", Moment),  # none where the source has no dates to go by
     Index("points_kept", "source", "captured_at", "id", sqlite_where=text("expired_at IS NULL")),
     Index(
         "points_kept_complete",
@@ -292,6 +295,32 @@ reached = Table(
     metadata,
     Column("person", Text, primary_key=True),
     Column("at", Moment, nullable=False),
+)
+
+# Past audits, the last of each day.
+audits = Table(
+    "audits",
+    metadata,
+    Column("at", Moment, primary_key=True),
+    Column("score", Integer, nullable=False),
+    Column("counts", JSON, nullable=False),  # findings by severity
+)
+
+# What audits found: since which one, and by which one it was fixed.
+audit_findings = Table(
+    "audit_findings",
+    metadata,
+    Column("control", Text, primary_key=True),
+    Column("subject", Words, primary_key=True),
+    Column("occurrence", Integer, primary_key=True),
+    Column("since", Moment, primary_key=True),
+    Column("title", Text, nullable=False),
+    Column("severity", Text, nullable=False),
+    Column("detail", Words, nullable=False),
+    Column("category", Text),
+    Column("by_look", Boolean, nullable=False),
+    Column("fixed_at", Moment),
+    Index("audit_findings_fixed", "fixed_at"),
 )
 
 policies = Table(

@@ -12,7 +12,8 @@ CREATE VIEW backup_status AS
 WITH known AS (
     SELECT
         s.name, s.category, s.kind, s.business, s.rpo_seconds, s.test_every_seconds, s.read_within_seconds,
-        s.confirmed_at, p.id AS point, p.captured_at, p.started_at, p.finished_at, p.size_bytes,
+        s.expects_change_seconds, s.confirmed_at, p.id AS point, p.captured_at, p.started_at, p.finished_at,
+        p.size_bytes, p.newest_content_at,
         max(p.captured_at, coalesce(s.confirmed_at, p.captured_at)) AS fresh_at,
         (SELECT count(*) FROM copies c WHERE c.point = p.id AND c.to_delete = 0) AS copies,
         (SELECT count(*) FROM copies c WHERE c.point = p.id AND c.to_delete = 0 AND (
@@ -66,7 +67,8 @@ aged AS (
         (julianday('now') - julianday(oldest_reading)) * 86400 AS oldest_reading_ago,
         (julianday('now') - julianday(newest_reading)) * 86400 AS newest_reading_ago,
         (julianday('now') - julianday(backup_run_at)) * 86400 AS backup_run_ago,
-        (julianday(finished_at) - julianday(started_at)) * 86400 AS backup_seconds
+        (julianday(finished_at) - julianday(started_at)) * 86400 AS backup_seconds,
+        (julianday(fresh_at) - julianday(coalesce(newest_content_at, captured_at))) * 86400 AS quiet_seconds
     FROM known
 )
 SELECT
@@ -85,6 +87,7 @@ SELECT
         WHEN fresh_ago > rpo_seconds AND NOT (
             backup_run IS 'running' AND backup_run_ago BETWEEN -300 AND max(2 * backup_seconds, 900)
             AND fresh_ago - rpo_seconds <= backup_run_ago + 300) THEN 'OVERDUE'
+        WHEN quiet_seconds > expects_change_seconds THEN 'OVERDUE'
         WHEN missing_copies > 0 AND (copy_run IS 'failed' OR finished_ago > min(rpo_seconds / 4.0, 900)) THEN 'OVERDUE'
         WHEN newest_reading_ago < -300 OR oldest_reading_ago > read_within_seconds THEN 'OVERDUE'
         WHEN test_every_seconds IS NOT NULL
@@ -96,6 +99,7 @@ SELECT
     point AS last_point,
     fresh_at AS last_confirmed_time,
     proven_at AS last_passed_test_date,
-    copies
+    copies,
+    newest_content_at
 FROM aged
 """

@@ -3,24 +3,29 @@
 import json
 import sys
 from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import datetime
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from zoneinfo import ZoneInfo
 
 import typer
 
+from cto_backups import clock
 from cto_backups.cli import documents
 from cto_backups.cli.command import command
 from cto_backups.cli.errors import as_document as error_document
+from cto_backups.cli.moments import parse_moment
 from cto_backups.cli.opening import opened
 from cto_backups.cli.screen import Screen, utc
-from cto_backups.errors import ExitStatus, UsageError
+from cto_backups.errors import BackupsError, CatalogError, ExitStatus, NotFoundError, PolicyError, UsageError
 
 if TYPE_CHECKING:
     from cto_backups.app import Opened
     from cto_backups.core.controls import Severity
     from cto_backups.core.frameworks import Clause
-    from cto_backups.core.model import Resource
     from cto_backups.flows.audit import Audit
 
 FORMS = ("text", "json", "sarif", "csv", "html")
@@ -48,15 +53,26 @@ def audit(
     output: Annotated[
         Path | None, typer.Option("--output", metavar="FILE", help="Write what --format asks for to this file.")
     ] = None,
+    since: Annotated[
+        str,
+        typer.Option(
+            "--since", metavar="TIME", help="Compare with the last audit until then, not with the last of all."
+        ),
+    ] = "",
+    save: Annotated[
+        bool, typer.Option("--save/--no-save", help="Keep this audit for the next one to compare with.")
+    ] = True,
 ) -> ExitStatus:
-    """Audit coverage and controls: look afresh at what there is, and list what is wrong, the gravest first."""
+    """Audit coverage and controls: look afresh, list what is wrong, the gravest first, and what changed since."""
     form = _form(screen, form, output)
     threshold = _severity(fail_on) if fail_on else None
     for folder in look or []:
         if not folder.is_dir():
             raise UsageError(f"There is no folder {folder} to look into", todo="Name an existing folder after --look.")
-    with opened(screen) as opening:
-        done = perform(opening, tuple(look or ()))
+    with ExitStack() as stack:
+        opening, unwritable = _opened(screen, stack)
+        until = _until(screen, opening, since) if since else None
+        done = perform(opening, tuple(look or ()), keep=save, unwritable=unwritable, since=until)
         failing = done.report.at_least(threshold) if threshold else ()
         document = {**as_document(done), "fail_on": threshold, "failed": bool(failing)}
         if form == "text":
@@ -64,29 +80,74 @@ def audit(
             tell(screen, done)
         else:
             text = _rendered(form, done, document, opening.configuration.path.name)
+            from cto_backups.cli import audit_changes
+
             if output is None:
                 sys.stdout.write(text)
             else:
                 _write(output, text)
                 screen.show(_score(done))
+                audit_changes.tell(screen, done)
                 screen.show(f"The report is in {output}.")
         if threshold and failing:
             screen.note(f"Fails: {len(failing)} finding{'s' if len(failing) > 1 else ''} of {threshold} or graver.")
         return ExitStatus.RED if failing else ExitStatus.SUCCESS
 
 
-def perform(opening: "Opened", look: tuple[Path, ...] = ()) -> "Audit":
-    """Audit an opened installation, and look below these folders for what nobody covers."""
+def _opened(screen: Screen, stack: ExitStack) -> "tuple[Opened, BackupsError | None]":
+    """The installation, and why it can only be read where that is so: an audit also tells of such a one."""
+    try:
+        return stack.enter_context(opened(screen)), None
+    except (CatalogError, PolicyError) as error:
+        try:
+            return stack.enter_context(opened(screen, write=False)), error
+        except BackupsError:
+            raise error from None
+
+
+def _until(screen: Screen, opening: "Opened", text: str) -> datetime:
+    """The moment until which an audit is to be compared with. Raises UsageError, NotFoundError."""
+    until = parse_moment(text, now=clock.now(), zone=ZoneInfo(opening.configuration.policy.timezone))
+    catalog = opening.installation.catalog
+    if catalog.kept_audit(until) is None:
+        kept = catalog.kept_audits()
+        raise NotFoundError(
+            f"No audit is kept of '{text}' or before",
+            why=f"the oldest is of {screen.moment(kept[-1].at)}" if kept else "none was kept yet",
+            todo="Give a later time after --since, or leave it out to compare with the last audit.",
+        )
+    return until
+
+
+def perform(
+    opening: "Opened",
+    look: tuple[Path, ...] = (),
+    *,
+    keep: bool = True,
+    unwritable: BackupsError | None = None,
+    since: datetime | None = None,
+) -> "Audit":
+    """Audit an opened installation, and look below these folders for what nobody covers.
+
+    `unwritable` says why nothing can be kept of it, if that is so; `since` as in `flows.audit`.
+    """
     from cto_backups import app
+    from cto_backups.flows.audit import Look
     from cto_backups.flows.audit import audit as audit_everything
 
-    found: dict[str, Resource] = {}
+    looked: Look | None = None
     if look:
-        from cto_backups.sources.look import look as look_below
+        from cto_backups.sources.look import survey
 
         own = opening.configuration.settings.home
-        found = {resource.name: resource for folder in look for resource in look_below(folder, exclude=(own,))}
-    return audit_everything(opening.installation, app.environment(opening.configuration), tuple(found.values()))
+        surveys = {folder.resolve(): survey(folder, exclude=(own,)) for folder in look}
+        found = {resource.name: resource for each in surveys.values() for resource in each.resources}
+        whole = tuple(str(folder) for folder, each in surveys.items() if each.complete)
+        looked = Look(tuple(found.values()), whole)
+    environment = app.environment(opening.configuration)
+    write = unwritable is None
+    done = audit_everything(opening.installation, environment, looked, keep=keep, write=write, since=since)
+    return done if write else replace(done, unkept=unwritable)
 
 
 def _form(screen: Screen, form: str, output: Path | None) -> str:
@@ -147,23 +208,29 @@ def tell(screen: Screen, done: "Audit") -> None:
         return
     from rich.text import Text
 
+    from cto_backups.cli import audit_changes
     from cto_backups.cli.tables import STYLES
+    from cto_backups.core.audit_comparison import keyed
 
     report = done.report
     screen.show(_score(done))
-    for (severity, title), group in groupby(report.findings, key=lambda finding: (finding.severity, finding.title)):
+    audit_changes.tell(screen, done)
+    found = keyed(report.findings).items()
+    for (severity, title), group in groupby(found, key=lambda each: (each[1].severity, each[1].title)):
         findings = list(group)
         screen.show("")
         heading = Text()
         heading.append(f"{severity.value.upper():<9}", style=STYLES[severity.value])
         heading.append(title, style="bold")
         screen.show(heading)
-        for finding in findings[:10]:
-            screen.show(f"  {finding.subject}: {finding.detail}")
+        for key, finding in findings[:10]:
+            changed = audit_changes.in_words(done.compared, key)
+            screen.show(f"  {finding.subject}: {finding.detail}{f' ({changed})' if changed else ''}")
         if len(findings) > 10:
             screen.show(f"  … and {len(findings) - 10} more (--json lists all)")
-        screen.show(f"  Why:  {findings[0].rationale}")
-        screen.show(f"  Next: {findings[0].remedy}")
+        screen.show(f"  Why:  {findings[0][1].rationale}")
+        screen.show(f"  Next: {findings[0][1].remedy}")
+    audit_changes.tell_fixed(screen, done)
     for name, error in done.unreachable.items():
         screen.problem(error, prefix=f"Not looked at: {name}")
     if report.passed:
@@ -186,6 +253,9 @@ def _score(done: "Audit") -> str:
 
 def as_document(done: "Audit") -> documents.Document:
     """An audit in JSON."""
+    from cto_backups.cli import audit_changes
+    from cto_backups.core.audit_comparison import keyed
+
     report = done.report
     return {
         "at": utc(report.at),
@@ -203,8 +273,9 @@ def as_document(done: "Audit") -> documents.Document:
                 "why": finding.rationale,
                 "remedy": finding.remedy,
                 "frameworks": frameworks(finding.clauses),
+                **audit_changes.of_finding(done.compared, key),
             }
-            for finding in report.findings
+            for key, finding in keyed(report.findings).items()
         ],
         "passed": [
             {
@@ -217,6 +288,7 @@ def as_document(done: "Audit") -> documents.Document:
         ],
         "not_applicable": [control.id for control in report.not_applicable],
         "unreachable": {name: error_document(error) for name, error in done.unreachable.items()},
+        **audit_changes.as_document(done),
     }
 
 

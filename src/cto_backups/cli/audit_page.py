@@ -5,7 +5,9 @@ from datetime import UTC
 from html import escape
 
 from cto_backups import __version__
+from cto_backups.cli import audit_changes
 from cto_backups.cli.errors import clean
+from cto_backups.core.audit_comparison import keyed
 from cto_backups.core.findings import ControlResult, Finding, Severity
 from cto_backups.core.frameworks import CLAUSES, Framework, cited
 from cto_backups.core.model import CopyFacts
@@ -36,6 +38,7 @@ td.mark { text-align: center; } .pass { color: var(--good); } .fail { color: var
   table:has(td.mark) { break-inside: avoid; } thead { display: table-header-group; }
   h2, h3, p.faint { break-after: avoid; } }
 """
+_DAYS_SHOWN = 31
 _LEGEND = "Each word says the result; colours only repeat it. A dash: the control is not about it."
 
 
@@ -51,8 +54,9 @@ def as_html(done: Audit) -> str:
         f'<p class="faint">{done.now.astimezone(UTC):%Y-%m-%d %H:%M} UTC · policy {_text(done.policy.digest[:12])} '
         f"· cto.backups {__version__}</p>",
         *_summary(done),
+        *_changes(done),
         *_matrices(done),
-        *_findings(done.report.findings),
+        *_findings(done),
         *_copies(done),
         *_not_applicable(done),
         *_frameworks(done.report.results),
@@ -131,22 +135,53 @@ def _mark(result: ControlResult, subject: str) -> str:
     return _cell("pass", "mark pass") if all(about) else _cell("FAIL", "mark fail")
 
 
-def _findings(findings: Sequence[Finding]) -> list[str]:
+def _changes(done: Audit) -> list[str]:
+    previous = done.compared.previous
+    told = audit_changes.summary(done, f"{previous.at.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if previous else "")
+    parts = ["<h2>Since the last audit</h2>", f"<p>{_text(told)}</p>"]
+    for title, findings in (("Fixed", done.compared.fixed), ("Not looked at this time", done.compared.unseen)):
+        rows = [
+            [_text(each.key.subject), _cell(each.title), _cell(each.severity), _cell(f"{each.since:%Y-%m-%d}")]
+            for each in findings
+        ]
+        heads = [_head(each) for each in ("Subject", "Finding", "Severity", "Open since")]
+        parts += [f"<h3>{title}</h3>", _table(heads, rows)] if rows else []
+    if len(done.history) > 1:
+        heads = [_head(each) for each in ("Day", "Score", *(severity.value for severity in Severity))]
+        rows = [
+            [
+                _text(f"{each.at.astimezone(UTC):%Y-%m-%d}"),
+                _cell(f"{each.score} of 100"),
+                *(_cell(str(each.counts.get(severity, 0))) for severity in Severity),
+            ]
+            for each in done.history[:_DAYS_SHOWN]
+        ]
+        parts += ["<h3>History</h3>", _table(heads, rows)]
+    return parts
+
+
+def _findings(done: Audit) -> list[str]:
+    findings = keyed(done.report.findings)
     parts = ["<h2>Findings</h2>"]
     if not findings:
         parts.append("<p>Nothing is wrong.</p>")
     for severity in Severity:
-        of_one = [finding for finding in findings if finding.severity is severity]
-        for control in dict.fromkeys(finding.control for finding in of_one):
-            group = [finding for finding in of_one if finding.control == control]
-            items = "".join(f"<li><b>{_text(each.subject)}</b>: {_text(each.detail)}</li>" for each in group)
-            first = group[0]
+        of_one = [(key, finding) for key, finding in findings.items() if finding.severity is severity]
+        for control in dict.fromkeys(key.control for key, _ in of_one):
+            group = [(key, finding) for key, finding in of_one if key.control == control]
+            items = "".join(_item(each, audit_changes.in_words(done.compared, key)) for key, each in group)
+            _, first = group[0]
             parts.append(
                 f'<div class="finding"><h3><span class="word {severity}">{severity}</span> {_text(first.title)}</h3>'
                 f"<ul>{items}</ul><p><b>Why:</b> {_text(first.rationale)}<br><b>Next:</b> {_text(first.remedy)}"
                 f'<br><span class="faint">{_text(cited(first.clauses))}</span></p></div>'
             )
     return parts
+
+
+def _item(finding: Finding, changed: str) -> str:
+    mark = f' <span class="faint">({_text(changed)})</span>' if changed else ""
+    return f"<li><b>{_text(finding.subject)}</b>: {_text(finding.detail)}{mark}</li>"
 
 
 def _copies(done: Audit) -> list[str]:

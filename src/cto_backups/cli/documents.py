@@ -23,6 +23,7 @@ def point(found: RecoveryPoint) -> Document:
         "category": found.category,
         "business": found.business,
         "captured_at": utc(found.captured_at),
+        "newest_content_at": utc(found.newest_content_at),
         "started_at": utc(found.started_at),
         "finished_at": utc(found.finished_at),
         "complete": found.complete,

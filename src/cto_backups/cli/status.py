@@ -182,6 +182,8 @@ def _source(report: "StatusReport", verdict: "Verdict", scheduled: "ScheduleRow"
         "rpo_seconds": seconds(category.rpo),
         "rto_seconds": seconds(category.rto),
         "forecast_rto": _forecast(verdict.forecast),
+        "achieved_rpo": _achieved(report, verdict.source),
+        "expects_change_seconds": seconds(report.policy.sources[verdict.source].expects_change),
         "copies": verdict.copies,
         "copies_wanted": verdict.copies_wanted,
         "rung": verdict.rung.name.lower(),
@@ -193,6 +195,24 @@ def _source(report: "StatusReport", verdict: "Verdict", scheduled: "ScheduleRow"
         "points": facts.point_count if facts else 0,
         "next_run": utc(scheduled.next_run),
         "next_why": scheduled.why,
+    }
+
+
+def _achieved(report: "StatusReport", name: str) -> documents.Document | None:
+    from cto_backups.core.achieved import achieved
+
+    found = achieved(report.policy, report.facts, name, report.now)
+    if found is None:
+        return None
+    return {
+        "point": found.point.id,
+        "holds_until": utc(found.holds_until),
+        "loss_seconds": seconds(found.loss),
+        "newest_content_at": utc(found.point.newest_content_at),
+        "content_age_seconds": seconds(found.content_age),
+        "source_changed_at": utc(found.changed_at),
+        "source_looked_at": utc(found.looked_at),
+        "behind": found.behind,
     }
 
 

@@ -44,6 +44,7 @@ def tell(screen: Screen, report: "StatusReport", scheduled: "ScheduleRow") -> No
 
 
 def _told(screen: Screen, report: "StatusReport", scheduled: "ScheduleRow") -> Iterator[tuple[str, str]]:
+    from cto_backups.core.achieved import achieved, achieved_against_rpo
     from cto_backups.core.duration import format_cadence, format_duration
     from cto_backups.core.retention import format_retention
 
@@ -57,6 +58,11 @@ def _told(screen: Screen, report: "StatusReport", scheduled: "ScheduleRow") -> I
         f"{category.copies} copies, rung {category.rung.name.lower()}",
     )
     yield "stands on", f"rung {verdict.rung.name.lower()}; policy asks for {category.rung.name.lower()}"
+    back = achieved(report.policy, report.facts, policy.name, report.now)
+    told = achieved_against_rpo(back, category.rpo) if back else "all would be lost: there is nothing to return to"
+    yield "achieved RPO", told
+    if policy.expects_change:
+        yield "expected", f"a change every {format_duration(policy.expects_change)}"
     rto = format_duration(category.rto)
     yield "forecast RTO", f"{verdict.forecast or 'unknown: no restore was ever measured'}; RTO is {rto}"
     yield from _in_turn(report, policy.name)
@@ -75,6 +81,9 @@ def _told(screen: Screen, report: "StatusReport", scheduled: "ScheduleRow") -> I
         f"{newest.id}: {figures.entries(newest.entry_count)}, {figures.size(newest.size_bytes)}" if newest else "none"
     )
     yield "newest", told
+    if newest and newest.newest_content_at:
+        since = figures.relative(newest.newest_content_at, report.now)
+        yield "its content", f"newest of {screen.moment(newest.newest_content_at)} ({since})"
     if facts and facts.confirmed_at:
         yield "confirmed", screen.moment(facts.confirmed_at)
 

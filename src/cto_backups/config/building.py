@@ -186,6 +186,7 @@ class Builder:
             owner=source.owner,
             probe=tuple(source.probe or ()),
             probe_timeout=parse_duration(source.probe_timeout),
+            expects_change=parse_duration(source.expects_change) if source.expects_change else None,
         )
         for violation in check_source(built):
             if violation.field != "vaults" or vaults:  # that the file has no vault is a mistake told elsewhere
@@ -238,7 +239,10 @@ class Builder:
         for number, exclusion in enumerate(given):
             kind, _, location = exclusion.resource.partition(":")
             place = ("exclude", number, "resource")
-            location = self._git_url(location, place) if kind == "git" else str(self.path(location, place))
+            if kind == "git":
+                location = self._git_url(location, place)
+            elif kind != "command":  # which has a name, and no place
+                location = str(self.path(location, place))
             built.append(
                 Exclusion(
                     resource=f"{kind}:{location}",

@@ -154,6 +154,8 @@ class AnySource(_Part):
     """What restore tests run on what came back, in the folder it was restored to; status 0 says that it serves."""
     probe_timeout: Duration = "10 minutes"
     """How long `probe` may take."""
+    expects_change: Duration | None = Field(default=None, examples=["26 h"])
+    """Something in it changes at least this often: a source that stands still for longer is OVERDUE."""
 
 
 class FilesSource(AnySource):

@@ -90,6 +90,7 @@ HINTS = {
     "owner": "who answers for it",
     "probe": "what a restore test runs on what came back",
     "probe_timeout": "how long that may take",
+    "expects_change": "how often something in it changes at least",
     "paths": "what to protect",
     "include": "only what matches one of these shell patterns",
     "exclude": "what to leave out, as shell patterns",

@@ -140,6 +140,7 @@ def _findings(case: _Case) -> Iterator[_Finding]:
         yield Status.UNPROTECTED, f"no vault holds a copy of the newest complete point {newest.id}"
         return
     yield from _judge_age(case, newest)
+    yield from _judge_change(case)
     yield from _judge_copies(case, newest)
     yield from _judge_reading(case)
     yield from _judge_tests(case)
@@ -188,6 +189,34 @@ def age_against_rpo(age: timedelta, rpo: timedelta) -> str:
     told, limit = roughly(age), format_duration(rpo)
     just_over = "a little over " if age > rpo and told == limit else ""
     return f"newest complete point is {just_over}{told} old; RPO is {limit}"
+
+
+def _judge_change(case: _Case) -> Iterator[_Finding]:
+    expected, quiet = case.policy.expects_change, quiet_for(case.facts)
+    if expected is not None and quiet is not None and quiet > expected:
+        yield Status.OVERDUE, change_against_expected(case.facts, expected)
+
+
+def quiet_for(facts: SourceFacts) -> timedelta | None:
+    """For how long a source had stood still when it was last captured, or confirmed to be as it was.
+
+    Not until now: what it did since that look is for the next one to see, and that there is one for the RPO. A source
+    without dates to go by was seen to change when its newest point was made. None: there is no complete point.
+    """
+    newest = facts.newest
+    if newest is None:
+        return None
+    looked_at = max(newest.captured_at, facts.confirmed_at or newest.captured_at)
+    return looked_at - (newest.newest_content_at or newest.captured_at)
+
+
+def change_against_expected(facts: SourceFacts, expected: timedelta) -> str:
+    """Both figures in a sentence: "when it was last looked at, its newest content was 49 h old; policy expects …"."""
+    quiet = quiet_for(facts)
+    assert quiet is not None and facts.newest is not None
+    dated = facts.newest.newest_content_at is not None
+    told = f"its newest content was {roughly(quiet)} old" if dated else f"it had been the same for {roughly(quiet)}"
+    return f"when it was last looked at, {told}; policy expects a change every {format_duration(expected)}"
 
 
 def _being_replaced(case: _Case, newest: RecoveryPoint, beyond_rpo: timedelta) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime
 
-from cto_backups.core import alert_controls, source_controls, vault_controls
+from cto_backups.core import alert_controls, inventory_controls, source_controls, vault_controls
 from cto_backups.core.assurance import Verdict
 from cto_backups.core.calendar_times import require_aware
 from cto_backups.core.findings import (
@@ -42,8 +42,35 @@ CONTROLS: tuple[Control, ...] = (
         Severity.CRITICAL,
         "Data that is not backed up does not exist, and what nobody named is not backed up.",
         "Add a source that covers it, or an exclusion with a reason, an owner and an end date.",
-        source_controls.check_coverage,
+        inventory_controls.check_coverage,
         clauses("CC7.2;A.5.9;A.8.13;CM-8;CP-9;11.1;Art. 12(1);164.308(a)(7)(ii)(A);164.308(a)(7)(ii)(E)"),
+    ),
+    Control(
+        "reachable",
+        "Every source can be looked at",
+        Severity.HIGH,
+        "What cannot be looked at cannot be backed up, and nobody sees what it gains or loses.",
+        "Mount or start what it lies on, renew its login, or correct the source in the policy.",
+        inventory_controls.check_reachable,
+        clauses("CC7.2;A.8.13;A.8.16;CM-8;CP-9;11.2;Art. 12(1);164.308(a)(7)(ii)(A)"),
+    ),
+    Control(
+        "vanished",
+        "Nothing vanished without a word",
+        Severity.HIGH,
+        "What is found no more is lost, moved, or hidden from the backup; its points age out as if nothing had been.",
+        "Restore it or bring it back into reach; if it is gone on purpose, say so with an exclusion.",
+        inventory_controls.check_vanished,
+        clauses("CC7.2;A.5.9;A.8.13;CM-8;CP-9;11.1;Art. 12(1);164.308(a)(7)(ii)(A)"),
+    ),
+    Control(
+        "shrunk",
+        "No inventory shrank suddenly",
+        Severity.CRITICAL,
+        "Much that is missing at once was seldom deleted on purpose: a disk, a login or a right went missing.",
+        "Look at the source itself before anything else; exclude what really is gone, with a reason and an owner.",
+        inventory_controls.check_shrunk,
+        clauses("CC7.2;A.5.9;A.8.13;A.8.16;CM-8;CP-9;11.1;Art. 12(1);164.308(a)(7)(ii)(A)"),
     ),
     Control(
         "rpo",
@@ -53,6 +80,24 @@ CONTROLS: tuple[Control, ...] = (
         "Run 'cto.backups backup SOURCE', and see that the worker is running.",
         source_controls.check_rpo,
         clauses("A1.2;A.8.13;A.5.30;CP-9;11.2;Art. 12(1);Art. 12(6);164.308(a)(7)(ii)(A)"),
+    ),
+    Control(
+        "achieved-rpo",
+        "Achieved RPO within the RPO",
+        Severity.HIGH,
+        "A run that ended well says when it ran, not what would come back: damaged copies and newer data count here.",
+        "Run 'cto.backups backup SOURCE'; where copies are damaged, first 'cto.backups repair VAULT'.",
+        source_controls.check_achieved_rpo,
+        clauses("A1.2;A.8.13;A.5.30;CP-9;CP-10;11.2;Art. 12(6);164.308(a)(7)(ii)(A);164.308(a)(7)(ii)(B)"),
+    ),
+    Control(
+        "content-stale",
+        "Sources change as policy expects",
+        Severity.HIGH,
+        "When the job that writes a dump stops, each backup of the old dump still ends well.",
+        "See whether what writes into the source still runs; if it may stand still, lengthen its 'expects_change'.",
+        source_controls.check_content_stale,
+        clauses("A1.2;CC7.2;A.8.13;A.8.16;CP-9;11.2;Art. 12(1);164.308(a)(7)(ii)(A)"),
     ),
     Control(
         "restore-test",
@@ -197,7 +242,7 @@ CONTROLS: tuple[Control, ...] = (
         Severity.MEDIUM,
         "What is left out on purpose must stay a decision that somebody answers for.",
         "Renew the exclusion with a reason, an owner and an end date, or cover the resource.",
-        source_controls.check_exclusions,
+        inventory_controls.check_exclusions,
         clauses("A.5.9;CP-2;11.1;Art. 12(1);164.308(a)(7)(ii)(E)"),
     ),
     Control(
@@ -287,7 +332,7 @@ CONTROLS: tuple[Control, ...] = (
         Severity.LOW,
         "An exclusion that matches nothing hides the next thing that happens to get its name.",
         "Correct its pattern, or remove it.",
-        source_controls.check_exclusions_used,
+        inventory_controls.check_exclusions_used,
         clauses("A.5.9;CM-8;11.1"),
     ),
     Control(

@@ -99,12 +99,25 @@ NO_FINGERPRINT = Fingerprint("none", {}, {})
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One thing found inside a source: a folder, a repository, a database."""
+    """One thing found inside a source: a folder, a repository, a database.
+
+    `changed_at` is when it was last changed in any way, as far as that can be told without reading it.
+    """
 
     name: str
     kind: str
     location: str
     size_bytes: int | None = None
+    changed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Disappearance:
+    """What one look at a source found no more: all of `resources`, of the `before` that the look before it found."""
+
+    last_found_at: datetime
+    resources: tuple[Resource, ...]
+    before: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +127,7 @@ class RecoveryPoint:
     `captured_at` is the moment of the content, `finished_at` when it was safe in its first vault. `size_bytes` counts
     the content as a restore would write it, `added_bytes` what the first vault grew by. `root` identifies the content
     (for snapshots: the restic tree id), the same in every vault. `label` says why a point made by hand exists.
+    `newest_content_at` is the moment of the newest content in it, by the source's own dates; None: not known.
     """
 
     id: str
@@ -136,6 +150,7 @@ class RecoveryPoint:
     label: str | None = None
     keep_until: datetime | None = None
     problems: tuple[Problem, ...] = ()
+    newest_content_at: datetime | None = None
 
     @property
     def complete(self) -> bool:
@@ -287,7 +302,7 @@ class SourceFacts:
     confirmed that the source still equals `newest`. `copies` are those of `newest`. `proven` is the newest point with
     a passed restore test. `last_runs` holds the latest run of each action kind, `failures` how many runs of it
     have failed in a row. `proven_copies` are those of `proven`, `restores` those of the last passed restore tests,
-    newest first.
+    newest first. `discovered_at` is when its resources were last looked for.
     """
 
     source: str
@@ -304,6 +319,7 @@ class SourceFacts:
     first_seen: datetime | None = None
     restores: tuple[TimedRestore, ...] = ()
     proven_copies: tuple[CopyFacts, ...] = ()
+    discovered_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,7 +360,8 @@ class Heartbeat:
 class Facts:
     """What the catalog knows, as the pure functions see it.
 
-    `resources` is the inventory: what discovery found, by the source that claims it ("" where none does).
+    `resources` is the inventory: what discovery found, by the source that claims it ("" where none does), `vanished`
+    what it found once and no more, the latest first. Both also tell of sources that have left the policy.
     `kept_points` lists the points of each source that are not expired, newest first, and `holds` the legal holds in
     force on it or on one of them; `verified_copies` are, by complete kept point, the vaults whose last verification
     began after its copy was stored, found no damage, and leaves no byte unread (all for retention; where asked for).
@@ -355,6 +372,7 @@ class Facts:
     sources: Mapping[str, SourceFacts] = field(default_factory=dict)
     vaults: Mapping[str, VaultFacts] = field(default_factory=dict)
     resources: Mapping[str, tuple[Resource, ...]] = field(default_factory=dict)
+    vanished: Mapping[str, tuple[Disappearance, ...]] = field(default_factory=dict)
     kept_points: Mapping[str, tuple[RecoveryPoint, ...]] = field(default_factory=dict)
     holds: Mapping[str, tuple[Hold, ...]] = field(default_factory=dict)
     verified_copies: Mapping[str, frozenset[str]] = field(default_factory=dict)

@@ -96,6 +96,7 @@ class SourcePolicy:
     """One protected source, with everything resolved: no default is left to look up.
 
     `probe` is a command that a restore test runs on what came back, for `probe_timeout` at most.
+    `expects_change`: something in it changes at least this often; None: nobody said so.
     """
 
     name: str
@@ -110,6 +111,7 @@ class SourcePolicy:
     owner: str | None = None
     probe: tuple[str, ...] = ()
     probe_timeout: timedelta = timedelta(minutes=10)
+    expects_change: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)

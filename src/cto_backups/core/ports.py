@@ -209,6 +209,13 @@ class Capture(Protocol):
     def problems(self) -> tuple[Problem, ...]:
         """What could not be captured so far."""
 
+    @property
+    def newest_content_at(self) -> datetime | None:
+        """The moment of the newest content in it, no later than `captured_at`, once the whole tree was stored.
+
+        By the source's own dates; None where it has none that can be believed.
+        """
+
     def fingerprint(self) -> Fingerprint:
         """The fingerprint of what was captured, complete once the whole tree was stored."""
 

@@ -1,17 +1,23 @@
-"""The controls on sources: covered, backed up, kept, proven, owned."""
+"""The controls on sources: backed up, kept, proven, owned."""
 
 from collections.abc import Iterator
 from datetime import timedelta
-from fnmatch import fnmatchcase
 from zoneinfo import ZoneInfo
 
-from cto_backups.core.assurance import CLOCK_TOLERANCE, age_against_rpo, forecast_against_rto
+from cto_backups.core.achieved import achieved, achieved_against_rpo
+from cto_backups.core.assurance import (
+    CLOCK_TOLERANCE,
+    age_against_rpo,
+    change_against_expected,
+    forecast_against_rto,
+    quiet_for,
+)
 from cto_backups.core.duration import format_cadence, format_duration, roughly
 from cto_backups.core.findings import Audited, Check
 from cto_backups.core.forecast import of_category
 from cto_backups.core.heartbeat import silence
-from cto_backups.core.model import ActionKind, Evidence, Outcome, Resource, SourceFacts
-from cto_backups.core.policy import Exclusion, SourcePolicy
+from cto_backups.core.model import ActionKind, Evidence, Outcome, SourceFacts
+from cto_backups.core.policy import SourcePolicy
 from cto_backups.core.retention import Retention, decide, format_retention
 from cto_backups.core.schedule import format_triggers, longest_gap
 from cto_backups.core.wording import counted
@@ -21,69 +27,6 @@ POINT_IN_TIME_WINDOW = timedelta(days=7)
 
 EXPIRY_GRACE = timedelta(days=7)
 """How long a point may stay after retention stopped keeping it: a worker expires every day."""
-
-UNCLAIMED = ""
-"""The key, in the inventory, of resources that were found and that no source claims."""
-
-
-def check_coverage(audited: Audited) -> Iterator[Check]:
-    """Inventory minus policy: every resource that no source covers and no exclusion in force names."""
-    inventory = audited.facts.resources
-    covered = [
-        resource for name, resources in inventory.items() if name in audited.policy.sources for resource in resources
-    ]
-    known = {(resource.kind, resource.location) for resource in covered}
-    orphaned = [
-        (name, resource) for name in inventory if name not in audited.policy.sources for resource in inventory[name]
-    ]
-    if covered:
-        yield Check("inventory", True, f"{counted(len(covered), 'resource')} covered by a source")
-    for name, resource in orphaned:
-        if (resource.kind, resource.location) in known or _excluded(audited, resource):
-            continue
-        whose = f"; source '{name}', which covered it, is no longer in the policy" if name != UNCLAIMED else ""
-        yield Check(resource.name, False, f"{resource.kind} at {resource.location} is covered by no source{whose}")
-
-
-def _excluded(audited: Audited, resource: Resource) -> bool:
-    return any(
-        exclusion.until > audited.now and _matches(exclusion, resource) for exclusion in audited.policy.exclusions
-    )
-
-
-def _matches(exclusion: Exclusion, resource: Resource) -> bool:
-    return any(fnmatchcase(name, exclusion.resource) for name in (resource.name, resource.location))
-
-
-def check_exclusions_used(audited: Audited) -> Iterator[Check]:
-    """Each exclusion in force leaves something out; said only of an audit that looked beyond the sources."""
-    inventory = audited.facts.resources
-    if UNCLAIMED not in inventory:
-        return
-    for exclusion in audited.policy.exclusions:
-        if exclusion.until > audited.now:
-            found = {
-                (each.kind, each.location)
-                for resources in inventory.values()
-                for each in resources
-                if _matches(exclusion, each)
-            }
-            detail = f"its exclusion leaves out {counted(len(found), 'resource')}"
-            yield Check(exclusion.resource, bool(found), detail)
-
-
-def check_exclusions(audited: Audited) -> Iterator[Check]:
-    """An exclusion says why, who answers for it, and until when; and that day has not passed."""
-    for exclusion in audited.policy.exclusions:
-        missing = [
-            name for name, value in (("reason", exclusion.reason), ("owner", exclusion.owner)) if not value.strip()
-        ]
-        if missing:
-            yield Check(exclusion.resource, False, f"its exclusion names no {' and no '.join(missing)}")
-        elif exclusion.until <= audited.now:
-            yield Check(exclusion.resource, False, f"its exclusion ended {roughly(audited.now - exclusion.until)} ago")
-        else:
-            yield Check(exclusion.resource, True, f"excluded by {exclusion.owner} until {exclusion.until:%Y-%m-%d}")
 
 
 def check_rpo(audited: Audited) -> Iterator[Check]:
@@ -96,6 +39,26 @@ def check_rpo(audited: Audited) -> Iterator[Check]:
             yield _check(source, False, "the age of its newest complete point is not known: it is dated in the future")
         else:
             yield _check(source, age <= rpo, age_against_rpo(age, rpo))
+
+
+def check_achieved_rpo(audited: Audited) -> Iterator[Check]:
+    """What a loss of the source now would cost, by the data that would come back, is within the RPO."""
+    for source in audited.policy.sources.values():
+        found, rpo = achieved(audited.policy, audited.facts, source.name, audited.now), source.category.rpo
+        if found is None:
+            yield _check(source, False, "all of it would be lost: no complete point has a sound copy in its vaults")
+        else:
+            passed = found.loss is not None and found.loss <= rpo
+            yield _check(source, passed, achieved_against_rpo(found, rpo))
+
+
+def check_content_stale(audited: Audited) -> Iterator[Check]:
+    """Where policy expects a source to change: it did, in time."""
+    for source in audited.policy.sources.values():
+        facts, expected = audited.source(source.name), source.expects_change
+        quiet = quiet_for(facts)
+        if expected is not None and quiet is not None:
+            yield _check(source, quiet <= expected, change_against_expected(facts, expected))
 
 
 def check_rto(audited: Audited) -> Iterator[Check]:

@@ -76,6 +76,7 @@ def point_to_payload(point: RecoveryPoint) -> Json:
         "label": point.label,
         "keep_until": None if point.keep_until is None else moment_to_text(point.keep_until),
         "problems": problems_to_payload(point.problems),
+        **({"newest_content_at": moment_to_text(point.newest_content_at)} if point.newest_content_at else {}),
     }
 
 
@@ -103,6 +104,7 @@ def point_from_payload(payload: Mapping[str, Any]) -> RecoveryPoint:
         label=payload["label"],
         keep_until=None if keep_until is None else moment_from_text(keep_until),
         problems=problems_from_payload(payload["problems"]),
+        newest_content_at=moment_from_text(payload["newest_content_at"]) if "newest_content_at" in payload else None,
     )
 
 

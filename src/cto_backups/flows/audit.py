@@ -1,24 +1,36 @@
-"""Audit: look afresh at what there is, and say where protection falls short of policy."""
+"""Audit: look afresh at what there is, say where protection falls short of policy, and what changed since last time."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from cto_backups import clock
 from cto_backups.core.assurance import judge
+from cto_backups.core.audit_comparison import Comparison, KeptAudit, compare, kept_findings
 from cto_backups.core.controls import audit as audit_controls
 from cto_backups.core.findings import AuditReport, Environment
-from cto_backups.core.model import Facts, Resource
+from cto_backups.core.inventory_controls import UNCLAIMED
+from cto_backups.core.model import Disappearance, Facts, Resource
 from cto_backups.core.policy import Policy
-from cto_backups.errors import BackupsError
+from cto_backups.errors import BackupsError, BusyError, CatalogError
 from cto_backups.flows.heartbeat import observed
 from cto_backups.flows.installation import Installation
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a look around this machine came upon, and the folders that it looked through to the end."""
+
+    found: tuple[Resource, ...]
+    folders: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Audit:
     """The findings, with what could not be looked at (a source that cannot be reached is itself a finding).
 
-    `policy` and `facts` are what they rest on.
+    `policy` and `facts` are what they rest on. `compared` is against the audit before it, and `history` are the audits
+    that are kept, the last first, this one among them once it is `kept`; `unkept` says why it could not be.
     """
 
     report: AuditReport
@@ -26,20 +38,93 @@ class Audit:
     now: datetime
     policy: Policy
     facts: Facts
+    compared: Comparison = field(default_factory=Comparison)
+    history: tuple[KeptAudit, ...] = ()
+    kept: bool = False
+    unkept: BackupsError | None = None
 
 
-def audit(installation: Installation, environment: Environment, found: tuple[Resource, ...] = ()) -> Audit:
-    """Audit the whole policy. `found` are resources that a look around this machine came upon."""
+def audit(
+    installation: Installation,
+    environment: Environment,
+    look: Look | None = None,
+    *,
+    keep: bool = True,
+    write: bool = True,
+    since: datetime | None = None,
+) -> Audit:
+    """Audit the whole policy, and compare with the last audit that is kept; with `since`, of those until then.
+
+    With `keep` the next audit compares with this one. Without `write` nothing at all is written: the catalog may lie
+    where nothing can be. One that turns out to be so, or is in use for long, does not fail the audit either.
+    """
     now = clock.now()
+    found: dict[str, Sequence[Resource]] = {}
     unreachable: dict[str, BackupsError] = {}
     for name in installation.policy.sources:
         try:
-            installation.catalog.record_resources(name, installation.source(name).discover(), now)
+            found[name] = installation.source(name).discover()
         except BackupsError as error:
             unreachable[name] = error
+    unkept = _record(installation, found, now) if write else None
     facts = observed(installation, installation.catalog.facts(now, kept_points=True), now)
-    if found:
-        facts = replace(facts, resources={**facts.resources, "": found})
+    if unkept is not None or not write:
+        facts = _as_found(facts, found, now)
+    if look is not None:
+        facts = replace(facts, resources={**facts.resources, UNCLAIMED: look.found})
     verdicts = judge(installation.policy, facts, now)
+    environment = replace(environment, unreachable={name: _told(error) for name, error in unreachable.items()})
     report = audit_controls(installation.policy, facts, verdicts, now, environment)
-    return Audit(report, unreachable, now, installation.policy, facts)
+
+    catalog, findings = installation.catalog, kept_findings(report, facts)
+    looked = look.folders if look is not None else ()
+    previous, before = catalog.kept_audit(since) or (None, ())
+    compared = compare(findings, previous, before, looked)
+    kept = False
+    if keep and write and unkept is None:
+        try:
+            catalog.keep_audit(KeptAudit(now, report.score, report.counts), findings, looked)
+            kept = True
+        except (CatalogError, BusyError) as error:
+            unkept = error
+    return Audit(
+        report,
+        unreachable,
+        now,
+        installation.policy,
+        facts,
+        compared,
+        catalog.kept_audits(),
+        kept,
+        unkept,
+    )
+
+
+def _record(installation: Installation, found: Mapping[str, Sequence[Resource]], now: datetime) -> BackupsError | None:
+    """Remember what was found; why that could not be, if it could not."""
+    try:
+        for name, resources in found.items():
+            installation.catalog.record_resources(name, resources, now)
+    except (CatalogError, BusyError) as error:
+        return error
+    return None
+
+
+def _as_found(facts: Facts, found: Mapping[str, Sequence[Resource]], now: datetime) -> Facts:
+    """The facts as they would be if what was found had been recorded."""
+    sources, resources, vanished = dict(facts.sources), dict(facts.resources), dict(facts.vanished)
+    for name, seen in found.items():
+        known, names = facts.resources.get(name, ()), {resource.name for resource in seen}
+        missing = tuple(resource for resource in known if resource.name not in names)
+        before = sources.get(name)
+        if missing:
+            last_found_at = (before.discovered_at if before else None) or now
+            vanished[name] = (Disappearance(last_found_at, missing, len(known)), *vanished.get(name, ()))
+        resources[name] = tuple(seen)
+        if before is not None:
+            sources[name] = replace(before, discovered_at=now)
+    return replace(facts, sources=sources, resources=resources, vanished=vanished)
+
+
+def _told(error: BackupsError) -> str:
+    return f"{error.what}: {error.why}" if error.why else error.what

@@ -224,6 +224,7 @@ def _point(
         label=wish.label,
         keep_until=now + ON_DEMAND_KEPT if wish.label else None,
         problems=capture.problems,
+        newest_content_at=capture.newest_content_at,
     )
 
 

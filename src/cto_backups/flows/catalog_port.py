@@ -1,8 +1,8 @@
 """The catalog, as flows read and write it; `catalog.catalog.Catalog` is its implementation."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from cto_backups.core.alerts import Alert, Telling
 from cto_backups.core.model import (
@@ -22,6 +22,9 @@ from cto_backups.core.model import (
 from cto_backups.core.policy import Policy
 from cto_backups.core.verification import Ledger, Readings
 from cto_backups.evidence.records import Record, SigningKey
+
+if TYPE_CHECKING:
+    from cto_backups.core.audit_comparison import KeptAudit, KeptFinding
 
 Figures = Mapping[str, int | float | str | bool]
 
@@ -90,6 +93,15 @@ class Catalog(Protocol):
 
     def record_resources(self, source: str, resources: Iterable[Resource], now: datetime) -> None:
         """Remember what discovery found in a source."""
+
+    def keep_audit(self, audit: "KeptAudit", findings: "Sequence[KeptFinding]", looked: Sequence[str]) -> None:
+        """Keep an audit and what it found, for those that follow."""
+
+    def kept_audit(self, at: datetime | None = None) -> "tuple[KeptAudit, tuple[KeptFinding, ...]] | None":
+        """The last audit that is kept (of those until `at`), and what it found."""
+
+    def kept_audits(self) -> "tuple[KeptAudit, ...]":
+        """All audits that are kept, the last first."""
 
     def start_run(
         self,

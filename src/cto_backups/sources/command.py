@@ -208,6 +208,7 @@ class _CommandCapture:
 
     staged = True
     problems: tuple[Problem, ...] = ()  # a command gives all or nothing
+    newest_content_at: datetime | None = None  # only whoever reads what it printed could tell
 
     def __init__(self, tree: StreamTree, now: datetime, filename: bytes) -> None:
         self.captured_at = now

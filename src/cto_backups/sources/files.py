@@ -26,6 +26,7 @@ from cto_backups.errors import SourceError
 from cto_backups.sources import digests
 from cto_backups.sources.ledger import Ledger, sample_key
 from cto_backups.sources.left_out import leaving
+from cto_backups.sources.moments import moment
 from cto_backups.sources.names import readable
 from cto_backups.sources.options import flag, texts
 from cto_backups.sources.patterns import Patterns
@@ -188,8 +189,10 @@ class FilesSource:
 
     def _resource(self, root: bytes) -> Resource:
         path = readable(root or b"/")
-        size = os.lstat(root).st_size if os.path.isfile(root) and not os.path.islink(root) else None
-        return Resource(name=f"files:{path}", kind="files", location=path, size_bytes=size)
+        if os.path.islink(root) or not os.path.isfile(root):
+            return Resource(name=f"files:{path}", kind="files", location=path)
+        status = os.lstat(root)
+        return Resource(f"files:{path}", "files", path, status.st_size, moment(status.st_ctime_ns))
 
 
 def _place(path: str) -> bytes:
@@ -229,6 +232,10 @@ class _FilesCapture:
     @property
     def problems(self) -> tuple[Problem, ...]:
         return self._missing + self.tree.problems
+
+    @property
+    def newest_content_at(self) -> datetime | None:
+        return self.tree.newest_content.by(self.captured_at)
 
     def fingerprint(self) -> Fingerprint:
         return self._ledger.fingerprint()

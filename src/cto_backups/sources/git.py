@@ -85,6 +85,7 @@ class GitSource:
                 fingerprint,
                 tuple(problems),
                 self._notes(mirror),
+                git_objects.newest(self._git, mirror.folder, captured_at),
             )
 
     def plan_restore(
@@ -226,8 +227,10 @@ class _GitCapture:
         fingerprint: Fingerprint,
         problems: tuple[Problem, ...],
         notes: tuple[str, ...],
+        newest_content_at: datetime | None,
     ) -> None:
         self.captured_at = captured_at
+        self.newest_content_at = newest_content_at
         self.paths = (f"/{folder}",)
         self.notes = notes
         self._cache = cache

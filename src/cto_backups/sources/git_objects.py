@@ -11,6 +11,7 @@ An object's name is the digest of its content, so a full ``git fsck`` beside thi
 """
 
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from hashlib import blake2b, sha256
 from pathlib import Path
 
@@ -62,6 +63,17 @@ def refs(git: Git, repository: Path) -> dict[bytes, bytes]:
     """Object by ref."""
     lines = git.local(repository, "for-each-ref", "--format=%(objectname) %(refname)").splitlines()
     return {ref: value for value, _, ref in (line.partition(b" ") for line in lines)}
+
+
+def newest(git: Git, repository: Path, until: datetime) -> datetime | None:
+    """When the newest of its branches' commits and of its tags was made; None when none was by `until`.
+
+    Whoever makes them says when: a date ahead of `until` is of a wrong clock, and is not believed. The dates of the
+    mirror's files say nothing: a mirror made anew has them all of today.
+    """
+    dates = git.local(repository, "for-each-ref", "--format=%(creatordate:unix)").split()
+    latest = max((at for at in map(int, dates) if 0 < at <= until.timestamp()), default=0)
+    return datetime.fromtimestamp(latest, UTC) if latest else None
 
 
 def head_of(repository: Path) -> bytes:

@@ -25,7 +25,7 @@ from cto_backups.core.ports import (
     RestorePlan,
 )
 from cto_backups.errors import RestoreError, SourceError, VerificationError
-from cto_backups.sources import beside, sqlite_copy
+from cto_backups.sources import beside, moments, sqlite_copy
 from cto_backups.sources.ledger import Ledger, sample_key
 from cto_backups.sources.look import look
 from cto_backups.sources.names import raw, readable
@@ -56,7 +56,7 @@ class SqliteSource:
         if path.is_dir():
             return [resource for resource in look(path) if resource.kind == "sqlite"]
         place = readable(os.fsencode(path))
-        return [Resource(f"sqlite:{place}", "sqlite", place, path.stat().st_size)]
+        return [Resource(f"sqlite:{place}", "sqlite", place, path.stat().st_size, moments.changed_at(_content(path)))]
 
     @contextmanager
     def capture(self) -> Iterator[Capture]:
@@ -71,9 +71,11 @@ class SqliteSource:
         with staging(self._state) as folder:
             file = folder / "copy.db"
             status = path.stat()
+            # Before the copy: it may hold a little more than that, never less.
+            newest = moments.written_at(_content(path), clock.now())
             staged = sqlite_copy.take(self.name, path, file, sample_key(self.name), self._busy_seconds)
             os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
-            yield _SqliteCapture(path, file, status, staged)
+            yield _SqliteCapture(path, file, status, staged, newest)
 
     def plan_restore(
         self,
@@ -194,8 +196,16 @@ class _SqliteCapture:
 
     staged = True
 
-    def __init__(self, path: Path, file: Path, status: os.stat_result, staged: sqlite_copy.Staged) -> None:
+    def __init__(
+        self,
+        path: Path,
+        file: Path,
+        status: os.stat_result,
+        staged: sqlite_copy.Staged,
+        newest_content_at: datetime | None,
+    ) -> None:
         self.captured_at: datetime = staged.captured_at
+        self.newest_content_at = newest_content_at
         self.paths = (readable(os.fsencode(path)),)
         self._files = FileTree([os.fsencode(path)], Ledger(b"", ()), base=os.fsencode(file), prefix=os.fsencode(path))
         self.tree: CaptureTree = _OriginalAttributes(self._files, os.fsencode(file), os.fsencode(path), status)
@@ -282,3 +292,8 @@ class _SettlingReader:
 
 def _files(target: Path) -> tuple[Path, ...]:
     return (target, *(Path(f"{target}{ending}") for ending in sqlite_copy.SIDECARS))
+
+
+def _content(database: Path) -> tuple[Path, ...]:
+    """The files that hold what is in a database."""
+    return (database, *(Path(f"{database}{ending}") for ending in sqlite_copy.CARRIED))

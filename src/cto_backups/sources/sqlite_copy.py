@@ -22,7 +22,7 @@ from cto_backups.sources.names import readable
 
 MAGIC = b"SQLite format 3\0"
 SIDECARS = ("-wal", "-shm", "-journal")
-_CARRIED = ("-wal", "-journal")  # what holds content; -shm is an index that SQLite makes anew
+CARRIED = ("-wal", "-journal")  # what holds content; -shm is an index that SQLite makes anew
 _ATTEMPTS = 3
 _UNKNOWN = re.compile(r"no such (function|collation sequence): (.+)")
 
@@ -211,7 +211,7 @@ def _must_stay_quiet(database: Path) -> bool:
 def _states(database: Path) -> dict[str, tuple[int, int, int] | None]:
     """Size, mtime and inode of the files that hold a database's content."""
     states: dict[str, tuple[int, int, int] | None] = {}
-    for suffix in ("", *_CARRIED):
+    for suffix in ("", *CARRIED):
         try:
             status = Path(f"{database}{suffix}").stat()
         except FileNotFoundError:

@@ -20,6 +20,7 @@ from cto_backups._native import KnownDigests, LearnedDigests, Lister, Literals, 
 from cto_backups.core.model import Problem
 from cto_backups.core.ports import BlockReader, Entry, EntryKind, EntryUnreadableError
 from cto_backups.sources.ledger import Ledger
+from cto_backups.sources.moments import NewestContent
 from cto_backups.sources.names import readable
 from cto_backups.sources.patterns import Patterns
 
@@ -109,6 +110,7 @@ class FileTree:
         self._euid = os.geteuid()
         self._lock = Lock()
         self._problems: list[Problem] = []
+        self.newest_content: Final = NewestContent()
 
     # -- what the payload store calls -------------------------------------------------------------------------------
 
@@ -124,6 +126,7 @@ class FileTree:
         """The entries in a folder that count, sorted by name; call it once for each folder."""
         inside = isinstance(entry, TreeEntry) and entry.inside
         found = self._listed(entry) if inside else self._on_the_way(entry)
+        self.newest_content.see(found)
         self._ledger.add_listed(found, self._prefix, self._cut)
         return found
 

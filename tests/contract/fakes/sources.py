@@ -5,7 +5,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
@@ -121,6 +121,10 @@ class _MemoryCapture:
     @property
     def problems(self) -> tuple[Problem, ...]:
         return tuple(self._problems)
+
+    @property
+    def newest_content_at(self) -> datetime | None:
+        return min(datetime.fromtimestamp(self._source.changed_at // 1_000_000_000, UTC), self.captured_at)
 
     def fingerprint(self) -> Fingerprint:
         return fingerprint(self._read)

@@ -68,6 +68,19 @@ def test_an_installation_that_can_only_be_read_can_be_restored_from(bare: Any, t
     assert "state folder" in answer.err
 
 
+def test_an_installation_that_can_only_be_read_can_be_audited(bare: Any) -> None:
+    """What is found is judged as it is now, though nothing of it can be kept."""
+    (bare.data / "ledger.db").rename(bare.data / "elsewhere.db")
+    (bare.data / "files" / "report.txt").write_text("new")
+    answer = bare("audit", "--json")
+    assert answer.status is ExitStatus.SUCCESS, answer
+    assert answer.document["kept"] is False
+    assert "state folder" in answer.document["not_kept"]["what"]
+    assert "This audit is not kept" in bare("audit").err
+    assert "reachable" in {finding["control"] for finding in answer.document["findings"]}
+    assert bare("audit", "--fail-on", "low").status is ExitStatus.RED
+
+
 def test_a_state_folder_that_cannot_be_used_is_named(home: Any) -> None:
     """It is a mistake in the policy or in permissions, not a defect."""
     home.policy.write_text(home.policy.read_text().replace("state: state", "state: /dev/null/x"))

@@ -150,7 +150,7 @@ def newer_program(tmp_path, monkeypatch):
         (migrations / "versions" / "9999_later.py").write_text(SECOND.format(more=more))
         monkeypatch.setattr(database, "MIGRATIONS", migrations)
         monkeypatch.setattr(database, "VERSION", "9999")
-        monkeypatch.setattr(database, "KNOWN_VERSIONS", ("0001", "0002", "0003", "0004", "0006", "9999"))
+        monkeypatch.setattr(database, "KNOWN_VERSIONS", ("0001", "0002", "0003", "0004", "0005", "0006", "9999"))
 
     return make
 

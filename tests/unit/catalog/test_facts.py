@@ -6,7 +6,17 @@ from datetime import timedelta
 import pytest
 
 from cto_backups.catalog.facts import TIMED_TESTS
-from cto_backups.core.model import ActionKind, CopyFacts, Heartbeat, Outcome, Rung, Step, TimedRestore
+from cto_backups.core.model import (
+    ActionKind,
+    CopyFacts,
+    Disappearance,
+    Heartbeat,
+    Outcome,
+    Resource,
+    Rung,
+    Step,
+    TimedRestore,
+)
 
 
 @pytest.fixture
@@ -219,3 +229,67 @@ def test_the_last_sign_of_life_of_the_worker_is_told(catalog, build):
     for beat in (first, second):
         catalog.beat(beat)
         assert catalog.facts(build.now).heartbeat == beat
+
+
+# -- the moment of the newest content
+
+
+def test_a_point_keeps_the_moment_of_its_newest_content(catalog, build):
+    newest = build.ago(hours=5)
+    catalog.add_point_with_copy(build.point("p1", newest_content_at=newest), build.copy("p1"))
+    assert catalog.point("p1").newest_content_at == newest
+    assert catalog.facts(build.now).sources["ledger"].newest.newest_content_at == newest
+
+
+def test_facts_say_when_a_source_was_looked_at_and_when_its_resources_were_changed(catalog, build):
+    told = Resource("sqlite:/a", "sqlite", "/a", 1, build.ago(hours=2))
+    silent = Resource("sqlite:/b", "sqlite", "/b", 1)
+    catalog.record_resources("ledger", [told, silent], build.ago(minutes=1))
+    found = catalog.facts(build.now)
+    assert found.resources["ledger"] == (told, silent)
+    assert found.sources["ledger"].discovered_at == build.ago(minutes=1)
+    later = replace(told, changed_at=build.now)
+    catalog.record_resources("ledger", [later], build.now)
+    assert catalog.facts(build.now).resources["ledger"] == (later,)
+
+
+# -- what was found once
+
+
+def things(*names):
+    return [Resource(f"git:/{name}", "git", f"/{name}") for name in names]
+
+
+def test_what_discovery_finds_no_more_is_told_by_the_look_that_last_found_it(catalog, build):
+    for hours, names in ((9, "abcdef"), (7, "abcde"), (5, "abcdeg"), (3, "ag"), (1, "ag")):
+        catalog.record_resources("ledger", things(*names), build.ago(hours=hours))
+    found = catalog.facts(build.now)
+    assert found.resources["ledger"] == tuple(things("a", "g"))
+    assert found.vanished == {
+        "ledger": (
+            Disappearance(build.ago(hours=5), tuple(things(*"bcde")), 6),
+            Disappearance(build.ago(hours=9), tuple(things("f")), 6),
+        )
+    }
+    catalog.record_resources("ledger", things(*"abcdefg"), build.now)
+    assert catalog.facts(build.now).vanished == {}, "it came back"
+
+
+def test_an_empty_look_makes_everything_vanish(catalog, build):
+    catalog.record_resources("ledger", things("a", "b"), build.ago(hours=2))
+    catalog.record_resources("ledger", [], build.ago(hours=1))
+    found = catalog.facts(build.now)
+    assert found.resources == {}
+    assert found.vanished["ledger"] == (Disappearance(build.ago(hours=2), tuple(things("a", "b")), 2),)
+
+
+def test_the_inventory_of_a_source_that_has_left_the_policy_is_still_told(catalog, build):
+    catalog.sync_policy(build.policy(build.source(), build.source("old")), b"", build.ago(hours=9))
+    catalog.record_resources("old", things("a", "b"), build.ago(hours=2))
+    catalog.record_resources("old", things("a"), build.ago(hours=1))
+    catalog.sync_policy(build.policy(), b"", build.now)
+    found = catalog.facts(build.now)
+    assert found.resources == {"old": tuple(things("a"))}
+    assert found.vanished == {"old": (Disappearance(build.ago(hours=2), tuple(things("b")), 2),)}
+    assert list(found.sources) == ["ledger"]
+    assert catalog.facts(build.now, ["ledger"]).resources == {}

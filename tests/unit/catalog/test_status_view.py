@@ -76,6 +76,7 @@ class Scenario:
             name,
             category=category,
             test_every=dice.choice([None, timedelta(hours=5), timedelta(days=30)]),
+            expects_change=dice.choice([None, None, timedelta(minutes=20), timedelta(hours=3)]),
             vaults=dice.choice([("near", "far"), ("near",), ("far", "third")]),
         )
 
@@ -127,6 +128,9 @@ class Scenario:
             incomplete=self.dice.random() > max(self.calm, 0.9),
             started_at=captured - timedelta(minutes=self.dice.choice([1, 9, 40])),
             finished_at=captured,
+            newest_content_at=self.pick(
+                None, *(captured - timedelta(minutes=minutes, seconds=30) for minutes in (0, 10, 19, 20, 100, 179, 180))
+            ),
         )
         holdings.add_point(connection, point)
         for vault in ("near", "far", "third"):
@@ -192,6 +196,25 @@ seen: set[Status] = set()
 def test_the_comparison_met_every_word():
     if seen:  # nothing when this test is run alone, or on another worker
         assert seen == set(Status)
+
+
+def test_a_source_that_stands_still_for_longer_than_policy_expects_is_overdue(catalog, build):
+    now = clock.now()
+    dump = build.source(expects_change=timedelta(hours=26), test_every=None)
+    catalog.sync_policy(build.policy(dump), b"", now)
+    for hours, word in ((27, "HEALTHY"), (28, "OVERDUE")):
+        captured = now - timedelta(hours=1)
+        newest = now - timedelta(hours=hours) + timedelta(seconds=(27 - hours) * 60 + 30)
+        point = build.point(f"p{hours}", captured, finished_at=captured, newest_content_at=newest)
+        for vault in ("near", "far"):
+            catalog.add_point_with_copy(point, build.copy(point.id, vault, captured))
+        row = view(catalog)["ledger"]
+        assert (row["last_point"], row["status"], row["newest_content_at"]) == (
+            point.id,
+            word,
+            moment_to_column(newest),
+        )
+        assert judge(build.policy(dump), catalog.facts(now), now)["ledger"].status == word
 
 
 def test_a_source_whose_every_copy_is_damaged_is_unprotected(catalog, build):

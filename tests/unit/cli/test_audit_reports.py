@@ -14,8 +14,10 @@ import pytest
 from cto_backups.cli.audit_formats import as_csv, as_sarif
 from cto_backups.cli.audit_page import as_html
 from cto_backups.core.assurance import judge
+from cto_backups.core.audit_comparison import Comparison, FindingKey, KeptAudit, KeptFinding, keyed
 from cto_backups.core.controls import CONTROLS, Environment, audit
 from cto_backups.core.defaults import CATEGORIES, CLASSES
+from cto_backups.core.findings import Severity
 from cto_backups.core.model import (
     ActionKind,
     Copy,
@@ -86,6 +88,7 @@ RESULT = closed(
     message=MESSAGE,
     locations=array(LOCATION),
     partialFingerprints={"type": "object", "additionalProperties": {"type": "string"}},
+    baselineState={"enum": ["new", "unchanged", "updated", "absent"]},
     properties=BAG,
 )
 INVOCATION = closed(
@@ -268,3 +271,52 @@ def test_the_page_of_a_policy_with_nothing_in_it_is_whole() -> None:
     text = Page(as_html(Audit(report, {}, NOW, policy, Facts()))).text
     assert "Nothing is wrong." in text
     assert "No category has checks of its own." in text
+
+
+# -- against the audit before it
+
+
+def compared(subject: str = "gone") -> Audit:
+    """An audit whose first finding was there before, and one more that is fixed, and one that nobody looked at."""
+    done = audited(stray=SCRIPT)
+    (first, *_) = keyed(done.report.findings)
+    before = NOW - timedelta(days=3)
+    fixed = KeptFinding(FindingKey("owner", subject), "Every source has an owner", Severity.LOW, "none", "B", before)
+    unseen = replace(fixed, key=FindingKey("coverage", subject), title="Covered", by_look=True)
+    previous = KeptAudit(before, 40, {Severity.HIGH: 7})
+    history = (KeptAudit(NOW, 50, done.report.counts), previous)
+    return replace(
+        done, compared=Comparison(previous, {first: before}, (fixed,), (unseen,)), history=history, kept=True
+    )
+
+
+def test_the_page_says_what_changed_and_how_the_score_went() -> None:
+    done = compared(SCRIPT)
+    page = Page(as_html(done))
+    new = len(done.report.findings) - 1
+    told = f"Since the audit of 2026-03-15 12:00 UTC: {new} new, 1 still open, 1 fixed; 1 finding of a look at folders"
+    assert told in page.text
+    assert "(open since 2026-03-15)" in page.text
+    assert page.words.count("(new)") == new
+    assert page.text.index("Fixed") < page.text.index("Not looked at this time") < page.text.index("History")
+    assert "40 of 100" in page.text
+    assert "script" not in {tag for tag, _ in page.seen}
+    assert page.text.count(SCRIPT) >= 2, "as text"
+    assert "There is no earlier audit" in Page(as_html(audited())).text
+
+
+def test_sarif_says_of_each_result_whether_it_was_there_before() -> None:
+    done = compared()
+    log = json.loads(as_sarif(done, "backups.yaml"))
+    jsonschema.validate(log, SARIF)
+    states = [each["baselineState"] for each in log["runs"][0]["results"]]
+    assert states == ["unchanged", *(["new"] * (len(done.report.findings) - 1))]
+
+
+def test_csv_has_a_line_for_what_is_fixed() -> None:
+    lines = list(csv.DictReader(io.StringIO(as_csv(compared("=cmd()")))))
+    (fixed,) = (line for line in lines if line["result"] == "fixed")
+    assert (fixed["control"], fixed["subject"], fixed["standing"]) == ("owner", "'=cmd()", "fixed")
+    assert fixed["since"] == "2026-03-15T12:00:00.000000Z"
+    assert "CP-2" in fixed["clauses"]
+    assert [line["standing"] for line in lines if line["result"] == "failed"].count("open") == 1

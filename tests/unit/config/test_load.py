@@ -187,6 +187,13 @@ def test_an_exclusion_may_end_at_a_moment(policy_file: Write, sound: str) -> Non
     assert exclusion.resource == "git:git@h:a.git"
 
 
+def test_an_exclusion_may_name_what_a_command_printed(policy_file: Write, sound: str) -> None:
+    """It has a name and no place, so the name is left as it is."""
+    text = sound + "exclude:\n  - {resource: command:app/app.dump, reason: r, owner: o, until: 2027-06-01}\n"
+    (exclusion,) = load(policy_file(text)).policy.exclusions
+    assert exclusion.resource == "command:app/app.dump"
+
+
 def test_aliases_and_merges_are_understood(policy_file: Write, sound: str) -> None:
     text = sound.replace("  checkout:\n", "  checkout: &files\n").replace(
         "  app-repo:", "  papers:\n    <<: *files\n    paths: [/srv/papers]\n  app-repo:"

@@ -375,3 +375,36 @@ def test_every_source_of_the_policy_gets_a_verdict(build):
 def test_naive_moments_are_refused(build):
     with pytest.raises(ValueError, match="no time zone"):
         judge(build.policy(), Facts(), build.now.replace(tzinfo=None))
+
+
+# -- the change that policy expects
+
+
+def test_a_source_that_stands_still_for_longer_than_policy_expects_is_overdue(build):
+    """The job that writes the dump has stopped; each backup of the old dump ends well."""
+    dump = build.source(expects_change=timedelta(hours=26))
+    stale = build.point(build.ago(hours=1), newest_content_at=build.ago(hours=50))
+    found = verdict(build, build.healthy(newest=stale), dump)
+    assert found.status is OVERDUE
+    assert says(
+        found, "when it was last looked at, its newest content was 49 h old; policy expects a change every 26 h"
+    )
+    assert verdict(build, build.healthy(newest=stale)).status is HEALTHY
+    fresh = build.point(build.ago(hours=1), newest_content_at=build.ago(hours=27))
+    assert verdict(build, build.healthy(newest=fresh), dump).status is HEALTHY
+
+
+def test_time_since_the_last_look_does_not_count_as_standing_still(build):
+    """A rare backup would otherwise accuse the source of what nobody has looked at."""
+    dump = build.source(expects_change=timedelta(hours=2))
+    known = build.healthy(newest=build.point(build.ago(hours=20), newest_content_at=build.ago(hours=21)))
+    assert verdict(build, known, dump).status is HEALTHY
+
+
+def test_without_dates_a_source_changed_last_when_its_newest_point_was_made(build):
+    dump = build.source(expects_change=timedelta(hours=26))
+    known = build.healthy(newest=build.point(build.ago(hours=30)), confirmed_at=build.ago(hours=1))
+    found = verdict(build, known, dump)
+    assert found.status is OVERDUE
+    assert says(found, "it had been the same for 29 h; policy expects a change every 26 h")
+    assert verdict(build, replace(known, confirmed_at=build.ago(hours=5)), dump).status is HEALTHY

@@ -9,7 +9,7 @@ from cto_backups.core.alerts import AlertPolicy, AlertRule, ChannelPolicy, Perso
 from cto_backups.core.assurance import judge
 from cto_backups.core.controls import CONTROLS, Environment, Place, Severity, audit
 from cto_backups.core.findings import AuditReport, Check, Control, ControlResult
-from cto_backups.core.model import ActionKind, Facts, Heartbeat, Outcome, Resource, SourceFacts
+from cto_backups.core.model import ActionKind, Disappearance, Facts, Heartbeat, Outcome, Resource, SourceFacts
 from cto_backups.core.policy import Access, Exclusion, LockMode
 
 DAY = timedelta(days=1)
@@ -77,6 +77,8 @@ def test_a_source_in_order_has_no_findings_and_scores_100(audited):
     assert dict(report.scores) == {"B": 100}
     assert {control.id for control in report.not_applicable} == {
         "point-in-time",
+        "content-stale",
+        "reachable",
         "failed-runs",
         "vault-runs",
         "exclusions",
@@ -139,7 +141,115 @@ def test_exclusions_need_a_reason_an_owner_and_a_day_to_come(build, audited):
     assert "ended 24 h ago" in audited.fails("exclusions", exclusions=(replace(sound, until=build.ago(days=1)),))
 
 
+def gone(build, *names, before=8, **ago):
+    return (Disappearance(build.ago(**ago), tuple(map(resource, names)), before),)
+
+
+def test_a_source_that_cannot_be_looked_at_is_a_finding(audited):
+    assert audited.checks("reachable") == (), "nobody tried"
+    looked = replace(APART, unreachable={})
+    assert audited.passes("reachable", environment=looked) == "it was looked at"
+    away = replace(APART, unreachable={"ledger": "the disk is not mounted"})
+    assert audited.fails("reachable", environment=away) == "it could not be looked at: the disk is not mounted"
+
+
+def test_a_resource_that_vanished_is_a_finding_for_as_long_as_nobody_says_that_it_is_gone(build, audited):
+    inventory = {"ledger": (resource("app"),)}
+    vanished = {"ledger": gone(build, "lost", days=3)}
+    (found,) = audited.checks("vanished", resources=inventory, vanished=vanished)
+    assert (found.subject, found.passed, found.category) == ("lost", False, "B")
+    assert found.detail == "git at /home/lost was last found in source 'ledger' 72 h ago, and by no look since"
+    excluded = (Exclusion("lost", "sold", "ada", build.now + DAY),)
+    assert "or excluded" in audited.passes("vanished", resources=inventory, vanished=vanished, exclusions=excluded)
+    ended = (replace(excluded[0], until=build.ago(days=1)),)
+    audited.fails("vanished", resources=inventory, vanished=vanished, exclusions=ended)
+
+
+def test_an_exclusion_of_what_vanished_leaves_something_out(build, audited):
+    sold = (Exclusion("lost", "sold", "ada", build.now + DAY),)
+    audited.fails("exclusions-used", resources={"": ()}, exclusions=sold)
+    vanished = {"ledger": gone(build, "lost", days=3)}
+    assert "leaves out 1 resource" in audited.passes(
+        "exclusions-used", resources={"": ()}, vanished=vanished, exclusions=sold
+    )
+
+
+def test_what_another_source_finds_now_has_not_vanished(build, audited):
+    vanished = {"old": gone(build, "app", days=3)}
+    assert audited.passes("vanished", resources={"ledger": (resource("app"),)}, vanished=vanished)
+    assert "in source 'old'" in audited.fails("vanished", vanished=vanished)
+    elsewhere = {"old": (resource("app"),)}
+    assert audited.fails("vanished", resources=elsewhere, vanished=vanished), "what nobody covers does not count"
+
+
+def test_nothing_is_said_of_what_vanished_where_nothing_was_ever_found(audited):
+    assert audited.checks("vanished") == ()
+    assert audited.checks("shrunk") == ()
+
+
+def test_an_inventory_that_shrank_suddenly_is_a_finding(build, audited):
+    inventory = {"ledger": (resource("app"),)}
+    two = gone(build, "one", "two", before=8, hours=5)
+    assert audited.fails("shrunk", resources=inventory, vanished={"ledger": two}) == (
+        "2 of its 8 resources, all last found 5 h ago, are missing since one look; the first is one"
+    )
+    slowly = (*gone(build, "one", hours=5), *gone(build, "two", hours=6))
+    assert audited.passes("shrunk", resources=inventory, vanished={"ledger": slowly}) == "1 resource found"
+    of_many = gone(build, "one", "two", before=9, hours=5)
+    assert audited.passes("shrunk", resources=inventory, vanished={"ledger": of_many})
+    alone = gone(build, "one", before=1, hours=5)
+    assert audited.passes("shrunk", resources=inventory, vanished={"ledger": alone}), "one alone is said by 'vanished'"
+
+
+def test_a_source_that_has_lost_everything_shrank_suddenly_and_one_look_is_told(build, audited):
+    both = (*gone(build, "one", "two", before=2, hours=5), *gone(build, "three", "four", before=4, hours=9))
+    assert "2 of its 2 resources" in audited.fails("shrunk", vanished={"ledger": both})
+
+
+def test_what_is_excluded_on_purpose_is_no_shrinkage(build, audited):
+    two = gone(build, "one", "two", before=8, hours=5)
+    excluded = (Exclusion("one", "sold", "ada", build.now + DAY),)
+    inventory = {"ledger": (resource("app"),)}
+    assert audited.passes("shrunk", resources=inventory, vanished={"ledger": two}, exclusions=excluded)
+
+
 # -- sources
+
+
+def test_achieved_rpo_is_judged_by_what_would_come_back(build, audited):
+    assert audited.passes("achieved-rpo").startswith("a loss now would cost at most the changes of the last 1 h;")
+    old = build.healthy(newest=build.point(build.ago(hours=25)))
+    assert "the last 25 h; RPO is 24 h" in audited.fails("achieved-rpo", old)
+
+
+def test_achieved_rpo_passes_for_a_source_that_did_not_change_though_nothing_ran(build, audited):
+    old = build.healthy(newest=build.point(build.ago(days=3)), discovered_at=build.ago(minutes=1))
+    inventory = {"ledger": (Resource("sqlite:/l", "sqlite", "/l", 1, build.ago(days=4)),)}
+    assert "was not changed since" in audited.passes("achieved-rpo", old, resources=inventory)
+    assert not audited.checks("rpo", old, resources=inventory)[0].passed
+
+
+def test_achieved_rpo_fails_where_every_copy_of_the_newest_point_is_damaged_though_it_is_fresh(build, audited):
+    known = build.healthy()
+    damaged = tuple(replace(each, read_passed=False) for each in known.copies)
+    assert audited.passes("rpo", replace(known, copies=damaged))
+    assert "all of it would be lost" in audited.fails("achieved-rpo", replace(known, copies=damaged))
+
+
+def test_achieved_rpo_fails_for_a_point_from_the_future(build, audited):
+    assert "not known" in audited.fails("achieved-rpo", build.healthy(newest=build.point(build.now + DAY)))
+
+
+def test_an_archive_of_a_stale_dump_is_found_though_every_run_ends_well(build, audited):
+    dump = build.source(expects_change=timedelta(hours=26))
+    dead = build.healthy(newest=build.point(build.ago(hours=1), newest_content_at=build.ago(hours=50)))
+    assert audited.fails("content-stale", dead, source=dump) == (
+        "when it was last looked at, its newest content was 49 h old; policy expects a change every 26 h"
+    )
+    alive = build.healthy(newest=build.point(build.ago(hours=1), newest_content_at=build.ago(hours=27)))
+    assert "was 26 h old" in audited.passes("content-stale", alive, source=dump)
+    assert audited.checks("content-stale", dead) == (), "nobody expects anything of it"
+    assert audited.checks("content-stale", build.healthy(newest=None, copies=()), source=dump) == ()
 
 
 def test_rpo(build, audited):
@@ -579,6 +689,7 @@ def test_a_policy_about_which_nothing_is_known_is_red(build):
     report = audit(policy, Facts(), judge(policy, Facts(), build.now), build.now, Environment())
     red = {
         "rpo",
+        "achieved-rpo",
         "rto",
         "restore-test",
         "copies",

@@ -50,6 +50,7 @@ points = st.builds(
     label=st.none() | words,
     keep_until=st.none() | moments,
     problems=st.lists(st.builds(Problem, words, words, words), max_size=3).map(tuple),
+    newest_content_at=st.none() | moments,
 )
 copies = st.builds(Copy, point=words, vault=words, reference=words, stored_at=moments, added_bytes=sizes)
 steps = st.builds(
@@ -85,6 +86,13 @@ def through_json(payload):
 @given(points)
 def test_a_recovery_point_comes_back_exactly(point):
     assert payloads.point_from_payload(through_json(payloads.point_to_payload(point))) == point
+
+
+@given(points)
+def test_the_moment_of_the_newest_content_is_told_only_where_it_is_known(point):
+    """A reader of format 1 that does not know the field reads all other points as before."""
+    told = payloads.point_to_payload(point)
+    assert ("newest_content_at" in told) == (point.newest_content_at is not None)
 
 
 @given(copies)

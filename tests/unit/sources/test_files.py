@@ -5,6 +5,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -693,3 +694,44 @@ def _below(tree: object, folder: Path) -> Sequence[Entry]:
         entry = next(entry for entry in entries if entry.name == part)
         entries = tree.folder(entry)  # type: ignore[attr-defined]
     return entries
+
+
+# -- how new it is
+
+
+def newest_content_at(which: FilesSource) -> datetime | None:
+    with which.capture() as capture:
+        MemoryPoint.of(capture.tree)
+        return capture.newest_content_at
+
+
+def dated(path: Path, at: datetime) -> None:
+    os.utime(path, (at.timestamp(), at.timestamp()))
+
+
+def test_files_are_as_new_as_the_newest_that_is_taken(top: Path, state: Path) -> None:
+    plant(top, "deep/below/new", "old", "left-out")
+    new, old = datetime(2025, 3, 1, tzinfo=UTC), datetime(2025, 1, 1, tzinfo=UTC)
+    dated(top / "deep" / "below" / "new", new)
+    dated(top / "old", old)
+    which = source(state, top, exclude=("left-out",))
+    assert newest_content_at(which) == new
+    assert newest_content_at(which) == new, "nor when nothing is to be read again"
+    assert newest_content_at(source(state, top / "old")) == old, "a file that was itself named"
+
+
+def test_folders_alone_have_no_content(top: Path, state: Path) -> None:
+    plant(top, "empty/")
+    assert newest_content_at(source(state, top)) is None
+
+
+def test_a_file_that_was_itself_named_tells_when_it_was_changed(top: Path, state: Path) -> None:
+    plant(top, "one")
+    dated(top / "one", datetime(2025, 1, 1, tzinfo=UTC))
+    (top / "link").symlink_to("nowhere")
+    found = {resource.location: resource.changed_at for resource in source(state, top / "one", top / "link").discover()}
+    changed = found.pop(str(top / "one"))
+    assert changed is not None
+    assert changed.year > 2025
+    assert list(found.values()) == [None]
+    assert source(state, top).discover()[0].changed_at is None, "a folder's content is not looked at"

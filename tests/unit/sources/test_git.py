@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
@@ -661,3 +662,46 @@ def test_parts_of_a_repository_come_back_elsewhere_only(source: GitSource, tmp_p
     assert [path.name for path in (tmp_path / "part" / "code.git").iterdir()] == ["HEAD"]
     with pytest.raises(RefusedError, match="by parts"):
         source.restore(point, None, only=["/code.git/HEAD"])
+
+
+# -- how new it is
+
+
+def newest_content_at(source: GitSource) -> datetime | None:
+    with source.capture() as capture:
+        return capture.newest_content_at
+
+
+def commit_at(work: Path, name: str, at: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setenv("GIT_COMMITTER_DATE", f"{int(at.timestamp())} +0000")
+        commit(work, name, name)
+
+
+def test_a_repository_is_as_new_as_its_newest_branch_or_tag_not_as_its_mirror(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = tmp_path / "dated"
+    work.mkdir()
+    git(work, "init", "--quiet")
+    source = make(work, tmp_path)
+    assert newest_content_at(source) is None, "there is nothing in it yet"
+    first, second, third = (datetime(2025, month, 1, tzinfo=UTC) for month in (1, 2, 3))
+    commit_at(work, "a", second, monkeypatch)
+    git(work, "checkout", "--quiet", "-b", "older")
+    commit_at(work, "b", first, monkeypatch)
+    assert newest_content_at(source) == second
+    with monkeypatch.context() as patched:
+        patched.setenv("GIT_COMMITTER_DATE", f"{int(third.timestamp())} +0000")
+        git(work, "tag", "-a", "v1", "-m", "one")
+    assert newest_content_at(source) == third
+
+
+def test_a_commit_from_the_future_is_not_believed(
+    source: GitSource, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = newest_content_at(source)
+    assert before is not None
+    git(work, "checkout", "--quiet", "-b", "ahead")
+    commit_at(work, "c", datetime(2090, 1, 1, tzinfo=UTC), monkeypatch)
+    assert newest_content_at(source) == before

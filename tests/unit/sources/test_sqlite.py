@@ -5,6 +5,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -542,3 +543,31 @@ def test_discover_finds_the_databases_in_a_folder(path: Path, source: SqliteSour
     assert [resource.location for resource in source.discover()] == [str(path)]
     folder = SqliteSource("people", {"path": str(path.parent)}, state=tmp_path / "state")
     assert [resource.name for resource in folder.discover()] == [f"sqlite:{path}"]
+
+
+# -- how new it is
+
+
+def newest_content_at(source: SqliteSource) -> datetime | None:
+    with source.capture() as capture:
+        return capture.newest_content_at
+
+
+def test_a_database_is_as_new_as_its_last_write(source: SqliteSource, path: Path) -> None:
+    with opened(path):
+        pass
+    written = datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC)
+    os.utime(path, (written.timestamp(), written.timestamp()))
+    assert newest_content_at(source) == written
+    found = source.discover()[0].changed_at
+    assert found is not None
+    assert found > written, "that its date was set back is a change, too"
+
+
+def test_what_is_still_in_the_write_ahead_log_counts(source: SqliteSource, path: Path) -> None:
+    with opened(path, "wal"):
+        assert Path(f"{path}-wal").stat().st_size
+        old, new = datetime(2025, 1, 2, tzinfo=UTC), datetime(2025, 3, 4, tzinfo=UTC)
+        os.utime(path, (old.timestamp(), old.timestamp()))
+        os.utime(f"{path}-wal", (new.timestamp(), new.timestamp()))
+        assert newest_content_at(source) == new
