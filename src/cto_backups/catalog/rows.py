@@ -215,7 +215,7 @@ def alert_to_row(alert: Alert) -> dict[str, Any]:
     }
 
 
-@_readable
+@readable
 def alert_from_row(row: Row) -> Alert:
     """An alert from a row of `alerts`."""
     return Alert(
@@ -237,13 +237,13 @@ def alert_from_row(row: Row) -> Alert:
     )
 
 
-@_readable
+@readable
 def telling_from_row(row: Row) -> Telling:
     """An attempt to tell somebody from a row of `tellings`."""
     return Telling(_moment(row, "at"), row["person"], row["channel"], row["alert"], row["problem"])
 
 
-@_readable
+@readable
 def time_of(row: Row) -> datetime:
     """When something was, from the column `at` of a row."""
     return _moment(row, "at")
