@@ -203,7 +203,7 @@ def _deleted(what: "RestorePlan | Restored") -> str:
 
 
 def _kept(what: "RestorePlan | Restored") -> str:
-    return f"{figures.count(what.kept_entries)} entries and {figures.size(what.kept_bytes)} of it are"
+    return f"{figures.entries(what.kept_entries)} and {figures.size(what.kept_bytes)} of it are"
 
 
 def _conflicts(seen: "RestorePreview") -> str:

@@ -159,16 +159,18 @@ class SnapshotReader:
         for found in batches(self._fetcher, self._snapshot.tree, selection):
             something = something or bool(found.entries or found.problems)
             if not something:
+                point = next((tag[6:] for tag in self._snapshot.tags if tag.startswith("point:")), None)
                 raise NotFoundError(
-                    f"Nothing in snapshot {self._snapshot.name[:12]} of vault {self._files.vault.name} "
-                    f"matches {', '.join(only)}",
-                    todo="list the recovery point's content to see how paths begin there",
+                    f"Nothing in {point or f'snapshot {self._snapshot.name[:12]}'} matches {', '.join(only)}",
+                    why=f"as it is in vault {self._files.vault.name}",
+                    todo=f"See how paths begin there: 'cto.backups ls {point or 'POINT'}'.",
                 )
             yield found
 
 
 def _named(outline: Outline, destination: Path, standing: set[tuple[int, bytes]]) -> list[str]:
-    return [os.fspath(destination) + outline.path(folder, name) for folder, name in standing]
+    base = os.fspath(destination).rstrip("/")
+    return [base + outline.path(folder, name) for folder, name in standing]
 
 
 def _not_opened(destination: Path, error: OSError) -> RestoreError:
