@@ -218,19 +218,15 @@ def _restore(screen: Screen, installation: "Installation", point: "RecoveryPoint
     danger = peril(wish.destination) if wish.delete and wish.destination is not None else None
     if not wish.yes and (wish.destination is None or danger):
         _ask(screen, installation, point, wish, danger)
-    try:
-        result = restore(
-            installation,
-            point,
-            wish.destination,
-            only=wish.only,
-            existing=wish.existing,
-            options=wish.options,
-            vault=wish.vault,
-        )
-    except RefusedError as error:
-        instead = "Add --overwrite to replace what is there, or --to FOLDER to restore elsewhere. Nothing was changed."
-        raise RefusedError(error.what, why=error.why, todo=instead) from error
+    result = restore(
+        installation,
+        point,
+        wish.destination,
+        only=wish.only,
+        existing=wish.existing,
+        options=wish.options,
+        vault=wish.vault,
+    )
     problem = _problem(result)
     status = problem.exit_status if problem else ExitStatus.SUCCESS
     screen.document(_document(result, status))
