@@ -29,7 +29,8 @@ from cto_backups.sources.left_out import leaving
 from cto_backups.sources.names import readable
 from cto_backups.sources.options import flag, texts
 from cto_backups.sources.patterns import Patterns
-from cto_backups.sources.tree import FileTree, Selection
+from cto_backups.sources.selection import Selection
+from cto_backups.sources.tree import FileTree
 
 
 class FilesSource:
