@@ -154,7 +154,8 @@ class SnapshotReader:
             raise RefusedError(
                 f"{counted(len(names), 'file stands', 'files stand')} where the restore into {destination} would write",
                 why=", ".join(names[:_SHOWN]) + more,
-                todo="Add --overwrite to replace what is there, or --to FOLDER to restore elsewhere. Nothing was changed.",
+                todo="Add --overwrite to replace what is there, or --to FOLDER to restore elsewhere. "
+                "Nothing was changed.",
             )
 
     def _batches(self, only: Sequence[str], options: RestoreOptions, spared: list[bytes]) -> Iterator[Batch]:
