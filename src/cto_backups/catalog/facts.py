@@ -92,7 +92,7 @@ def read(connection: Connection, names: Sequence[str], *, kept_points: bool) -> 
         kept_points=_kept(connection, names) if kept_points else {},
         holds=holds.in_force(connection, names) if kept_points else {},
         verified_copies=_verified_copies(connection, names) if kept_points else {},
-        heartbeat=heartbeat.read(connection),
+        heartbeats=heartbeat.read(connection),
     )
 
 

@@ -200,6 +200,7 @@ def hold_from_row(row: Row) -> Hold:
 def heartbeat_to_row(beat: Heartbeat) -> dict[str, Any]:
     """A sign of life as the row of `heartbeat`."""
     return {
+        "name": beat.name,
         "at": moment_to_column(beat.at),
         "next_by": moment_to_column(beat.next_by),
         "host": beat.host,
@@ -211,7 +212,9 @@ def heartbeat_to_row(beat: Heartbeat) -> dict[str, Any]:
 @_readable
 def heartbeat_from_row(row: Row) -> Heartbeat:
     """A sign of life from the row of `heartbeat`."""
-    return Heartbeat(_moment(row, "at"), _moment(row, "next_by"), row["host"], row["pid"], row["busy_with"])
+    return Heartbeat(
+        _moment(row, "at"), _moment(row, "next_by"), row["host"], row["pid"], row["busy_with"], row["name"]
+    )
 
 
 def evidence_to_row(evidence: Evidence) -> dict[str, Any]:

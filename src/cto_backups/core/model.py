@@ -328,7 +328,8 @@ class VaultFacts:
 class Heartbeat:
     """The last sign of life of a worker: when, by when the next is owed, and from which process of which host.
 
-    `busy_with` is the key of the action that it was about to do; empty when none.
+    `busy_with` is the key of the action that it was about to do; empty when none. `name` tells the workers of an
+    installation apart.
     """
 
     at: datetime
@@ -336,6 +337,7 @@ class Heartbeat:
     host: str
     pid: int
     busy_with: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,7 +348,7 @@ class Facts:
     `kept_points` lists the points of each source that are not expired, newest first, and `holds` the legal holds in
     force on it or on one of them; `verified_copies` are, by complete kept point, the vaults whose last verification
     began after its copy was stored, found no damage, and leaves no byte unread (all for retention; where asked for).
-    `heartbeat` None: no worker ever worked.
+    `heartbeats` are the last signs of life of each worker, by name; empty when none ever worked.
     """
 
     sources: Mapping[str, SourceFacts] = field(default_factory=dict)
@@ -355,7 +357,7 @@ class Facts:
     kept_points: Mapping[str, tuple[RecoveryPoint, ...]] = field(default_factory=dict)
     holds: Mapping[str, tuple[Hold, ...]] = field(default_factory=dict)
     verified_copies: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    heartbeat: Heartbeat | None = None
+    heartbeats: tuple[Heartbeat, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

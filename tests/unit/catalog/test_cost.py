@@ -34,12 +34,24 @@ def plans(catalog, build, monkeypatch):
     return watch
 
 
+SMALL = ("sources", "s", "v", "vaults", "json_each", "actions", "source_vaults", "heartbeat")
+
+
 def scans(plan):
     """The growing tables that a plan reads from one end to the other, under whatever alias."""
     found = []
     for step in plan:
         match = re.match(r"SCAN (\w+)", step)
-        if match and match[1] not in ("sources", "s", "v", "vaults", "json_each", "actions", "source_vaults"):
+        if match and match[1] not in (
+            "sources",
+            "s",
+            "v",
+            "vaults",
+            "json_each",
+            "actions",
+            "source_vaults",
+            "heartbeat",
+        ):
             found.append(step)
     return [step for step in found if not step.startswith(("SCAN CONSTANT", "SCAN 2 CONSTANT", "SCAN 7 CONSTANT"))]
 
