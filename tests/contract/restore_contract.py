@@ -11,6 +11,7 @@ import pytest
 from fakes.memory import Content, MemoryTree
 
 from cto_backups.core.ports import Entry, EntryKind, Existing, PointReader, RestoreOptions
+from cto_backups.errors import NotFoundError, RefusedError
 
 NewPoint = Callable[[MemoryTree], PointReader]
 BIG = random.Random(4).randbytes(9 << 20)
@@ -264,6 +265,37 @@ class RestoreContract:
         assert not (cluttered / "new").exists()
         assert {(b"/new folder/deep", True), (b"/folder/more", False)} <= set(left)
         assert (b"/folder/to elsewhere", False) in left, "a symlink is no folder"
+
+    def test_what_is_spared_is_neither_written_nor_removed(self, point: PointReader, standing: Path) -> None:
+        (standing / "folder/one").write_bytes(b"in use")
+        (standing / "folder/deep/three").unlink()
+        (standing / "folder/deep/mine").write_bytes(b"mine")
+        options = RestoreOptions(delete=True, spare=frozenset({b"/folder/one", b"/folder/deep", b"/not there"}))
+        plan = point.plan(standing, existing=Existing.OVERWRITE, options=options)
+        restored = point.restore(standing, existing=Existing.OVERWRITE, options=options)
+        assert restored.problems == ()
+        assert (plan.conflicts, plan.deleted_entries, restored.deleted_entries) == ((), 0, 0)
+        assert plan.entries == restored.entries == 9 - 3
+        assert (standing / "folder/one").read_bytes() == b"in use"
+        assert [path.name for path in (standing / "folder/deep").iterdir()] == ["mine"]
+        for notes in (plan.notes, restored.notes):
+            for spared, told in (("folder/one", True), ("folder/deep", True), ("not there", False)):
+                assert any(str(standing / spared) in note for note in notes) is told
+
+    def test_what_is_spared_keeps_nothing_else_from_being_restored(self, point: PointReader, tmp_path: Path) -> None:
+        (tmp_path / "new/folder").mkdir(parents=True)
+        (tmp_path / "new/folder/one").write_bytes(b"in use")
+        point.restore(tmp_path / "new", options=RestoreOptions(spare=frozenset({b"/folder/one"})))
+        assert (tmp_path / "new/folder/one").read_bytes() == b"in use"
+        assert (tmp_path / "new/big").read_bytes() == BIG
+
+    @pytest.mark.parametrize("only", ["/folder/one", "/folder/deep/three"])
+    def test_to_select_nothing_but_what_is_spared_is_refused(
+        self, point: PointReader, standing: Path, only: str
+    ) -> None:
+        options = RestoreOptions(spare=frozenset({b"/folder/one", b"/folder/deep"}))
+        with pytest.raises((RefusedError, NotFoundError)):
+            point.restore(standing, only=[only], existing=Existing.OVERWRITE, options=options)
 
     def test_a_plan_into_nothing_removes_nothing(self, point: PointReader, tmp_path: Path) -> None:
         plan = point.plan(tmp_path / "new", existing=Existing.OVERWRITE, options=DELETE)

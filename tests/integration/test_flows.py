@@ -287,6 +287,14 @@ def test_a_test_that_could_not_run_is_a_failed_test(workshop: Any) -> None:
     assert status(workshop.installation).verdicts["documents"].status is Status.FAILED_TEST
 
 
+def test_a_mistyped_vault_is_no_failed_test(workshop: Any) -> None:
+    """Nothing is recorded of it: the source would count as not proven because of a word."""
+    protect(workshop.installation, "documents")
+    with pytest.raises(NotFoundError, match="no vault named 'twoo'; did you mean 'two'"):
+        restore_test(workshop.installation, "documents", vault="twoo")
+    assert workshop.catalog.evidence(source="documents") == ()
+
+
 def test_the_test_cleans_up_also_when_it_fails(workshop: Any) -> None:
     """Whatever happened, the sandbox is gone, and cleanup is a recorded step."""
     protect(workshop.installation, "ledger")

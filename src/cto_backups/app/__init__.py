@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cto_backups import clock, registry
-from cto_backups.app.adapters import Adapters, local_root
+from cto_backups.app.adapters import Adapters, local_root, own_places
 from cto_backups.errors import KeyProblemError, NotFoundError, PolicyError, RefusedError
 
 if TYPE_CHECKING:
@@ -128,6 +128,7 @@ def assembled(
             store=adapters.store,
             sandbox=registry.load(registry.SANDBOXES, "folder")(settings.state / "sandboxes"),
             state=settings.state,
+            own=(configuration.path, *own_places(configuration)),
             host=socket.gethostname(),
             user=user(),
             progress=progress,

@@ -62,18 +62,9 @@ class Adapters:
 
     def _with_own_places(self, options: Mapping[str, object]) -> Mapping[str, object]:
         """A files source never captures this installation's own vaults, state, keys and catalog."""
-        from cto_backups.config.rotation import beside
-
-        settings = self.configuration.settings
-        catalog = _catalog_path(settings.catalog_url)
-        own = [str(settings.state), *(f"{catalog}{suffix}" for suffix in ("", "-wal", "-shm"))]
-        own += [str(local_root(vault.url, settings.home)) for vault in self.configuration.policy.vaults.values()]
-        for reference in (settings.repository_key, settings.evidence_key):
-            path = reference.path(settings.home)
-            own += [str(path), *map(str, beside(path))] if path else []
         exclude = options.get("exclude", ())
         assert isinstance(exclude, tuple)
-        return {**options, "exclude": (*exclude, *own)}
+        return {**options, "exclude": (*exclude, *map(str, own_places(self.configuration)))}
 
     def vault(self, name: str) -> "Vault":
         """The vault's adapter. Raises NotFoundError."""
@@ -187,6 +178,22 @@ def open_store(configuration: "Configuration", vault: "Vault") -> "RepositorySto
     )
     place = configuration.policy.vaults[vault.name].repository
     return RepositoryStore.open(vault, place, password, options=options)
+
+
+def own_places(configuration: "Configuration") -> tuple[Path, ...]:
+    """The files and folders of this machine in which an installation keeps its things; not the policy file, which
+    people write.
+    """
+    from cto_backups.config.rotation import beside
+
+    settings = configuration.settings
+    catalog = _catalog_path(settings.catalog_url)
+    own = [settings.state, *(catalog.with_name(f"{catalog.name}{suffix}") for suffix in ("", "-wal", "-shm"))]
+    own += [local_root(vault.url, settings.home) for vault in configuration.policy.vaults.values()]
+    for reference in (settings.repository_key, settings.evidence_key):
+        path = reference.path(settings.home)
+        own += [path, *beside(path)] if path else []
+    return tuple(own)
 
 
 def local_root(url: str, home: Path) -> Path:

@@ -118,10 +118,15 @@ class Catalog:
         with self.reading() as connection:
             return audits.history(connection)
 
-    def beat(self, sign: Heartbeat) -> None:
-        """Note the worker's sign of life; the one before it is forgotten."""
+    def beat(self, sign: Heartbeat, alive: Callable[[int], bool]) -> None:
+        """Note a worker's sign of life; the one before it is forgotten. See `core.heartbeat.name_for`."""
         with self._writing() as connection:
-            heartbeat.write(connection, sign)
+            heartbeat.write(connection, sign, alive)
+
+    def forget_worker(self, name: str) -> bool:
+        """Forget a worker; false when there is none of this name."""
+        with self._writing() as connection:
+            return heartbeat.forget(connection, name)
 
     def repository_of(self, vault: str) -> str | None:
         """The id of the repository that belongs to a vault, once it is known."""

@@ -95,7 +95,7 @@ def read(connection: Connection, names: Sequence[str], *, kept_points: bool, for
         kept_points=_kept(connection, names) if kept_points else {},
         holds=holds.in_force(connection, names) if kept_points else {},
         verified_copies=_verified_copies(connection, names) if kept_points else {},
-        heartbeat=heartbeat.read(connection),
+        heartbeats=heartbeat.read(connection),
         last_tellings=alerts.last_tellings(connection),
         reached=alerts.reached(connection),
     )

@@ -1,20 +1,26 @@
-"""The worker's sign of life: one row, written anew with each."""
+"""The workers' signs of life: one row for each, written anew with each sign."""
+
+from collections.abc import Callable
+from dataclasses import replace
 
 from cto_backups.catalog.database import Connection, insertion
 from cto_backups.catalog.rows import heartbeat_from_row, heartbeat_to_row
+from cto_backups.core.heartbeat import name_for
 from cto_backups.core.model import Heartbeat
 
-_THE_ONE = 1
 
-
-def write(connection: Connection, beat: Heartbeat) -> None:
-    """Note a sign of life; the one before it is forgotten."""
-    row = {"id": _THE_ONE, **heartbeat_to_row(beat)}
+def write(connection: Connection, sign: Heartbeat, alive: Callable[[int], bool]) -> None:
+    """Note a sign of life of a worker, under the name that it has or gets; its sign before is forgotten."""
+    row = heartbeat_to_row(replace(sign, name=name_for(sign, read(connection), alive)))
     changed = ", ".join(f"{column} = excluded.{column}" for column in row)
-    connection.execute(f"{insertion('heartbeat', row)} ON CONFLICT (id) DO UPDATE SET {changed}", row)
+    connection.execute(f"{insertion('heartbeat', row)} ON CONFLICT (name) DO UPDATE SET {changed}", row)
 
 
-def read(connection: Connection) -> Heartbeat | None:
-    """The last sign of life; None when no worker ever gave one."""
-    rows = connection.execute("SELECT * FROM heartbeat WHERE id = :id", {"id": _THE_ONE}).fetchall()
-    return heartbeat_from_row(rows[0]) if rows else None
+def read(connection: Connection) -> tuple[Heartbeat, ...]:
+    """The last sign of life of each worker, by name."""
+    return tuple(heartbeat_from_row(row) for row in connection.execute("SELECT * FROM heartbeat ORDER BY name"))
+
+
+def forget(connection: Connection, name: str) -> bool:
+    """Forget a worker; false when there is none of this name."""
+    return connection.execute("DELETE FROM heartbeat WHERE name = :name", {"name": name}).rowcount > 0

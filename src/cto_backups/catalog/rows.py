@@ -215,7 +215,7 @@ def alert_to_row(alert: Alert) -> dict[str, Any]:
     }
 
 
-@readable
+@readable_row
 def alert_from_row(row: Row) -> Alert:
     """An alert from a row of `alerts`."""
     return Alert(
@@ -237,13 +237,13 @@ def alert_from_row(row: Row) -> Alert:
     )
 
 
-@readable
+@readable_row
 def telling_from_row(row: Row) -> Telling:
     """An attempt to tell somebody from a row of `tellings`."""
     return Telling(_moment(row, "at"), row["person"], row["channel"], row["alert"], row["problem"])
 
 
-@readable
+@readable_row
 def time_of(row: Row) -> datetime:
     """When something was, from the column `at` of a row."""
     return _moment(row, "at")
@@ -252,6 +252,7 @@ def time_of(row: Row) -> datetime:
 def heartbeat_to_row(beat: Heartbeat) -> dict[str, Any]:
     """A sign of life as the row of `heartbeat`."""
     return {
+        "name": beat.name,
         "at": moment_to_column(beat.at),
         "next_by": moment_to_column(beat.next_by),
         "host": beat.host,
@@ -263,7 +264,9 @@ def heartbeat_to_row(beat: Heartbeat) -> dict[str, Any]:
 @readable_row
 def heartbeat_from_row(row: Row) -> Heartbeat:
     """A sign of life from the row of `heartbeat`."""
-    return Heartbeat(_moment(row, "at"), _moment(row, "next_by"), row["host"], row["pid"], row["busy_with"])
+    return Heartbeat(
+        _moment(row, "at"), _moment(row, "next_by"), row["host"], row["pid"], row["busy_with"], row["name"]
+    )
 
 
 def evidence_to_row(evidence: Evidence) -> dict[str, Any]:

@@ -232,11 +232,11 @@ vault_heads = Table(
     Column("sequence", Integer, nullable=False),
 )
 
-# One row: the last sign of life of the worker.
+# The last sign of life of each worker.
 heartbeat = Table(
     "heartbeat",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("name", Text, primary_key=True),
     Column("at", Moment, nullable=False),
     Column("next_by", Moment, nullable=False),
     Column("host", Text, nullable=False),

@@ -7,13 +7,13 @@ _UNITS = ("kB", "MB", "GB", "TB", "PB", "EB")
 
 def size(size_bytes: float) -> str:
     """A number of bytes in the unit that leaves one to three digits before the point: "999 B", "1.2 GB"."""
-    if size_bytes < 1000:
+    if size_bytes < 999.5:
         return f"{round(size_bytes)} B"
     value = float(size_bytes)
     for unit in _UNITS:
         value /= 1000
-        # 999.95 would be shown as 1000.0: the next unit's 1.0 says the same.
-        if value < 999.95 or unit == _UNITS[-1]:
+        # From here on it would be shown as 1000: the next unit's 1.0 says the same.
+        if value < 999.5 or unit == _UNITS[-1]:
             break
     return f"{value:.1f} {unit}" if value < 99.95 else f"{value:.0f} {unit}"
 

@@ -45,6 +45,7 @@ def init(
     screen.document({"policy": str(policy), "key": str(key), "sources": sources})
     screen.show(f"Wrote {policy} with {len(sources)} source{'s' if len(sources) != 1 else ''}: {', '.join(sources)}.")
     screen.show(keep_the_key(key))
+    screen.show(part_the_keys(policy))
     screen.show(f"Next: cto.backups backup --policy {shlex.quote(str(policy))}")
 
 
@@ -59,6 +60,14 @@ def default_business() -> str:
 def keep_the_key(key: Path) -> str:
     """The one sentence that a new key's owner must read."""
     return f"Keep a copy of {key} somewhere else: without this key, nobody can restore anything."
+
+
+def part_the_keys(policy: Path) -> str:
+    """That both keys lie in one folder, which the audit finds, and where to read how to part them."""
+    return (
+        f"The key that signs evidence lies beside it, in {policy.parent / 'keys'}. Move one of them to another place, "
+        "and name it under 'keys:' in the policy: until then, the audit says so."
+    )
 
 
 def _unused(name: str, taken: dict[str, dict[str, object]]) -> str:

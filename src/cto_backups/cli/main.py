@@ -68,6 +68,7 @@ def run(arguments: Sequence[str]) -> ExitStatus:
     options = presumed(arguments)
     screen = Screen(options)
     try:
+        _refuse_empty(arguments)
         typed = ["version" if word == "--version" and not number else word for number, word in enumerate(arguments)]
         answer = build().main(typed, prog_name=NAME, standalone_mode=False)
         return ExitStatus(answer) if isinstance(answer, int) else ExitStatus.SUCCESS
@@ -86,6 +87,18 @@ def run(arguments: Sequence[str]) -> ExitStatus:
             return _unwritten(error)
         trace(screen, error)
         return _fail(screen, errors.defect(error, debugging=options.debugging))
+
+
+def _refuse_empty(arguments: Sequence[str]) -> None:
+    """An empty word is a variable that was never set; as a path it would mean the current folder. Raises UsageError."""
+    for before, word in zip(("", *arguments), arguments, strict=False):
+        option = word[:-1] if word.startswith("--") and word.endswith("=") else before if not word else None
+        if option is not None:
+            raise UsageError(
+                f"Nothing is given behind {option}" if option.startswith("-") else "An argument is empty",
+                why="it is an empty word, as a variable is that was never set",
+                todo="Give it a value, or leave it out.",
+            )
 
 
 def _fail(screen: Screen, error: BackupsError) -> ExitStatus:

@@ -103,6 +103,7 @@ def _make(tour: _Tour, folder: Path, home: Path) -> Path:
     screen.show(f"  {policy}: edit it to say what must survive")
     screen.show(f"  {key}: the key")
     screen.show(f"  {init.keep_the_key(key)}")
+    screen.show(f"  {init.part_the_keys(policy)}")
     tour.document |= {"found": sources, "key": str(key)}
     return policy
 

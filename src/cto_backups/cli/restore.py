@@ -205,7 +205,7 @@ def _deleted(what: "RestorePlan | Restored") -> str:
 
 
 def _kept(what: "RestorePlan | Restored") -> str:
-    return f"{figures.count(what.kept_entries)} entries and {figures.size(what.kept_bytes)} of it are"
+    return f"{figures.entries(what.kept_entries)} and {figures.size(what.kept_bytes)} of it are"
 
 
 def _conflicts(seen: "RestorePreview") -> str:
@@ -220,20 +220,16 @@ def _restore(screen: Screen, installation: "Installation", point: "RecoveryPoint
     danger = peril(wish.destination) if wish.delete and wish.destination is not None else None
     if not wish.yes and (wish.destination is None or danger):
         _ask(screen, installation, point, wish, danger)
-    try:
-        with _watched(installation, point.source):
-            result = restore(
-                installation,
-                point,
-                wish.destination,
-                only=wish.only,
-                existing=wish.existing,
-                options=wish.options,
-                vault=wish.vault,
-            )
-    except RefusedError as error:
-        instead = "Add --overwrite to replace what is there, or --to FOLDER to restore elsewhere. Nothing was changed."
-        raise RefusedError(error.what, why=error.why, todo=instead) from error
+    with _watched(installation, point.source):
+        result = restore(
+            installation,
+            point,
+            wish.destination,
+            only=wish.only,
+            existing=wish.existing,
+            options=wish.options,
+            vault=wish.vault,
+        )
     problem = _problem(result)
     status = problem.exit_status if problem else ExitStatus.SUCCESS
     screen.document(_document(result, status))

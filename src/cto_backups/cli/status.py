@@ -1,5 +1,6 @@
 """`status`: what is protected right now, how fresh, how strongly proven, and what is overdue or failed."""
 
+import shlex
 from typing import TYPE_CHECKING, Annotated
 from zoneinfo import ZoneInfo
 
@@ -29,7 +30,7 @@ def status(
 ) -> ExitStatus:
     """Show how well each source is protected: one word, and why. Exits with 4 unless every one is HEALTHY.
 
-    It also exits with 4 when the worker is dead: when it gave no sign of life in time.
+    It also exits with 4 when a worker is dead: when it gave no sign of life in time.
 
     HEALTHY: fresh, copied and proven as the policy asks. OVERDUE: something is older than its objective allows.
     FAILED_TEST: a restore test or a verification failed. UNPROTECTED: there is no recovery point to return to.
@@ -68,7 +69,11 @@ def tell(screen: Screen, report: "StatusReport", *, detailed: bool = False) -> N
         screen.show(_kept_by_owner(vault, copies))
     screen.show(summary(report.verdicts))
     if report.silence:
+        from cto_backups.core.heartbeat import silent
+
         screen.show(f"{report.silence[0].upper()}{report.silence[1:]}. Start it again: cto.backups worker")
+        for last in silent(report.policy, report.facts, report.now) if len(report.facts.heartbeats) > 1 else ():
+            screen.show(f"If it was retired: cto.backups worker --forget {shlex.quote(last.name)}")
 
 
 def _kept_by_owner(vault: str, copies: int) -> str:
@@ -228,15 +233,25 @@ def _forecast(expected: "Forecast | None") -> documents.Document | None:
 
 
 def _worker(report: "StatusReport") -> documents.Document | None:
-    last = report.facts.heartbeat
-    if last is None:
+    from cto_backups.core.heartbeat import silent
+
+    known = report.facts.heartbeats
+    if not known:
         return None
+    dead = silent(report.policy, report.facts, report.now)
     return {
         "alive": report.silence is None,
-        "last_sign_at": utc(last.at),
-        "next_sign_by": utc(last.next_by),
-        "host": last.host,
-        "pid": last.pid,
-        "busy_with": last.busy_with or None,
         "why_dead": report.silence,
+        "workers": [
+            {
+                "name": last.name,
+                "alive": last not in dead,
+                "last_sign_at": utc(last.at),
+                "next_sign_by": utc(last.next_by),
+                "host": last.host,
+                "pid": last.pid,
+                "busy_with": last.busy_with or None,
+            }
+            for last in known
+        ],
     }

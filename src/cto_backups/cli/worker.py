@@ -31,12 +31,20 @@ def worker(
         str | None,
         typer.Option("--every", metavar="TIME", help="With --once: how often this is run; status tells when it stops."),
     ] = None,
+    name: Annotated[
+        str, typer.Option("--name", metavar="NAME", help="What status calls this worker; this host's name if left out.")
+    ] = "",
+    forget: Annotated[
+        str, typer.Option("--forget", metavar="NAME", help="Do no work: forget a worker that was retired.")
+    ] = "",
 ) -> ExitStatus:
     """Do what is due (backups, copies, restore tests, verifications, expiry), until stopped by a signal.
 
     The first SIGTERM or Ctrl-C lets the action in progress finish; a second one breaks it off. Neither loses anything:
     what is still missing is due again. With --json, prints one JSON document a line, as things happen.
     """
+    if forget:
+        return _forget(screen, forget)
     interval = _interval(every, once=once)
     stop = threading.Event()
     with opened(screen, progress=False) as opening, _stopped_by_signals(screen, stop):
@@ -53,10 +61,12 @@ def worker(
         if not once:
             sources = counted(len(opening.configuration.policy.sources), "source")
             screen.show(f"Working for {sources}. Stop with Ctrl-C.")
-            work(opening.installation, stop, lambda done: _tell(screen, done, once=False), screen.note)
+            work(opening.installation, stop, lambda done: _tell(screen, done, once=False), screen.note, name)
             screen.note("Stopped.")
             return ExitStatus.SUCCESS
-        for done in run_due(opening.installation, stop, interval=interval):
+        for done in run_due(
+            opening.installation, stop, interval=interval, name=name or f"{opening.installation.host}/once"
+        ):
             report(done)
         if not stop.is_set() and (problem := tell_outside(opening.installation, performed)):
             screen.note(problem)
@@ -69,6 +79,18 @@ def worker(
         if not performed:
             screen.show("Nothing is due.")
         return status
+
+
+def _forget(screen: Screen, name: str) -> ExitStatus:
+    from cto_backups.flows import heartbeat
+
+    with opened(screen) as opening:
+        heartbeat.forget(opening.installation, name)
+    screen.document({"forgotten": name})
+    screen.show(
+        f"Forgot the worker '{name}': nobody misses it any more. If it still runs, its next sign brings it back."
+    )
+    return ExitStatus.SUCCESS
 
 
 def _interval(every: str | None, *, once: bool) -> "timedelta | None":

@@ -83,6 +83,12 @@ class Builder:
                     "Two copies in one place are lost together: give each vault a place of its own.",
                 )
             taken.setdefault(url, name)
+            if vault.lock != "none" and url.startswith("file:"):
+                self.refuse(
+                    ("vaults", name, "lock"),
+                    f"vault {name} cannot lock what it stores: it is a folder",
+                    "Leave lock out, or write none. So that this host cannot delete there, see 'access: append-only'.",
+                )
             built[name] = VaultPolicy(
                 name=name,
                 url=url,

@@ -82,7 +82,7 @@ class Vault(_Part):
     off_site: bool = False
     """Whether it survives the loss of the place where the sources are."""
     lock: LockName = "none"
-    """How strongly it protects stored files from deletion."""
+    """How strongly its storage protects stored files from deletion. A folder (`file:`) has no lock."""
     access: AccessName = "full"
     """`append-only`: this host adds and reads, and deletes or overwrites nothing; its owner expires and prunes."""
     repository: RepositoryPlace = "repositories/main"

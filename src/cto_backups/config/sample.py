@@ -21,6 +21,7 @@ timezone: {timezone}
 
 # References to the keys, never the keys themselves: file:PATH, env:NAME or command:CMD.
 # Keep a copy of the repository key away from this machine: without it no vault opens again.
+# Whoever takes both can read the data and sign false evidence: keep one of them in another place.
 keys:
   repository: {repository}
   evidence: {evidence}

@@ -8,7 +8,7 @@ from cto_backups.core.alerts import Alert, AlertRule, Happening, Trouble
 from cto_backups.core.assurance import CLOCK_TOLERANCE, Verdict
 from cto_backups.core.calendar_times import require_aware
 from cto_backups.core.duration import format_duration, roughly
-from cto_backups.core.heartbeat import silence
+from cto_backups.core.heartbeat import silent, told_of
 from cto_backups.core.model import Facts, SourceFacts, Status
 from cto_backups.core.policy import Policy, SourcePolicy
 
@@ -93,8 +93,9 @@ def _damaged_vaults(scene: Scene, rule: AlertRule) -> Iterator[Happening]:
 
 
 def _silent_worker(scene: Scene, rule: AlertRule) -> Iterator[Happening]:
-    if why := silence(scene.policy, scene.facts, scene.now):
-        yield Happening(rule.name, "worker", why)
+    alone = len(scene.facts.heartbeats) == 1
+    for last in silent(scene.policy, scene.facts, scene.now):
+        yield Happening(rule.name, last.name, told_of(last, scene.now, alone=alone))
 
 
 def _failed_channels(scene: Scene, rule: AlertRule) -> Iterator[Happening]:

@@ -1,32 +1,78 @@
-"""The worker's sign of life, and what its absence means; pure."""
+"""The workers' signs of life, and what their absence means; pure."""
 
+from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from cto_backups.core.assurance import CLOCK_TOLERANCE
 from cto_backups.core.calendar_times import require_aware
 from cto_backups.core.duration import roughly
-from cto_backups.core.model import Facts
+from cto_backups.core.model import Facts, Heartbeat
 from cto_backups.core.policy import Policy
 
 
 def silence(policy: Policy, facts: Facts, now: datetime) -> str | None:
-    """Why the worker is to be taken for dead, in a sentence; None when it is alive, never worked, or has nothing to do.
+    """Why workers are to be taken for dead, in a sentence; None when all are alive, none worked, or there is no work.
 
     Raises ValueError when `now` is naive.
     """
+    dead = silent(policy, facts, now)
+    if not dead:
+        return None
+    alone = len(facts.heartbeats) == 1
+    told = "; ".join(told_of(last, now, alone=alone) for last in dead)
+    return f"{told}; nothing that is scheduled gets done" if _overdue(dead, facts, now) else told
+
+
+def silent(policy: Policy, facts: Facts, now: datetime) -> tuple[Heartbeat, ...]:
+    """The workers that are not known to be alive. Raises ValueError when `now` is naive."""
     require_aware(now)
-    last = facts.heartbeat
-    if last is None or not policy.sources:
-        return None
-    if last.at > now + CLOCK_TOLERANCE:
+    if not policy.sources:
+        return ()
+    return tuple(last for last in facts.heartbeats if now > last.next_by or _to_come(last, now))
+
+
+def told_of(last: Heartbeat, now: datetime, *, alone: bool) -> str:
+    """What is wrong with a worker that is silent, in a sentence; `alone`: there is no other."""
+    worker = "the worker" if alone else f"the worker '{last.name}'"
+    if _to_come(last, now):
         return (
-            f"the worker's last sign of life is dated {roughly(last.at - now)} in the future: a clock is or was wrong, "
-            "so nobody knows whether it is running"
+            f"the last sign of life of {worker} is dated {roughly(last.at - now)} in the future: a clock is or was "
+            "wrong, so nobody knows whether it is running"
         )
-    if now <= last.next_by:
-        return None
     doing = f" while it was busy with '{last.busy_with}'" if last.busy_with else ""
     return (
-        f"the worker is dead: its last sign of life, from process {last.pid} on {last.host}, was "
-        f"{roughly(now - last.at)} ago{doing}; nothing that is scheduled gets done"
+        f"{worker} is dead: its last sign of life, from process {last.pid} on {last.host}, was "
+        f"{roughly(now - last.at)} ago{doing}"
     )
+
+
+def name_for(sign: Heartbeat, known: Iterable[Heartbeat], alive: Callable[[int], bool]) -> str:
+    """The name under which a worker gives a sign: the one that it has, or else `sign.name`, numbered where it is taken.
+
+    A name is free again once its worker is gone: whoever starts next under it takes the dead one's place. `alive` tells
+    whether a process of this host, by its number, is a worker; of other hosts only silence tells.
+    """
+    by_name = {last.name: last for last in known}
+    names = [sign.name if number == 1 else f"{sign.name}#{number}" for number in range(1, len(by_name) + 2)]
+    for name in names:
+        last = by_name.get(name)
+        if last is not None and (last.host, last.pid) == (sign.host, sign.pid):
+            return name
+    return next(name for name in names if name not in by_name or _gone(by_name[name], sign, alive))
+
+
+def _gone(last: Heartbeat, sign: Heartbeat, alive: Callable[[int], bool]) -> bool:
+    overdue = sign.at > last.next_by
+    if last.host != sign.host:
+        return overdue
+    # The number of a process that is gone may have been given to another one; a long action gives no sign meanwhile.
+    return not alive(last.pid) or (overdue and not last.busy_with)
+
+
+def _overdue(dead: tuple[Heartbeat, ...], facts: Facts, now: datetime) -> bool:
+    """Whether every worker is dead, and none merely has a wrong clock."""
+    return len(dead) == len(facts.heartbeats) and not any(_to_come(last, now) for last in dead)
+
+
+def _to_come(last: Heartbeat, now: datetime) -> bool:
+    return last.at > now + CLOCK_TOLERANCE

@@ -346,7 +346,8 @@ class VaultFacts:
 class Heartbeat:
     """The last sign of life of a worker: when, by when the next is owed, and from which process of which host.
 
-    `busy_with` is the key of the action that it was about to do; empty when none.
+    `busy_with` is the key of the action that it was about to do; empty when none. `name` tells the workers of an
+    installation apart.
     """
 
     at: datetime
@@ -354,6 +355,7 @@ class Heartbeat:
     host: str
     pid: int
     busy_with: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,8 +367,9 @@ class Facts:
     `kept_points` lists the points of each source that are not expired, newest first, and `holds` the legal holds in
     force on it or on one of them; `verified_copies` are, by complete kept point, the vaults whose last verification
     began after its copy was stored, found no damage, and leaves no byte unread (all for retention; where asked for).
-    `heartbeat` None: no worker ever worked. `last_tellings` are the last attempts to tell somebody, by channel;
-    `reached` is when a channel last took a message to a person, by the person's name.
+    `heartbeats` are the last signs of life of each worker, by name; empty when none ever worked.
+    `last_tellings` are the last attempts to tell somebody, by channel; `reached` is when a channel last took a message
+    to a person, by the person's name.
     """
 
     sources: Mapping[str, SourceFacts] = field(default_factory=dict)
@@ -376,7 +379,7 @@ class Facts:
     kept_points: Mapping[str, tuple[RecoveryPoint, ...]] = field(default_factory=dict)
     holds: Mapping[str, tuple[Hold, ...]] = field(default_factory=dict)
     verified_copies: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    heartbeat: Heartbeat | None = None
+    heartbeats: tuple[Heartbeat, ...] = ()
     last_tellings: Mapping[str, Telling] = field(default_factory=dict)
     reached: Mapping[str, datetime] = field(default_factory=dict)
 

@@ -242,7 +242,7 @@ class RestoreOptions:
     that differs is replaced whole; with `patch` a large one is rewritten where it stands, and only where it differs.
     `verify` reads everything back from the disk afterwards. With `delete`, and OVERWRITE, what the point does not have
     is removed from the restored folders at the end, unless there was a problem; all but what `leave` says, and what is
-    mounted there.
+    mounted there. What the point has at a path of `spare`, or below one, is not restored.
     """
 
     trust_times: bool = False
@@ -250,6 +250,7 @@ class RestoreOptions:
     verify: bool = False
     delete: bool = False
     leave: Leave | None = None
+    spare: frozenset[bytes] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

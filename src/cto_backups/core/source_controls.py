@@ -15,7 +15,7 @@ from cto_backups.core.assurance import (
 from cto_backups.core.duration import format_cadence, format_duration, roughly
 from cto_backups.core.findings import Audited, Check
 from cto_backups.core.forecast import of_category
-from cto_backups.core.heartbeat import silence
+from cto_backups.core.heartbeat import silent, told_of
 from cto_backups.core.model import ActionKind, Evidence, Outcome, SourceFacts
 from cto_backups.core.policy import SourcePolicy
 from cto_backups.core.retention import Retention, decide, format_retention
@@ -224,12 +224,16 @@ def _check_test(audited: Audited, source: SourcePolicy, facts: SourceFacts, last
 
 
 def check_worker(audited: Audited) -> Iterator[Check]:
-    """The worker, once there was one, still gives signs of life."""
-    last = audited.facts.heartbeat
-    if last is not None:
-        dead = silence(audited.policy, audited.facts, audited.now)
-        alive = f"its last sign of life, from {last.host}, was {roughly(audited.now - last.at)} ago"
-        yield Check("worker", dead is None, dead or alive)
+    """Each worker that there ever was, and that was not forgotten, still gives signs of life."""
+    dead = silent(audited.policy, audited.facts, audited.now)
+    alone = len(audited.facts.heartbeats) == 1
+    for last in audited.facts.heartbeats:
+        subject = "worker" if alone else f"worker {last.name}"
+        if last in dead:
+            yield Check(subject, False, told_of(last, audited.now, alone=alone))
+        else:
+            ago = roughly(audited.now - last.at)
+            yield Check(subject, True, f"its last sign of life, from {last.host}, was {ago} ago")
 
 
 def check_owner(audited: Audited) -> Iterator[Check]:

@@ -85,7 +85,10 @@ class Catalog(Protocol):
     def sync_policy(self, policy: Policy, text: bytes, now: datetime) -> None:
         """Bring the sources of the policy in; those that are gone become inactive."""
 
-    def beat(self, sign: Heartbeat) -> None:
+    def forget_worker(self, name: str) -> bool:
+        """Forget a worker; false when there is none of this name."""
+
+    def beat(self, sign: Heartbeat, alive: Callable[[int], bool]) -> None:
         """Note the worker's sign of life."""
 
     def repository_of(self, vault: str) -> str | None:

@@ -1,6 +1,7 @@
-"""The worker's signs of life: given in the catalog, and to whoever watches from outside."""
+"""The workers' signs of life: given in the catalog, and to whoever watches from outside."""
 
 import logging
+import os
 import threading
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -8,7 +9,8 @@ from urllib.parse import urlsplit
 
 from cto_backups import clock
 from cto_backups.core.model import Facts, Heartbeat
-from cto_backups.errors import BackupsError
+from cto_backups.core.wording import did_you_mean
+from cto_backups.errors import BackupsError, NotFoundError
 from cto_backups.flows.installation import Installation
 from cto_backups.flows.recover import process_alive
 
@@ -19,22 +21,36 @@ MISSED_BEATS = 2
 """After how many times the interval without a sign of life a worker is taken for dead."""
 
 
-def beat(installation: Installation, pid: int, interval: timedelta, busy_with: str = "") -> None:
-    """Note that the worker is alive, and gives the next sign within `interval`. A failure to note it is only logged."""
+def beat(installation: Installation, interval: timedelta, name: str, busy_with: str = "") -> None:
+    """Note that this worker is alive, and gives the next sign within `interval`. A failure of that is only logged."""
     now = clock.now()
     try:
-        next_by = now + MISSED_BEATS * interval
-        installation.catalog.beat(Heartbeat(now, next_by, installation.host, pid, busy_with))
+        sign = Heartbeat(now, now + MISSED_BEATS * interval, installation.host, os.getpid(), busy_with, name)
+        installation.catalog.beat(sign, process_alive)
     except BackupsError as error:
         log.warning("heartbeat not noted", extra={"fields": {"message": str(error)}})
 
 
 def observed(installation: Installation, facts: Facts, now: datetime) -> Facts:
-    """The facts, with the sign of life that is seen here: a process in the middle of a long action gives no other."""
-    last = facts.heartbeat
-    if last is None or not last.busy_with or last.host != installation.host or not process_alive(last.pid):
-        return facts
-    return replace(facts, heartbeat=replace(last, next_by=max(now, last.next_by)))
+    """The facts, with the signs of life that are seen here: a process in the middle of a long action gives no other."""
+
+    def seen(last: Heartbeat) -> Heartbeat:
+        if not last.busy_with or last.host != installation.host or not process_alive(last.pid):
+            return last
+        return replace(last, next_by=max(now, last.next_by))
+
+    return replace(facts, heartbeats=tuple(seen(last) for last in facts.heartbeats))
+
+
+def forget(installation: Installation, name: str) -> None:
+    """Forget a worker that was retired. Raises NotFoundError naming those there are."""
+    if not installation.catalog.forget_worker(name):
+        known = [last.name for last in installation.catalog.facts(clock.now(), ()).heartbeats]
+        raise NotFoundError(
+            f"There is no worker '{name}'{did_you_mean(name, known)}",
+            why=f"known are: {', '.join(known) or 'none'}",
+            todo="'cto.backups status --json' lists them under worker.",
+        )
 
 
 def ping(url: str) -> str | None:

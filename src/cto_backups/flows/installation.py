@@ -29,7 +29,8 @@ class Installation:
     """One policy file with everything it names, opened when asked for.
 
     `source`, `vault` and `store` take a name of the policy; `store` opens the repository of a vault (once) and raises
-    what keeps it from opening. `progress` opens a progress display with a title. `channel` makes one of the policy.
+    what keeps it from opening. `own` are the files and folders of this machine that it uses itself: the policy, keys,
+    catalog, state and vaults. `progress` opens a progress display with a title. `channel` makes one of the policy.
     """
 
     policy: Policy
@@ -41,6 +42,7 @@ class Installation:
     store: Callable[[str], "PayloadStore"]
     sandbox: "Sandbox"
     state: Path
+    own: tuple[Path, ...]
     host: str
     user: str
     progress: Callable[[str], "AbstractContextManager[Progress]"]

@@ -1,7 +1,9 @@
-"""What a restore with `delete` could destroy: what is refused, and what somebody has to say yes to."""
+"""What a restore could destroy: what is refused, what is spared, and what somebody has to say yes to."""
 
 import os
 import pwd
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from cto_backups.core.model import RecoveryPoint
@@ -11,12 +13,26 @@ from cto_backups.errors import RefusedError
 from cto_backups.flows.installation import Installation
 
 
-def check_delete(
+def checked(
     installation: Installation, point: RecoveryPoint, destination: Path | None, options: RestoreOptions | None
-) -> None:
-    """Raise RefusedError where `delete` would remove what nobody can have meant."""
-    if options is None or not options.delete:
-        return
+) -> RestoreOptions:
+    """How to restore without harm to what the installation itself uses, which is spared, in place and elsewhere.
+
+    Raises RefusedError for a destination among its own things, and where `delete` would remove what nobody can have
+    meant.
+    """
+    options = options or RestoreOptions()
+    if options.delete:
+        _check_delete(installation, point, destination)
+    if destination is not None:
+        _check_place(installation, point, destination, holding=options.delete)
+    elif installation.source_policy(point.source).kind != "files":
+        return options  # what comes back as a whole takes the place of one thing, which is kept beside it
+    spare = _spared(installation.own, (destination or Path("/")).resolve())
+    return replace(options, spare=spare, leave=lambda path, _folder: path in spare)
+
+
+def _check_delete(installation: Installation, point: RecoveryPoint, destination: Path | None) -> None:
     refused = f"Nothing of {point.id} was restored with --delete"
     if (kind := installation.source_policy(point.source).kind) != "files":
         raise RefusedError(
@@ -32,19 +48,27 @@ def check_delete(
             "and would be removed",
             todo="Restore it without --delete, or choose a complete point: 'cto.backups points'.",
         )
-    if destination is None:
-        return
+
+
+def _check_place(installation: Installation, point: RecoveryPoint, destination: Path, *, holding: bool) -> None:
+    """Refuse a place among the installation's own things, and with `holding` one that holds some of them."""
     place = destination.resolve()
-    own = [installation.state, *(Path(installation.vault(name).location) for name in installation.policy.vaults)]
-    for one in own:
+    for one in installation.own:
         kept = one.resolve()
-        if one.is_absolute() and (place.is_relative_to(kept) or kept.is_relative_to(place)):
+        inside = place.is_relative_to(kept)
+        if one.is_absolute() and (inside or (holding and kept.is_relative_to(place))):
             raise RefusedError(
-                refused,
-                why=f"{destination} {'is in' if place.is_relative_to(kept) else 'holds'} {one}, "
+                f"Nothing of {point.id} was restored{' with --delete' if holding else ''}",
+                why=f"{destination} {'is in' if inside else 'holds'} {one}, "
                 "where this installation keeps its own things",
                 todo="Restore into another folder.",
             )
+
+
+def _spared(own: Iterable[Path], base: Path) -> frozenset[bytes]:
+    """Where own things lie below a folder, as paths that begin there: by their names, and where links lead."""
+    places = {place for one in own for place in (one.parent.resolve() / one.name, one.resolve())}
+    return frozenset(b"/" + os.fsencode(place.relative_to(base)) for place in places if place.is_relative_to(base))
 
 
 def peril(destination: Path) -> str | None:

@@ -89,7 +89,7 @@ def preview(
     vault: str | None = None,
 ) -> RestorePreview:
     """What `restore` would write, without writing. With OVERWRITE, what stands there is compared."""
-    perils.check_delete(installation, point, destination, options)
+    options = perils.checked(installation, point, destination, options)
     source = installation.source(point.source)
 
     def plan(reader: PointReader) -> RestorePlan:
@@ -115,7 +115,7 @@ def restore(
     before anything is written when files are there and `existing` does not say that they may be replaced;
     NotFoundError, VaultError, RestoreError.
     """
-    perils.check_delete(installation, point, destination, options)
+    options = perils.checked(installation, point, destination, options)
     source = installation.source(point.source)
     with installation.progress(f"Restoring {point.id}") as progress:
 
@@ -128,8 +128,7 @@ def restore(
             wrong.setdefault(vault_name, problem.detail)
     lost = tuple(dict.fromkeys(problem.path for problem in restored.problems if problem.elsewhere))
     healed = 0
-    if options is not None:
-        options = replace(options, delete=False)  # of a part, nobody knows what is extraneous
+    options = replace(options, delete=False)  # of a part, nobody knows what is extraneous
     for facts in ordered(installation, point, vault):
         if not lost or facts.copy.vault == vault_name or facts.copy.vault in wrong:
             continue

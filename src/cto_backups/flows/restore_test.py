@@ -11,7 +11,7 @@ from pathlib import Path
 from cto_backups import clock, process
 from cto_backups.core.comparison import Comparison, compare
 from cto_backups.core.model import ActionKind, CopyFacts, Evidence, Outcome, RecoveryPoint, Rung, Step
-from cto_backups.core.wording import counted
+from cto_backups.core.wording import counted, not_declared
 from cto_backups.errors import BackupsError, NotFoundError, VerificationError
 from cto_backups.evidence.payloads import evidence_to_payload
 from cto_backups.flows import records
@@ -56,9 +56,11 @@ def restore_test(
     """Test that a recovery point of the source comes back; the evidence says how it went, step by step.
 
     Without `point`, the newest complete one; without `vault`, the copy whose last test is longest ago. A test that
-    could not run has failed: this raises only for what is no test at all (unknown source, source busy).
+    could not run has failed: this raises only for what is no test at all (unknown source or vault, source busy).
     """
     installation.source_policy(source_name)
+    if vault is not None and vault not in installation.policy.vaults:
+        raise not_declared("vault", vault, installation.policy.vaults)
     with (
         installation.exclusive(source_name),
         recorded(installation, ActionKind.RESTORE_TEST, source=source_name, vault=vault) as run,

@@ -1,7 +1,6 @@
 """Work: plan what is due, do it, plan again. All that a worker knows is in the catalog: it may stop at any time."""
 
 import logging
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -90,12 +89,18 @@ def _named(name: str | None) -> str:
 
 
 def run_due(
-    installation: Installation, stop: threading.Event, *, expiry: bool = True, interval: timedelta | None = None
+    installation: Installation,
+    stop: threading.Event,
+    *,
+    expiry: bool = True,
+    interval: timedelta | None = None,
+    name: str = "",
 ) -> Iterator[Performed]:
     """Do what is due now, planning again after each pass until nothing new is due or `stop` is set.
 
     With `expiry`, retention is applied too, for which every kept point is looked at. With `interval`, a sign of life is
-    noted before each action and at the end, and the next is owed after twice as long.
+    noted before each action and at the end, and the next is owed after twice as long; `name` tells this worker from
+    others, this host's name when left out.
 
     An action that has failed is not tried twice here: its next time is planned with a growing delay.
     """
@@ -111,10 +116,10 @@ def run_due(
                 break
             tried.add(action.key)
             if interval is not None:
-                beat(installation, os.getpid(), interval, action.key)
+                beat(installation, interval, name or installation.host, action.key)
             yield _attempt(installation, action)
     if interval is not None:
-        beat(installation, os.getpid(), interval)
+        beat(installation, interval, name or installation.host)
 
 
 def tell_outside(installation: Installation, performed: Iterable[Performed]) -> str | None:
@@ -143,6 +148,7 @@ def work(
     stop: threading.Event,
     report: Callable[[Performed], None],
     warn: Callable[[str], None] = lambda _sentence: None,
+    name: str = "",
 ) -> None:
     """Do what is due, then sleep until something is, until `stop` is set. An action in progress is finished first.
 
@@ -155,7 +161,7 @@ def work(
         if expiry:
             expiry_due = clock.monotonic() + EXPIRY_EVERY.total_seconds()
         performed: list[Performed] = []
-        for done in run_due(installation, stop, expiry=expiry, interval=LONGEST_SLEEP):
+        for done in run_due(installation, stop, expiry=expiry, interval=LONGEST_SLEEP, name=name):
             performed.append(done)
             report(done)
         if not stop.is_set() and (problem := tell_outside(installation, performed)):

@@ -134,7 +134,7 @@ class _Walk:
         notes = [f"{place} was not looked into for extraneous entries: it is mounted there." for place in self._mounts]
         if self._left_out:
             left = counted(self._left_out, "extraneous entry", "extraneous entries")
-            notes.append(f"{left} stay: the source leaves such out of its recovery points.")
+            notes.append(f"{left} stay: the source leaves such out, or this installation uses them.")
         return Extraneous(self._entries, self._size_bytes, tuple(self._names), tuple(notes), tuple(self._problems))
 
     def run(self, way: _Way, fetcher: Fetcher, root: bytes, selection: Selection) -> None:
@@ -154,8 +154,8 @@ class _Walk:
                 if here is None:
                     continue
             for node in nodes:
-                if node.subtree is not None:
-                    inner = path + b"/" + node.entry.name
+                inner = path + b"/" + node.entry.name
+                if node.subtree is not None and inner not in selection.spare:
                     selected = inherited or selection.wants(inner)
                     if selected or selection.descends(inner):
                         stack.append((inner, node.subtree, selected, here))

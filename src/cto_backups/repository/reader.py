@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from cto_backups.core.ports import Entry, EntryKind, Existing, Progress, Restored, RestoreOptions, RestorePlan, Silent
+from cto_backups.core.wording import counted, listed
 from cto_backups.errors import NotFoundError, RefusedError, RestoreError
 from cto_backups.repository import extraneous
 from cto_backups.repository.fetch import Fetcher
@@ -56,7 +57,8 @@ class SnapshotReader:
         named: list[str] = []
         notes: list[str] = []
         problems = False
-        for found in self._batches(only):
+        spared: list[bytes] = []
+        for found in self._batches(only, options, spared):
             problems = problems or bool(found.problems)
             entries += found.entries
             size_bytes += found.size_bytes
@@ -68,6 +70,7 @@ class SnapshotReader:
             kept_bytes += there.strike_out()
             notes += [f"{problem.path}: {problem.detail}" for problem in found.problems]
             devices += sum(entry.kind in (EntryKind.DEVICE, EntryKind.CHARACTER_DEVICE) for _, entry in found.specials)
+        notes += _left_alone(destination, spared)
         if not as_root():
             notes.append("Owners are not restored: only root may give files away.")
             if devices:
@@ -82,7 +85,7 @@ class SnapshotReader:
         return self._with_extraneous(plan, only, options)
 
     def _with_extraneous(self, plan: RestorePlan, only: Sequence[str], options: RestoreOptions) -> RestorePlan:
-        selection = Selection(only)
+        selection = Selection(only, options.spare)
         try:
             found = extraneous.find(self._fetcher, self._snapshot.tree, selection, plan.destination, options.leave)
         except OSError as error:
@@ -108,12 +111,14 @@ class SnapshotReader:
         """Write the selection below `destination`. Raises RefusedError, NotFoundError, RestoreError, DamageError."""
         existing = Existing(existing)
         with locked_for_reading(self._files):
-            if existing is Existing.REFUSE:
-                self._refuse_conflicts(destination, only)
             options = options or RestoreOptions()
+            if existing is Existing.REFUSE:
+                self._refuse_conflicts(destination, only, options)
+            spared: list[bytes] = []
             restored = Restorer(
                 self._fetcher, destination, existing, options, self._options.threads, progress or Silent()
-            ).run(self._batches(only))
+            ).run(self._batches(only, options, spared))
+            restored = replace(restored, notes=(*restored.notes, *_left_alone(destination, spared)))
             if options.delete and existing is Existing.OVERWRITE:
                 return self._without_extraneous(restored, destination, only, options)
             return restored
@@ -124,7 +129,7 @@ class SnapshotReader:
         if restored.problems:
             nothing = "Nothing was removed of what the recovery point does not have: not all of the point came back."
             return replace(restored, notes=(*restored.notes, nothing))
-        selection = Selection(only)
+        selection = Selection(only, options.spare)
         try:
             gone = extraneous.remove(self._fetcher, self._snapshot.tree, selection, destination, options.leave)
         except OSError as error:
@@ -137,38 +142,56 @@ class SnapshotReader:
             deleted_bytes=gone.size_bytes,
         )
 
-    def _refuse_conflicts(self, destination: Path, only: Sequence[str]) -> None:
+    def _refuse_conflicts(self, destination: Path, only: Sequence[str], options: RestoreOptions) -> None:
         if not os.path.lexists(destination) or (destination.is_dir() and not any(destination.iterdir())):
             return
         named: list[str] = []
-        for found in self._batches(only):
+        for found in self._batches(only, options, []):
             named += _named(found.outline, destination, conflicts(found, destination))
         if named:
             names = sorted(named)
             more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
             raise RefusedError(
-                f"{len(names)} files stand where the restore into {destination} would write",
+                f"{counted(len(names), 'file stands', 'files stand')} where the restore into {destination} would write",
                 why=", ".join(names[:_SHOWN]) + more,
-                todo="restore into an empty folder, or say that they may be overwritten",
+                todo="Add --overwrite to replace what is there, or --to FOLDER to restore elsewhere. "
+                "Nothing was changed.",
             )
 
-    def _batches(self, only: Sequence[str]) -> Iterator[Batch]:
-        """What is selected. Raises NotFoundError, before the first, when that is nothing."""
-        selection = Selection(only)
+    def _batches(self, only: Sequence[str], options: RestoreOptions, spared: list[bytes]) -> Iterator[Batch]:
+        """What is selected; what of it is spared goes to `spared`.
+
+        Raises NotFoundError, before the first, when that is nothing, RefusedError when all of it is spared.
+        """
+        selection = Selection(only, options.spare)
         something = selection.everything
         for found in batches(self._fetcher, self._snapshot.tree, selection):
             something = something or bool(found.entries or found.problems)
+            spared += found.spared
+            if not something and spared:
+                raise RefusedError(
+                    f"Nothing was restored: this installation uses {listed(os.fsdecode(path) for path in spared)}",
+                    why="what is in use is not replaced by what it was once",
+                    todo="Restore it elsewhere with --to FOLDER, look at it, and put it in its place by hand.",
+                )
             if not something:
+                point = next((tag[6:] for tag in self._snapshot.tags if tag.startswith("point:")), None)
                 raise NotFoundError(
-                    f"Nothing in snapshot {self._snapshot.name[:12]} of vault {self._files.vault.name} "
-                    f"matches {', '.join(only)}",
-                    todo="list the recovery point's content to see how paths begin there",
+                    f"Nothing in {point or f'snapshot {self._snapshot.name[:12]}'} matches {', '.join(only)}",
+                    why=f"as it is in vault {self._files.vault.name}",
+                    todo=f"See how paths begin there: 'cto.backups ls {point or 'POINT'}'.",
                 )
             yield found
 
 
 def _named(outline: Outline, destination: Path, standing: set[tuple[int, bytes]]) -> list[str]:
-    return [os.fspath(destination) + outline.path(folder, name) for folder, name in standing]
+    base = os.fspath(destination).rstrip("/")
+    return [base + outline.path(folder, name) for folder, name in standing]
+
+
+def _left_alone(destination: Path, spared: Sequence[bytes]) -> list[str]:
+    base = os.fspath(destination).rstrip("/")
+    return [f"{base}{os.fsdecode(path)} is left as it is: this installation uses it." for path in spared]
 
 
 def _not_opened(destination: Path, error: OSError) -> RestoreError:

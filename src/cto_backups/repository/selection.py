@@ -1,7 +1,7 @@
 """Which entries of a tree a caller asked for: paths, and shell patterns."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 _MAGIC = re.compile(r"[*?\[]")
 
@@ -10,11 +10,13 @@ class Selection:
     """`only` as a question: is this path wanted, and may something below it be?
 
     ``/a/b`` or ``a/b`` is that path and what lies below it. In a pattern ``*`` and ``?`` stay in one name, ``**`` spans
-    folders; a pattern without '/' (``*.pdf``) fits that name in any folder.
+    folders; a pattern without '/' (``*.pdf``) fits that name in any folder. What is at a path of `spare`, or below one,
+    is not selected: whoever walks a tree asks for it first.
     """
 
-    def __init__(self, only: Sequence[str] = ()) -> None:
+    def __init__(self, only: Sequence[str] = (), spare: Collection[bytes] = ()) -> None:
         self.everything = not only
+        self.spare = spare
         self._paths: set[bytes] = set()
         self._above: set[bytes] = set()
         self._patterns: list[re.Pattern[bytes]] = []
@@ -36,6 +38,11 @@ class Selection:
         while path:
             path = path.rpartition(b"/")[0]
             self._above.add(path)
+
+    @property
+    def by_path(self) -> bool:
+        """Whether paths matter at all."""
+        return not self.everything or bool(self.spare)
 
     def wants(self, path: bytes) -> bool:
         """Whether this path itself was asked for (what lies below it is wanted then, too)."""

@@ -79,7 +79,8 @@ class Batch:
     """A part of what is restored: folders to make, in order, what goes into these and earlier ones, and what is done.
 
     `on_the_way` are folders that lead to the selection and are not part of it. `finished` are folders, of this batch
-    and earlier ones, into which nothing more goes, each before those that hold it.
+    and earlier ones, into which nothing more goes, each before those that hold it. `spared` are paths that would be
+    selected, and are to be spared.
     """
 
     outline: Outline
@@ -93,6 +94,7 @@ class Batch:
     problems: list[Problem] = field(default_factory=list)
     on_the_way: set[int] = field(default_factory=set)
     finished: list[int] = field(default_factory=list)
+    spared: list[bytes] = field(default_factory=list)
     entries: int = 0
     size_bytes: int = 0
 
@@ -171,9 +173,12 @@ class _Surveying:
         below = []
         while nodes:
             node = nodes.pop()  # so that a long list makes room for what is made of it
-            inner = path + b"/" + node.entry.name if not selection.everything else b""
+            inner = path + b"/" + node.entry.name if selection.by_path else b""
             selected = inherited or selection.wants(inner)
-            if node.subtree is not None:
+            if inner in selection.spare:
+                if selected or selection.descends(inner):
+                    self._batch.spared.append(inner)
+            elif node.subtree is not None:
                 if selected or selection.descends(inner):
                     below.append((node, inner, selected))
             elif selected:

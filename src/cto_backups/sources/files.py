@@ -30,7 +30,8 @@ from cto_backups.sources.moments import moment
 from cto_backups.sources.names import readable
 from cto_backups.sources.options import flag, texts
 from cto_backups.sources.patterns import Patterns
-from cto_backups.sources.tree import FileTree, Selection
+from cto_backups.sources.selection import Selection
+from cto_backups.sources.tree import FileTree
 
 
 class FilesSource:
@@ -134,13 +135,16 @@ class FilesSource:
         return tuple(sorted(roots))
 
     def _sparing(self, options: RestoreOptions | None, destination: Path | None) -> RestoreOptions | None:
-        """With `delete`, leave what this source never captures: it is in no recovery point, and no less wanted."""
+        """With `delete`, also leave what this source never captures: it is in no recovery point, and no less wanted."""
         if options is None or not options.delete:
             return options
         base = os.path.realpath(os.fsencode(destination or b"/")).rstrip(b"/")
         roots = [_place(text) for text in self._paths]
         within = tuple(root + b"/" for one in roots for root in {one, os.path.realpath(one or b"/").rstrip(b"/")})
-        return replace(options, leave=leaving(self._selection, base, within))
+        left_out, asked = leaving(self._selection, base, within), options.leave
+        if asked is None:
+            return replace(options, leave=left_out)
+        return replace(options, leave=lambda path, folder: asked(path, folder) or left_out(path, folder))
 
     def _roots(self) -> tuple[list[bytes], tuple[Problem, ...]]:
         """The configured paths that are there, without what lies below another anyway; problems for the others."""

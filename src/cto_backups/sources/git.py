@@ -19,8 +19,9 @@ from cto_backups.sources.git_mirror import Mirror
 from cto_backups.sources.ledger import Ledger, sample_key
 from cto_backups.sources.options import seconds, text
 from cto_backups.sources.patterns import Patterns
+from cto_backups.sources.selection import Selection
 from cto_backups.sources.staging import make_private
-from cto_backups.sources.tree import FileTree, Selection
+from cto_backups.sources.tree import FileTree
 
 # What git and git-lfs leave in a repository that is nobody's data.
 _VOLATILE = (

@@ -2,7 +2,7 @@
 
 from cto_backups.core.ports import Leave
 from cto_backups.sources.patterns import Patterns
-from cto_backups.sources.tree import Selection, is_cache
+from cto_backups.sources.selection import Selection, is_cache
 
 
 def leaving(selection: Selection, base: bytes, within: tuple[bytes, ...]) -> Leave:

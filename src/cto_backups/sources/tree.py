@@ -9,8 +9,8 @@ listing already said, and an entry is the only object made for a file.
 import errno
 import os
 import stat
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from threading import Lock
@@ -22,7 +22,7 @@ from cto_backups.core.ports import BlockReader, Entry, EntryKind, EntryUnreadabl
 from cto_backups.sources.ledger import Ledger
 from cto_backups.sources.moments import NewestContent
 from cto_backups.sources.names import readable
-from cto_backups.sources.patterns import Patterns
+from cto_backups.sources.selection import Selection, is_cache, routes
 
 _KINDS: Final = {
     stat.S_IFREG: EntryKind.FILE,
@@ -41,7 +41,6 @@ _AHEAD: Final = max(1, min(4, (os.cpu_count() or 1) // 2))
 _ATTEMPTS: Final = 3
 _GROWTH: Final = 64 << 20
 _RACY_NS: Final = 2_000_000_000
-_CACHEDIR = b"Signature: 8a477f597d28d172789f06886806bc55"
 
 
 @dataclass(slots=True)
@@ -56,16 +55,6 @@ class TreeEntry(Entry):
     taken: bool = False
     token: bytes = b""
     known: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Which entries below the roots count."""
-
-    exclude: Patterns = field(default_factory=lambda: Patterns(()))
-    include: Patterns = field(default_factory=lambda: Patterns(()))
-    one_file_system: bool = False
-    exclude_caches: bool = False
 
 
 class FileTree:
@@ -105,7 +94,7 @@ class FileTree:
         )
         self._every_choice = literals is None or bool(self._selection.include)
         self._roots = frozenset(roots)
-        self._routes = _routes(self._roots)
+        self._routes = routes(self._roots)
         self._learned = LearnedDigests(captured_ns - _RACY_NS, known)
         self._euid = os.geteuid()
         self._lock = Lock()
@@ -211,41 +200,12 @@ class FileTree:
         only = b"CACHEDIR.TAG" if selection.exclude_caches and is_cache(folder.path) else None
         choose = None
         if forced or only or self._every_choice:
-            choose = partial(self._choose, folder.path, taken, forced, only)
+            choose = partial(selection.choose, folder.path, taken, forced, only, self._roots)
         found, troubles = self._lister.folder(folder.path, choose)
         self._note_all(troubles)
         if selection.one_file_system:
             found = [entry for entry in found if self._on_its_file_system(folder, entry)]
         return found
-
-    def _choose(
-        self,
-        above: bytes,
-        taken: bool,
-        forced: Collection[bytes],
-        only: bytes | None,
-        names: Sequence[bytes],
-        folders: Sequence[bool],
-    ) -> list[tuple[bool, bool] | None]:
-        """For each name in a folder: None to leave it out, or what `inside` and `taken` are to be."""
-        exclude, include = self._selection.exclude, self._selection.include
-        chosen: list[tuple[bool, bool] | None] = []
-        for name, is_folder in zip(names, folders, strict=True):
-            path = above + b"/" + name
-            excluded = bool(exclude) and exclude.match(path, name, is_folder)
-            inside, named = True, taken
-            if name in forced:
-                inside = path in self._roots or not excluded
-            elif excluded or (only is not None and name != only):
-                chosen.append(None)
-                continue
-            if include:
-                named = named or include.match(path, name, is_folder)
-                if not (named or is_folder or path in self._roots):
-                    chosen.append(None)
-                    continue
-            chosen.append((inside, named))
-        return chosen
 
     def _on_its_file_system(self, folder: Entry, entry: TreeEntry) -> bool:
         """Whether an entry belongs to the folder's file system; a folder of another one stays, to mount on again."""
@@ -393,20 +353,6 @@ def _to_the_end(descriptor: int, data: bytes, limit: int) -> bytes:
     return b"".join(parts)
 
 
-def is_cache(path: bytes) -> bool:
-    """Whether a folder is marked by a CACHEDIR.TAG."""
-    try:
-        descriptor = os.open(path + b"/CACHEDIR.TAG", _OPEN)
-    except OSError:
-        return False
-    try:
-        return os.read(descriptor, len(_CACHEDIR)) == _CACHEDIR
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
-
-
 def _reason(error: OSError) -> tuple[str, str]:
     """Kind and detail of a problem."""
     detail = os.strerror(error.errno) if error.errno else str(error)
@@ -417,13 +363,3 @@ def _reason(error: OSError) -> tuple[str, str]:
     if error.errno == errno.ELOOP:
         return "changed-while-read", "it became a symbolic link"
     return "unreadable", detail
-
-
-def _routes(roots: Collection[bytes]) -> Mapping[bytes, frozenset[bytes]]:
-    """The names to follow, by folder, to reach every root from the top."""
-    routes: dict[bytes, set[bytes]] = {}
-    for root in roots:
-        while root:
-            root, _, name = root.rpartition(b"/")
-            routes.setdefault(root, set()).add(name)
-    return {folder: frozenset(names) for folder, names in routes.items()}

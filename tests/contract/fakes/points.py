@@ -113,13 +113,16 @@ class MemoryPoint:
         existing: Existing = Existing.REFUSE,
         options: RestoreOptions | None = None,
     ) -> RestorePlan:
-        chosen = self._chosen(only)
+        chosen = self._chosen(only, options)
         if only and not chosen:
             raise NotFoundError("nothing matches")
         sizes = sum(entry.size for _, (entry, _) in chosen if entry.kind is EntryKind.FILE)
         kept = self._kept(destination, only, options) if existing is Existing.OVERWRITE else {}
-        conflicts = tuple(place for place in self._conflicts(destination, only) if os.fsencode(place) not in kept)
-        plan = RestorePlan(destination, len(chosen), sizes, conflicts, (), len(kept), sum(kept.values()))
+        conflicts = tuple(
+            place for place in self._conflicts(destination, only, options) if os.fsencode(place) not in kept
+        )
+        notes = self._spared(destination, only, options)
+        plan = RestorePlan(destination, len(chosen), sizes, conflicts, notes, len(kept), sum(kept.values()))
         if not options or not options.delete or existing is not Existing.OVERWRITE:
             return plan
         gone, topmost = self._extraneous(destination, only, options)
@@ -135,10 +138,13 @@ class MemoryPoint:
         options: RestoreOptions | None = None,
         progress: Progress | None = None,
     ) -> Restored:
-        conflicts = self._conflicts(destination, only)
+        conflicts = self._conflicts(destination, only, options)
         if conflicts and existing is Existing.REFUSE:
             raise RefusedError("it is there already", why=", ".join(conflicts))
-        chosen = self._chosen(only)
+        chosen = self._chosen(only, options)
+        notes = self._spared(destination, only, options)
+        if options and options.spare and only and not chosen:
+            raise RefusedError("it is in use", why=", ".join(notes))
         kept = self._kept(destination, only, options)
         inodes: dict[tuple[int, int], bytes] = {}
         for path, (entry, content) in chosen:
@@ -150,8 +156,8 @@ class MemoryPoint:
         for path, (entry, _) in reversed(chosen):
             _attributes(os.fsencode(destination) + path, entry)
         size = sum(len(content) for _, (_, content) in chosen)
-        altered = self._altered(destination, only) if options and options.verify else ()
-        restored = Restored(len(chosen), size, 0.0, (str(destination),), altered, len(kept), sum(kept.values()))
+        altered = self._altered(destination, only, options) if options and options.verify else ()
+        restored = Restored(len(chosen), size, 0.0, (str(destination),), altered, len(kept), sum(kept.values()), notes)
         if not options or not options.delete or existing is not Existing.OVERWRITE:
             return restored
         gone, _ = self._extraneous(destination, only, options)
@@ -170,7 +176,7 @@ class MemoryPoint:
     ) -> tuple[list[bytes], list[bytes]]:
         """What is to go, each folder after what it holds; and the topmost of it."""
         base = os.fsencode(destination)
-        chosen = self._chosen(only)
+        chosen = self._chosen(only, options)
         folders = [path for path, (entry, _) in chosen if entry.kind is EntryKind.FOLDER]
         gone: list[bytes] = []
         topmost = []
@@ -197,7 +203,7 @@ class MemoryPoint:
     def _kept(self, destination: Path, only: Sequence[str], options: RestoreOptions | None) -> dict[bytes, int]:
         """What stands there as it should, apart from folders, with its size."""
         kept = {}
-        for path, (entry, content) in self._chosen(only):
+        for path, (entry, content) in self._chosen(only, options):
             place = os.fsencode(destination) + path
             if entry.kind is EntryKind.FOLDER or not os.path.lexists(place):
                 continue
@@ -210,26 +216,37 @@ class MemoryPoint:
                 kept[place] = len(content)
         return kept
 
-    def _altered(self, destination: Path, only: Sequence[str]) -> tuple[Problem, ...]:
+    def _altered(self, destination: Path, only: Sequence[str], options: RestoreOptions) -> tuple[Problem, ...]:
         return tuple(
             Problem(os.fsdecode(path), "altered", "its content is not what was written")
-            for path, (entry, content) in self._chosen(only)
+            for path, (entry, content) in self._chosen(only, options)
             if entry.kind is EntryKind.FILE and _content(os.fsencode(destination) + path) != content
         )
 
-    def _chosen(self, only: Sequence[str]) -> list[tuple[bytes, tuple[Entry, bytes]]]:
+    def _spared(self, destination: Path, only: Sequence[str], options: RestoreOptions | None) -> tuple[str, ...]:
+        """A note for each path that is selected and to be spared."""
+        spare = options.spare if options else ()
+        return tuple(f"{destination}{os.fsdecode(path)} is spared" for path, _ in self._chosen(only) if path in spare)
+
+    def _chosen(
+        self, only: Sequence[str], options: RestoreOptions | None = None
+    ) -> list[tuple[bytes, tuple[Entry, bytes]]]:
+        spare = options.spare if options else ()
+
         def wanted(path: bytes) -> bool:
             text = os.fsdecode(path)
+            if any(path == one or path.startswith(one + b"/") for one in spare):
+                return False
             return not only or any(
                 fnmatch.fnmatch(text, pattern) or text.startswith(pattern.rstrip("/") + "/") for pattern in only
             )
 
         return [(path, self.entries[path]) for path in sorted(self.entries, key=_depth_first) if wanted(path)]
 
-    def _conflicts(self, destination: Path, only: Sequence[str]) -> tuple[str, ...]:
+    def _conflicts(self, destination: Path, only: Sequence[str], options: RestoreOptions | None) -> tuple[str, ...]:
         places = [
             os.fsencode(destination) + path
-            for path, (entry, _) in self._chosen(only)
+            for path, (entry, _) in self._chosen(only, options)
             if entry.kind is not EntryKind.FOLDER
         ]
         return tuple(os.fsdecode(place) for place in places if os.path.lexists(place))

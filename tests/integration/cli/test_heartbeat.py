@@ -119,6 +119,7 @@ def test_a_worker_that_stays_gives_signs_of_life_until_it_is_killed(home: Any) -
         assert rows == [(worker.pid,)]
         known = home("status", "--json").document["worker"]
         assert known["alive"]
+        assert [each["pid"] for each in known["workers"]] == [worker.pid]
         # As long as its process is there, a worker in the middle of a long action is alive without another sign.
         silence = f"UPDATE heartbeat SET at = '{LONG_AGO}', next_by = '{LONG_AGO}', busy_with = 'backup/ledger'"
         in_catalog(home, silence)
@@ -127,6 +128,25 @@ def test_a_worker_that_stays_gives_signs_of_life_until_it_is_killed(home: Any) -
     dead = home("status")
     assert dead.status is ExitStatus.RED
     assert "busy with" in dead.out.replace("\n", " ")
+
+
+def test_a_worker_does_not_hide_the_death_of_another_until_that_is_forgotten(home: Any) -> None:
+    make_healthy(home)
+    (name,) = (each["name"] for each in home("status", "--json").document["worker"]["workers"])
+    assert name.endswith("/once")
+    in_catalog(home, f"UPDATE heartbeat SET at = '{LONG_AGO}', next_by = '{LONG_AGO}', host = 'elsewhere'")
+    assert home("worker", "--once", "--every", "1 h", "--name", "nightly").status is ExitStatus.SUCCESS
+    red = home("status")
+    assert red.status is ExitStatus.RED
+    said = " ".join(red.out.split())
+    assert f"The worker '{name}' is dead" in said
+    assert "nightly' is dead" not in said
+    assert f"cto.backups worker --forget {name}" in said
+    unknown = home("worker", "--forget", "nightyl")
+    assert unknown.status is ExitStatus.NOT_FOUND
+    assert "did you mean 'nightly'" in unknown.err
+    assert home("worker", "--forget", name, "--json").document == {"forgotten": name}
+    assert home("status").status is ExitStatus.SUCCESS
 
 
 def test_once_alone_leaves_the_signs_of_the_worker_as_they_are(home: Any) -> None:

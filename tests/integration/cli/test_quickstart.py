@@ -94,6 +94,23 @@ def test_init_writes_a_policy_with_comments_and_a_key_for_its_owner_alone(place:
     assert key.read_text().strip() not in answer.out
 
 
+def test_init_says_that_both_keys_lie_in_one_folder_and_parting_them_ends_the_finding(
+    home: Any, tmp_path: Path
+) -> None:
+    made = run("init", "new", "--protect", str(home.data), cwd=tmp_path)
+    assert f"The key that signs evidence lies beside it, in {tmp_path / 'new' / 'keys'}" in " ".join(made.out.split())
+
+    def found() -> list[str]:
+        return [each["control"] for each in home("audit", "--json").document["findings"]]
+
+    assert "keys-parted" in found()
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    (home.root / "keys" / "evidence.key").rename(tmp_path / "elsewhere" / "evidence.key")
+    text = home.policy.read_text()
+    home.policy.write_text(text.replace("file:keys/evidence.key", f"file:{tmp_path}/elsewhere/evidence.key"))
+    assert "keys-parted" not in found()
+
+
 def test_init_joins_what_it_finds_in_several_folders(place: Path) -> None:
     shutil.copytree(place / "data", place / "more" / "data", symlinks=True)
     document = run("init", "--protect", "data", "--protect", "more/data", "--json", cwd=place).document

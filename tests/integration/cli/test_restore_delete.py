@@ -100,6 +100,78 @@ def test_where_it_keeps_its_own_things_it_is_refused(home: Any, tmp_path: Path, 
     assert {path for path in home.root.rglob("*") if path.is_file()} == before
 
 
+@pytest.fixture
+def within(home: Any) -> Any:
+    """The installation lies in what its source protects, and nothing of it is left out by the policy."""
+    text = home.policy.read_text()
+    home.policy.write_text(
+        text.replace(f"paths: [{home.data}]", f"paths: [{home.data.parent}]").replace(f", {home.root}]", "]")
+    )
+    assert f"paths: [{home.data.parent}]" in home.policy.read_text()
+    assert home("backup", "data-files").status is ExitStatus.SUCCESS
+    return home
+
+
+def own_files(home: Any) -> dict[Path, bytes]:
+    """What an installation cannot do without: the policy, and the keys."""
+    return {path: path.read_bytes() for path in (home.policy, *sorted((home.root / "keys").iterdir()))}
+
+
+def test_the_policy_in_use_is_not_replaced_by_what_it_was_once(within: Any) -> None:
+    (listed,) = [one for one in within("ls", "data-files", str(within.root), "--json").document["entries"]
+                 if one["path"] == str(within.policy)]  # fmt: skip
+    assert listed, "the point has it"
+    with within.policy.open("a") as policy:
+        policy.write("# what was decided since\n")
+    before = own_files(within)
+    dry = within("restore", "data-files", "--in-place", *OVER, "--dry-run", "--json").document
+    assert str(within.policy) not in dry["conflicts"]
+    for place in (("--in-place",), ("--to", "/")):
+        done = within("restore", "data-files", *place, "--overwrite", "--yes")
+        assert done.status is ExitStatus.SUCCESS, done.err
+        assert f"{within.policy} is left as it is: this installation uses it." in " ".join(done.err.split())
+        assert own_files(within) == before
+    alone = within("restore", "data-files", "--in-place", "--overwrite", "--yes", "--only", str(within.policy))
+    assert alone.status is ExitStatus.REFUSED
+    assert "--to FOLDER" in alone.err
+    assert own_files(within) == before
+    assert (
+        within("restore", "data-files", "--to", "elsewhere", "--only", str(within.policy)).status is ExitStatus.SUCCESS
+    )
+
+
+def test_what_the_installation_uses_is_not_removed_although_the_point_is_older(within: Any) -> None:
+    moved = within.data.parent / "moved"
+    moved.mkdir()
+    for name in ("backups.yaml", "keys"):
+        (within.root / name).rename(moved / name)
+    text = (moved / "backups.yaml").read_text()
+    (moved / "backups.yaml").write_text(
+        text.replace("sqlite:catalog.db", f"sqlite:{within.root}/catalog.db")
+        .replace("file:vaults/", f"file:{within.root}/vaults/")
+        .replace("state: state", f"state: {within.root}/state")
+    )
+    (within.data / "files" / "extra").write_bytes(b"extra")
+    before = {path: path.read_bytes() for path in moved.rglob("*") if path.is_file()}
+    assert len(before) == 3
+    here = type(within)(moved, within.data)
+    done = here("restore", "data-files", "--in-place", *OVER, "--yes")
+    assert done.status is ExitStatus.SUCCESS, done.err
+    assert {path: path.read_bytes() for path in moved.rglob("*") if path.is_file()} == before
+    assert not (within.data / "files" / "extra").exists()
+
+
+@pytest.mark.parametrize("place", ["home/vaults/one", "home/vaults/one/data", "home/state/new"])
+@pytest.mark.parametrize("how", [(), ("--dry-run",)])
+def test_nothing_is_restored_among_its_own_things(home: Any, tmp_path: Path, place: str, how: tuple[str, ...]) -> None:
+    before = {path for path in home.root.rglob("*") if path.is_file()}
+    refused = home("restore", "data-files", "--to", str(tmp_path / place), *how)
+    assert refused.status is ExitStatus.REFUSED
+    assert "keeps its own things" in " ".join(refused.err.split())
+    assert "Restore into another folder" in refused.err
+    assert {path for path in home.root.rglob("*") if path.is_file()} == before
+
+
 def test_a_home_folder_needs_a_yes(home: Any, tmp_path: Path) -> None:
     (tmp_path / "me" / "mine").mkdir(parents=True)
     for home_folder in ("me", "me/mine"):

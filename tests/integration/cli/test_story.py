@@ -125,6 +125,19 @@ def test_a_restore_over_files_says_what_it_kept_and_reads_it_back(home: Any, tmp
     assert 0 < done["kept_bytes"] < done["size_bytes"]
 
 
+def test_what_matches_nothing_is_told_of_the_point_and_how_to_look_into_it(home: Any) -> None:
+    answer = home("restore", "data-files", "--to", "back", "--only", "nothing.txt")
+    assert answer.status is ExitStatus.NOT_FOUND
+    (point,) = home("points", "data-files", "--limit", "1", "--json").document["points"]
+    assert f"Nothing in {point['id']} matches nothing.txt" in " ".join(answer.err.split())
+    assert f"cto.backups ls {point['id']}" in " ".join(answer.err.split())
+
+
+def test_in_place_what_would_be_replaced_is_named_by_its_path(home: Any) -> None:
+    planned = home("restore", "data-files", "--in-place", "--dry-run", "--json").document
+    assert str(home.data / "files" / "report.txt") in planned["conflicts"]
+
+
 def test_a_disk_that_does_not_hold_what_was_restored_is_damage(home: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr(ReadBack, "run", spoilt_before(ReadBack.run, home.data.parent / "back"))
     answer = home("restore", "data-files", "--to", "back", "--verify")

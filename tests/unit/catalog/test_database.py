@@ -9,6 +9,7 @@ import subprocess
 import sys
 from contextlib import closing
 from datetime import UTC, datetime
+from importlib import import_module
 
 import pytest
 from sqlalchemy import create_engine
@@ -127,11 +128,13 @@ def test_a_newer_version_is_refused_naming_both_and_left_alone(path):
     assert [found.name for found in path.parent.iterdir() if "before" in found.name] == []
 
 
+CURRENT = database.VERSION
+
 SECOND = """
 from alembic import op
 
 revision = "9999"
-down_revision = "0006"
+down_revision = "{current}"
 
 
 def upgrade():
@@ -147,10 +150,10 @@ def newer_program(tmp_path, monkeypatch):
     def make(more=""):
         migrations = tmp_path / "later" / "migrations"
         shutil.copytree(database.MIGRATIONS, migrations, ignore=shutil.ignore_patterns("__pycache__"))
-        (migrations / "versions" / "9999_later.py").write_text(SECOND.format(more=more))
+        (migrations / "versions" / "9999_later.py").write_text(SECOND.format(more=more, current=CURRENT))
         monkeypatch.setattr(database, "MIGRATIONS", migrations)
         monkeypatch.setattr(database, "VERSION", "9999")
-        monkeypatch.setattr(database, "KNOWN_VERSIONS", ("0001", "0002", "0003", "0004", "0005", "0006", "9999"))
+        monkeypatch.setattr(database, "KNOWN_VERSIONS", (*database.KNOWN_VERSIONS, "9999"))
 
     return make
 
@@ -173,7 +176,7 @@ def test_an_older_version_is_brought_up_to_date_after_a_whole_copy_is_set_aside(
     assert stat.S_IMODE(aside.stat().st_mode) == 0o600
     with closing(sqlite3.connect(aside)) as connection:
         assert connection.execute("SELECT id FROM points").fetchall() == [("p1",)]
-        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0006",)]
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(CURRENT,)]
 
 
 def test_a_migration_that_fails_changes_nothing(path, newer_program):
@@ -181,7 +184,7 @@ def test_a_migration_that_fails_changes_nothing(path, newer_program):
     with pytest.raises(CatalogError):
         use(path)
     with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0006",)]
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(CURRENT,)]
         tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
     assert "later" not in tables
 
@@ -193,7 +196,20 @@ def test_without_room_for_a_copy_nothing_is_upgraded(path, newer_program, monkey
         use(path)
     assert "Nothing was changed" in caught.value.todo
     with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0006",)]
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(CURRENT,)]
+
+
+def test_the_one_sign_of_life_that_there_was_becomes_that_of_its_host(path):
+    migration = import_module("cto_backups.catalog.migrations.versions.0009_heartbeat_of_each_worker")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DROP TABLE heartbeat")
+        connection.execute("CREATE TABLE heartbeat (id INTEGER PRIMARY KEY, at, next_by, host, pid, busy_with)")
+        moment = "2026-03-18T11:00:00.000000Z"
+        connection.execute("INSERT INTO heartbeat VALUES (1, ?, ?, 'shop', 77, '')", (moment, moment))
+        connection.execute("UPDATE alembic_version SET version_num = ?", (migration.down_revision,))
+    with Catalog.open(url(path), now=NOW) as catalog:
+        (last,) = catalog.facts(NOW).heartbeats
+    assert (last.name, last.host, last.pid) == ("shop", "shop", 77)
 
 
 def test_opening_does_not_import_the_migration_tool(path):

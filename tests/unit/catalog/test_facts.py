@@ -222,13 +222,18 @@ def test_the_copies_of_the_last_proven_point_are_told_with_their_evidence(ledger
     assert proven.test_rung is Rung.PROVEN
 
 
-def test_the_last_sign_of_life_of_the_worker_is_told(catalog, build):
-    assert catalog.facts(build.now).heartbeat is None
-    first = Heartbeat(build.ago(minutes=5), build.ago(minutes=3), "here", 77, "backup/ledger")
-    second = replace(first, at=build.ago(minutes=4), pid=78, busy_with="")
+def test_the_last_sign_of_life_of_each_worker_is_told(catalog, build):
+    assert catalog.facts(build.now).heartbeats == ()
+    first = Heartbeat(build.ago(minutes=5), build.ago(minutes=3), "here", 77, "backup/ledger", "here")
+    second = replace(first, at=build.ago(minutes=4), busy_with="")
+    other = replace(second, pid=78)
     for beat in (first, second):
-        catalog.beat(beat)
-        assert catalog.facts(build.now).heartbeat == beat
+        catalog.beat(beat, lambda _pid: True)
+        assert catalog.facts(build.now).heartbeats == (beat,)
+    catalog.beat(other, lambda _pid: True)
+    assert catalog.facts(build.now).heartbeats == (second, replace(other, name="here#2"))
+    assert [catalog.forget_worker(name) for name in ("here", "here", "there")] == [True, False, False]
+    assert catalog.facts(build.now).heartbeats == (replace(other, name="here#2"),)
 
 
 # -- the moment of the newest content

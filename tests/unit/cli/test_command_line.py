@@ -95,6 +95,24 @@ def test_a_mistyped_command_line_is_answered_in_json_when_json_is_asked_for(caps
         assert document["error"]["code"] == "usage"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (("restore", "latest", "--to", ""), "Nothing is given behind --to"),
+        (("restore", "latest", "--to", "x", "--only="), "Nothing is given behind --only"),
+        (("init", ""), "An argument is empty"),
+        (("",), "An argument is empty"),
+    ],
+)
+def test_a_variable_that_was_never_set_is_not_taken_for_the_current_folder_or_for_everything(
+    arguments: tuple[str, ...], what: str, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(*arguments) is ExitStatus.USAGE
+    assert capsys.readouterr().err.startswith(f"Error: {what}\n")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_no_command_shows_the_help_and_counts_as_misuse(capsys: Capture) -> None:
     assert run() is ExitStatus.USAGE
     shown = capsys.readouterr()

@@ -16,8 +16,11 @@ NOW = datetime(2026, 11, 23, 10, 0, tzinfo=UTC)
         (0, "0 B"),
         (999, "999 B"),
         (1000, "1.0 kB"),
-        (999_949, "1000 kB"),
-        (999_950, "1.0 MB"),
+        (999.7, "1.0 kB"),
+        (99_949, "99.9 kB"),
+        (99_950, "100 kB"),
+        (999_499, "999 kB"),
+        (999_500, "1.0 MB"),
         (1_234_567, "1.2 MB"),
         (99_950_000, "100 MB"),
         (1_200_000_000, "1.2 GB"),
@@ -25,7 +28,7 @@ NOW = datetime(2026, 11, 23, 10, 0, tzinfo=UTC)
         (5 * 10**21, "5000 EB"),
     ],
 )
-def test_a_size_has_the_unit_that_reads_best(size_bytes: int, told: str) -> None:
+def test_a_size_has_the_unit_that_reads_best(size_bytes: float, told: str) -> None:
     assert figures.size(size_bytes) == told
 
 

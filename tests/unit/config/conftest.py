@@ -14,7 +14,7 @@ keys:
   evidence: env:EVIDENCE_KEY
 vaults:
   one: {url: "file:vaults/one", provider: local-disk, region: this-machine, storage: disk}
-  two: {url: "file:/mnt/disk", provider: usb, region: home, storage: tape, off_site: true, lock: governance}
+  two: {url: "file:/mnt/disk", provider: usb, region: home, storage: tape, off_site: true, lock: none}
 sources:
   checkout:
     kind: files

@@ -109,7 +109,7 @@ def test_the_settings_of_a_vault_reach_the_policy(policy_file: Write, sound: str
     assert (vault.name, vault.url, vault.provider, vault.region, vault.storage, vault.off_site, vault.lock_mode) == (
         *("two", "file:/mnt/disk", "usb", "home", "tape"),
         True,
-        LockMode.GOVERNANCE,
+        LockMode.NONE,
     )
 
 

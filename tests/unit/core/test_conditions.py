@@ -8,7 +8,7 @@ import pytest
 from cto_backups.core.alerts import DRILL_RULE, Alert, AlertPolicy, AlertRule, Telling, Trouble
 from cto_backups.core.assurance import judge
 from cto_backups.core.conditions import Recovery, Scene, happenings
-from cto_backups.core.model import Facts, Heartbeat, SourceFacts
+from cto_backups.core.model import Heartbeat, SourceFacts
 
 HOUR = timedelta(hours=1)
 
@@ -102,8 +102,8 @@ def test_damage_in_a_vault_is_told_once_for_the_vault(build, scene):
 
 def test_a_silent_worker_is_told(build, scene):
     rule = AlertRule("w", Trouble.WORKER_SILENT, ("cto",))
-    dead = Heartbeat(build.ago(days=1), build.ago(hours=23), "here", 77)
-    assert told(scene(rule, heartbeat=dead)) == [("w", "worker")]
+    dead = Heartbeat(build.ago(days=1), build.ago(hours=23), "here", 77, name="here")
+    assert told(scene(rule, heartbeats=(dead,))) == [("w", "here")]
     assert told(scene(rule)) == []
 
 
@@ -134,4 +134,3 @@ def test_a_drill_goes_on_until_somebody_answers(build, scene):
 def test_naive_moments_are_refused(build, scene):
     with pytest.raises(ValueError, match="no time zone"):
         happenings(replace(scene(), now=build.now.replace(tzinfo=None)))
-    assert Facts().heartbeat is None

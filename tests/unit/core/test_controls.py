@@ -754,10 +754,12 @@ def test_rto_adds_up_the_sources_of_a_category(build):
 
 
 def test_worker(build, audited):
-    fresh = Heartbeat(build.now, build.now + timedelta(minutes=2), "here", 77)
-    dead = Heartbeat(build.ago(hours=3), build.ago(hours=2), "here", 77)
-    assert "last sign of life, from here, was" in audited.passes("worker", heartbeat=fresh)
-    assert "was 3 h ago" in audited.fails("worker", heartbeat=dead)
+    fresh = Heartbeat(build.now, build.now + timedelta(minutes=2), "here", 77, "", "here")
+    dead = Heartbeat(build.ago(hours=3), build.ago(hours=2), "there", 77, "", "there")
+    assert "last sign of life, from here, was" in audited.passes("worker", heartbeats=(fresh,))
+    assert "was 3 h ago" in audited.fails("worker", heartbeats=(dead,))
+    each = [(check.subject, check.passed) for check in audited.checks("worker", heartbeats=(fresh, dead))]
+    assert each == [("worker here", True), ("worker there", False)]
     assert audited.checks("worker") == ()
 
 

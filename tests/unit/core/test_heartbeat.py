@@ -5,47 +5,102 @@ from datetime import timedelta
 
 import pytest
 
-from cto_backups.core.heartbeat import silence
+from cto_backups.core.heartbeat import name_for, silence, silent
 from cto_backups.core.model import Facts, Heartbeat
 
 SECOND = timedelta(seconds=1)
 
 
 @pytest.fixture
-def silent(build):
+def told(build):
     """What is said of a worker whose last sign was so long ago; the next was owed two minutes later."""
 
-    def silent(ago, *, policy=None, busy_with=""):
+    def told(ago, *, policy=None, busy_with=""):
         at = build.now - ago
         beat = Heartbeat(at, at + 120 * SECOND, "here", 77, busy_with)
-        return silence(policy or build.policy(), Facts(heartbeat=beat), build.now)
+        return silence(policy or build.policy(), Facts(heartbeats=(beat,)), build.now)
 
-    return silent
+    return told
 
 
 def test_where_no_worker_ever_worked_none_is_dead(build):
     assert silence(build.policy(), Facts(), build.now) is None
 
 
-def test_a_worker_is_alive_until_its_next_sign_is_overdue(silent):
-    assert silent(120 * SECOND) is None
-    assert "the worker is dead" in silent(121 * SECOND)
+def test_a_worker_is_alive_until_its_next_sign_is_overdue(told):
+    assert told(120 * SECOND) is None
+    assert "the worker is dead" in told(121 * SECOND)
 
 
-def test_the_sentence_says_which_process_since_when_and_what_it_was_at(silent):
-    told = silent(timedelta(hours=3), busy_with="backup/ledger")
-    assert "from process 77 on here, was 3 h ago while it was busy with 'backup/ledger'" in told
+def test_the_sentence_says_which_process_since_when_and_what_it_was_at(told):
+    sentence = told(timedelta(hours=3), busy_with="backup/ledger")
+    assert "from process 77 on here, was 3 h ago while it was busy with 'backup/ledger'" in sentence
+    assert sentence.endswith("nothing that is scheduled gets done")
 
 
-def test_with_nothing_scheduled_nobody_misses_the_worker(build, silent):
-    assert silent(timedelta(days=1), policy=replace(build.policy(), sources={})) is None
+def test_with_nothing_scheduled_nobody_misses_the_worker(build, told):
+    assert told(timedelta(days=1), policy=replace(build.policy(), sources={})) is None
 
 
-def test_a_sign_from_the_future_is_not_believed(silent):
-    assert "in the future" in silent(-timedelta(hours=1))
-    assert silent(-timedelta(minutes=4)) is None
+def test_a_sign_from_the_future_is_not_believed(told):
+    assert "in the future" in told(-timedelta(hours=1))
+    assert told(-timedelta(minutes=4)) is None
 
 
 def test_naive_moments_are_refused(build):
     with pytest.raises(ValueError, match="no time zone"):
         silence(build.policy(), Facts(), build.now.replace(tzinfo=None))
+
+
+def worker(build, name, pid, *, host="here", ago=0, busy_with=""):
+    """A sign of a worker, given so many minutes ago; the next was owed two minutes later."""
+    at = build.now - ago * 60 * SECOND
+    return Heartbeat(at, at + 120 * SECOND, host, pid, busy_with, name)
+
+
+def test_each_worker_is_missed_by_its_own_name(build):
+    alive, dead = worker(build, "one", 1), worker(build, "two", 2, ago=60)
+    assert silent(build.policy(), Facts(heartbeats=(alive, dead)), build.now) == (dead,)
+    sentence = silence(build.policy(), Facts(heartbeats=(alive, dead)), build.now)
+    assert sentence == "the worker 'two' is dead: its last sign of life, from process 2 on here, was 1 h ago"
+    both = silence(build.policy(), Facts(heartbeats=(worker(build, "one", 1, ago=30), dead)), build.now)
+    assert "'one' is dead" in both and "'two' is dead" in both
+    assert both.endswith("nothing that is scheduled gets done")
+
+
+def named(build, sign, *known, alive=()):
+    return name_for(sign, known, lambda pid: pid in alive)
+
+
+def test_a_worker_keeps_its_name_and_another_one_beside_it_gets_a_number(build):
+    first, second = worker(build, "here", 1), worker(build, "here", 2)
+    assert named(build, first) == "here"
+    assert named(build, first, first, alive={1}) == "here"
+    assert named(build, second, first, alive={1, 2}) == "here#2"
+    known = first, replace(second, name="here#2")
+    assert named(build, second, *known, alive={1, 2}) == "here#2"
+    assert named(build, worker(build, "here", 3), *known, alive={1, 2, 3}) == "here#3"
+
+
+def test_a_worker_that_starts_takes_the_place_of_one_that_is_gone(build):
+    known = worker(build, "here", 1), replace(worker(build, "here", 2), name="here#2")
+    assert named(build, worker(build, "here", 3), *known, alive={1}) == "here#2"
+    assert named(build, worker(build, "here", 3), *known, alive={2}) == "here"
+    assert named(build, worker(build, "here", 2), *known, alive={2}) == "here#2", "and who works already stays"
+
+
+def test_the_number_of_a_process_may_be_anothers_now_unless_it_is_busy(build):
+    sign = worker(build, "here", 3)
+    assert named(build, sign, worker(build, "here", 1, ago=60), alive={1}) == "here"
+    assert named(build, sign, worker(build, "here", 1, ago=60, busy_with="backup/ledger"), alive={1}) == "here#2"
+
+
+def test_of_another_host_only_silence_tells(build):
+    sign = worker(build, "pool", 3)
+    assert named(build, sign, worker(build, "pool", 1, host="there"), alive={1}) == "pool#2"
+    assert named(build, sign, worker(build, "pool", 1, host="there", ago=60), alive={1}) == "pool"
+
+
+def test_nobody_waits_for_a_worker_whose_clock_is_wrong_alone(build):
+    later = worker(build, "one", 1, ago=-60)
+    assert not silence(build.policy(), Facts(heartbeats=(later,)), build.now).endswith("gets done")
