@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
 
+from cto_backups.core.change import Change
+
 
 class Rung(IntEnum):
     """How strongly a copy is proven; a rung holds all below it."""
@@ -112,6 +114,7 @@ class RecoveryPoint:
     `captured_at` is the moment of the content, `finished_at` when it was safe in its first vault. `size_bytes` counts
     the content as a restore would write it, `added_bytes` what the first vault grew by. `root` identifies the content
     (for snapshots: the restic tree id), the same in every vault. `label` says why a point made by hand exists.
+    `change` is None where its figures are not known; `suspicions` say why it was marked when it was made.
     """
 
     id: str
@@ -134,6 +137,8 @@ class RecoveryPoint:
     label: str | None = None
     keep_until: datetime | None = None
     problems: tuple[Problem, ...] = ()
+    change: Change | None = None
+    suspicions: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -173,6 +178,19 @@ class Hold:
     def placing(self) -> str:
         """Who placed it, and who approved that where somebody did."""
         return f"{self.placed_by}, approved by {self.approver}" if self.approver else self.placed_by
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A point under suspicion, kept or expired, until a person clears it: says that its change was meant."""
+
+    point: str
+    source: str
+    captured_at: datetime
+    suspicions: tuple[str, ...]
+    cleared_at: datetime | None = None
+    cleared_by: str | None = None
+    cleared_because: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,7 +364,7 @@ class Facts:
     `kept_points` lists the points of each source that are not expired, newest first, and `holds` the legal holds in
     force on it or on one of them; `verified_copies` are, by complete kept point, the vaults whose last verification
     began after its copy was stored, found no damage, and leaves no byte unread (all for retention; where asked for).
-    `heartbeat` None: no worker ever worked.
+    `heartbeat` None: no worker ever worked. `marks` are the points of each source that nobody has cleared, oldest first.
     """
 
     sources: Mapping[str, SourceFacts] = field(default_factory=dict)
@@ -356,6 +374,7 @@ class Facts:
     holds: Mapping[str, tuple[Hold, ...]] = field(default_factory=dict)
     verified_copies: Mapping[str, frozenset[str]] = field(default_factory=dict)
     heartbeat: Heartbeat | None = None
+    marks: Mapping[str, tuple[Mark, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
