@@ -108,12 +108,7 @@ impl Inner {
     }
 
     /// The same, and whether it was not there.
-    fn save_new(
-        &mut self,
-        claims: &Claims,
-        kind: u8,
-        plain: &[u8],
-    ) -> Result<(Id, bool), Broken> {
+    fn save_new(&mut self, claims: &Claims, kind: u8, plain: &[u8]) -> Result<(Id, bool), Broken> {
         let struck = |fault| kind == DATA && faults::strikes(fault, plain.len());
         let wrong;
         let plain = if struck(faults::STORING) {

@@ -29,7 +29,9 @@ impl Tally {
     /// A blob was read.
     pub fn read(&mut self, plain: &[u8]) {
         // Only what really is blank is looked at beyond its first bytes.
-        if plain.len() >= 64 && plain[..63] == plain[1..64] && plain[1..] == plain[..plain.len() - 1]
+        if plain.len() >= 64
+            && plain[..63] == plain[1..64]
+            && plain[1..] == plain[..plain.len() - 1]
         {
             self.blank_bytes += plain.len() as u64;
         }

@@ -75,6 +75,8 @@ def _told(screen: Screen, report: "StatusReport", scheduled: "ScheduleRow") -> I
         f"{newest.id}: {figures.entries(newest.entry_count)}, {figures.size(newest.size_bytes)}" if newest else "none"
     )
     yield "newest", told
+    for mark in report.facts.marks.get(policy.name, ()):
+        yield "suspicion", f"{mark.point}: {'; '.join(mark.suspicions)}; clear it, if this was meant: anomaly clear"
     if facts and facts.confirmed_at:
         yield "confirmed", screen.moment(facts.confirmed_at)
 
@@ -232,6 +234,7 @@ def as_document(report: "StatusReport", name: str) -> documents.Document:
             for action in upcoming(report.policy, name, report.facts, report.now)
         ],
         "problems": documents.problems(newest.problems) if newest else [],
+        "marks": [documents.mark(mark) for mark in report.facts.marks.get(name, ())],
     }
 
 

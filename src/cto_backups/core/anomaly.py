@@ -65,8 +65,9 @@ class Judged:
 
     @property
     def blank(self) -> float:
-        """The share of its size that is read now as one repeated byte."""
-        return self.change.content.blank_bytes / self.change.parent_bytes if self.change.parent_bytes else 0.0
+        """The share of the source before it (of itself, where it is the first) that is read as one repeated byte."""
+        whole = self.change.parent_bytes or self.point.size_bytes
+        return self.change.content.blank_bytes / whole if whole else 0.0
 
 
 def suspicions(point: RecoveryPoint, history: Sequence[RecoveryPoint]) -> tuple[str, ...]:
@@ -136,7 +137,8 @@ def _blanked(this: Judged, past: Sequence[Judged]) -> str:
         this.blank, [each.blank for each in past], BLANK_SHARE
     ):
         return ""
-    return f"mass change of content to nothing: {_percent(this.blank)} of the source was overwritten with one repeated byte"
+    share = _percent(this.blank)
+    return f"mass change of content to nothing: {share} of the source was overwritten with one repeated byte"
 
 
 def _lost(this: Judged, past: Sequence[Judged]) -> str:

@@ -182,7 +182,7 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A point under suspicion, kept or expired, until a person clears it: says that its change was meant."""
+    """A point under suspicion, kept or expired, until a person clears it by saying that its change was meant."""
 
     point: str
     source: str
@@ -364,7 +364,7 @@ class Facts:
     `kept_points` lists the points of each source that are not expired, newest first, and `holds` the legal holds in
     force on it or on one of them; `verified_copies` are, by complete kept point, the vaults whose last verification
     began after its copy was stored, found no damage, and leaves no byte unread (all for retention; where asked for).
-    `heartbeat` None: no worker ever worked. `marks` are the points of each source that nobody has cleared, oldest first.
+    `heartbeat` None: no worker ever worked. `marks` are the points under suspicion of each source, oldest first.
     """
 
     sources: Mapping[str, SourceFacts] = field(default_factory=dict)

@@ -2,9 +2,9 @@
 
 Each kept and each removed point has its reasons. Whatever the rules say, the gates hold: the newest complete point,
 the newest of all, the last proven one, the newest that has the verified copies policy asks for, held ones, the clean
-ones before a point under suspicion and those with a later date of their own are never removed. A point's age counts from when a newer one superseded it, so content
-that is still current does not age, and neither does anything while a source is idle or failing. An incomplete point
-never supersedes, and never takes the place of, a complete one.
+ones before a point under suspicion and those with a later date of their own are never removed. A point's age counts
+from when a newer one superseded it, so content that is still current does not age, and neither does anything while a
+source is idle or failing. An incomplete point never supersedes, and never takes the place of, a complete one.
 """
 
 import re
@@ -152,7 +152,8 @@ def decide(
 
     `proven` is the id of the newest point with a passed restore test, `verified` that of the
     newest complete one with as many verified copies as policy asks for, `holds` the legal holds, released ones
-    included, `frozen` the points that must not go now, by id, with the reason; days begin at midnight in `zone`. Raises ValueError when `now` is naive.
+    included, `frozen` the points that must not go now, by id, with the reason; days begin at midnight in `zone`.
+    Raises ValueError when `now` is naive.
     """
     require_aware(now)
     ordered = sorted(points, key=lambda point: (point.captured_at, point.id), reverse=True)

@@ -1,6 +1,6 @@
 """The catalog, as flows read and write it; `catalog.catalog.Catalog` is its implementation."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Literal, Protocol
 
@@ -12,6 +12,7 @@ from cto_backups.core.model import (
     Facts,
     Heartbeat,
     Hold,
+    Mark,
     Outcome,
     RecoveryPoint,
     Resource,
@@ -51,6 +52,22 @@ class Takeover(Protocol):
 
     def take_holds(self, records: Iterable[Record]) -> int:
         """Place the legal holds that records tell of, and release those that were; how many were not known."""
+
+
+class Marks(Protocol):
+    """The points under suspicion; see `catalog.marks.Marks`."""
+
+    def history(self, source: str, limit: int) -> tuple[RecoveryPoint, ...]:
+        """By what a new point of a source is judged."""
+
+    def listed(self, *, cleared: bool = False) -> tuple[Mark, ...]:
+        """The points under suspicion, or with those that were cleared, the newest first."""
+
+    def clear(self, name: str, *, by: str, because: str, signer: SigningKey, now: datetime) -> tuple[Mark, ...]:
+        """Sign and note that a point's change was meant, or of all of a source. Raises NotFoundError, RefusedError."""
+
+    def take(self, records: Sequence[Record]) -> int:
+        """Note the clearances that records tell of; how many were not known."""
 
 
 class Catalog(Protocol):
@@ -120,6 +137,10 @@ class Catalog(Protocol):
     @property
     def takeover(self) -> Takeover:
         """Where what records in vaults say is brought in."""
+
+    @property
+    def marks(self) -> Marks:
+        """The points under suspicion."""
 
     def unshown_points(self, signer: str) -> tuple[tuple[RecoveryPoint, Copy], ...]:
         """Points signed as safe by a backup that then broke off before they were shown."""

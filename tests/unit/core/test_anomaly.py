@@ -142,6 +142,8 @@ def test_files_overwritten_with_one_byte_are_suspected(days):
     assert said == "mass change of content to nothing: 50 % of the source was overwritten with one repeated byte"
     assert suspicions(days.point(blank=SIZE // 5), days.history()) == ()
     assert suspicions(wiped, days.history(blank=SIZE // 2)) == (), "such a source has it every day"
+    image = replace(days.first(), change=replace(days.first().change, content=NewContent(blank_bytes=SIZE // 2)))
+    assert suspicions(wiped, [image, *days.history()]) == (), "such as an image of a disk with much room"
     tiny = days.point(before=(100 << 10, 5), size=100 << 10, new_bytes=1 << 10, blank=60 << 10)
     assert suspicions(tiny, days.history()) == ()
 

@@ -122,9 +122,7 @@ def test_clean_points_before_one_under_suspicion_do_not_expire(build):
     frozen = {f"p{number}" for number in range(10, 40)}
     assert removed(policy, marked, build.now) == {f"p{number}" for number in range(49)} - frozen
     said = next(
-        each.reasons
-        for each in decide_source(policy, marked, now=build.now, zone=ZONE)
-        if each.point.id == "p39"
+        each.reasons for each in decide_source(policy, marked, now=build.now, zone=ZONE) if each.point.id == "p39"
     )
     assert said[0] == "clean before p40, which is under suspicion and not cleared"
 
