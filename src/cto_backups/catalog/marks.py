@@ -39,12 +39,14 @@ def uncleared(connection: Connection, sources: Sequence[str]) -> dict[str, tuple
     statement = """
         WITH asked (name) AS (SELECT value FROM json_each(:asked))
         SELECT points.* FROM asked JOIN points ON points.source = asked.name
-        WHERE points.suspicions IS NOT NULL AND points.cleared_at IS NULL ORDER BY points.captured_at, points.id
+        WHERE points.suspicions IS NOT NULL AND points.cleared_at IS NULL
         """
     found: dict[str, list[Mark]] = defaultdict(list)
     for row in connection.execute(statement, {"asked": json.dumps(list(sources))}):
         found[row["source"]].append(mark_from_row(row))
-    return {source: tuple(marks) for source, marks in found.items()}
+    return {
+        source: tuple(sorted(marks, key=lambda mark: (mark.captured_at, mark.point))) for source, marks in found.items()
+    }
 
 
 def clear(
