@@ -100,11 +100,13 @@ def _named(connection: Connection, name: str) -> Sequence[Mark]:
         """,
         {"name": name, "last": "\U0010ffff"},
     ).fetchall()
-    exact = [row for row in rows if row["id"] == name] or rows
+    # A mistyped source is no wish to clear the one point that it happens to have.
+    named = [row for row in rows if len(name) > len(row["source"]) + len("-")]
+    exact = [row for row in rows if row["id"] == name] or named
     if len(exact) != 1 or not name:
         raise NotFoundError(
             f"No point under suspicion is named '{name}'",
-            why=f"several begin so: {', '.join(row['id'] for row in rows)}" if name and rows else "",
+            why=f"several begin so: {', '.join(row['id'] for row in named)}" if name and named else "",
             todo="See 'cto.backups anomaly' for those there are.",
         )
     mark = mark_from_row(exact[0])

@@ -196,7 +196,7 @@ COMMANDS = (
         "anomaly",
         "anomaly:anomaly",
         "Points whose change looks like an attack",
-        ("anomaly", f"anomaly clear {_POINT} --reason 'new media library'"),
+        ("anomaly", f"anomaly clear {_POINT} --reason 'meant'"),
         (
             Entry(
                 "list", "anomaly:list_marks", "List the points under suspicion", ("anomaly list", "anomaly list --all")
@@ -205,7 +205,7 @@ COMMANDS = (
                 "clear",
                 "anomaly:clear",
                 "Say that a change was meant",
-                (f"anomaly clear {_POINT} --reason 'new media library'",),
+                (f"anomaly clear {_POINT} --reason 'meant'",),
             ),
         ),
     ),
