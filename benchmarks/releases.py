@@ -113,7 +113,8 @@ class Installation:
         sources: dict[str, dict[str, object]] = {
             tree.name: {"kind": "files", "paths": [str(tree)], "class": "configuration"} for tree in trees
         }
-        app.initialise(root, business="acme", sources=sources)
+        vault: dict[str, object] = {"url": f"file:{root}/vault", "provider": "local", "region": "here", "storage": "disk"}
+        app.initialise(root, business="acme", sources=sources, vaults={"vault": vault})
 
     def backup(self, source: str) -> Sequence[str]:
         """Back a source up; why the new point is suspected."""
@@ -160,6 +161,7 @@ def replay(root: Path, wheels: Mapping[str, Sequence[Path]]) -> dict[str, Counte
 
     def evening(name: str, what: str) -> None:
         counted[name].days += 1
+        print(f"{sum(each.days for each in counted.values())}: {name} {what}", file=sys.stderr)
         if said := installation.backup(name):
             counted[name].alarms.append(f"{what}: {'; '.join(said)}")
             installation.clear(name)
