@@ -133,6 +133,32 @@ class PayloadStoreContract:
         store.reader(reference).restore(tmp_path / "out")
         assert (tmp_path / "out/a.txt").read_bytes() == b"longer than it was before\n"
 
+    def test_what_is_new_is_told_with_how_it_compresses(self, store: PayloadStore) -> None:
+        noise, text, blank = random.Random(3).randbytes(200_000), b"text that repeats " * 10_000, bytes(100_000)
+        tree = MemoryTree({b"noise": noise, b"text": text, b"blank": blank, b"again": noise})
+        content = store_tree(store, tree)[0].content
+        assert content.read_bytes == 680_000
+        assert content.new_bytes == 480_000
+        assert content.dense_bytes == 200_000
+        assert content.blank_bytes == 100_000
+        assert 200_000 < content.stored_bytes < 210_000
+        mean = (200_000 * 8 + 180_000 * 3.4 + 0) / 480_000
+        assert content.entropy == pytest.approx(mean, abs=0.2)
+        again = store_tree(store, tree, number=1)[0].content
+        assert (again.read_bytes, again.new_bytes, again.stored_bytes, again.dense_bytes) == (680_000, 0, 0, 0)
+        assert (again.blank_bytes, again.entropy) == (100_000, 0.0)
+
+    def test_files_under_another_name_are_told_from_new_ones(self, store: PayloadStore) -> None:
+        """Small and large ones, in a folder that is new or not; empty ones tell nothing."""
+        _, parent = store_tree(store, MemoryTree(CONTENT))
+        renamed: dict[bytes, object] = {b"z.txt": CONTENT[b"a.txt"], b"moved": CONTENT[b"folder"], b"old": LARGE}
+        draft, _ = store_tree(store, MemoryTree({**renamed, b"new": b"of its own"}), parent=parent)
+        assert draft.new_entries == 8
+        assert draft.moved_entries == 4
+        kept = MemoryTree({**CONTENT, b"a.txt": b"other content", b"second": b"first file\n"})
+        draft, _ = store_tree(store, kept, parent=parent, number=1)
+        assert (draft.new_entries, draft.changed_entries, draft.moved_entries) == (1, 1, 1)
+
     def test_what_is_not_wanted_once_all_was_read_is_not_kept(self, store: PayloadStore) -> None:
         _, parent = store_tree(store, MemoryTree(CONTENT))
         before = {file.key for file in store.vault.list("") if "/locks/" not in file.key}

@@ -15,6 +15,7 @@ use super::faults;
 use super::index::Claims;
 use super::pack::{Filled, Pack, Spares};
 use super::seal::{Key, Sealer};
+use super::tally::Tally;
 use super::tree::Nodes;
 
 const MOST_BLOBS: usize = 300_000; // far below what a header of 16 MiB holds
@@ -43,6 +44,7 @@ struct Inner {
     pack_bytes: usize,
     count: u64,
     added_bytes: u64,
+    tally: Tally,
 }
 
 impl Inner {
@@ -102,6 +104,11 @@ impl Inner {
 
     /// Store a blob unless it is there; its id.
     fn save(&mut self, claims: &Claims, kind: u8, plain: &[u8]) -> Result<Id, Broken> {
+        self.save_new(claims, kind, plain).map(|(blob, _)| blob)
+    }
+
+    /// The same, and whether it was not there.
+    fn save_new(&mut self, claims: &Claims, kind: u8, plain: &[u8]) -> Result<(Id, bool), Broken> {
         let struck = |fault| kind == DATA && faults::strikes(fault, plain.len());
         let wrong;
         let plain = if struck(faults::STORING) {
@@ -111,7 +118,12 @@ impl Inner {
             plain
         };
         let blob = identify(plain);
-        if claims.claim(kind, &blob) {
+        if kind == DATA {
+            self.tally.read(plain);
+        }
+        let new = claims.claim(kind, &blob);
+        if new {
+            let before = self.added_bytes;
             let squeezed = if struck(faults::COMPRESSING) {
                 self.squeezer.squeeze(&faults::flipped(plain), true)?
             } else {
@@ -125,10 +137,17 @@ impl Inner {
             } else {
                 self.store(kind, &blob, Form::Made(plain), 0)?;
             }
+            if kind == DATA {
+                let stored = self.added_bytes - before;
+                self.tally.stored(plain, &blob, stored, squeezed);
+            }
         }
-        Ok(blob)
+        Ok((blob, new))
     }
 }
+
+/// For each content the ids as JSON, and the places of those that were there already.
+type SavedFiles<'py> = (Vec<Option<Bound<'py, PyString>>>, Vec<usize>);
 
 /// One worker thread's tools. Every call may complete packs: fetch them with `take_full`.
 ///
@@ -174,6 +193,7 @@ impl Bench {
                 pack_bytes,
                 count: 0,
                 added_bytes: 0,
+                tally: Tally::default(),
             }),
         })
     }
@@ -193,12 +213,13 @@ impl Bench {
             .map_err(|broken| broken.raise(py))
     }
 
-    /// Store contents of one blob each; for each the ids as JSON, ``[]`` for an empty one. None stays None.
+    /// Store contents of one blob each; for each the ids as JSON, ``[]`` for an empty one. None stays None. Beside it the
+    /// places of those that were there already.
     fn save_files<'py>(
         &self,
         py: Python<'py>,
         contents: Vec<Option<Bound<'py, PyBytes>>>,
-    ) -> PyResult<Vec<Option<Bound<'py, PyString>>>> {
+    ) -> PyResult<SavedFiles<'py>> {
         let views: Vec<Option<&[u8]>> = contents
             .iter()
             .map(|content| content.as_ref().map(|content| content.as_bytes()))
@@ -207,26 +228,34 @@ impl Bench {
         let saved = py.detach(|| {
             let mut inner = self.lock();
             let mut texts = Vec::with_capacity(views.len());
-            for plain in views {
+            let mut known = Vec::new();
+            for (place, plain) in views.into_iter().enumerate() {
                 texts.push(match plain {
                     None => None,
                     Some([]) => Some("[]".to_string()),
                     Some(plain) => {
+                        let (blob, new) = inner.save_new(claims, DATA, plain)?;
+                        if !new {
+                            known.push(place);
+                        }
                         let mut text = String::with_capacity(68);
                         text.push_str("[\"");
-                        push_hex(&inner.save(claims, DATA, plain)?, &mut text);
+                        push_hex(&blob, &mut text);
                         text.push_str("\"]");
                         Some(text)
                     }
                 });
             }
-            Ok(texts)
+            Ok((texts, known))
         });
         match saved {
-            Ok(texts) => Ok(texts
-                .into_iter()
-                .map(|text| text.map(|text| PyString::new(py, &text)))
-                .collect()),
+            Ok((texts, known)) => Ok((
+                texts
+                    .into_iter()
+                    .map(|text| text.map(|text| PyString::new(py, &text)))
+                    .collect(),
+                known,
+            )),
             Err(broken) => Err(Broken::raise(broken, py)),
         }
     }
@@ -296,6 +325,14 @@ impl Bench {
     #[getter]
     fn added_bytes(&self) -> u64 {
         self.lock().added_bytes
+    }
+
+    /// Of data that `save` and `save_files` stored so far: plain bytes, what they took sealed, the plain bytes of what
+    /// did not compress, the bytes of blobs, stored or there already, that repeat one byte; and of samples of it the
+    /// entropy in bits a byte, summed up by the bytes that they stand for, and these bytes.
+    #[getter]
+    fn data_tally(&self) -> (u64, u64, u64, u64, f64, u64) {
+        self.lock().tally.figures()
     }
 
     /// Blobs that were stored so far.

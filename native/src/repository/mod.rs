@@ -16,6 +16,7 @@ mod pack;
 mod restore;
 mod seal;
 mod standing;
+mod tally;
 mod time;
 mod tree;
 

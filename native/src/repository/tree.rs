@@ -4,7 +4,7 @@
 //! how Go quotes them.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::sync::{Mutex, MutexGuard, OnceLock};
 
@@ -328,12 +328,14 @@ fn ids_json(blobs: &[Id]) -> String {
 /// Its place in a folder's entries, and the id of the parent's subtree.
 type Subfolder<'py> = (usize, Option<Bound<'py, PyBytes>>);
 
-/// What a comparison with the parent's tree found: files to be read, files whose content is stored, subfolders; how
-/// many entries are new, changed (files among these are counted when they are read) and unchanged (without files).
+/// What a comparison with the parent's tree found: files to be read, files whose content is stored, subfolders; which of
+/// the files to be read are new (none said: all); how many entries are new, changed (files among these are counted when they are read)
+/// and unchanged (without files).
 type Compared<'py> = (
     Vec<usize>,
     Vec<usize>,
     Vec<Subfolder<'py>>,
+    Option<HashSet<usize>>,
     usize,
     usize,
     usize,
@@ -414,6 +416,7 @@ impl Nodes {
             })
             .unwrap_or_default();
         let (mut to_read, mut stored, mut subfolders) = (Vec::new(), Vec::new(), Vec::new());
+        let mut new_files = (!olds.is_empty()).then(HashSet::new);
         let (mut new, mut changed, mut unchanged) = (0, 0, 0);
         for (place, entry) in entries.iter().enumerate() {
             let described = Described::of(&entry)?;
@@ -446,6 +449,11 @@ impl Nodes {
                         None => {
                             changed += usize::from(same);
                             to_read.push(place);
+                            if old.is_none() {
+                                if let Some(places) = new_files.as_mut() {
+                                    places.insert(place);
+                                }
+                            }
                         }
                     }
                 }
@@ -456,7 +464,9 @@ impl Nodes {
                 _ => self.put(place, Some(described.node("null", 0, "")))?,
             }
         }
-        Ok((to_read, stored, subfolders, new, changed, unchanged))
+        Ok((
+            to_read, stored, subfolders, new_files, new, changed, unchanged,
+        ))
     }
 
     /// A file's node: its content's ids as JSON, and its size.

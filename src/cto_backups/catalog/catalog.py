@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cto_backups.catalog import chain, database, facts, heartbeat, holdings, holds, inventory, ledger, queries
 from cto_backups.catalog.alerts import AlertBook
 from cto_backups.catalog.database import Connection, Database
+from cto_backups.catalog.marks import Marks
 from cto_backups.catalog.rows import copy_from_row, moment_to_column, run_from_row, words_to_column
 from cto_backups.catalog.takeover import Takeover
 from cto_backups.core.model import (
@@ -260,6 +261,11 @@ class Catalog:
     def takeover(self) -> Takeover:
         """What records in vaults say and this catalog lacks is brought in here."""
         return Takeover(self._database)
+
+    @property
+    def marks(self) -> Marks:
+        """The points under suspicion."""
+        return Marks(self._database)
 
     def unshown_points(self, signer: str) -> tuple[tuple[RecoveryPoint, Copy], ...]:
         """Points that were signed as safe in a vault by a backup that then broke off before they were shown here."""

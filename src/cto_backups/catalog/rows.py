@@ -18,6 +18,7 @@ from cto_backups.core.model import (
     Evidence,
     Heartbeat,
     Hold,
+    Mark,
     Outcome,
     RecoveryPoint,
     Resource,
@@ -25,6 +26,8 @@ from cto_backups.core.model import (
     Rung,
 )
 from cto_backups.evidence.payloads import (
+    change_from_payload,
+    change_to_payload,
     figures_to_payload,
     fingerprint_from_payload,
     fingerprint_to_payload,
@@ -122,6 +125,8 @@ def point_to_row(point: RecoveryPoint) -> dict[str, Any]:
         "problems": json.dumps(problems_to_payload(point.problems)),
         "complete": point.complete,
         "newest_content_at": moment_to_column(point.newest_content_at),
+        "change": None if point.change is None else json.dumps(change_to_payload(point.change)),
+        "suspicions": json.dumps(point.suspicions) if point.suspicions else None,
     }
 
 
@@ -150,6 +155,26 @@ def point_from_row(row: Row) -> RecoveryPoint:
         keep_until=moment_from_column(row["keep_until"]),
         problems=problems_from_payload(json.loads(row["problems"])),
         newest_content_at=moment_from_column(row["newest_content_at"]),
+        change=None if row["change"] is None else change_from_payload(json.loads(row["change"])),
+        suspicions=_suspicions(row),
+    )
+
+
+def _suspicions(row: Row) -> tuple[str, ...]:
+    return () if row["suspicions"] is None else tuple(json.loads(row["suspicions"]))
+
+
+@readable_row
+def mark_from_row(row: Row) -> Mark:
+    """A point under suspicion from its row of `points`."""
+    return Mark(
+        point=row["id"],
+        source=row["source"],
+        captured_at=_moment(row, "captured_at"),
+        suspicions=_suspicions(row),
+        cleared_at=moment_from_column(row["cleared_at"]),
+        cleared_by=row["cleared_by"],
+        cleared_because=row["cleared_because"],
     )
 
 

@@ -94,6 +94,11 @@ points = Table(
     Column("expired_because", JSON),
     Column("proven_at", Moment),  # when its last restore test passed; none when that failed
     Column("newest_content_at", Moment),  # none where the source has no dates to go by
+    Column("change", JSON),  # what it changed; none where that is not known
+    Column("suspicions", JSON),  # why it was marked when it was made
+    Column("cleared_at", Moment),
+    Column("cleared_by", Words),
+    Column("cleared_because", Words),
     Index("points_kept", "source", "captured_at", "id", sqlite_where=text("expired_at IS NULL")),
     Index(
         "points_kept_complete",
@@ -110,6 +115,9 @@ points = Table(
         sqlite_where=text("expired_at IS NULL AND proven_at IS NOT NULL"),
     ),
     Index("points_by_time", "captured_at", sqlite_where=text("expired_at IS NULL")),
+    Index("points_of_source", "source", "captured_at", "id"),
+    Index("points_with_figures", "source", "captured_at", sqlite_where=text("change IS NOT NULL")),
+    Index("points_suspected", "source", "captured_at", "id", sqlite_where=text("suspicions IS NOT NULL")),
 )
 
 copies = Table(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cto_backups.cli import documents, figures
+from cto_backups.cli.anomaly import alarm
 from cto_backups.cli.attempts import attempt, chosen
 from cto_backups.cli.command import command
 from cto_backups.cli.errors import as_document
@@ -88,6 +89,8 @@ def tell(screen: Screen, done: "Protected", *, indent: str = "") -> None:
     if done.copies:
         made = ", ".join(f"{copy.vault} (+{figures.size(copy.added_bytes)})" for copy in done.copies)
         screen.show(f"{indent}  copied to {made}")
+    if result.changed and point.suspicions:
+        screen.show(indent + alarm(point))
     tell_incomplete(screen, point)
     for name, error in done.vault_problems.items():
         screen.problem(error, prefix=f"No copy in {name}")

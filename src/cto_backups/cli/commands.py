@@ -217,6 +217,23 @@ COMMANDS = (
         ),
     ),
     Entry(
+        "anomaly",
+        "anomaly:anomaly",
+        "Points whose change looks like an attack",
+        ("anomaly", f"anomaly clear {_POINT} --reason 'meant'"),
+        (
+            Entry(
+                "list", "anomaly:list_marks", "List the points under suspicion", ("anomaly list", "anomaly list --all")
+            ),
+            Entry(
+                "clear",
+                "anomaly:clear",
+                "Say that a change was meant",
+                (f"anomaly clear {_POINT} --reason 'meant'",),
+            ),
+        ),
+    ),
+    Entry(
         "prune",
         "prune:prune",
         "Reclaim bytes that no point needs",

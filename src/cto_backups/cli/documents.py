@@ -1,11 +1,13 @@
 """The stable JSON form of what commands answer: moments ISO 8601 in UTC, lengths of time in seconds, sizes in bytes."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from cto_backups.cli.errors import as_document
 from cto_backups.cli.screen import seconds, utc
-from cto_backups.core.model import Copy, CopyFacts, Evidence, Hold, Problem, RecoveryPoint
+from cto_backups.core.change import Change
+from cto_backups.core.model import Copy, CopyFacts, Evidence, Hold, Mark, Problem, RecoveryPoint
 from cto_backups.errors import BackupsError
 
 if TYPE_CHECKING:
@@ -33,7 +35,29 @@ def point(found: RecoveryPoint) -> Document:
         "label": found.label,
         "keep_until": utc(found.keep_until),
         "problems": problems(found.problems),
+        "suspicions": list(found.suspicions),
     }
+
+
+def mark(found: Mark) -> Document:
+    """A point under suspicion; `cleared_at` None: nobody has cleared it."""
+    return {
+        "point": found.point,
+        "source": found.source,
+        "captured_at": utc(found.captured_at),
+        "suspicions": list(found.suspicions),
+        "cleared_at": utc(found.cleared_at),
+        "cleared_by": found.cleared_by,
+        "cleared_because": found.cleared_because,
+    }
+
+
+def change(found: Change | None) -> Document | None:
+    """What a point changed against the one before it; None where that is not known."""
+    if found is None:
+        return None
+    figures = asdict(found)
+    return {**figures, **figures.pop("content")}
 
 
 def hold(found: Hold) -> Document:
@@ -61,6 +85,7 @@ def details(found: RecoveryPoint, copies: Iterable[CopyFacts]) -> Document:
         "parent": found.parent,
         "paths": list(found.paths),
         "policy_digest": found.policy_digest,
+        "change": change(found.change),
         "fingerprint": {
             "algorithm": fingerprint.algorithm,
             "checksums": dict(fingerprint.checksums),

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cto_backups.cli import documents, figures
+from cto_backups.cli.anomaly import sentence as told
 from cto_backups.cli.command import command
 from cto_backups.cli.hold import sentence
 from cto_backups.cli.opening import opened
@@ -13,7 +14,7 @@ from cto_backups.cli.screen import Screen
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cto_backups.core.model import CopyFacts, Hold, RecoveryPoint
+    from cto_backups.core.model import CopyFacts, Hold, Mark, RecoveryPoint
     from cto_backups.flows.installation import Installation
 
 
@@ -37,12 +38,14 @@ def points(
         shown = found if everything else found[:limit]
         copies = {point.id: installation.catalog.copies(point.id) for point in shown}
         holds = installation.catalog.holds()
+        marks = {mark.point: mark for mark in installation.catalog.marks.listed(cleared=True)}
         held = {point.id: [hold for hold in holds if hold.covers(point)] for point in shown}
         screen.document(
             {
                 "points": [
                     {
                         **documents.point(point),
+                        "mark": documents.mark(marks[point.id]) if point.id in marks else None,
                         "holds": [documents.hold(hold) for hold in held[point.id]],
                         "copies": [documents.copy_facts(facts) for facts in copies[point.id]],
                     }
@@ -52,7 +55,7 @@ def points(
             }
         )
         if screen.talks:
-            _list(screen, shown, copies, held, more=len(found) > len(shown))
+            _list(screen, shown, copies, held, marks, more=len(found) > len(shown))
 
 
 def _list(
@@ -60,6 +63,7 @@ def _list(
     shown: "Sequence[RecoveryPoint]",
     copies: "dict[str, tuple[CopyFacts, ...]]",
     held: "dict[str, list[Hold]]",
+    marks: "dict[str, Mark]",
     *,
     more: bool,
 ) -> None:
@@ -78,13 +82,21 @@ def _list(
             screen.moment(point.captured_at),
             figures.size(point.size_bytes),
             str(len(copies[point.id])),
-            _state(point, copies[point.id]) + (", held" if held[point.id] else ""),
+            _state(point, copies[point.id]) + _besides(point, held[point.id], marks),
         )
     screen.show(listing)
+    for point in shown:
+        if point.id in marks:
+            screen.show(f"Under suspicion: {point.id}: {told(screen, marks[point.id])}")
     for hold in {hold.id: hold for holds in held.values() for hold in holds}.values():
         screen.show(f"Held by {hold.id} since {screen.moment(hold.placed_at)} by {hold.placing}: {hold.reason}")
     if more:
         screen.show("There are more: --limit N or --all shows them.")
+
+
+def _besides(point: "RecoveryPoint", holds: "list[Hold]", marks: "dict[str, Mark]") -> str:
+    suspect = point.id in marks and marks[point.id].cleared_at is None
+    return (", suspect" if suspect else "") + (", held" if holds else "")
 
 
 def _state(point: "RecoveryPoint", copies: "tuple[CopyFacts, ...]") -> str:
@@ -103,14 +115,21 @@ def _show_one(screen: Screen, installation: "Installation", name: str) -> None:
     point = installation.catalog.point(name)
     copies = installation.catalog.copies(point.id)
     holds = [hold for hold in installation.catalog.holds() if hold.covers(point)]
-    screen.document({**documents.details(point, copies), "holds": [documents.hold(hold) for hold in holds]})
+    marks = [mark for mark in installation.catalog.marks.listed(cleared=True) if mark.point == point.id]
+    screen.document(
+        {
+            **documents.details(point, copies),
+            "mark": documents.mark(marks[0]) if marks else None,
+            "holds": [documents.hold(hold) for hold in holds],
+        }
+    )
     if not screen.talks:
         return
     from cto_backups.cli.tables import row, table
 
     facts = table("", "", flexible=("",))
     facts.show_header = False
-    told = {
+    labels = {
         "recovery point": point.id,
         "source": f"{point.source} ({point.kind}, category {point.category}, {point.business})",
         "moment": f"{screen.moment(point.captured_at)} ({screen.zone_name})",
@@ -118,6 +137,8 @@ def _show_one(screen: Screen, installation: "Installation", name: str) -> None:
         "added": figures.size(point.added_bytes),
         "label": point.label or "",
         "kept until": screen.moment(point.keep_until) if point.keep_until else "",
+        "changed": _changed(point),
+        "suspicion": "\n".join(told(screen, mark) for mark in marks),
         "legal hold": "\n".join(sentence(screen, hold) for hold in holds),
         "fingerprint": "none: it was taken over, and no restore test can prove it"
         if point.taken_over
@@ -125,7 +146,7 @@ def _show_one(screen: Screen, installation: "Installation", name: str) -> None:
         f"{len(point.fingerprint.counts)} counts, {len(point.fingerprint.samples)} samples",
         "paths": "\n".join(point.paths),
     }
-    for label, text in told.items():
+    for label, text in labels.items():
         if text:
             row(facts, label, text)
     screen.show(facts)
@@ -146,6 +167,22 @@ def _show_one(screen: Screen, installation: "Installation", name: str) -> None:
         screen.show(f"{len(point.problems)} could not be captured:")
         for problem in point.problems:
             screen.show(f"  {problem.path} ({problem.kind}: {problem.detail})")
+
+
+def _changed(point: "RecoveryPoint") -> str:
+    change = point.change
+    if change is None:
+        return ""
+    content = change.content
+    said = (
+        f"{figures.count(change.new_entries)} new, {figures.count(change.changed_entries)} changed, "
+        f"{figures.count(change.removed_entries)} removed, {figures.count(change.renamed_entries)} of these renamed; "
+        f"{figures.size(content.new_bytes)} of new content"
+    )
+    if not content.new_bytes:
+        return said
+    entropy = f", about {content.entropy:.1f} bits a byte" if content.entropy else ""
+    return f"{said}, stored in {change.stored_share * 100:.0f} %{entropy}"
 
 
 def reading(screen: Screen, known: "CopyFacts") -> str:

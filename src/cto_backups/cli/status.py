@@ -67,6 +67,9 @@ def tell(screen: Screen, report: "StatusReport", *, detailed: bool = False) -> N
     screen.show("")
     for vault, copies in report.kept_by_owners.items():
         screen.show(_kept_by_owner(vault, copies))
+    suspected = [name for name in report.verdicts if report.facts.marks.get(name)]
+    if suspected:
+        screen.show(f"Under suspicion, and to be looked at: {', '.join(suspected)}. See why: cto.backups anomaly")
     screen.show(summary(report.verdicts))
     if report.silence:
         from cto_backups.core.heartbeat import silent

@@ -84,6 +84,8 @@ def _told(screen: Screen, report: "StatusReport", scheduled: "ScheduleRow") -> I
     if newest and newest.newest_content_at:
         since = figures.relative(newest.newest_content_at, report.now)
         yield "its content", f"newest of {screen.moment(newest.newest_content_at)} ({since})"
+    for mark in report.facts.marks.get(policy.name, ()):
+        yield "suspicion", f"{mark.point}: {'; '.join(mark.suspicions)}; clear it, if this was meant: anomaly clear"
     if facts and facts.confirmed_at:
         yield "confirmed", screen.moment(facts.confirmed_at)
 
@@ -241,6 +243,7 @@ def as_document(report: "StatusReport", name: str) -> documents.Document:
             for action in upcoming(report.policy, name, report.facts, report.now)
         ],
         "problems": documents.problems(newest.problems) if newest else [],
+        "marks": [documents.mark(mark) for mark in report.facts.marks.get(name, ())],
     }
 
 

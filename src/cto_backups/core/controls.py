@@ -282,6 +282,15 @@ CONTROLS: tuple[Control, ...] = (
         clauses("CC7.2;A.8.13;A.8.16;CP-9;11.2;Art. 12(1);164.308(a)(7)(ii)(A)"),
     ),
     Control(
+        "anomaly-free",
+        "No point under suspicion",
+        Severity.CRITICAL,
+        "What encrypts or deletes the data is backed up like any other change, until only that is kept.",
+        "Look at what changed with 'cto.backups diff'; restore from a clean point, or run 'cto.backups anomaly clear'.",
+        source_controls.check_anomalies,
+        clauses("CC7.2;A.8.13;A.8.16;CP-9;CP-10;11.2;Art. 12(1);164.308(a)(7)(ii)(A)"),
+    ),
+    Control(
         "write-only",
         "A copy that this host cannot delete",
         Severity.HIGH,

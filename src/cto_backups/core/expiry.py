@@ -1,11 +1,15 @@
 """What retention says of the points of one source of the policy, by all that is known: the rules and their gates."""
 
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from cto_backups.core.model import Facts, SourceFacts
+from cto_backups.core.model import Facts, Mark, RecoveryPoint, SourceFacts
 from cto_backups.core.policy import SourcePolicy
 from cto_backups.core.retention import Decision, decide
+
+CLEAN_KEPT = timedelta(days=30)
+"""So long before a point under suspicion no clean one expires, until somebody clears it."""
 
 
 def decide_source(source: SourcePolicy, facts: Facts, *, now: datetime, zone: ZoneInfo) -> tuple[Decision, ...]:
@@ -21,8 +25,30 @@ def decide_source(source: SourcePolicy, facts: Facts, *, now: datetime, zone: Zo
         proven=proven.id if proven else None,
         verified=newest_verified(source, facts),
         holds=facts.holds.get(source.name, ()),
+        frozen=clean_before(facts.marks.get(source.name, ()), facts.kept_points.get(source.name, ())),
         zone=zone,
     )
+
+
+def clean_before(marks: Sequence[Mark], points: Sequence[RecoveryPoint]) -> Mapping[str, str]:
+    """The points that are kept because of one under suspicion, by id, with the reason.
+
+    For each mark that nobody has cleared: the newest complete point before it that is not marked itself, and all
+    those of the days before it (`CLEAN_KEPT`), because what is noticed one day may have begun earlier.
+    """
+    marked = {mark.point for mark in marks}
+    frozen: dict[str, str] = {}
+    for mark in sorted(marks, key=lambda mark: mark.captured_at):
+        before = [
+            point
+            for point in points
+            if point.complete and point.id not in marked and point.captured_at < mark.captured_at
+        ]
+        newest = max(before, key=lambda point: (point.captured_at, point.id), default=None)
+        for point in before:
+            if point is newest or mark.captured_at - point.captured_at <= CLEAN_KEPT:
+                frozen.setdefault(point.id, f"clean before {mark.point}, which is under suspicion and not cleared")
+    return frozen
 
 
 def newest_verified(source: SourcePolicy, facts: Facts) -> str | None:

@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import IntEnum, StrEnum
 
 from cto_backups.core.alerts import Telling
+from cto_backups.core.change import Change
 
 
 class Rung(IntEnum):
@@ -128,6 +129,7 @@ class RecoveryPoint:
     the content as a restore would write it, `added_bytes` what the first vault grew by. `root` identifies the content
     (for snapshots: the restic tree id), the same in every vault. `label` says why a point made by hand exists.
     `newest_content_at` is the moment of the newest content in it, by the source's own dates; None: not known.
+    `change` is None where its figures are not known; `suspicions` say why it was marked when it was made.
     """
 
     id: str
@@ -151,6 +153,8 @@ class RecoveryPoint:
     keep_until: datetime | None = None
     problems: tuple[Problem, ...] = ()
     newest_content_at: datetime | None = None
+    change: Change | None = None
+    suspicions: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -190,6 +194,19 @@ class Hold:
     def placing(self) -> str:
         """Who placed it, and who approved that where somebody did."""
         return f"{self.placed_by}, approved by {self.approver}" if self.approver else self.placed_by
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A point under suspicion, kept or expired, until a person clears it by saying that its change was meant."""
+
+    point: str
+    source: str
+    captured_at: datetime
+    suspicions: tuple[str, ...]
+    cleared_at: datetime | None = None
+    cleared_by: str | None = None
+    cleared_because: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,7 +386,8 @@ class Facts:
     began after its copy was stored, found no damage, and leaves no byte unread (all for retention; where asked for).
     `heartbeats` are the last signs of life of each worker, by name; empty when none ever worked.
     `last_tellings` are the last attempts to tell somebody, by channel; `reached` is when a channel last took a message
-    to a person, by the person's name.
+    to a person, by the person's name. `marks` are the points under suspicion of each source, oldest
+    first.
     """
 
     sources: Mapping[str, SourceFacts] = field(default_factory=dict)
@@ -382,6 +400,7 @@ class Facts:
     heartbeats: tuple[Heartbeat, ...] = ()
     last_tellings: Mapping[str, Telling] = field(default_factory=dict)
     reached: Mapping[str, datetime] = field(default_factory=dict)
+    marks: Mapping[str, tuple[Mark, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
+from cto_backups.core.change import NewContent
 from cto_backups.core.ports import CaptureTree, Entry, PointReader, Progress, Vault
 from cto_backups.core.pruning import Pruned
 from cto_backups.core.verification import Ledger, Part, Readings
@@ -27,7 +28,8 @@ class SnapshotLabel:
 class Draft:
     """Content that is stored, but not committed: nobody sees it yet. `root` identifies it.
 
-    `kept` false: it was read only, nothing of it was kept, and it cannot be committed.
+    `kept` false: it was read only, nothing of it was kept, and it cannot be committed. `moved_entries` are, of the new
+    ones, the files whose content was there already.
     """
 
     root: str
@@ -40,6 +42,8 @@ class Draft:
     unchanged_entries: int
     parent: str | None = None
     kept: bool = True
+    moved_entries: int = 0
+    content: NewContent = field(default_factory=NewContent)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,14 @@
 """How long points are kept, with reasons. The written form: "90 days, 7 daily, 5 weekly, 12 monthly, 7 yearly".
 
 Each kept and each removed point has its reasons. Whatever the rules say, the gates hold: the newest complete point,
-the newest of all, the last proven one, the newest that has the verified copies policy asks for, held ones and those
-with a later date of their own are never removed. A point's age counts from when a newer one superseded it, so content
-that is still current does not age, and neither does anything while a source is idle or failing. An incomplete point
-never supersedes, and never takes the place of, a complete one.
+the newest of all, the last proven one, the newest that has the verified copies policy asks for, held ones, the clean
+ones before a point under suspicion and those with a later date of their own are never removed. A point's age counts
+from when a newer one superseded it, so content that is still current does not age, and neither does anything while a
+source is idle or failing. An incomplete point never supersedes, and never takes the place of, a complete one.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -145,13 +145,15 @@ def decide(
     proven: str | None,
     verified: str | None = None,
     holds: Iterable[Hold] = (),
+    frozen: Mapping[str, str] | None = None,
     zone: ZoneInfo,
 ) -> tuple[Decision, ...]:
     """What retention says of each kept point of one source, newest first.
 
     `proven` is the id of the newest point with a passed restore test, `verified` that of the
     newest complete one with as many verified copies as policy asks for, `holds` the legal holds, released ones
-    included; days begin at midnight in `zone`. Raises ValueError when `now` is naive.
+    included, `frozen` the points that must not go now, by id, with the reason; days begin at midnight in `zone`.
+    Raises ValueError when `now` is naive.
     """
     require_aware(now)
     ordered = sorted(points, key=lambda point: (point.captured_at, point.id), reverse=True)
@@ -171,6 +173,8 @@ def decide(
         if point.id == verified:
             gates.append("newest point with the verified copies that policy asks for")
         gates.extend(_under(hold, zone) for hold in in_force if hold.covers(point))
+        if frozen and point.id in frozen:
+            gates.append(frozen[point.id])
         if point.keep_until is not None and now < point.keep_until:
             gates.append(f"kept until {point.keep_until.astimezone(zone):%Y-%m-%d %H:%M}")
         kept, removed = _apply(retention, places[point.id], now)

@@ -13,6 +13,7 @@ from cto_backups.core.assurance import (
     quiet_for,
 )
 from cto_backups.core.duration import format_cadence, format_duration, roughly
+from cto_backups.core.expiry import clean_before
 from cto_backups.core.findings import Audited, Check
 from cto_backups.core.forecast import of_category
 from cto_backups.core.heartbeat import silent, told_of
@@ -137,7 +138,10 @@ def check_kept_too_long(audited: Audited) -> Iterator[Check]:
             continue
         proven = audited.source(source.name).proven
         peers = [point for point in kept if point.captured_at <= then]
-        decisions = decide(source.retention, peers, now=then, proven=proven.id if proven else None, zone=zone)
+        frozen = clean_before(audited.facts.marks.get(source.name, ()), kept)
+        decisions = decide(
+            source.retention, peers, now=then, proven=proven.id if proven else None, frozen=frozen, zone=zone
+        )
         over = [decision.point for decision in decisions if not decision.keep]
         stated = f"kept: {format_retention(source.retention)}"
         if over:
@@ -147,6 +151,19 @@ def check_kept_too_long(audited: Audited) -> Iterator[Check]:
             yield _check(source, False, f"{stated}; {what} {grace}")
         else:
             yield _check(source, True, f"{stated}; {counted(len(kept), 'point')}, none kept far longer")
+
+
+def check_anomalies(audited: Audited) -> Iterator[Check]:
+    """No point is under suspicion that nobody has cleared."""
+    for source in audited.policy.sources.values():
+        marks = audited.facts.marks.get(source.name, ())
+        if marks:
+            first, more = marks[0], len(marks) - 1
+            others = f"; and {counted(more, 'later point')}" if more else ""
+            said = f"{first.point} is under suspicion: {'; '.join(first.suspicions)}{others}"
+            yield _check(source, False, f"{said}; the clean points before it do not expire")
+        elif audited.source(source.name).newest_any is not None:
+            yield _check(source, True, "no point is under suspicion")
 
 
 def check_idle(audited: Audited) -> Iterator[Check]:

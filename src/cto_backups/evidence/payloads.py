@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cto_backups.core.alerts import Alert
-from cto_backups.core.model import Copy, Evidence, Fingerprint, Hold, Problem, RecoveryPoint, Rung, Sample, Step
+from cto_backups.core.change import Change, NewContent
+from cto_backups.core.model import Copy, Evidence, Fingerprint, Hold, Mark, Problem, RecoveryPoint, Rung, Sample, Step
 
 Json = dict[str, Any]
 
@@ -77,6 +78,8 @@ def point_to_payload(point: RecoveryPoint) -> Json:
         "keep_until": None if point.keep_until is None else moment_to_text(point.keep_until),
         "problems": problems_to_payload(point.problems),
         **({"newest_content_at": moment_to_text(point.newest_content_at)} if point.newest_content_at else {}),
+        **({"change": change_to_payload(point.change)} if point.change else {}),
+        **({"suspicions": list(point.suspicions)} if point.suspicions else {}),
     }
 
 
@@ -105,6 +108,49 @@ def point_from_payload(payload: Mapping[str, Any]) -> RecoveryPoint:
         keep_until=None if keep_until is None else moment_from_text(keep_until),
         problems=problems_from_payload(payload["problems"]),
         newest_content_at=moment_from_text(payload["newest_content_at"]) if "newest_content_at" in payload else None,
+        change=change_from_payload(payload["change"]) if "change" in payload else None,
+        suspicions=tuple(payload.get("suspicions", ())),
+    )
+
+
+def change_to_payload(change: Change) -> Json:
+    """What a point changed as JSON; counts and sizes are decimal text."""
+    content = change.content
+    return {
+        "parent_entries": str(change.parent_entries),
+        "parent_bytes": str(change.parent_bytes),
+        "compared": change.compared,
+        "new_entries": str(change.new_entries),
+        "changed_entries": str(change.changed_entries),
+        "removed_entries": str(change.removed_entries),
+        "renamed_entries": str(change.renamed_entries),
+        "read_bytes": str(content.read_bytes),
+        "new_bytes": str(content.new_bytes),
+        "stored_bytes": str(content.stored_bytes),
+        "dense_bytes": str(content.dense_bytes),
+        "blank_bytes": str(content.blank_bytes),
+        "entropy": content.entropy,
+    }
+
+
+def change_from_payload(payload: Mapping[str, Any]) -> Change:
+    """What a point changed from JSON."""
+    return Change(
+        parent_entries=int(payload["parent_entries"]),
+        parent_bytes=int(payload["parent_bytes"]),
+        compared=bool(payload["compared"]),
+        new_entries=int(payload["new_entries"]),
+        changed_entries=int(payload["changed_entries"]),
+        removed_entries=int(payload["removed_entries"]),
+        renamed_entries=int(payload["renamed_entries"]),
+        content=NewContent(
+            read_bytes=int(payload["read_bytes"]),
+            new_bytes=int(payload["new_bytes"]),
+            stored_bytes=int(payload["stored_bytes"]),
+            dense_bytes=int(payload["dense_bytes"]),
+            blank_bytes=int(payload["blank_bytes"]),
+            entropy=float(payload["entropy"]),
+        ),
     )
 
 
@@ -258,4 +304,15 @@ def release_to_payload(hold: Hold, by: str, because: str, at: datetime) -> Json:
         "reason": because,
         "released_at": moment_to_text(at),
         "released_by": by,
+    }
+
+
+def clearance_to_payload(mark: Mark, by: str, because: str, at: datetime) -> Json:
+    """The clearance of a point under suspicion as JSON."""
+    return {
+        "point": mark.point,
+        "source": mark.source,
+        "reason": because,
+        "cleared_at": moment_to_text(at),
+        "cleared_by": by,
     }

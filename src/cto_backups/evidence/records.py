@@ -23,7 +23,20 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 FORMAT = 1
-KINDS = ("policy", "recovery-point", "copy", "evidence", "expiry", "repair", "run", "key", "hold", "release", "alert")
+KINDS = (
+    "policy",
+    "recovery-point",
+    "copy",
+    "evidence",
+    "expiry",
+    "repair",
+    "run",
+    "key",
+    "hold",
+    "release",
+    "alert",
+    "clearance",
+)
 _PREFIX = "ed25519:"
 _SEED_BYTES = 32
 

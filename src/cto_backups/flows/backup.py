@@ -15,7 +15,7 @@ from cto_backups.core.policy import SourcePolicy
 from cto_backups.core.ports import Capture, Source
 from cto_backups.errors import BackupsError, KeyProblemError, SourceError, VaultError
 from cto_backups.evidence.payloads import copy_to_payload, point_to_payload
-from cto_backups.flows import records
+from cto_backups.flows import anomaly, records
 from cto_backups.flows.installation import Installation
 from cto_backups.flows.runs import OpenRun, recorded
 
@@ -141,6 +141,7 @@ def _take(
             point = previous
         else:
             point = _point(installation, policy, wish, capture, draft)
+            point = anomaly.judged(installation, point, draft, previous)
             reference = writing.commit(draft, snapshot_label(installation, point))
             copy = Copy(point.id, vault_name, reference, clock.now(), draft.added_bytes)
             try:
@@ -254,6 +255,8 @@ def _note(run: OpenRun, point: RecoveryPoint, draft: Draft, seconds: float, *, c
         run.outcome = Outcome.INCOMPLETE
         run.error_code = "incomplete"
         run.message = f"{len(point.problems)} entries could not be captured, first: {point.problems[0].path}"
+    elif point.suspicions:
+        run.message = f"under suspicion: {'; '.join(point.suspicions)}"
     run.figures.update(
         entries=draft.entries,
         size_bytes=draft.size_bytes,
@@ -262,5 +265,6 @@ def _note(run: OpenRun, point: RecoveryPoint, draft: Draft, seconds: float, *, c
         new_entries=draft.new_entries,
         changed_entries=draft.changed_entries,
         unchanged_entries=draft.unchanged_entries,
+        new_bytes=draft.content.new_bytes,
         seconds=round(seconds, 3),
     )

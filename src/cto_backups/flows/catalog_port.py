@@ -13,6 +13,7 @@ from cto_backups.core.model import (
     Facts,
     Heartbeat,
     Hold,
+    Mark,
     Outcome,
     RecoveryPoint,
     Resource,
@@ -77,6 +78,22 @@ class Alerts(Protocol):
 
     def acknowledge(self, name: str, *, by: str, note: str | None, signer: SigningKey, now: datetime) -> Alert:
         """Sign and keep that somebody takes care of an alert. Raises NotFoundError, RefusedError."""
+
+
+class Marks(Protocol):
+    """The points under suspicion; see `catalog.marks.Marks`."""
+
+    def history(self, source: str, limit: int) -> tuple[RecoveryPoint, ...]:
+        """By what a new point of a source is judged."""
+
+    def listed(self, *, cleared: bool = False) -> tuple[Mark, ...]:
+        """The points under suspicion, or with those that were cleared, the newest first."""
+
+    def clear(self, name: str, *, by: str, because: str, signer: SigningKey, now: datetime) -> tuple[Mark, ...]:
+        """Sign and note that a point's change was meant, or of all of a source. Raises NotFoundError, RefusedError."""
+
+    def take(self, records: Sequence[Record]) -> int:
+        """Note the clearances that records tell of; how many were not known."""
 
 
 class Catalog(Protocol):
@@ -158,6 +175,10 @@ class Catalog(Protocol):
     @property
     def takeover(self) -> Takeover:
         """Where what records in vaults say is brought in."""
+
+    @property
+    def marks(self) -> Marks:
+        """The points under suspicion."""
 
     def unshown_points(self, signer: str) -> tuple[tuple[RecoveryPoint, Copy], ...]:
         """Points signed as safe by a backup that then broke off before they were shown."""

@@ -40,7 +40,7 @@ def place(installation: Installation, name: str, *, reason: str, approver: str |
         approver=approver,
     )
     installation.catalog.place_hold(hold, installation.signer)
-    return Held(hold, _count(installation, hold), _deliver(installation))
+    return Held(hold, _count(installation, hold), records.deliver_everywhere(installation))
 
 
 def release(installation: Installation, name: str, *, reason: str) -> Held:
@@ -48,7 +48,7 @@ def release(installation: Installation, name: str, *, reason: str) -> Held:
     hold = installation.catalog.release_hold(
         name, by=installation.user, because=reason, signer=installation.signer, now=clock.now()
     )
-    return Held(hold, _count(installation, hold), _deliver(installation))
+    return Held(hold, _count(installation, hold), records.deliver_everywhere(installation))
 
 
 def _target(installation: Installation, name: str) -> tuple[str, str | None]:
@@ -60,15 +60,3 @@ def _target(installation: Installation, name: str) -> tuple[str, str | None]:
 
 def _count(installation: Installation, hold: Hold) -> int:
     return len(installation.catalog.points(hold.source)) if hold.point is None else 1
-
-
-def _deliver(installation: Installation) -> dict[str, BackupsError]:
-    """Bring every vault the record; one that is away gets it with the next thing that is brought there."""
-    problems: dict[str, BackupsError] = {}
-    for vault in installation.policy.vaults:
-        try:
-            installation.vault(vault).check()
-            records.deliver(installation, vault)
-        except BackupsError as error:
-            problems[vault] = error
-    return problems

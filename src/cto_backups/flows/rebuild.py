@@ -55,6 +55,7 @@ class Rebuilt:
     expired: list[str] = field(default_factory=list)
     evidence: int = 0
     holds: int = 0
+    clearances: int = 0
     copies: dict[str, int] = field(default_factory=dict)
     damages: list[Damage] = field(default_factory=list)
     parted: bool = False
@@ -296,8 +297,13 @@ def _copies_known(installation: Installation) -> set[tuple[str, str]]:
 
 
 def _take_holds(installation: Installation, own: Iterable[str], rebuilt: Rebuilt) -> None:
-    """Legal holds, each placed before it is released: what a court asks for is not forgotten with a catalog."""
+    """Legal holds, each placed before it is released: what a court asks for is not forgotten with a catalog.
+
+    And who cleared points under suspicion; that they are, their own records say.
+    """
     for signer in own:
+        for batch in _batches(installation.catalog.takeover.delivered_records(signer, "clearance")):
+            rebuilt.clearances += installation.catalog.marks.take([r for r in batch if _sound(rebuilt, r, _clearance)])
         for kind in ("hold", "release"):
             for batch in _batches(installation.catalog.takeover.delivered_records(signer, kind)):
                 sound = [record for record in batch if _sound(rebuilt, record, _hold)]
@@ -311,6 +317,13 @@ def _hold(record: Record) -> str:
         return hold_from_payload(payload).id
     moment_from_text(payload["released_at"])
     return f"{payload['id']} {payload['released_by']} {payload['reason']}"
+
+
+def _clearance(record: Record) -> str:
+    payload = record.payload
+    _check_names(payload["point"], payload["source"])
+    moment_from_text(payload["cleared_at"])
+    return f"{payload['point']} {payload['cleared_by']} {payload['reason']}"
 
 
 def _take_evidence(installation: Installation, own: Iterable[str], rebuilt: Rebuilt) -> None:

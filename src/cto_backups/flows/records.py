@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from cto_backups import clock
-from cto_backups.errors import DamageError, VaultExistsError
+from cto_backups.errors import BackupsError, DamageError, VaultExistsError
 from cto_backups.evidence.records import Record
 from cto_backups.flows.installation import Installation
 from cto_backups.flows.record_files import RecordFiles, policy_key
@@ -40,6 +40,18 @@ def deliver(installation: Installation, vault_name: str) -> int:
         installation.catalog.advance_vault_head(vault_name, signer, record.sequence)
         delivered += 1
     return delivered
+
+
+def deliver_everywhere(installation: Installation) -> dict[str, BackupsError]:
+    """Bring every vault the records; one that is away, and why, gets them with the next thing that is brought there."""
+    problems: dict[str, BackupsError] = {}
+    for vault in installation.policy.vaults:
+        try:
+            installation.vault(vault).check()
+            deliver(installation, vault)
+        except BackupsError as error:
+            problems[vault] = error
+    return problems
 
 
 def _holds(files: RecordFiles, key: str, content: bytes) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from cto_backups import _native, clock
+from cto_backups.core.change import NewContent
 from cto_backups.core.ports import Buffer
 from cto_backups.repository.crew import Crew
 from cto_backups.repository.index import BlobKind, Index, save_index
@@ -36,8 +37,11 @@ class Bench:
         with self._sealing():
             return self.native.save(kind, plain)
 
-    def save_files(self, contents: Sequence[bytes | None]) -> list[str | None]:
-        """Store contents of one blob each; for each the ids as JSON. None stays None."""
+    def save_files(self, contents: Sequence[bytes | None]) -> tuple[list[str | None], list[int]]:
+        """Store contents of one blob each: for each the ids as JSON, and the places of those that were there already.
+
+        None stays None.
+        """
         with self._sealing():
             return self.native.save_files(contents)
 
@@ -147,6 +151,13 @@ class Depot:
     def added_blobs(self) -> int:
         """Blobs that were stored so far."""
         return sum(bench.native.added_blobs for bench in self._benches)
+
+    def new_content(self, read_bytes: int) -> NewContent:
+        """What was stored so far of data that came as plain bytes, of which so many were read."""
+        tallies = [bench.native.data_tally for bench in self._benches]
+        new, stored, dense, blank, entropy, sampled = (sum(figures) for figures in zip(*tallies, strict=True))
+        mean = round(entropy / sampled, 3) if sampled else 0.0
+        return NewContent(read_bytes, int(new), int(stored), int(dense), int(blank), mean)
 
     def _upload(self, pack: _native.Pack) -> None:
         try:

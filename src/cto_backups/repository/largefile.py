@@ -56,15 +56,19 @@ class _Block:
 
 @dataclass(slots=True)
 class _State:
-    """A file in progress: its blobs by number, and how many are awaited (one of them: the end of reading)."""
+    """A file in progress: its blobs by number, and how many are awaited (one of them: the end of reading).
+
+    `known` while all of its blobs were there already.
+    """
 
     content: list[bytes] = field(default_factory=list)
     waiting: int = 1
     size: int = 0
     unreadable: bool = False
+    known: bool = True
 
 
-Done = Callable[[Bench, list[bytes], int], None]
+Done = Callable[[Bench, list[bytes], int, bool], None]
 LeftOut = Callable[[Bench], None]
 
 
@@ -83,7 +87,10 @@ class LargeFile:
         self._state = _State()
 
     def store(self, chunker: Chunker, done: Done, left_out: LeftOut) -> None:
-        """Read and cut it; `done` or `left_out` is called on a worker, once all chunks are dealt with."""
+        """Read and cut it; `done` or `left_out` is called on a worker, once all chunks are dealt with.
+
+        `done` is told the blobs, the size, and whether all of it was there already.
+        """
         self._done, self._left_out = done, left_out
         try:
             reader = self._tree.open(self._entry)
@@ -131,7 +138,10 @@ class LargeFile:
             block.users += 1
 
         def seal(bench: Bench) -> None:
+            before = bench.native.added_blobs
             state.content[place] = bench.save(BlobKind.DATA, chunk)
+            if bench.native.added_blobs != before:
+                state.known = False
             self._progress.advance(size_bytes=len(chunk))
             self._leave(block)
             self._one_less(bench)
@@ -153,7 +163,7 @@ class LargeFile:
         if self._state.unreadable:
             self._left_out(bench)
         else:
-            self._done(bench, self._state.content, self._state.size)
+            self._done(bench, self._state.content, self._state.size, self._state.known)
 
 
 def store_alone(tree: CaptureTree, entry: Entry, bench: Bench, chunker: Chunker) -> tuple[list[bytes], int]:

@@ -64,6 +64,8 @@ class Session:
             unchanged_entries=tally.unchanged,
             parent=parent if parent_tree is not None else None,
             kept=kept,
+            moved_entries=tally.moved,
+            content=depot.new_content(tally.read_bytes),
         )
 
     def commit(self, draft: Draft, label: SnapshotLabel) -> str:

@@ -28,7 +28,7 @@ _READ_WHOLE = 4 * MIB  # larger files are read in parts, and worked on by all th
 
 @dataclass(slots=True)
 class Tally:
-    """What was stored."""
+    """What was stored; `moved` are new files whose content was there already."""
 
     entries: int = 0
     size_bytes: int = 0
@@ -36,19 +36,28 @@ class Tally:
     new: int = 0
     changed: int = 0
     unchanged: int = 0
+    moved: int = 0
 
 
 class _Folder:
-    """A folder whose tree is not built yet; `waiting` counts its nodes that are not known."""
+    """A folder whose tree is not built yet; `waiting` counts its nodes that are not known.
 
-    __slots__ = ("entry", "nodes", "parent", "place", "waiting")
+    `new_files` are the places of those that the parent does not have; None where it has nothing at all.
+    """
+
+    __slots__ = ("entry", "new_files", "nodes", "parent", "place", "waiting")
 
     def __init__(self, entry: Entry, parent: "_Folder | None", place: int) -> None:
         self.entry = entry
         self.parent = parent
         self.place = place
         self.nodes = _native.Nodes(0)
+        self.new_files: set[int] | None = None
         self.waiting = 0
+
+    def is_new(self, place: int) -> bool:
+        """Whether the file at this place is new, once the folder was compared with the parent."""
+        return self.new_files is None or place in self.new_files
 
 
 @dataclass(slots=True)
@@ -98,7 +107,7 @@ class TreeWriter:
         entries = list(self._tree.folder(folder.entry))
         folder.nodes = nodes = _native.Nodes(len(entries))
         folder.waiting = len(entries) + 1
-        to_read, stored, below, new, changed, unchanged = nodes.compare(
+        to_read, stored, below, folder.new_files, new, changed, unchanged = nodes.compare(
             entries, self._parent(old_tree), self._depot.claims
         )
         unchanged_bytes = 0
@@ -163,7 +172,9 @@ class TreeWriter:
         """Read and cut a large file here, while the workers seal its chunks."""
         assert self._buffers is not None
 
-        def done(bench: Bench, content: list[bytes], size: int) -> None:
+        def done(bench: Bench, content: list[bytes], size: int, known: bool) -> None:
+            with self._lock:
+                self.tally.moved += known and folder.is_new(place)
             self._stored(bench, folder, place, entry, content, size)
 
         def left_out(bench: Bench) -> None:
@@ -178,7 +189,8 @@ class TreeWriter:
         linked = [one for one in batch if one[2].links > 1]  # asked now: reading may renew what an entry says
         alone = [one for one in batch if one[2].links <= 1] if linked else batch
         contents = self._tree.read_many([entry for _, _, entry in alone])
-        texts = self._save_many(bench, contents)
+        texts, known = self._save_many(bench, contents)
+        moved = sum(alone[number][0].is_new(alone[number][1]) for number in known)
         files = []
         size_bytes = left_out = 0
         for (folder, place, entry), plain, text in zip(alone, contents, texts, strict=True):
@@ -196,15 +208,21 @@ class TreeWriter:
             self.tally.size_bytes += size_bytes
             self.tally.read_bytes += size_bytes
             self.tally.entries -= left_out
+            self.tally.moved += moved
         self._progress.advance(entries=len(batch), size_bytes=size_bytes)
 
-    def _save_many(self, bench: Bench, contents: Sequence[bytes | None]) -> list[str | None]:
-        """Store contents; for each the ids of its blobs as JSON."""
-        texts = bench.save_files([None if plain is None or len(plain) > SMALLEST else plain for plain in contents])
+    def _save_many(self, bench: Bench, contents: Sequence[bytes | None]) -> tuple[list[str | None], list[int]]:
+        """Store contents: for each the ids of its blobs as JSON, and the places of those that were there already."""
+        texts, known = bench.save_files(
+            [None if plain is None or len(plain) > SMALLEST else plain for plain in contents]
+        )
         for place, plain in enumerate(contents):
             if plain is not None and len(plain) > SMALLEST:
+                before = bench.native.added_blobs
                 texts[place] = self._save(bench, plain)
-        return texts
+                if bench.native.added_blobs == before:
+                    known.append(place)
+        return texts, known
 
     def _save(self, bench: Bench, plain: bytes) -> str:
         """Store a file's content; its ids as JSON."""

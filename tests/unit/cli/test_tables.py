@@ -239,7 +239,7 @@ def test_the_story_fits_80_columns_on_a_terminal(story: StatusReport) -> None:
 def test_the_story_of_a_source_in_json(story: StatusReport) -> None:
     plain, detailed = (status.as_document(story, detailed=each)["sources"][1] for each in (False, True))
     assert plain["forecast_rto"] == {"least_seconds": 30.0, "most_seconds": 120.0, "tests": 1, "wide": True}
-    assert set(detailed) - set(plain) == {"restored_in_turn", "ladders", "last_runs", "due", "problems"}
+    assert set(detailed) - set(plain) == {"restored_in_turn", "ladders", "last_runs", "due", "problems", "marks"}
     assert detailed["restored_in_turn"] == {
         "category": "A",
         "least_seconds": 60.0,

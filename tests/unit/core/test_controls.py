@@ -9,7 +9,7 @@ from cto_backups.core.alerts import AlertPolicy, AlertRule, ChannelPolicy, Perso
 from cto_backups.core.assurance import judge
 from cto_backups.core.controls import CONTROLS, Environment, Place, Severity, audit
 from cto_backups.core.findings import AuditReport, Check, Control, ControlResult
-from cto_backups.core.model import ActionKind, Disappearance, Facts, Heartbeat, Outcome, Resource, SourceFacts
+from cto_backups.core.model import ActionKind, Disappearance, Facts, Heartbeat, Mark, Outcome, Resource, SourceFacts
 from cto_backups.core.policy import Access, Exclusion, LockMode
 
 DAY = timedelta(days=1)
@@ -410,6 +410,25 @@ def test_kept_too_long_does_not_ask_for_what_is_kept_on_purpose(build, audited):
     proven = build.healthy(proven=points[2])
     audited.passes("kept-too-long", proven, source=source, kept_points={"ledger": points})
     audited.fails("kept-too-long", build.healthy(proven=None), source=source, kept_points={"ledger": points})
+
+
+def test_kept_too_long_does_not_ask_for_clean_points_before_one_under_suspicion(build, audited):
+    points = tuple(build.point(build.ago(days=each)) for each in (1, 60, 61, 90))
+    source = build.source(retention="7 days")
+    situation = {"known": build.healthy(proven=None), "source": source, "kept_points": {"ledger": points}}
+    marks = {"ledger": (Mark("gone", "ledger", build.ago(days=59), ("mass deletion",)),)}
+    assert "2 points" in audited.fails("kept-too-long", **situation)
+    assert "1 point is" in audited.fails("kept-too-long", marks=marks, **situation)
+
+
+def test_anomaly_free(build, audited):
+    assert audited.passes("anomaly-free") == "no point is under suspicion"
+    assert audited.checks("anomaly-free", SourceFacts("ledger")) == ()
+    first = Mark("p1", "ledger", build.ago(days=2), ("mass deletion: 9 of 9 entries are gone", "size collapsed"))
+    words = audited.fails("anomaly-free", marks={"ledger": (first,)})
+    assert words.startswith("p1 is under suspicion: mass deletion: 9 of 9 entries are gone; size collapsed; the clean")
+    second = Mark("p2", "ledger", build.ago(days=1), ("mass rename",))
+    assert "; and 1 later point; " in audited.fails("anomaly-free", marks={"ledger": (first, second)})
 
 
 def test_idle(build, audited):

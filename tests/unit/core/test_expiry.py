@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cto_backups.core.expiry import decide_source, newest_verified
-from cto_backups.core.model import Facts, SourceFacts
+from cto_backups.core.expiry import clean_before, decide_source, newest_verified
+from cto_backups.core.model import Facts, Mark, SourceFacts
 from cto_backups.core.retention import Retention, decide
 
 ZONE = ZoneInfo("UTC")
@@ -107,3 +107,38 @@ def test_a_source_that_is_idle_or_failing_ages_out_to_nothing_less(build, days):
     assert "p1" not in removed(policy, facts, later)
     alone = decide(rule, facts.kept_points["ledger"][1:2], now=later, proven=None, zone=ZONE)
     assert all(decision.keep for decision in alone)
+
+
+def mark(build, number, point="p?"):
+    return Mark(point, "ledger", build.now - timedelta(days=number), ("mass deletion: 9 of 9 entries are gone",))
+
+
+def test_clean_points_before_one_under_suspicion_do_not_expire(build):
+    """Nor those of the month before it, nor the newest of all that is clean, however old."""
+    facts = known(build, [(False, frozenset())] * 50)  # p0 is 50 days old, p49 is one day old
+    policy = source(build)
+    assert removed(policy, facts, build.now) == {f"p{number}" for number in range(49)}
+    marked = replace(facts, marks={"ledger": (mark(build, 10, "p40"),)})
+    frozen = {f"p{number}" for number in range(10, 40)}
+    assert removed(policy, marked, build.now) == {f"p{number}" for number in range(49)} - frozen
+    said = next(
+        each.reasons for each in decide_source(policy, marked, now=build.now, zone=ZONE) if each.point.id == "p39"
+    )
+    assert said[0] == "clean before p40, which is under suspicion and not cleared"
+
+
+def test_the_newest_clean_point_is_kept_however_long_before(build):
+    facts = known(build, [(False, frozenset()), (True, frozenset())])
+    old = replace(facts.kept_points["ledger"][0], captured_at=build.now - timedelta(days=400))
+    facts = replace(facts, kept_points={"ledger": (*facts.kept_points["ledger"], old)})
+    frozen = clean_before((mark(build, 90, "gone"),), facts.kept_points["ledger"])
+    assert frozen == {"p0": "clean before gone, which is under suspicion and not cleared"}
+    assert clean_before((mark(build, 500, "gone"),), facts.kept_points["ledger"]) == {}
+
+
+def test_neither_marked_nor_incomplete_points_count_as_clean(build):
+    facts = known(build, [(False, frozenset()), (True, frozenset()), (False, frozenset()), (False, frozenset())])
+    marks = (mark(build, 1, "p3"), mark(build, 2, "p2"))
+    assert clean_before(marks, facts.kept_points["ledger"]) == {
+        "p0": "clean before p2, which is under suspicion and not cleared"
+    }
