@@ -150,6 +150,9 @@ def _model_at(details: ErrorDetails) -> type[BaseModel]:
         return models.PolicyFile
     if where[0] == "sources":
         return models.SOURCE_MODELS[str(where[2])]
+    if where[0] == "governance":
+        parts = {"documents": models.GoverningDocument, "approvals": models.Approvals}
+        return parts[str(where[1])] if len(where) > 2 else models.Governance
     return _SECTIONS[str(where[0])]
 
 
@@ -180,8 +183,10 @@ def _section(details: ErrorDetails) -> str:
         return "a policy file"
     if where[0] == "sources":
         return f"a source of kind {where[2]}"
+    if where[0] == "governance" and len(where) > 2:
+        return {"documents": "a governing document", "approvals": "the section approvals"}[str(where[1])]
     return {"vaults": "a vault", "categories": "a category", "classes": "a class", "exclude": "an exclusion"}.get(
-        str(where[0]), "the section keys"
+        str(where[0]), f"the section {where[0]}"
     )
 
 

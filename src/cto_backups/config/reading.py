@@ -191,6 +191,7 @@ class _Reading:
                 digest=hashlib.sha256(self._raw).hexdigest(),
                 prune_every=parse_cadence(file.prune),
                 dead_mans_switch=file.dead_mans_switch,
+                governance=builder.governance(file.governance),
             )
             configuration = Configuration(policy, _settings(file, builder), self._path, self._raw)
         self._mistakes += [self._objected(objection) for objection in builder.objections]

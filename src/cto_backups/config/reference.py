@@ -27,6 +27,9 @@ _SECTIONS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("`sources.NAME`, `kind: sqlite`", "SqliteSource", models.SqliteSource),
     ("`sources.NAME`, `kind: command`", "CommandSource", models.CommandSource),
     ("`exclude` (a list)", "Exclusion", models.Exclusion),
+    ("`governance`", "Governance", models.Governance),
+    ("`governance.documents` (a list)", "GoverningDocument", models.GoverningDocument),
+    ("`governance.approvals`", "Approvals", models.Approvals),
 )
 
 

@@ -339,6 +339,18 @@ class Heartbeat:
 
 
 @dataclass(frozen=True, slots=True)
+class RetentionSeen:
+    """A retention that policy gave a source, in its written form, and when that was first seen.
+
+    `settled`: what applied before binds no longer, since nothing was shortened, the wait is over or it was approved.
+    """
+
+    text: str
+    since: datetime
+    settled: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What the catalog knows, as the pure functions see it.
 
@@ -346,7 +358,8 @@ class Facts:
     `kept_points` lists the points of each source that are not expired, newest first, and `holds` the legal holds in
     force on it or on one of them; `verified_copies` are, by complete kept point, the vaults whose last verification
     began after its copy was stored, found no damage, and leaves no byte unread (all for retention; where asked for).
-    `heartbeat` None: no worker ever worked.
+    `heartbeat` None: no worker ever worked. `retentions` are those that policy gave each source, from the last settled
+    one on, the oldest first (where kept points are asked for).
     """
 
     sources: Mapping[str, SourceFacts] = field(default_factory=dict)
@@ -356,6 +369,7 @@ class Facts:
     holds: Mapping[str, tuple[Hold, ...]] = field(default_factory=dict)
     verified_copies: Mapping[str, frozenset[str]] = field(default_factory=dict)
     heartbeat: Heartbeat | None = None
+    retentions: Mapping[str, tuple[RetentionSeen, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cto_backups.core.expiry import decide_source, newest_verified
-from cto_backups.core.model import Facts, SourceFacts
+from cto_backups.core.expiry import WAIT, decide_source, needs_approval, newest_verified, succeeds, waiting
+from cto_backups.core.governance import Governance, Governed, Who
+from cto_backups.core.model import ActionKind, Facts, RetentionSeen, SourceFacts
+from cto_backups.core.plan import due
 from cto_backups.core.retention import Retention, decide
 
 ZONE = ZoneInfo("UTC")
@@ -107,3 +109,119 @@ def test_a_source_that_is_idle_or_failing_ages_out_to_nothing_less(build, days):
     assert "p1" not in removed(policy, facts, later)
     alone = decide(rule, facts.kept_points["ledger"][1:2], now=later, proven=None, zone=ZONE)
     assert all(decision.keep for decision in alone)
+
+
+# -- a retention that was shortened
+
+
+def aged(build, *retentions):
+    """Ten points, ten days apart, the newest now; and the retentions that policy gave, each (text, age, settled)."""
+    kept = [build.point(build.now - timedelta(days=10 * number), id=f"p{number}") for number in range(10)]
+    seen = tuple(RetentionSeen(text, build.now - age, settled) for text, age, settled in retentions)
+    return Facts(kept_points={"ledger": tuple(kept)}, retentions={"ledger": seen})
+
+
+def dropped(build, text, facts, now=None, **options):
+    policy = build.source(retention=text)
+    decisions = decide_source(policy, facts, now=now or build.now, zone=ZONE, **options)
+    return {each.point.id for each in decisions if not each.keep}
+
+
+LONG = ("80 days", timedelta(days=400), True)
+ALL = {"p9"}  # superseded 80 days ago and longer: what 80 days keep no more, a moment later
+LATER = timedelta(minutes=1)
+
+
+def test_what_the_retention_before_keeps_waits_for_72_hours(build):
+    short = {f"p{number}" for number in range(4, 10)}
+    facts = aged(build, LONG, ("30 days", LATER, False))
+    assert dropped(build, "30 days", facts) == set()
+    last = build.now - LATER + WAIT
+    assert dropped(build, "30 days", facts, last - timedelta(microseconds=1)) == ALL, "both drop it"
+    assert dropped(build, "30 days", facts, last) == short
+
+
+def test_a_change_that_nobody_has_noted_yet_waits_as_well(build):
+    facts = aged(build, LONG)
+    assert dropped(build, "30 days", facts, build.now + LATER) == ALL
+    assert dropped(build, "permanent", facts, build.now + LATER) == set()
+    assert dropped(build, "30 days", replace(facts, retentions={}), build.now + LATER) >= {"p5"}
+
+
+def test_the_reason_says_until_when_and_that_somebody_has_to_approve(build):
+    facts = aged(build, LONG, ("30 days", timedelta(hours=1), False))
+
+    def reasons(now, **options):
+        decisions = decide_source(build.source(retention="30 days"), facts, now=now, zone=ZONE, **options)
+        return next(each.reasons for each in decisions if each.point.id == "p5")
+
+    wait = "one that was shortened waits until 2026-03-21 11:00"
+    kept = "kept by the retention before, '80 days'"
+    assert reasons(build.now) == (f"{kept}; {wait}",)
+    assert reasons(build.now, approval=True) == (f"{kept}; {wait}; one that was shortened needs an approval",)
+    late = build.now + timedelta(days=4)
+    assert reasons(late, approval=True) == (f"{kept}; one that was shortened needs an approval",)
+
+
+def test_without_the_approval_that_policy_asks_for_time_alone_settles_nothing(build):
+    short = ("30 days", timedelta(days=9), False)
+    assert dropped(build, "30 days", aged(build, LONG, short), approval=True) == set()
+    assert dropped(build, "30 days", aged(build, LONG, (*short[:2], True)), approval=True) >= {"p5"}
+
+
+def test_a_longer_retention_in_between_counts_for_72_hours_and_the_one_before_it_too(build):
+    """Neither lengthening it for a moment nor shortening it in two steps is a way round."""
+    facts = aged(build, LONG, ("permanent", timedelta(hours=2), False), ("30 days", timedelta(hours=1), False))
+    assert dropped(build, "30 days", facts, build.now + LATER) == set()
+    steps = aged(build, LONG, ("50 days", timedelta(hours=80), False), ("30 days", timedelta(hours=1), False))
+    assert [each.text for each in waiting(build.source(retention="30 days"), steps, build.now)] == ["50 days"]
+    assert dropped(build, "30 days", steps) == dropped(build, "50 days", Facts(kept_points=steps.kept_points))
+
+
+def test_an_approval_settles_what_was_before_it(build):
+    source = build.source(retention="30 days")
+    seen = aged(build, LONG, ("50 days", timedelta(hours=1), True), ("30 days", timedelta(hours=1), False))
+    assert [each.text for each in waiting(source, seen, build.now, approval=True)] == ["50 days"]
+    unknown = aged(build, ("80 days", timedelta(days=400), False), ("30 days", timedelta(days=9), False))
+    assert [each.text for each in waiting(source, unknown, build.now, approval=True)] == ["80 days"]
+
+
+@pytest.mark.parametrize(
+    ("noted", "text", "settled"),
+    [
+        ((), "30 days", True),
+        ((LONG,), "80 days", None),
+        ((LONG,), "81 days", True),
+        ((LONG,), "79 days", False),
+        ((LONG, ("30 days", LATER, False)), "60 days", False),
+        ((LONG, ("30 days", LATER, False)), "80 days", True),
+    ],
+)
+def test_a_retention_settles_at_once_unless_something_before_it_keeps_more(build, noted, text, settled):
+    seen = aged(build, *noted).retentions["ledger"]
+    new = succeeds(build.source(retention=text), seen, build.now)
+    assert new == (None if settled is None else RetentionSeen(text, build.now, settled))
+
+
+def test_no_expire_is_planned_while_all_waits(build):
+    facts = replace(aged(build, LONG, ("30 days", LATER, False)), sources={"ledger": build.healthy()})
+    policy = replace(
+        build.policy(build.source(retention="30 days")),
+        governance=Governance(approvals={Governed.SHORTER_RETENTION: Who.ANYONE}),
+    )
+
+    def planned(policy, now):
+        return any(action.kind is ActionKind.EXPIRE for action in due(policy, facts, now))
+
+    assert not planned(policy, build.now)
+    facts = replace(facts, kept_points={"ledger": facts.kept_points["ledger"][:8]})
+    assert not planned(policy, build.now + WAIT)
+    assert planned(replace(policy, governance=None), build.now + WAIT)
+
+
+def test_who_must_approve_is_policy(build):
+    policy = build.policy()
+    assert not needs_approval(policy)
+    assert not needs_approval(replace(policy, governance=Governance(approvals={Governed.PRUNE: Who.ANYONE})))
+    approvals = {Governed.SHORTER_RETENTION: Who.SECOND_PERSON}
+    assert needs_approval(replace(policy, governance=Governance(approvals=approvals)))
