@@ -14,8 +14,8 @@ from typing import Any
 from cto_backups.catalog.rows import UnreadableError
 from cto_backups.errors import BusyError, CatalogError, NotFoundError, RefusedError
 
-VERSION = "0004"
-KNOWN_VERSIONS = ("0001", "0002", "0003", "0004")
+VERSION = "0008"
+KNOWN_VERSIONS = ("0001", "0002", "0003", "0004", "0008")
 BUSY_SECONDS = 30
 _MOST_IDLE = 8
 MIGRATIONS = Path(__file__).parent / "migrations"

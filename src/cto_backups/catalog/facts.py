@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import Any, Literal
 
-from cto_backups.catalog import heartbeat, holds
+from cto_backups.catalog import heartbeat, holds, retentions
 from cto_backups.catalog.database import Connection
 from cto_backups.catalog.rows import (
     copy_from_row,
@@ -93,6 +93,7 @@ def read(connection: Connection, names: Sequence[str], *, kept_points: bool) -> 
         holds=holds.in_force(connection, names) if kept_points else {},
         verified_copies=_verified_copies(connection, names) if kept_points else {},
         heartbeat=heartbeat.read(connection),
+        retentions=retentions.read(connection, names) if kept_points else {},
     )
 
 

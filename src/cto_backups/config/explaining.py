@@ -151,7 +151,7 @@ def _model_at(details: ErrorDetails) -> type[BaseModel]:
     if where[0] == "sources":
         return models.SOURCE_MODELS[str(where[2])]
     if where[0] == "governance":
-        parts = {"documents": models.GoverningDocument, "approvals": models.Approvals}
+        parts: dict[str, type[BaseModel]] = {"documents": models.GoverningDocument, "approvals": models.Approvals}
         return parts[str(where[1])] if len(where) > 2 else models.Governance
     return _SECTIONS[str(where[0])]
 

@@ -27,7 +27,8 @@ def decide_source(
     decisions = _decide(source.retention, source, facts, now, zone)
     for before in waiting(source, facts, now, approval=approval):
         kept = {each.point.id for each in _decide(parse_retention(before.text), source, facts, now, zone) if each.keep}
-        reason = _why_wait(_seen(source, facts, now)[-1].since, before, now, zone, approval=approval)
+        last = _seen(source, facts, now)[-1]
+        reason = _why_wait(last, before, now, zone, approval=approval)
         decisions = tuple(
             Decision(each.point, True, (reason,)) if not each.keep and each.point.id in kept else each
             for each in decisions
@@ -41,13 +42,26 @@ def needs_approval(policy: Policy) -> bool:
     return governance is not None and governance.approved_by(Governed.SHORTER_RETENTION) is not None
 
 
+def settles_by_time(policy: Policy) -> bool:
+    """Whether a shortened retention needs nothing but its wait: no approval, and no document that is read before."""
+    governance = policy.governance
+    return not needs_approval(policy) and (governance is None or not governance.governing(Governed.SHORTER_RETENTION))
+
+
 def waiting(source: SourcePolicy, facts: Facts, now: datetime, *, approval: bool = False) -> tuple[RetentionSeen, ...]:
     """The retentions that applied before, and still bind: the newest first. None where nothing was shortened."""
     seen = _seen(source, facts, now)
+    ends = [*(each.since for each in seen[1:]), now]
     for place in reversed(range(len(seen))):
-        if seen[place].settled or (not approval and now >= seen[place].since + WAIT):
+        # One that was replaced before its wait was over never settled anything.
+        if seen[place].settled or has_waited(seen[place], ends[place], approval=approval):
             return tuple(reversed(seen[place:-1]))
     return tuple(reversed(seen[:-1]))
+
+
+def has_waited(seen: RetentionSeen, until: datetime, *, approval: bool) -> bool:
+    """Whether a shortened retention that applied until then has settled: it waited, and has the approval it needs."""
+    return until >= seen.since + WAIT and (seen.approved or not approval)
 
 
 def succeeds(source: SourcePolicy, noted: tuple[RetentionSeen, ...], now: datetime) -> RetentionSeen | None:
@@ -85,11 +99,12 @@ def _decide(
     )
 
 
-def _why_wait(since: datetime, before: RetentionSeen, now: datetime, zone: ZoneInfo, *, approval: bool) -> str:
+def _why_wait(last: RetentionSeen, before: RetentionSeen, now: datetime, zone: ZoneInfo, *, approval: bool) -> str:
+    until = last.since + WAIT
     parts = [f"kept by the retention before, '{before.text}'"]
-    if now < since + WAIT:
-        parts.append(f"one that was shortened waits until {(since + WAIT).astimezone(zone):%Y-%m-%d %H:%M}")
-    if approval:
+    if now < until:
+        parts.append(f"one that was shortened waits until {until.astimezone(zone):%Y-%m-%d %H:%M}")
+    if approval and not last.approved:
         parts.append("one that was shortened needs an approval")
     return "; ".join(parts)
 

@@ -5,7 +5,7 @@ An approval is bound to one action with its parameters (`covers`), ends, and is 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -84,7 +84,7 @@ class Governance:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A user as the operating system knows it: login name and number; `sudo_user` is what sudo says, and not trusted."""
+    """A user as the operating system knows it: login name and number. `sudo_user` is sudo's word, and not trusted."""
 
     login: str
     uid: int
@@ -95,8 +95,9 @@ class Identity:
         return f"{self.login} (user {self.uid}{through})"
 
     def is_same(self, other: "Identity") -> bool:
-        """Whether both may be one person: one of name and number is enough."""
-        return self.uid == other.uid or self.login == other.login
+        """Whether both may be one person: name or number is enough. What sudo says can only speak against somebody."""
+        names, others = {self.login, self.sudo_user} - {None}, {other.login, other.sudo_user} - {None}
+        return self.uid == other.uid or bool(names & others)
 
     def is_named(self, names: tuple[str, ...]) -> bool:
         """Whether it is among users given by login name or number."""
@@ -153,18 +154,31 @@ def _covered(name: str, approved: object, wanted: object) -> bool:
 def objections(governance: Governance, approval: Approval, who: Identity, now: datetime, *, grant: bool) -> list[str]:
     """Why this user may not grant, or deny, this approval now; nothing when he may.
 
-    Denying is open to whoever asked: that is to take the request back.
+    A decision may be turned round until it is used or has expired. Denying is open to whoever asked: that is to take
+    the request back.
     """
     found = []
     standing = approval.standing(now)
-    if standing is not Standing.OPEN:
-        found.append(f"it is {standing} already" if standing is not Standing.EXPIRED else "the request has expired")
+    if standing is Standing.USED or standing is (Standing.GIVEN if grant else Standing.DENIED):
+        found.append(f"it is {standing} already")
+    elif now >= approval.expires_at:
+        found.append("it has expired")
     asked = approval.requested_by.is_same(who)
-    needed = governance.approved_by(approval.action) or approval.who
-    if grant and asked and Who.SECOND_PERSON in (needed, approval.who):
-        found.append(f"a second person is needed, and {who} asked for it")
+    if grant and asked and _needs_second(governance, approval):
+        found.append(f"a second person is needed, and {approval.requested_by} asked for it")
     if governance.approvers and not who.is_named(governance.approvers) and (grant or not asked):
         found.append(f"{who} is none of the policy's approvers, {', '.join(governance.approvers)}")
+    return found
+
+
+def doubts(governance: Governance, approval: Approval, now: datetime) -> list[str]:
+    """Why an approval does not count, by the policy of today; nothing when it does."""
+    standing, by = approval.standing(now), approval.decided_by
+    if standing is not Standing.GIVEN or by is None:
+        return [f"it is {standing}"]
+    found = flaws(replace(approval, who=Who.SECOND_PERSON)) if _needs_second(governance, approval) else []
+    if governance.approvers and not by.is_named(governance.approvers):
+        found.append(f"{by}, who gave it, is none of the policy's approvers")
     return found
 
 
@@ -175,3 +189,8 @@ def flaws(approval: Approval) -> list[str]:
     if approval.decided_by.is_same(approval.requested_by):
         return [f"it was asked for and given by {approval.decided_by}, where a second person is needed"]
     return []
+
+
+def _needs_second(governance: Governance, approval: Approval) -> bool:
+    """Whether a second person is needed, by the policy of today or that under which it was asked for."""
+    return Who.SECOND_PERSON in (governance.approved_by(approval.action), approval.who)

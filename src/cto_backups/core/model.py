@@ -342,12 +342,13 @@ class Heartbeat:
 class RetentionSeen:
     """A retention that policy gave a source, in its written form, and when that was first seen.
 
-    `settled`: what applied before binds no longer, since nothing was shortened, the wait is over or it was approved.
+    `settled`: what applied before binds no longer. `approved`: somebody has approved that, which ends no wait.
     """
 
     text: str
     since: datetime
     settled: bool
+    approved: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 FORMAT = 1
-KINDS = ("policy", "recovery-point", "copy", "evidence", "expiry", "repair", "run", "key", "hold", "release")
+KINDS = (
+    *("policy", "recovery-point", "copy", "evidence", "expiry", "repair", "run", "key", "hold", "release"),
+    *("approval-request", "approval", "authorization"),
+)
 _PREFIX = "ed25519:"
 _SEED_BYTES = 32
 

@@ -4,9 +4,11 @@ import secrets
 from dataclasses import dataclass
 
 from cto_backups import clock
+from cto_backups.core.governance import Governed
 from cto_backups.core.model import Hold
 from cto_backups.errors import BackupsError
 from cto_backups.flows import records
+from cto_backups.flows.governance import admit
 from cto_backups.flows.installation import Installation
 
 
@@ -40,15 +42,25 @@ def place(installation: Installation, name: str, *, reason: str, approver: str |
         approver=approver,
     )
     installation.catalog.place_hold(hold, installation.signer)
-    return Held(hold, _count(installation, hold), _deliver(installation))
+    return Held(hold, _count(installation, hold), records.deliver_everywhere(installation))
 
 
 def release(installation: Installation, name: str, *, reason: str) -> Held:
-    """Release a hold, by its id or a unique beginning of one. Raises NotFoundError, RefusedError."""
+    """Release a hold, by its id or a unique beginning of one.
+
+    Raises NotFoundError, RefusedError, GovernanceError.
+    """
+    known = installation.catalog.holds(released=True)
+    named = [held for held in known if held.id == name] or [held for held in known if held.id.startswith(name)]
+    if name and len(named) == 1 and named[0].released_at is None:
+        (held,) = named
+        name = held.id
+        parameters = {"hold": held.id, "source": held.source, "point": held.point}
+        admit(installation, Governed.HOLD_RELEASE, parameters, summary=f"Releasing {held.id} on source '{held.source}'")
     hold = installation.catalog.release_hold(
         name, by=installation.user, because=reason, signer=installation.signer, now=clock.now()
     )
-    return Held(hold, _count(installation, hold), _deliver(installation))
+    return Held(hold, _count(installation, hold), records.deliver_everywhere(installation))
 
 
 def _target(installation: Installation, name: str) -> tuple[str, str | None]:
@@ -60,15 +72,3 @@ def _target(installation: Installation, name: str) -> tuple[str, str | None]:
 
 def _count(installation: Installation, hold: Hold) -> int:
     return len(installation.catalog.points(hold.source)) if hold.point is None else 1
-
-
-def _deliver(installation: Installation) -> dict[str, BackupsError]:
-    """Bring every vault the record; one that is away gets it with the next thing that is brought there."""
-    problems: dict[str, BackupsError] = {}
-    for vault in installation.policy.vaults:
-        try:
-            installation.vault(vault).check()
-            records.deliver(installation, vault)
-        except BackupsError as error:
-            problems[vault] = error
-    return problems

@@ -4,7 +4,7 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,8 @@ class Installation:
     """One policy file with everything it names, opened when asked for.
 
     `source`, `vault` and `store` take a name of the policy; `store` opens the repository of a vault (once) and raises
-    what keeps it from opening. `progress` opens a progress display with a title.
+    what keeps it from opening. `progress` opens a progress display with a title. `user` with `uid` is who runs this as
+    the operating system has it, `sudo_user` what sudo says of that.
     """
 
     policy: Policy
@@ -39,6 +40,8 @@ class Installation:
     host: str
     user: str
     progress: Callable[[str], "AbstractContextManager[Progress]"]
+    uid: int = field(default_factory=os.getuid)
+    sudo_user: str | None = None
 
     def source_policy(self, name: str) -> SourcePolicy:
         """The policy of one source. Raises NotFoundError naming those there are."""

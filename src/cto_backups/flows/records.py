@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from cto_backups import clock
-from cto_backups.errors import DamageError, VaultExistsError
+from cto_backups.errors import BackupsError, DamageError, VaultExistsError
 from cto_backups.evidence.records import Record
 from cto_backups.flows.installation import Installation
 
@@ -39,6 +39,18 @@ def deliver(installation: Installation, vault_name: str) -> int:
         installation.catalog.advance_vault_head(vault_name, signer, record.sequence)
         delivered += 1
     return delivered
+
+
+def deliver_everywhere(installation: Installation) -> dict[str, BackupsError]:
+    """Bring every vault the records; what kept one from it. One that is away gets them with what is brought next."""
+    problems: dict[str, BackupsError] = {}
+    for vault in installation.policy.vaults:
+        try:
+            installation.vault(vault).check()
+            deliver(installation, vault)
+        except BackupsError as error:
+            problems[vault] = error
+    return problems
 
 
 def _deliver_policy(installation: Installation, vault_name: str) -> None:

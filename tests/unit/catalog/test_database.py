@@ -131,7 +131,7 @@ SECOND = """
 from alembic import op
 
 revision = "9999"
-down_revision = "0004"
+down_revision = "0008"
 
 
 def upgrade():
@@ -150,7 +150,7 @@ def newer_program(tmp_path, monkeypatch):
         (migrations / "versions" / "9999_later.py").write_text(SECOND.format(more=more))
         monkeypatch.setattr(database, "MIGRATIONS", migrations)
         monkeypatch.setattr(database, "VERSION", "9999")
-        monkeypatch.setattr(database, "KNOWN_VERSIONS", ("0001", "0002", "0003", "0004", "9999"))
+        monkeypatch.setattr(database, "KNOWN_VERSIONS", ("0001", "0002", "0003", "0004", "0008", "9999"))
 
     return make
 
@@ -173,7 +173,7 @@ def test_an_older_version_is_brought_up_to_date_after_a_whole_copy_is_set_aside(
     assert stat.S_IMODE(aside.stat().st_mode) == 0o600
     with closing(sqlite3.connect(aside)) as connection:
         assert connection.execute("SELECT id FROM points").fetchall() == [("p1",)]
-        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0004",)]
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0008",)]
 
 
 def test_a_migration_that_fails_changes_nothing(path, newer_program):
@@ -181,7 +181,7 @@ def test_a_migration_that_fails_changes_nothing(path, newer_program):
     with pytest.raises(CatalogError):
         use(path)
     with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0004",)]
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0008",)]
         tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
     assert "later" not in tables
 
@@ -193,7 +193,7 @@ def test_without_room_for_a_copy_nothing_is_upgraded(path, newer_program, monkey
         use(path)
     assert "Nothing was changed" in caught.value.todo
     with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0004",)]
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0008",)]
 
 
 def test_opening_does_not_import_the_migration_tool(path):

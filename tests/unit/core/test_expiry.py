@@ -8,8 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cto_backups.core.expiry import WAIT, decide_source, needs_approval, newest_verified, succeeds, waiting
-from cto_backups.core.governance import Governance, Governed, Who
+from cto_backups.core.expiry import (
+    WAIT,
+    decide_source,
+    needs_approval,
+    newest_verified,
+    settles_by_time,
+    succeeds,
+    waiting,
+)
+from cto_backups.core.governance import Governance, Governed, GoverningDocument, Who
 from cto_backups.core.model import ActionKind, Facts, RetentionSeen, SourceFacts
 from cto_backups.core.plan import due
 from cto_backups.core.retention import Retention, decide
@@ -163,6 +171,27 @@ def test_the_reason_says_until_when_and_that_somebody_has_to_approve(build):
     assert reasons(late, approval=True) == (f"{kept}; one that was shortened needs an approval",)
 
 
+def test_one_that_was_replaced_before_its_wait_was_over_settles_nothing(build):
+    quick = aged(build, LONG, ("50 days", timedelta(hours=72), False), ("60 days", timedelta(hours=1), False))
+    assert [each.text for each in waiting(build.source(retention="60 days"), quick, build.now)] == [
+        "50 days",
+        "80 days",
+    ]
+    # The last one that was noted, and the one in the policy that nobody has noted yet.
+    noted = replace(quick, retentions={"ledger": quick.retentions["ledger"][:2]})
+    assert [each.text for each in waiting(build.source(retention="40 days"), noted, build.now)] == ["50 days"]
+
+
+def test_an_approval_ends_no_wait(build):
+    facts = aged(build, LONG)
+    seen = RetentionSeen("30 days", build.now, settled=False, approved=True)
+    facts = replace(facts, retentions={"ledger": (*facts.retentions["ledger"], seen)})
+    assert "p5" not in dropped(build, "30 days", facts, build.now + WAIT - LATER, approval=True)
+    assert "p5" in dropped(build, "30 days", facts, build.now + WAIT, approval=True)
+    decisions = decide_source(build.source(retention="30 days"), facts, now=build.now, zone=ZONE, approval=True)
+    assert all("needs an approval" not in reason for each in decisions for reason in each.reasons)
+
+
 def test_without_the_approval_that_policy_asks_for_time_alone_settles_nothing(build):
     short = ("30 days", timedelta(days=9), False)
     assert dropped(build, "30 days", aged(build, LONG, short), approval=True) == set()
@@ -173,7 +202,7 @@ def test_a_longer_retention_in_between_counts_for_72_hours_and_the_one_before_it
     """Neither lengthening it for a moment nor shortening it in two steps is a way round."""
     facts = aged(build, LONG, ("permanent", timedelta(hours=2), False), ("30 days", timedelta(hours=1), False))
     assert dropped(build, "30 days", facts, build.now + LATER) == set()
-    steps = aged(build, LONG, ("50 days", timedelta(hours=80), False), ("30 days", timedelta(hours=1), False))
+    steps = aged(build, LONG, ("50 days", timedelta(hours=73), False), ("30 days", timedelta(hours=1), False))
     assert [each.text for each in waiting(build.source(retention="30 days"), steps, build.now)] == ["50 days"]
     assert dropped(build, "30 days", steps) == dropped(build, "50 days", Facts(kept_points=steps.kept_points))
 
@@ -224,4 +253,9 @@ def test_who_must_approve_is_policy(build):
     assert not needs_approval(policy)
     assert not needs_approval(replace(policy, governance=Governance(approvals={Governed.PRUNE: Who.ANYONE})))
     approvals = {Governed.SHORTER_RETENTION: Who.SECOND_PERSON}
-    assert needs_approval(replace(policy, governance=Governance(approvals=approvals)))
+    strict = replace(policy, governance=Governance(approvals=approvals))
+    assert needs_approval(strict)
+    documents = (GoverningDocument("ethics", "/ethics"),)
+    read = replace(policy, governance=Governance(documents=documents))
+    others = replace(policy, governance=Governance(documents=(replace(documents[0], governs=frozenset()),)))
+    assert [settles_by_time(each) for each in (policy, others, strict, read)] == [True, True, False, False]

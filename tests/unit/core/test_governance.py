@@ -14,6 +14,7 @@ from cto_backups.core.governance import (
     Identity,
     Standing,
     Who,
+    doubts,
     flaws,
     objections,
 )
@@ -98,8 +99,10 @@ def test_a_second_person_may_approve_and_who_asked_may_not(build, asked):
     ]
 
 
-@pytest.mark.parametrize("alias", [Identity("ada", 7), Identity("root", 1001), Identity("ada", 1001, "bo")])
-def test_one_person_is_one_by_name_or_number_whatever_sudo_says(build, asked, alias):
+@pytest.mark.parametrize(
+    "alias", [Identity("ada", 7), Identity("root", 1001), Identity("ada", 1001, "bo"), Identity("root", 0, "ada")]
+)
+def test_one_person_is_one_by_name_or_number_and_what_sudo_says_never_helps(build, asked, alias):
     assert objections(RULES, asked, alias, build.now, grant=True)
 
 
@@ -130,12 +133,33 @@ def test_only_approvers_decide_but_who_asked_may_take_it_back(build, asked):
     assert len(objections(rules, asked, ADA, build.now, grant=True)) == 2
 
 
-def test_what_is_decided_used_or_expired_is_not_decided_again(build, asked):
+def test_a_decision_is_turned_round_until_it_is_used_or_has_expired(build, asked):
+    denied = replace(given(asked), granted=False)
     assert objections(RULES, given(asked), CY, build.now, grant=True) == ["it is given already"]
-    assert objections(RULES, given(asked), CY, build.now, grant=False) == ["it is given already"]
+    assert objections(RULES, given(asked), CY, build.now, grant=False) == []
+    assert objections(RULES, denied, CY, build.now, grant=False) == ["it is denied already"]
+    assert objections(RULES, denied, CY, build.now, grant=True) == []
+    late = build.now + 72 * HOUR
+    for approval in (asked, given(asked), denied):
+        assert objections(RULES, approval, CY, late, grant=True) == ["it has expired"]
+    assert objections(RULES, given(asked), CY, late, grant=False) == ["it has expired"]
     used = replace(given(asked), used_at=build.now)
-    assert objections(RULES, used, CY, build.now, grant=True) == ["it is used already"]
-    assert objections(RULES, asked, BO, build.now + 72 * HOUR, grant=True) == ["the request has expired"]
+    for grant in (True, False):
+        assert objections(RULES, used, CY, build.now, grant=grant) == ["it is used already"]
+
+
+def test_an_approval_counts_by_the_policy_of_today(build, asked):
+    now = build.now + 2 * HOUR
+    assert doubts(RULES, given(asked), now) == []
+    assert doubts(RULES, asked, now) == ["it is open"]
+    assert doubts(RULES, replace(given(asked), decided_by=None), now) == ["it is given"]
+    assert doubts(RULES, given(asked), build.now + 72 * HOUR) == ["it is expired"]
+    own = replace(given(asked, ADA), who=Who.ANYONE)
+    assert doubts(Governance(), own, now) == []
+    assert len(doubts(RULES, own, now)) == 1, "a second person is needed since"
+    (told,) = doubts(replace(RULES, approvers=("cy",)), given(asked), now)
+    assert told == "bo (user 1002), who gave it, is none of the policy's approvers"
+    assert doubts(replace(RULES, approvers=("cy", "1002")), given(asked), now) == []
 
 
 def test_documents_govern_everything_that_destroys_unless_they_say_what(build):
