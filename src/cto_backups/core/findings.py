@@ -46,7 +46,8 @@ class Environment:
 
     `keys` maps the name of each key that is kept as a file to its place, `vaults` each vault on this machine, `sources`
     each source whose data is on this machine. `ciphers` says how a vault's stored bytes are encrypted at rest.
-    `catalog` is the place of the catalog, where it is a file.
+    `catalog` is the place of the catalog, where it is a file. `documents` says of each governing document what is wrong
+    with it, or nothing.
     """
 
     keys: Mapping[str, Place] = field(default_factory=dict)
@@ -54,6 +55,7 @@ class Environment:
     sources: Mapping[str, tuple[Place, ...]] = field(default_factory=dict)
     ciphers: Mapping[str, str] = field(default_factory=dict)
     catalog: Place | None = None
+    documents: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

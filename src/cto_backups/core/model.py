@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
 
+from cto_backups.core.governance import Approval
+
 
 class Rung(IntEnum):
     """How strongly a copy is proven; a rung holds all below it."""
@@ -360,7 +362,7 @@ class Facts:
     force on it or on one of them; `verified_copies` are, by complete kept point, the vaults whose last verification
     began after its copy was stored, found no damage, and leaves no byte unread (all for retention; where asked for).
     `heartbeat` None: no worker ever worked. `retentions` are those that policy gave each source, from the last settled
-    one on, the oldest first (where kept points are asked for).
+    one on, the oldest first (where kept points are asked for). `approvals` are all there ever were (for audits).
     """
 
     sources: Mapping[str, SourceFacts] = field(default_factory=dict)
@@ -371,6 +373,7 @@ class Facts:
     verified_copies: Mapping[str, frozenset[str]] = field(default_factory=dict)
     heartbeat: Heartbeat | None = None
     retentions: Mapping[str, tuple[RetentionSeen, ...]] = field(default_factory=dict)
+    approvals: tuple[Approval, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,8 +49,13 @@ def _digest(said: Any) -> str:
 
 
 def identity_to_payload(identity: Identity) -> Json:
-    """A user as JSON."""
-    return {"login": identity.login, "uid": identity.uid, "sudo_user": identity.sudo_user}
+    """A user as JSON; what in a name is no text is an escape, in records and in the catalog alike."""
+    sudo_user = None if identity.sudo_user is None else _speakable(identity.sudo_user)
+    return {"login": _speakable(identity.login), "uid": identity.uid, "sudo_user": sudo_user}
+
+
+def _speakable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def identity_from_payload(payload: Mapping[str, Any]) -> Identity:

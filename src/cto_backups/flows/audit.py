@@ -10,6 +10,7 @@ from cto_backups.core.findings import AuditReport, Environment
 from cto_backups.core.model import Facts, Resource
 from cto_backups.core.policy import Policy
 from cto_backups.errors import BackupsError
+from cto_backups.flows.governance import inspect
 from cto_backups.flows.heartbeat import observed
 from cto_backups.flows.installation import Installation
 
@@ -38,6 +39,8 @@ def audit(installation: Installation, environment: Environment, found: tuple[Res
         except BackupsError as error:
             unreachable[name] = error
     facts = observed(installation, installation.catalog.facts(now, kept_points=True), now)
+    facts = replace(facts, approvals=installation.catalog.approvals.listed())
+    environment = replace(environment, documents=inspect(installation))
     if found:
         facts = replace(facts, resources={**facts.resources, "": found})
     verdicts = judge(installation.policy, facts, now)

@@ -201,7 +201,7 @@ def read(installation: Installation, action: Governed) -> tuple[ReadDocument, ..
 def _read(
     installation: Installation, governance: Governance, document: GoverningDocument, action: Governed
 ) -> ReadDocument:
-    content = content_of(document, action)
+    content = _content(document, action)
     _heed(content, document, action, ZoneInfo(installation.policy.timezone))
     found = ReadDocument(document.name, hashlib.sha256(content).hexdigest())
     accepted = installation.catalog.approvals.accepted(document.name)
@@ -212,7 +212,24 @@ def _read(
     return found
 
 
-def content_of(document: GoverningDocument, action: Governed) -> bytes:
+def inspect(installation: Installation) -> dict[str, str]:
+    """What is wrong with each governing document, in words; nothing is asked for, and nothing accepted."""
+    governance = installation.policy.governance
+    return {} if governance is None else {each.name: _fault(installation, each) for each in governance.documents}
+
+
+def _fault(installation: Installation, document: GoverningDocument) -> str:
+    try:
+        content = _content(document, Governed.EXPIRE)
+        parse_prohibitions(content.decode("utf-8", "replace"))
+    except (GovernanceError, ValueError) as error:
+        return error.why if isinstance(error, GovernanceError) else str(error)
+    accepted = installation.catalog.approvals.accepted(document.name)
+    changed = accepted not in (None, hashlib.sha256(content).hexdigest())
+    return "it has changed since it was accepted" if changed else ""
+
+
+def _content(document: GoverningDocument, action: Governed) -> bytes:
     """The bytes of a governing document. Raises GovernanceError."""
     path = Path(document.path)
     why = ""
