@@ -203,8 +203,8 @@ COMMANDS = (
         "approvals:approve",
         "Approve destructive work, or deny it",
         (
-            "approve approval-20261123T100000Z-1a2b --reason 'agreed with legal'",
-            "approve approval-20261123T100000Z-1a2b --deny --reason 'not before the audit'",
+            "approve approval-20261123T100000Z-1a2b --reason 'legal agreed'",
+            "approve approval-20261123T100000Z-1a2b --deny --reason 'not yet'",
         ),
     ),
     Entry(

@@ -19,7 +19,7 @@ CREATE TABLE approvals (
     expires_at VARCHAR(27) NOT NULL,
     decided_at VARCHAR(27),
     decided_by JSON,
-    granted BOOLEAN DEFAULT 0 NOT NULL,
+    granted BOOLEAN DEFAULT '0' NOT NULL,
     reason TEXT NOT NULL,
     used_at VARCHAR(27),
     used_by JSON,
