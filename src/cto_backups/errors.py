@@ -19,6 +19,8 @@
     ├── VerificationError            11   a restore test or a verification failed
     ├── NotFoundError                12   no such recovery point, source, vault or path
     ├── RefusedError                 13   it would overwrite or destroy, and nobody said so
+    │   └── GovernanceError          13   a governing document or the lack of an approval stands against it
+    │       └── ApprovalNeededError  13   somebody has to approve it first
     ├── BusyError                    14   another run holds the lock
     ├── RestoreError                 15   a restore did not complete
     └── ChannelError                 16   a channel did not take a message
@@ -182,6 +184,18 @@ class RefusedError(BackupsError):
 
     code = "refused"
     exit_status = ExitStatus.REFUSED
+
+
+class GovernanceError(RefusedError):
+    """What the policy's governance asks for is not given: a document forbids it or cannot be read."""
+
+    code = "governance"
+
+
+class ApprovalNeededError(GovernanceError):
+    """Somebody has to approve it first."""
+
+    code = "approval-needed"
 
 
 class BusyError(BackupsError):

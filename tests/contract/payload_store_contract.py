@@ -12,6 +12,7 @@ from fakes.memory import MemoryTree, MemoryVault
 from cto_backups import clock
 from cto_backups.core.payloads import Draft, Node, PayloadStore, RepairScope, SnapshotLabel
 from cto_backups.core.ports import Existing
+from cto_backups.core.pruning import PrunePlan
 from cto_backups.core.verification import Ledger, Part
 from cto_backups.errors import BackupsError, BusyError, DamageError, NotFoundError, RefusedError
 
@@ -475,6 +476,26 @@ class PayloadStoreContract:
             with pytest.raises(DamageError, match=absent[:12]):
                 store.prune(expected=lambda: [first, absent], dry_run=dry_run)
         assert {key for key in vault.files if "/locks/" not in key} == before
+
+    def test_a_prune_shows_its_plan_and_does_nothing_when_that_is_objected_to(self, store: PayloadStore) -> None:
+        """The plan is the one that is then carried out, and was made while nobody else could change anything."""
+        _, first = store_tree(store, MemoryTree({**CONTENT, b"gone": random.Random(4).randbytes(900_000)}))
+        store_tree(store, MemoryTree(CONTENT), number=1)
+        store.expire([first])
+        vault = store.vault
+        assert isinstance(vault, MemoryVault)
+        before = {key for key in vault.files if "/locks/" not in key}
+
+        def object_to(plan: PrunePlan) -> None:
+            raise RefusedError(f"no: {plan.freed_bytes}")
+
+        with pytest.raises(RefusedError, match=r"no: [1-9]"):
+            store.prune(agree=object_to)
+        assert {key for key in vault.files if "/locks/" not in key} == before
+        shown: list[PrunePlan] = []
+        done = store.prune(agree=shown.append)
+        assert shown == [done.plan]
+        assert store.verify().damages == ()
 
     def test_a_store_in_use_is_not_pruned(self, store: PayloadStore) -> None:
         with store.writing(), pytest.raises(BusyError):

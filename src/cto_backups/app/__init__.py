@@ -66,11 +66,14 @@ def _holds(question: Callable[[], bool]) -> bool:
 
 @dataclass
 class Opened:
-    """An opened installation; `recovered` says what was put right after runs that were killed."""
+    """An opened installation; `recovered` says what was put right after runs that were killed, `notices` what in the
+    policy waits for an approval.
+    """
 
     installation: "Installation"
     configuration: "Configuration"
     recovered: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
 
 
 def nothing(_policy: "Policy") -> None:
@@ -82,18 +85,21 @@ def opened(
     policy: Path,
     *,
     progress: ProgressFactory = silent,
-    write: bool = True,
+    write: "bool | Callable[[Policy], bool]" = True,
     ahead: Callable[["Policy"], str | None] = nothing,
 ) -> Iterator[Opened]:
     """Open what a policy file names. Raises PolicyError, KeyProblemError, CatalogError.
 
-    With `write`, the policy is brought into the catalog and what killed runs left is put right first; readers leave
-    everything as it is. Vaults and repositories are opened when first asked for, so a missing one hurts only its users.
-    `ahead` names a vault whose repository is needed for sure: it is opened while the rest is.
+    With `write`, which may depend on the policy, that is brought into the catalog and what killed runs left is put
+    right first; readers leave everything as it is. Vaults and repositories are opened when first asked for, so that a
+    missing one hurts only its users. `ahead` names a vault whose repository is needed for sure: it is opened while the
+    rest is.
     """
     from cto_backups.config import load
 
     configuration = load(policy)
+    if not isinstance(write, bool):
+        write = write(configuration.policy)
     adapters = Adapters(configuration)
     if (needed := ahead(configuration.policy)) is not None:
         adapters.open_ahead(needed)
@@ -133,14 +139,20 @@ def assembled(
             user=user(),
             progress=progress,
             channel=adapters.channel,
+            uid=os.getuid(),
+            sudo_user=os.environ.get("SUDO_USER") or None,
         )
         recovered: tuple[str, ...] = ()
+        notices: tuple[str, ...] = ()
         if write:
+            from cto_backups.flows import governance
             from cto_backups.flows.recover import recover
 
-            catalog.sync_policy(configuration.policy, configuration.text, clock.now())
+            sources = governance.review_sources(installation)
+            catalog.sync_policy(configuration.policy, configuration.text, clock.now(), keep=sources.keep)
+            notices = sources.notices + governance.review_retentions(installation).notices
             recovered = recover(installation)
-        yield Opened(installation, configuration, recovered)
+        yield Opened(installation, configuration, recovered, notices)
     finally:
         catalog.close()
 

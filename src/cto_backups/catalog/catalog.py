@@ -1,7 +1,7 @@
 """The catalog's interface: every fact is written here in one transaction, or not at all."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from types import TracebackType
@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from cto_backups.catalog import chain, database, facts, heartbeat, holdings, holds, inventory, ledger, queries
 from cto_backups.catalog.alerts import AlertBook
+from cto_backups.catalog.approvals import Approvals
 from cto_backups.catalog.database import Connection, Database
 from cto_backups.catalog.marks import Marks
+from cto_backups.catalog.retentions import Retentions
 from cto_backups.catalog.rows import copy_from_row, moment_to_column, run_from_row, words_to_column
 from cto_backups.catalog.takeover import Takeover
 from cto_backups.core.model import (
@@ -84,13 +86,31 @@ class Catalog:
 
     # -- policy and inventory ------------------------------------------------------------------------------------------
 
-    def sync_policy(self, policy: Policy, text: bytes, now: datetime) -> None:
-        """Bring the sources of the policy in; those that are gone become inactive, their points stay."""
+    def sync_policy(self, policy: Policy, text: bytes, now: datetime, *, keep: Collection[str] = ()) -> None:
+        """Bring the sources of the policy in; those that are gone become inactive, their points stay.
+
+        Those to `keep` stay active although they are gone.
+        """
         with self.reading() as connection:
-            if inventory.is_known(connection, policy):
+            if inventory.is_known(connection, policy, keep):
                 return
         with self._writing() as connection:
-            inventory.sync_policy(connection, policy, text, now)
+            inventory.sync_policy(connection, policy, text, now, keep)
+
+    def active_sources(self) -> tuple[str, ...]:
+        """The sources that policy names, or named until their removal is approved."""
+        with self.reading() as connection:
+            return tuple(connection.scalars("SELECT name FROM sources WHERE active = 1 ORDER BY name"))
+
+    @property
+    def approvals(self) -> Approvals:
+        """What somebody has to approve, or had to."""
+        return Approvals(self._database)
+
+    @property
+    def retentions(self) -> Retentions:
+        """Which retentions policy gave each source, and since when."""
+        return Retentions(self._database)
 
     def record_resources(self, source: str, resources: Iterable[Resource], now: datetime) -> None:
         """Remember what discovery found in a source, at this moment."""

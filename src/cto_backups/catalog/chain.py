@@ -8,6 +8,7 @@ from cto_backups.catalog.database import Connection, insertion
 from cto_backups.evidence.records import Record, SigningKey, record_key, sign
 
 _AT_ONCE = 500
+_NAMED_BY_ID = ("recovery-point", "approval-request", "approval")
 
 
 def append(connection: Connection, signer: SigningKey, kind: str, payload: Mapping[str, Any], now: datetime) -> Record:
@@ -31,7 +32,7 @@ def _row(record: Record) -> dict[str, Any]:
         "sequence": record.sequence,
         "kind": record.kind,
         "digest": record.digest,
-        "subject": record.payload.get("id" if record.kind == "recovery-point" else "point"),
+        "subject": record.payload.get("id" if record.kind in _NAMED_BY_ID else "point"),
         "content": record.to_bytes(),
     }
 
@@ -73,6 +74,15 @@ def of_evidence(connection: Connection, evidence_id: str) -> Record | None:
     )
     found = (Record.from_bytes(content, name=f"The record of {evidence_id} in the catalog") for (content,) in rows)
     return next((record for record in found if record.payload["id"] == evidence_id), None)
+
+
+def about(connection: Connection, subject: str, kind: str) -> list[Record]:
+    """The records of a kind about one point or one approval, by whomever, in order."""
+    rows = connection.execute(
+        "SELECT content FROM records WHERE subject = :subject AND kind = :kind ORDER BY signer, sequence",
+        {"subject": subject, "kind": kind},
+    )
+    return [Record.from_bytes(content, name=f"A record of {subject} in the catalog") for (content,) in rows]
 
 
 def head(connection: Connection, vault: str, signer: str) -> int:

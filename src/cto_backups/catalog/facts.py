@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import Any, Literal
 
-from cto_backups.catalog import alerts, heartbeat, holds, marks
+from cto_backups.catalog import alerts, heartbeat, holds, marks, retentions
 from cto_backups.catalog.database import Connection
 from cto_backups.catalog.rows import (
     copy_from_row,
@@ -99,6 +99,7 @@ def read(connection: Connection, names: Sequence[str], *, kept_points: bool, for
         last_tellings=alerts.last_tellings(connection),
         reached=alerts.reached(connection),
         marks=marks.uncleared(connection, names),
+        retentions=retentions.read(connection, names) if kept_points else {},
     )
 
 

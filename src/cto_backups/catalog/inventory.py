@@ -1,6 +1,7 @@
 """Writing what policy declares and discovery finds: sources, their vaults, their resources."""
 
-from collections.abc import Iterable
+import json
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Any
 
@@ -11,10 +12,11 @@ from cto_backups.core.policy import Policy, SourcePolicy
 from cto_backups.errors import ForeignRepositoryError
 
 
-def is_known(connection: Connection, policy: Policy) -> bool:
+def is_known(connection: Connection, policy: Policy, keep: Collection[str] = ()) -> bool:
     """Whether `sync_policy` would change nothing: then no command need wait for the disk."""
     declared = {name: _source_row(policy, source) for name, source in policy.sources.items()}
-    sources = connection.execute("SELECT * FROM sources WHERE active = 1").fetchall()
+    active = connection.execute("SELECT * FROM sources WHERE active = 1").fetchall()
+    sources = [row for row in active if row["name"] in declared or row["name"] not in keep]
     stored = {row["name"]: {column: row[column] for column in declared.get(row["name"], {})} for row in sources}
     vaults = {(source.name, vault) for source in policy.sources.values() for vault in source.vaults}
     return (
@@ -25,9 +27,12 @@ def is_known(connection: Connection, policy: Policy) -> bool:
     )
 
 
-def sync_policy(connection: Connection, policy: Policy, text: bytes, now: datetime) -> None:
-    """Bring the sources and vaults of the policy in; sources that are gone become inactive."""
-    connection.execute("UPDATE sources SET active = 0")
+def sync_policy(connection: Connection, policy: Policy, text: bytes, now: datetime, keep: Collection[str] = ()) -> None:
+    """Bring the sources and vaults of the policy in; sources that are gone become inactive, but for those to `keep`."""
+    connection.execute(
+        "UPDATE sources SET active = 0 WHERE name NOT IN (SELECT value FROM json_each(:keep))",
+        {"keep": json.dumps(list(keep))},
+    )
     connection.execute("DELETE FROM source_vaults")
     rows = [_source_row(policy, source) for source in policy.sources.values()]
     if rows:

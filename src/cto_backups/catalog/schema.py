@@ -209,6 +209,48 @@ holds = Table(
     Index("holds_in_force", "source", "point", sqlite_where=text("released_at IS NULL")),
 )
 
+# What somebody has to approve, or had to: one row for each request, with what was decided and when it was used.
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("action", Text, nullable=False),
+    Column("parameters", JSON, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("summary", Words, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("requested_at", Moment, nullable=False),
+    Column("requested_by", JSON, nullable=False),
+    Column("expires_at", Moment, nullable=False),
+    Column("decided_at", Moment),
+    Column("decided_by", JSON),
+    Column("granted", Boolean, nullable=False, server_default="0"),
+    Column("reason", Words, nullable=False),
+    Column("used_at", Moment),
+    Column("used_by", JSON),
+    Index("approvals_unused", "action", "expires_at", sqlite_where=text("used_at IS NULL")),
+)
+
+# Which version of each governing document was accepted last.
+governing_documents = Table(
+    "governing_documents",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("digest", Text, nullable=False),
+    Column("accepted_at", Moment, nullable=False),
+)
+
+# The retentions that policy gave each source, and whether what applied before one still binds.
+retentions = Table(
+    "retentions",
+    metadata,
+    Column("source", Text, primary_key=True),
+    Column("since", Moment, primary_key=True),
+    Column("retention", Text, nullable=False),
+    Column("settled", Boolean, nullable=False),
+    Column("approved", Boolean, nullable=False),
+)
+
 # The verification ledger: when each pack of a vault's repository was last read and found intact. About 55 bytes a row.
 pack_readings = Table(
     "pack_readings",
@@ -227,7 +269,7 @@ records = Table(
     Column("sequence", Integer, primary_key=True),
     Column("kind", Text, nullable=False),
     Column("digest", Text, nullable=False),
-    Column("subject", Text),  # the recovery point that it is about
+    Column("subject", Text),  # the recovery point that it is about, or the approval
     Column("content", LargeBinary, nullable=False),
     Index("records_by_subject", "subject", "kind"),
 )

@@ -234,6 +234,21 @@ COMMANDS = (
         ),
     ),
     Entry(
+        "approvals",
+        "approvals:approvals",
+        "What waits for an approval, and what was approved",
+        ("approvals", "approvals --all"),
+    ),
+    Entry(
+        "approve",
+        "approvals:approve",
+        "Approve destructive work, or deny it",
+        (
+            "approve approval-20261123T100000Z-1a2b --reason 'legal agreed'",
+            "approve approval-20261123T100000Z-1a2b --deny --reason 'not yet'",
+        ),
+    ),
+    Entry(
         "prune",
         "prune:prune",
         "Reclaim bytes that no point needs",

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from cto_backups.cli.errors import as_document
 from cto_backups.cli.screen import seconds, utc
 from cto_backups.core.change import Change
+from cto_backups.core.governance import Approval, Identity
 from cto_backups.core.model import Copy, CopyFacts, Evidence, Hold, Mark, Problem, RecoveryPoint
 from cto_backups.errors import BackupsError
 
@@ -74,6 +76,32 @@ def hold(found: Hold) -> Document:
         "released_by": found.released_by,
         "released_because": found.released_because,
     }
+
+
+def approval(found: Approval, now: datetime) -> Document:
+    """An approval: for what, who asked, and what became of it by `now`."""
+    return {
+        "id": found.id,
+        "standing": found.standing(now).value,
+        "action": found.action.value,
+        "parameters": dict(found.parameters),
+        "action_digest": found.digest,
+        "summary": found.summary,
+        "who": found.who.value,
+        "requested_at": utc(found.requested_at),
+        "requested_by": _identity(found.requested_by),
+        "expires_at": utc(found.expires_at),
+        "decided_at": utc(found.decided_at),
+        "decided_by": _identity(found.decided_by),
+        "granted": found.granted,
+        "reason": found.reason,
+        "used_at": utc(found.used_at),
+        "used_by": _identity(found.used_by),
+    }
+
+
+def _identity(found: Identity | None) -> Document | None:
+    return {"login": found.login, "uid": found.uid, "sudo_user": found.sudo_user} if found else None
 
 
 def details(found: RecoveryPoint, copies: Iterable[CopyFacts]) -> Document:

@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 def opened(
     screen: Screen,
     *,
-    write: bool = True,
+    write: "bool | Callable[[Policy], bool]" = True,
     progress: bool = True,
+    notices: bool = True,
     ahead: "Callable[[Policy], str | None] | None" = None,
 ) -> Iterator["Opened"]:
     """Open the installation of the policy that the user means, and tell what was put right after killed runs.
 
+    Told too is what in the policy waits for an approval, unless `notices` is False.
     `ahead` names a vault whose repository is needed for sure.
     """
     from cto_backups import app
@@ -33,7 +35,7 @@ def opened(
     display = screen.progress if progress else app.silent
     with app.opened(policy, progress=display, write=write, ahead=ahead or app.nothing) as opened:
         screen.zone = ZoneInfo(opened.configuration.policy.timezone)
-        for sentence in opened.recovered:
+        for sentence in (*opened.recovered, *(opened.notices if notices else ())):
             screen.note(sentence)
         if not gc.isenabled():  # `main` had it off while the program loaded: none of that is garbage
             gc.freeze()

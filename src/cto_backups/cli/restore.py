@@ -16,10 +16,11 @@ from cto_backups.cli.selecting import likely_vault, select_point
 from cto_backups.errors import DamageError, ExitStatus, RefusedError, RestoreError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from cto_backups.core.model import RecoveryPoint
+    from cto_backups.core.policy import Policy
     from cto_backups.core.ports import Existing, Restored, RestoreOptions, RestorePlan
     from cto_backups.flows.installation import Installation
     from cto_backups.flows.restore import RestorePreview, RestoreResult
@@ -52,6 +53,20 @@ class _Wish:
         from cto_backups.core.ports import RestoreOptions
 
         return RestoreOptions(trust_times=self.trust_times, patch=self.patch, verify=self.verify, delete=self.delete)
+
+    def writes(self, *, dry_run: bool) -> "Callable[[Policy], bool]":
+        """Whether, by a policy, what it does is signed in the catalog: what governance asks for a restore over data."""
+
+        def governed(policy: "Policy") -> bool:
+            from cto_backups.core.governance import Governed
+
+            rules = policy.governance
+            over_data = (self.destination is None or self.overwrite) and not dry_run
+            return bool(
+                over_data and rules and (rules.approved_by(Governed.RESTORE) or rules.governing(Governed.RESTORE))
+            )
+
+        return governed
 
 
 @command
@@ -128,8 +143,10 @@ def restore(
         )
     place = to.absolute() if to else None
     wish = _Wish(place, tuple(only or ()), vault or None, overwrite, yes, trust_times, patch, verify, delete)
-    # A restore changes no fact: the catalog is only read.
-    with opened(screen, write=False, ahead=lambda policy: vault or likely_vault(policy, source or point)) as opening:
+    # A restore changes no fact: the catalog is only read, unless somebody has to approve it.
+    with opened(
+        screen, write=wish.writes(dry_run=dry_run), ahead=lambda policy: vault or likely_vault(policy, source or point)
+    ) as opening:
         installation = opening.installation
         found = select_point(installation, point, source=source, at=at)
         if not found.complete:

@@ -14,6 +14,7 @@ from cto_backups.config.fields import parse_until
 from cto_backups.config.secrets import SecretReference
 from cto_backups.core.defaults import CATEGORIES, CLASSES
 from cto_backups.core.duration import parse_cadence, parse_duration
+from cto_backups.core.governance import DESTRUCTIVE, Governance, Governed, GoverningDocument, Who
 from cto_backups.core.model import Rung
 from cto_backups.core.policy import (
     Access,
@@ -258,6 +259,26 @@ class Builder:
                 )
             )
         return tuple(built)
+
+    def governance(self, given: models.Governance | None) -> Governance | None:
+        """What destructive work needs; a document that is named twice is objected to."""
+        if given is None:
+            return None
+        documents: dict[Path, GoverningDocument] = {}
+        for number, document in enumerate(given.documents):
+            place = ("governance", "documents", number, "path")
+            path = self.path(document.path, place)
+            if path in documents:
+                self.refuse(place, f"{document.path} is named twice", "Name each document once, with all it governs.")
+            governs = frozenset(map(Governed, document.governs)) if document.governs else frozenset(DESTRUCTIVE)
+            documents[path] = GoverningDocument(document.path, str(path), governs)
+        asked = {action: getattr(given.approvals, action.value.replace("-", "_"), None) for action in Governed}
+        return Governance(
+            documents=tuple(documents.values()),
+            approvals={action: Who(who) for action, who in asked.items() if who is not None},
+            approvers=tuple(given.approvers),
+            valid_for=parse_duration(given.approval_valid_for),
+        )
 
 
 def _inherited(

@@ -168,6 +168,9 @@ def _model_at(details: ErrorDetails) -> type[BaseModel]:
         if where[1] == "channels" and len(where) > 4:
             return models.CHANNEL_MODELS[str(where[3])]
         return _OF_ALERTS.get(str(where[1]), models.Alerts) if len(where) > 2 else models.Alerts
+    if where[0] == "governance":
+        parts: dict[str, type[BaseModel]] = {"documents": models.GoverningDocument, "approvals": models.Approvals}
+        return parts[str(where[1])] if len(where) > 2 else models.Governance
     return _SECTIONS[str(where[0])]
 
 
@@ -203,8 +206,10 @@ def _section(details: ErrorDetails) -> str:
             return f"a channel of kind {where[3]}"
         named = {"people": "a person", "rules": "a rule", "quiet": "the section quiet"}
         return named.get(str(where[1]), "the section alerts") if len(where) > 2 else "the section alerts"
+    if where[0] == "governance" and len(where) > 2:
+        return {"documents": "a governing document", "approvals": "the section approvals"}[str(where[1])]
     return {"vaults": "a vault", "categories": "a category", "classes": "a class", "exclude": "an exclusion"}.get(
-        str(where[0]), "the section keys"
+        str(where[0]), f"the section {where[0]}"
     )
 
 

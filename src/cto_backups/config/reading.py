@@ -194,6 +194,7 @@ class _Reading:
                 prune_every=parse_cadence(file.prune),
                 dead_mans_switch=file.dead_mans_switch,
                 alerts=built_alerts(builder, file.alerts, file.timezone),
+                governance=builder.governance(file.governance),
             )
             configuration = Configuration(policy, _settings(file, builder), self._path, self._raw)
         self._mistakes += [self._objected(objection) for objection in builder.objections]

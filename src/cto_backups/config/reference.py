@@ -36,6 +36,9 @@ _SECTIONS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("`alerts.rules.NAME`", "AlertRule", models.AlertRule),
     ("`alerts.quiet`", "QuietHours", models.QuietHours),
     ("`exclude` (a list)", "Exclusion", models.Exclusion),
+    ("`governance`", "Governance", models.Governance),
+    ("`governance.documents` (a list)", "GoverningDocument", models.GoverningDocument),
+    ("`governance.approvals`", "Approvals", models.Approvals),
 )
 _SHARED = (models.AnySource, models.AnyChannel)
 """What has a table of its own, and is left out of the tables of its kinds."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime
 
-from cto_backups.core import alert_controls, inventory_controls, source_controls, vault_controls
+from cto_backups.core import alert_controls, governance_controls, inventory_controls, source_controls, vault_controls
 from cto_backups.core.assurance import Verdict
 from cto_backups.core.calendar_times import require_aware
 from cto_backups.core.findings import (
@@ -370,6 +370,33 @@ CONTROLS: tuple[Control, ...] = (
         "Keep the evidence key in a folder or a key store of its own.",
         vault_controls.check_keys_parted,
         clauses("CC6.1;A.8.24;AU-9;SC-12"),
+    ),
+    Control(
+        "governing-documents",
+        "Governing documents readable and accepted",
+        Severity.HIGH,
+        "What the rules are read from is missing or has changed: destructive work is refused until somebody looks.",
+        "Put the document back, or have its change approved; take one that governs no more out of the policy.",
+        governance_controls.check_documents,
+        clauses("CC6.1;A.5.33;CP-2;Art. 12(1)"),
+    ),
+    Control(
+        "second-person",
+        "Approvals given by a second person",
+        Severity.HIGH,
+        "Who approves what he asked for himself is one person with two commands.",
+        "Find out how it came about; let somebody else approve, under a login of his own.",
+        governance_controls.check_approvals,
+        clauses("CC6.1;A.5.33;AU-9;11.3;Art. 12(3)"),
+    ),
+    Control(
+        "source-removals",
+        "No source taken out without approval",
+        Severity.HIGH,
+        "A source that leaves the policy unseen is backed up no more, and nobody has decided that.",
+        "Put the source back into the policy, or have its removal approved: 'cto.backups approvals'.",
+        governance_controls.check_removals,
+        clauses("CC7.2;A.5.9;A.8.13;CM-8;CP-9;11.1;Art. 12(1);164.308(a)(7)(ii)(A)"),
     ),
 )
 """Every control; ids are for ever, since reports and exceptions refer to them."""

@@ -48,6 +48,8 @@ class Environment:
     each source whose data is on this machine. `ciphers` says how a vault's stored bytes are encrypted at rest.
     `catalog` is the place of the catalog, where it is a file. `unreachable` says why a source could not be looked at;
     None: nobody tried.
+    `catalog` is the place of the catalog, where it is a file. `documents` says of each governing document what is wrong
+    with it, or nothing.
     """
 
     keys: Mapping[str, Place] = field(default_factory=dict)
@@ -56,6 +58,7 @@ class Environment:
     ciphers: Mapping[str, str] = field(default_factory=dict)
     catalog: Place | None = None
     unreachable: Mapping[str, str] | None = None
+    documents: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

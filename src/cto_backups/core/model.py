@@ -7,6 +7,7 @@ from enum import IntEnum, StrEnum
 
 from cto_backups.core.alerts import Telling
 from cto_backups.core.change import Change
+from cto_backups.core.governance import Approval
 
 
 class Rung(IntEnum):
@@ -376,6 +377,19 @@ class Heartbeat:
 
 
 @dataclass(frozen=True, slots=True)
+class RetentionSeen:
+    """A retention that policy gave a source, in its written form, and when that was first seen.
+
+    `settled`: what applied before binds no longer. `approved`: somebody has approved that, which ends no wait.
+    """
+
+    text: str
+    since: datetime
+    settled: bool
+    approved: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What the catalog knows, as the pure functions see it.
 
@@ -388,6 +402,8 @@ class Facts:
     `last_tellings` are the last attempts to tell somebody, by channel; `reached` is when a channel last took a message
     to a person, by the person's name. `marks` are the points under suspicion of each source, oldest
     first.
+    `retentions` are those that policy gave each source, from the last settled one on, the oldest first (where kept
+    points are asked for). `approvals` are all there ever were (for audits).
     """
 
     sources: Mapping[str, SourceFacts] = field(default_factory=dict)
@@ -401,6 +417,8 @@ class Facts:
     last_tellings: Mapping[str, Telling] = field(default_factory=dict)
     reached: Mapping[str, datetime] = field(default_factory=dict)
     marks: Mapping[str, tuple[Mark, ...]] = field(default_factory=dict)
+    retentions: Mapping[str, tuple[RetentionSeen, ...]] = field(default_factory=dict)
+    approvals: tuple[Approval, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

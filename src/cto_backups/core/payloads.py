@@ -9,7 +9,7 @@ from typing import Protocol
 
 from cto_backups.core.change import NewContent
 from cto_backups.core.ports import CaptureTree, Entry, PointReader, Progress, Vault
-from cto_backups.core.pruning import Pruned
+from cto_backups.core.pruning import Pruned, PrunePlan
 from cto_backups.core.verification import Ledger, Part, Readings
 
 
@@ -246,12 +246,14 @@ class PayloadStore(Protocol):
         *,
         dry_run: bool = False,
         expected: Callable[[], Iterable[str]] = tuple,
+        agree: Callable[[PrunePlan], None] | None = None,
         progress: Progress | None = None,
     ) -> Pruned:
         """Reclaim what no reference needs, or only say how.
 
         `expected` is asked, once nobody else can add or drop any, which references must be there: a listing that lacks
-        one is an old one, or something is lost. Raises BusyError; DamageError, and nothing is removed.
+        one is an old one, or something is lost. `agree` is then shown the plan before anything is done: what it raises
+        stops it. Raises BusyError; DamageError, and nothing is removed.
         """
 
     def repair(

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from cto_backups.core.calendar_times import require_aware
 from cto_backups.core.duration import format_duration
-from cto_backups.core.expiry import decide_source
+from cto_backups.core.expiry import decide_source, needs_approval
 from cto_backups.core.model import (
     Action,
     ActionKind,
@@ -353,7 +353,8 @@ def _expire(policy: Policy, source: SourcePolicy, facts: Facts, now: datetime) -
     if run is not None and not failed:
         again = run.started_at + EXPIRE_EVERY
     zone = ZoneInfo(policy.timezone)
-    removable = [decision for decision in decide_source(source, facts, now=now, zone=zone) if not decision.keep]
+    decisions = decide_source(source, facts, now=now, zone=zone, approval=needs_approval(policy))
+    removable = [decision for decision in decisions if not decision.keep]
     if not removable:
         return
     yield _action(

@@ -8,6 +8,7 @@ from fractions import Fraction
 
 from cto_backups.core.alerts import AlertPolicy
 from cto_backups.core.duration import format_duration
+from cto_backups.core.governance import Governance
 from cto_backups.core.model import Rung
 from cto_backups.core.retention import Retention
 from cto_backups.core.schedule import Triggers, format_triggers, longest_gap
@@ -133,6 +134,7 @@ class Policy:
     prune_every: timedelta | None = None
     dead_mans_switch: str | None = None
     alerts: AlertPolicy = field(default_factory=AlertPolicy)
+    governance: Governance | None = None
 
     def append_only(self, vault: str) -> bool:
         """Whether this installation may only add to a vault; no for one that the policy names no longer."""

@@ -107,6 +107,20 @@ def format_retention(retention: Retention) -> str:
     return ", ".join(filter(None, rules))
 
 
+def keeps_at_least(after: Retention, before: Retention) -> bool:
+    """Whether `after` keeps, of whatever points and at any time, all that `before` keeps.
+
+    That is so where every single rule keeps as much; where it is not said to be so, it may still be.
+    """
+    if after.permanent:
+        return True
+    rules = ("keep_for", "versions", "daily", "weekly", "monthly", "yearly")
+    return not before.permanent and all(
+        not (was := getattr(before, rule)) or ((now := getattr(after, rule)) is not None and now >= was)
+        for rule in rules
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """Whether a point is kept, and every reason."""

@@ -24,18 +24,9 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 KINDS = (
-    "policy",
-    "recovery-point",
-    "copy",
-    "evidence",
-    "expiry",
-    "repair",
-    "run",
-    "key",
-    "hold",
-    "release",
-    "alert",
-    "clearance",
+    *("policy", "recovery-point", "copy", "evidence", "expiry", "repair", "run", "key", "hold", "release"),
+    *("approval-request", "approval", "authorization"),
+    *("alert", "clearance"),
 )
 _PREFIX = "ed25519:"
 _SEED_BYTES = 32

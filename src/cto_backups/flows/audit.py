@@ -13,6 +13,7 @@ from cto_backups.core.inventory_controls import UNCLAIMED
 from cto_backups.core.model import Disappearance, Facts, Resource
 from cto_backups.core.policy import Policy
 from cto_backups.errors import BackupsError, BusyError, CatalogError
+from cto_backups.flows.governance import inspect
 from cto_backups.flows.heartbeat import observed
 from cto_backups.flows.installation import Installation
 
@@ -72,6 +73,8 @@ def audit(
         facts = _as_found(facts, found, now)
     if look is not None:
         facts = replace(facts, resources={**facts.resources, UNCLAIMED: look.found})
+    facts = replace(facts, approvals=installation.catalog.approvals.listed())
+    environment = replace(environment, documents=inspect(installation))
     verdicts = judge(installation.policy, facts, now)
     environment = replace(environment, unreachable={name: _told(error) for name, error in unreachable.items()})
     report = audit_controls(installation.policy, facts, verdicts, now, environment)

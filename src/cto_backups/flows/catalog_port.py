@@ -1,6 +1,6 @@
 """The catalog, as flows read and write it; `catalog.catalog.Catalog` is its implementation."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -23,6 +23,7 @@ from cto_backups.core.model import (
 from cto_backups.core.policy import Policy
 from cto_backups.core.verification import Ledger, Readings
 from cto_backups.evidence.records import Record, SigningKey
+from cto_backups.flows.governance_port import Approvals, Retentions
 
 if TYPE_CHECKING:
     from cto_backups.core.audit_comparison import KeptAudit, KeptFinding
@@ -99,8 +100,19 @@ class Marks(Protocol):
 class Catalog(Protocol):
     """The facts, as flows read and write them; see `catalog.catalog.Catalog` for what each method promises."""
 
-    def sync_policy(self, policy: Policy, text: bytes, now: datetime) -> None:
-        """Bring the sources of the policy in; those that are gone become inactive."""
+    def sync_policy(self, policy: Policy, text: bytes, now: datetime, *, keep: Collection[str] = ()) -> None:
+        """Bring the sources of the policy in; those that are gone become inactive, but for those to `keep`."""
+
+    def active_sources(self) -> tuple[str, ...]:
+        """The sources that policy names, or named until their removal is approved."""
+
+    @property
+    def approvals(self) -> Approvals:
+        """What somebody has to approve, or had to."""
+
+    @property
+    def retentions(self) -> Retentions:
+        """Which retentions policy gave each source, and since when."""
 
     def forget_worker(self, name: str) -> bool:
         """Forget a worker; false when there is none of this name."""

@@ -6,21 +6,26 @@ from dataclasses import dataclass, replace
 from zoneinfo import ZoneInfo
 
 from cto_backups import clock
-from cto_backups.core.expiry import decide_source
+from cto_backups.core.expiry import decide_source, needs_approval, waiting
+from cto_backups.core.governance import Governed
 from cto_backups.core.model import ActionKind, Copy
-from cto_backups.core.retention import Decision
+from cto_backups.core.retention import Decision, format_retention
 from cto_backups.errors import BackupsError
-from cto_backups.flows import records
+from cto_backups.flows import governance, records
 from cto_backups.flows.installation import Installation
 from cto_backups.flows.runs import recorded
 
 
 @dataclass(frozen=True)
 class ExpirePlan:
-    """What retention says of each kept point of a source, with its reasons."""
+    """What retention says of each kept point of a source, with its reasons.
+
+    `waited`: the retention was shortened, and has waited long enough, which nobody has noted yet.
+    """
 
     source: str
     decisions: tuple[Decision, ...]
+    waited: bool = False
 
     @property
     def removed(self) -> tuple[Decision, ...]:
@@ -42,7 +47,10 @@ def plan(installation: Installation, source_name: str) -> ExpirePlan:
     now = clock.now()
     facts = installation.catalog.facts(now, [source_name], kept_points=True)
     zone = ZoneInfo(installation.policy.timezone)
-    return ExpirePlan(source_name, decide_source(policy, facts, now=now, zone=zone))
+    approval = needs_approval(installation.policy)
+    decisions = decide_source(policy, facts, now=now, zone=zone, approval=approval)
+    waited = len(facts.retentions.get(source_name, ())) > 1 and not waiting(policy, facts, now, approval=approval)
+    return ExpirePlan(source_name, decisions, waited)
 
 
 def expire(installation: Installation, expire_plan: ExpirePlan) -> Expired:
@@ -51,6 +59,7 @@ def expire(installation: Installation, expire_plan: ExpirePlan) -> Expired:
     What has changed since the plan was made may only keep more: points are judged again when the source is free, and
     one that is put under a legal hold even then stays, since its row says so in the transaction that would drop it.
     A process killed in between leaves points that the catalog no longer shows, and stored bytes that a later run drops.
+    Raises GovernanceError, and drops nothing.
     """
     source_name = expire_plan.source
     with (
@@ -58,22 +67,38 @@ def expire(installation: Installation, expire_plan: ExpirePlan) -> Expired:
         recorded(installation, ActionKind.EXPIRE, source=source_name) as run,
     ):
         planned = {decision.point.id for decision in expire_plan.removed}
+        fresh = plan(installation, source_name)
+        due = planned & {decision.point.id for decision in fresh.removed}
+        admitted = _admitted(installation, fresh, due) if due else frozenset()
         done = ExpirePlan(
             source_name,
-            tuple(
-                _carry_out(installation, decision, planned) for decision in plan(installation, source_name).decisions
-            ),
+            tuple(_carry_out(installation, decision, planned, admitted) for decision in fresh.decisions),
         )
         run.figures["expired"] = len(done.removed)
         return Expired(done, drop_expired_copies(installation))
 
 
-def _carry_out(installation: Installation, decision: Decision, planned: set[str]) -> Decision:
+def _admitted(installation: Installation, fresh: ExpirePlan, due: set[str]) -> frozenset[str]:
+    """The points that governance lets go now, of those that are due."""
+    source = fresh.source
+    if not fresh.waited:
+        return governance.admit_points(installation, source, due)
+    becomes = format_retention(installation.source_policy(source).retention)
+    shortened = {"source": source, "becomes": becomes}
+    summary = f"Shortening the retention of source '{source}'"
+    governance.admit(installation, Governed.SHORTER_RETENTION, shortened, summary=summary, approval=False)
+    installation.catalog.retentions.settle(source, becomes)
+    return governance.admit_points(installation, source, due)
+
+
+def _carry_out(installation: Installation, decision: Decision, planned: set[str], admitted: frozenset[str]) -> Decision:
     """Drop a point if the plan says so and it still may go; the decision as it was carried out."""
     if decision.keep:
         return decision
     if decision.point.id not in planned:
         return replace(decision, keep=True, reasons=("due since the plan was made: left to the next run",))
+    if decision.point.id not in admitted:
+        return replace(decision, keep=True, reasons=("due since the approval was asked for: left to the next run",))
     if installation.catalog.expire_point(decision.point.id, clock.now(), decision.reasons, installation.signer):
         return decision
     return replace(decision, keep=True, reasons=("put under a legal hold meanwhile",))

@@ -4,9 +4,11 @@ import secrets
 from dataclasses import dataclass
 
 from cto_backups import clock
+from cto_backups.core.governance import Governed
 from cto_backups.core.model import Hold
 from cto_backups.errors import BackupsError
 from cto_backups.flows import records
+from cto_backups.flows.governance import admit
 from cto_backups.flows.installation import Installation
 
 
@@ -44,7 +46,17 @@ def place(installation: Installation, name: str, *, reason: str, approver: str |
 
 
 def release(installation: Installation, name: str, *, reason: str) -> Held:
-    """Release a hold, by its id or a unique beginning of one. Raises NotFoundError, RefusedError."""
+    """Release a hold, by its id or a unique beginning of one.
+
+    Raises NotFoundError, RefusedError, GovernanceError.
+    """
+    known = installation.catalog.holds(released=True)
+    named = [held for held in known if held.id == name] or [held for held in known if held.id.startswith(name)]
+    if name and len(named) == 1 and named[0].released_at is None:
+        (held,) = named
+        name = held.id
+        parameters = {"hold": held.id, "source": held.source, "point": held.point}
+        admit(installation, Governed.HOLD_RELEASE, parameters, summary=f"Releasing {held.id} on source '{held.source}'")
     hold = installation.catalog.release_hold(
         name, by=installation.user, because=reason, signer=installation.signer, now=clock.now()
     )

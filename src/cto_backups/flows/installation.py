@@ -4,7 +4,7 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,7 @@ class Installation:
     `source`, `vault` and `store` take a name of the policy; `store` opens the repository of a vault (once) and raises
     what keeps it from opening. `own` are the files and folders of this machine that it uses itself: the policy, keys,
     catalog, state and vaults. `progress` opens a progress display with a title. `channel` makes one of the policy.
+    `user` with `uid` is who runs this as the operating system has it, `sudo_user` what sudo says of that.
     """
 
     policy: Policy
@@ -47,6 +48,8 @@ class Installation:
     user: str
     progress: Callable[[str], "AbstractContextManager[Progress]"]
     channel: "Callable[[str], Channel]" = _no_channel
+    uid: int = field(default_factory=os.getuid)
+    sudo_user: str | None = None
 
     def source_policy(self, name: str) -> SourcePolicy:
         """The policy of one source. Raises NotFoundError naming those there are."""

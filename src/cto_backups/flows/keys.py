@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cto_backups.core.governance import Governed
 from cto_backups.core.keys import Keyed, KeyFile, KeyRing
 from cto_backups.errors import BackupsError, NotFoundError, RefusedError, VaultReadOnlyError, VerificationError
 from cto_backups.flows import records
+from cto_backups.flows.governance import admit
 from cto_backups.flows.installation import Installation
 
 SHORTEST_NAME = 8
@@ -68,11 +70,14 @@ def add(installation: Installation, vault_name: str, secret: str, *, chosen: boo
 
 def remove(installation: Installation, vault_name: str, key: str) -> None:
     """Remove one key file. Raises NotFoundError; BusyError; RefusedError for the last one, the one in use, and where
-    this host may only add.
+    this host may only add; GovernanceError.
     """
     installation.check_owned(vault_name)
     installation.vault(vault_name).check()
-    key_ring(installation, vault_name).remove(key)
+    ring = key_ring(installation, vault_name)
+    summary = f"Removing key {key[:12]} from vault '{vault_name}'"
+    admit(installation, Governed.KEY_REMOVAL, {"vault": vault_name, "key": key}, summary=summary)
+    ring.remove(key)
     _record(installation, vault_name, key, "removed")
 
 

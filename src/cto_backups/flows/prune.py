@@ -4,8 +4,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from cto_backups import clock
+from cto_backups.core.governance import Governed
 from cto_backups.core.model import ActionKind
-from cto_backups.core.pruning import Pruned
+from cto_backups.core.pruning import Pruned, PrunePlan
+from cto_backups.core.wording import counted
+from cto_backups.flows.governance import admit
 from cto_backups.flows.installation import Installation
 from cto_backups.flows.runs import recorded
 
@@ -31,7 +34,7 @@ def prune(installation: Installation, vault_name: str) -> PruneResult:
     """Reclaim what can be, alone with the repository, and record the run.
 
     Killed at any moment, no recovery point loses anything, and the next run finishes. Raises BusyError, DamageError
-    (nothing was removed), VaultError, RefusedError where this host may only add.
+    (nothing was removed), VaultError, RefusedError where this host may only add, GovernanceError.
     """
     installation.check_owned(vault_name)
     with recorded(installation, ActionKind.PRUNE, vault=vault_name) as run:
@@ -39,7 +42,9 @@ def prune(installation: Installation, vault_name: str) -> PruneResult:
         installation.vault(vault_name).check()
         with installation.progress(f"Pruning {vault_name}") as progress:
             pruned = installation.store(vault_name).prune(
-                expected=partial(_expected, installation, vault_name), progress=progress
+                expected=partial(_expected, installation, vault_name),
+                agree=partial(_agree, installation, vault_name),
+                progress=progress,
             )
         seconds = clock.monotonic() - started
         found = pruned.plan
@@ -56,3 +61,21 @@ def prune(installation: Installation, vault_name: str) -> PruneResult:
 def _expected(installation: Installation, vault_name: str) -> list[str]:
     """The snapshots that the catalog knows in a vault: what they need must not go for not being listed."""
     return [copy.reference for copy in installation.catalog.copies_in(vault_name)]
+
+
+def _agree(installation: Installation, vault_name: str, plan: PrunePlan) -> None:
+    """Let the packs of a plan go. Asked for are also those that a later prune deletes, once their time has come.
+
+    What is only listed anew or forgotten destroys nothing. Raises GovernanceError.
+    """
+    going = {pack.name for pack in plan.overdue} | {use.name for use in (*plan.drop, *plan.repack)}
+    if not going:
+        return
+    soon = going | {pack.name for pack in plan.waiting}
+    admit(
+        installation,
+        Governed.PRUNE,
+        {"vault": vault_name, "packs": sorted(going)},
+        asking={"vault": vault_name, "packs": sorted(soon)},
+        summary=f"Pruning {counted(len(soon), 'pack')} of vault '{vault_name}'",
+    )

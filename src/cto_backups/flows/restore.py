@@ -1,11 +1,13 @@
 """Restore: bring a recovery point back, from whichever vault has it whole."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
+from cto_backups.core.governance import Governed
 from cto_backups.core.model import CopyFacts, RecoveryPoint
 from cto_backups.core.ports import Existing, PointReader, Restored, RestoreOptions, RestorePlan
 from cto_backups.errors import (
@@ -17,6 +19,7 @@ from cto_backups.errors import (
     VaultError,
 )
 from cto_backups.flows import perils
+from cto_backups.flows.governance import admit
 from cto_backups.flows.installation import Installation
 
 Result = TypeVar("Result")
@@ -113,9 +116,11 @@ def restore(
 
     What is damaged in one vault, or is not reached there any more, is fetched from the others. Raises RefusedError
     before anything is written when files are there and `existing` does not say that they may be replaced;
-    NotFoundError, VaultError, RestoreError.
+    NotFoundError, VaultError, RestoreError, GovernanceError.
     """
     options = perils.checked(installation, point, destination, options)
+    if over_data(destination, existing):
+        _admit(installation, point, destination, only, existing, options, vault)
     source = installation.source(point.source)
     with installation.progress(f"Restoring {point.id}") as progress:
 
@@ -144,6 +149,32 @@ def restore(
         restored = replace(restored, problems=(*left, *again.problems))
         lost = tuple(problem.path for problem in again.problems if problem.elsewhere)
     return RestoreResult(point, vault_name, restored, healed, troubles(wrong))
+
+
+def over_data(destination: Path | None, existing: Existing) -> bool:
+    """Whether a restore may replace or remove what is there: that is governed."""
+    return destination is None or existing is Existing.OVERWRITE
+
+
+def _admit(
+    installation: Installation,
+    point: RecoveryPoint,
+    destination: Path | None,
+    only: Sequence[str],
+    existing: Existing,
+    options: RestoreOptions | None,
+    vault: str | None,
+) -> None:
+    parameters = {
+        "point": point.id,
+        "destination": None if destination is None else os.fsencode(destination).decode("utf-8", "backslashreplace"),
+        "only": [os.fsencode(path).decode("utf-8", "backslashreplace") for path in only],
+        "overwrite": existing is Existing.OVERWRITE,
+        "delete": options is not None and options.delete,
+        "vault": vault,
+    }
+    where = "in place" if destination is None else f"over what is in {destination}"
+    admit(installation, Governed.RESTORE, parameters, summary=f"Restoring {point.id} {where}")
 
 
 def _from_any(

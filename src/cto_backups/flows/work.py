@@ -10,7 +10,7 @@ from cto_backups import clock
 from cto_backups.core.model import Action, ActionKind
 from cto_backups.core.plan import due, next_due_at
 from cto_backups.core.verification import Part
-from cto_backups.errors import BackupsError, BusyError, IncompleteError, VerificationError
+from cto_backups.errors import ApprovalNeededError, BackupsError, BusyError, IncompleteError, VerificationError
 from cto_backups.flows.backup import backup
 from cto_backups.flows.copy import copy
 from cto_backups.flows.escalate import escalate_beside
@@ -125,10 +125,11 @@ def run_due(
 def tell_outside(installation: Installation, performed: Iterable[Performed]) -> str | None:
     """After a pass in which nothing failed, tell the policy's dead man's switch so; a sentence when that went wrong.
 
-    What another process is at (`BusyError`) has not failed.
+    What another process is at (`BusyError`), or somebody has yet to approve, has not failed.
     """
     url = installation.policy.dead_mans_switch
-    failed = any(done.error is not None and not isinstance(done.error, BusyError) for done in performed)
+    waiting = (BusyError, ApprovalNeededError)
+    failed = any(done.error is not None and not isinstance(done.error, waiting) for done in performed)
     return ping(url) if url is not None and not failed else None
 
 

@@ -40,9 +40,10 @@ def prune(
     options: RepositoryOptions,
     rules: PruneRules,
     expected: Expected = tuple,
+    agree: Callable[[PrunePlan], None] | None = None,
     progress: Progress | None = None,
 ) -> Pruned:
-    """Make a plan and carry it out, alone with the repository.
+    """Make a plan and carry it out, alone with the repository, unless `agree`, which is shown it, raises something.
 
     Raises BusyError while anybody holds a lock, DamageError for anything that a snapshot needs and that cannot be read,
     and for an expected snapshot that is not listed (nothing is removed then), VaultError.
@@ -51,6 +52,8 @@ def prune(
         marks, mark_files = load_marks(files)
         stock = take_stock(files, expected())
         plan = _plan(files, stock, marks, rules)
+        if agree is not None:
+            agree(plan)
         run = _Pruning(files, options, lock, stock, plan)
         run.delete_overdue()
         added = 0

@@ -13,7 +13,7 @@ import orjson
 
 from cto_backups.core.payloads import Committed, Contents, PayloadStore, Repaired, RepairScope, Verified, Writing
 from cto_backups.core.ports import PointReader, Progress, Sweeping, Vault
-from cto_backups.core.pruning import Pruned, PruneRules
+from cto_backups.core.pruning import Pruned, PrunePlan, PruneRules
 from cto_backups.core.verification import Ledger, Part
 from cto_backups.errors import (
     DamageError,
@@ -252,6 +252,7 @@ class RepositoryStore:
         *,
         dry_run: bool = False,
         expected: Callable[[], Iterable[str]] = tuple,
+        agree: Callable[[PrunePlan], None] | None = None,
         progress: Progress | None = None,
     ) -> Pruned:
         """Reclaim what no snapshot needs; see `repository.prune`. Raises BusyError, DamageError, VaultError."""
@@ -267,7 +268,7 @@ class RepositoryStore:
         )
         if dry_run:
             return planned(self.files, rules, expected)
-        return prune(self.files, self._options, rules, expected, progress)
+        return prune(self.files, self._options, rules, expected, agree, progress)
 
     def repair(
         self,

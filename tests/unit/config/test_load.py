@@ -12,6 +12,7 @@ import pytest
 from cto_backups.config import load
 from cto_backups.config.mistakes import PolicyMistakesError
 from cto_backups.core.defaults import CATEGORIES, CLASSES
+from cto_backups.core.governance import DESTRUCTIVE, Governance, Governed, GoverningDocument, Who
 from cto_backups.core.model import Rung
 from cto_backups.core.policy import LockMode
 from cto_backups.core.retention import Retention
@@ -228,3 +229,49 @@ def test_importing_config_and_the_commands_loads_neither_pydantic_nor_ruamel() -
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_governance_is_none_until_it_is_written(policy_file: Write, sound: str) -> None:
+    assert load(policy_file(sound)).policy.governance is None
+    assert load(policy_file(sound + "governance: {approvers: [ada]}\n")).policy.governance == Governance(
+        approvers=("ada",)
+    )
+
+
+def test_governance_names_documents_actions_and_people(policy_file: Write, sound: str, tmp_path: Path) -> None:
+    text = """\
+governance:
+  documents:
+    - {path: rules/ethics.md}
+    - {path: /srv/AGENTS.md, governs: [prune, key-removal]}
+  approvals: {prune: anyone, key-removal: second-person, document-change: second-person}
+  approvers: [ada, "1003"]
+  approval_valid_for: 8 h
+"""
+    governance = load(policy_file(sound + text)).policy.governance
+    assert governance == Governance(
+        documents=(
+            GoverningDocument("rules/ethics.md", str(tmp_path / "rules/ethics.md"), frozenset(DESTRUCTIVE)),
+            GoverningDocument("/srv/AGENTS.md", "/srv/AGENTS.md", frozenset({Governed.PRUNE, Governed.KEY_REMOVAL})),
+        ),
+        approvals={
+            Governed.PRUNE: Who.ANYONE,
+            Governed.KEY_REMOVAL: Who.SECOND_PERSON,
+            Governed.DOCUMENT_CHANGE: Who.SECOND_PERSON,
+        },
+        approvers=("ada", "1003"),
+        valid_for=timedelta(hours=8),
+    )
+
+
+def test_each_action_can_need_an_approval(policy_file: Write, sound: str) -> None:
+    """What the file may say, and what there is, are the same."""
+    lines = "".join(f"    {action}: anyone\n" for action in Governed)
+    governance = load(policy_file(f"{sound}governance:\n  approvals:\n{lines}")).policy.governance
+    assert governance is not None
+    assert set(governance.approvals) == set(Governed)
+    every = ", ".join(DESTRUCTIVE)
+    documents = f"governance: {{documents: [{{path: a, governs: [{every}]}}]}}\n"
+    loaded = load(policy_file(sound + documents)).policy.governance
+    assert loaded is not None
+    assert loaded.documents[0].governs == frozenset(DESTRUCTIVE)

@@ -9,6 +9,7 @@ from cto_backups.core.alerts import AlertPolicy, AlertRule, ChannelPolicy, Perso
 from cto_backups.core.assurance import judge
 from cto_backups.core.controls import CONTROLS, Environment, Place, Severity, audit
 from cto_backups.core.findings import AuditReport, Check, Control, ControlResult
+from cto_backups.core.governance import Approval, Governed, Identity, Who
 from cto_backups.core.model import ActionKind, Disappearance, Facts, Heartbeat, Mark, Outcome, Resource, SourceFacts
 from cto_backups.core.policy import Access, Exclusion, LockMode
 
@@ -88,6 +89,9 @@ def test_a_source_in_order_has_no_findings_and_scores_100(audited):
         "pruning",
         "keys-parted",
         "worker",
+        "governing-documents",
+        "second-person",
+        "source-removals",
     }
     assert len(report.passed) == len(CONTROLS) - len(report.not_applicable)
 
@@ -822,3 +826,33 @@ def test_escalation_asks_that_each_person_was_reached_not_long_ago(build, audite
         reached = {"cto": build.now} | ({"ceo": last} if last else {})
         checks = {check.subject: check for check in audited.checks("escalation", alerts=alerts, reached=reached)}
         assert checks["cto"].passed and checks["ceo"].passed is passed and words in checks["ceo"].detail
+
+
+# -- governance
+
+
+def test_a_governing_document_that_cannot_be_read_or_has_changed_is_a_finding(audited):
+    environment = replace(APART, documents={"ethics.md": ""})
+    assert "is the version that was accepted" in audited.passes("governing-documents", environment=environment)
+    environment = replace(APART, documents={"ethics.md": "/srv/ethics.md: it is missing"})
+    assert "it is missing" in audited.fails("governing-documents", environment=environment)
+
+
+def test_an_approval_by_who_asked_is_a_finding_where_a_second_person_was_needed(audited, build):
+    ada, bo = Identity("ada", 1001), Identity("bo", 1002)
+    asked = Approval("approval-1", Governed.PRUNE, {}, "d", "", Who.SECOND_PERSON, build.now, ada, build.now + 3 * DAY)
+    assert audited.checks("second-person", approvals=(asked,)) == ()
+    given = replace(asked, decided_at=build.now, decided_by=bo, granted=True)
+    assert "given by bo (user 1002), asked for by ada (user 1001)" in audited.passes(
+        "second-person", approvals=(given,)
+    )
+    own = replace(given, decided_by=ada)
+    assert "asked for and given by ada" in audited.fails("second-person", approvals=(own,))
+    assert audited.passes("second-person", approvals=(replace(own, who=Who.ANYONE),))
+
+
+def test_a_source_that_was_taken_out_is_a_finding_until_that_is_accepted(audited, build):
+    known = build.facts()
+    sources = {**known.sources, "old": SourceFacts("old")}
+    (check,) = audited.checks("source-removals", sources=sources)
+    assert (check.subject, check.passed) == ("old", False)

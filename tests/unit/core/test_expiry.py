@@ -8,8 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cto_backups.core.expiry import clean_before, decide_source, newest_verified
-from cto_backups.core.model import Facts, Mark, SourceFacts
+from cto_backups.core.expiry import (
+    WAIT,
+    clean_before,
+    decide_source,
+    needs_approval,
+    newest_verified,
+    settles_by_time,
+    succeeds,
+    waiting,
+)
+from cto_backups.core.governance import Governance, Governed, GoverningDocument, Who
+from cto_backups.core.model import ActionKind, Facts, Mark, RetentionSeen, SourceFacts
+from cto_backups.core.plan import due
 from cto_backups.core.retention import Retention, decide
 
 ZONE = ZoneInfo("UTC")
@@ -142,3 +153,145 @@ def test_neither_marked_nor_incomplete_points_count_as_clean(build):
     assert clean_before(marks, facts.kept_points["ledger"]) == {
         "p0": "clean before p2, which is under suspicion and not cleared"
     }
+
+
+# -- a retention that was shortened
+
+
+def aged(build, *retentions):
+    """Ten points, ten days apart, the newest now; and the retentions that policy gave, each (text, age, settled)."""
+    kept = [build.point(build.now - timedelta(days=10 * number), id=f"p{number}") for number in range(10)]
+    seen = tuple(RetentionSeen(text, build.now - age, settled) for text, age, settled in retentions)
+    return Facts(kept_points={"ledger": tuple(kept)}, retentions={"ledger": seen})
+
+
+def dropped(build, text, facts, now=None, **options):
+    policy = build.source(retention=text)
+    decisions = decide_source(policy, facts, now=now or build.now, zone=ZONE, **options)
+    return {each.point.id for each in decisions if not each.keep}
+
+
+LONG = ("80 days", timedelta(days=400), True)
+ALL = {"p9"}  # superseded 80 days ago and longer: what 80 days keep no more, a moment later
+LATER = timedelta(minutes=1)
+
+
+def test_what_the_retention_before_keeps_waits_for_72_hours(build):
+    short = {f"p{number}" for number in range(4, 10)}
+    facts = aged(build, LONG, ("30 days", LATER, False))
+    assert dropped(build, "30 days", facts) == set()
+    last = build.now - LATER + WAIT
+    assert dropped(build, "30 days", facts, last - timedelta(microseconds=1)) == ALL, "both drop it"
+    assert dropped(build, "30 days", facts, last) == short
+
+
+def test_a_change_that_nobody_has_noted_yet_waits_as_well(build):
+    facts = aged(build, LONG)
+    assert dropped(build, "30 days", facts, build.now + LATER) == ALL
+    assert dropped(build, "permanent", facts, build.now + LATER) == set()
+    assert dropped(build, "30 days", replace(facts, retentions={}), build.now + LATER) >= {"p5"}
+
+
+def test_the_reason_says_until_when_and_that_somebody_has_to_approve(build):
+    facts = aged(build, LONG, ("30 days", timedelta(hours=1), False))
+
+    def reasons(now, **options):
+        decisions = decide_source(build.source(retention="30 days"), facts, now=now, zone=ZONE, **options)
+        return next(each.reasons for each in decisions if each.point.id == "p5")
+
+    wait = "one that was shortened waits until 2026-03-21 11:00"
+    kept = "kept by the retention before, '80 days'"
+    assert reasons(build.now) == (f"{kept}; {wait}",)
+    assert reasons(build.now, approval=True) == (f"{kept}; {wait}; one that was shortened needs an approval",)
+    late = build.now + timedelta(days=4)
+    assert reasons(late, approval=True) == (f"{kept}; one that was shortened needs an approval",)
+
+
+def test_one_that_was_replaced_before_its_wait_was_over_settles_nothing(build):
+    quick = aged(build, LONG, ("50 days", timedelta(hours=72), False), ("60 days", timedelta(hours=1), False))
+    assert [each.text for each in waiting(build.source(retention="60 days"), quick, build.now)] == [
+        "50 days",
+        "80 days",
+    ]
+    # The last one that was noted, and the one in the policy that nobody has noted yet.
+    noted = replace(quick, retentions={"ledger": quick.retentions["ledger"][:2]})
+    assert [each.text for each in waiting(build.source(retention="40 days"), noted, build.now)] == ["50 days"]
+
+
+def test_an_approval_ends_no_wait(build):
+    facts = aged(build, LONG)
+    seen = RetentionSeen("30 days", build.now, settled=False, approved=True)
+    facts = replace(facts, retentions={"ledger": (*facts.retentions["ledger"], seen)})
+    assert "p5" not in dropped(build, "30 days", facts, build.now + WAIT - LATER, approval=True)
+    assert "p5" in dropped(build, "30 days", facts, build.now + WAIT, approval=True)
+    decisions = decide_source(build.source(retention="30 days"), facts, now=build.now, zone=ZONE, approval=True)
+    assert all("needs an approval" not in reason for each in decisions for reason in each.reasons)
+
+
+def test_without_the_approval_that_policy_asks_for_time_alone_settles_nothing(build):
+    short = ("30 days", timedelta(days=9), False)
+    assert dropped(build, "30 days", aged(build, LONG, short), approval=True) == set()
+    assert dropped(build, "30 days", aged(build, LONG, (*short[:2], True)), approval=True) >= {"p5"}
+
+
+def test_a_longer_retention_in_between_counts_for_72_hours_and_the_one_before_it_too(build):
+    """Neither lengthening it for a moment nor shortening it in two steps is a way round."""
+    facts = aged(build, LONG, ("permanent", timedelta(hours=2), False), ("30 days", timedelta(hours=1), False))
+    assert dropped(build, "30 days", facts, build.now + LATER) == set()
+    steps = aged(build, LONG, ("50 days", timedelta(hours=73), False), ("30 days", timedelta(hours=1), False))
+    assert [each.text for each in waiting(build.source(retention="30 days"), steps, build.now)] == ["50 days"]
+    assert dropped(build, "30 days", steps) == dropped(build, "50 days", Facts(kept_points=steps.kept_points))
+
+
+def test_an_approval_settles_what_was_before_it(build):
+    source = build.source(retention="30 days")
+    seen = aged(build, LONG, ("50 days", timedelta(hours=1), True), ("30 days", timedelta(hours=1), False))
+    assert [each.text for each in waiting(source, seen, build.now, approval=True)] == ["50 days"]
+    unknown = aged(build, ("80 days", timedelta(days=400), False), ("30 days", timedelta(days=9), False))
+    assert [each.text for each in waiting(source, unknown, build.now, approval=True)] == ["80 days"]
+
+
+@pytest.mark.parametrize(
+    ("noted", "text", "settled"),
+    [
+        ((), "30 days", True),
+        ((LONG,), "80 days", None),
+        ((LONG,), "81 days", True),
+        ((LONG,), "79 days", False),
+        ((LONG, ("30 days", LATER, False)), "60 days", False),
+        ((LONG, ("30 days", LATER, False)), "80 days", True),
+    ],
+)
+def test_a_retention_settles_at_once_unless_something_before_it_keeps_more(build, noted, text, settled):
+    seen = aged(build, *noted).retentions["ledger"]
+    new = succeeds(build.source(retention=text), seen, build.now)
+    assert new == (None if settled is None else RetentionSeen(text, build.now, settled))
+
+
+def test_no_expire_is_planned_while_all_waits(build):
+    facts = replace(aged(build, LONG, ("30 days", LATER, False)), sources={"ledger": build.healthy()})
+    policy = replace(
+        build.policy(build.source(retention="30 days")),
+        governance=Governance(approvals={Governed.SHORTER_RETENTION: Who.ANYONE}),
+    )
+
+    def planned(policy, now):
+        return any(action.kind is ActionKind.EXPIRE for action in due(policy, facts, now))
+
+    assert not planned(policy, build.now)
+    facts = replace(facts, kept_points={"ledger": facts.kept_points["ledger"][:8]})
+    assert not planned(policy, build.now + WAIT)
+    assert planned(replace(policy, governance=None), build.now + WAIT)
+
+
+def test_who_must_approve_is_policy(build):
+    policy = build.policy()
+    assert not needs_approval(policy)
+    assert not needs_approval(replace(policy, governance=Governance(approvals={Governed.PRUNE: Who.ANYONE})))
+    approvals = {Governed.SHORTER_RETENTION: Who.SECOND_PERSON}
+    strict = replace(policy, governance=Governance(approvals=approvals))
+    assert needs_approval(strict)
+    documents = (GoverningDocument("ethics", "/ethics"),)
+    read = replace(policy, governance=Governance(documents=documents))
+    others = replace(policy, governance=Governance(documents=(replace(documents[0], governs=frozenset()),)))
+    assert [settles_by_time(each) for each in (policy, others, strict, read)] == [True, True, False, False]

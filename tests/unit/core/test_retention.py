@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cto_backups.core.retention import Retention, decide, format_retention, parse_retention
+from cto_backups.core.retention import Retention, decide, format_retention, keeps_at_least, parse_retention
 
 UTC_ZONE = ZoneInfo("UTC")
 DAY = timedelta(days=1)
@@ -259,3 +259,47 @@ def test_a_wrong_retention_is_refused_and_the_message_helps(text, message):
 def test_a_retention_that_keeps_nothing_cannot_be_made(rules):
     with pytest.raises(ValueError, match="retention"):
         Retention(**rules)
+
+
+@pytest.mark.parametrize(
+    ("after", "before", "longer"),
+    [
+        ("permanent", "7 years", True),
+        ("permanent", "permanent", True),
+        ("7 years", "permanent", False),
+        ("90 days", "90 days", True),
+        ("91 days", "90 days", True),
+        ("89 days", "90 days", False),
+        ("90 days, 3 versions", "90 days", True),
+        ("90 days", "90 days, 3 versions", False),
+        ("3 versions", "90 days", False),
+        ("90 days", "3 versions", False),
+        ("7 daily, 4 weekly", "7 daily", True),
+        ("7 daily", "7 daily, 4 weekly", False),
+    ],
+)
+def test_a_retention_is_no_shorter_where_each_of_its_rules_keeps_as_much(after, before, longer):
+    assert keeps_at_least(parse_retention(after), parse_retention(before)) is longer
+
+
+rules = st.builds(
+    lambda days, versions, daily, weekly: Retention(
+        keep_for=timedelta(days=days) if days else None, versions=versions, daily=daily, weekly=weekly
+    ),
+    st.sampled_from((0, 2, 9)),
+    st.sampled_from((1, 3)),
+    st.sampled_from((0, 2, 4)),
+    st.sampled_from((0, 1, 3)),
+)
+
+
+@given(rules, rules, st.lists(st.integers(0, 400), min_size=1, max_size=12, unique=True), st.integers(0, 600))
+def test_a_retention_that_is_no_shorter_drops_nothing_that_the_other_keeps(build, after, before, hours, later):
+    points = [build.point(build.now + timedelta(hours=each)) for each in hours]
+    now = build.now + timedelta(hours=later)
+    zone = ZoneInfo("UTC")
+    kept = [
+        {each.point.id for each in decide(rule, points, now=now, proven=None, zone=zone) if each.keep}
+        for rule in (after, before)
+    ]
+    assert not keeps_at_least(after, before) or kept[0] >= kept[1]

@@ -1,0 +1,27 @@
+"""Controls of governance: the documents that govern, how approvals came about, and sources that were taken out."""
+
+from collections.abc import Iterator
+
+from cto_backups.core.findings import Audited, Check
+from cto_backups.core.governance import flaws
+
+
+def check_documents(audited: Audited) -> Iterator[Check]:
+    """Each governing document can be read and understood, and is the version that was accepted."""
+    for name, problem in audited.environment.documents.items():
+        yield Check(name, not problem, problem or "it can be read, and is the version that was accepted")
+
+
+def check_approvals(audited: Audited) -> Iterator[Check]:
+    """No approval was given by who asked for it, where a second person was needed."""
+    for approval in audited.facts.approvals:
+        if approval.granted:
+            found = flaws(approval)
+            sound = f"given by {approval.decided_by}, asked for by {approval.requested_by}"
+            yield Check(approval.id, not found, "; ".join(found) or sound)
+
+
+def check_removals(audited: Audited) -> Iterator[Check]:
+    """No source was taken out of the policy without the approval that this needs."""
+    for name in sorted(audited.facts.sources.keys() - audited.policy.sources.keys()):
+        yield Check(name, False, "it was taken out of the policy, which governance has not accepted")
