@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from cto_backups import clock
-from cto_backups.core.controls import audit as judge_controls
+from cto_backups.core.auditing import audit as judge_controls
 from cto_backups.core.findings import Environment
 from cto_backups.core.model import RecoveryPoint
 from cto_backups.errors import NotFoundError, RefusedError

@@ -7,22 +7,21 @@ from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from cto_backups.catalog import chain, database, facts, heartbeat, holdings, holds, inventory, ledger, queries
+from cto_backups.catalog import chain, database, heartbeat, holdings, holds, inventory, ledger, queries
 from cto_backups.catalog.alerts import AlertBook
 from cto_backups.catalog.approvals import Approvals
-from cto_backups.catalog.database import Connection, Database
+from cto_backups.catalog.database import Connection
 from cto_backups.catalog.marks import Marks
+from cto_backups.catalog.reader import Reader
 from cto_backups.catalog.retentions import Retentions
 from cto_backups.catalog.rows import copy_from_row, moment_to_column, run_from_row, words_to_column
 from cto_backups.catalog.takeover import Takeover
+from cto_backups.core.keeping import Hold
 from cto_backups.core.model import (
     ActionKind,
     Copy,
-    CopyFacts,
     Evidence,
-    Facts,
     Heartbeat,
-    Hold,
     Outcome,
     RecoveryPoint,
     Resource,
@@ -39,14 +38,11 @@ if TYPE_CHECKING:
 Figures = Mapping[str, int | float | str | bool]
 
 
-class Catalog:
+class Catalog(Reader):
     """The facts of one installation. Safe between threads and between processes; moments are aware datetimes.
 
     Every method raises CatalogError when the file is damaged or unusable, BusyError when it stays locked.
     """
-
-    def __init__(self, opened: Database) -> None:
-        self._database = opened
 
     @classmethod
     def create(cls, url: str, *, now: datetime) -> "Catalog":
@@ -72,10 +68,6 @@ class Catalog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def reading(self) -> AbstractContextManager[Connection]:
-        """A consistent view of everything."""
-        return self._database.reading()
 
     def _writing(self) -> AbstractContextManager[Connection]:
         return self._database.writing()
@@ -392,58 +384,3 @@ class Catalog:
         """Note that a vault no longer holds a copy."""
         with self._writing() as connection:
             holdings.forget_copy(connection, point, vault)
-
-    # -- reading -------------------------------------------------------------------------------------------------------
-
-    def point(self, name: str) -> RecoveryPoint:
-        """A point by its id, or a unique beginning of one. Raises NotFoundError naming the closest."""
-        with self.reading() as connection:
-            return queries.point(connection, name)
-
-    def points(
-        self, source: str | None = None, *, limit: int | None = None, include_expired: bool = False
-    ) -> tuple[RecoveryPoint, ...]:
-        """Points, newest first."""
-        with self.reading() as connection:
-            return queries.points(connection, source, limit=limit, include_expired=include_expired)
-
-    def latest(self, source: str, *, complete: bool = True) -> RecoveryPoint | None:
-        """The newest point of a source; with `complete`, the newest that lacks nothing."""
-        with self.reading() as connection:
-            return queries.newest(connection, source, complete=complete)
-
-    def at(self, source: str, moment: datetime) -> RecoveryPoint | None:
-        """The newest point of a source that was captured at or before a moment."""
-        with self.reading() as connection:
-            return queries.newest(connection, source, complete=False, at=moment)
-
-    def copies(self, point_id: str) -> tuple[CopyFacts, ...]:
-        """The copies of a point, with what is proven of each."""
-        with self.reading() as connection:
-            return facts.copies_of(connection, [point_id]).get(point_id, ())
-
-    def evidence(
-        self, *, point: str | None = None, source: str | None = None, kind: str | None = None, limit: int = 50
-    ) -> tuple[Evidence, ...]:
-        """Evidence, newest first."""
-        with self.reading() as connection:
-            return queries.evidence(connection, point=point, source=source, kind=kind, limit=limit)
-
-    def evidence_for(self, source: str | None, *, failed: bool, limit: int | None) -> tuple[Evidence, ...]:
-        """Evidence that concerns a source (verifications of vaults concern each) or any, newest first."""
-        with self.reading() as connection:
-            return queries.evidence_for(connection, source, failed=failed, limit=limit)
-
-    def one_evidence(self, name: str) -> Evidence:
-        """Evidence by its id, or a unique beginning of one. Raises NotFoundError."""
-        with self.reading() as connection:
-            return queries.one_evidence(connection, name)
-
-    def facts(self, now: datetime, sources: Iterable[str] | None = None, *, kept_points: bool = False) -> Facts:
-        """What the pure functions judge by, of these sources or of all that are active, as of `now`."""
-        with self.reading() as connection:
-            if sources is not None:
-                return facts.read(connection, list(sources), kept_points=kept_points)
-            names = connection.scalars("SELECT name FROM sources WHERE active = 1")
-            former = connection.scalars("SELECT name FROM sources WHERE active = 0")
-            return facts.read(connection, names, kept_points=kept_points, former=former)

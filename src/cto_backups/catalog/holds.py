@@ -7,7 +7,7 @@ from datetime import datetime
 from cto_backups.catalog import chain
 from cto_backups.catalog.database import Connection, insertion
 from cto_backups.catalog.rows import hold_from_row, hold_to_row, moment_to_column, words_to_column
-from cto_backups.core.model import Hold
+from cto_backups.core.keeping import Hold
 from cto_backups.errors import NotFoundError, RefusedError
 from cto_backups.evidence.payloads import hold_to_payload, release_to_payload
 from cto_backups.evidence.records import SigningKey

@@ -8,7 +8,8 @@ from datetime import datetime
 from cto_backups.catalog import chain
 from cto_backups.catalog.database import Connection, Database
 from cto_backups.catalog.rows import mark_from_row, moment_to_column, point_from_row, words_to_column
-from cto_backups.core.model import Mark, RecoveryPoint
+from cto_backups.core.keeping import Mark
+from cto_backups.core.model import RecoveryPoint
 from cto_backups.errors import NotFoundError, RefusedError
 from cto_backups.evidence.payloads import clearance_to_payload, moment_from_text
 from cto_backups.evidence.records import Record, SigningKey

@@ -12,7 +12,8 @@ from cto_backups.cli.screen import Screen
 from cto_backups.errors import ExitStatus, UsageError
 
 if TYPE_CHECKING:
-    from cto_backups.core.model import Mark, RecoveryPoint
+    from cto_backups.core.keeping import Mark
+    from cto_backups.core.model import RecoveryPoint
 
 
 @command

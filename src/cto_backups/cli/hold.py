@@ -13,7 +13,7 @@ from cto_backups.core.wording import counted
 from cto_backups.errors import ExitStatus, UsageError
 
 if TYPE_CHECKING:
-    from cto_backups.core.model import Hold
+    from cto_backups.core.keeping import Hold
     from cto_backups.flows.hold import Held
 
 

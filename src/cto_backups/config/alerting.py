@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import time
 from typing import Any
 
-from cto_backups.config import models
+from cto_backups.config import alert_models
 from cto_backups.config.building import Builder
 from cto_backups.config.mistakes import closest
 from cto_backups.config.secrets import SecretReference
@@ -25,7 +25,7 @@ from cto_backups.core.duration import parse_duration
 _SMTP_PORTS = {"starttls": 587, "tls": 465, "none": 25}
 
 
-def built_alerts(builder: Builder, given: models.Alerts | None, timezone: str) -> AlertPolicy:
+def built_alerts(builder: Builder, given: alert_models.Alerts | None, timezone: str) -> AlertPolicy:
     """Who is told of what; what does not fit together is objected to."""
     if given is None:
         return AlertPolicy()
@@ -46,10 +46,10 @@ def built_alerts(builder: Builder, given: models.Alerts | None, timezone: str) -
     )
 
 
-def _channel(builder: Builder, name: str, channel: models.Channel) -> ChannelPolicy:
+def _channel(builder: Builder, name: str, channel: alert_models.Channel) -> ChannelPolicy:
     options: dict[str, object]
     match channel:
-        case models.SmtpChannel():
+        case alert_models.SmtpChannel():
             if (channel.user is None) != (channel.password is None):
                 builder.refuse(
                     ("alerts", "channels", name),
@@ -70,9 +70,9 @@ def _channel(builder: Builder, name: str, channel: models.Channel) -> ChannelPol
                 "password": _reference(channel.password),
                 "sender": channel.sender,
             }
-        case models.WebhookChannel():
+        case alert_models.WebhookChannel():
             options = {"url": _reference(channel.url), "key": _reference(channel.key)}
-        case models.AppriseChannel():
+        case alert_models.AppriseChannel():
             options = {"url": _reference(channel.url)}
     return ChannelPolicy(name, channel.kind, channel.pages, options)
 
@@ -81,7 +81,7 @@ def _reference(written: str | None) -> SecretReference | None:
     return None if written is None else SecretReference.parse(written)
 
 
-def _person(builder: Builder, name: str, person: models.Person, channels: Mapping[str, ChannelPolicy]) -> Person:
+def _person(builder: Builder, name: str, person: alert_models.Person, channels: Mapping[str, ChannelPolicy]) -> Person:
     reach = []
     for number, written in enumerate(person.reach):
         channel, _, address = written.strip().partition(" ")
@@ -102,7 +102,7 @@ def _person(builder: Builder, name: str, person: models.Person, channels: Mappin
 
 
 def _rules(
-    builder: Builder, given: Mapping[str, models.AlertRule], people: Mapping[str, Person]
+    builder: Builder, given: Mapping[str, alert_models.AlertRule], people: Mapping[str, Person]
 ) -> tuple[AlertRule, ...]:
     built = {rule.name: rule for rule in DEFAULT_RULES}
     for name, written in given.items():
@@ -132,7 +132,7 @@ def _rules(
     return tuple(built.values())
 
 
-def _changed(name: str, written: models.AlertRule, base: AlertRule | None) -> AlertRule:
+def _changed(name: str, written: alert_models.AlertRule, base: AlertRule | None) -> AlertRule:
     values: dict[str, Any] = {}
     if written.when is not None:
         values["when"] = Trouble(written.when)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from cto_backups.config import models
+from cto_backups.config import governance_models, models
 from cto_backups.config.fields import parse_until
 from cto_backups.config.secrets import SecretReference
 from cto_backups.core.defaults import CATEGORIES, CLASSES
@@ -260,7 +260,7 @@ class Builder:
             )
         return tuple(built)
 
-    def governance(self, given: models.Governance | None) -> Governance | None:
+    def governance(self, given: governance_models.Governance | None) -> Governance | None:
         """What destructive work needs; a document that is named twice is objected to."""
         if given is None:
             return None

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from cto_backups.config import models
+from cto_backups.config import alert_models, governance_models, models
 from cto_backups.config.document import Node, Span
 from cto_backups.config.fields import KINDS
 from cto_backups.config.mistakes import Mistake, closest
@@ -26,11 +26,11 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "keys": models.Keys,
 }
 _OF_ALERTS: dict[str, type[BaseModel]] = {
-    "people": models.Person,
-    "rules": models.AlertRule,
-    "quiet": models.QuietHours,
+    "people": alert_models.Person,
+    "rules": alert_models.AlertRule,
+    "quiet": alert_models.QuietHours,
 }
-_CHANNEL_KINDS = tuple(models.CHANNEL_MODELS)
+_CHANNEL_KINDS = tuple(alert_models.CHANNEL_MODELS)
 _EXAMPLES = {
     "version": "version: 1",
     "business": "business: acme",
@@ -166,11 +166,14 @@ def _model_at(details: ErrorDetails) -> type[BaseModel]:
         return models.SOURCE_MODELS[str(where[2])]
     if where[0] == "alerts":
         if where[1] == "channels" and len(where) > 4:
-            return models.CHANNEL_MODELS[str(where[3])]
-        return _OF_ALERTS.get(str(where[1]), models.Alerts) if len(where) > 2 else models.Alerts
+            return alert_models.CHANNEL_MODELS[str(where[3])]
+        return _OF_ALERTS.get(str(where[1]), alert_models.Alerts) if len(where) > 2 else alert_models.Alerts
     if where[0] == "governance":
-        parts: dict[str, type[BaseModel]] = {"documents": models.GoverningDocument, "approvals": models.Approvals}
-        return parts[str(where[1])] if len(where) > 2 else models.Governance
+        parts: dict[str, type[BaseModel]] = {
+            "documents": governance_models.GoverningDocument,
+            "approvals": governance_models.Approvals,
+        }
+        return parts[str(where[1])] if len(where) > 2 else governance_models.Governance
     return _SECTIONS[str(where[0])]
 
 

@@ -7,8 +7,9 @@ wherever it is explained (`descriptions`).
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from cto_backups.config.alert_models import Alerts
 from cto_backups.config.fields import (
     Arguments,
     Cadence,
@@ -30,7 +31,6 @@ from cto_backups.config.fields import (
     ResourceName,
     Retention,
     Share,
-    TimeOfDay,
     TimeZone,
     Triggers,
     Until,
@@ -41,25 +41,17 @@ from cto_backups.config.fields import (
     WebAddress,
     problem,
 )
+from cto_backups.config.governance_models import Governance
+from cto_backups.config.part import Part
 
 VERSION = 1
 
 AccessName = Literal["full", "append-only"]
-ActionName = Literal["expire", "prune", "restore", "key-removal", "hold-release", "source-removal", "shorter-retention"]
-WhoName = Literal["anyone", "second-person"]
 LockName = Literal["none", "governance", "compliance"]
-TroubleName = Literal["no-backup", "test-failed", "recovery-late", "vault-damaged", "worker-silent", "channel-failed"]
 RungName = Literal["recorded", "stored", "read", "restored", "proven", "serving"]
 
 
-class _Part(BaseModel):
-    """Strict: no unknown settings, no guessing between text and numbers."""
-
-    # Built when first used: of the parts, reading a sound file needs no validator of their own.
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=False, defer_build=True)
-
-
-class Keys(_Part):
+class Keys(Part):
     """Where the keys are: references only, never the keys themselves."""
 
     repository: Reference
@@ -70,7 +62,7 @@ class Keys(_Part):
     """SHA-256 of the public keys whose records count; old keys stay here for old records. Any key when left out."""
 
 
-class Vault(_Part):
+class Vault(Part):
     """A named place for copies."""
 
     url: VaultUrl
@@ -93,7 +85,7 @@ class Vault(_Part):
     """How much of it one scheduled verification reads; all at once when left out. Each goes on where the last ended."""
 
 
-class Category(_Part):
+class Category(Part):
     """Objectives that many sources share. A, B and C are built in; what is given here overrides them."""
 
     based_on: CategoryName | None = None
@@ -118,7 +110,7 @@ class Category(_Part):
     """How strongly a copy must be proven."""
 
 
-class DataClass(_Part):
+class DataClass(Part):
     """A kind of data with its defaults. Eleven are built in; what is given here overrides them, or adds one."""
 
     based_on: ClassName | None = None
@@ -135,7 +127,7 @@ class DataClass(_Part):
     """How often they are restored as a test."""
 
 
-class AnySource(_Part):
+class AnySource(Part):
     """What every source has, beside its kind."""
 
     data_class: ClassName | None = Field(default=None, alias="class")
@@ -217,7 +209,7 @@ class CommandSource(AnySource):
 Source = Annotated[FilesSource | GitSource | SqliteSource | CommandSource, Field(discriminator="kind")]
 
 
-class Exclusion(_Part):
+class Exclusion(Part):
     """A resource that is left out on purpose."""
 
     resource: ResourceName
@@ -230,161 +222,7 @@ class Exclusion(_Part):
     """The last day on which this holds; after it, the audit reports the resource again."""
 
 
-class AnyChannel(_Part):
-    """What every channel has, beside its kind."""
-
-    pages: bool = False
-    """Whether it rings until a human acknowledges, as a call or a page does; e-mail does not."""
-
-
-class SmtpChannel(AnyChannel):
-    """E-mail through an SMTP server."""
-
-    kind: Literal["smtp"]
-    """What kind of channel it is."""
-    host: Line = Field(examples=["mail.example.com"])
-    """The server."""
-    port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    """Its port; left out: 587 with `starttls`, 465 with `tls`, 25 with `none`."""
-    security: Literal["starttls", "tls", "none"] = "starttls"
-    """How the connection is encrypted; `none` only for a server on this machine or in a network of your own."""
-    user: Line | None = None
-    """Who logs in; nobody does when left out."""
-    password: Reference | None = None
-    """Where the password of `user` is."""
-    sender: Line = Field(examples=["backups@example.com"])
-    """The address that messages come from."""
-
-
-class WebhookChannel(AnyChannel):
-    """A POST of JSON to an address, signed."""
-
-    kind: Literal["webhook"]
-    """What kind of channel it is."""
-    url: Reference
-    """Where the address is: such addresses are often secrets."""
-    key: Reference | None = None
-    """Where the key is that signs (HMAC-SHA-256), so that the receiver knows who speaks."""
-
-
-class AppriseChannel(AnyChannel):
-    """Any of the services of Apprise: calls, pages, chats; needs `pip install 'cto-backups[alerts]'`."""
-
-    kind: Literal["apprise"]
-    """What kind of channel it is."""
-    url: Reference
-    """Where Apprise's URL of the service is, which holds its secrets."""
-
-
-CHANNEL_MODELS: dict[str, type[SmtpChannel | WebhookChannel | AppriseChannel]] = {
-    "smtp": SmtpChannel,
-    "webhook": WebhookChannel,
-    "apprise": AppriseChannel,
-}
-
-Channel = Annotated[SmtpChannel | WebhookChannel | AppriseChannel, Field(discriminator="kind")]
-
-
-class Person(_Part):
-    """Somebody who is told when something is wrong."""
-
-    title: Line | None = Field(default=None, examples=["Chief Technology Officer"])
-    """Who that is, in messages."""
-    reach: Annotated[list[Line], Field(min_length=1)] = Field(examples=[["pager", "mail cto@example.com"]])
-    """How, in the order to try: a channel and, where it serves many people, the person's address on it."""
-
-
-class AlertRule(_Part):
-    """When whom to tell. What is left out of a built-in rule stays as it is."""
-
-    when: TroubleName | None = None
-    """The condition; needed for a rule of your own."""
-    category: CategoryName | None = None
-    """Only for sources of this category; of any when left out."""
-    after: Duration | None = None
-    """How long the condition may last; left out, the RPO (for `recovery-late` the RTO) of the source's category."""
-    tell: list[Name] | None = None
-    """The people who are told at once; needed for a rule of your own."""
-    then: list[Name] | None = None
-    """Who is told next, one after the other, while nobody acknowledges."""
-    repeat: Duration | None = None
-    """How often it is told again until somebody acknowledges."""
-    step_up: Duration | None = None
-    """After how long without an answer the next person is told."""
-    urgent: bool | None = None
-    """Whether it is told in quiet hours too."""
-
-
-class QuietHours(_Part):
-    """The time of day in which only what is urgent is told."""
-
-    begin: TimeOfDay
-    """When it begins to be quiet."""
-    end: TimeOfDay
-    """When that ends; may be on the next day."""
-    timezone: TimeZone | None = None
-    """Where it is that time; the policy's time zone when left out."""
-
-
-class Alerts(_Part):
-    """Who is told of what, and how."""
-
-    channels: dict[Name, Channel] = {}
-    """Ways to reach people, by name."""
-    people: dict[Name, Person] = {}
-    """The people, by the names that rules use: the built-in ones tell `red-phone`, `cto`, `cio` and `ceo`."""
-    rules: dict[Name, AlertRule] = {}
-    """Changes to the built-in rules, and rules of your own."""
-    quiet: QuietHours | None = None
-    """Hours in which only what is urgent is told."""
-    tested_within: Duration = "90 d"
-    """How long ago the last message that reached a person may be, before the audit doubts that it still does."""
-
-
-class GoverningDocument(_Part):
-    """A document that is read before destructive work: missing, unreadable or forbidding, it refuses that."""
-
-    path: Line = Field(examples=["AGENTS.md", "/srv/rules/ethics.md"])
-    """The file; `~` is the home folder, a relative one starts at the folder of this file."""
-    governs: Annotated[list[ActionName], Field(min_length=1)] | None = None
-    """The actions that it is read before; all when left out."""
-
-
-class Approvals(_Part):
-    """The actions that need an approval, and who may give it: any approver, or one who is not who asked."""
-
-    expire: WhoName | None = None
-    """To drop points that no retention keeps."""
-    prune: WhoName | None = None
-    """To delete stored bytes that no point needs, or write them anew."""
-    restore: WhoName | None = None
-    """To restore in place, or over what is there (`--overwrite`, with or without `--delete`)."""
-    key_removal: WhoName | None = Field(default=None, alias="key-removal")
-    """To take away a key that opens a vault, also at the end of a rotation."""
-    hold_release: WhoName | None = Field(default=None, alias="hold-release")
-    """To release a legal hold."""
-    source_removal: WhoName | None = Field(default=None, alias="source-removal")
-    """To take a source out of this file: the audit reports it until then."""
-    shorter_retention: WhoName | None = Field(default=None, alias="shorter-retention")
-    """To let a shortened retention drop what the one before it keeps, after the 72 hours that it always waits."""
-    document_change: WhoName | None = Field(default=None, alias="document-change")
-    """To accept that a governing document has changed; this needs an approval by anyone when left out."""
-
-
-class Governance(_Part):
-    """What destructive work needs beside a command: documents that are read, and people who approve."""
-
-    documents: list[GoverningDocument] = []
-    """The documents that are read before destructive work; what is read is signed and kept."""
-    approvals: Approvals | None = None
-    """The actions that need an approval, and whose."""
-    approvers: list[Line] = Field(default=[], examples=[["ada", "1002"]])
-    """Who may approve: login names of the operating system, or users' numbers in quotes. Everybody when left out."""
-    approval_valid_for: Duration = "72 h"
-    """How long a request waits for its approval, and then how long that may be used."""
-
-
-class PolicyFile(_Part):
+class PolicyFile(Part):
     """What must survive, how fast it must be back, and where its copies lie."""
 
     version: int

@@ -3,7 +3,7 @@
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from cto_backups.config import models
+from cto_backups.config import alert_models, governance_models, models
 from cto_backups.config.descriptions import descriptions
 from cto_backups.config.schema import json_schema
 from cto_backups.core.alerts import DEFAULT_RULES, Trouble
@@ -27,20 +27,20 @@ _SECTIONS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("`sources.NAME`, `kind: git`", "GitSource", models.GitSource),
     ("`sources.NAME`, `kind: sqlite`", "SqliteSource", models.SqliteSource),
     ("`sources.NAME`, `kind: command`", "CommandSource", models.CommandSource),
-    ("`alerts`", "Alerts", models.Alerts),
-    ("`alerts.channels.NAME`, every kind", "SmtpChannel", models.AnyChannel),
-    ("`alerts.channels.NAME`, `kind: smtp`", "SmtpChannel", models.SmtpChannel),
-    ("`alerts.channels.NAME`, `kind: webhook`", "WebhookChannel", models.WebhookChannel),
-    ("`alerts.channels.NAME`, `kind: apprise`", "AppriseChannel", models.AppriseChannel),
-    ("`alerts.people.NAME`", "Person", models.Person),
-    ("`alerts.rules.NAME`", "AlertRule", models.AlertRule),
-    ("`alerts.quiet`", "QuietHours", models.QuietHours),
+    ("`alerts`", "Alerts", alert_models.Alerts),
+    ("`alerts.channels.NAME`, every kind", "SmtpChannel", alert_models.AnyChannel),
+    ("`alerts.channels.NAME`, `kind: smtp`", "SmtpChannel", alert_models.SmtpChannel),
+    ("`alerts.channels.NAME`, `kind: webhook`", "WebhookChannel", alert_models.WebhookChannel),
+    ("`alerts.channels.NAME`, `kind: apprise`", "AppriseChannel", alert_models.AppriseChannel),
+    ("`alerts.people.NAME`", "Person", alert_models.Person),
+    ("`alerts.rules.NAME`", "AlertRule", alert_models.AlertRule),
+    ("`alerts.quiet`", "QuietHours", alert_models.QuietHours),
     ("`exclude` (a list)", "Exclusion", models.Exclusion),
-    ("`governance`", "Governance", models.Governance),
-    ("`governance.documents` (a list)", "GoverningDocument", models.GoverningDocument),
-    ("`governance.approvals`", "Approvals", models.Approvals),
+    ("`governance`", "Governance", governance_models.Governance),
+    ("`governance.documents` (a list)", "GoverningDocument", governance_models.GoverningDocument),
+    ("`governance.approvals`", "Approvals", governance_models.Approvals),
 )
-_SHARED = (models.AnySource, models.AnyChannel)
+_SHARED = (models.AnySource, alert_models.AnyChannel)
 """What has a table of its own, and is left out of the tables of its kinds."""
 
 

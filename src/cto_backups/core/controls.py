@@ -1,11 +1,6 @@
 """The audit: a registry of controls, each a pure function of policy, facts, verdicts and environment."""
 
-from collections.abc import Mapping
-from datetime import datetime
-
 from cto_backups.core import alert_controls, governance_controls, inventory_controls, source_controls, vault_controls
-from cto_backups.core.assurance import Verdict
-from cto_backups.core.calendar_times import require_aware
 from cto_backups.core.findings import (
     Audited,
     AuditReport,
@@ -18,8 +13,6 @@ from cto_backups.core.findings import (
     Severity,
 )
 from cto_backups.core.frameworks import clauses
-from cto_backups.core.model import Facts
-from cto_backups.core.policy import Policy
 
 __all__ = [
     "CONTROLS",
@@ -32,7 +25,6 @@ __all__ = [
     "Finding",
     "Place",
     "Severity",
-    "audit",
 ]
 
 CONTROLS: tuple[Control, ...] = (
@@ -400,11 +392,3 @@ CONTROLS: tuple[Control, ...] = (
     ),
 )
 """Every control; ids are for ever, since reports and exceptions refer to them."""
-
-
-def audit(
-    policy: Policy, facts: Facts, verdicts: Mapping[str, Verdict], now: datetime, environment: Environment
-) -> AuditReport:
-    """Run every control. `verdicts` has one for each source of the policy. Raises ValueError when `now` is naive."""
-    audited = Audited(policy, facts, verdicts, require_aware(now), environment)
-    return AuditReport(now, tuple(ControlResult(control, tuple(control.check(audited))) for control in CONTROLS))

@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from cto_backups.core.governance import Governed
-from cto_backups.core.model import Facts, Mark, RecoveryPoint, RetentionSeen, SourceFacts
+from cto_backups.core.keeping import Mark
+from cto_backups.core.model import Facts, RecoveryPoint, RetentionSeen, SourceFacts
 from cto_backups.core.policy import Policy, SourcePolicy
 from cto_backups.core.retention import Decision, Retention, decide, format_retention, keeps_at_least, parse_retention
 

@@ -8,6 +8,7 @@ from enum import IntEnum, StrEnum
 from cto_backups.core.alerts import Telling
 from cto_backups.core.change import Change
 from cto_backups.core.governance import Approval
+from cto_backups.core.keeping import Hold, Mark
 
 
 class Rung(IntEnum):
@@ -166,48 +167,6 @@ class RecoveryPoint:
     def taken_over(self) -> bool:
         """Whether another program made it, so that no fingerprint of its source is known."""
         return self.fingerprint.algorithm == NO_FINGERPRINT.algorithm
-
-
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """A legal hold: what it covers is not dropped until somebody releases it, whatever retention says.
-
-    With `point` None it is on all of the source: the points that are kept, and those made later. `approver` is who
-    agreed to it, in the words of whoever placed it; `placed_by` and `released_by` are users of the operating system.
-    """
-
-    id: str
-    source: str
-    point: str | None
-    reason: str
-    placed_at: datetime
-    placed_by: str
-    approver: str | None = None
-    released_at: datetime | None = None
-    released_by: str | None = None
-    released_because: str | None = None
-
-    def covers(self, point: RecoveryPoint) -> bool:
-        """Whether it is in force, and on this point."""
-        return self.released_at is None and self.source == point.source and self.point in (None, point.id)
-
-    @property
-    def placing(self) -> str:
-        """Who placed it, and who approved that where somebody did."""
-        return f"{self.placed_by}, approved by {self.approver}" if self.approver else self.placed_by
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """A point under suspicion, kept or expired, until a person clears it by saying that its change was meant."""
-
-    point: str
-    source: str
-    captured_at: datetime
-    suspicions: tuple[str, ...]
-    cleared_at: datetime | None = None
-    cleared_by: str | None = None
-    cleared_because: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ from zoneinfo import ZoneInfo
 
 from cto_backups.core.calendar_times import require_aware
 from cto_backups.core.duration import LONGEST, format_duration, parse_duration, roughly
-from cto_backups.core.model import Hold, RecoveryPoint
+from cto_backups.core.keeping import Hold
+from cto_backups.core.model import RecoveryPoint
 from cto_backups.core.wording import counted, did_you_mean
 
 ALLOWED = (

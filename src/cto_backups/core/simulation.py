@@ -12,7 +12,8 @@ from statistics import fmean, median
 from zoneinfo import ZoneInfo
 
 from cto_backups.core.calendar_times import require_aware
-from cto_backups.core.model import NO_FINGERPRINT, Hold, RecoveryPoint
+from cto_backups.core.keeping import Hold
+from cto_backups.core.model import NO_FINGERPRINT, RecoveryPoint
 from cto_backups.core.policy import SourcePolicy
 from cto_backups.core.retention import Retention, decide
 from cto_backups.core.schedule import Continuous, Every, OnChange, Trigger, Triggers, next_run, rescan_interval

@@ -6,7 +6,8 @@ from typing import Any
 
 from cto_backups.core.alerts import Alert
 from cto_backups.core.change import Change, NewContent
-from cto_backups.core.model import Copy, Evidence, Fingerprint, Hold, Mark, Problem, RecoveryPoint, Rung, Sample, Step
+from cto_backups.core.keeping import Hold, Mark
+from cto_backups.core.model import Copy, Evidence, Fingerprint, Problem, RecoveryPoint, Rung, Sample, Step
 
 Json = dict[str, Any]
 

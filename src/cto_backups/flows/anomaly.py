@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from cto_backups import clock
 from cto_backups.core.anomaly import HISTORY, suspicions
 from cto_backups.core.change import Change
-from cto_backups.core.model import Mark, RecoveryPoint
+from cto_backups.core.keeping import Mark
+from cto_backups.core.model import RecoveryPoint
 from cto_backups.core.payloads import Draft
 from cto_backups.errors import BackupsError
 from cto_backups.flows import records

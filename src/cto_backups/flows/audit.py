@@ -7,7 +7,7 @@ from datetime import datetime
 from cto_backups import clock
 from cto_backups.core.assurance import judge
 from cto_backups.core.audit_comparison import Comparison, KeptAudit, compare, kept_findings
-from cto_backups.core.controls import audit as audit_controls
+from cto_backups.core.auditing import audit as audit_controls
 from cto_backups.core.findings import AuditReport, Environment
 from cto_backups.core.inventory_controls import UNCLAIMED
 from cto_backups.core.model import Disappearance, Facts, Resource

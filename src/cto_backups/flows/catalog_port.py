@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from cto_backups.core.alerts import Alert, Telling
+from cto_backups.core.keeping import Hold, Mark
 from cto_backups.core.model import (
     ActionKind,
     Copy,
@@ -12,8 +13,6 @@ from cto_backups.core.model import (
     Evidence,
     Facts,
     Heartbeat,
-    Hold,
-    Mark,
     Outcome,
     RecoveryPoint,
     Resource,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from cto_backups import clock
 from cto_backups.core.governance import Governed
-from cto_backups.core.model import Hold
+from cto_backups.core.keeping import Hold
 from cto_backups.errors import BackupsError
 from cto_backups.flows import records
 from cto_backups.flows.governance import admit

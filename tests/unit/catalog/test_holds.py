@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from cto_backups.core.model import Hold
+from cto_backups.core.keeping import Hold
 from cto_backups.errors import NotFoundError, RefusedError
 from cto_backups.evidence.records import verify_chain
 

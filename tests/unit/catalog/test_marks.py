@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from cto_backups.core.change import Change, NewContent
-from cto_backups.core.model import Mark
+from cto_backups.core.keeping import Mark
 from cto_backups.errors import NotFoundError, RefusedError
 from cto_backups.evidence.payloads import point_from_payload, point_to_payload
 from cto_backups.evidence.records import verify_chain

@@ -15,7 +15,8 @@ from cto_backups.cli.audit_formats import as_csv, as_sarif
 from cto_backups.cli.audit_page import as_html
 from cto_backups.core.assurance import judge
 from cto_backups.core.audit_comparison import Comparison, FindingKey, KeptAudit, KeptFinding, keyed
-from cto_backups.core.controls import CONTROLS, Environment, audit
+from cto_backups.core.auditing import audit
+from cto_backups.core.controls import CONTROLS, Environment
 from cto_backups.core.defaults import CATEGORIES, CLASSES
 from cto_backups.core.findings import Severity
 from cto_backups.core.model import (

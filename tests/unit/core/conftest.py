@@ -7,6 +7,7 @@ import pytest
 
 from cto_backups.core.defaults import CATEGORIES, CLASSES
 from cto_backups.core.duration import parse_cadence
+from cto_backups.core.keeping import Hold
 from cto_backups.core.model import (
     ActionKind,
     Copy,
@@ -14,7 +15,6 @@ from cto_backups.core.model import (
     Evidence,
     Facts,
     Fingerprint,
-    Hold,
     Outcome,
     Problem,
     RecoveryPoint,

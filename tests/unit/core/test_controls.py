@@ -7,10 +7,12 @@ import pytest
 
 from cto_backups.core.alerts import AlertPolicy, AlertRule, ChannelPolicy, Person, Reach, Trouble
 from cto_backups.core.assurance import judge
-from cto_backups.core.controls import CONTROLS, Environment, Place, Severity, audit
+from cto_backups.core.auditing import audit
+from cto_backups.core.controls import CONTROLS, Environment, Place, Severity
 from cto_backups.core.findings import AuditReport, Check, Control, ControlResult
 from cto_backups.core.governance import Approval, Governed, Identity, Who
-from cto_backups.core.model import ActionKind, Disappearance, Facts, Heartbeat, Mark, Outcome, Resource, SourceFacts
+from cto_backups.core.keeping import Mark
+from cto_backups.core.model import ActionKind, Disappearance, Facts, Heartbeat, Outcome, Resource, SourceFacts
 from cto_backups.core.policy import Access, Exclusion, LockMode
 
 DAY = timedelta(days=1)

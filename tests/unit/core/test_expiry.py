@@ -19,7 +19,8 @@ from cto_backups.core.expiry import (
     waiting,
 )
 from cto_backups.core.governance import Governance, Governed, GoverningDocument, Who
-from cto_backups.core.model import ActionKind, Facts, Mark, RetentionSeen, SourceFacts
+from cto_backups.core.keeping import Mark
+from cto_backups.core.model import ActionKind, Facts, RetentionSeen, SourceFacts
 from cto_backups.core.plan import due
 from cto_backups.core.retention import Retention, decide
 

@@ -1,0 +1,73 @@
+"""What the catalog is asked most: points, copies, evidence, and all facts at once."""
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from datetime import datetime
+
+from cto_backups.catalog import facts, queries
+from cto_backups.catalog.database import Connection, Database
+from cto_backups.core.model import CopyFacts, Evidence, Facts, RecoveryPoint
+
+
+class Reader:
+    """Reads one catalog; see `catalog.catalog.Catalog`."""
+
+    def __init__(self, opened: Database) -> None:
+        self._database = opened
+
+    def reading(self) -> AbstractContextManager[Connection]:
+        """A consistent view of everything."""
+        return self._database.reading()
+
+    def point(self, name: str) -> RecoveryPoint:
+        """A point by its id, or a unique beginning of one. Raises NotFoundError naming the closest."""
+        with self.reading() as connection:
+            return queries.point(connection, name)
+
+    def points(
+        self, source: str | None = None, *, limit: int | None = None, include_expired: bool = False
+    ) -> tuple[RecoveryPoint, ...]:
+        """Points, newest first."""
+        with self.reading() as connection:
+            return queries.points(connection, source, limit=limit, include_expired=include_expired)
+
+    def latest(self, source: str, *, complete: bool = True) -> RecoveryPoint | None:
+        """The newest point of a source; with `complete`, the newest that lacks nothing."""
+        with self.reading() as connection:
+            return queries.newest(connection, source, complete=complete)
+
+    def at(self, source: str, moment: datetime) -> RecoveryPoint | None:
+        """The newest point of a source that was captured at or before a moment."""
+        with self.reading() as connection:
+            return queries.newest(connection, source, complete=False, at=moment)
+
+    def copies(self, point_id: str) -> tuple[CopyFacts, ...]:
+        """The copies of a point, with what is proven of each."""
+        with self.reading() as connection:
+            return facts.copies_of(connection, [point_id]).get(point_id, ())
+
+    def evidence(
+        self, *, point: str | None = None, source: str | None = None, kind: str | None = None, limit: int = 50
+    ) -> tuple[Evidence, ...]:
+        """Evidence, newest first."""
+        with self.reading() as connection:
+            return queries.evidence(connection, point=point, source=source, kind=kind, limit=limit)
+
+    def evidence_for(self, source: str | None, *, failed: bool, limit: int | None) -> tuple[Evidence, ...]:
+        """Evidence that concerns a source (verifications of vaults concern each) or any, newest first."""
+        with self.reading() as connection:
+            return queries.evidence_for(connection, source, failed=failed, limit=limit)
+
+    def one_evidence(self, name: str) -> Evidence:
+        """Evidence by its id, or a unique beginning of one. Raises NotFoundError."""
+        with self.reading() as connection:
+            return queries.one_evidence(connection, name)
+
+    def facts(self, now: datetime, sources: Iterable[str] | None = None, *, kept_points: bool = False) -> Facts:
+        """What the pure functions judge by, of these sources or of all that are active, as of `now`."""
+        with self.reading() as connection:
+            if sources is not None:
+                return facts.read(connection, list(sources), kept_points=kept_points)
+            names = connection.scalars("SELECT name FROM sources WHERE active = 1")
+            former = connection.scalars("SELECT name FROM sources WHERE active = 0")
+            return facts.read(connection, names, kept_points=kept_points, former=former)
