@@ -136,6 +136,8 @@ def test_what_keeps_a_repository_from_opening_is_no_fault_of_a_record(workshop: 
 def test_only_what_is_sound_expires_by_another_signer(workshop: Any) -> None:
     records = made(3)
     write(workshop, "one", *records)
+    own = workshop.installation.signer
+    write(workshop, "one", sign(own, "expiry", {"point": "own"}, sequence=1, previous=None, written_at=AT))
     assert expired_by_others(workshop.installation, "one") == {"p-1", "p-2", "p-3"}
     altered = records[1].to_bytes().replace(b"p-2", b"p-7")
     workshop.seal("one", path(workshop, "one", records[1]), altered)
@@ -179,3 +181,20 @@ def test_records_that_no_vault_has_yet_are_not_unknown(workshop: Any) -> None:
     (folder / f"{later.sequence:08d}-copy.sealed").write_bytes(b"x")
     (damage,) = record_check.check(workshop.installation, "one", read_data=False)
     assert damage.what == f"1 record of signer {own}"
+
+
+def test_records_are_known_though_this_vault_is_not_known_to_have_any(workshop: Any) -> None:
+    """A catalog that was rebuilt from another vault has not looked into this one."""
+    first = workshop.catalog.append_record(workshop.installation.signer, "run", {}, AT)
+    write(workshop, "one", first)
+    assert workshop.catalog.vault_heads("one") == {}
+    assert record_check.check(workshop.installation, "one") == ()
+
+
+def test_records_in_a_folder_that_no_signer_can_be_called_are_a_fault_of_evidence(workshop: Any) -> None:
+    (record,) = made(1)
+    write(workshop, "one", record)
+    assert check_vault(workshop.installation, "one", ()).faults == ()
+    strange = workshop.vault_root("one") / "records" / "nobody" / Path(record.key).name
+    workshop.seal("one", strange, record.to_bytes())
+    assert any("no record" in fault for fault in check_vault(workshop.installation, "one", ()).faults)
