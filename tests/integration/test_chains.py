@@ -73,6 +73,17 @@ def test_a_walk_goes_on_after_what_is_not_sound_and_a_continuation_does_not(work
     assert [damage.detail for damage in continuation.faults][1:] == ["2 records after it, up to 5, cannot be trusted"]
 
 
+def test_a_chain_whose_last_record_is_not_sound_is_broken_and_one_that_was_cut_is_not(workshop: Any) -> None:
+    records = made(3)
+    write(workshop, "one", *records)
+    workshop.seal("one", path(workshop, "one", records[2]), b"no record at all")
+    continuation = chain(workshop, "one").after(0, None)
+    assert list(continuation) == records[:2] and continuation.broken
+    path(workshop, "one", records[2]).unlink()
+    continuation = chain(workshop, "one").after(0, None)
+    assert list(continuation) == records[:2] and not continuation.broken and continuation.faults == []
+
+
 def test_what_one_vault_lost_another_may_have_and_the_first_sound_one_serves(workshop: Any) -> None:
     records = made(5)
     for vault in VAULTS:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from cto_backups.core.model import Copy
+from cto_backups.core.model import Copy, Fingerprint, Hold, RecoveryPoint
 from cto_backups.evidence import statements
-from cto_backups.evidence.payloads import copy_to_payload, evidence_to_payload
+from cto_backups.evidence.payloads import copy_to_payload, evidence_to_payload, hold_to_payload, point_to_payload
 from cto_backups.evidence.records import Record, SigningKey, sign
 
 from .conftest import evidence
@@ -24,6 +24,25 @@ RELEASE = {
     "reason": "b",
 }
 PROOF = evidence_to_payload(evidence(1))
+TAKEN = RecoveryPoint(
+    id="documents-1",
+    source="documents",
+    kind="files",
+    category="A",
+    business="acme",
+    started_at=AT,
+    captured_at=AT,
+    finished_at=AT,
+    size_bytes=1,
+    added_bytes=1,
+    entry_count=1,
+    root="ab" * 32,
+    paths=("/data",),
+    fingerprint=Fingerprint("tree/1", {}, {}, ()),
+    policy_digest="ef" * 32,
+)
+POINT = point_to_payload(TAKEN)
+HOLD = hold_to_payload(Hold("case-7", "documents", None, "a case", AT, "somebody"))
 
 
 def record(kind: str, payload: dict[str, Any]) -> Record:
@@ -34,6 +53,8 @@ def test_what_was_written_is_told() -> None:
     assert statements.copy(record("copy", COPY)) == Copy("documents-1", "one", "a" * 64, AT, 7)
     assert statements.expiry(record("expiry", EXPIRY)) == ("documents-1", AT, ("older than 30 days",))
     assert statements.evidence(record("evidence", PROOF)) == evidence(1)
+    assert statements.point(record("recovery-point", POINT)) == TAKEN
+    assert statements.hold(record("hold", HOLD)) == "case-7"
     assert statements.hold(record("release", RELEASE)) == "case-7 a b"
 
 
@@ -52,6 +73,10 @@ def test_what_was_written_is_told() -> None:
         ("evidence", statements.evidence, {**PROOF, "vault": "-one"}),
         ("evidence", statements.evidence, {"id": "x"}),
         ("recovery-point", statements.point, {"id": "documents-1"}),
+        *(
+            ("recovery-point", statements.point, {**POINT, field: "../../etc"})
+            for field in ("id", "source", "kind", "category", "business", "root", "domain")
+        ),
         ("release", statements.hold, {**RELEASE, "released_at": 3}),
         ("release", statements.hold, {**RELEASE, "source": "../documents"}),
         ("hold", statements.hold, {"id": "case-7", "source": "documents"}),
