@@ -210,6 +210,32 @@ def test_a_record_that_does_not_follow_the_one_before_is_not_believed(protected:
     assert any("does not follow" in damage.detail for damage in rebuilt.damages)
 
 
+def test_records_of_others_are_taken_from_the_vaults_that_were_named_and_own_ones_from_all(protected: Any) -> None:
+    key = SigningKey.generate()
+    signs(protected, key, "two", ("run", {}), ("run", {}))
+    own = protected.installation.signer.signer
+    numbers = {name: [int(path.name[:8]) for path in records_of(protected, name)] for name in VAULTS}
+    records_of(protected, "one")[-1].unlink()
+    again = without_catalog(protected)
+    rebuilt = rebuild(again.installation, ["one"])
+    assert set(rebuilt.records) == {own} and rebuilt.damages == []
+    assert again.catalog.takeover.last_record(own)[0] == max(map(max, numbers.values())) > max(numbers["one"]) - 1
+    assert again.catalog.vault_head("one", own) == max(numbers["one"]) - 1
+    assert rebuild(again.installation, ["two"]).records == {key.signer: 2}
+    again.catalog.close()
+
+
+def records_of(workshop: Any, vault: str) -> list[Path]:
+    """This installation's records in a vault, in order."""
+    return sorted((workshop.vault_root(vault) / "records" / workshop.installation.signer.signer).iterdir())
+
+
+def test_a_policy_that_the_catalog_has_is_not_read_again(protected: Any) -> None:
+    (path,) = (protected.vault_root("one") / "policies").iterdir()
+    protected.seal("one", path, b"version: 1\nbusiness: somebody else's\n")
+    assert rebuild(protected.installation, ["one"]).damages == []
+
+
 def test_policies_come_back_and_an_altered_one_is_named(protected: Any) -> None:
     once = b"version: 1\n"
     for name, content in ((hashlib.sha256(once).hexdigest(), once), ("0" * 64, b"another")):

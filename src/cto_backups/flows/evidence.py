@@ -1,9 +1,9 @@
 """Evidence for others: write an export of the records; check the records in the catalog, in vaults and in exports."""
 
 import os
-import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,11 +13,10 @@ from cto_backups.errors import BackupsError, DamageError, RefusedError, UsageErr
 from cto_backups.evidence import bundle, export
 from cto_backups.evidence.index import Scope
 from cto_backups.evidence.payloads import moment_from_text
-from cto_backups.evidence.records import Record, fingerprint_of, verify_chain
+from cto_backups.evidence.records import Record
+from cto_backups.flows import chains
 from cto_backups.flows.installation import Installation
-from cto_backups.flows.record_files import Keys, RecordFiles
-
-_RECORD = re.compile(r"records/([^/]+)/(\d{8,})-([a-z-]+)\.(?:sealed|json)")
+from cto_backups.flows.record_files import RecordFiles
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ def write_export(installation: Installation, to: Path, scope: Scope, *, overwrit
             why="\n" + "\n".join(checked.faults[:20]),
             todo="See 'cto.backups evidence verify': a vault may have them whole.",
         )
-    chains = {signer: installation.catalog.records_after(signer, 0) for signer in installation.catalog.signers()}
+    whole = {signer: installation.catalog.records_after(signer, 0) for signer in installation.catalog.signers()}
     if not overwrite and os.path.lexists(to):
         raise _taken(to)
     draft = to.with_name(f".{to.name}.{secrets.token_hex(6)}.tmp")
@@ -61,7 +60,7 @@ def write_export(installation: Installation, to: Path, scope: Scope, *, overwrit
             with open(  # noqa: PTH123
                 os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w+b"
             ) as file:
-                exported = export.write(file, chains, scope)
+                exported = export.write(file, whole, scope)
                 file.flush()
                 os.fsync(file.fileno())
             if not overwrite:
@@ -91,10 +90,10 @@ def check_catalog(installation: Installation, pinned: Sequence[str]) -> Checked:
     heads: list[export.Head] = []
     faults: list[str] = []
     for signer in installation.catalog.signers():
-        digests, key, found = _walk(_readable(installation, signer))
-        faults += found
-        if digests:
-            heads.append(export.Head(key, len(digests), digests[-1]))
+        walked = chains.walk(chains.in_catalog(installation, signer))
+        faults += walked.faults
+        if walked.head:
+            heads.append(walked.head)
     lengths = {head.fingerprint[:16]: head.sequence for head in heads}
     for name, got in delivered.items():
         for signer, most in got.items():
@@ -117,14 +116,16 @@ def check_vault(installation: Installation, name: str, pinned: Sequence[str]) ->
         other: found for other in installation.policy.vaults if other != name and (found := _try(installation, other))
     }
     for signer in sorted(listed.keys() | delivered.keys()):
-        digests, key, wrong = _walk(_stored(installation, name, listed.get(signer, {})))
-        faults += wrong
-        if digests:
-            heads.append(export.Head(key, len(digests), digests[-1]))
-        known = [record.digest if record else "" for record in _readable(installation, signer)]
-        faults += _against(signer, digests, known, delivered.get(signer, 0), len(listed.get(signer, {})))
+        chain = listed.get(signer) or chains.Chain(installation, signer, {})
+        walked = chain.walk()
+        faults += walked.faults
+        if walked.head:
+            heads.append(walked.head)
+        known = [record.digest if record else "" for record in chains.in_catalog(installation, signer)]
+        faults += _against(signer, walked.digests, known, delivered.get(signer, 0), len(chain.numbers))
         for other, there in others.items():
-            faults += _against_other(installation, signer, digests, len(known), other, there.get(signer, {}))
+            if signer in there:
+                faults += _against_other(walked.digests, len(known), other, there[signer])
     for other, there in others.items():
         # What the catalog does not know either, and never brought here.
         strange = there.keys() - listed.keys() - delivered.keys() - set(catalog.signers())
@@ -145,7 +146,7 @@ def check_export(installation: Installation | None, found: bundle.Bundle, path: 
                 notes.append(f"signer {signer} is not known to this installation's catalog")
                 continue
             digests = found.digests.get(signer, [])
-            records = list(_readable(installation, signer))
+            records = list(chains.in_catalog(installation, signer))
             for number, (digest, record) in enumerate(zip(digests, records, strict=False), start=1):
                 if record is not None and record.digest != digest:
                     faults.append(f"signer {signer}: record {number} is another one than the catalog's")
@@ -178,60 +179,19 @@ def _unpinned(heads: Sequence[export.Head], pinned: Sequence[str]) -> list[str]:
     ]
 
 
-def _walk(records: Iterator[Record | None]) -> tuple[list[str], str, list[str]]:
-    """The digests of a chain in order, its key's fingerprint, and what is wrong with it. None is no record."""
-    digests: list[str] = []
-    keys: list[str] = []
-    unreadable: list[str] = []
-
-    def sound() -> Iterator[Record]:
-        for number, record in enumerate(records, start=1):
-            if record is None:
-                unreadable.append(f"what stands in place {number} is no record")
-                continue
-            digests.append(record.digest)
-            if not keys:
-                keys.append(fingerprint_of(record.public_key))
-            yield record
-
-    report = verify_chain(sound())
-    of = f"signer {report.signer or '(unknown)'}"
-    return digests, keys[0] if keys else "", [f"{of}, {fault}" for fault in (*unreadable, *report.faults)]
+def _listed(installation: Installation, vault: str) -> dict[str, chains.Chain]:
+    """The chains in a vault by signer, also of what no signer can be called."""
+    return chains.grouped(installation, {vault: RecordFiles(installation, vault).sizes("records")}, any_signer=True)
 
 
-def _readable(installation: Installation, signer: str) -> Iterator[Record | None]:
-    """A signer's records in the catalog; None, and nothing after it, for one that is damaged."""
-    try:
-        yield from installation.catalog.records_after(signer, 0)
-    except DamageError:
-        yield None
-
-
-def _stored(installation: Installation, vault: str, numbered: Keys) -> Iterator[Record | None]:
-    files = RecordFiles(installation, vault)
-    if numbered:
-        installation.store(vault)  # what keeps it from opening is no fault of a record
-    for _, keys in sorted(numbered.items()):
-        for key in keys:
-            try:
-                yield files.record(key)
-            except DamageError:
-                yield None
-
-
-def _listed(installation: Installation, vault: str) -> dict[str, dict[int, tuple[str, ...]]]:
-    """The keys of records in a vault, by signer and number, also of what no signer can be called."""
-    return RecordFiles(installation, vault).by_signer(_RECORD)
-
-
-def _try(installation: Installation, vault: str) -> dict[str, dict[int, tuple[str, ...]]]:
+def _try(installation: Installation, vault: str) -> Mapping[str, chains.Chain]:
     try:
         return _listed(installation, vault)
     except VaultError:
         return {}
 
 
-def _against(signer: str, digests: list[str], known: list[str], delivered: int, there: int) -> Iterator[str]:
+def _against(signer: str, digests: Sequence[str], known: Sequence[str], delivered: int, there: int) -> Iterator[str]:
     for number, (digest, ours) in enumerate(zip(digests, known, strict=False), start=1):
         if ours and digest != ours:
             yield f"signer {signer}: place {number} has another record than the catalog"
@@ -242,18 +202,14 @@ def _against(signer: str, digests: list[str], known: list[str], delivered: int, 
         yield f"signer {signer}: it has {len(digests)} records, and the catalog only {len(known)}"
 
 
-def _against_other(
-    installation: Installation, signer: str, digests: list[str], known: int, other: str, there: Keys
-) -> Iterator[str]:
+def _against_other(digests: Sequence[str], known: int, other: str, there: chains.Chain) -> Iterator[str]:
     """Another vault may have less, or what the catalog has not brought here yet; it may not have anything else."""
-    most = max(there, default=0)
+    signer, most = there.signer, there.numbers[-1]
     if most > max(len(digests), known):
         yield f"signer {signer}: its end was cut off: {len(digests)} records, and vault '{other}' has {most}"
-    shared = min(most, len(digests))
-    for key in there.get(shared, ()):
-        try:
-            record = RecordFiles(installation, other).record(key)
-        except BackupsError:
-            continue  # that vault's own fault
-        if record.digest != digests[shared - 1]:
-            yield f"signer {signer}: place {shared} has another record than vault '{other}'"
+    if not (shared := min(most, len(digests))):
+        return
+    with suppress(BackupsError):  # that vault's own fault
+        for entry in there.at(shared):
+            if isinstance(entry.found, Record) and entry.found.digest != digests[shared - 1]:
+                yield f"signer {signer}: place {shared} has another record than vault '{other}'"

@@ -9,34 +9,26 @@ where the repository has that very snapshot. What would drop something, or make 
 evidence), counts only when this installation signed it, or a signer whom the user trusts.
 """
 
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from typing import TypeVar
 
 from cto_backups import clock
-from cto_backups.core.model import Copy, Evidence, RecoveryPoint, TakenPoint
+from cto_backups.core.model import Copy, TakenPoint
 from cto_backups.core.payloads import Committed, Damage
 from cto_backups.core.wording import counted
 from cto_backups.errors import BackupsError, DamageError, NotFoundError
-from cto_backups.evidence.payloads import (
-    copy_from_payload,
-    evidence_from_payload,
-    hold_from_payload,
-    moment_from_text,
-    point_from_payload,
-)
+from cto_backups.evidence import statements
 from cto_backups.evidence.records import Record
-from cto_backups.flows.chains import Chain, whole_up_to
+from cto_backups.flows import chains
 from cto_backups.flows.installation import Installation
-from cto_backups.flows.record_files import Keys, RecordFiles
+from cto_backups.flows.record_files import RecordFiles
 
 _AT_ONCE = 200
 _NAMED_AT_MOST = 5
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _Thing = TypeVar("_Thing")
 
 
@@ -64,9 +56,9 @@ class Rebuilt:
 
 @dataclass(frozen=True)
 class _Place:
-    """A vault that can be read: its records, and its snapshots by their references."""
+    """A vault that can be read: the keys of its records, and its snapshots by their references."""
 
-    records: Mapping[str, Keys]
+    records: Collection[str]
     snapshots: Mapping[str, Committed]
 
 
@@ -115,9 +107,8 @@ def _places(installation: Installation, rebuilt: Rebuilt) -> dict[str, _Place]:
         try:
             installation.check_readable(name)
             committed = installation.store(name).committed()
-            places[name] = _Place(
-                RecordFiles(installation, name).by_signer(), {one.reference: one for one in committed}
-            )
+            records = RecordFiles(installation, name).sizes("records")
+            places[name] = _Place(records, {one.reference: one for one in committed})
         except BackupsError as error:
             rebuilt.away[name] = error
     if not any(name in places for name in rebuilt.vaults):
@@ -127,22 +118,18 @@ def _places(installation: Installation, rebuilt: Rebuilt) -> dict[str, _Place]:
 
 def _take_records(installation: Installation, places: Mapping[str, _Place], rebuilt: Rebuilt) -> None:
     own, catalog = installation.signer.signer, installation.catalog
-    for signer in sorted({signer for place in places.values() for signer in place.records}):
-        vaults = {
-            name: place.records.get(signer, {})
-            for name, place in places.items()
-            if signer == own or name in rebuilt.vaults
-        }
+    found = chains.grouped(installation, {name: place.records for name, place in places.items()})
+    for signer, everywhere in found.items():
+        chain = everywhere if signer == own else everywhere.only_in(rebuilt.vaults)
         # Asked after the listing: what this installation has signed meanwhile is not taken for news.
-        sequence, previous = catalog.takeover.last_record(signer)
-        chain = Chain(installation, signer, vaults, sequence, previous)
-        for batch in _batches(chain):
+        continuation = chain.after(*catalog.takeover.last_record(signer))
+        for batch in _batches(continuation):
             catalog.takeover.keep_records(batch)
             rebuilt.records[signer] = rebuilt.records.get(signer, 0) + len(batch)
-        rebuilt.damages.extend(chain.faults)
-        rebuilt.parted = rebuilt.parted or (chain.broken and signer == own)
-        for name, keys in vaults.items():
-            if whole := whole_up_to(keys, chain.sequence):
+        rebuilt.damages.extend(continuation.faults)
+        rebuilt.parted = rebuilt.parted or (continuation.broken and signer == own)
+        for name in chain.vaults:
+            if whole := chain.whole_up_to(name, continuation.sequence):
                 catalog.advance_vault_head(name, signer, whole)
 
 
@@ -175,11 +162,11 @@ def _said(
             said.recorded_by.setdefault(str(record.payload.get("id")), signer)
     for signer in reversed(signers):  # own records have the last word: nobody else can move a copy
         for record in installation.catalog.takeover.delivered_records(signer, "copy"):
-            if copy := _sound(rebuilt, record, _copy):
+            if copy := _sound(rebuilt, record, statements.copy):
                 _note_copy(places, rebuilt, said, copy, believed=signer in own)
     for signer in own:
         for record in installation.catalog.takeover.delivered_records(signer, "expiry"):
-            if expiry := _sound(rebuilt, record, _expiry):
+            if expiry := _sound(rebuilt, record, statements.expiry):
                 said.expired.setdefault(expiry[0], expiry[1:])
     return said
 
@@ -196,43 +183,11 @@ def _note_copy(places: Mapping[str, _Place], rebuilt: Rebuilt, said: _Said, copy
         said.elsewhere[copy.vault] += 1
 
 
-def _copy(record: Record) -> Copy:
-    copy = copy_from_payload(record.payload)
-    _check_names(copy.point, copy.vault, copy.reference)
-    return copy
-
-
-def _expiry(record: Record) -> tuple[str, datetime, tuple[str, ...]]:
-    payload = record.payload
-    _check_names(payload["point"])
-    reasons = tuple(str(reason) for reason in payload["reasons"])
-    return payload["point"], moment_from_text(record.body["written_at"]), reasons
-
-
-def _point(record: Record) -> RecoveryPoint:
-    point = point_from_payload(record.payload)
-    _check_names(point.id, point.source, point.kind, point.category, point.business, point.root, point.domain)
-    return point
-
-
-def _evidence(record: Record) -> Evidence:
-    evidence = evidence_from_payload(record.payload)
-    _check_names(evidence.id, evidence.kind, evidence.vault)
-    return evidence
-
-
-def _check_names(*names: object) -> None:
-    """Names become those of files, and stand on screens: what is none comes from somebody else's program."""
-    for name in names:
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise ValueError("not a name")
-
-
 def _sound(rebuilt: Rebuilt, record: Record, read: Callable[[Record], _Thing]) -> _Thing | None:
-    """What a record says; a signature alone makes no sense of its words."""
+    """What a record says; that it says nothing is a damage."""
     try:
         return read(record)
-    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+    except statements.SENSELESS as error:
         rebuilt.damages.append(Damage(record.key, f"it is signed, and says nothing readable: {type(error).__name__}"))
         return None
 
@@ -275,7 +230,7 @@ def _told(
             if said.recorded_by.get(str(name)) != signer or name in told:
                 continue
             told.add(name)
-            if (point := _sound(rebuilt, record, _point)) is None:
+            if (point := _sound(rebuilt, record, statements.point)) is None:
                 continue
             expired_at, reasons = said.expired.get(point.id, (None, ()))
             copies = []
@@ -303,34 +258,20 @@ def _take_holds(installation: Installation, own: Iterable[str], rebuilt: Rebuilt
     """
     for signer in own:
         for batch in _batches(installation.catalog.takeover.delivered_records(signer, "clearance")):
-            rebuilt.clearances += installation.catalog.marks.take([r for r in batch if _sound(rebuilt, r, _clearance)])
+            rebuilt.clearances += installation.catalog.marks.take(
+                [r for r in batch if _sound(rebuilt, r, statements.clearance)]
+            )
         for kind in ("hold", "release"):
             for batch in _batches(installation.catalog.takeover.delivered_records(signer, kind)):
-                sound = [record for record in batch if _sound(rebuilt, record, _hold)]
+                sound = [record for record in batch if _sound(rebuilt, record, statements.hold)]
                 rebuilt.holds += installation.catalog.takeover.take_holds(sound)
-
-
-def _hold(record: Record) -> str:
-    payload = record.payload
-    _check_names(payload["id"], payload["source"])
-    if record.kind == "hold":
-        return hold_from_payload(payload).id
-    moment_from_text(payload["released_at"])
-    return f"{payload['id']} {payload['released_by']} {payload['reason']}"
-
-
-def _clearance(record: Record) -> str:
-    payload = record.payload
-    _check_names(payload["point"], payload["source"])
-    moment_from_text(payload["cleared_at"])
-    return f"{payload['point']} {payload['cleared_by']} {payload['reason']}"
 
 
 def _take_evidence(installation: Installation, own: Iterable[str], rebuilt: Rebuilt) -> None:
     known = installation.catalog.takeover.known("evidence")
     for signer in own:
         for batch in _batches(installation.catalog.takeover.delivered_records(signer, "evidence")):
-            found = [evidence for record in batch if (evidence := _sound(rebuilt, record, _evidence))]
+            found = [evidence for record in batch if (evidence := _sound(rebuilt, record, statements.evidence))]
             fresh = [evidence for evidence in found if evidence.id not in known]
             installation.catalog.takeover.take_evidence(fresh)
             rebuilt.evidence += len(fresh)
@@ -341,14 +282,9 @@ def _take_policies(installation: Installation, rebuilt: Rebuilt) -> None:
     for name in rebuilt.vaults:
         if name in rebuilt.away:
             continue
-        files = RecordFiles(installation, name)
-        for key, digest in files.policies():
-            if digest in known:
-                continue
-            try:
-                text = files.policy(key, digest)
-            except DamageError as error:
-                rebuilt.damages.append(Damage(f"{key} in vault {name}", error.why))
+        for key, digest, text in RecordFiles(installation, name).policies(known):
+            if isinstance(text, DamageError):
+                rebuilt.damages.append(Damage(f"{key} in vault {name}", text.why))
                 continue
             known.add(digest)
             installation.catalog.takeover.keep_policy(digest, text, clock.now())

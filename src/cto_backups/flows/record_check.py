@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from cto_backups.core.payloads import Damage
 from cto_backups.core.wording import counted
-from cto_backups.errors import DamageError, VaultMissingError
+from cto_backups.errors import DamageError
 from cto_backups.evidence.records import Record
 from cto_backups.flows import chains
 from cto_backups.flows.installation import Installation
-from cto_backups.flows.record_files import SEALED, RecordFiles, by_signer, policy_key, sealed_key
+from cto_backups.flows.record_files import RecordFiles, policy_key, sealed_key
 
 _MOST_FAULTS = 20
 
@@ -36,8 +36,10 @@ def check(installation: Installation, vault_name: str, *, read_data: bool = True
     heads = installation.catalog.vault_heads(vault_name)  # asked first: what arrives meanwhile is not missed
     files = RecordFiles(installation, vault_name)
     listed = files.sizes("records")
-    found = [stray.damage for stray in _strays(installation, files, heads, listed, read_data=read_data)]
-    found += _unknown(installation, listed)
+    unclaimed = _own(installation, listed)
+    strays = _strays(installation, files, heads, listed, unclaimed, read_data=read_data)
+    found = [stray.damage for stray in strays]
+    found += _unknown(installation, unclaimed)
     found += _unsealed(files)
     if read_data:
         found += _foreign(installation, vault_name, listed)
@@ -55,7 +57,7 @@ def put_back(installation: Installation, vault_name: str) -> tuple[Damage, ...]:
     files = RecordFiles(installation, vault_name)
     listed = files.sizes("records")
     mended = []
-    for stray in _strays(installation, files, heads, listed, read_data=True):
+    for stray in _strays(installation, files, heads, listed, {}, read_data=True):
         files.put(stray.key, stray.content, overwrite=True)
         mended.append(stray.damage)
     in_force = installation.policy.digest
@@ -76,8 +78,13 @@ def _unsealed(files: RecordFiles) -> Iterator[Damage]:
         yield Damage(f"{counted(len(keys), 'record or policy', 'records and policies')} not encrypted", why)
 
 
-def _signer(key: str) -> str:
-    return key.split("/", 2)[1]
+def _own(installation: Installation, listed: Mapping[str, int]) -> dict[str, list[str]]:
+    """The keys of what lies in the vault under this installation's name, by those that it has sealed."""
+    found: dict[str, list[str]] = {}
+    for key in listed:
+        if key.startswith(f"records/{installation.signer.signer}/"):
+            found.setdefault(sealed_key(key), []).append(key)
+    return found
 
 
 def _strays(
@@ -85,53 +92,33 @@ def _strays(
     files: RecordFiles,
     heads: Mapping[str, int],
     listed: Mapping[str, int],
+    unclaimed: dict[str, list[str]],
     *,
     read_data: bool,
 ) -> Iterator[StrayRecord]:
-    """Of each signer that the catalog has the records of, up to where this vault is known to have them."""
-    for signer, head in heads.items():
+    """Of each signer that the catalog has the records of, up to where this vault is known to have them.
+
+    Takes what the catalog has out of `unclaimed`, as long as something is left there.
+    """
+    for signer in dict.fromkeys((*heads, installation.signer.signer)):
+        head = heads.get(signer, 0)
         for sequence, key, content in installation.catalog.record_files(signer):
-            if sequence > head:
+            unclaimed.pop(key, None)
+            if sequence <= head:
+                why = chains.difference(files, listed, key, content, read_data=read_data)
+                if why:
+                    yield StrayRecord(key, content, Damage(_named(Record.from_bytes(content, name=key)), why))
+            elif not unclaimed:
                 break
-            why = _wrong(files, key, content, listed, read_data=read_data)
-            if why:
-                yield StrayRecord(key, content, Damage(_named(Record.from_bytes(content, name=key)), why))
 
 
-def _wrong(files: RecordFiles, key: str, content: bytes, listed: Mapping[str, int], *, read_data: bool) -> str:
-    """What is wrong with the record under this key, if anything; one in clear is judged where it lies."""
-    in_clear = _in_clear(key)
-    lies_sealed = key in listed or in_clear not in listed
-    size = listed.get(key if lies_sealed else in_clear)
-    if size is None:
-        return "it is missing"
-    written = files.sealed_size(content) if lies_sealed else len(content)
-    if size != written:
-        return f"it has {size} bytes, and had {written} when it was written"
-    if read_data:
-        try:
-            if files.read(key if lies_sealed else in_clear) != content:
-                return "it says something else than what was signed"
-        except VaultMissingError:
-            return "it is missing"
-        except DamageError as error:
-            return error.why or error.what
-    return ""
-
-
-def _in_clear(key: str) -> str:
-    return key.removesuffix(SEALED) + ".json"
-
-
-def _unknown(installation: Installation, listed: Mapping[str, int]) -> Iterator[Damage]:
+def _unknown(installation: Installation, unclaimed: Mapping[str, list[str]]) -> Iterator[Damage]:
     """Records of this installation that its catalog does not have: what it says may be older than the vault."""
-    signer = installation.signer.signer
-    known = {key for _, key, _ in installation.catalog.record_files(signer)}
-    unknown = sorted(key for key in listed if _signer(key) == signer and sealed_key(key) not in known)
-    if unknown:
-        first = unknown[0].rpartition("/")[2]
+    keys = [key for same in unclaimed.values() for key in same]
+    if keys:
+        first = min(keys).rpartition("/")[2]
         why = f"this catalog does not have them (from {first} on): it is older than the vault, or they are forged"
-        yield Damage(f"{counted(len(unknown), 'record')} of signer {signer}", why)
+        yield Damage(f"{counted(len(keys), 'record')} of signer {installation.signer.signer}", why)
 
 
 def _named(record: Record) -> str:
@@ -143,23 +130,18 @@ def _named(record: Record) -> str:
 
 def _foreign(installation: Installation, vault_name: str, listed: Mapping[str, int]) -> Iterator[Damage]:
     """What others have signed since this catalog took over records of theirs, or all of it, must hang together."""
-    for signer, keys in sorted(by_signer(listed).items()):
+    for signer, chain in chains.grouped(installation, {vault_name: listed}).items():
         if signer == installation.signer.signer:
             continue
-        sequence, previous = installation.catalog.takeover.last_record(signer)
-        chain = chains.Chain(installation, signer, {vault_name: keys}, sequence, previous)
-        for _ in chain:
+        continuation = chain.after(*installation.catalog.takeover.last_record(signer))
+        for _ in continuation:
             pass
-        for damage in chain.faults[:_MOST_FAULTS]:
+        for damage in continuation.faults[:_MOST_FAULTS]:
             yield Damage(f"records of another signer, {signer}", f"{damage.what}: {damage.detail}")
 
 
 def _harmed_policies(files: RecordFiles) -> Iterator[tuple[str, Damage]]:
     """By their digests. None is missed: each copy of a point brings the one in force."""
-    for key, digest in files.policies():
-        try:
-            files.policy(key, digest)
-        except VaultMissingError:
-            continue
-        except DamageError as error:
-            yield digest, Damage(f"policy {digest[:12]}", error.why)
+    for _, digest, text in files.policies():
+        if isinstance(text, DamageError):
+            yield digest, Damage(f"policy {digest[:12]}", text.why)

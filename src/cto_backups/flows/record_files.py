@@ -7,15 +7,16 @@ people, digests of data. Files of earlier releases lie there in clear, and are r
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from cto_backups.errors import DamageError, VaultExistsError
+from cto_backups.errors import DamageError, VaultExistsError, VaultMissingError
 from cto_backups.evidence.records import Record
 from cto_backups.flows.installation import Installation
 
 SEALED = ".sealed"
-RECORD = re.compile(r"records/([0-9a-f]{16})/(\d{8,})-([a-z-]+)\.(?:sealed|json)")
+_RECORD = re.compile(r"records/([0-9a-f]{16})/(\d{8,})-([a-z-]+)\.(?:sealed|json)")
+_RECORD_OF_ANY = re.compile(r"records/([^/]+)/(\d{8,})-([a-z-]+)\.(?:sealed|json)")
 _POLICY = re.compile(r"policies/([0-9a-f]{64})\.(?:sealed|yaml)")
 
 Keys = Mapping[int, tuple[str, ...]]
@@ -27,8 +28,12 @@ def policy_key(digest: str) -> str:
     return f"policies/{digest}{SEALED}"
 
 
-def by_signer(keys: Iterable[str], named: re.Pattern[str] = RECORD) -> dict[str, dict[int, tuple[str, ...]]]:
-    """Keys of records by signer and number; those that are not named so are left out, and what is there sealed too."""
+def by_signer(keys: Iterable[str], *, any_signer: bool = False) -> dict[str, dict[int, tuple[str, ...]]]:
+    """Keys of records by signer and number; those that are not named so are left out, and what is there sealed too.
+
+    With `any_signer` those in folders that no signer can be called are there as well.
+    """
+    named = _RECORD_OF_ANY if any_signer else _RECORD
     found: dict[str, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
     present = set(keys)
     for key in present:
@@ -40,6 +45,11 @@ def by_signer(keys: Iterable[str], named: re.Pattern[str] = RECORD) -> dict[str,
 def sealed_key(key: str) -> str:
     """Where the sealed form of what lies under this key belongs."""
     return _stem(key) + SEALED
+
+
+def in_clear(key: str) -> str:
+    """Where an earlier release put the record that belongs under this key."""
+    return _stem(key) + ".json"
 
 
 def _stem(key: str) -> str:
@@ -60,14 +70,10 @@ class RecordFiles:
         """The keys in ``records`` or ``policies``, with sizes in bytes."""
         return {stored.key: stored.size_bytes for stored in self.installation.vault(self.vault_name).list(folder)}
 
-    def by_signer(self, named: re.Pattern[str] = RECORD) -> dict[str, dict[int, tuple[str, ...]]]:
-        """The records by signer and number."""
-        return by_signer(self.sizes("records"), named)
-
     def unsealed(self) -> list[str]:
         """The keys of records and policies that lie there in clear."""
         keys = (*self.sizes("records"), *self.sizes("policies"))
-        ours = (key for key in keys if RECORD.fullmatch(key) or _POLICY.fullmatch(key))
+        ours = (key for key in keys if _RECORD.fullmatch(key) or _POLICY.fullmatch(key))
         return sorted(key for key in ours if not key.endswith(SEALED))
 
     def read(self, key: str) -> bytes:
@@ -104,16 +110,23 @@ class RecordFiles:
                 self.put(sealed, content, overwrite=True)
         vault.delete(key)
 
-    def policies(self) -> Iterator[tuple[str, str]]:
-        """Key and digest of each policy that is there; keys that name none are somebody else's."""
+    def policies(self, known: Container[str] = ()) -> Iterator[tuple[str, str, bytes | DamageError]]:
+        """Key, digest and text of each policy that is there and whose digest is not known, or what is wrong with it.
+
+        Keys that name none are somebody else's; what vanishes meanwhile is left out.
+        """
         sizes = self.sizes("policies")
         for key in sorted(sizes):
             match = _POLICY.fullmatch(key)
-            if match and (key.endswith(SEALED) or sealed_key(key) not in sizes):
-                yield key, match[1]
+            if match and match[1] not in known and (key.endswith(SEALED) or sealed_key(key) not in sizes):
+                try:
+                    yield key, match[1], self._policy(key, match[1])
+                except VaultMissingError:
+                    continue
+                except DamageError as error:
+                    yield key, match[1], error
 
-    def policy(self, key: str, digest: str) -> bytes:
-        """The text of a policy. Raises VaultMissingError; DamageError when it is not what its name says."""
+    def _policy(self, key: str, digest: str) -> bytes:
         text = self.read(key)
         if hashlib.sha256(text).hexdigest() != digest:
             raise DamageError(f"{key} is damaged", why="its bytes are not what its name says")
