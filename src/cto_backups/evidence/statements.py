@@ -69,6 +69,6 @@ def hold(record: Record) -> str:
 def clearance(record: Record) -> str:
     """That a suspicion was cleared: of which point, by whom, and why."""
     payload = record.payload
-    _check_names(payload["point"], payload["source"])
+    check_names(payload["point"], payload["source"])
     moment_from_text(payload["cleared_at"])
     return f"{payload['point']} {payload['cleared_by']} {payload['reason']}"
