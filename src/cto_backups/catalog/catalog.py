@@ -384,4 +384,4 @@ class Catalog:
                 names = connection.scalars("SELECT name FROM sources WHERE active = 1")
             else:
                 names = list(sources)
-            return facts.read(connection, names, kept_points=kept_points)
+            return facts.read(connection, names, kept_points=kept_points, whole_inventory=sources is None)

@@ -8,6 +8,7 @@ JSON list, so that a statement's text does not depend on how many there are.
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -55,11 +56,15 @@ class Kept(StrEnum):
     PROVEN = "expired_at IS NULL AND proven_at IS NOT NULL"
 
 
-def read(connection: Connection, names: Sequence[str], *, kept_points: bool) -> Facts:
-    """The facts of these sources, and of every vault that holds anything."""
+def read(connection: Connection, names: Sequence[str], *, kept_points: bool, whole_inventory: bool = False) -> Facts:
+    """The facts of these sources, and of every vault that holds anything.
+
+    With `whole_inventory`, resources are also those of sources that are gone from the policy.
+    """
     newest = _points(connection, names, Kept.COMPLETE)
     newest_any = _points(connection, names, Kept.ANY)
     proven = _points(connection, names, Kept.PROVEN)
+    proven_until = _proven_until(connection, names)
     copies = copies_of(connection, list({point.id for each in (newest, proven) for point in each.values()}))
     passed = _passed_tests(connection, names)
     tests = _last_tests(connection, names)
@@ -76,6 +81,7 @@ def read(connection: Connection, names: Sequence[str], *, kept_points: bool) -> 
             proven=proven.get(row["name"]),
             proven_copies=copies.get(proven[row["name"]].id, ()) if row["name"] in proven else (),
             proven_at=passed[row["name"]][0].finished_at if row["name"] in passed else None,
+            proven_until=proven_until.get(row["name"]),
             last_test=tests.get(row["name"]),
             last_runs=runs.get(row["name"], {}),
             failures=failures.get(row["name"], {}),
@@ -88,7 +94,7 @@ def read(connection: Connection, names: Sequence[str], *, kept_points: bool) -> 
     return Facts(
         sources={**{name: SourceFacts(name) for name in names}, **known},
         vaults=_vaults(connection),
-        resources=_resources(connection, names),
+        resources=_resources(connection, None if whole_inventory else names),
         kept_points=_kept(connection, names) if kept_points else {},
         holds=holds.in_force(connection, names) if kept_points else {},
         verified_copies=_verified_copies(connection, names) if kept_points else {},
@@ -108,6 +114,33 @@ def _points(connection: Connection, names: Sequence[str], which: Kept) -> dict[s
             SELECT id FROM points WHERE source = asked.name AND {which} ORDER BY captured_at DESC, id DESC LIMIT 1)
         """
     return {row["source"]: point_from_row(row) for row in _rows(connection, statement, names)}
+
+
+def _proven_until(connection: Connection, names: Sequence[str]) -> dict[str, datetime | None]:
+    """Up to when restore tests prove each source: a test of a point says nothing of what came after that point.
+
+    The next point may have expired by now. Ids begin with their source and their moment, so it is found by its id; one
+    that is called otherwise (another program made it) only while it is kept.
+    """
+    statement = f"""
+        WITH {_ASKED}
+        SELECT tested.source, min(
+            tested.proven_at,
+            coalesce((
+                SELECT next.captured_at FROM points next
+                WHERE next.id > tested.id AND next.id < tested.source || '-:' AND next.source = tested.source
+                    AND next.complete = 1 AND next.captured_at > tested.captured_at
+                ORDER BY next.id LIMIT 1), tested.proven_at),
+            coalesce((
+                SELECT next.captured_at FROM points next
+                WHERE next.source = tested.source AND next.expired_at IS NULL AND next.complete = 1
+                    AND next.captured_at > tested.captured_at
+                ORDER BY next.captured_at LIMIT 1), tested.proven_at))
+        FROM asked JOIN points tested ON tested.id = (
+            SELECT id FROM points WHERE source = asked.name AND {Kept.PROVEN}
+            ORDER BY captured_at DESC, id DESC LIMIT 1)
+        """
+    return {source: moment_from_column(until) for source, until in _rows(connection, statement, names)}
 
 
 def _last_tests(connection: Connection, names: Sequence[str]) -> dict[str, Evidence]:
@@ -254,15 +287,16 @@ def _vaults(connection: Connection) -> dict[str, VaultFacts]:
     }
 
 
-def _resources(connection: Connection, names: Sequence[str]) -> dict[str, tuple[Resource, ...]]:
+def _resources(connection: Connection, names: Sequence[str] | None) -> dict[str, tuple[Resource, ...]]:
     # What the last discovery did not find any more stays in the table as history, with its last moment.
-    statement = """
+    asked = "sources.name IN (SELECT value FROM json_each(:asked)) AND" if names is not None else ""
+    statement = f"""
         SELECT resources.* FROM resources JOIN sources ON sources.name = resources.source
-        WHERE sources.name IN (SELECT value FROM json_each(:asked)) AND resources.last_seen = sources.discovered_at
+        WHERE {asked} resources.last_seen = sources.discovered_at
         ORDER BY resources.source, resources.name
         """
     found: dict[str, list[Resource]] = defaultdict(list)
-    for row in _rows(connection, statement, names):
+    for row in _rows(connection, statement, names or ()):
         found[row["source"]].append(resource_from_row(row))
     return {source: tuple(resources) for source, resources in found.items()}
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 from fnmatch import fnmatchcase
 from zoneinfo import ZoneInfo
 
-from cto_backups.core.assurance import CLOCK_TOLERANCE, age_against_rpo, forecast_against_rto
+from cto_backups.core.assurance import CLOCK_TOLERANCE, age_against_rpo, forecast_against_rto, old_proof
 from cto_backups.core.duration import format_cadence, format_duration, roughly
 from cto_backups.core.findings import Audited, Check
 from cto_backups.core.forecast import of_category
@@ -84,6 +84,29 @@ def check_exclusions(audited: Audited) -> Iterator[Check]:
             yield Check(exclusion.resource, False, f"its exclusion ended {roughly(audited.now - exclusion.until)} ago")
         else:
             yield Check(exclusion.resource, True, f"excluded by {exclusion.owner} until {exclusion.until:%Y-%m-%d}")
+
+
+def check_reachable(audited: Audited) -> Iterator[Check]:
+    """Each source can be looked at, now."""
+    unreachable = audited.environment.unreachable
+    if unreachable is None:
+        return
+    for source in audited.policy.sources.values():
+        why = unreachable.get(source.name)
+        yield _check(source, why is None, why or "it was there when the audit looked")
+
+
+def check_empty(audited: Audited) -> Iterator[Check]:
+    """The newest complete point holds something: a byte, and in a repository a ref, in a database a table."""
+    for source in audited.policy.sources.values():
+        newest = audited.source(source.name).newest
+        if newest is None:
+            continue
+        none = [what for what in ("refs", "tables") if newest.fingerprint.counts.get(what) == 0]
+        if newest.size_bytes == 0:
+            none.insert(0, "bytes")
+        detail = f"no {' and no '.join(none)}" if none else f"{counted(newest.size_bytes, 'byte')}"
+        yield _check(source, not none, f"newest complete point {newest.id} holds {detail}")
 
 
 def check_rpo(audited: Audited) -> Iterator[Check]:
@@ -256,6 +279,8 @@ def _check_test(audited: Audited, source: SourcePolicy, facts: SourceFacts, last
     elif every is not None and audited.now - last.finished_at > every:
         figures = f"the last restore test was {_ago(audited, last)}"
         yield _check(source, False, f"{figures}; policy asks for {format_cadence(every)}")
+    elif every is not None and (sentence := old_proof(facts, every, audited.now)) is not None:
+        yield _check(source, False, sentence)
     else:
         yield _check(source, True, f"the last restore test, {_ago(audited, last)}, passed")
 

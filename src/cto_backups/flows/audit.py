@@ -37,9 +37,25 @@ def audit(installation: Installation, environment: Environment, found: tuple[Res
             installation.catalog.record_resources(name, installation.source(name).discover(), now)
         except BackupsError as error:
             unreachable[name] = error
+    environment = replace(
+        environment,
+        unreachable={name: str(error) for name, error in unreachable.items()},
+        vaults_away=_away(installation),
+    )
     facts = observed(installation, installation.catalog.facts(now, kept_points=True), now)
     if found:
         facts = replace(facts, resources={**facts.resources, "": found})
     verdicts = judge(installation.policy, facts, now)
     report = audit_controls(installation.policy, facts, verdicts, now, environment)
     return Audit(report, unreachable, now, installation.policy, facts)
+
+
+def _away(installation: Installation) -> dict[str, str]:
+    """The vaults that cannot be read now, and why."""
+    away: dict[str, str] = {}
+    for name in installation.policy.vaults:
+        try:
+            installation.check_readable(name)
+        except BackupsError as error:
+            away[name] = str(error)
+    return away

@@ -8,7 +8,7 @@ import pytest
 from cto_backups.core.assurance import judge
 from cto_backups.core.controls import CONTROLS, Environment, Place, Severity, audit
 from cto_backups.core.findings import AuditReport, Check, Control, ControlResult
-from cto_backups.core.model import ActionKind, Facts, Heartbeat, Outcome, Resource, SourceFacts
+from cto_backups.core.model import ActionKind, Facts, Fingerprint, Heartbeat, Outcome, Resource, SourceFacts
 from cto_backups.core.policy import Access, Exclusion, LockMode
 
 DAY = timedelta(days=1)
@@ -80,6 +80,8 @@ def test_a_source_in_order_has_no_findings_and_scores_100(audited):
         "pruning",
         "keys-parted",
         "worker",
+        "reachable",
+        "vaults-there",
     }
     assert len(report.passed) == len(CONTROLS) - len(report.not_applicable)
 
@@ -641,3 +643,53 @@ def test_worker(build, audited):
     assert "last sign of life, from here, was" in audited.passes("worker", heartbeat=fresh)
     assert "was 3 h ago" in audited.fails("worker", heartbeat=dead)
     assert audited.checks("worker") == ()
+
+
+# -- looked at now
+
+
+def test_reachable(audited):
+    assert audited.checks("reachable") == ()
+    looked = replace(APART, unreachable={})
+    assert audited.passes("reachable", environment=looked) == "it was there when the audit looked"
+    gone = replace(APART, unreachable={"ledger": "the database is not there"})
+    assert audited.fails("reachable", environment=gone) == "the database is not there"
+
+
+def test_vaults_there(audited):
+    assert audited.checks("vaults-there") == ()
+    assert audited.passes("vaults-there", environment=replace(APART, vaults_away={})).count("was there") == 2
+    checks = audited.checks("vaults-there", environment=replace(APART, vaults_away={"far": "not mounted"}))
+    assert [(check.subject, check.passed) for check in checks] == [("near", True), ("far", False)]
+    assert checks[1].detail == "not mounted"
+
+
+def test_keys_there(audited):
+    assert audited.passes("keys-there") == "it is at /home/ada/key"
+    lost = replace(APART, keys={"repository key": Place("/home/ada/key", 1, there=False)})
+    assert audited.fails("keys-there", environment=lost) == "nothing is at /home/ada/key"
+
+
+# -- content
+
+
+def test_empty(build, audited):
+    assert "holds 10 bytes" in audited.passes("empty")
+    assert audited.checks("empty", SourceFacts("ledger")) == ()
+    nothing = build.healthy(newest=build.point(build.ago(hours=1), size_bytes=0))
+    assert "holds no bytes" in audited.fails("empty", nothing)
+    for what in ("refs", "tables"):
+        fingerprint = Fingerprint("any/1", {}, {what: 0, "bytes": 4096})
+        bare = build.healthy(newest=build.point(build.ago(hours=1), fingerprint=fingerprint))
+        assert f"holds no {what}" in audited.fails("empty", bare)
+    full = Fingerprint("any/1", {}, {"tables": 1})
+    audited.passes("empty", build.healthy(newest=build.point(build.ago(hours=1), fingerprint=full)))
+
+
+def test_restore_test_fails_when_only_old_points_are_tested(build, audited):
+    still = build.healthy(proven_until=build.ago(days=29))
+    audited.passes("restore-test", still)
+    old = build.healthy(proven_until=build.ago(days=31))
+    told = audited.fails("restore-test", old)
+    assert "prove nothing newer than" in told and "took 31 days ago" in told
+    audited.passes("restore-test", old, source=build.source(test_every=None))
