@@ -259,6 +259,15 @@ def test_a_source_that_is_suddenly_empty_is_a_failure_never_a_deletion(workshop:
     assert len(workshop.catalog.points("documents")) == 1
 
 
+def test_a_source_that_is_empty_from_the_first_day_gets_no_point_that_would_prove_at_once(workshop: Any) -> None:
+    shutil.rmtree(workshop.data / "files")
+    (workshop.data / "files").mkdir()
+    (workshop.data / "files" / "dump.sql").touch()
+    with pytest.raises(SourceError, match=r"(?s)'documents' is empty\n.*not one byte"):
+        protect(workshop.installation, "documents")
+    assert workshop.catalog.points("documents") == ()
+
+
 def test_damage_in_one_vault_is_found_named_and_healed_on_restore_from_another(workshop: Any, tmp_path: Path) -> None:
     """Every damaged byte is detected by verification, and a restore fetches the good bytes elsewhere."""
     point = protect(workshop.installation, "documents").backup.point

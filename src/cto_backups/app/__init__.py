@@ -316,7 +316,7 @@ def _place(path: Path) -> "Place":
     from cto_backups.core.findings import Place
 
     existing = next(parent for parent in (path, *path.parents) if parent.exists())
-    return Place(str(path), existing.stat().st_dev)
+    return Place(str(path), existing.stat().st_dev, existing == path)
 
 
 def _local_paths(options: Mapping[str, object]) -> tuple[Path, ...]:

@@ -8,6 +8,7 @@ JSON list, so that a statement's text does not depend on how many there are.
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -61,6 +62,7 @@ def read(connection: Connection, names: Sequence[str], *, kept_points: bool, for
     newest = _points(connection, names, Kept.COMPLETE)
     newest_any = _points(connection, names, Kept.ANY)
     proven = _points(connection, names, Kept.PROVEN)
+    proven_until = _proven_until(connection, names)
     copies = copies_of(connection, list({point.id for each in (newest, proven) for point in each.values()}))
     passed = _passed_tests(connection, names)
     tests = _last_tests(connection, names)
@@ -77,6 +79,7 @@ def read(connection: Connection, names: Sequence[str], *, kept_points: bool, for
             proven=proven.get(row["name"]),
             proven_copies=copies.get(proven[row["name"]].id, ()) if row["name"] in proven else (),
             proven_at=passed[row["name"]][0].finished_at if row["name"] in passed else None,
+            proven_until=proven_until.get(row["name"]),
             last_test=tests.get(row["name"]),
             last_runs=runs.get(row["name"], {}),
             failures=failures.get(row["name"], {}),
@@ -115,6 +118,33 @@ def _points(connection: Connection, names: Sequence[str], which: Kept) -> dict[s
             SELECT id FROM points WHERE source = asked.name AND {which} ORDER BY captured_at DESC, id DESC LIMIT 1)
         """
     return {row["source"]: point_from_row(row) for row in _rows(connection, statement, names)}
+
+
+def _proven_until(connection: Connection, names: Sequence[str]) -> dict[str, datetime | None]:
+    """Up to when restore tests prove each source: a test of a point says nothing of what came after that point.
+
+    The next point may have expired by now. Ids begin with their source and their moment, so it is found by its id; one
+    that is called otherwise (another program made it) only while it is kept.
+    """
+    statement = f"""
+        WITH {_ASKED}
+        SELECT tested.source, min(
+            tested.proven_at,
+            coalesce((
+                SELECT next.captured_at FROM points next
+                WHERE next.id > tested.id AND next.id < tested.source || '-:' AND next.source = tested.source
+                    AND next.complete = 1 AND next.captured_at > tested.captured_at
+                ORDER BY next.id LIMIT 1), tested.proven_at),
+            coalesce((
+                SELECT next.captured_at FROM points next
+                WHERE next.source = tested.source AND next.expired_at IS NULL AND next.complete = 1
+                    AND next.captured_at > tested.captured_at
+                ORDER BY next.captured_at LIMIT 1), tested.proven_at))
+        FROM asked JOIN points tested ON tested.id = (
+            SELECT id FROM points WHERE source = asked.name AND {Kept.PROVEN}
+            ORDER BY captured_at DESC, id DESC LIMIT 1)
+        """
+    return {source: moment_from_column(until) for source, until in _rows(connection, statement, names)}
 
 
 def _last_tests(connection: Connection, names: Sequence[str]) -> dict[str, Evidence]:
@@ -261,15 +291,16 @@ def _vaults(connection: Connection) -> dict[str, VaultFacts]:
     }
 
 
-def _resources(connection: Connection, names: Sequence[str]) -> dict[str, tuple[Resource, ...]]:
+def _resources(connection: Connection, names: Sequence[str] | None) -> dict[str, tuple[Resource, ...]]:
     # What the last discovery did not find any more stays in the table as history, with its last moment.
-    statement = """
+    asked = "sources.name IN (SELECT value FROM json_each(:asked)) AND" if names is not None else ""
+    statement = f"""
         SELECT resources.* FROM resources JOIN sources ON sources.name = resources.source
-        WHERE sources.name IN (SELECT value FROM json_each(:asked)) AND resources.last_seen = sources.discovered_at
+        WHERE {asked} resources.last_seen = sources.discovered_at
         ORDER BY resources.source, resources.name
         """
     found: dict[str, list[Resource]] = defaultdict(list)
-    for row in _rows(connection, statement, names):
+    for row in _rows(connection, statement, names or ()):
         found[row["source"]].append(resource_from_row(row))
     return {source: tuple(resources) for source, resources in found.items()}
 

@@ -297,6 +297,20 @@ def _judge_tests(case: _Case) -> Iterator[_Finding]:
             Status.OVERDUE,
             f"the last passed restore test was {case.since(proven_at)}; one is due every {format_duration(every)}",
         )
+    elif (sentence := old_proof(case.facts, every, case.now)) is not None:
+        # Not a word of its own: the test is fresh. The control `restore-test` asks for one of a newer point.
+        yield Status.HEALTHY, sentence
+
+
+def old_proof(facts: SourceFacts, every: timedelta, now: datetime) -> str | None:
+    """Where tests are fresh, but of points so old that nothing of the last `every` is proven: that, in a sentence."""
+    until = facts.proven_until
+    if facts.proven is None or until is None or now - until <= every:
+        return None
+    return (
+        f"restore tests prove nothing newer than {facts.proven.id}, whose place a newer point took "
+        f"{roughly(now - until)} ago; a test of the newest is due every {format_duration(every)}"
+    )
 
 
 def _judge_forecast(case: _Case) -> Iterator[_Finding]:

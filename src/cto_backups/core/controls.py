@@ -65,6 +65,15 @@ CONTROLS: tuple[Control, ...] = (
         clauses("CC7.2;A.5.9;A.8.13;A.8.16;CM-8;CP-9;11.1;Art. 12(1);164.308(a)(7)(ii)(A)"),
     ),
     Control(
+        "empty",
+        "The newest point holds data",
+        Severity.CRITICAL,
+        "A folder that is not mounted and a dump that went wrong come back just as they were saved: empty.",
+        "See why there is nothing in it. If it is meant to be empty, take it out of the policy until it is not.",
+        source_controls.check_empty,
+        clauses("A1.2;A.8.13;CP-9;CP-9(1);11.2;Art. 12(1);Art. 12(7);164.308(a)(7)(ii)(A)"),
+    ),
+    Control(
         "rpo",
         "Backed up within the RPO",
         Severity.CRITICAL,
@@ -157,6 +166,15 @@ CONTROLS: tuple[Control, ...] = (
         clauses("CC6.1;A.8.13;A.8.24;CP-9(8);SC-28;11.3;Art. 12(3);164.312(a)(2)(iv)"),
     ),
     Control(
+        "keys-there",
+        "Keys are where the policy says",
+        Severity.CRITICAL,
+        "Without the repository key no vault opens again; without the evidence key nothing new can be signed.",
+        "Put the key back from its spare copy, now, while there is one. Never make a new one for old repositories.",
+        vault_controls.check_keys_there,
+        clauses("CC6.1;A.8.24;SC-12;CP-10;11.3;Art. 11;164.312(a)(2)(iv)"),
+    ),
+    Control(
         "key-apart",
         "Key not stored beside the data",
         Severity.CRITICAL,
@@ -218,6 +236,15 @@ CONTROLS: tuple[Control, ...] = (
         "Read the message, remove its cause, and run the action again.",
         source_controls.check_failed_runs,
         clauses("CC7.2;A.8.13;A.8.16;CP-9;11.2;Art. 12(1)"),
+    ),
+    Control(
+        "vaults-there",
+        "Every vault can be read",
+        Severity.HIGH,
+        "A disk that is not mounted keeps its copies from everybody, and gets no new ones.",
+        "Mount it. If it is lost, declare another vault in its place: the copies are then made again.",
+        vault_controls.check_vaults_there,
+        clauses("A1.2;A.8.13;A.8.14;CP-9;CP-10;11.1;11.4;Art. 12(2);164.308(a)(7)(ii)(B)"),
     ),
     Control(
         "vault-runs",

@@ -34,10 +34,11 @@ _WEIGHTS = {Severity.CRITICAL: 8, Severity.HIGH: 4, Severity.MEDIUM: 2, Severity
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where something lies on this machine: its absolute path, and the device (st_dev) where that is known."""
+    """Where something lies on this machine: its absolute path, the device (st_dev) where that is known; is it there?"""
 
     path: str
     device: int | None = None
+    there: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +47,9 @@ class Environment:
 
     `keys` maps the name of each key that is kept as a file to its place, `vaults` each vault on this machine, `sources`
     each source whose data is on this machine. `ciphers` says how a vault's stored bytes are encrypted at rest.
-    `catalog` is the place of the catalog, where it is a file. `unreachable` says why a source could not be looked at;
-    None: nobody tried.
-    `catalog` is the place of the catalog, where it is a file. `documents` says of each governing document what is wrong
-    with it, or nothing.
+    `catalog` is the place of the catalog, where it is a file. `unreachable` and `vaults_away` say why a source could
+    not be looked at, and a vault not be read; None: nobody tried. `documents` says of each governing document what is
+    wrong with it, or nothing.
     """
 
     keys: Mapping[str, Place] = field(default_factory=dict)
@@ -59,6 +59,7 @@ class Environment:
     catalog: Place | None = None
     unreachable: Mapping[str, str] | None = None
     documents: Mapping[str, str] = field(default_factory=dict)
+    vaults_away: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

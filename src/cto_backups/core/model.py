@@ -279,7 +279,9 @@ class SourceFacts:
     confirmed that the source still equals `newest`. `copies` are those of `newest`. `proven` is the newest point with
     a passed restore test. `last_runs` holds the latest run of each action kind, `failures` how many runs of it
     have failed in a row. `proven_copies` are those of `proven`, `restores` those of the last passed restore tests,
-    newest first. `discovered_at` is when its resources were last looked for.
+    newest first. `discovered_at` is when its resources were last looked for. `proven_until` is up to when
+    restore tests prove the source: when `proven` passed its last one, but no later than a newer complete point took its
+    place.
     """
 
     source: str
@@ -297,6 +299,7 @@ class SourceFacts:
     restores: tuple[TimedRestore, ...] = ()
     proven_copies: tuple[CopyFacts, ...] = ()
     discovered_at: datetime | None = None
+    proven_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from cto_backups.core.assurance import (
     age_against_rpo,
     change_against_expected,
     forecast_against_rto,
+    old_proof,
     quiet_for,
 )
 from cto_backups.core.duration import format_cadence, format_duration, roughly
@@ -28,6 +29,19 @@ POINT_IN_TIME_WINDOW = timedelta(days=7)
 
 EXPIRY_GRACE = timedelta(days=7)
 """How long a point may stay after retention stopped keeping it: a worker expires every day."""
+
+
+def check_empty(audited: Audited) -> Iterator[Check]:
+    """The newest complete point holds something: a byte, and in a repository a ref, in a database a table."""
+    for source in audited.policy.sources.values():
+        newest = audited.source(source.name).newest
+        if newest is None:
+            continue
+        none = [what for what in ("refs", "tables") if newest.fingerprint.counts.get(what) == 0]
+        if newest.size_bytes == 0:
+            none.insert(0, "bytes")
+        detail = f"no {' and no '.join(none)}" if none else f"{counted(newest.size_bytes, 'byte')}"
+        yield _check(source, not none, f"newest complete point {newest.id} holds {detail}")
 
 
 def check_rpo(audited: Audited) -> Iterator[Check]:
@@ -236,6 +250,8 @@ def _check_test(audited: Audited, source: SourcePolicy, facts: SourceFacts, last
     elif every is not None and audited.now - last.finished_at > every:
         figures = f"the last restore test was {_ago(audited, last)}"
         yield _check(source, False, f"{figures}; policy asks for {format_cadence(every)}")
+    elif every is not None and (sentence := old_proof(facts, every, audited.now)) is not None:
+        yield _check(source, False, sentence)
     else:
         yield _check(source, True, f"the last restore test, {_ago(audited, last)}, passed")
 

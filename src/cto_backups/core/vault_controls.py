@@ -202,6 +202,23 @@ def check_reading(audited: Audited) -> Iterator[Check]:
             yield Check(vault.name, not late, f"{what}, in use for {since}; {asked}")
 
 
+def check_vaults_there(audited: Audited) -> Iterator[Check]:
+    """Each vault can be read, now: from an unmounted disk nothing comes back."""
+    away = audited.environment.vaults_away
+    if away is None:
+        return
+    for vault in _in_use(audited):
+        why = away.get(vault.name)
+        yield Check(vault.name, why is None, why or "it was there when the audit looked")
+
+
+def check_keys_there(audited: Audited) -> Iterator[Check]:
+    """Each key that is kept as a file is where the policy says."""
+    for name, place in audited.environment.keys.items():
+        where = f"{'it is' if place.there else 'nothing is'} at {place.path}"
+        yield Check(name, place.there, where)
+
+
 def check_vault_runs(audited: Audited) -> Iterator[Check]:
     """The last verification of a vault could run; what it found is for `check_reading` to say."""
     for vault in _in_use(audited):

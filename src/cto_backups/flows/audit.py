@@ -68,6 +68,7 @@ def audit(
         except BackupsError as error:
             unreachable[name] = error
     unkept = _record(installation, found, now) if write else None
+    environment = replace(environment, vaults_away=_away(installation))
     facts = observed(installation, installation.catalog.facts(now, kept_points=True), now)
     if unkept is not None or not write:
         facts = _as_found(facts, found, now)
@@ -131,3 +132,14 @@ def _as_found(facts: Facts, found: Mapping[str, Sequence[Resource]], now: dateti
 
 def _told(error: BackupsError) -> str:
     return f"{error.what}: {error.why}" if error.why else error.what
+
+
+def _away(installation: Installation) -> dict[str, str]:
+    """The vaults that cannot be read now, and why."""
+    away: dict[str, str] = {}
+    for name in installation.policy.vaults:
+        try:
+            installation.check_readable(name)
+        except BackupsError as error:
+            away[name] = str(error)
+    return away

@@ -13,6 +13,7 @@ from cto_backups.core.model import ActionKind, Copy, Outcome, RecoveryPoint
 from cto_backups.core.payloads import Draft, PayloadStore, SnapshotLabel
 from cto_backups.core.policy import SourcePolicy
 from cto_backups.core.ports import Capture, Source
+from cto_backups.core.wording import counted
 from cto_backups.errors import BackupsError, KeyProblemError, SourceError, VaultError
 from cto_backups.evidence.payloads import copy_to_payload, point_to_payload
 from cto_backups.flows import anomaly, records
@@ -135,7 +136,8 @@ def _take(
             progress=progress,
             unless=lambda: may_confirm and _unchanged(previous, capture),
         )
-        _refuse_suddenly_empty(policy.name, draft, previous)
+        if draft.size_bytes == 0:
+            raise _empty(policy.name, draft, previous)
         if not draft.kept:
             assert previous is not None
             point = previous
@@ -176,14 +178,20 @@ def _reference_in(installation: Installation, point: RecoveryPoint | None, vault
     )
 
 
-def _refuse_suddenly_empty(source: str, draft: Draft, previous: RecoveryPoint | None) -> None:
-    """An empty listing is a failure, never a deletion: an unmounted disk or an expired login looks just like one."""
-    if previous is not None and previous.size_bytes > 0 and draft.size_bytes == 0:
-        raise SourceError(
-            f"Source '{source}' is empty now",
-            why=f"the last recovery point, {previous.id}, holds {previous.entry_count} entries",
-            todo="Check that it is mounted and reachable. If it is meant to be empty, take it out of the policy.",
-        )
+def _empty(source: str, draft: Draft, previous: RecoveryPoint | None) -> SourceError:
+    """An empty listing is a failure, never a deletion: an unmounted disk or an expired login looks just like one.
+
+    Nor is it a first point: a restore test would prove it at once, and prove nothing.
+    """
+    if previous is not None and previous.size_bytes > 0:
+        what, why = "is empty now", f"the last recovery point, {previous.id}, holds {previous.entry_count} entries"
+    else:
+        what, why = "is empty", f"not one byte is in it ({counted(draft.entries, 'entry', 'entries')})"
+    return SourceError(
+        f"Source '{source}' {what}",
+        why=why,
+        todo="Check that it is mounted and reachable. If it is meant to be empty, take it out of the policy.",
+    )
 
 
 def _unchanged(previous: RecoveryPoint | None, capture: Capture) -> bool:

@@ -68,6 +68,13 @@ class SqliteSource:
                 why="a SQLite database is one file",
                 todo="name the database itself; `discover` lists those in a folder",
             )
+        if not any(each.is_file() and each.stat().st_size for each in _files(path)):
+            # SQLite takes it for a new database, whose copy restores and proves as well as any.
+            raise SourceError(
+                f"source {self.name}: {path} holds no byte",
+                why="a database has at least a first page; this is what a broken copy or a full disk leaves",
+                todo="bring the database back; if it is meant to be empty, take it out of the policy until it is not",
+            )
         with staging(self._state) as folder:
             file = folder / "copy.db"
             status = path.stat()

@@ -124,6 +124,43 @@ def test_proven_is_the_newest_kept_point_whose_last_restore_test_passed(ledger, 
     assert ledger().proven == first
 
 
+def test_a_test_proves_the_source_no_longer_than_its_point_was_the_newest(ledger, catalog, build):
+    """An old point that is tested again and again proves nothing of what came after it."""
+    first, second = (f"ledger-2026030{day}T120000Z-aaaa" for day in (1, 8))
+    shown(catalog, build, first, build.ago(days=17))
+    assert ledger().proven_until is None
+    catalog.add_evidence(build.test("e1", first, build.ago(days=12)))
+    assert ledger().proven_until == build.ago(days=12), "it is still the newest"
+    shown(catalog, build, "ledger-20260307T120000Z-aaaa", build.ago(days=11), incomplete=True)
+    shown(catalog, build, second, build.ago(days=10))
+    assert ledger().proven_until == build.ago(days=12), "it was the newest when it was tested"
+    catalog.add_evidence(build.test("e2", first, build.ago(hours=1)))
+    assert ledger().proven_at == build.ago(hours=1)
+    assert ledger().proven_until == build.ago(days=10), "what is not complete takes no place"
+    shown(catalog, build, "ledger-20260318T110000Z-aaaa", build.ago(hours=2))
+    catalog.expire_point(second, build.now, [], build.key)
+    assert ledger().proven_until == build.ago(days=10), "the next point may have expired since"
+    catalog.add_evidence(build.test("e3", "ledger-20260318T110000Z-aaaa", build.ago(minutes=1)))
+    assert ledger().proven_until == build.ago(minutes=1)
+
+
+def test_a_point_with_a_name_of_another_kind_takes_a_place_while_it_is_kept(ledger, catalog, build):
+    shown(catalog, build, "p2", build.ago(days=17))
+    shown(catalog, build, "p1", build.ago(days=10))
+    catalog.add_evidence(build.test("e1", "p2", build.ago(hours=1)))
+    assert ledger().proven_until == build.ago(days=10)
+
+
+def test_the_inventory_keeps_what_a_source_covered_that_is_gone_from_the_policy(catalog, build):
+    catalog.record_resources("ledger", [Resource("git:/app", "git", "/app")], build.now)
+    other = build.policy(build.source("other"), digest="d2")
+    catalog.sync_policy(other, b"other", build.now)
+    facts = catalog.facts(build.now)
+    assert set(facts.sources) == {"other"}
+    assert [resource.name for resource in facts.resources["ledger"]] == ["git:/app"]
+    assert catalog.facts(build.now, ["other"]).resources == {}
+
+
 def test_a_verification_proves_nothing_about_restoring(ledger, catalog, build):
     shown(catalog, build, "p1", build.ago(days=1))
     catalog.add_evidence(build.test("e1", "p1", kind="verify"))

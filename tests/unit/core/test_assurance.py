@@ -221,6 +221,15 @@ def test_an_old_restore_test_is_overdue(build):
     assert verdict(build, known, build.source(test_every="none")).rung is Rung.PROVEN
 
 
+def test_fresh_tests_of_an_old_point_are_said_to_prove_nothing_newer(build):
+    known = build.healthy(proven_until=build.ago(days=31))
+    found = verdict(build, known)
+    assert found.status is HEALTHY, "the test is fresh: the audit asks for one of a newer point"
+    assert says(found, "prove nothing newer than")
+    assert not says(verdict(build, build.healthy(proven_until=build.ago(days=30))), "prove nothing newer")
+    assert not says(verdict(build, known, build.source(test_every="none")), "prove nothing newer")
+
+
 def test_a_restore_test_dated_in_the_future_proves_nothing(build):
     found = verdict(build, build.healthy(proven_at=build.now + DAY))
     assert (found.status, found.rung) == (OVERDUE, Rung.READ)

@@ -12,7 +12,16 @@ from cto_backups.core.controls import CONTROLS, Environment, Place, Severity
 from cto_backups.core.findings import AuditReport, Check, Control, ControlResult
 from cto_backups.core.governance import Approval, Governed, Identity, Who
 from cto_backups.core.keeping import Mark
-from cto_backups.core.model import ActionKind, Disappearance, Facts, Heartbeat, Outcome, Resource, SourceFacts
+from cto_backups.core.model import (
+    ActionKind,
+    Disappearance,
+    Facts,
+    Fingerprint,
+    Heartbeat,
+    Outcome,
+    Resource,
+    SourceFacts,
+)
 from cto_backups.core.policy import Access, Exclusion, LockMode
 
 DAY = timedelta(days=1)
@@ -94,6 +103,7 @@ def test_a_source_in_order_has_no_findings_and_scores_100(audited):
         "governing-documents",
         "second-person",
         "source-removals",
+        "vaults-there",
     }
     assert len(report.passed) == len(CONTROLS) - len(report.not_applicable)
 
@@ -858,3 +868,45 @@ def test_a_source_that_was_taken_out_is_a_finding_until_that_is_accepted(audited
     sources = {**known.sources, "old": SourceFacts("old")}
     (check,) = audited.checks("source-removals", sources=sources)
     assert (check.subject, check.passed) == ("old", False)
+
+
+# -- looked at now
+
+
+def test_vaults_there(audited):
+    assert audited.checks("vaults-there") == ()
+    assert audited.passes("vaults-there", environment=replace(APART, vaults_away={})).count("was there") == 2
+    checks = audited.checks("vaults-there", environment=replace(APART, vaults_away={"far": "not mounted"}))
+    assert [(check.subject, check.passed) for check in checks] == [("near", True), ("far", False)]
+    assert checks[1].detail == "not mounted"
+
+
+def test_keys_there(audited):
+    assert audited.passes("keys-there") == "it is at /home/ada/key"
+    lost = replace(APART, keys={"repository key": Place("/home/ada/key", 1, there=False)})
+    assert audited.fails("keys-there", environment=lost) == "nothing is at /home/ada/key"
+
+
+# -- content
+
+
+def test_empty(build, audited):
+    assert "holds 10 bytes" in audited.passes("empty")
+    assert audited.checks("empty", SourceFacts("ledger")) == ()
+    nothing = build.healthy(newest=build.point(build.ago(hours=1), size_bytes=0))
+    assert "holds no bytes" in audited.fails("empty", nothing)
+    for what in ("refs", "tables"):
+        fingerprint = Fingerprint("any/1", {}, {what: 0, "bytes": 4096})
+        bare = build.healthy(newest=build.point(build.ago(hours=1), fingerprint=fingerprint))
+        assert f"holds no {what}" in audited.fails("empty", bare)
+    full = Fingerprint("any/1", {}, {"tables": 1})
+    audited.passes("empty", build.healthy(newest=build.point(build.ago(hours=1), fingerprint=full)))
+
+
+def test_restore_test_fails_when_only_old_points_are_tested(build, audited):
+    still = build.healthy(proven_until=build.ago(days=29))
+    audited.passes("restore-test", still)
+    old = build.healthy(proven_until=build.ago(days=31))
+    told = audited.fails("restore-test", old)
+    assert "prove nothing newer than" in told and "took 31 days ago" in told
+    audited.passes("restore-test", old, source=build.source(test_every=None))

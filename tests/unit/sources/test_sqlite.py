@@ -204,8 +204,16 @@ def test_a_read_only_folder_with_a_write_ahead_database_is_captured(
         folder.chmod(0o755)
 
 
-def test_an_empty_database_is_captured_and_says_so(path: Path, source: SqliteSource) -> None:
+def test_a_file_of_no_bytes_is_refused(path: Path, source: SqliteSource) -> None:
+    """SQLite opens it as a new database: its copy would restore and prove."""
     path.touch()
+    with pytest.raises(SourceError, match="holds no byte"), source.capture():
+        pass
+
+
+def test_a_database_without_tables_is_captured_and_says_so(path: Path, source: SqliteSource) -> None:
+    with opened(path) as connection:
+        connection.execute("DROP TABLE t")
     with source.capture() as capture:
         MemoryPoint.of(capture.tree)
         assert capture.fingerprint().counts["tables"] == 0
