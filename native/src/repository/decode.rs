@@ -283,7 +283,7 @@ pub fn decode_tree<'py>(
     Ok(list)
 }
 
-fn time_object(py: Python<'_>, nanoseconds: i128) -> PyResult<Bound<'_, PyAny>> {
+pub fn time_object(py: Python<'_>, nanoseconds: i128) -> PyResult<Bound<'_, PyAny>> {
     Ok(match i64::try_from(nanoseconds) {
         Ok(small) => small.into_pyobject(py)?.into_any(),
         Err(_) => nanoseconds.into_pyobject(py)?.into_any(),

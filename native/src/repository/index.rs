@@ -587,12 +587,6 @@ impl Claims {
         }
     }
 
-    /// Whether the caller is the one who must store this blob.
-    #[pyo3(name = "claim")]
-    fn claim_one(&self, kind: u8, blob: Id) -> PyResult<bool> {
-        Ok(self.claim(checked_kind(kind)?, &blob))
-    }
-
     /// Whether a blob is stored, or about to be; its pack is relied on from now.
     #[pyo3(name = "has")]
     fn has_one(&self, kind: u8, blob: Id) -> PyResult<bool> {

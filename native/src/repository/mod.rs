@@ -44,6 +44,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(faults::inject_fault, module)?)?;
     module.add_function(wrap_pyfunction!(index::index_json, module)?)?;
     module.add_function(wrap_pyfunction!(pack::read_header, module)?)?;
-    module.add_function(wrap_pyfunction!(tree::put_files, module)?)?;
-    module.add_function(wrap_pyfunction!(tree::encode_node, module)?)
+    module.add_function(wrap_pyfunction!(time::format_ns, module)?)?;
+    module.add_function(wrap_pyfunction!(time::parse_ns, module)?)?;
+    module.add_function(wrap_pyfunction!(tree::put_files, module)?)
 }

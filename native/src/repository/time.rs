@@ -2,6 +2,12 @@
 
 use std::fmt::Write;
 
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use super::decode::time_object;
+use super::tree::nanoseconds;
+
 const FIRST_SECOND: i128 = -62_167_219_200; // year 0
 const LAST_SECOND: i128 = 253_402_300_799; // year 9999
 const BILLION: i128 = 1_000_000_000;
@@ -122,4 +128,24 @@ pub fn parse_time(text: &str) -> Option<i128> {
     };
     let seconds = days_of(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second - offset;
     Some(i128::from(seconds) * BILLION + fraction)
+}
+
+/// A moment given in nanoseconds since 1970, in UTC.
+#[pyfunction]
+pub fn format_ns(moment: &Bound<'_, PyAny>) -> PyResult<String> {
+    let mut text = String::with_capacity(30);
+    push_time(nanoseconds(moment)?, &mut text);
+    Ok(text)
+}
+
+/// Nanoseconds since 1970. Raises ValueError.
+#[pyfunction]
+pub fn parse_ns<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
+    match parse_time(text) {
+        Some(moment) => time_object(py, moment),
+        None => {
+            let shown: String = text.chars().take(60).collect();
+            Err(PyValueError::new_err(format!("not a time: {shown:?}")))
+        }
+    }
 }

@@ -114,7 +114,7 @@ struct Described {
     more: [String; 2],
 }
 
-fn nanoseconds(value: &Bound<'_, PyAny>) -> PyResult<i128> {
+pub fn nanoseconds(value: &Bound<'_, PyAny>) -> PyResult<i128> {
     match value.extract::<i64>() {
         Ok(small) => Ok(i128::from(small)),
         Err(_) => value.extract::<i128>(),
@@ -529,16 +529,4 @@ fn old_name(quoted: &str) -> Option<Cow<'_, str>> {
     } else {
         Some(Cow::Borrowed(quoted))
     }
-}
-
-/// The JSON of one node, as the trees of folders hold it; `subtree` is the hexadecimal id of a folder's tree.
-#[pyfunction]
-#[pyo3(signature = (entry, content="null", size=0, subtree=""))]
-pub fn encode_node(
-    entry: &Bound<'_, PyAny>,
-    content: &str,
-    size: u64,
-    subtree: &str,
-) -> PyResult<String> {
-    Ok(Described::of(entry)?.node(content, size, subtree))
 }

@@ -13,7 +13,7 @@ from cto_backups.core.model import ActionKind, Copy, Outcome, RecoveryPoint
 from cto_backups.core.payloads import Draft, PayloadStore, SnapshotLabel
 from cto_backups.core.policy import SourcePolicy
 from cto_backups.core.ports import Capture, Source
-from cto_backups.core.wording import counted
+from cto_backups.core.wording import counted, listed
 from cto_backups.errors import BackupsError, KeyProblemError, SourceError, VaultError
 from cto_backups.evidence.payloads import copy_to_payload, point_to_payload
 from cto_backups.flows import anomaly, records
@@ -163,9 +163,12 @@ def _no_vault(policy: SourcePolicy, problems: dict[str, BackupsError]) -> Backup
     todo = "Bring at least one of these vaults back; the backup is then made again when it is due."
     if issubclass(kind, KeyProblemError):
         todo = next(iter(problems.values())).todo
+    alike: dict[str, list[str]] = {}  # one missing key is told once, not once for each vault
+    for name, error in problems.items():
+        alike.setdefault(str(error), []).append(name)
     return kind(
         f"No vault can take a recovery point of source '{policy.name}'",
-        why="; ".join(f"{name}: {error}" for name, error in problems.items()),
+        why="; ".join(f"{listed(names)}: {told}" for told, names in alike.items()),
         todo=todo,
     )
 

@@ -150,3 +150,12 @@ def test_a_hint_can_be_typed_as_it_is_told(home: Any) -> None:
     home("backup", "data-files")
     for wrong in (("cat", "data-files", "files/two words"), ("ls", "data-files", "files/two words/y")):
         assert f"'{folder}'" in home(*wrong).err
+
+
+def test_a_key_that_is_missing_for_every_vault_is_told_once(home: Any) -> None:
+    (home.root / "keys" / "repository.key").unlink()
+    answer = home("backup", "data-files")
+    assert answer.status is ExitStatus.KEY
+    said = " ".join(answer.err.split())
+    assert "one, two and three: " in said
+    assert said.count("keys/repository.key is missing") == 1

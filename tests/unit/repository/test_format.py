@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cto_backups import _native
-from cto_backups._native import encode_node
 from cto_backups.core.ports import Entry, EntryKind
 from cto_backups.errors import DamageError
 from cto_backups.repository import gotime, names
@@ -85,7 +84,9 @@ class TestTimes:
     def test_offsets_are_understood(self) -> None:
         assert gotime.parse_ns("2023-11-14T23:13:20.5+01:00") == gotime.parse_ns("2023-11-14T22:13:20.5Z")
 
-    @pytest.mark.parametrize("text", ["", "yesterday", "2023-13-01T00:00:00Z", "2023-01-01T00:00:00"])
+    @pytest.mark.parametrize(
+        "text", ["", "yesterday", "2023-13-01T00:00:00Z", "2023-01-01T00:00:00", "2023-02-29T00:00:00Z", "\ud800"]
+    )
     def test_nonsense_is_a_value_error(self, text: str) -> None:
         with pytest.raises(ValueError):
             gotime.parse_ns(text)
@@ -367,21 +368,20 @@ class TestIndex:
 
     def test_only_one_may_store_a_blob_and_what_was_there_is_relied_on(self) -> None:
         index = Index()
-        index.add_pack(b"p" * 32, [PackedBlob(BlobKind.DATA, b"i" * 32, 0, 33, 0)])
+        index.add_pack(b"p" * 32, [PackedBlob(BlobKind.DATA, hashlib.sha256(b"known").digest(), 0, 33, 0)])
         claims = _native.Claims(index.native)
-        assert not claims.claim(BlobKind.DATA, b"i" * 32)
-        assert claims.relied == {0}
-        won: list[bool] = []
-        threads = [
-            threading.Thread(target=lambda: won.append(claims.claim(BlobKind.DATA, b"n" * 32))) for _ in range(8)
-        ]
+        sealer = Sealer(MasterKey.random())
+        benches = [_native.Bench(sealer.native, claims, 3, 1, 1 << 20) for _ in range(8)]
+        benches[0].save(BlobKind.DATA, b"known")
+        assert (benches[0].added_blobs, claims.relied) == (0, {0})
+        threads = [threading.Thread(target=bench.save, args=(BlobKind.DATA, b"new")) for bench in benches]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert won.count(True) == 1
-        assert claims.has(BlobKind.DATA, b"n" * 32)
-        assert not claims.has(BlobKind.TREE, b"n" * 32)
+        assert sorted(bench.added_blobs for bench in benches) == [0] * 7 + [1]
+        assert claims.has(BlobKind.DATA, hashlib.sha256(b"new").digest())
+        assert not claims.has(BlobKind.TREE, hashlib.sha256(b"new").digest())
 
 
 class TestPolynomials:
@@ -452,21 +452,22 @@ def entries(draw: st.DrawFn) -> Entry:
 class TestTrees:
     @given(st.lists(entries(), max_size=5, unique_by=lambda entry: entry.name), st.data())
     def test_every_node_is_read_back_as_it_was_written(self, nodes: list[Entry], data: st.DataObject) -> None:
-        texts = []
-        extras = []
-        for entry in nodes:
+        nodes.sort(key=lambda entry: entry.name)
+        written = _native.Nodes(len(nodes))
+        written.compare(nodes, None, _native.Claims(_native.BlobIndex()))
+        extras: list[tuple[tuple[bytes, ...], bytes | None]] = []
+        for place, entry in enumerate(nodes):
             content = data.draw(st.lists(st.binary(min_size=32, max_size=32), max_size=2))
             subtree = bytes(range(32))
             if entry.kind is EntryKind.FILE:
-                texts.append(encode_node(entry, content=content_text(content), size=entry.size))
+                written.file(place, entry, content_text(content), entry.size)
                 extras.append((tuple(content), None))
             elif entry.kind is EntryKind.FOLDER:
-                texts.append(encode_node(entry, subtree=subtree.hex()))
+                written.folder(place, entry, subtree)
                 extras.append(((), subtree))
             else:
-                texts.append(encode_node(entry))
                 extras.append(((), None))
-        plain = f'{{"nodes":[{",".join(texts)}]}}\n'.encode()
+        plain = written.json()
         assert plain.endswith(b"]}\n")
         decoded = decode_tree(plain)
         assert [node.entry for node in decoded] == nodes

@@ -64,7 +64,7 @@ def test_again_over_it_everything_is_kept(stored: Stored, tmp_path: Path) -> Non
 
 def test_what_stands_there_is_refused_before_anything_is_written(stored: Stored, tmp_path: Path) -> None:
     (tmp_path / "d").write_bytes(b"mine")
-    with pytest.raises(RefusedError, match="1 files"):
+    with pytest.raises(RefusedError, match="1 file stands"):
         stored.store.reader(stored.reference).restore(tmp_path, existing=Existing.REFUSE)
     assert [path.name for path in tmp_path.iterdir()] == ["d"]
 
