@@ -9,7 +9,6 @@ source are encrypted in place. Prints each alarm, and the alarms a source-year (
 """
 
 import argparse
-import io
 import json
 import os
 import random
@@ -20,14 +19,16 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from cto_backups import app
-from cto_backups.cli import main as program
+from cto_backups.flows import anomaly
+from cto_backups.flows.backup import backup
+from cto_backups.flows.installation import Installation
 
 PACKAGES = (
     *("certifi", "idna", "urllib3", "requests", "attrs", "pip", "setuptools", "packaging", "pygments", "click"),
@@ -105,42 +106,22 @@ def encrypt_in_place(tree: Path) -> None:
         file.write_bytes(cipher.update(file.read_bytes()))
 
 
-class Installation:
-    """An installation of the program with one source for each tree below `trees`."""
+@contextmanager
+def installed(root: Path, trees: Sequence[Path]) -> Iterator[Installation]:
+    """An installation of the program with one source for each tree, and one vault."""
+    sources: dict[str, dict[str, object]] = {
+        tree.name: {"kind": "files", "paths": [str(tree)], "class": "configuration"} for tree in trees
+    }
+    vault = {"url": f"file:{root}/vault", "provider": "local", "region": "here", "storage": "disk"}
+    policy = app.initialise(root, business="acme", sources=sources, vaults={"vault": vault})
+    with app.opened(policy) as opening:
+        yield opening.installation
 
-    def __init__(self, root: Path, trees: Sequence[Path]) -> None:
-        self.root = root
-        sources: dict[str, dict[str, object]] = {
-            tree.name: {"kind": "files", "paths": [str(tree)], "class": "configuration"} for tree in trees
-        }
-        vault: dict[str, object] = {
-            "url": f"file:{root}/vault",
-            "provider": "local",
-            "region": "here",
-            "storage": "disk",
-        }
-        app.initialise(root, business="acme", sources=sources, vaults={"vault": vault})
 
-    def backup(self, source: str) -> Sequence[str]:
-        """Back a source up; why the new point is suspected."""
-        (done,) = self._document("backup", source, "--policy", str(self.root), "--json")["sources"]
-        if done["outcome"] not in ("saved", "unchanged"):
-            raise SystemExit(f"{source}: {done}")
-        suspicions: Sequence[str] = done["point"]["suspicions"] if done["outcome"] == "saved" else ()
-        return suspicions
-
-    def clear(self, source: str) -> None:
-        """Say that a release was meant, as its owner would."""
-        self._document("anomaly", "clear", source, "--reason", "a release", "--policy", str(self.root), "--json")
-
-    def _document(self, *arguments: str) -> Mapping[str, list[dict[str, object]]]:
-        document: Mapping[str, list[dict[str, object]]] = json.loads(self._run(*arguments))
-        return document
-
-    def _run(self, *arguments: str) -> str:
-        with redirect_stdout(io.StringIO()) as out:
-            program.run(arguments)
-        return out.getvalue()
+def suspected(installation: Installation, source: str) -> Sequence[str]:
+    """Back a source up; why the new point is suspected."""
+    done = backup(installation, source)
+    return done.point.suspicions if done.changed else ()
 
 
 def days(wheels: Mapping[str, Sequence[Path]]) -> Iterator[tuple[str, Path]]:
@@ -161,24 +142,19 @@ def replay(root: Path, wheels: Mapping[str, Sequence[Path]]) -> dict[str, Counte
     for tree in (*trees.values(), together):
         tree.mkdir(parents=True)
         (tree / "README").write_text("released here\n")
-    installation = Installation(root / "home", [*trees.values(), together])
     counted = {name: Counted() for name in (*trees, TOGETHER)}
-
-    def evening(name: str, what: str) -> None:
-        counted[name].days += 1
-        print(f"{sum(each.days for each in counted.values())}: {name} {what}", file=sys.stderr)
-        if said := installation.backup(name):
-            counted[name].alarms.append(f"{what}: {'; '.join(said)}")
-            installation.clear(name)
-
-    for package, wheel in days(wheels):
-        replace_tree(wheel, trees[package])
-        evening(package, wheel.name)
-        replace_tree(wheel, together / package)
-        evening(TOGETHER, wheel.name)
-    for name in counted:
-        encrypt_in_place(root / "data" / name)
-        counted[name].detected = "; ".join(installation.backup(name))
+    with installed(root / "home", [*trees.values(), together]) as installation:
+        for package, wheel in days(wheels):
+            for name, tree in ((package, trees[package]), (TOGETHER, together / package)):
+                replace_tree(wheel, tree)
+                counted[name].days += 1
+                if said := suspected(installation, name):
+                    counted[name].alarms.append(f"{wheel.name}: {'; '.join(said)}")
+                    anomaly.clear(installation, name, reason="a release")  # as its owner would
+                print(f"{name} {wheel.name} {'; '.join(said)}", file=sys.stderr)
+        for name in counted:
+            encrypt_in_place(root / "data" / name)
+            counted[name].detected = "; ".join(suspected(installation, name))
     return counted
 
 

@@ -150,13 +150,16 @@ class PayloadStoreContract:
         assert (again.blank_bytes, again.entropy) == (100_000, 0.0)
 
     def test_files_under_another_name_are_told_from_new_ones(self, store: PayloadStore) -> None:
-        """Small and large ones, in a folder that is new or not; empty ones tell nothing."""
-        _, parent = store_tree(store, MemoryTree(CONTENT))
+        """Of one chunk, of some, and large ones, in a folder that is new or not; empty ones tell nothing."""
+        several, other = random.Random(4).randbytes(1 << 20), random.Random(5)
+        _, parent = store_tree(store, MemoryTree({**CONTENT, b"several": several}))
         renamed: dict[bytes, object] = {b"z.txt": CONTENT[b"a.txt"], b"moved": CONTENT[b"folder"], b"old": LARGE}
-        draft, _ = store_tree(store, MemoryTree({**renamed, b"new": b"of its own"}), parent=parent)
-        assert draft.new_entries == 8
-        assert draft.moved_entries == 4
-        kept = MemoryTree({**CONTENT, b"a.txt": b"other content", b"second": b"first file\n"})
+        new = {b"new": b"of its own", b"new several": other.randbytes(1 << 20), b"new large": other.randbytes(5 << 20)}
+        draft, _ = store_tree(store, MemoryTree({**renamed, **new, b"some": several}), parent=parent)
+        assert draft.new_entries == 11
+        assert draft.moved_entries == 5, "z.txt, old, some, and the two in the folder that are not empty"
+        second = {b"several": several, b"a.txt": b"other content", b"second": b"first file\n"}
+        kept = MemoryTree({**CONTENT, **second})
         draft, _ = store_tree(store, kept, parent=parent, number=1)
         assert (draft.new_entries, draft.changed_entries, draft.moved_entries) == (1, 1, 1)
 

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use super::blob::Id;
 
 const PARTS: usize = 4;
-const PART: usize = 1 << 10;
+const PART: usize = 512;
 const SAMPLE: usize = PARTS * PART;
 const ALWAYS_FROM: usize = 64 << 10;
 const LEAST: usize = 256;
