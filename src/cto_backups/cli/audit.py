@@ -59,9 +59,9 @@ def audit(
             "--since", metavar="TIME", help="Compare with the last audit until then, not with the last of all."
         ),
     ] = "",
-    save: Annotated[
-        bool, typer.Option("--save/--no-save", help="Keep this audit for the next one to compare with.")
-    ] = True,
+    no_save: Annotated[
+        bool, typer.Option("--no-save", help="Do not keep this audit for the next one to compare with.")
+    ] = False,
 ) -> ExitStatus:
     """Audit coverage and controls: look afresh, list what is wrong, the gravest first, and what changed since."""
     form = _form(screen, form, output)
@@ -72,7 +72,7 @@ def audit(
     with ExitStack() as stack:
         opening, unwritable = _opened(screen, stack)
         until = _until(screen, opening, since) if since else None
-        done = perform(opening, tuple(look or ()), keep=save, unwritable=unwritable, since=until)
+        done = perform(opening, tuple(look or ()), keep=not no_save, unwritable=unwritable, since=until)
         failing = done.report.at_least(threshold) if threshold else ()
         document = {**as_document(done), "fail_on": threshold, "failed": bool(failing)}
         if form == "text":
