@@ -92,6 +92,12 @@ class Catalog:
         with self._writing() as connection:
             inventory.record_resources(connection, source, resources, now)
 
+    def record_inventory(self, found: Mapping[str, Iterable[Resource]], now: datetime) -> None:
+        """The same for many sources at once."""
+        with self._writing() as connection:
+            for source, resources in found.items():
+                inventory.record_resources(connection, source, resources, now)
+
     def beat(self, sign: Heartbeat) -> None:
         """Note the worker's sign of life; the one before it is forgotten."""
         with self._writing() as connection:

@@ -1,8 +1,9 @@
 """The controls on sources: covered, backed up, kept, proven, owned."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from datetime import timedelta
 from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
 from zoneinfo import ZoneInfo
 
 from cto_backups.core.assurance import CLOCK_TOLERANCE, age_against_rpo, forecast_against_rto, old_proof
@@ -39,10 +40,17 @@ def check_coverage(audited: Audited) -> Iterator[Check]:
     if covered:
         yield Check("inventory", True, f"{counted(len(covered), 'resource')} covered by a source")
     for name, resource in orphaned:
-        if (resource.kind, resource.location) in known or _excluded(audited, resource):
+        if _is_covered(resource, known) or _excluded(audited, resource):
             continue
         whose = f"; source '{name}', which covered it, is no longer in the policy" if name != UNCLAIMED else ""
         yield Check(resource.name, False, f"{resource.kind} at {resource.location} is covered by no source{whose}")
+
+
+def _is_covered(resource: Resource, known: Set[tuple[str, str]]) -> bool:
+    if resource.kind == "volume":  # which is files, for whoever protects the folder or one above it
+        place = PurePosixPath(resource.location)
+        return any(("files", str(folder)) in known for folder in (place, *place.parents))
+    return (resource.kind, resource.location) in known
 
 
 def _excluded(audited: Audited, resource: Resource) -> bool:
@@ -231,9 +239,8 @@ def check_proven_kept(audited: Audited) -> Iterator[Check]:
         facts = audited.source(source.name)
         if facts.proven_at is None:
             continue
-        kept = audited.facts.kept_points.get(source.name)
-        point = facts.proven
-        if point is None or (kept is not None and point.id not in {each.id for each in kept}):
+        point = facts.proven  # the newest of those that are kept
+        if point is None:
             yield _check(source, False, f"the point proven {roughly(audited.now - facts.proven_at)} ago is gone")
         else:
             yield _check(source, True, f"{point.id} is kept")

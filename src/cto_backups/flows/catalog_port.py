@@ -68,6 +68,9 @@ class Catalog(Protocol):
     def record_resources(self, source: str, resources: Iterable[Resource], now: datetime) -> None:
         """Remember what discovery found in a source."""
 
+    def record_inventory(self, found: Mapping[str, Iterable[Resource]], now: datetime) -> None:
+        """The same for many sources at once."""
+
     def start_run(
         self,
         action: ActionKind,
