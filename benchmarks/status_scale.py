@@ -75,29 +75,16 @@ def fill(catalog: Catalog, source: str, points: int, now: datetime, vaults: list
     Written in bulk, as rows of the same shape that single writes make.
     """
     moments = [now - timedelta(minutes=15 * (points - number)) for number in range(points)]
-    made = [_point(source, number, moment) for number, moment in enumerate(moments)]
-    copies = [Copy(point.id, vault, "cd" * 32, point.captured_at, 10**6) for point in made for vault in vaults]
-    tests = [_test(point, vaults[0]) for point in made[99::100]]
-    runs: list[dict[str, Any]] = [
-        {
-            "action": action,
-            "source": source,
-            "vault": vault,
-            "point": point.id,
-            "host": "host",
-            "pid": 1,
-            "started_at": rows.moment_to_column(point.captured_at),
-            "finished_at": rows.moment_to_column(point.captured_at),
-            "outcome": "succeeded",
-            "error_code": "",
-            "message": "",
-            "figures": "{}",
-        }
-        for point in made
+    made = [point(source, number, moment) for number, moment in enumerate(moments)]
+    copies = [Copy(each.id, vault, "cd" * 32, each.captured_at, 10**6) for each in made for vault in vaults]
+    tests = [test(each, vaults[0]) for each in made[99::100]]
+    runs = [
+        run(action, source, vault, each.id, each.captured_at)
+        for each in made
         for action, vault in (("backup", None), *(("copy", vault) for vault in vaults[1:]))
     ]
     tables: dict[str, list[dict[str, Any]]] = {
-        "points": [rows.point_to_row(point) for point in made],
+        "points": [rows.point_to_row(each) for each in made],
         "copies": [rows.copy_to_row(copy) for copy in copies],
         "runs": runs,
     }
@@ -111,7 +98,26 @@ def fill(catalog: Catalog, source: str, points: int, now: datetime, vaults: list
             holdings.add_evidence(connection, test)
 
 
-def _point(source: str, number: int, at: datetime) -> RecoveryPoint:
+def run(action: str, source: str, vault: str | None, point_id: str, at: datetime) -> dict[str, Any]:
+    """The row of a run that went well."""
+    return {
+        "action": action,
+        "source": source,
+        "vault": vault,
+        "point": point_id,
+        "host": "host",
+        "pid": 1,
+        "started_at": rows.moment_to_column(at),
+        "finished_at": rows.moment_to_column(at),
+        "outcome": "succeeded",
+        "error_code": "",
+        "message": "",
+        "figures": "{}",
+    }
+
+
+def point(source: str, number: int, at: datetime) -> RecoveryPoint:
+    """A point like many others."""
     return RecoveryPoint(
         id=f"{source}-{number:06}",
         source=source,
@@ -131,15 +137,16 @@ def _point(source: str, number: int, at: datetime) -> RecoveryPoint:
     )
 
 
-def _test(point: RecoveryPoint, vault: str) -> Evidence:
+def test(of: RecoveryPoint, vault: str) -> Evidence:
+    """A restore test that passed."""
     return Evidence(
-        id=f"test-{point.id}",
+        id=f"test-{of.id}",
         kind="restore_test",
-        source=point.source,
-        point=point.id,
+        source=of.source,
+        point=of.id,
         vault=vault,
-        started_at=point.captured_at,
-        finished_at=point.captured_at,
+        started_at=of.captured_at,
+        finished_at=of.captured_at,
         passed=True,
         rung=Rung.PROVEN,
         steps=(),

@@ -109,6 +109,12 @@ class Catalog(Reader):
         with self._writing() as connection:
             inventory.record_resources(connection, source, resources, now)
 
+    def record_inventory(self, found: Mapping[str, Iterable[Resource]], now: datetime) -> None:
+        """The same for many sources at once."""
+        with self._writing() as connection:
+            for source, resources in found.items():
+                inventory.record_resources(connection, source, resources, now)
+
     def keep_audit(self, audit: "KeptAudit", findings: "Sequence[KeptFinding]", looked: Sequence[str]) -> None:
         """Keep an audit and what it found, for those that follow; see `core.audit_comparison`."""
         from cto_backups.catalog import audits  # needed by audits alone, as all that these rest on

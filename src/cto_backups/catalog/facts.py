@@ -225,9 +225,11 @@ _COPIES = """
     LEFT JOIN evidence read ON read.id = (
         SELECT id FROM evidence
         WHERE vault = copies.vault AND kind = 'verify' AND started_at >= copies.stored_at
+            AND finished_at >= copies.stored_at -- implied, and bounds the walk along the index
         ORDER BY finished_at DESC, id DESC LIMIT 1)
     LEFT JOIN evidence test ON test.id = (
-        SELECT id FROM evidence
+        -- by the vault's index SQLite would walk the tests of all sources for each copy
+        SELECT id FROM evidence INDEXED BY evidence_by_point
         WHERE point = copies.point AND vault = copies.vault AND kind = 'restore_test'
         ORDER BY finished_at DESC, id DESC LIMIT 1)
     WHERE copies.point IN (SELECT value FROM json_each(:asked)) AND copies.to_delete = 0
@@ -293,11 +295,11 @@ def _vaults(connection: Connection) -> dict[str, VaultFacts]:
 
 def _resources(connection: Connection, names: Sequence[str] | None) -> dict[str, tuple[Resource, ...]]:
     # What the last discovery did not find any more stays in the table as history, with its last moment.
-    asked = "sources.name IN (SELECT value FROM json_each(:asked)) AND" if names is not None else ""
+    asked = "WHERE sources.name IN (SELECT value FROM json_each(:asked))" if names is not None else ""
     statement = f"""
-        SELECT resources.* FROM resources JOIN sources ON sources.name = resources.source
-        WHERE {asked} resources.last_seen = sources.discovered_at
-        ORDER BY resources.source, resources.name
+        SELECT resources.* FROM sources CROSS JOIN resources
+            ON resources.source = sources.name AND resources.last_seen = sources.discovered_at
+        {asked} ORDER BY sources.name, resources.name
         """
     found: dict[str, list[Resource]] = defaultdict(list)
     for row in _rows(connection, statement, names or ()):

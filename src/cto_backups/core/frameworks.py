@@ -3,9 +3,10 @@
 A clause named here is one that the control helps to meet; no control, nor all of them, meets a framework as a whole.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 
 
 class Framework(StrEnum):
@@ -112,7 +113,8 @@ def clauses(numbers: str) -> tuple[Clause, ...]:
     return tuple(CLAUSES[number.strip()] for number in numbers.split(";"))
 
 
-def by_framework(mapped: Iterable[Clause]) -> dict[Framework, tuple[Clause, ...]]:
+@cache
+def by_framework(mapped: tuple[Clause, ...]) -> Mapping[Framework, tuple[Clause, ...]]:
     """Clauses by their framework, in the order of their declaration; without the frameworks that have none."""
     chosen = set(mapped)
     found = {
@@ -122,7 +124,7 @@ def by_framework(mapped: Iterable[Clause]) -> dict[Framework, tuple[Clause, ...]
     return {framework: each for framework, each in found.items() if each}
 
 
-def cited(mapped: Iterable[Clause]) -> str:
+def cited(mapped: tuple[Clause, ...]) -> str:
     """Clauses as they are cited: "SOC 2 A1.2; ISO/IEC 27001:2022 A.8.13, A.8.14"."""
     found = by_framework(mapped).items()
     return "; ".join(f"{name} {', '.join(clause.number for clause in each)}" for name, each in found)

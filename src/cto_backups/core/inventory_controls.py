@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Set
 from fnmatch import fnmatchcase
 from fractions import Fraction
+from pathlib import PurePosixPath
 
 from cto_backups.core.duration import roughly
 from cto_backups.core.findings import Audited, Check
@@ -31,7 +32,7 @@ def check_coverage(audited: Audited) -> Iterator[Check]:
     if covered:
         yield Check("inventory", True, f"{counted(len(covered), 'resource')} covered by a source")
     for name, resource in orphaned:
-        if (resource.kind, resource.location) in known or _excluded(audited, resource):
+        if _is_covered(resource, known) or _excluded(audited, resource):
             continue
         whose = f"; source '{name}', which covered it, is no longer in the policy" if name != UNCLAIMED else ""
         yield Check(resource.name, False, f"{resource.kind} at {resource.location} is covered by no source{whose}")
@@ -139,3 +140,10 @@ def check_exclusions(audited: Audited) -> Iterator[Check]:
             yield Check(exclusion.resource, False, f"its exclusion ended {roughly(audited.now - exclusion.until)} ago")
         else:
             yield Check(exclusion.resource, True, f"excluded by {exclusion.owner} until {exclusion.until:%Y-%m-%d}")
+
+
+def _is_covered(resource: Resource, known: Set[tuple[str, str]]) -> bool:
+    if resource.kind == "volume":  # which is files, for whoever protects the folder or one above it
+        place = PurePosixPath(resource.location)
+        return any(("files", str(folder)) in known for folder in (place, *place.parents))
+    return (resource.kind, resource.location) in known

@@ -202,9 +202,8 @@ def check_proven_kept(audited: Audited) -> Iterator[Check]:
         facts = audited.source(source.name)
         if facts.proven_at is None:
             continue
-        kept = audited.facts.kept_points.get(source.name)
-        point = facts.proven
-        if point is None or (kept is not None and point.id not in {each.id for each in kept}):
+        point = facts.proven  # the newest of those that are kept
+        if point is None:
             yield _check(source, False, f"the point proven {roughly(audited.now - facts.proven_at)} ago is gone")
         else:
             yield _check(source, True, f"{point.id} is kept")

@@ -1,6 +1,6 @@
 """Audit: look afresh at what there is, say where protection falls short of policy, and what changed since last time."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -10,9 +10,10 @@ from cto_backups.core.audit_comparison import Comparison, KeptAudit, compare, ke
 from cto_backups.core.auditing import audit as audit_controls
 from cto_backups.core.findings import AuditReport, Environment
 from cto_backups.core.inventory_controls import UNCLAIMED
-from cto_backups.core.model import Disappearance, Facts, Resource
+from cto_backups.core.model import Disappearance, Facts, RecoveryPoint, Resource
 from cto_backups.core.policy import Policy
 from cto_backups.errors import BackupsError, BusyError, CatalogError
+from cto_backups.flows.catalog_port import Catalog
 from cto_backups.flows.governance import inspect
 from cto_backups.flows.heartbeat import observed
 from cto_backups.flows.installation import Installation
@@ -62,6 +63,7 @@ def audit(
     now = clock.now()
     found: dict[str, Sequence[Resource]] = {}
     unreachable: dict[str, BackupsError] = {}
+    discovered: dict[str, Sequence[Resource]] = {}
     for name in installation.policy.sources:
         try:
             found[name] = installation.source(name).discover()
@@ -69,7 +71,8 @@ def audit(
             unreachable[name] = error
     unkept = _record(installation, found, now) if write else None
     environment = replace(environment, vaults_away=_away(installation))
-    facts = observed(installation, installation.catalog.facts(now, kept_points=True), now)
+    facts = observed(installation, installation.catalog.facts(now), now)
+    facts = replace(facts, kept_points=_KeptPoints(installation.catalog, tuple(installation.policy.sources)))
     if unkept is not None or not write:
         facts = _as_found(facts, found, now)
     if look is not None:
@@ -107,8 +110,8 @@ def audit(
 def _record(installation: Installation, found: Mapping[str, Sequence[Resource]], now: datetime) -> BackupsError | None:
     """Remember what was found; why that could not be, if it could not."""
     try:
-        for name, resources in found.items():
-            installation.catalog.record_resources(name, resources, now)
+        # At once: each transaction waits for the disk.
+        installation.catalog.record_inventory(found, now)
     except (CatalogError, BusyError) as error:
         return error
     return None
@@ -132,6 +135,26 @@ def _as_found(facts: Facts, found: Mapping[str, Sequence[Resource]], now: dateti
 
 def _told(error: BackupsError) -> str:
     return f"{error.what}: {error.why}" if error.why else error.what
+
+
+class _KeptPoints(Mapping[str, tuple[RecoveryPoint, ...]]):
+    """The kept points of each source, read when they are asked for: all at once, they need not fit into memory."""
+
+    def __init__(self, catalog: Catalog, names: tuple[str, ...]) -> None:
+        self._catalog = catalog
+        self._names = names
+
+    def __getitem__(self, name: str) -> tuple[RecoveryPoint, ...]:
+        points = self._catalog.points(name)
+        if not points:
+            raise KeyError(name)
+        return points
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def _away(installation: Installation) -> dict[str, str]:

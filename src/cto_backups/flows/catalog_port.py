@@ -125,6 +125,9 @@ class Catalog(Protocol):
     def record_resources(self, source: str, resources: Iterable[Resource], now: datetime) -> None:
         """Remember what discovery found in a source."""
 
+    def record_inventory(self, found: Mapping[str, Iterable[Resource]], now: datetime) -> None:
+        """The same for many sources at once."""
+
     def keep_audit(self, audit: "KeptAudit", findings: "Sequence[KeptFinding]", looked: Sequence[str]) -> None:
         """Keep an audit and what it found, for those that follow."""
 

@@ -68,6 +68,14 @@ def test_reading_the_facts_scans_nothing_that_grows(catalog, build, plans):
         assert not any("TEMP B-TREE FOR ORDER BY" in step for step in plan if "points" in text), (text, plan)
 
 
+def test_the_copies_of_a_source_are_read_at_the_cost_of_one_source(catalog, build, plans):
+    """A vault's index leads to the right test as well, past the tests of every other source."""
+    catalog.add_point_with_copy(build.point("p1"), build.copy("p1"))
+    ((_, plan),) = [each for each in plans(lambda: catalog.facts(build.now)) if "AS test_evidence" in each[0]]
+    assert any("USING INDEX evidence_by_point (point=? AND vault=?)" in step for step in plan), plan
+    assert any("evidence_by_vault (vault=? AND kind=? AND finished_at>?)" in step for step in plan), plan
+
+
 def test_the_view_scans_nothing_that_grows(catalog, build, plans):
     with catalog.reading() as connection:
         query = "EXPLAIN QUERY PLAN SELECT * FROM backup_status"
