@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime
@@ -292,7 +291,7 @@ def as_document(done: "Audit") -> documents.Document:
     }
 
 
-def frameworks(clauses: "Iterable[Clause]") -> documents.Document:
+def frameworks(clauses: "tuple[Clause, ...]") -> documents.Document:
     """The numbers of clauses, by the name of their framework."""
     from cto_backups.core.frameworks import by_framework
 

@@ -63,7 +63,6 @@ def audit(
     now = clock.now()
     found: dict[str, Sequence[Resource]] = {}
     unreachable: dict[str, BackupsError] = {}
-    discovered: dict[str, Sequence[Resource]] = {}
     for name in installation.policy.sources:
         try:
             found[name] = installation.source(name).discover()
