@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -38,7 +37,9 @@ def audit(
     look: Annotated[
         list[Path] | None,
         typer.Option(
-            "--look", metavar="DIR", help="Also find what no source covers below this folder; may be repeated."
+            "--look",
+            metavar="DIR",
+            help="Also find what no source covers below this folder, and servers and volumes; may be repeated.",
         ),
     ] = None,
     form: Annotated[
@@ -76,16 +77,18 @@ def audit(
 
 
 def perform(opening: "Opened", look: tuple[Path, ...] = ()) -> "Audit":
-    """Audit an opened installation, and look below these folders for what nobody covers."""
+    """Audit an opened installation, and look around for what nobody covers: below folders, at servers and volumes."""
     from cto_backups import app
     from cto_backups.flows.audit import audit as audit_everything
 
     found: dict[str, Resource] = {}
     if look:
+        from cto_backups.sources import servers
         from cto_backups.sources.look import look as look_below
 
         own = opening.configuration.settings.home
         found = {resource.name: resource for folder in look for resource in look_below(folder, exclude=(own,))}
+        found |= {resource.name: resource for resource in servers.look()}
     return audit_everything(opening.installation, app.environment(opening.configuration), tuple(found.values()))
 
 
@@ -220,7 +223,7 @@ def as_document(done: "Audit") -> documents.Document:
     }
 
 
-def frameworks(clauses: "Iterable[Clause]") -> documents.Document:
+def frameworks(clauses: "tuple[Clause, ...]") -> documents.Document:
     """The numbers of clauses, by the name of their framework."""
     from cto_backups.core.frameworks import by_framework
 

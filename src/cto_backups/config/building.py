@@ -31,6 +31,7 @@ from cto_backups.core.retention import Retention, parse_retention
 from cto_backups.core.schedule import parse_triggers
 from cto_backups.core.verification import parse_share
 
+_PORT = re.compile(r"127\.0\.0\.1:\d{1,5}")
 _HOST_AND_PATH = re.compile(r"[^/]+:")  # user@host:path, as git and ssh write it
 
 
@@ -236,7 +237,10 @@ class Builder:
         for number, exclusion in enumerate(given):
             kind, _, location = exclusion.resource.partition(":")
             place = ("exclude", number, "resource")
-            location = self._git_url(location, place) if kind == "git" else str(self.path(location, place))
+            if kind == "git":
+                location = self._git_url(location, place)
+            elif not _PORT.fullmatch(location):  # of a server
+                location = str(self.path(location, place))
             built.append(
                 Exclusion(
                     resource=f"{kind}:{location}",

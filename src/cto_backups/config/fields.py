@@ -27,8 +27,8 @@ from cto_backups.core.schedule import TriggerError, parse_triggers
 from cto_backups.core.verification import parse_share
 from cto_backups.errors import KeyProblemError
 
-RESOURCE_KINDS = ("files", "git", "sqlite")
-KINDS = (*RESOURCE_KINDS, "command")
+KINDS = ("files", "git", "sqlite", "command")
+RESOURCE_KINDS = ("files", "git", "sqlite", "postgresql", "mysql", "volume")
 VAULT_SCHEMES = ("file",)
 CATALOG_SCHEMES = ("sqlite",)
 

@@ -221,3 +221,10 @@ def test_importing_config_and_the_commands_loads_neither_pydantic_nor_ruamel() -
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_servers_and_volumes_are_excluded_by_the_names_that_the_audit_prints(policy_file: Write, sound: str) -> None:
+    names = ("postgresql:/run/postgresql/.s.PGSQL.5432", "mysql:127.0.0.1:3306", "volume:/volumes/shop/_data")
+    written = "".join(f"  - {{resource: '{name}', reason: dumped, owner: ada, until: 2030-01-01}}\n" for name in names)
+    excluded = load(policy_file(f"{sound}exclude:\n{written}")).policy.exclusions
+    assert tuple(each.resource for each in excluded) == names
