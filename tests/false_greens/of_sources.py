@@ -1,10 +1,15 @@
 """Faults of sources: what is not there, is empty, is broken, or that nobody looks at."""
 
 import shutil
+import socket
 import sqlite3
-from contextlib import closing
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
 
 from cto_backups.errors import ExitStatus
+from cto_backups.sources import servers
 from false_greens.site import Site, files, git, rows
 from false_greens.table import dead_worker, declare, ends, fault, finding, word
 
@@ -192,6 +197,37 @@ def stopped_worker(site: Site) -> None:
 )
 def uncovered(site: Site) -> None:
     rows(site.data / "new.db", 10)
+
+
+@fault(
+    "Database server that no source covers",
+    "a server listens on a PostgreSQL socket",
+    finding("coverage", "/.s.PGSQL.5432"),
+)
+def uncovered_server(site: Site) -> None:
+    folder = Path(tempfile.mkdtemp())  # paths of sockets are short
+    site.around = servers.Places(sockets=(folder,), kernel=Path("/nowhere"), volumes=())
+
+    @contextmanager
+    def listening() -> Iterator[None]:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
+            server.bind(str(folder / ".s.PGSQL.5432"))
+            server.listen()
+            yield
+        shutil.rmtree(folder)
+
+    site.trouble.append(listening)
+
+
+@fault(
+    "Volume that no source covers",
+    "a container writes into a volume",
+    finding("coverage", "/_data"),
+)
+def uncovered_volume(site: Site) -> None:
+    volumes = site.root / "volumes"
+    site.around = servers.Places(sockets=(), kernel=Path("/nowhere"), volumes=(volumes,))
+    files(volumes / "shop" / "_data", 3)
 
 
 @fault(

@@ -23,9 +23,13 @@ from unittest import mock
 from cto_backups import app, clock
 from cto_backups.cli import main
 from cto_backups.errors import ExitStatus
+from cto_backups.sources import servers
 
 BEGIN = datetime(2031, 3, 3, 6, 0, tzinfo=UTC)
 """Later than any file of a test was written: nothing that is protected lies in the future."""
+
+NOTHING_AROUND = servers.Places(sockets=(), kernel=Path("/nowhere"), volumes=())
+"""What else runs on the machine of a test is none of its business."""
 
 DATA_DISK, FIRST_DISK, SECOND_DISK = 1, 2, 3
 
@@ -49,12 +53,13 @@ class Site:
     """An installation in ``home`` and its data in ``data``, both below `root`, at the moment `now`.
 
     `disks` says on which disk what begins with a path is; the rest is on the disk of the data. `trouble` is in force
-    while a command runs: what cannot be done to files, such as a disk without room.
+    while a command runs: what cannot be done to files, such as a disk without room. `around` is where servers may be.
     """
 
     root: Path
     now: datetime = BEGIN
     disks: dict[str, int] = field(default_factory=dict)
+    around: servers.Places = NOTHING_AROUND
     trouble: list[Callable[[], AbstractContextManager[Any]]] = field(default_factory=list)
 
     @property
@@ -84,6 +89,7 @@ class Site:
             variables = {**kept, "CTO_BACKUPS_POLICY": str(self.policy)}
             stack.enter_context(mock.patch.dict(os.environ, variables, clear=True))
             stack.enter_context(mock.patch.object(clock, "now", lambda: self.now))
+            stack.enter_context(mock.patch.object(servers, "USUAL", self.around))
             stack.enter_context(mock.patch.object(app, "_place", partial(self._place, app._place)))
             for trouble in self.trouble:
                 stack.enter_context(trouble())

@@ -42,7 +42,9 @@ def audit(
     look: Annotated[
         list[Path] | None,
         typer.Option(
-            "--look", metavar="DIR", help="Also find what no source covers below this folder; may be repeated."
+            "--look",
+            metavar="DIR",
+            help="Also find what no source covers below this folder, and servers and volumes; may be repeated.",
         ),
     ] = None,
     form: Annotated[
@@ -126,7 +128,7 @@ def perform(
     unwritable: BackupsError | None = None,
     since: datetime | None = None,
 ) -> "Audit":
-    """Audit an opened installation, and look below these folders for what nobody covers.
+    """Audit an opened installation, and look around for what nobody covers: below folders, at servers and volumes.
 
     `unwritable` says why nothing can be kept of it, if that is so; `since` as in `flows.audit`.
     """
@@ -136,11 +138,13 @@ def perform(
 
     looked: Look | None = None
     if look:
+        from cto_backups.sources import servers
         from cto_backups.sources.look import survey
 
         own = opening.configuration.settings.home
         surveys = {folder.resolve(): survey(folder, exclude=(own,)) for folder in look}
         found = {resource.name: resource for each in surveys.values() for resource in each.resources}
+        found |= {resource.name: resource for resource in servers.look()}
         whole = tuple(str(folder) for folder, each in surveys.items() if each.complete)
         looked = Look(tuple(found.values()), whole)
     environment = app.environment(opening.configuration)

@@ -32,6 +32,7 @@ from cto_backups.core.retention import Retention, parse_retention
 from cto_backups.core.schedule import parse_triggers
 from cto_backups.core.verification import parse_share
 
+_PORT = re.compile(r"127\.0\.0\.1:\d{1,5}")
 _HOST_AND_PATH = re.compile(r"[^/]+:")  # user@host:path, as git and ssh write it
 
 
@@ -248,7 +249,7 @@ class Builder:
             place = ("exclude", number, "resource")
             if kind == "git":
                 location = self._git_url(location, place)
-            elif kind != "command":  # which has a name, and no place
+            elif kind != "command" and not _PORT.fullmatch(location):  # a name, and a server, are no places here
                 location = str(self.path(location, place))
             built.append(
                 Exclusion(

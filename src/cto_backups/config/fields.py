@@ -28,6 +28,7 @@ from cto_backups.core.verification import parse_share
 from cto_backups.errors import KeyProblemError
 
 KINDS = ("files", "git", "sqlite", "command")
+RESOURCE_KINDS = (*KINDS, "postgresql", "mysql", "volume")
 VAULT_SCHEMES = ("file",)
 CATALOG_SCHEMES = ("sqlite",)
 
@@ -221,11 +222,13 @@ def _location(what: str, schemes: tuple[str, ...], example: str) -> Check:
 
 def _resource(value: str, _around: Surroundings | None) -> None:
     kind, colon, location = value.partition(":")
-    if not colon or not location or kind not in KINDS:
+    if not colon or not location or kind not in RESOURCE_KINDS:
         raise problem(
-            f"'{kind}' is no kind of resource" if colon and kind not in KINDS else "this does not name a resource",
-            allowed=tuple(f"{known}:PLACE" for known in KINDS),
-            nearest=closest(kind, KINDS) if kind not in KINDS else None,
+            f"'{kind}' is no kind of resource"
+            if colon and kind not in RESOURCE_KINDS
+            else "this does not name a resource",
+            allowed=tuple(f"{known}:PLACE" for known in RESOURCE_KINDS),
+            nearest=closest(kind, RESOURCE_KINDS) if kind not in RESOURCE_KINDS else None,
             todo="Write it as the audit prints it, such as sqlite:/srv/scratch.db.",
         )
     _no_credentials(value)
