@@ -222,13 +222,14 @@ def _location(what: str, schemes: tuple[str, ...], example: str) -> Check:
 
 def _resource(value: str, _around: Surroundings | None) -> None:
     kind, colon, location = value.partition(":")
-    if not colon or not location or kind not in RESOURCE_KINDS:
+    unknown = kind not in RESOURCE_KINDS
+    if not colon or not location or unknown:
         raise problem(
             f"'{kind}' is no kind of resource"
             if colon and kind not in RESOURCE_KINDS
             else "this does not name a resource",
             allowed=tuple(f"{known}:PLACE" for known in RESOURCE_KINDS),
-            nearest=closest(kind, RESOURCE_KINDS) if kind not in RESOURCE_KINDS else None,
+            nearest=closest(kind, RESOURCE_KINDS) if unknown else None,
             todo="Write it as the audit prints it, such as sqlite:/srv/scratch.db.",
         )
     _no_credentials(value)
