@@ -38,11 +38,11 @@ def catalog_of(home: Home) -> Iterator[Catalog]:
 
 
 def facts(home: Home) -> Any:
-    """What the pure functions judge by, but for attempts, scans that found nothing new, and copies that are gone."""
+    """What the pure functions judge by, but for attempts, looks, scans without a change, and copies that are gone."""
     with catalog_of(home) as catalog:
         found = catalog.facts(clock.now(), kept_points=True)
         sources = {
-            name: replace(source, last_runs={}, failures={}, confirmed_at=None, first_seen=None)
+            name: replace(source, last_runs={}, failures={}, confirmed_at=None, first_seen=None, discovered_at=None)
             for name, source in found.sources.items()
         }
         vaults = {
