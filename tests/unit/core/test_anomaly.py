@@ -96,7 +96,7 @@ def test_what_is_added_and_replaces_nothing_is_not_suspected(days):
 def test_a_little_that_does_not_compress_is_not_suspected(days):
     history = days.history()
     assert suspicions(days.point(new_bytes=SIZE // 12, **SCRAMBLED), history) == ()
-    small = replace(days.point(before=(60 << 10, 40), size=60 << 10, new_bytes=60 << 10, **SCRAMBLED))
+    small = days.point(before=(15 << 10, 40), size=15 << 10, new_bytes=15 << 10, **SCRAMBLED)
     assert suspicions(small, history) == (), "below the floor"
 
 
@@ -144,7 +144,7 @@ def test_files_overwritten_with_one_byte_are_suspected(days):
     assert suspicions(wiped, days.history(blank=SIZE // 2)) == (), "such a source has it every day"
     image = replace(days.first(), change=replace(days.first().change, content=NewContent(blank_bytes=SIZE // 2)))
     assert suspicions(wiped, [image, *days.history()]) == (), "such as an image of a disk with much room"
-    tiny = days.point(before=(100 << 10, 5), size=100 << 10, new_bytes=1 << 10, blank=60 << 10)
+    tiny = days.point(before=(20 << 10, 5), size=20 << 10, new_bytes=1 << 10, blank=15 << 10)
     assert suspicions(tiny, days.history()) == ()
 
 
