@@ -26,6 +26,7 @@ def only_add_to(home: Home, name: str) -> None:
     changed = re.sub(rf"(  {name}:.*?)url:", r"\1access: append-only\n    url:", text, count=1, flags=re.DOTALL)
     assert changed != text
     home.policy.write_text(changed)
+    home.settle()
 
 
 def stored(home: Home, name: str) -> dict[str, bytes]:
