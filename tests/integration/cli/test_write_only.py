@@ -26,7 +26,6 @@ def only_add_to(home: Home, name: str) -> None:
     changed = re.sub(rf"(  {name}:.*?)url:", r"\1access: append-only\n    url:", text, count=1, flags=re.DOTALL)
     assert changed != text
     home.policy.write_text(changed)
-    home.settle()
 
 
 def stored(home: Home, name: str) -> dict[str, bytes]:
@@ -44,6 +43,7 @@ def keep_one_version(home: Home) -> None:
     changed = text.replace("    class: configuration ", "    retention: 1 version\n    class: configuration ", 1)
     assert changed != text
     home.policy.write_text(changed)
+    home.settle()
 
 
 @pytest.mark.parametrize("command", [("prune", "two"), ("repair", "two")])
