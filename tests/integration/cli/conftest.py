@@ -93,6 +93,12 @@ class Home:
         """Change one of the files that are protected."""
         (self.data / "files" / "report.txt").write_text(text)
 
+    def settle(self) -> None:
+        """Let the retentions of the policy have been there for long, so that a shortened one waits no more."""
+        self("approve", "none", "--reason", "any command that writes notes what the policy says")
+        with contextlib.closing(sqlite3.connect(self.root / "catalog.db")) as connection, connection:
+            connection.execute("UPDATE retentions SET settled = 1")
+
 
 def environment(**variables: str) -> dict[str, str]:
     """This process's environment without what would change the program's answers."""

@@ -199,6 +199,7 @@ def test_expiry_keeps_what_it_must_and_a_dry_run_changes_nothing(home: Any) -> N
         home.change(f"version {number}\n")
         assert home("backup", "data-files").status is ExitStatus.SUCCESS
     assert home("test", "data-files").status is ExitStatus.SUCCESS
+    home.settle()
     before = home("points", "data-files", "--json").document["points"]
     planned = home("expire", "data-files", "--dry-run", "--json").document["sources"][0]
     assert len(planned["dropped"]) == len(before) - 1
@@ -217,6 +218,7 @@ def test_prune_reclaims_what_expired_points_held_and_a_dry_run_changes_nothing(h
         home.change(f"version {number}\n" * 1000)
         assert home("backup", "data-files").status is ExitStatus.SUCCESS
     assert home("test", "data-files").status is ExitStatus.SUCCESS
+    home.settle()
     assert home("expire", "data-files").status is ExitStatus.SUCCESS
     planned = home("prune", "one", "--dry-run", "--json").document["vaults"][0]
     assert planned["freed_bytes"] > 0
