@@ -51,13 +51,13 @@ def record_removed(site: Site) -> None:
 
 @fault(
     "Record altered",
-    "a signed record of a failed test says that it passed",
+    "what a signed record of a test says is turned round",
     ends(ExitStatus.DAMAGE, "evidence", "verify", "--vault", "one"),
     *damaged(),
 )
 def record_altered(site: Site) -> None:
-    record = next(path for path in site.records("one") if path.name.endswith("-evidence.json"))
-    rewrite(record, lambda content: content.replace(b'"passed":true', b'"passed":false', 1))
+    record = next(path for path in site.records("one") if path.name.endswith("-evidence.sealed"))
+    site.seal(record, site.said(record).replace(b'"passed":true', b'"passed":false', 1))
 
 
 @fault(
@@ -109,7 +109,8 @@ def forged(site: Site) -> None:
     shutil.rmtree(other.root, ignore_errors=True)
     made = make(other.root, lambda each: files(each.data / "files", 3), FORGER)
     (folder,) = (made.vault("one") / "records").iterdir()
-    shutil.copytree(folder, site.vault("one") / "records" / folder.name)
+    for record in folder.iterdir():
+        site.seal(site.vault("one") / "records" / folder.name / record.name, made.said(record))
 
 
 FORGER = 'sources:\n  files: {kind: files, class: configuration, paths: ["{data}/files"]}\n'

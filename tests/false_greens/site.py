@@ -1,7 +1,7 @@
 """A real installation on disk, worked by the command line in this process, with a clock and disks that are told.
 
 Real are the vaults, the catalog, the keys, the data and every command. Told are the time, so that weeks pass in
-seconds, and which disk a folder is on, since a test has one disk only.
+seconds, which disk a folder is on, since a test has one disk only, and that a pager takes what it is sent.
 """
 
 import contextlib
@@ -21,9 +21,12 @@ from typing import Any
 from unittest import mock
 
 from cto_backups import app, clock
+from cto_backups.channels.webhook import WebhookChannel
 from cto_backups.cli import main
 from cto_backups.errors import ExitStatus
+from cto_backups.repository.store import RepositoryStore
 from cto_backups.sources import servers
+from cto_backups.vaults.local import LocalVault
 
 BEGIN = datetime(2031, 3, 3, 6, 0, tzinfo=UTC)
 """Later than any file of a test was written: nothing that is protected lies in the future."""
@@ -90,6 +93,7 @@ class Site:
             stack.enter_context(mock.patch.dict(os.environ, variables, clear=True))
             stack.enter_context(mock.patch.object(clock, "now", lambda: self.now))
             stack.enter_context(mock.patch.object(servers, "USUAL", self.around))
+            stack.enter_context(mock.patch.object(WebhookChannel, "send", lambda *_: None))
             stack.enter_context(mock.patch.object(app, "_place", partial(self._place, app._place)))
             for trouble in self.trouble:
                 stack.enter_context(trouble())
@@ -148,6 +152,23 @@ class Site:
     def records(self, vault: str) -> list[Path]:
         """The records in a vault, in order."""
         return sorted(path for path in (self.vault(vault) / "records").rglob("*") if path.is_file())
+
+    def said(self, record: Path) -> bytes:
+        """What a sealed record in a vault says."""
+        return self._store(record).unseal(record.read_bytes())
+
+    def seal(self, record: Path, content: bytes) -> None:
+        """Put a record into a vault, as whoever has the repository's key can."""
+        sealed = self._store(record).seal(content)
+        if record.exists():
+            record.chmod(0o600)
+        record.parent.mkdir(exist_ok=True)
+        record.write_bytes(sealed)
+
+    def _store(self, record: Path) -> RepositoryStore:
+        name = record.relative_to(self.home / "vaults").parts[0]
+        key = (self.home / "keys" / "repository.key").read_text().strip()
+        return RepositoryStore.open(LocalVault(name, self.vault(name)), "repositories/main", key)
 
     def copy_to(self, place: Path) -> None:
         """Set all of it aside."""
@@ -209,10 +230,15 @@ def make(root: Path, fill: Callable[[Site], None], policy: str) -> Site:
     (site.home / "keys" / "evidence.key").rename(signing / "evidence.key")
     site.policy.write_text(HEAD + policy.replace("{data}", str(site.data)))
     site.well("worker", "--once", "--every", "24 h")
+    site.well("alerts", "test")
     return site
 
 
 HEAD = """\
+alerts:
+  channels: {pager: {kind: webhook, url: "env:PAGER_URL", pages: true}}
+  people: {red-phone: {reach: [pager]}}
+  tested_within: 2 years
 version: 1
 business: acme
 timezone: UTC

@@ -171,7 +171,7 @@ def test_clearing_lets_retention_decide_again_and_is_signed_and_told_to_every_va
     assert [mark.cleared_because for mark in cleared.marks] == ["we encrypt at rest now"]
     for vault in ("one", "two", "three"):
         folder = company.workshop.vault_root(vault) / "records" / installation.signer.signer
-        last = Record.from_bytes(sorted(folder.iterdir())[-1].read_bytes())
+        last = Record.from_bytes(company.workshop.opened(vault, sorted(folder.iterdir())[-1]))
         assert (last.kind, last.payload["point"], last.payload["source"]) == ("clearance", struck.id, "documents")
     with pytest.raises(RefusedError, match="cleared before"):
         anomaly.clear(installation, struck.id, reason="again")

@@ -79,7 +79,7 @@ def test_the_signed_record_of_a_point_says_how_new_its_content_is(home: Any) -> 
     assert home("backup", "data-files").status is ExitStatus.SUCCESS
     point = home("points", "data-files", "--limit", "1", "--json").document["points"][0]
     told = [
-        json.loads(file.read_bytes())["body"]["payload"] for file in home.vault("one").rglob("*-recovery-point.json")
+        json.loads(home.opened(file))["body"]["payload"] for file in home.vault("one").rglob("*-recovery-point.sealed")
     ]
     (payload,) = (each for each in told if each["id"] == point["id"])
     assert payload["newest_content_at"] == point["newest_content_at"] < payload["captured_at"]

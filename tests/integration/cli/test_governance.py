@@ -79,8 +79,8 @@ def standing(home: Home, name: str) -> str:
 def records(home: Home, kind: str) -> list[Any]:
     """What the records of a kind in vault one say, in order."""
     (signer,) = (home.vault("one") / "records").iterdir()
-    files = sorted(signer.glob(f"*-{kind}.json"))
-    return [Record.from_bytes(file.read_bytes()).payload for file in files]
+    files = sorted(signer.glob(f"*-{kind}.sealed"))
+    return [Record.from_bytes(home.opened(file)).payload for file in files]
 
 
 def points(home: Home) -> list[str]:

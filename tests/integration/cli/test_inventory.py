@@ -110,7 +110,7 @@ def test_what_vanished_is_found_though_the_catalog_cannot_be_written_to(
         raise CatalogError("The catalog cannot be used", why="database or disk is full")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Catalog, "record_resources", full)
+        patched.setattr(Catalog, "record_inventory", full)
         assert {f"files:{folder}" for folder in folders[:2]} <= findings(home, "vanished").keys()
         assert "2 of its 8 resources" in findings(home, "shrunk")["data-files"]
         answer = home("audit")
