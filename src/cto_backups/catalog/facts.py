@@ -124,7 +124,7 @@ def _proven_until(connection: Connection, names: Sequence[str]) -> dict[str, dat
     """Up to when restore tests prove each source: a test of a point says nothing of what came after that point.
 
     The next point may have expired by now. Ids begin with their source and their moment, so it is found by its id; one
-    that is called otherwise (another program made it) only while it is kept.
+    that is called otherwise (another program made it) only while it is kept. The plus signs keep SQLite to the ids.
     """
     statement = f"""
         WITH {_ASKED}
@@ -132,8 +132,8 @@ def _proven_until(connection: Connection, names: Sequence[str]) -> dict[str, dat
             tested.proven_at,
             coalesce((
                 SELECT next.captured_at FROM points next
-                WHERE next.id > tested.id AND next.id < tested.source || '-:' AND next.source = tested.source
-                    AND next.complete = 1 AND next.captured_at > tested.captured_at
+                WHERE next.id > tested.id AND next.id < tested.source || '-:' AND +next.source = tested.source
+                    AND next.complete = 1 AND +next.captured_at > tested.captured_at
                 ORDER BY next.id LIMIT 1), tested.proven_at),
             coalesce((
                 SELECT next.captured_at FROM points next
