@@ -14,7 +14,7 @@ from cto_backups.errors import BackupsError, NotFoundError
 
 if TYPE_CHECKING:
     from cto_backups.config import Configuration
-    from cto_backups.config.secrets import SecretReference
+    from cto_backups.config.secrets import Secret, SecretReference
     from cto_backups.core.alerts import Channel
     from cto_backups.core.payloads import PayloadStore
     from cto_backups.core.ports import Source, Vault
@@ -30,6 +30,7 @@ class Adapters:
     _vaults: "dict[str, Vault]" = field(default_factory=dict)
     _stores: "dict[str, PayloadStore]" = field(default_factory=dict)
     _ahead: "dict[str, _Opening]" = field(default_factory=dict)
+    _known: "Secret | None" = None
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def source(self, name: str) -> "Source":
@@ -88,7 +89,7 @@ class Adapters:
         with self._lock:
             if name not in self._stores:
                 ahead = self._ahead.pop(name, None)
-                store = ahead.result() if ahead else open_store(self.configuration, self.vault(name))
+                store = ahead.result() if ahead else open_store(self.configuration, self.vault(name), self._secret())
                 self.expect_repository(name, store.repository_id)
                 self._stores[name] = store
             return self._stores[name]
@@ -107,6 +108,13 @@ class Adapters:
         }
         adapter: Channel = registry.load(registry.CHANNELS, channels[name].kind)(name, options)
         return adapter
+
+    def _secret(self) -> "Secret":
+        """The repositories' secret, looked up once: a command that gives it may ask a person each time."""
+        if self._known is None:
+            settings = self.configuration.settings
+            self._known = settings.repository_key.resolve(settings.home)
+        return self._known
 
     def open_ahead(self, name: str) -> None:
         """Begin to open a repository that will be asked for: a key's derivation takes long, and leaves others running.
@@ -163,13 +171,16 @@ class _Opening:
         return self._store
 
 
-def open_store(configuration: "Configuration", vault: "Vault") -> "RepositoryStore":
-    """Open the repository in a vault. Raises KeyProblemError, NotFoundError, VaultError, DamageError."""
+def open_store(configuration: "Configuration", vault: "Vault", secret: "Secret | None" = None) -> "RepositoryStore":
+    """Open the repository in a vault, with the secret that the policy names unless it is known already.
+
+    Raises KeyProblemError, NotFoundError, VaultError, DamageError.
+    """
     from cto_backups.repository.options import RepositoryOptions
     from cto_backups.repository.store import RepositoryStore
 
     settings = configuration.settings
-    password = settings.repository_key.resolve(settings.home).reveal()
+    password = (secret or settings.repository_key.resolve(settings.home)).reveal()
     options = RepositoryOptions(
         compression_level=settings.compression,
         verify=settings.verify_on_write,
