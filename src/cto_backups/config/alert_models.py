@@ -7,7 +7,9 @@ from pydantic import Field
 from cto_backups.config.fields import CategoryName, Duration, Line, Name, Reference, TimeOfDay, TimeZone
 from cto_backups.config.part import Part
 
-TroubleName = Literal["no-backup", "test-failed", "recovery-late", "vault-damaged", "worker-silent", "channel-failed"]
+TroubleName = Literal[
+    "no-backup", "test-failed", "recovery-late", "vault-damaged", "suspicion", "worker-silent", "channel-failed"
+]
 
 
 class AnyChannel(Part):

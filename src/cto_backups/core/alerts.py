@@ -15,6 +15,7 @@ class Trouble(StrEnum):
     TEST_FAILED = "test-failed"
     RECOVERY_LATE = "recovery-late"
     VAULT_DAMAGED = "vault-damaged"
+    SUSPICION = "suspicion"
     WORKER_SILENT = "worker-silent"
     CHANNEL_FAILED = "channel-failed"
     DRILL = "drill"
@@ -104,6 +105,7 @@ DEFAULT_RULES = (
     AlertRule("test-failed", Trouble.TEST_FAILED, ("cto", "ceo")),
     AlertRule("recovery-late", Trouble.RECOVERY_LATE, ("ceo",), repeat=timedelta(hours=1), urgent=True),
     AlertRule("vault-damaged", Trouble.VAULT_DAMAGED, ("cto",)),
+    AlertRule("suspicion", Trouble.SUSPICION, (RED_PHONE,), ("cto", "ceo"), repeat=timedelta(hours=1), urgent=True),
     AlertRule("worker-silent", Trouble.WORKER_SILENT, ("cto",), repeat=timedelta(hours=1)),
     AlertRule("channel-failed", Trouble.CHANNEL_FAILED, ("cto",), repeat=timedelta(hours=24)),
 )

@@ -92,6 +92,15 @@ def _damaged_vaults(scene: Scene, rule: AlertRule) -> Iterator[Happening]:
             yield Happening(rule.name, name, f"the last reading of vault {name} found damage")
 
 
+def _under_suspicion(scene: Scene, rule: AlertRule) -> Iterator[Happening]:
+    for source in _sources(scene, rule):
+        marks = scene.facts.marks.get(source.name, ())
+        if marks:
+            last = marks[-1]
+            detail = f"source {source.name} changed as under an attack: {last.suspicions[0]} ({last.point})"
+            yield Happening(rule.name, source.name, detail, source.category.name)
+
+
 def _silent_worker(scene: Scene, rule: AlertRule) -> Iterator[Happening]:
     alone = len(scene.facts.heartbeats) == 1
     for last in silent(scene.policy, scene.facts, scene.now):
@@ -114,6 +123,7 @@ _CONDITIONS: Mapping[Trouble, Callable[[Scene, AlertRule], Iterator[Happening]]]
     Trouble.TEST_FAILED: _with_failed_test,
     Trouble.RECOVERY_LATE: _late_recoveries,
     Trouble.VAULT_DAMAGED: _damaged_vaults,
+    Trouble.SUSPICION: _under_suspicion,
     Trouble.WORKER_SILENT: _silent_worker,
     Trouble.CHANNEL_FAILED: _failed_channels,
     Trouble.DRILL: _nothing,

@@ -216,7 +216,7 @@ def _message(installation: Installation, alert: Alert, event: str, rule: AlertRu
 
 
 def _about(alert: Alert) -> str:
-    of_sources = (Trouble.NO_BACKUP, Trouble.TEST_FAILED, Trouble.RECOVERY_LATE)
+    of_sources = (Trouble.NO_BACKUP, Trouble.TEST_FAILED, Trouble.RECOVERY_LATE, Trouble.SUSPICION)
     return alert.subject if alert.trouble in of_sources else ""
 
 

@@ -8,6 +8,7 @@ import pytest
 from cto_backups.core.alerts import DRILL_RULE, Alert, AlertPolicy, AlertRule, Telling, Trouble
 from cto_backups.core.assurance import judge
 from cto_backups.core.conditions import Recovery, Scene, happenings
+from cto_backups.core.keeping import Mark
 from cto_backups.core.model import Heartbeat, SourceFacts
 
 HOUR = timedelta(hours=1)
@@ -98,6 +99,19 @@ def test_damage_in_a_vault_is_told_once_for_the_vault(build, scene):
     rule = AlertRule("v", Trouble.VAULT_DAMAGED, ("cto",))
     assert told(scene(rule, vaults=vaults)) == [("v", "near")]
     assert told(scene(rule, vaults={})) == []
+
+
+def test_a_change_under_suspicion_is_told_until_it_is_cleared(build, scene):
+    rule = AlertRule("s", Trouble.SUSPICION, ("cto",))
+    old, new = (
+        Mark(point, "ledger", build.ago(hours=hours), (f"mass deletion at {hours}",))
+        for point, hours in (("p1", 9), ("p2", 1))
+    )
+    (happening,) = happenings(scene(rule, marks={"ledger": (old, new)}))
+    assert (happening.subject, happening.category) == ("ledger", "B")
+    assert "mass deletion at 1 (p2)" in happening.detail
+    assert told(scene(rule)) == []
+    assert told(scene(replace(rule, category="A"), marks={"ledger": (old,)})) == []
 
 
 def test_a_silent_worker_is_told(build, scene):

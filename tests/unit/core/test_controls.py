@@ -826,7 +826,11 @@ def test_escalation_does_not_apply_where_nothing_is_protected(build):
 def test_escalation_asks_for_something_that_rings(build, audited):
     assert "it rings at cto" in audited.passes("escalation")
     checks = {check.subject: check for check in audited.checks("escalation", alerts=mailed("cto"))}
-    assert {name for name, check in checks.items() if not check.passed} == {"rule no-backup-a", "rule recovery-late"}
+    assert {name for name, check in checks.items() if not check.passed} == {
+        "rule no-backup-a",
+        "rule recovery-late",
+        "rule suspicion",
+    }
     assert (
         "no channel of cto rings" in checks["rule no-backup-a"].detail and checks["rule no-backup-a"].category is None
     )
