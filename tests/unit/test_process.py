@@ -84,7 +84,8 @@ def test_too_long_means_ended_with_its_children(tmp_path: Path) -> None:
 
 def test_an_interruption_ends_the_program_too(tmp_path: Path) -> None:
     script = (
-        "import os; from cto_backups.process import run\n"
+        "import os, signal; from cto_backups.process import run\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # which who started us may have had ignored\n"
         f"run(['sh', '-c', 'sleep 100 & echo $! > {tmp_path}/part; mv {tmp_path}/part {tmp_path}/pid; wait'],"
         " environment=os.environ, timeout_seconds=60)"
     )
