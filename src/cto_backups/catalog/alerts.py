@@ -7,6 +7,7 @@ from typing import Any
 
 from cto_backups.catalog import chain
 from cto_backups.catalog.database import Connection, Database, insertion
+from cto_backups.catalog.naming import row_named
 from cto_backups.catalog.rows import (
     alert_from_row,
     alert_to_row,
@@ -16,7 +17,7 @@ from cto_backups.catalog.rows import (
     words_to_column,
 )
 from cto_backups.core.alerts import Alert, Telling
-from cto_backups.errors import NotFoundError, RefusedError
+from cto_backups.errors import RefusedError
 from cto_backups.evidence.payloads import alert_to_payload
 from cto_backups.evidence.records import SigningKey
 
@@ -112,24 +113,15 @@ def _note(connection: Connection, alert: Alert, event: str, signer: SigningKey, 
 
 
 def _named(connection: Connection, name: str) -> Alert:
-    rows = connection.execute(
-        "SELECT * FROM alerts WHERE id BETWEEN :name AND :name || :last ORDER BY id LIMIT 20",
-        {"name": name, "last": "\U0010ffff"},
-    ).fetchall()
-    exact = [row for row in rows if row["id"] == name]
-    if len(exact or rows) == 1 and name:
-        return alert_from_row((exact or rows)[0])
-    if rows:
-        raise NotFoundError(
-            f"'{name}' is the beginning of more than one alert",
-            why=f"among them {', '.join(row['id'] for row in rows)}",
-            todo="Give more of the id.",
-        )
-    raise NotFoundError(
-        f"There is no alert '{name}'",
+    row = row_named(
+        connection,
+        "alerts",
+        name,
+        "alert",
         why="no alert, open or closed, has an id that begins so",
         todo="See 'cto.backups alerts --all' for those there are.",
     )
+    return alert_from_row(row)
 
 
 def _replace(connection: Connection, table: str, row: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from cto_backups.catalog import chain, retentions
 from cto_backups.catalog.database import Connection, Database, insertion
+from cto_backups.catalog.naming import row_named
 from cto_backups.catalog.rows import (
     Row,
     UnreadableError,
@@ -19,7 +20,7 @@ from cto_backups.catalog.rows import (
     words_to_column,
 )
 from cto_backups.core.governance import Approval, Governed, Identity, Standing, Who
-from cto_backups.errors import GovernanceError, NotFoundError, RefusedError
+from cto_backups.errors import GovernanceError, RefusedError
 from cto_backups.evidence.approvals import (
     Authorization,
     ReadDocument,
@@ -181,24 +182,15 @@ def _unused(connection: Connection, action: Governed, now: datetime) -> list[App
 
 
 def _named(connection: Connection, name: str) -> Approval:
-    rows = connection.execute(
-        "SELECT * FROM approvals WHERE id BETWEEN :name AND :name || :last ORDER BY id LIMIT 20",
-        {"name": name, "last": "\U0010ffff"},
-    ).fetchall()
-    exact = [row for row in rows if row["id"] == name]
-    if len(exact or rows) == 1 and name:
-        return _from_row((exact or rows)[0])
-    if rows:
-        raise NotFoundError(
-            f"'{name}' is the beginning of more than one approval",
-            why=f"among them {', '.join(row['id'] for row in rows)}",
-            todo="Give more of the id.",
-        )
-    raise NotFoundError(
-        f"There is no approval '{name}'",
+    row = row_named(
+        connection,
+        "approvals",
+        name,
+        "approval",
         why="nothing that was asked for has an id that begins so",
         todo="See 'cto.backups approvals --all' for those there are.",
     )
+    return _from_row(row)
 
 
 # -- rows --------------------------------------------------------------------------------------------------------------

@@ -6,9 +6,10 @@ from datetime import datetime
 
 from cto_backups.catalog import chain
 from cto_backups.catalog.database import Connection, insertion
+from cto_backups.catalog.naming import row_named
 from cto_backups.catalog.rows import hold_from_row, hold_to_row, moment_to_column, words_to_column
 from cto_backups.core.keeping import Hold
-from cto_backups.errors import NotFoundError, RefusedError
+from cto_backups.errors import RefusedError
 from cto_backups.evidence.payloads import hold_to_payload, release_to_payload
 from cto_backups.evidence.records import SigningKey
 
@@ -54,24 +55,15 @@ def release(connection: Connection, name: str, by: str, because: str, signer: Si
 
 
 def _named(connection: Connection, name: str) -> Hold:
-    rows = connection.execute(
-        "SELECT * FROM holds WHERE id BETWEEN :name AND :name || :last ORDER BY id LIMIT 20",
-        {"name": name, "last": "\U0010ffff"},
-    ).fetchall()
-    exact = [row for row in rows if row["id"] == name]
-    if len(exact or rows) == 1 and name:
-        return hold_from_row((exact or rows)[0])
-    if rows:
-        raise NotFoundError(
-            f"'{name}' is the beginning of more than one hold",
-            why=f"among them {', '.join(row['id'] for row in rows)}",
-            todo="Give more of the id.",
-        )
-    raise NotFoundError(
-        f"There is no hold '{name}'",
+    row = row_named(
+        connection,
+        "holds",
+        name,
+        "hold",
         why="no hold, in force or released, has an id that begins so",
         todo="See 'cto.backups hold list --all' for those there are.",
     )
+    return hold_from_row(row)
 
 
 def listed(connection: Connection, *, released: bool) -> tuple[Hold, ...]:
