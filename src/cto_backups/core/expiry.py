@@ -5,6 +5,7 @@ first seen and, where policy says so, somebody has approved it.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -39,6 +40,33 @@ def decide_source(
             for each in decisions
         )
     return decisions
+
+
+def overstayed(
+    source: SourcePolicy, facts: Facts, *, since: datetime, zone: ZoneInfo, approval: bool = False
+) -> tuple[RecoveryPoint, ...]:
+    """The kept points that retention and all its gates let go at `since` already, newest first.
+
+    None while the retention in the policy is so new that what it removes could not have been removed by then.
+    `facts` and `approval` as for `decide_source`. Raises ValueError when `since` is naive.
+    """
+    kept = facts.kept_points.get(source.name, ())
+    peers = tuple(point for point in kept if point.captured_at <= since)
+    if not peers or _all_young(source.retention, peers, since):
+        return ()
+    noted = facts.retentions.get(source.name, ())
+    if noted and noted[-1].since + WAIT > since:
+        return ()
+    then = replace(facts, kept_points={source.name: peers})
+    decisions = decide_source(source, then, now=since, zone=zone, approval=approval)
+    return tuple(decision.point for decision in decisions if not decision.keep)
+
+
+def _all_young(retention: Retention, points: Sequence[RecoveryPoint], now: datetime) -> bool:
+    """Whether retention keeps them all, seen without counting: most audits meet nothing else."""
+    if retention.permanent:
+        return True
+    return retention.keep_for is not None and min(point.captured_at for point in points) + retention.keep_for >= now
 
 
 def needs_approval(policy: Policy) -> bool:

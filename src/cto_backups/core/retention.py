@@ -135,8 +135,8 @@ class Decision:
 class _Place:
     """A point among its peers (complete points for a complete one, all points for an incomplete one).
 
-    `rank` 1 is the newest; `slots` holds, for each calendar rule, its place among the last points of each day, week …
-    or None where a later point is in the same one.
+    `rank` 1 is the newest; `slots` holds, for each calendar rule that the retention has, its place among the last
+    points of each day, week … or None where a later point is in the same one.
     """
 
     rank: int
@@ -173,7 +173,9 @@ def decide(
     require_aware(now)
     ordered = sorted(points, key=lambda point: (point.captured_at, point.id), reverse=True)
     complete = [point for point in ordered if point.complete]
-    places = _places(ordered, zone) | _places(complete, zone)
+    places = _places(retention, ordered, zone)
+    if len(complete) < len(ordered):
+        places |= _places(retention, complete, zone)
     newest = {
         id(group[0]): words
         for group, words in ((ordered, "newest point"), (complete, "newest complete point"))
@@ -203,17 +205,18 @@ def _under(hold: Hold, zone: ZoneInfo) -> str:
     return f"under legal hold {hold.id} since {since} by {hold.placing}: {hold.reason}"
 
 
-def _places(ordered: list[RecoveryPoint], zone: ZoneInfo) -> dict[str, _Place]:
-    seen: tuple[set[object], ...] = tuple(set() for _ in _CALENDAR)
+def _places(retention: Retention, ordered: list[RecoveryPoint], zone: ZoneInfo) -> dict[str, _Place]:
+    rules = [(period_of, set[object]()) for rule, _, period_of in _CALENDAR if getattr(retention, rule)]
     places = {}
     superseded_at: datetime | None = None
     for rank, point in enumerate(ordered, start=1):
-        day = point.captured_at.astimezone(zone).date()
         slots: list[int | None] = []
-        for (_, _, period_of), periods in zip(_CALENDAR, seen, strict=True):
-            period = period_of(day)
-            slots.append(None if period in periods else len(periods) + 1)
-            periods.add(period)
+        if rules:
+            day = point.captured_at.astimezone(zone).date()
+            for period_of, seen in rules:
+                period = period_of(day)
+                slots.append(None if period in seen else len(seen) + 1)
+                seen.add(period)
         places[point.id] = _Place(rank, superseded_at, tuple(slots))
         superseded_at = point.captured_at
     return places
@@ -236,10 +239,8 @@ def _judge_by_rules(retention: Retention, place: _Place, now: datetime) -> Itera
     if retention.versions is not None:
         keeps = place.rank <= retention.versions
         yield keeps, f"version {place.rank}; the newest {counted(retention.versions, 'is', 'are')} kept"
-    for (rule, period, _), slot in zip(_CALENDAR, place.slots, strict=True):
-        number = getattr(retention, rule)
-        if not number:
-            continue
+    rules = [(rule, period, number) for rule, period, _ in _CALENDAR if (number := getattr(retention, rule))]
+    for (rule, period, number), slot in zip(rules, place.slots, strict=True):
         if slot is None:
             yield False, f"{rule}: not the last point of its {period}"
         else:

@@ -14,13 +14,13 @@ from cto_backups.core.assurance import (
     quiet_for,
 )
 from cto_backups.core.duration import format_cadence, format_duration, roughly
-from cto_backups.core.expiry import clean_before
+from cto_backups.core.expiry import needs_approval, overstayed
 from cto_backups.core.findings import Audited, Check
 from cto_backups.core.forecast import of_category
 from cto_backups.core.heartbeat import silent, told_of
 from cto_backups.core.model import ActionKind, Evidence, Outcome, SourceFacts
 from cto_backups.core.policy import SourcePolicy
-from cto_backups.core.retention import Retention, decide, format_retention
+from cto_backups.core.retention import Retention, format_retention
 from cto_backups.core.schedule import format_triggers, longest_gap
 from cto_backups.core.wording import counted
 
@@ -146,17 +146,12 @@ def _keeps_as_much(stated: Retention, asked: Retention) -> bool:
 def check_kept_too_long(audited: Audited) -> Iterator[Check]:
     """No point is there of which retention said a week ago that it goes."""
     then, zone = audited.now - EXPIRY_GRACE, ZoneInfo(audited.policy.timezone)
+    approval = needs_approval(audited.policy)
     for source in audited.policy.sources.values():
         kept = audited.facts.kept_points.get(source.name)
         if not kept:
             continue
-        proven = audited.source(source.name).proven
-        peers = [point for point in kept if point.captured_at <= then]
-        frozen = clean_before(audited.facts.marks.get(source.name, ()), kept)
-        decisions = decide(
-            source.retention, peers, now=then, proven=proven.id if proven else None, frozen=frozen, zone=zone
-        )
-        over = [decision.point for decision in decisions if not decision.keep]
+        over = overstayed(source, audited.facts, since=then, zone=zone, approval=approval)
         stated = f"kept: {format_retention(source.retention)}"
         if over:
             oldest = roughly(audited.now - over[-1].captured_at)

@@ -10,8 +10,8 @@ from cto_backups.core.assurance import judge
 from cto_backups.core.auditing import audit
 from cto_backups.core.controls import CONTROLS, Environment, Place, Severity
 from cto_backups.core.findings import AuditReport, Check, Control, ControlResult
-from cto_backups.core.governance import Approval, Governed, Identity, Who
-from cto_backups.core.keeping import Mark
+from cto_backups.core.governance import Approval, Governance, Governed, Identity, Who
+from cto_backups.core.keeping import Hold, Mark
 from cto_backups.core.model import (
     ActionKind,
     Disappearance,
@@ -20,6 +20,7 @@ from cto_backups.core.model import (
     Heartbeat,
     Outcome,
     Resource,
+    RetentionSeen,
     SourceFacts,
 )
 from cto_backups.core.policy import Access, Exclusion, LockMode
@@ -50,7 +51,7 @@ class Audit:
         prune_every = facts.pop("prune_every", None)
         policy_vaults = policy_vaults or (self.build.vault("near"), self.build.vault("far", access=Access.APPEND_ONLY))
         policy = self.build.policy(source, vaults=policy_vaults, exclusions=exclusions, prune_every=prune_every)
-        policy = replace(policy, alerts=facts.pop("alerts", TOLD))
+        policy = replace(policy, alerts=facts.pop("alerts", TOLD), governance=facts.pop("governance", None))
         facts.setdefault("reached", {"cto": self.build.ago(days=1)})
         found = self.build.facts(known, **facts)
         return audit(policy, found, judge(policy, found, self.build.now), self.build.now, environment)
@@ -442,6 +443,42 @@ def test_kept_too_long_does_not_ask_for_clean_points_before_one_under_suspicion(
     marks = {"ledger": (Mark("gone", "ledger", build.ago(days=59), ("mass deletion",)),)}
     assert "2 points" in audited.fails("kept-too-long", **situation)
     assert "1 point is" in audited.fails("kept-too-long", marks=marks, **situation)
+
+
+def test_kept_too_long_knows_legal_holds_and_retentions_that_wait(build, audited):
+    points = tuple(build.point(build.ago(days=each)) for each in (1, 60, 90))
+    source = build.source(retention="7 days")
+    situation = {"known": build.healthy(proven=None), "source": source, "kept_points": {"ledger": points}}
+    audited.fails("kept-too-long", **situation)
+    for enough in ("permanent", "83 days"):
+        audited.passes("kept-too-long", **(situation | {"source": build.source(retention=enough)}))
+    hold = Hold("h1", "ledger", None, "litigation", build.ago(days=1), "anna")
+    audited.passes("kept-too-long", holds={"ledger": (hold,)}, **situation)
+
+    long, short = RetentionSeen("1 year", build.ago(days=99), settled=True), "7 days"
+    for days in (1, 9):
+        seen = (long, RetentionSeen(short, build.ago(days=days), settled=False))
+        audited.passes("kept-too-long", retentions={"ledger": seen}, **situation)
+        settled = (RetentionSeen(short, build.ago(days=days), settled=True),)
+        audited.passes("kept-too-long", retentions={"ledger": settled}, **situation)
+    seen = (long, RetentionSeen(short, build.ago(days=11), settled=False))
+    audited.fails("kept-too-long", retentions={"ledger": seen}, **situation)
+
+
+def test_kept_too_long_waits_for_the_approval_that_a_shorter_retention_needs(build, audited):
+    points = tuple(build.point(build.ago(days=each)) for each in (1, 60, 90))
+    governance = Governance(approvals={Governed.SHORTER_RETENTION: Who.ANYONE})
+    situation = {
+        "known": build.healthy(proven=None),
+        "source": build.source(retention="7 days"),
+        "kept_points": {"ledger": points},
+    }
+    long, short = RetentionSeen("1 year", build.ago(days=99), settled=True), build.ago(days=50)
+    unapproved = {"ledger": (long, RetentionSeen("7 days", short, settled=False))}
+    audited.fails("kept-too-long", retentions=unapproved, **situation)
+    audited.passes("kept-too-long", retentions=unapproved, governance=governance, **situation)
+    approved = {"ledger": (long, RetentionSeen("7 days", short, settled=False, approved=True))}
+    audited.fails("kept-too-long", retentions=approved, governance=governance, **situation)
 
 
 def test_anomaly_free(build, audited):
