@@ -15,7 +15,7 @@ from cto_backups.catalog.database import Database
 from cto_backups.core.model import Copy
 from cto_backups.evidence.payloads import copy_to_payload, evidence_to_payload, point_to_payload
 from cto_backups.evidence.records import SigningKey, sign
-from cto_backups.flows import rebuild as flow
+from cto_backups.flows import rebuilt as rebuilt_module
 from cto_backups.flows.protect import protect
 from cto_backups.flows.rebuild import rebuild
 from cto_backups.flows.verify import verify
@@ -63,7 +63,7 @@ def test_broken_off_at_any_write_it_is_run_again_and_everything_is_there(
     protected: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = counts(protected.root / "catalog.db")
-    monkeypatch.setattr(flow, "_AT_ONCE", 3)
+    monkeypatch.setattr(rebuilt_module, "AT_ONCE", 3)
     writing: Callable[[Database], Any] = Database.writing
     left = [0]
 

@@ -6,19 +6,20 @@ catalog, instead of working with half of one.
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cto_backups import clock
 from cto_backups.app import ProgressFactory, assembled, opened, silent
 from cto_backups.app.adapters import Adapters
-from cto_backups.errors import CatalogError, RefusedError
+from cto_backups.errors import CatalogError, PolicyError, RefusedError
 
 if TYPE_CHECKING:
     from cto_backups.config import Configuration
-    from cto_backups.flows.rebuild import Rebuilt
+    from cto_backups.flows.rebuilt import Rebuilt
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,10 @@ def rebuild(
     chosen = tuple(dict.fromkeys(vaults or configuration.policy.vaults))
     place = path_of(configuration.settings.catalog_url)
     new_key = _evidence_key(configuration)
+    read_retentions = partial(_retentions_in, policy)
     if place.exists():
         with opened(policy, progress=progress) as opening:
-            done = rebuild_from(opening.installation, chosen, trusted=trusted)
+            done = rebuild_from(opening.installation, chosen, trusted=trusted, retentions_in=read_retentions)
             return Outcome(done, False, new_key, opening.recovered)
     with _beside(place) as fresh:
         settings = replace(configuration.settings, catalog_url=f"sqlite:{fresh}")
@@ -61,11 +63,23 @@ def rebuild(
         adapters = Adapters(elsewhere)
         try:
             with assembled(elsewhere, adapters, progress=progress, write=True) as opening:
-                done = rebuild_from(opening.installation, chosen, trusted=trusted)
+                done = rebuild_from(opening.installation, chosen, trusted=trusted, retentions_in=read_retentions)
         finally:
             adapters.close()
         _put_in_place(fresh, place)
     return Outcome(done, True, new_key, ())
+
+
+def _retentions_in(policy: Path, text: bytes) -> Mapping[str, str]:
+    """The retention of each source, if a policy file with this text stood in the place of this one."""
+    from cto_backups.config.reading import parse
+    from cto_backups.core.retention import format_retention
+
+    try:
+        sources = parse(policy.absolute(), text).policy.sources
+    except PolicyError:
+        return {}
+    return {name: format_retention(source.retention) for name, source in sources.items()}
 
 
 def _evidence_key(configuration: "Configuration") -> Path | None:

@@ -1,6 +1,6 @@
 """Alerts in the catalog: raised, stepped up, acknowledged and closed together with the signed record that says so."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -103,6 +103,14 @@ class AlertBook:
             answered = replace(alert, acknowledged_at=now, acknowledged_by=by, note=note)
             _note(connection, answered, "acknowledged", signer, now)
             return answered
+
+    def take(self, alerts: Sequence[Alert]) -> int:
+        """Bring in alerts that signed records tell of; how many were unknown. A known one stays as it is."""
+        with self._database.writing() as connection:
+            rows = [alert_to_row(alert) for alert in alerts]
+            return sum(
+                [connection.execute(f"{insertion('alerts', row)} ON CONFLICT DO NOTHING", row).rowcount for row in rows]
+            )
 
 
 def _note(connection: Connection, alert: Alert, event: str, signer: SigningKey, now: datetime) -> None:

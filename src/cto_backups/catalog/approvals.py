@@ -119,8 +119,23 @@ class Approvals:
     def accept(self, document: ReadDocument, now: datetime) -> None:
         """Keep the version of a governing document that is read for the first time; a known one stays as it is."""
         with self._database.writing() as connection:
-            row = {"name": document.name, "digest": document.sha256, "accepted_at": moment_to_column(now)}
-            connection.execute(f"{insertion('governing_documents', row)} ON CONFLICT DO NOTHING", row)
+            _first_accept(connection, document, now)
+
+    def take(self, approvals: Sequence[Approval], accepted: Sequence[ReadDocument], now: datetime) -> int:
+        """Bring in approvals, and accepted versions of documents, that signed records tell of; how many were unknown.
+
+        What this catalog knows of one may be newer than what was found of it, and stays.
+        """
+        with self._database.writing() as connection:
+            for document in accepted:
+                _first_accept(connection, document, now)
+            rows = [_to_row(approval) for approval in approvals]
+            return sum(
+                [
+                    connection.execute(f"{insertion('approvals', row)} ON CONFLICT DO NOTHING", row).rowcount
+                    for row in rows
+                ]
+            )
 
 
 def _use(connection: Connection, id: str, authorization: Authorization, signer: str) -> None:
@@ -161,6 +176,11 @@ def _approve_retention(connection: Connection, decided: Approval) -> None:
             why=f"the retention of source '{source}' is not '{retention}' now",
             todo="See 'cto.backups approvals' for what is open.",
         )
+
+
+def _first_accept(connection: Connection, document: ReadDocument, now: datetime) -> None:
+    row = {"name": document.name, "digest": document.sha256, "accepted_at": moment_to_column(now)}
+    connection.execute(f"{insertion('governing_documents', row)} ON CONFLICT DO NOTHING", row)
 
 
 def _accept(connection: Connection, document: str, digest: str, now: datetime) -> None:

@@ -1,14 +1,14 @@
 """The retentions that policy gave each source: since when, and whether what applied before still binds."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from cto_backups.catalog import chain
 from cto_backups.catalog.database import Connection, Database
 from cto_backups.catalog.rows import moment_from_column, moment_to_column
 from cto_backups.core.expiry import has_waited, settles_by_time, succeeds
-from cto_backups.core.model import RetentionSeen
+from cto_backups.core.keeping import RetentionSeen
 from cto_backups.core.policy import Policy
 from cto_backups.evidence.payloads import moment_to_text
 from cto_backups.evidence.records import SigningKey
@@ -87,6 +87,34 @@ def approve(connection: Connection, source: str, retention: str) -> bool:
     return connection.execute(approved, {"source": source, "retention": retention}).rowcount > 0
 
 
+def take(connection: Connection, source: str, history: Sequence[RetentionSeen]) -> bool:
+    """Bring in the retentions of a source, the oldest first, that applied before this catalog was made.
+
+    A catalog that was there then knows them already, and is left as it is. Whether it did not.
+    """
+    known = connection.scalar("SELECT min(since) FROM retentions WHERE source = :source", {"source": source})
+    if not history or (known is not None and known <= (moment_to_column(history[-1].since) or "")):
+        return False
+    connection.execute("DELETE FROM retentions WHERE source = :source", {"source": source})
+    connection.execute_each(
+        """
+        INSERT INTO retentions (source, since, retention, settled, approved)
+        VALUES (:source, :since, :retention, :settled, :approved)
+        """,
+        [
+            {
+                "source": source,
+                "since": moment_to_column(seen.since),
+                "retention": seen.text,
+                "settled": seen.settled,
+                "approved": seen.approved,
+            }
+            for seen in history
+        ],
+    )
+    return True
+
+
 _NEWEST = """source = :source AND retention = :retention
     AND since = (SELECT max(since) FROM retentions WHERE source = :source)"""
 
@@ -114,3 +142,8 @@ class Retentions:
         """Note that the newest retention of a source, where it is this one, has waited and is applied now."""
         with self._database.writing() as connection:
             settle(connection, source, retention)
+
+    def take(self, histories: Mapping[str, Sequence[RetentionSeen]]) -> int:
+        """Bring in what applied to sources before this catalog was made; of how many sources it did not know it."""
+        with self._database.writing() as connection:
+            return sum([take(connection, source, history) for source, history in histories.items()])

@@ -127,6 +127,12 @@ class Takeover:
         with self._database.reading() as connection:
             return known(connection, table)
 
+    def policy(self, digest: str) -> bytes | None:
+        """The text of a policy that was in force once; None for one that is not known."""
+        with self._database.reading() as connection:
+            text = connection.scalar("SELECT text FROM policies WHERE digest = :digest", {"digest": digest})
+            return None if text is None else bytes(text)
+
     def take_points(self, points: Iterable[TakenPoint], now: datetime) -> None:
         """Show points that records tell of, with their copies: all of these, or none."""
         with self._database.writing() as connection:

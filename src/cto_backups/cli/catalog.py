@@ -77,6 +77,8 @@ def _tell(screen: Screen, done: "Outcome") -> ExitStatus:
     held = ", ".join(f"{number} in {name}" for name, number in sorted(rebuilt.copies.items())) or "none"
     screen.show(f"  new recovery points: {len(rebuilt.points)}; expired ones: {len(rebuilt.expired)}")
     screen.show(f"  new copies: {held}; new evidence: {rebuilt.evidence}; legal holds: {rebuilt.holds}")
+    if rebuilt.approvals or rebuilt.alerts:
+        screen.show(f"  approvals: {rebuilt.approvals}; alerts: {rebuilt.alerts}")
     for remark in rebuilt.remarks:
         screen.note(remark)
     for name in rebuilt.vaults:
@@ -113,6 +115,10 @@ def _document(done: "Outcome", status: ExitStatus) -> documents.Document:
         "copies": rebuilt.copies,
         "evidence": rebuilt.evidence,
         "holds": rebuilt.holds,
+        "clearances": rebuilt.clearances,
+        "approvals": rebuilt.approvals,
+        "alerts": rebuilt.alerts,
+        "retentions": rebuilt.retentions,
         "damages": [{"what": damage.what, "detail": damage.detail} for damage in rebuilt.damages],
         "remarks": rebuilt.remarks,
         "away": [{"vault": name, "error": as_document(error)} for name, error in rebuilt.away.items()],

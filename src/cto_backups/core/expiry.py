@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from cto_backups.core.governance import Governed
-from cto_backups.core.keeping import Mark
-from cto_backups.core.model import Facts, RecoveryPoint, RetentionSeen, SourceFacts
+from cto_backups.core.keeping import Mark, RetentionChange, RetentionSeen
+from cto_backups.core.model import Facts, RecoveryPoint, SourceFacts
 from cto_backups.core.policy import Policy, SourcePolicy
 from cto_backups.core.retention import Decision, Retention, decide, format_retention, keeps_at_least, parse_retention
 
@@ -90,6 +90,15 @@ def waiting(source: SourcePolicy, facts: Facts, now: datetime, *, approval: bool
         if seen[place].settled or has_waited(seen[place], ends[place], approval=approval):
             return tuple(reversed(seen[place:-1]))
     return tuple(reversed(seen[:-1]))
+
+
+def history(changes: Sequence[RetentionChange]) -> tuple[RetentionSeen, ...]:
+    """The retentions of a source by the records of its changes, both the oldest first; one that waits still does."""
+    if not changes:
+        return ()
+    before = RetentionSeen(changes[0].before, changes[0].first_seen - timedelta.resolution, settled=True)
+    after = (RetentionSeen(each.after, each.first_seen, not each.shorter, each.approved) for each in changes)
+    return (before, *after)
 
 
 def has_waited(seen: RetentionSeen, until: datetime, *, approval: bool) -> bool:

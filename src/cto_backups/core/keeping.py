@@ -1,4 +1,4 @@
-"""What keeps points against their retention: legal holds, and suspicion of what came after them."""
+"""What keeps points against their retention: legal holds, suspicion of what came after, retentions of before."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -48,3 +48,28 @@ class Mark:
     cleared_at: datetime | None = None
     cleared_by: str | None = None
     cleared_because: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionSeen:
+    """A retention that policy gave a source, in its written form, and when that was first seen.
+
+    `settled`: what applied before binds no longer. `approved`: somebody has approved that, which ends no wait.
+    """
+
+    text: str
+    since: datetime
+    settled: bool
+    approved: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionChange:
+    """That policy gave a source another retention, both in written form, as a record tells; `approved` by somebody."""
+
+    source: str
+    before: str
+    after: str
+    shorter: bool
+    first_seen: datetime
+    approved: bool = False

@@ -8,7 +8,7 @@ from enum import IntEnum, StrEnum
 from cto_backups.core.alerts import Telling
 from cto_backups.core.change import Change
 from cto_backups.core.governance import Approval
-from cto_backups.core.keeping import Hold, Mark
+from cto_backups.core.keeping import Hold, Mark, RetentionSeen
 
 
 class Rung(IntEnum):
@@ -336,19 +336,6 @@ class Heartbeat:
     pid: int
     busy_with: str = ""
     name: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class RetentionSeen:
-    """A retention that policy gave a source, in its written form, and when that was first seen.
-
-    `settled`: what applied before binds no longer. `approved`: somebody has approved that, which ends no wait.
-    """
-
-    text: str
-    since: datetime
-    settled: bool
-    approved: bool = False
 
 
 @dataclass(frozen=True, slots=True)

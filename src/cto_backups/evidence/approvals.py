@@ -2,14 +2,14 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 import rfc8785
 
-from cto_backups.core.governance import Approval, Governed, Identity, Parameters
-from cto_backups.evidence.payloads import Json, moment_to_text
+from cto_backups.core.governance import Approval, Governed, Identity, Parameters, Who
+from cto_backups.evidence.payloads import Json, moment_from_text, moment_to_text
 
 _LISTED = 100
 """How many entries of a list a record repeats; of more it holds number and digest."""
@@ -76,6 +76,37 @@ def request_to_payload(approval: Approval) -> Json:
         "requested_by": identity_to_payload(approval.requested_by),
         "expires_at": moment_to_text(approval.expires_at),
     }
+
+
+def request_from_payload(payload: Mapping[str, Any]) -> Approval:
+    """What was asked for. Where a long list was told by its digest, `digest` is still that of all of it."""
+    return Approval(
+        id=payload["id"],
+        action=Governed(payload["action"]),
+        parameters=dict(payload["parameters"]),
+        digest=payload["action_digest"],
+        summary=payload["summary"],
+        who=Who(payload["who"]),
+        requested_at=moment_from_text(payload["requested_at"]),
+        requested_by=identity_from_payload(payload["requested_by"]),
+        expires_at=moment_from_text(payload["expires_at"]),
+    )
+
+
+def decided_by_payload(asked: Approval, payload: Mapping[str, Any]) -> Approval:
+    """What was asked for, with the decision that a record tells. To approve a shorter retention uses the approval."""
+    at, by = moment_from_text(payload["decided_at"]), identity_from_payload(payload["decided_by"])
+    decided = replace(
+        asked,
+        decided_at=at,
+        decided_by=by,
+        granted=bool(payload["granted"]),
+        reason=payload["reason"],
+        expires_at=moment_from_text(payload["expires_at"]),
+    )
+    if decided.granted and decided.action is Governed.SHORTER_RETENTION:
+        return replace(decided, used_at=at, used_by=by)
+    return decided
 
 
 def decision_to_payload(approval: Approval, documents: Iterable[ReadDocument]) -> Json:

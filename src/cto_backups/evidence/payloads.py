@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from cto_backups.core.alerts import Alert
+from cto_backups.core.alerts import Alert, Trouble
 from cto_backups.core.change import Change, NewContent
 from cto_backups.core.keeping import Hold, Mark
 from cto_backups.core.model import Copy, Evidence, Fingerprint, Problem, RecoveryPoint, Rung, Sample, Step
@@ -294,6 +294,29 @@ def alert_to_payload(alert: Alert, event: str) -> Json:
         "note": alert.note,
         "cause": alert.cause,
     }
+
+
+def alert_from_payload(payload: Mapping[str, Any], at: datetime) -> Alert:
+    """The alert as it was after what happened to it at this moment."""
+    event = payload["event"]
+    told_at, acknowledged_at = payload["told_at"], payload["acknowledged_at"]
+    return Alert(
+        id=payload["id"],
+        rule=payload["rule"],
+        trouble=Trouble(payload["trouble"]),
+        subject=payload["subject"],
+        detail=payload["detail"],
+        raised_at=moment_from_text(payload["raised_at"]),
+        category=payload["category"],
+        told=tuple(payload["told"]),
+        told_at=None if told_at is None else moment_from_text(told_at),
+        stepped_at=at if event == "stepped-up" else None,
+        acknowledged_at=None if acknowledged_at is None else moment_from_text(acknowledged_at),
+        acknowledged_by=payload["acknowledged_by"],
+        note=payload["note"],
+        closed_at=at if event == "closed" else None,
+        cause=payload["cause"],
+    )
 
 
 def release_to_payload(hold: Hold, by: str, because: str, at: datetime) -> Json:

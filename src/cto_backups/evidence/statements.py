@@ -6,8 +6,14 @@ Each takes a record of its kind, and raises one of `SENSELESS` for words that ar
 import re
 from datetime import datetime
 
+from cto_backups.core.alerts import Alert
+from cto_backups.core.governance import Approval, Governed, Identity
+from cto_backups.core.keeping import RetentionChange
 from cto_backups.core.model import Copy, Evidence, RecoveryPoint
+from cto_backups.core.retention import format_retention, parse_retention
+from cto_backups.evidence.approvals import ReadDocument, identity_from_payload, request_from_payload
 from cto_backups.evidence.payloads import (
+    alert_from_payload,
     copy_from_payload,
     evidence_from_payload,
     hold_from_payload,
@@ -72,3 +78,52 @@ def clearance(record: Record) -> str:
     check_names(payload["point"], payload["source"])
     moment_from_text(payload["cleared_at"])
     return f"{payload['point']} {payload['cleared_by']} {payload['reason']}"
+
+
+def retention(record: Record) -> RetentionChange | None:
+    """The change of a source's retention; None where something else of the policy was changed."""
+    payload = record.payload
+    if "retention_before" not in payload:
+        return None
+    check_names(payload["source"])
+    before, after = (format_retention(parse_retention(payload[f"retention_{which}"])) for which in ("before", "after"))
+    first_seen = moment_from_text(payload["first_seen"])
+    return RetentionChange(payload["source"], before, after, bool(payload["shorter"]), first_seen)
+
+
+def alert(record: Record) -> Alert:
+    """The alert, as it was when the record was written."""
+    told = alert_from_payload(record.payload, moment_from_text(record.body["written_at"]))
+    check_names(told.id)
+    return told
+
+
+def request(record: Record) -> Approval:
+    """What was asked for."""
+    asked = request_from_payload(record.payload)
+    check_names(asked.id)
+    return asked
+
+
+def decision(record: Record) -> str:
+    """The id of the request that was decided."""
+    payload = record.payload
+    check_names(payload["id"])
+    for moment in ("decided_at", "expires_at"):
+        moment_from_text(payload[moment])
+    identity_from_payload(payload["decided_by"])
+    return f"{payload['id']} {payload['reason']}"
+
+
+def authorization(record: Record) -> tuple[str | None, datetime, Identity, tuple[ReadDocument, ...]]:
+    """The approval that was used, when and by whom; and the governing documents as they were accepted then."""
+    payload = record.payload
+    read = [ReadDocument(each["name"], each["sha256"]) for each in payload["documents"]]
+    if payload["action"] == Governed.DOCUMENT_CHANGE:
+        changed = payload["parameters"]
+        read.append(ReadDocument(changed["document"], changed["becomes"]))
+    check_names(*(each.sha256 for each in read))
+    if payload["approval"] is not None:
+        check_names(payload["approval"])
+    by = identity_from_payload(payload["by"])
+    return payload["approval"], moment_from_text(payload["at"]), by, tuple(read)

@@ -45,6 +45,9 @@ class Takeover(Protocol):
     def known(self, table: Literal["points", "evidence", "policies"]) -> frozenset[str]:
         """The ids of all points or evidence, or the digests of all policies."""
 
+    def policy(self, digest: str) -> bytes | None:
+        """The text of a policy that was in force once; None for one that is not known."""
+
     def take_points(self, points: Iterable[TakenPoint], now: datetime) -> None:
         """Show points that records tell of: all of these, or none."""
 
@@ -72,6 +75,9 @@ class Alerts(Protocol):
 
     def note(self, alert: Alert, event: str, signer: SigningKey, now: datetime) -> None:
         """Sign and keep what has happened to an alert: raised, stepped-up or closed."""
+
+    def take(self, alerts: Sequence[Alert]) -> int:
+        """Bring in alerts that signed records tell of; how many were unknown."""
 
     def told(self, alert: Alert | None, tellings: Iterable[Telling], now: datetime) -> None:
         """Keep attempts to tell somebody, and when that was done."""

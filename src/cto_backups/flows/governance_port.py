@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Protocol
 
 from cto_backups.core.governance import Approval, Governed
-from cto_backups.core.model import RetentionSeen
+from cto_backups.core.keeping import RetentionSeen
 from cto_backups.core.policy import Policy
 from cto_backups.evidence.approvals import Authorization, ReadDocument
 from cto_backups.evidence.records import SigningKey
@@ -40,6 +40,9 @@ class Approvals(Protocol):
     def accept(self, document: ReadDocument, now: datetime) -> None:
         """Keep the version of a governing document that is read for the first time."""
 
+    def take(self, approvals: Sequence[Approval], accepted: Sequence[ReadDocument], now: datetime) -> int:
+        """Bring in approvals, and accepted versions of documents, that records tell of; how many were unknown."""
+
 
 class Retentions(Protocol):
     """Which retentions policy gave each source, and since when."""
@@ -51,3 +54,6 @@ class Retentions(Protocol):
 
     def settle(self, source: str, retention: str) -> None:
         """Note that the newest retention of a source, where it is this one, has waited and is applied now."""
+
+    def take(self, histories: Mapping[str, Sequence[RetentionSeen]]) -> int:
+        """Bring in what applied to sources before this catalog was made; of how many sources it did not know it."""

@@ -1,8 +1,8 @@
 """Rebuild: bring into the catalog what signed records in vaults say and it lacks; from one vault alone, if need be.
 
 First the records themselves are kept, so that chains go on. Then, from all that are kept: points whose snapshots are
-there, with their copies; expired points; evidence. Each step is done as a whole or not at all, and doing it again adds
-nothing, so that after a killed run it is simply run again.
+there, with their copies; expired points; evidence; what people decided (`recollect`). Each step is done as a whole or
+not at all, and doing it again adds nothing, so that after a killed run it is simply run again.
 
 Whom to believe: whoever may write to a vault may sign records. A point and its copies count, whoever signed them,
 where the repository has that very snapshot. What would drop something, or make protection look better (expiries,
@@ -10,11 +10,9 @@ evidence), counts only when this installation signed it, or a signer whom the us
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import islice
-from typing import TypeVar
 
 from cto_backups import clock
 from cto_backups.core.model import Copy, TakenPoint
@@ -22,36 +20,13 @@ from cto_backups.core.payloads import Committed, Damage
 from cto_backups.core.wording import counted
 from cto_backups.errors import BackupsError, DamageError, NotFoundError
 from cto_backups.evidence import statements
-from cto_backups.evidence.records import Record
 from cto_backups.flows import chains
 from cto_backups.flows.installation import Installation
+from cto_backups.flows.rebuilt import Rebuilt, in_batches
+from cto_backups.flows.recollect import RetentionsIn, none_known, recollect
 from cto_backups.flows.record_files import RecordFiles
 
-_AT_ONCE = 200
 _NAMED_AT_MOST = 5
-_Thing = TypeVar("_Thing")
-
-
-@dataclass
-class Rebuilt:
-    """What was added. `records` counts those taken over by signer; `away` are vaults that could not be read.
-
-    `damages` are records that cannot be trusted, and `parted` tells that this installation's own chain is among them;
-    `remarks` are sentences about what was left out, and why.
-    """
-
-    vaults: tuple[str, ...]
-    away: dict[str, BackupsError] = field(default_factory=dict)
-    records: dict[str, int] = field(default_factory=dict)
-    points: list[str] = field(default_factory=list)
-    expired: list[str] = field(default_factory=list)
-    evidence: int = 0
-    holds: int = 0
-    clearances: int = 0
-    copies: dict[str, int] = field(default_factory=dict)
-    damages: list[Damage] = field(default_factory=list)
-    parted: bool = False
-    remarks: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -73,14 +48,18 @@ class _Said:
 
 
 def rebuild(
-    installation: Installation, vault_names: Sequence[str], *, trusted: frozenset[str] = frozenset()
+    installation: Installation,
+    vault_names: Sequence[str],
+    *,
+    trusted: frozenset[str] = frozenset(),
+    retentions_in: RetentionsIn = none_known,
 ) -> Rebuilt:
     """Add to the catalog what the records in these vaults say and it lacks. Nothing is written to a vault.
 
     Records of this installation itself are also looked for in all other vaults of the policy: its chain has to go on
     after its very last one. `trusted` are signers whose evidence and expiries count like its own, such as a key that
-    was lost. Raises VaultError or KeyProblemError when none of the vaults can be read, NotFoundError for a trusted
-    signer of whom there is no record.
+    was lost. `retentions_in` reads the text of a policy. Raises VaultError or KeyProblemError when none of the vaults
+    can be read, NotFoundError for a trusted signer of whom there is no record.
     """
     rebuilt = Rebuilt(tuple(vault_names))
     places = _places(installation, rebuilt)
@@ -89,9 +68,9 @@ def rebuild(
     own = signers[: len(trusted | {installation.signer.signer})]
     said = _said(installation, places, signers, own, rebuilt)
     _take_points(installation, places, signers, said, rebuilt)
-    _take_holds(installation, own, rebuilt)
     _take_evidence(installation, own, rebuilt)
     _take_policies(installation, rebuilt)
+    recollect(installation, own, rebuilt, retentions_in)
     _remark_on_others(installation, signers[len(own) :], rebuilt)
     _remark_on_strays(installation, places, said, rebuilt)
     return rebuilt
@@ -123,7 +102,7 @@ def _take_records(installation: Installation, places: Mapping[str, _Place], rebu
         chain = everywhere if signer == own else everywhere.only_in(rebuilt.vaults)
         # Asked after the listing: what this installation has signed meanwhile is not taken for news.
         continuation = chain.after(*catalog.takeover.last_record(signer))
-        for batch in _batches(continuation):
+        for batch in in_batches(continuation):
             catalog.takeover.keep_records(batch)
             rebuilt.records[signer] = rebuilt.records.get(signer, 0) + len(batch)
         rebuilt.damages.extend(continuation.faults)
@@ -162,11 +141,11 @@ def _said(
             said.recorded_by.setdefault(str(record.payload.get("id")), signer)
     for signer in reversed(signers):  # own records have the last word: nobody else can move a copy
         for record in installation.catalog.takeover.delivered_records(signer, "copy"):
-            if copy := _sound(rebuilt, record, statements.copy):
+            if copy := rebuilt.sound(record, statements.copy):
                 _note_copy(places, rebuilt, said, copy, believed=signer in own)
     for signer in own:
         for record in installation.catalog.takeover.delivered_records(signer, "expiry"):
-            if expiry := _sound(rebuilt, record, statements.expiry):
+            if expiry := rebuilt.sound(record, statements.expiry):
                 said.expired.setdefault(expiry[0], expiry[1:])
     return said
 
@@ -183,15 +162,6 @@ def _note_copy(places: Mapping[str, _Place], rebuilt: Rebuilt, said: _Said, copy
         said.elsewhere[copy.vault] += 1
 
 
-def _sound(rebuilt: Rebuilt, record: Record, read: Callable[[Record], _Thing]) -> _Thing | None:
-    """What a record says; that it says nothing is a damage."""
-    try:
-        return read(record)
-    except statements.SENSELESS as error:
-        rebuilt.damages.append(Damage(record.key, f"it is signed, and says nothing readable: {type(error).__name__}"))
-        return None
-
-
 # -- into the catalog --------------------------------------------------------------------------------------------------
 
 
@@ -201,7 +171,7 @@ def _take_points(
     catalog = installation.catalog
     known, before = catalog.takeover.known("points"), _copies_known(installation)
     left = 0
-    for batch in _batches(_told(installation, places, signers, said, rebuilt)):
+    for batch in in_batches(_told(installation, places, signers, said, rebuilt)):
         wanted = []
         for taken in batch:
             if not taken.copies and taken.expired_at is None:
@@ -230,7 +200,7 @@ def _told(
             if said.recorded_by.get(str(name)) != signer or name in told:
                 continue
             told.add(name)
-            if (point := _sound(rebuilt, record, statements.point)) is None:
+            if (point := rebuilt.sound(record, statements.point)) is None:
                 continue
             expired_at, reasons = said.expired.get(point.id, (None, ()))
             copies = []
@@ -251,27 +221,11 @@ def _copies_known(installation: Installation) -> set[tuple[str, str]]:
     return {(copy.vault, copy.reference) for copy in (*held, *installation.catalog.expired_copies_to_delete())}
 
 
-def _take_holds(installation: Installation, own: Iterable[str], rebuilt: Rebuilt) -> None:
-    """Legal holds, each placed before it is released: what a court asks for is not forgotten with a catalog.
-
-    And who cleared points under suspicion; that they are, their own records say.
-    """
-    for signer in own:
-        for batch in _batches(installation.catalog.takeover.delivered_records(signer, "clearance")):
-            rebuilt.clearances += installation.catalog.marks.take(
-                [r for r in batch if _sound(rebuilt, r, statements.clearance)]
-            )
-        for kind in ("hold", "release"):
-            for batch in _batches(installation.catalog.takeover.delivered_records(signer, kind)):
-                sound = [record for record in batch if _sound(rebuilt, record, statements.hold)]
-                rebuilt.holds += installation.catalog.takeover.take_holds(sound)
-
-
 def _take_evidence(installation: Installation, own: Iterable[str], rebuilt: Rebuilt) -> None:
     known = installation.catalog.takeover.known("evidence")
     for signer in own:
-        for batch in _batches(installation.catalog.takeover.delivered_records(signer, "evidence")):
-            found = [evidence for record in batch if (evidence := _sound(rebuilt, record, statements.evidence))]
+        for batch in in_batches(installation.catalog.takeover.delivered_records(signer, "evidence")):
+            found = [evidence for record in batch if (evidence := rebuilt.sound(record, statements.evidence))]
             fresh = [evidence for evidence in found if evidence.id not in known]
             installation.catalog.takeover.take_evidence(fresh)
             rebuilt.evidence += len(fresh)
@@ -328,9 +282,3 @@ def _remark_on_strays(installation: Installation, places: Mapping[str, _Place], 
                 f"Vault {name} could not be looked at. If it may hold newer records of this installation, bring it "
                 "back and run this again before the next backup."
             )
-
-
-def _batches(things: Iterable[_Thing]) -> Iterator[list[_Thing]]:
-    remaining = iter(things)
-    while batch := list(islice(remaining, _AT_ONCE)):
-        yield batch

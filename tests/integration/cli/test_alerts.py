@@ -132,6 +132,26 @@ def test_raised_once_repeated_stepped_up_answered_and_closed(told: Home, pager: 
     assert told("evidence", "verify").status is ExitStatus.SUCCESS
 
 
+def test_alerts_come_back_with_a_lost_catalog(told: Home, pager: Pager) -> None:
+    later(told, days=8)
+    raised = run(told)
+    later(told, minutes=40)
+    run(told)
+    answered = told("alerts", "--json").document["alerts"][0]["id"]
+    assert told("alerts", "ack", answered).status is ExitStatus.SUCCESS
+    assert told("verify", "one").status is ExitStatus.SUCCESS  # brings the records to the vault
+    before = told("alerts", "--json").document["alerts"]
+    for file in told.root.glob("catalog.db*"):
+        file.unlink()
+    rebuilt = told("catalog", "rebuild", "--json")
+    assert rebuilt.document["alerts"] == len(before) == len(raised), rebuilt
+    after = told("alerts", "--json").document["alerts"]
+    assert [{**each, "told_at": None} for each in after] == [{**each, "told_at": None} for each in before]
+    assert "raised" not in {event for event, _ in run(told)}, "they are known"
+    assert told("backup").status is ExitStatus.SUCCESS
+    assert {event for event, _ in run(told)} == {"closed"}
+
+
 def test_who_is_not_reached_is_told_by_the_next_channel_or_in_their_place_the_next_person(
     told: Home, pager: Pager
 ) -> None:

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from cto_backups.core.governance import Approval, Governed, Identity, Standing, Who
-from cto_backups.core.model import RetentionSeen
+from cto_backups.core.keeping import RetentionSeen
 from cto_backups.core.retention import Retention, parse_retention
 from cto_backups.errors import CatalogError, GovernanceError, NotFoundError, RefusedError
 from cto_backups.evidence.approvals import Authorization, ReadDocument, action_digest

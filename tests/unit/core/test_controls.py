@@ -11,7 +11,7 @@ from cto_backups.core.auditing import audit
 from cto_backups.core.controls import CONTROLS, Environment, Place, Severity
 from cto_backups.core.findings import AuditReport, Check, Control, ControlResult
 from cto_backups.core.governance import Approval, Governance, Governed, Identity, Who
-from cto_backups.core.keeping import Hold, Mark
+from cto_backups.core.keeping import Hold, Mark, RetentionSeen
 from cto_backups.core.model import (
     ActionKind,
     Disappearance,
@@ -20,7 +20,6 @@ from cto_backups.core.model import (
     Heartbeat,
     Outcome,
     Resource,
-    RetentionSeen,
     SourceFacts,
 )
 from cto_backups.core.policy import Access, Exclusion, LockMode

@@ -12,6 +12,7 @@ from cto_backups.core.expiry import (
     WAIT,
     clean_before,
     decide_source,
+    history,
     needs_approval,
     newest_verified,
     settles_by_time,
@@ -19,8 +20,8 @@ from cto_backups.core.expiry import (
     waiting,
 )
 from cto_backups.core.governance import Governance, Governed, GoverningDocument, Who
-from cto_backups.core.keeping import Mark
-from cto_backups.core.model import ActionKind, Facts, RetentionSeen, SourceFacts
+from cto_backups.core.keeping import Mark, RetentionChange, RetentionSeen
+from cto_backups.core.model import ActionKind, Facts, SourceFacts
 from cto_backups.core.plan import due
 from cto_backups.core.retention import Retention, decide
 
@@ -296,3 +297,14 @@ def test_who_must_approve_is_policy(build):
     read = replace(policy, governance=Governance(documents=documents))
     others = replace(policy, governance=Governance(documents=(replace(documents[0], governs=frozenset()),)))
     assert [settles_by_time(each) for each in (policy, others, strict, read)] == [True, True, False, False]
+
+
+def test_the_history_of_retentions_by_the_records_of_their_changes(build):
+    assert history(()) == ()
+    first = RetentionChange("ledger", "1 year", "30 days", True, build.ago(days=9), approved=True)
+    then = RetentionChange("ledger", "30 days", "60 days", False, build.ago(days=1))
+    before, shorter, longer = history((first, then))
+    assert (before.text, before.settled) == ("1 year", True)
+    assert before.since < build.ago(days=9)
+    assert shorter == RetentionSeen("30 days", build.ago(days=9), settled=False, approved=True)
+    assert longer == RetentionSeen("60 days", build.ago(days=1), settled=True)

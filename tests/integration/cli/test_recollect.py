@@ -1,0 +1,146 @@
+"""What people decided outlives the catalog: retentions that wait, approvals, governing documents."""
+
+from typing import Any
+
+from cto_backups.errors import ExitStatus
+from integration.cli.conftest import Home
+from integration.cli.test_governance import (
+    BO,
+    HOURS,
+    IN_PLACE,
+    Become,
+    Later,
+    approval_of,
+    approve,
+    become,
+    govern,
+    later,
+    many,
+    points,
+    records,
+    retain,
+    standing,
+)
+
+__all__ = ["become", "later", "many"]
+
+
+def rebuild_from_nothing(home: Home) -> Any:
+    """Lose the catalog, and bring it back from the vaults."""
+    for file in home.root.glob("catalog.db*"):
+        file.unlink()
+    answer = home("catalog", "rebuild", "--json")
+    assert answer.status is ExitStatus.SUCCESS, answer
+    return answer.document
+
+
+def test_a_shortened_retention_waits_on_from_when_it_was_first_seen(many: Home, later: Later) -> None:
+    home = many
+    retain(home, "2 versions")
+    first = points(home)
+    assert home("verify", "one").status is ExitStatus.SUCCESS  # brings the records to the vaults
+    later(50 * HOURS)
+    assert rebuild_from_nothing(home)["retentions"] == 3
+    assert "kept by the retention before, '90 days'" in home("expire", "--dry-run", "data-files").out
+    later(21 * HOURS)
+    home("expire")
+    assert points(home) == first
+    later(2 * HOURS)
+    home("expire")
+    assert points(home) == first[:2]
+    assert rebuild_from_nothing(home)["retentions"] == 3
+    assert points(home) == first[:2]
+    assert "waits" not in home("expire", "--dry-run").out
+    (changed,) = records(home, "policy")
+    assert changed["retention_after"] == "2 versions"
+
+
+def test_losing_the_catalog_is_no_way_round_the_wait(many: Home, later: Later) -> None:
+    """The policy under which the newest point was made says what applied."""
+    home = many
+    first = points(home)
+    for file in home.root.glob("catalog.db*"):
+        file.unlink()
+    retain(home, "2 versions")
+    rebuild_from_nothing(home)
+    assert "kept by the retention before, '90 days'" in home("expire", "--dry-run", "data-files").out
+    later(71 * HOURS)
+    home("expire")
+    assert points(home) == first
+    later(2 * HOURS)
+    home("expire")
+    assert points(home) == first[:2]
+
+
+def test_an_unreadable_policy_of_before_is_no_hindrance(many: Home) -> None:
+    home = many
+    retain(home, "2 versions")
+    for policy in (home.vault("one") / "policies").iterdir():
+        home.seal(policy, b"sources: [\n")
+    for file in home.root.glob("catalog.db*"):
+        file.unlink()
+    answer = home("catalog", "rebuild", "--from", "one", "--json")
+    assert answer.status is ExitStatus.DAMAGE, answer
+    assert answer.document["retentions"] == 0
+
+
+def test_a_catalog_that_is_there_knows_better(many: Home, later: Later) -> None:
+    home = many
+    retain(home, "2 versions")
+    home("expire")
+    answer = home("catalog", "rebuild", "--json").document
+    assert (answer["retentions"], answer["approvals"], answer["alerts"]) == (0, 0, 0)
+    later(73 * HOURS)
+    home("expire")
+    assert len(points(home)) == 2
+
+
+def test_a_shortened_retention_stays_approved(many: Home, become: Become, later: Later) -> None:
+    home = many
+    first = points(home)
+    govern(home, "approvals: {shorter-retention: second-person}")
+    retain(home, "2 versions")
+    home("expire")
+    (asked,) = home("approvals", "--json").document["approvals"]
+    become(BO)
+    assert approve(home, asked["id"]).status is ExitStatus.SUCCESS
+    assert rebuild_from_nothing(home)["approvals"] == 1
+    assert standing(home, asked["id"]) == "used"
+    later(71 * HOURS)
+    home("expire")
+    assert points(home) == first
+    later(2 * HOURS)
+    home("expire")
+    assert points(home) == first[:2]
+
+
+def test_approvals_count_once_whatever_becomes_of_the_catalog(home: Home, become: Become) -> None:
+    govern(home, "approvals: {restore: second-person}")
+    name = approval_of(home(*IN_PLACE))
+    become(BO)
+    assert approve(home, name).status is ExitStatus.SUCCESS
+    before = home("approvals", "--all", "--json").document["approvals"]
+    assert rebuild_from_nothing(home)["approvals"] == 1
+    assert home("approvals", "--all", "--json").document["approvals"] == before
+    assert home(*IN_PLACE).status is ExitStatus.SUCCESS
+    used = home("approvals", "--all", "--json").document["approvals"]
+    assert rebuild_from_nothing(home)["approvals"] == 1
+    assert home("approvals", "--all", "--json").document["approvals"] == used
+    assert standing(home, name) == "used"
+    assert home(*IN_PLACE).status is ExitStatus.REFUSED
+
+
+def test_the_accepted_version_of_a_document_is_known_again(home: Home, become: Become) -> None:
+    rules = home.root / "ethics.md"
+    rules.write_text("# Ethics\n")
+    govern(home, "documents: [{path: ethics.md}]\n  approvals: {document-change: anyone}")
+    assert home(*IN_PLACE).status is ExitStatus.SUCCESS
+    rules.write_text("# Ethics, loosened\n")
+    rebuild_from_nothing(home)
+    name = approval_of(home(*IN_PLACE))
+    assert approve(home, name).status is ExitStatus.SUCCESS
+    assert home(*IN_PLACE).status is ExitStatus.SUCCESS
+    rebuild_from_nothing(home)
+    assert home(*IN_PLACE).status is ExitStatus.SUCCESS, "the version that was approved"
+    rules.write_text("# Ethics\n")
+    assert home(*IN_PLACE).status is ExitStatus.REFUSED
