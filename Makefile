@@ -8,6 +8,7 @@ MAKEFLAGS += --no-print-directory --warn-undefined-variables
 BIN := .venv/bin
 
 DIR ?=
+WHEEL ?=
 UPGRADE ?=
 # Test processes: as many as there are cores.
 JOBS ?= logical
@@ -18,10 +19,10 @@ FUZZ_SECONDS ?= 600
 # What to test.
 TESTS ?= tests
 CTO_FAULT_ROUNDS ?= 200
-export DIR UPGRADE
+export DIR UPGRADE WHEEL
 
 .PHONY: help setup setup-tools demo test lint format test-core test-all test-peers test-faults test-large fuzz \
-	bench bench-smoke changelog lock clean
+	bench bench-smoke wheel changelog lock clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -85,6 +86,10 @@ bench: setup-tools ## measure against restic, rustic, kopia and borg on the same
 
 bench-smoke: setup-tools ## the same on little data: shows that the benchmark works, its figures mean nothing
 	$(BIN)/python -m benchmarks --smoke $(ARGS)
+
+wheel: ## build dist/*.whl, which machines of this kind run without Rust: make demo WHEEL=FILE
+	@tools/setup --wheel
+	@ls dist/*.whl
 
 changelog: setup ## print the unreleased changes as the next release will list them
 	@$(BIN)/python tools/changelog show

@@ -83,11 +83,18 @@ def test_a_python_without_venv_is_named_with_the_package_that_lacks(checkout: Pa
 def test_without_rust_it_says_what_to_install(checkout: Path, tools: Path) -> None:
     (tools / "python3").symlink_to(sys.executable)
     script(tools / "cargo", 'echo "cargo 1.66.1"')
-    done = set_up(checkout, tools)
+    done = set_up(checkout, tools, PIP_NO_INDEX="1")
     assert done.returncode == 1
     assert "Rust 1.85 or newer is needed" in done.stderr
+    assert "installing Rust below .cache/rust" in done.stderr
     assert "apt-get install cargo-web" in done.stderr
+    assert "WHEEL=FILE" in done.stderr
     assert not (checkout / ".venv").exists()
+
+
+def test_a_wheel_that_is_not_there_is_named(checkout: Path, tools: Path) -> None:
+    done = set_up(checkout, tools, WHEEL="dist/typo.whl")
+    assert (done.returncode, done.stderr) == (1, "setup: WHEEL=dist/typo.whl is no file\n")
 
 
 def test_without_git_it_says_what_to_install(checkout: Path, tools: Path) -> None:
