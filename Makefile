@@ -36,7 +36,9 @@ setup-tools:
 
 demo: setup ## protect real data, copy it, prove that it comes back (DIR=/path for data of your own)
 	@[ -n "$$DIR" ] || $(BIN)/python tools/history-database . examples/history.db
-	@$(BIN)/cto.backups quickstart $${DIR:+"$$DIR"} --home "cto-backups$${DIR:+/of/$$(basename "$$(realpath "$$DIR")")}"
+	@home=cto-backups; if [ -n "$$DIR" ]; then place=$$(realpath "$$DIR"); \
+		home="cto-backups/of/$$(basename "$$place")-$$(printf %s "$$place" | sha256sum | cut -c1-6)"; fi; \
+	$(BIN)/cto.backups quickstart $${DIR:+"$$DIR"} --home "$$home"
 
 test: setup-tools ## lint, then every test but the heavy ones
 	@$(MAKE) lint

@@ -142,9 +142,10 @@ def perform(
         from cto_backups.sources.look import survey
 
         own = opening.configuration.settings.home
-        surveys = {folder.resolve(): survey(folder, exclude=(own,)) for folder in look}
-        found = {resource.name: resource for each in surveys.values() for resource in each.resources}
-        found |= {resource.name: resource for resource in servers.look()}
+        with opening.installation.progress("Looking around"):
+            surveys = {folder.resolve(): survey(folder, exclude=(own,)) for folder in look}
+            found = {resource.name: resource for each in surveys.values() for resource in each.resources}
+            found |= {resource.name: resource for resource in servers.look()}
         whole = tuple(str(folder) for folder, each in surveys.items() if each.complete)
         looked = Look(tuple(found.values()), whole)
     environment = app.environment(opening.configuration)

@@ -177,7 +177,9 @@ def _incremental(done: "list[Protected]") -> str:
     total = figures.size(sum(draft.size_bytes for draft in drafts))
     read = figures.size(sum(draft.read_bytes for draft in drafts))
     added = figures.size(sum(protected.backup.draft.added_bytes for protected in done))
-    touched = sum(draft.new_entries + draft.changed_entries for draft in drafts)
+    # What a source copies before it is saved (a database, a repository) is new each time, whatever is in it.
+    changed = [protected.backup.draft for protected in done if protected.backup.changed]
+    touched = sum(draft.new_entries + draft.changed_entries for draft in changed)
     return (
         f"  Second run: incremental. Of {figures.count(entries)} entries ({total}), {figures.count(touched)} were new "
         f"or changed; {read} were read, {added} added."

@@ -238,7 +238,7 @@ class PayloadStore(Protocol):
     def committed(self) -> Sequence[Committed]:
         """Everything committed."""
 
-    def expire(self, references: Sequence[str]) -> None:
+    def expire(self, references: Sequence[str], progress: Progress | None = None) -> None:
         """Drop references; bytes are reclaimed by a later prune."""
 
     def prune(

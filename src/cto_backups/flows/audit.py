@@ -63,11 +63,14 @@ def audit(
     now = clock.now()
     found: dict[str, Sequence[Resource]] = {}
     unreachable: dict[str, BackupsError] = {}
-    for name in installation.policy.sources:
-        try:
-            found[name] = installation.source(name).discover()
-        except BackupsError as error:
-            unreachable[name] = error
+    with installation.progress("Looking at every source") as progress:
+        progress.total(entries=len(installation.policy.sources), size_bytes=0)
+        for name in installation.policy.sources:
+            try:
+                found[name] = installation.source(name).discover()
+            except BackupsError as error:
+                unreachable[name] = error
+            progress.advance(entries=1)
     unkept = _record(installation, found, now) if write else None
     environment = replace(environment, vaults_away=_away(installation))
     facts = observed(installation, installation.catalog.facts(now), now)

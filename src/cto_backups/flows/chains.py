@@ -10,14 +10,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain as joined
+from typing import TypeVar
 
 from cto_backups.core.payloads import Damage
+from cto_backups.core.ports import Progress
 from cto_backups.core.wording import counted
 from cto_backups.errors import DamageError, VaultMissingError
 from cto_backups.evidence.export import Head
 from cto_backups.evidence.records import Record, fingerprint_of, follows, verify_chain
 from cto_backups.flows.installation import Installation
 from cto_backups.flows.record_files import Keys, RecordFiles, by_signer, in_clear
+
+_Read = TypeVar("_Read", bound=Record | None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,13 @@ def walk(records: Iterable[Record | None]) -> Walk:
     of = f"signer {report.signer or '(unknown)'}"
     head = Head(fingerprints[0], len(digests), digests[-1]) if digests else None
     return Walk(tuple(digests), head, tuple(f"{of}, {fault}" for fault in (*unreadable, *report.faults)))
+
+
+def told(progress: Progress, records: Iterable[_Read]) -> Iterator[_Read]:
+    """The records as they are read, each of them told."""
+    for record in records:
+        yield record
+        progress.advance(entries=1)
 
 
 def in_catalog(installation: Installation, signer: str) -> Iterator[Record | None]:
@@ -111,9 +122,9 @@ class Chain:
                 found = error
             yield Entry(vault_name, key, found)
 
-    def walk(self) -> Walk:
+    def walk(self, progress: Progress) -> Walk:
         """Judge all of it, from number 1 on. Raises VaultMissingError for what was listed and is gone."""
-        return walk(self._all())
+        return walk(told(progress, self._all()))
 
     def _all(self) -> Iterator[Record | None]:
         for entry in joined.from_iterable(map(self.at, self.numbers)):

@@ -60,7 +60,10 @@ def write_export(installation: Installation, to: Path, scope: Scope, *, overwrit
             with open(  # noqa: PTH123
                 os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w+b"
             ) as file:
-                exported = export.write(file, whole, scope)
+                with installation.progress(f"Writing {to.name}") as progress:
+                    progress.total(entries=checked.records, size_bytes=0)
+                    read = {signer: chains.told(progress, records) for signer, records in whole.items()}
+                    exported = export.write(file, read, scope)
                 file.flush()
                 os.fsync(file.fileno())
             if not overwrite:
@@ -89,11 +92,12 @@ def check_catalog(installation: Installation, pinned: Sequence[str]) -> Checked:
     delivered = {name: installation.catalog.vault_heads(name) for name in installation.policy.vaults}
     heads: list[export.Head] = []
     faults: list[str] = []
-    for signer in installation.catalog.signers():
-        walked = chains.walk(chains.in_catalog(installation, signer))
-        faults += walked.faults
-        if walked.head:
-            heads.append(walked.head)
+    with installation.progress("Checking the records in the catalog") as progress:
+        for signer in installation.catalog.signers():
+            walked = chains.walk(chains.told(progress, chains.in_catalog(installation, signer)))
+            faults += walked.faults
+            if walked.head:
+                heads.append(walked.head)
     lengths = {head.fingerprint[:16]: head.sequence for head in heads}
     for name, got in delivered.items():
         for signer, most in got.items():
@@ -115,17 +119,19 @@ def check_vault(installation: Installation, name: str, pinned: Sequence[str]) ->
     others = {
         other: found for other in installation.policy.vaults if other != name and (found := _try(installation, other))
     }
-    for signer in sorted(listed.keys() | delivered.keys()):
-        chain = listed.get(signer) or chains.Chain(installation, signer, {})
-        walked = chain.walk()
-        faults += walked.faults
-        if walked.head:
-            heads.append(walked.head)
-        known = [record.digest if record else "" for record in chains.in_catalog(installation, signer)]
-        faults += _against(signer, walked.digests, known, delivered.get(signer, 0), len(chain.numbers))
-        for other, there in others.items():
-            if signer in there:
-                faults += _against_other(walked.digests, len(known), other, there[signer])
+    with installation.progress(f"Checking the records in {name}") as progress:
+        progress.total(entries=sum(len(chain.numbers) for chain in listed.values()), size_bytes=0)
+        for signer in sorted(listed.keys() | delivered.keys()):
+            chain = listed.get(signer) or chains.Chain(installation, signer, {})
+            walked = chain.walk(progress)
+            faults += walked.faults
+            if walked.head:
+                heads.append(walked.head)
+            known = [record.digest if record else "" for record in chains.in_catalog(installation, signer)]
+            faults += _against(signer, walked.digests, known, delivered.get(signer, 0), len(chain.numbers))
+            for other, there in others.items():
+                if signer in there:
+                    faults += _against_other(walked.digests, len(known), other, there[signer])
     for other, there in others.items():
         # What the catalog does not know either, and never brought here.
         strange = there.keys() - listed.keys() - delivered.keys() - set(catalog.signers())

@@ -120,7 +120,9 @@ def drop_expired_copies(installation: Installation) -> dict[str, BackupsError]:
                 continue
             installation.vault(vault_name).check()
             records.deliver(installation, vault_name)
-            installation.store(vault_name).expire([copy.reference for copy in copies])
+            with installation.progress(f"Dropping what has expired from {vault_name}") as progress:
+                progress.total(entries=len(copies), size_bytes=0)
+                installation.store(vault_name).expire([copy.reference for copy in copies], progress)
         except BackupsError as error:
             problems[vault_name] = error
             continue

@@ -236,7 +236,7 @@ class RepositoryStore:
         """Everything committed, oldest first; what cannot be read is listed with `detail["damage"]` and no root."""
         return list_committed(self.files, self._known)
 
-    def expire(self, references: Sequence[str]) -> None:
+    def expire(self, references: Sequence[str], progress: Progress | None = None) -> None:
         """Drop references (fine when they are gone already); bytes are reclaimed by a later prune."""
         names = [checked_name(self.files, reference) for reference in references]
         if not names:
@@ -245,6 +245,8 @@ class RepositoryStore:
             for name in names:
                 self.vault.delete(self.files.key("snapshots", name))
                 self._known.pop(name, None)
+                if progress is not None:
+                    progress.advance(entries=1)
 
     def prune(
         self,

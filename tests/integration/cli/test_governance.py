@@ -1,6 +1,7 @@
 """Governance as people meet it: what is refused, who approves it, and that an approval is for one thing, once."""
 
 import os
+import pwd
 import subprocess
 import sys
 from collections.abc import Callable
@@ -144,6 +145,51 @@ def test_what_was_asked_decided_and_done_is_in_the_chain(home: Home, become: Bec
     assert done["parameters"]["overwrite"] is True
     assert done["parameters"]["destination"] is None
     assert home("evidence", "verify").status is ExitStatus.SUCCESS
+
+
+AS_USER = """
+import os, sys
+os.setresuid(int(sys.argv[1]), 0, 0)
+sys.argv[1:2] = []
+from cto_backups.cli.main import main
+main()
+"""
+
+
+@pytest.mark.root
+def test_the_second_person_is_another_user_of_the_operating_system(home: Home) -> None:
+    """In processes of two real users, whom the kernel tells apart; what the environment says of them counts nothing."""
+
+    def run_as(user: str, *arguments: str, **variables: str) -> Answer:
+        done = subprocess.run(
+            [sys.executable, "-c", AS_USER, str(pwd.getpwnam(user).pw_uid), *arguments],
+            cwd=home.data.parent,
+            env=environment(CTO_BACKUPS_POLICY=str(home.policy), **variables),
+            capture_output=True,
+            text=True,
+        )
+        return Answer(ExitStatus(done.returncode), done.stdout, done.stderr)
+
+    for folder in list(home.root.parents)[:3]:
+        folder.chmod(0o755)
+    for folder in (home.root, *(place for place in home.root.rglob("*") if place.is_dir())):
+        folder.chmod(0o777)
+    govern(home, "approvals: {restore: second-person}\n  approvers: [daemon, bin]")
+    name = approval_of(run_as("daemon", *IN_PLACE))
+    pretending = {"USER": "bin", "LOGNAME": "bin", "SUDO_USER": "bin", "SUDO_UID": "2"}
+    for variables in ({}, pretending):
+        own = run_as("daemon", "approve", name, "--reason", "agreed", **variables)
+        assert own.status is ExitStatus.REFUSED, own
+        assert "A second person is needed, and daemon (user 1" in own.err
+    assert run_as("games", "approve", name, "--reason", "agreed").status is ExitStatus.REFUSED, "no approver"
+    given = run_as("bin", "approve", name, "--reason", "agreed")
+    assert given.status is ExitStatus.SUCCESS, given
+    assert "by bin (user 2): agreed" in given.out
+    home.change("what stands there\n")
+    assert run_as("daemon", *IN_PLACE).status is ExitStatus.SUCCESS
+    assert (home.data / "files" / "report.txt").read_text() == "figures\n" * 1000
+    (decided,) = records(home, "approval")
+    assert decided["decided_by"] == {"login": "bin", "uid": 2, "sudo_user": None}
 
 
 @pytest.mark.parametrize(

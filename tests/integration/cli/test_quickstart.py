@@ -49,6 +49,7 @@ def test_quickstart_goes_from_nothing_to_proven_and_its_second_run_is_incrementa
 
     third = run("quickstart", "data", "--home", "safe", cwd=place)
     assert "Second run: incremental. Of " in third.out
+    assert ", 0 were new or changed; " in third.out
     assert third.out.count("unchanged, ") == 3
 
 
