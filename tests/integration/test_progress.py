@@ -51,9 +51,7 @@ def watched(workshop: Any, watcher: Watcher) -> Any:
     return dataclasses.replace(workshop.installation, progress=watcher)
 
 
-def test_records_are_counted_while_they_are_checked_and_written(
-    watched: Any, watcher: Watcher, tmp_path: Path
-) -> None:
+def test_records_are_counted_while_they_are_checked_and_written(watched: Any, watcher: Watcher, tmp_path: Path) -> None:
     records = check_catalog(watched, ()).records
     assert records > 10
     check_vault(watched, "one", ())

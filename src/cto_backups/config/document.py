@@ -26,6 +26,8 @@ from ruamel.yaml.events import (
 )
 from ruamel.yaml.reader import ReaderError
 
+from cto_backups.config import quick_events
+
 DEEPEST = 24
 MOST_NODES = 1_000_000
 _MOST_FROM_ALIASES = 50_000
@@ -145,6 +147,16 @@ def parse(text: str) -> Document:
     except (YAMLError, ValueError, TypeError, AttributeError, LookupError, AssertionError, RecursionError) as error:
         # The parser answers some malformed directives and tags with plain Python errors.
         raise SyntaxMistakeError(Blemish("this is not readable as YAML", Span(0, 1))) from error
+
+
+def parse_quickly(text: str) -> Document | None:
+    """The same of a large text where nothing is wrong with it as YAML; None where `parse` has to read it."""
+    try:
+        found = quick_events.parse(text)
+        tree = None if found is None else _Builder(text).build(found)
+    except (SyntaxMistakeError, ValueError, RecursionError):
+        return None
+    return tree if tree is not None and not tree.blemishes else None
 
 
 class _Builder:

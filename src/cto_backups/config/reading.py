@@ -30,6 +30,8 @@ from cto_backups.core.pruning import parse_grace, parse_unused
 from cto_backups.errors import NotFoundError, PolicyError
 
 LARGEST_BYTES = 16 * 1024 * 1024
+LARGE_BYTES = 64 * 1024
+"""From here on a policy is worth another parser: a quarter of a second for ruamel."""
 BOM = "\ufeff"
 _PLUGINS = "PYDANTIC_DISABLE_PLUGINS"
 
@@ -50,6 +52,8 @@ def read(path: Path) -> Configuration:
 def parse(path: Path, raw: bytes) -> Configuration:
     """The configuration that `raw` would be if it stood at `path`. Raises PolicyMistakesError."""
     text = decode(path, raw)
+    if len(raw) >= LARGE_BYTES and (configuration := parse_quickly(path, raw, text)) is not None:
+        return configuration
     try:
         tree = document.parse(text.removeprefix(BOM))
     except SyntaxMistakeError as error:
@@ -57,6 +61,15 @@ def parse(path: Path, raw: bytes) -> Configuration:
         mistake = Page(text.removeprefix(BOM)).mistake(blemish.span, blemish.message, todo=blemish.todo)
         raise PolicyMistakesError(path, [mistake]) from None
     return _Reading(path, raw, text.removeprefix(BOM), tree).configuration()
+
+
+def parse_quickly(path: Path, raw: bytes, text: str) -> Configuration | None:
+    """The same for a policy of thousands of sources; None where anything is wrong, which `parse` then tells."""
+    tree = document.parse_quickly(text.removeprefix(BOM))
+    try:
+        return None if tree is None else _Reading(path, raw, text.removeprefix(BOM), tree).configuration()
+    except PolicyMistakesError:
+        return None
 
 
 def read_bytes(path: Path) -> bytes:

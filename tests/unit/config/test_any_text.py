@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cto_backups.config import reading
+from cto_backups.config import document, reading
 from cto_backups.config.document import DEEPEST
 from cto_backups.config.mistakes import PolicyMistakesError
 
@@ -108,6 +108,52 @@ def mutated(draw: st.DrawFn) -> bytes:
 @given(mutated())
 def test_any_change_to_a_policy(raw: bytes) -> None:
     read(raw)
+
+
+def read_both_ways(raw: bytes) -> object:
+    """What libyaml finds nothing wrong with is read alike by ruamel; what came out, None where it found something."""
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        return None
+    quick = reading.parse_quickly(PATH, raw, text)
+    if quick is not None:
+        assert reading.parse(PATH, raw) == quick
+    return quick
+
+
+@settings(max_examples=500, deadline=None)
+@given(mutated())
+def test_both_parsers_read_any_policy_alike(raw: bytes) -> None:
+    read_both_ways(raw)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(st.lists(st.sampled_from([*SPICE, b" ", b"\n", b"a", b"a: ", b"b: ", b"  "]), max_size=30).map(b"".join))
+def test_both_parsers_build_the_same_tree_of_any_heap_of_yaml_signs(raw: bytes) -> None:
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        return
+    quick = document.parse_quickly(text)
+    if quick is not None:
+        try:
+            root = document.parse(text).root
+        except document.SyntaxMistakeError:
+            return  # libyaml takes a comment right after the sign of a block
+        assert (quick.root and repr(quick.root.plain())) == (root and repr(root.plain()))
+
+
+def test_the_example_is_read_both_ways() -> None:
+    assert read_both_ways(SEEDS[0]) is not None
+
+
+def test_a_mistake_in_a_large_policy_is_told_with_its_line_like_any_other() -> None:
+    begin, line = "version: 1\nbusiness: acme\nsources:\n", "backups.yaml, line 1504"
+    many = "".join(f"  s{n}: {{kind: files, class: documentation, paths: [/srv]}}\n" for n in range(1500))
+    assert len(many) > reading.LARGE_BYTES
+    assert line in refused(begin + many + "  last: {kind: fils, class: documentation, paths: [/srv]}\n")
+    assert line in refused(begin + many + "  last: {kind: files\n")
 
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
