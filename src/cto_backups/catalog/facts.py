@@ -59,10 +59,12 @@ class Kept(StrEnum):
 
 def read(connection: Connection, names: Sequence[str], *, kept_points: bool, former: Sequence[str] = ()) -> Facts:
     """The facts of these sources, and of every vault that holds anything. Of `former` ones, their inventory alone."""
-    newest = _points(connection, names, Kept.COMPLETE)
-    newest_any = _points(connection, names, Kept.ANY)
-    proven = _points(connection, names, Kept.PROVEN)
+    read_points: dict[str, RecoveryPoint] = {}
+    newest = _points(connection, names, Kept.COMPLETE, read_points)
+    newest_any = _points(connection, names, Kept.ANY, read_points)
+    proven = _points(connection, names, Kept.PROVEN, read_points)
     proven_until = _proven_until(connection, names)
+    oldest = _oldest(connection, names)
     copies = copies_of(connection, list({point.id for each in (newest, proven) for point in each.values()}))
     passed = _passed_tests(connection, names)
     tests = _last_tests(connection, names)
@@ -87,6 +89,7 @@ def read(connection: Connection, names: Sequence[str], *, kept_points: bool, for
             first_seen=moment_from_column(row["first_seen"]),
             restores=tuple(timed for test in passed.get(row["name"], ()) for timed in _timed(test)),
             discovered_at=moment_from_column(row["discovered_at"]),
+            oldest_at=oldest.get(row["name"]),
         )
         for row in rows
     }
@@ -110,14 +113,21 @@ def _rows(connection: Connection, statement: str, asked: Sequence[str]) -> Any:
     return connection.execute(statement, {"asked": json.dumps(list(asked))})
 
 
-def _points(connection: Connection, names: Sequence[str], which: Kept) -> dict[str, RecoveryPoint]:
-    """The newest such point of each source."""
+def _points(
+    connection: Connection, names: Sequence[str], which: Kept, read_points: dict[str, RecoveryPoint]
+) -> dict[str, RecoveryPoint]:
+    """The newest such point of each source; `read_points` by id, since it is mostly the same one for each `which`."""
     statement = f"""
         WITH {_ASKED}
         SELECT points.* FROM asked JOIN points ON points.id = (
             SELECT id FROM points WHERE source = asked.name AND {which} ORDER BY captured_at DESC, id DESC LIMIT 1)
         """
-    return {row["source"]: point_from_row(row) for row in _rows(connection, statement, names)}
+    found = {}
+    for row in _rows(connection, statement, names):
+        if row["id"] not in read_points:
+            read_points[row["id"]] = point_from_row(row)
+        found[row["source"]] = read_points[row["id"]]
+    return found
 
 
 def _proven_until(connection: Connection, names: Sequence[str]) -> dict[str, datetime | None]:
@@ -145,6 +155,17 @@ def _proven_until(connection: Connection, names: Sequence[str]) -> dict[str, dat
             ORDER BY captured_at DESC, id DESC LIMIT 1)
         """
     return {source: moment_from_column(until) for source, until in _rows(connection, statement, names)}
+
+
+def _oldest(connection: Connection, names: Sequence[str]) -> dict[str, datetime | None]:
+    """The moment of the oldest kept point of each source."""
+    statement = f"""
+        WITH {_ASKED}
+        SELECT asked.name, (
+            SELECT captured_at FROM points WHERE source = asked.name AND {Kept.ANY} ORDER BY captured_at LIMIT 1)
+        FROM asked
+        """
+    return {source: moment_from_column(at) for source, at in _rows(connection, statement, names)}
 
 
 def _last_tests(connection: Connection, names: Sequence[str]) -> dict[str, Evidence]:

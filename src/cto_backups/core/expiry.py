@@ -52,8 +52,6 @@ def overstayed(
     """
     kept = facts.kept_points.get(source.name, ())
     peers = tuple(point for point in kept if point.captured_at <= since)
-    if not peers or _all_young(source.retention, peers, since):
-        return ()
     noted = facts.retentions.get(source.name, ())
     if noted and noted[-1].since + WAIT > since:
         return ()
@@ -62,11 +60,12 @@ def overstayed(
     return tuple(decision.point for decision in decisions if not decision.keep)
 
 
-def _all_young(retention: Retention, points: Sequence[RecoveryPoint], now: datetime) -> bool:
-    """Whether retention keeps them all, seen without counting: most audits meet nothing else."""
-    if retention.permanent:
-        return True
-    return retention.keep_for is not None and min(point.captured_at for point in points) + retention.keep_for >= now
+def all_young(retention: Retention, oldest_at: datetime, now: datetime) -> bool:
+    """Whether retention keeps all points of a source whose oldest is this old, which is seen without looking at each.
+
+    False says nothing.
+    """
+    return retention.permanent or (retention.keep_for is not None and oldest_at + retention.keep_for >= now)
 
 
 def needs_approval(policy: Policy) -> bool:

@@ -62,15 +62,23 @@ class Environment:
     vaults_away: Mapping[str, str] | None = None
 
 
+PointsOf = Callable[[str], Facts]
+
+
 @dataclass(frozen=True, slots=True)
 class Audited:
-    """All that a control may look at."""
+    """All that a control may look at. `points_of` reads the facts of one source with all its kept points."""
 
     policy: Policy
     facts: Facts
     verdicts: Mapping[str, Verdict]
     now: datetime
     environment: Environment
+    points_of: PointsOf | None = None
+
+    def with_points(self, name: str) -> Facts:
+        """The facts with the kept points of one source, and what keeps them; those of all need not fit into memory."""
+        return self.facts if self.points_of is None else self.points_of(name)
 
     def source(self, name: str) -> SourceFacts:
         """What is known of a source, which may be nothing."""

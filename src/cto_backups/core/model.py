@@ -281,7 +281,7 @@ class SourceFacts:
     have failed in a row. `proven_copies` are those of `proven`, `restores` those of the last passed restore tests,
     newest first. `discovered_at` is when its resources were last looked for. `proven_until` is up to when
     restore tests prove the source: when `proven` passed its last one, but no later than a newer complete point took its
-    place.
+    place. `oldest_at` is the moment of its oldest kept point.
     """
 
     source: str
@@ -300,6 +300,7 @@ class SourceFacts:
     proven_copies: tuple[CopyFacts, ...] = ()
     discovered_at: datetime | None = None
     proven_until: datetime | None = None
+    oldest_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from cto_backups.core.assurance import (
     quiet_for,
 )
 from cto_backups.core.duration import format_cadence, format_duration, roughly
-from cto_backups.core.expiry import needs_approval, overstayed
+from cto_backups.core.expiry import all_young, needs_approval, overstayed
 from cto_backups.core.findings import Audited, Check
 from cto_backups.core.forecast import of_category
 from cto_backups.core.heartbeat import silent, told_of
@@ -148,11 +148,15 @@ def check_kept_too_long(audited: Audited) -> Iterator[Check]:
     then, zone = audited.now - EXPIRY_GRACE, ZoneInfo(audited.policy.timezone)
     approval = needs_approval(audited.policy)
     for source in audited.policy.sources.values():
-        kept = audited.facts.kept_points.get(source.name)
+        known, stated = audited.source(source.name), f"kept: {format_retention(source.retention)}"
+        if known.oldest_at is not None and all_young(source.retention, known.oldest_at, then):
+            yield _check(source, True, f"{stated}; {counted(known.point_count, 'point')}, none kept far longer")
+            continue
+        facts = audited.with_points(source.name)
+        kept = facts.kept_points.get(source.name)
         if not kept:
             continue
-        over = overstayed(source, audited.facts, since=then, zone=zone, approval=approval)
-        stated = f"kept: {format_retention(source.retention)}"
+        over = overstayed(source, facts, since=then, zone=zone, approval=approval)
         if over:
             oldest = roughly(audited.now - over[-1].captured_at)
             grace = f"for more than {format_duration(EXPIRY_GRACE)}, the oldest of {oldest} ago"

@@ -1,8 +1,9 @@
 """Audit: look afresh at what there is, say where protection falls short of policy, and what changed since last time."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 
 from cto_backups import clock
 from cto_backups.core.assurance import judge
@@ -10,7 +11,7 @@ from cto_backups.core.audit_comparison import Comparison, KeptAudit, compare, ke
 from cto_backups.core.auditing import audit as audit_controls
 from cto_backups.core.findings import AuditReport, Environment
 from cto_backups.core.inventory_controls import UNCLAIMED
-from cto_backups.core.model import Disappearance, Facts, RecoveryPoint, Resource
+from cto_backups.core.model import Disappearance, Facts, Resource
 from cto_backups.core.policy import Policy
 from cto_backups.errors import BackupsError, BusyError, CatalogError
 from cto_backups.flows.catalog_port import Catalog
@@ -74,7 +75,6 @@ def audit(
     unkept = _record(installation, found, now) if write else None
     environment = replace(environment, vaults_away=_away(installation))
     facts = observed(installation, installation.catalog.facts(now), now)
-    facts = replace(facts, kept_points=_KeptPoints(installation.catalog, tuple(installation.policy.sources)))
     if unkept is not None or not write:
         facts = _as_found(facts, found, now)
     if look is not None:
@@ -83,7 +83,8 @@ def audit(
     environment = replace(environment, documents=inspect(installation))
     verdicts = judge(installation.policy, facts, now)
     environment = replace(environment, unreachable={name: _told(error) for name, error in unreachable.items()})
-    report = audit_controls(installation.policy, facts, verdicts, now, environment)
+    points_of = partial(_points_of, installation.catalog, now)
+    report = audit_controls(installation.policy, facts, verdicts, now, environment, points_of)
 
     catalog, findings = installation.catalog, kept_findings(report, facts)
     looked = look.folders if look is not None else ()
@@ -139,24 +140,8 @@ def _told(error: BackupsError) -> str:
     return f"{error.what}: {error.why}" if error.why else error.what
 
 
-class _KeptPoints(Mapping[str, tuple[RecoveryPoint, ...]]):
-    """The kept points of each source, read when they are asked for: all at once, they need not fit into memory."""
-
-    def __init__(self, catalog: Catalog, names: tuple[str, ...]) -> None:
-        self._catalog = catalog
-        self._names = names
-
-    def __getitem__(self, name: str) -> tuple[RecoveryPoint, ...]:
-        points = self._catalog.points(name)
-        if not points:
-            raise KeyError(name)
-        return points
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
+def _points_of(catalog: Catalog, now: datetime, name: str) -> Facts:
+    return catalog.facts(now, [name], kept_points=True)
 
 
 def _away(installation: Installation) -> dict[str, str]:

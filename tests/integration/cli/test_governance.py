@@ -555,6 +555,30 @@ def test_a_shortened_retention_that_nobody_approves_never_applies(many: Home, be
     assert "needs an approval" in home("expire", "--dry-run").out
 
 
+def kept_too_long(home: Home) -> list[str]:
+    """The sources of which the audit says that points are kept too long."""
+    found = home("audit", "--json", "--no-save").document["findings"]
+    return [each["subject"] for each in found if each["control"] == "kept-too-long"]
+
+
+def test_the_audit_knows_what_keeps_points(many: Home, become: Become, later: Later) -> None:
+    home = many
+    retain(home, "2 versions")
+    home("expire", "--dry-run")
+    govern(home, "approvals: {shorter-retention: anyone}")
+    home("expire")
+    later(12 * 24 * HOURS)
+    assert kept_too_long(home) == [], "nobody has approved that it is shorter"
+    govern(home, "")
+    assert kept_too_long(home) == ["data-files"]
+    hold = home("hold", "add", "data-files", "--reason", "case", "--json").document["hold"]["id"]
+    assert kept_too_long(home) == []
+    assert home("hold", "release", hold, "--reason", "closed").status is ExitStatus.SUCCESS
+    assert kept_too_long(home) == ["data-files"]
+    assert home("expire").status is ExitStatus.SUCCESS
+    assert kept_too_long(home) == []
+
+
 # -- governing documents -----------------------------------------------------------------------------------------------
 
 

@@ -464,6 +464,30 @@ def test_kept_too_long_knows_legal_holds_and_retentions_that_wait(build, audited
     audited.fails("kept-too-long", retentions={"ledger": seen}, **situation)
 
 
+def test_kept_too_long_looks_at_points_only_where_the_oldest_may_be_too_old(build, audited):
+    asked = []
+
+    def points_of(name):
+        asked.append(name)
+        return Facts(kept_points={name: tuple(build.point(build.ago(days=each)) for each in (1, 60, 90))})
+
+    def words(retention, days):
+        known = build.healthy(proven=None, oldest_at=build.ago(days=days), point_count=3)
+        policy = build.policy(build.source(retention=retention))
+        found = build.facts(known)
+        report = audit(policy, found, judge(policy, found, build.now), build.now, APART, points_of)
+        (result,) = (each for each in report.results if each.control.id == "kept-too-long")
+        return result.checks[0]
+
+    assert words("permanent", 900).passed
+    young = words("30 days", 37)
+    assert (young.passed, young.detail) == (True, "kept: 30 days; 3 points, none kept far longer")
+    assert asked == []
+    assert not words("30 days", 90).passed
+    assert words("3 versions", 2).passed
+    assert asked == ["ledger"] * 2
+
+
 def test_kept_too_long_waits_for_the_approval_that_a_shorter_retention_needs(build, audited):
     points = tuple(build.point(build.ago(days=each)) for each in (1, 60, 90))
     governance = Governance(approvals={Governed.SHORTER_RETENTION: Who.ANYONE})
