@@ -1,7 +1,7 @@
 """`audit`: where protection falls short of what the policy asks, and what to do about it."""
 
-import json
 import sys
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime
@@ -18,7 +18,7 @@ from cto_backups.cli.command import command
 from cto_backups.cli.errors import as_document as error_document
 from cto_backups.cli.moments import parse_moment
 from cto_backups.cli.opening import opened
-from cto_backups.cli.screen import Screen, utc
+from cto_backups.cli.screen import Screen, as_json, utc
 from cto_backups.errors import BackupsError, CatalogError, ExitStatus, NotFoundError, PolicyError, UsageError
 
 if TYPE_CHECKING:
@@ -80,13 +80,13 @@ def audit(
             screen.document(document)
             tell(screen, done)
         else:
-            text = _rendered(form, done, document, opening.configuration.path.name)
+            report = _rendered(form, done, document, opening.configuration.path.name)
             from cto_backups.cli import audit_changes
 
             if output is None:
-                sys.stdout.write(text)
+                sys.stdout.writelines(report)
             else:
-                _write(output, text)
+                _write(output, report)
                 screen.show(_score(done))
                 audit_changes.tell(screen, done)
                 screen.show(f"The report is in {output}.")
@@ -170,21 +170,22 @@ def _form(screen: Screen, form: str, output: Path | None) -> str:
     return chosen
 
 
-def _rendered(form: str, done: "Audit", document: documents.Document, policy_file: str) -> str:
+def _rendered(form: str, done: "Audit", document: documents.Document, policy_file: str) -> Iterable[str]:
     if form == "html":
         from cto_backups.cli.audit_page import as_html
 
-        return as_html(done)
+        return [as_html(done)]
     from cto_backups.cli import audit_formats
 
     if form == "sarif":
-        return audit_formats.as_sarif(done, policy_file)
-    return audit_formats.as_csv(done) if form == "csv" else json.dumps(document, indent=2) + "\n"
+        return as_json(audit_formats.as_sarif(done, policy_file))
+    return [audit_formats.as_csv(done)] if form == "csv" else as_json(document)
 
 
-def _write(output: Path, text: str) -> None:
+def _write(output: Path, report: Iterable[str]) -> None:
     try:
-        output.write_text(text, encoding="utf-8")
+        with output.open("w", encoding="utf-8") as file:
+            file.writelines(report)
     except OSError as error:
         raise UsageError(
             f"The report cannot be written to {output}",

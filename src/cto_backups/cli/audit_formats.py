@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections import Counter
 from collections.abc import Mapping
 from hashlib import sha256
@@ -38,7 +37,7 @@ _COLUMNS = (
 )
 
 
-def as_sarif(done: Audit, policy_file: str) -> str:
+def as_sarif(done: Audit, policy_file: str) -> dict[str, Any]:
     """A SARIF 2.1.0 log: controls as rules, findings as results in the policy file, sources out of reach as notes.
 
     A result's fingerprint is of its control and its subject, so that it is the same one tomorrow. What is fixed is left
@@ -67,8 +66,7 @@ def as_sarif(done: Audit, policy_file: str) -> str:
         "columnKind": "unicodeCodePoints",
         "results": results,
     }
-    log = {"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0", "runs": [run]}
-    return json.dumps(log, indent=2) + "\n"
+    return {"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0", "runs": [run]}
 
 
 def _rule(control: Control) -> dict[str, Any]:

@@ -5,10 +5,11 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TextIO
 
 from cto_backups.cli import errors, figures
@@ -73,8 +74,7 @@ class Screen:
     def document(self, document: Mapping[str, Any]) -> None:
         """Print the whole answer as JSON, when it is asked for."""
         if self.options.json:
-            # ASCII with escapes is valid whatever stdout's encoding, also for names that are not UTF-8.
-            sys.stdout.write(json.dumps(document, indent=2) + "\n")
+            sys.stdout.writelines(as_json(document))
 
     def line(self, document: Mapping[str, Any]) -> None:
         """Print one thing that happened as a line of JSON, at once: for commands that go on."""
@@ -160,6 +160,15 @@ def _continued(command: str, console: "Console") -> str:
             lines.append(f"{indent}    ")
         lines[-1] += f"{word} "
     return "\n".join(lines).rstrip()
+
+
+def as_json(document: Mapping[str, Any]) -> Iterator[str]:
+    """The text of a whole answer in JSON, in parts that need not be in memory at once."""
+    # ASCII with escapes is valid whatever stdout's encoding, also for names that are not UTF-8.
+    parts = json.JSONEncoder(indent=2).iterencode(document)
+    while some := "".join(islice(parts, 10_000)):
+        yield some
+    yield "\n"
 
 
 def _console(options: GlobalOptions, *, stderr: bool) -> "Console":

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import cached_property
 
 from cto_backups.core.assurance import Verdict
 from cto_backups.core.frameworks import Clause
@@ -163,14 +164,14 @@ class ControlResult:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AuditReport:
     """What every control found at one moment."""
 
     at: datetime
     results: tuple[ControlResult, ...]
 
-    @property
+    @cached_property  # asked for a dozen times in an audit, and there may be a million
     def findings(self) -> tuple[Finding, ...]:
         """Everything that is wrong, the gravest first."""
         found = [finding for result in self.results for finding in result.findings]

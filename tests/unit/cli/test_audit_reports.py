@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
@@ -154,7 +153,7 @@ def audited(now: datetime = NOW, *, business: str = "acme", stray: str = "stray"
 
 def test_sarif_is_valid_and_says_every_control_and_finding() -> None:
     done = audited()
-    log = json.loads(as_sarif(done, "my backups.yaml"))
+    log = as_sarif(done, "my backups.yaml")
     jsonschema.validate(log, SARIF)
     (run,) = log["runs"]
     assert [rule["id"] for rule in run["tool"]["driver"]["rules"]] == [control.id for control in CONTROLS]
@@ -171,7 +170,7 @@ def test_sarif_is_valid_and_says_every_control_and_finding() -> None:
 
 def test_a_fingerprint_in_sarif_is_the_same_tomorrow_and_of_one_finding_only() -> None:
     def fingerprints(done: Audit) -> list[str]:
-        (run,) = json.loads(as_sarif(done, "backups.yaml"))["runs"]
+        (run,) = as_sarif(done, "backups.yaml")["runs"]
         return [each["partialFingerprints"]["controlAndSubject/v1"] for each in run["results"]]
 
     today, later = fingerprints(audited()), fingerprints(audited(NOW + timedelta(hours=3)))
@@ -308,7 +307,7 @@ def test_the_page_says_what_changed_and_how_the_score_went() -> None:
 
 def test_sarif_says_of_each_result_whether_it_was_there_before() -> None:
     done = compared()
-    log = json.loads(as_sarif(done, "backups.yaml"))
+    log = as_sarif(done, "backups.yaml")
     jsonschema.validate(log, SARIF)
     states = [each["baselineState"] for each in log["runs"][0]["results"]]
     assert states == ["unchanged", *(["new"] * (len(done.report.findings) - 1))]
