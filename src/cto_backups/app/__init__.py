@@ -6,16 +6,17 @@ import re
 import secrets
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cto_backups import clock, registry
 from cto_backups.app.adapters import Adapters, local_root, own_places
-from cto_backups.errors import KeyProblemError, NotFoundError, PolicyError, RefusedError
+from cto_backups.errors import CatalogError, KeyProblemError, NotFoundError, PolicyError, RefusedError
 
 if TYPE_CHECKING:
+    from cto_backups.catalog.catalog import Catalog
     from cto_backups.config import Configuration
     from cto_backups.config.edit import Change
     from cto_backups.core.findings import Environment, Place
@@ -99,7 +100,7 @@ def opened(
 
     configuration = load(policy)
     if not isinstance(write, bool):
-        write = write(configuration.policy)
+        write = _would_write(configuration, write)
     adapters = Adapters(configuration)
     if (needed := ahead(configuration.policy)) is not None:
         adapters.open_ahead(needed)
@@ -145,16 +146,40 @@ def assembled(
         recovered: tuple[str, ...] = ()
         notices: tuple[str, ...] = ()
         if write:
-            from cto_backups.flows import governance
+            from cto_backups.flows import governance, rules
             from cto_backups.flows.recover import recover
 
+            governed, told = rules.review(installation)
+            installation = replace(installation, policy=configuration.policy.governed_by(governed))
             sources = governance.review_sources(installation)
             catalog.sync_policy(configuration.policy, configuration.text, clock.now(), keep=sources.keep)
-            notices = sources.notices + governance.review_retentions(installation).notices
+            notices = told + sources.notices + governance.review_retentions(installation).notices
             recovered = recover(installation)
+        else:
+            installation = replace(installation, policy=_governed(configuration.policy, catalog))
         yield Opened(installation, configuration, recovered, notices)
     finally:
         catalog.close()
+
+
+def _governed(policy: "Policy", catalog: "Catalog") -> "Policy":
+    """The policy with the rules that bind, as far as the catalog can tell without being written to."""
+    accepted = catalog.approvals.rules()
+    if accepted is None or accepted == policy.governance:
+        return policy
+    from cto_backups.core.governing_rules import in_force
+
+    return policy.governed_by(in_force(accepted, policy.governance))
+
+
+def _would_write(configuration: "Configuration", write: Callable[["Policy"], bool]) -> bool:
+    """Whether something is written, by the rules that bind; a catalog that cannot be read has its say later."""
+    from cto_backups.catalog.catalog import Catalog
+
+    policy = configuration.policy
+    with suppress(CatalogError), Catalog.open(configuration.settings.catalog_url, now=clock.now(), write=False) as held:
+        policy = _governed(policy, held)
+    return write(policy)
 
 
 def user() -> str:
@@ -292,10 +317,13 @@ def _unused(name: str, taken: Mapping[str, object]) -> str:
     return next(f"{name}-{number}" for number in range(2, len(taken) + 3) if f"{name}-{number}" not in taken)
 
 
-def environment(configuration: "Configuration") -> "Environment":
+def environment(opening: Opened) -> "Environment":
     """What controls need to know of this machine: where keys, vaults, data and catalog lie, and on which devices."""
     from cto_backups.core.findings import Environment
+    from cto_backups.core.governing_rules import loosened
 
+    configuration, governance = opening.configuration, opening.configuration.policy.governance
+    accepted = opening.installation.catalog.approvals.rules()
     settings, policy = configuration.settings, configuration.policy
     keys = {"the repository key": settings.repository_key, "the evidence key": settings.evidence_key}
     scheme, _, catalog = settings.catalog_url.partition(":")
@@ -309,6 +337,7 @@ def environment(configuration: "Configuration") -> "Environment":
         },
         ciphers=dict.fromkeys(policy.vaults, "AES-256-CTR with Poly1305-AES, in the restic format"),
         catalog=_place(Path(catalog)) if scheme == "sqlite" else None,
+        loosened=loosened(accepted, governance) if accepted or governance else None,
     )
 
 

@@ -19,7 +19,7 @@ from cto_backups.catalog.rows import (
     moment_to_column,
     words_to_column,
 )
-from cto_backups.core.governance import Approval, Governed, Identity, Standing, Who
+from cto_backups.core.governance import Approval, Governance, Governed, Identity, Standing, Who
 from cto_backups.errors import GovernanceError, RefusedError
 from cto_backups.evidence.approvals import (
     Authorization,
@@ -30,6 +30,8 @@ from cto_backups.evidence.approvals import (
     identity_from_payload,
     identity_to_payload,
     request_to_payload,
+    rules_from_text,
+    rules_to_text,
 )
 from cto_backups.evidence.records import SigningKey
 
@@ -90,6 +92,8 @@ class Approvals:
             if authorization.action is Governed.DOCUMENT_CHANGE:
                 name, digest = (str(authorization.parameters[part]) for part in ("document", "becomes"))
                 _accept(connection, name, digest, authorization.at)
+            if authorization.action is Governed.GOVERNANCE_CHANGE:
+                _accept_rules(connection, str(authorization.parameters["becomes"]), authorization.at)
             payload = authorization_to_payload(authorization)
             chain.append(connection, signer, "authorization", payload, authorization.at)
 
@@ -120,6 +124,31 @@ class Approvals:
         """Keep the version of a governing document that is read for the first time; a known one stays as it is."""
         with self._database.writing() as connection:
             _first_accept(connection, document, now)
+
+    def rules(self) -> Governance | None:
+        """The rules of governance that were accepted last; None where none ever were, or that there are none."""
+        with self._database.reading() as connection:
+            text = connection.scalar("SELECT rules FROM governing_rules ORDER BY accepted_at DESC LIMIT 1")
+        try:
+            return rules_from_text(text or "")
+        except (ValueError, LookupError, TypeError) as error:
+            raise UnreadableError(f"the rules of governance: {type(error).__name__}") from error
+
+    def accept_rules(self, rules: Governance | None, digest: str, by: str, signer: SigningKey, now: datetime) -> None:
+        """Sign and keep rules that ask for no less than those before; `digest` is of the policy."""
+        with self._database.writing() as connection:
+            text = rules_to_text(rules)
+            chain.append(connection, signer, "policy", {"digest": digest, "governance": text, "by": by}, now)
+            _accept_rules(connection, text, now)
+
+    def take_rules(self, text: str, accepted_at: datetime) -> bool:
+        """Bring in the rules that a signed record tells of, where this catalog has none as new; whether it had not."""
+        with self._database.writing() as connection:
+            newest = connection.scalar("SELECT max(accepted_at) FROM governing_rules")
+            if newest is not None and newest >= (moment_to_column(accepted_at) or ""):
+                return False
+            _accept_rules(connection, text, accepted_at)
+            return True
 
     def take(self, approvals: Sequence[Approval], accepted: Sequence[ReadDocument], now: datetime) -> int:
         """Bring in approvals, and accepted versions of documents, that signed records tell of; how many were unknown.
@@ -188,6 +217,11 @@ def _accept(connection: Connection, document: str, digest: str, now: datetime) -
         "UPDATE governing_documents SET digest = :digest, accepted_at = :now WHERE name = :name",
         {"name": document, "digest": digest, "now": moment_to_column(now)},
     )
+
+
+def _accept_rules(connection: Connection, text: str, now: datetime) -> None:
+    row = {"accepted_at": moment_to_column(now), "rules": text}
+    connection.execute(f"{insertion('governing_rules', row)} ON CONFLICT DO NOTHING", row)
 
 
 def _unused(connection: Connection, action: Governed, now: datetime) -> list[Approval]:

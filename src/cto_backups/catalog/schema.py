@@ -240,6 +240,14 @@ governing_documents = Table(
     Column("accepted_at", Moment, nullable=False),
 )
 
+# The rules of governance that were accepted, as canonical JSON; empty: none. The last ones hold.
+governing_rules = Table(
+    "governing_rules",
+    metadata,
+    Column("accepted_at", Moment, primary_key=True),
+    Column("rules", Text, nullable=False),
+)
+
 # The retentions that policy gave each source, and whether what applied before one still binds.
 retentions = Table(
     "retentions",

@@ -148,7 +148,7 @@ def perform(
             found |= {resource.name: resource for resource in servers.look()}
         whole = tuple(str(folder) for folder, each in surveys.items() if each.complete)
         looked = Look(tuple(found.values()), whole)
-    environment = app.environment(opening.configuration)
+    environment = app.environment(opening)
     write = unwritable is None
     done = audit_everything(opening.installation, environment, looked, keep=keep, write=write, since=since)
     return done if write else replace(done, unkept=unwritable)

@@ -40,6 +40,8 @@ class Approvals(Part):
     """To let a shortened retention drop what the one before it keeps, after the 72 hours that it always waits."""
     document_change: WhoName | None = Field(default=None, alias="document-change")
     """To accept that a governing document has changed; this needs an approval by anyone when left out."""
+    governance_change: WhoName | None = Field(default=None, alias="governance-change")
+    """To let this section ask for less than it did; by a second person when left out, if any action needs one."""
 
 
 class Governance(Part):

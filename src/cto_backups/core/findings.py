@@ -50,7 +50,8 @@ class Environment:
     each source whose data is on this machine. `ciphers` says how a vault's stored bytes are encrypted at rest.
     `catalog` is the place of the catalog, where it is a file. `unreachable` and `vaults_away` say why a source could
     not be looked at, and a vault not be read; None: nobody tried. `documents` says of each governing document what is
-    wrong with it, or nothing.
+    wrong with it, or nothing. `loosened` says in which ways the policy's governance asks for less than was accepted;
+    None: nothing governs.
     """
 
     keys: Mapping[str, Place] = field(default_factory=dict)
@@ -61,6 +62,7 @@ class Environment:
     unreachable: Mapping[str, str] | None = None
     documents: Mapping[str, str] = field(default_factory=dict)
     vaults_away: Mapping[str, str] | None = None
+    loosened: tuple[str, ...] | None = None
 
 
 PointsOf = Callable[[str], Facts]

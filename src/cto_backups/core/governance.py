@@ -27,10 +27,14 @@ class Governed(StrEnum):
     SOURCE_REMOVAL = "source-removal"
     SHORTER_RETENTION = "shorter-retention"
     DOCUMENT_CHANGE = "document-change"
+    GOVERNANCE_CHANGE = "governance-change"
 
 
-DESTRUCTIVE = tuple(action for action in Governed if action is not Governed.DOCUMENT_CHANGE)
-"""What a document may govern: all but the change of a document itself."""
+RULES = (Governed.DOCUMENT_CHANGE, Governed.GOVERNANCE_CHANGE)
+"""The change of what governs: of a document, or of the section of the policy, to one that asks for less."""
+
+DESTRUCTIVE = tuple(action for action in Governed if action not in RULES)
+"""What a document may govern: all but the change of what governs."""
 
 
 class Who(StrEnum):
@@ -76,10 +80,14 @@ class Governance:
         return tuple(document for document in self.documents if action in document.governs)
 
     def approved_by(self, action: Governed) -> Who | None:
-        """Who has to approve an action; None: nobody."""
-        if action is Governed.DOCUMENT_CHANGE:
-            return self.approvals.get(action, Who.ANYONE)
-        return self.approvals.get(action)
+        """Who has to approve an action; None: nobody. A change of what governs always needs somebody.
+
+        Where any action needs a second person, one is needed to let these rules ask for less.
+        """
+        default = Who.ANYONE if action in RULES else None
+        if action is Governed.GOVERNANCE_CHANGE and Who.SECOND_PERSON in self.approvals.values():
+            default = Who.SECOND_PERSON
+        return self.approvals.get(action, default)
 
 
 @dataclass(frozen=True, slots=True)

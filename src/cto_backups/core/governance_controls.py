@@ -21,6 +21,14 @@ def check_approvals(audited: Audited) -> Iterator[Check]:
             yield Check(approval.id, not found, "; ".join(found) or sound)
 
 
+def check_loosened(audited: Audited) -> Iterator[Check]:
+    """The section on governance asks for as much as it did when it was accepted last."""
+    if audited.environment.loosened is not None:
+        found = "; ".join(audited.environment.loosened)
+        held = f"the policy asks for less, which nobody has approved: {found}; the rules before hold until then"
+        yield Check("governance", not found, held if found else "the policy asks for all that was accepted")
+
+
 def check_removals(audited: Audited) -> Iterator[Check]:
     """No source was taken out of the policy without the approval that this needs."""
     for name in sorted(audited.facts.sources.keys() - audited.policy.sources.keys()):

@@ -186,6 +186,15 @@ OPERATION: tuple[Control, ...] = (
         clauses("CC6.1;A.5.33;AU-9;11.3;Art. 12(3)"),
     ),
     Control(
+        "governance-kept",
+        "Governance not loosened without approval",
+        Severity.HIGH,
+        "Rules that whoever they bind can take out of a file bind nobody.",
+        "Put the rules back, or have the change approved: 'cto.backups approvals'.",
+        governance_controls.check_loosened,
+        clauses("CC6.1;A.5.33;AU-9;Art. 12(1)"),
+    ),
+    Control(
         "source-removals",
         "No source taken out without approval",
         Severity.HIGH,

@@ -1,7 +1,7 @@
 """What must survive: the declared intent, validated by `config` and read by every pure function."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from fractions import Fraction
@@ -135,6 +135,10 @@ class Policy:
     dead_mans_switch: str | None = None
     alerts: AlertPolicy = field(default_factory=AlertPolicy)
     governance: Governance | None = None
+
+    def governed_by(self, rules: Governance | None) -> "Policy":
+        """The same policy under other rules: those that bind, whatever its file says."""
+        return replace(self, governance=rules)
 
     def append_only(self, vault: str) -> bool:
         """Whether this installation may only add to a vault; no for one that the policy names no longer."""

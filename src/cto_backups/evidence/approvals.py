@@ -1,14 +1,23 @@
 """Approvals as JSON: what is asked for, what was decided, and what was authorized, as signed records say it."""
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import rfc8785
 
-from cto_backups.core.governance import Approval, Governed, Identity, Parameters, Who
+from cto_backups.core.governance import (
+    Approval,
+    Governance,
+    Governed,
+    GoverningDocument,
+    Identity,
+    Parameters,
+    Who,
+)
 from cto_backups.evidence.payloads import Json, moment_from_text, moment_to_text
 
 _LISTED = 100
@@ -124,6 +133,38 @@ def decision_to_payload(approval: Approval, documents: Iterable[ReadDocument]) -
         "expires_at": moment_to_text(approval.expires_at),
         "documents": _documents(documents),
     }
+
+
+def rules_to_text(rules: Governance | None) -> str:
+    """The rules of governance as canonical JSON; empty where there are none."""
+    if rules is None:
+        return ""
+    said: Json = {
+        "documents": [
+            {"name": each.name, "path": each.path, "governs": sorted(action.value for action in each.governs)}
+            for each in rules.documents
+        ],
+        "approvals": {action.value: who.value for action, who in rules.approvals.items()},
+        "approvers": list(rules.approvers),
+        "valid_for_seconds": int(rules.valid_for.total_seconds()),
+    }
+    return rfc8785.dumps(said).decode()
+
+
+def rules_from_text(text: str) -> Governance | None:
+    """The rules that `rules_to_text` wrote. Raises ValueError, LookupError or TypeError for what it cannot have."""
+    if not text:
+        return None
+    said = json.loads(text)
+    return Governance(
+        documents=tuple(
+            GoverningDocument(str(each["name"]), str(each["path"]), frozenset(map(Governed, each["governs"])))
+            for each in said["documents"]
+        ),
+        approvals={Governed(action): Who(who) for action, who in said["approvals"].items()},
+        approvers=tuple(map(str, said["approvers"])),
+        valid_for=timedelta(seconds=said["valid_for_seconds"]),
+    )
 
 
 def authorization_to_payload(authorization: Authorization) -> Json:

@@ -11,7 +11,7 @@ from cto_backups.core.governance import Approval, Governed, Identity
 from cto_backups.core.keeping import RetentionChange
 from cto_backups.core.model import Copy, Evidence, RecoveryPoint
 from cto_backups.core.retention import format_retention, parse_retention
-from cto_backups.evidence.approvals import ReadDocument, identity_from_payload, request_from_payload
+from cto_backups.evidence.approvals import ReadDocument, identity_from_payload, request_from_payload, rules_from_text
 from cto_backups.evidence.payloads import (
     alert_from_payload,
     copy_from_payload,
@@ -89,6 +89,24 @@ def retention(record: Record) -> RetentionChange | None:
     before, after = (format_retention(parse_retention(payload[f"retention_{which}"])) for which in ("before", "after"))
     first_seen = moment_from_text(payload["first_seen"])
     return RetentionChange(payload["source"], before, after, bool(payload["shorter"]), first_seen)
+
+
+def rules(record: Record) -> tuple[str, datetime] | None:
+    """The rules of governance that were accepted, as `approvals.rules_to_text` writes them, and when.
+
+    None for a record that says something else of the policy, or authorizes something else.
+    """
+    payload = record.payload
+    if record.kind == "authorization":
+        if payload["action"] != Governed.GOVERNANCE_CHANGE:
+            return None
+        text = payload["parameters"]["becomes"]
+    elif "governance" in payload:
+        text = payload["governance"]
+    else:
+        return None
+    rules_from_text(text)
+    return text, moment_from_text(record.body["written_at"])
 
 
 def alert(record: Record) -> Alert:

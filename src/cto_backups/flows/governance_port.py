@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from cto_backups.core.governance import Approval, Governed
+from cto_backups.core.governance import Approval, Governance, Governed
 from cto_backups.core.keeping import RetentionSeen
 from cto_backups.core.policy import Policy
 from cto_backups.evidence.approvals import Authorization, ReadDocument
@@ -39,6 +39,15 @@ class Approvals(Protocol):
 
     def accept(self, document: ReadDocument, now: datetime) -> None:
         """Keep the version of a governing document that is read for the first time."""
+
+    def rules(self) -> Governance | None:
+        """The rules of governance that were accepted last; None where there are none."""
+
+    def accept_rules(self, rules: Governance | None, digest: str, by: str, signer: SigningKey, now: datetime) -> None:
+        """Sign and keep rules that ask for no less than those before; `digest` is of the policy."""
+
+    def take_rules(self, text: str, accepted_at: datetime) -> bool:
+        """Bring in rules that a signed record tells of, where the catalog has none as new; whether it had not."""
 
     def take(self, approvals: Sequence[Approval], accepted: Sequence[ReadDocument], now: datetime) -> int:
         """Bring in approvals, and accepted versions of documents, that records tell of; how many were unknown."""

@@ -1,8 +1,8 @@
 """Recollect: bring into the catalog what people decided and were told, as signed records tell it.
 
-Legal holds, clearances, alerts, approvals, accepted versions of governing documents; and which retentions applied, so
-that one that was shortened waits although the catalog that knew the longer one is lost. Of approvals only this
-installation's own count: nobody can have given it others.
+Legal holds, clearances, alerts, approvals, accepted rules of governance and versions of documents; and which
+retentions applied, so that one that was shortened waits although the catalog that knew the longer one is lost. Of
+approvals only this installation's own count: nobody can have given it others.
 """
 
 from collections import defaultdict
@@ -20,6 +20,7 @@ from cto_backups.evidence.records import Record
 from cto_backups.flows.governance import review_retentions
 from cto_backups.flows.installation import Installation
 from cto_backups.flows.rebuilt import Rebuilt, in_batches
+from cto_backups.flows.rules import review
 
 RetentionsIn = Callable[[bytes], Mapping[str, str]]
 """The written retention of each source in the text of a policy; of one that cannot be read, none."""
@@ -34,6 +35,7 @@ def recollect(installation: Installation, own: Sequence[str], rebuilt: Rebuilt, 
     """Bring in what the records of these signers say, this installation's own first; points have been brought in."""
     _take_holds(installation, own, rebuilt)
     _take_alerts(installation, own, rebuilt)
+    _take_rules(installation, own, rebuilt)
     approvals = _take_approvals(installation, rebuilt)
     _take_retentions(installation, own, rebuilt, approvals, retentions_in)
 
@@ -69,6 +71,22 @@ def _take_alerts(installation: Installation, own: Iterable[str], rebuilt: Rebuil
             last[alert.id] = replace(alert, stepped_at=stepped_at)
     for batch in in_batches(last.values()):
         rebuilt.alerts += installation.catalog.alerts.take(batch)
+
+
+def _take_rules(installation: Installation, own: Iterable[str], rebuilt: Rebuilt) -> None:
+    """The rules of governance that were accepted last: a policy that asks for less does not bind with a new catalog."""
+    told = [
+        said
+        for kind in ("policy", "authorization")
+        for record in _told(installation, own, kind)
+        if (said := rebuilt.sound(record, statements.rules))
+    ]
+    if not told:
+        return
+    text, accepted_at = max(told, key=lambda said: said[1])
+    if installation.catalog.approvals.take_rules(text, accepted_at):
+        _, notices = review(installation)
+        rebuilt.remarks.extend(notices)
 
 
 def _take_approvals(installation: Installation, rebuilt: Rebuilt) -> Sequence[Approval]:

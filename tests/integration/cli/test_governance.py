@@ -170,8 +170,9 @@ def test_the_second_person_is_another_user_of_the_operating_system(home: Home) -
         )
         return Answer(ExitStatus(done.returncode), done.stdout, done.stderr)
 
-    for folder in list(home.root.parents)[:3]:
-        folder.chmod(0o755)
+    for folder in home.root.parents:
+        if not folder.stat().st_mode & 0o001:
+            folder.chmod(0o711)
     for folder in (home.root, *(place for place in home.root.rglob("*") if place.is_dir())):
         folder.chmod(0o777)
     govern(home, "approvals: {restore: second-person}\n  approvers: [daemon, bin]")
@@ -569,7 +570,8 @@ def test_the_audit_knows_what_keeps_points(many: Home, become: Become, later: La
     home("expire")
     later(12 * 24 * HOURS)
     assert kept_too_long(home) == [], "nobody has approved that it is shorter"
-    govern(home, "")
+    (asked,) = home("approvals", "--json").document["approvals"]
+    assert approve(home, asked["id"]).status is ExitStatus.SUCCESS
     assert kept_too_long(home) == ["data-files"]
     hold = home("hold", "add", "data-files", "--reason", "case", "--json").document["hold"]["id"]
     assert kept_too_long(home) == []
@@ -577,6 +579,58 @@ def test_the_audit_knows_what_keeps_points(many: Home, become: Become, later: La
     assert kept_too_long(home) == ["data-files"]
     assert home("expire").status is ExitStatus.SUCCESS
     assert kept_too_long(home) == []
+
+
+# -- the rules themselves ----------------------------------------------------------------------------------------------
+
+
+def governance_findings(home: Home) -> list[str]:
+    """What the audit says of the rules."""
+    found = home("audit", "--json", "--no-save").document["findings"]
+    return [each["detail"] for each in found if each["control"] == "governance-kept"]
+
+
+def test_taking_the_section_out_of_the_policy_is_no_way_round_it(home: Home, become: Become) -> None:
+    govern(home, f'approvals: {{restore: second-person}}\n  approvers: ["{ADA}", "{BO}"]')
+    first = approval_of(home(*IN_PLACE))
+    govern(home, "")
+    home.change("what stands there\n")
+    told = home(*IN_PLACE)
+    assert told.status is ExitStatus.REFUSED, "the rules before hold"
+    assert first in told.err
+    (asked,) = [
+        each for each in home("approvals", "--json").document["approvals"] if each["action"] == "governance-change"
+    ]
+    assert f"cto.backups approve {asked['id']}" in told.err
+    assert "the section 'governance' is gone" in told.err
+    assert ["nobody has approved" in detail for detail in governance_findings(home)] == [True]
+    assert approve(home, asked["id"]).status is ExitStatus.REFUSED
+    become(CY)
+    assert approve(home, asked["id"]).status is ExitStatus.REFUSED, "no approver by the rules before"
+    become(BO)
+    assert approve(home, asked["id"]).status is ExitStatus.SUCCESS
+    become(ADA)
+    assert home(*IN_PLACE).status is ExitStatus.SUCCESS
+    assert standing(home, asked["id"]) == "used"
+    assert governance_findings(home) == []
+
+
+def test_more_rules_hold_at_once_and_fewer_when_that_is_approved(home: Home, become: Become) -> None:
+    hold = home("hold", "add", "data-files", "--reason", "case", "--json").document["hold"]["id"]
+    release = ("hold", "release", hold, "--reason", "closed")
+    govern(home, "approvals: {hold-release: anyone}")
+    assert home(*release).status is ExitStatus.REFUSED
+    govern(home, "approvals: {hold-release: anyone, restore: anyone}")
+    approval_of(home(*IN_PLACE))
+    assert [each for each in records(home, "policy") if "governance" in each][-1]["governance"].count("anyone") == 2
+    govern(home, "approvals: {expire: anyone}")
+    told = home("expire")
+    assert "'restore' needs no approval; 'hold-release' needs no approval" in told.err
+    assert home(*release).status is ExitStatus.REFUSED
+    name = next(word for word in told.err.split() if word.startswith("approval-")).rstrip(".,;:")
+    assert approve(home, name).status is ExitStatus.SUCCESS
+    assert home(*release).status is ExitStatus.SUCCESS
+    assert home(*IN_PLACE).status is ExitStatus.SUCCESS
 
 
 # -- governing documents -----------------------------------------------------------------------------------------------

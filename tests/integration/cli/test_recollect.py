@@ -5,6 +5,7 @@ from typing import Any
 from cto_backups.errors import ExitStatus
 from integration.cli.conftest import Home
 from integration.cli.test_governance import (
+    ADA,
     BO,
     HOURS,
     IN_PLACE,
@@ -128,6 +129,25 @@ def test_approvals_count_once_whatever_becomes_of_the_catalog(home: Home, become
     assert home("approvals", "--all", "--json").document["approvals"] == used
     assert standing(home, name) == "used"
     assert home(*IN_PLACE).status is ExitStatus.REFUSED
+
+
+def test_losing_the_catalog_is_no_way_round_governance(home: Home, become: Become) -> None:
+    govern(home, "approvals: {restore: second-person}")
+    approval_of(home(*IN_PLACE))
+    for file in home.root.glob("catalog.db*"):
+        file.unlink()
+    govern(home, "")
+    rebuilt = home("catalog", "rebuild", "--json").document
+    assert any("the section 'governance' is gone" in remark for remark in rebuilt["remarks"]), rebuilt
+    assert home(*IN_PLACE).status is ExitStatus.REFUSED
+    open_ones = home("approvals", "--json").document["approvals"]
+    (asked,) = [each for each in open_ones if each["action"] == "governance-change"]
+    become(BO)
+    assert approve(home, asked["id"]).status is ExitStatus.SUCCESS
+    become(ADA)
+    assert home(*IN_PLACE).status is ExitStatus.SUCCESS
+    rebuild_from_nothing(home)
+    assert home(*IN_PLACE).status is ExitStatus.SUCCESS, "it is known that it was approved"
 
 
 def test_the_accepted_version_of_a_document_is_known_again(home: Home, become: Become) -> None:

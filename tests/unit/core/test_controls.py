@@ -101,6 +101,7 @@ def test_a_source_in_order_has_no_findings_and_scores_100(audited):
         "keys-parted",
         "worker",
         "governing-documents",
+        "governance-kept",
         "second-person",
         "source-removals",
         "vaults-there",
@@ -932,6 +933,13 @@ def test_an_approval_by_who_asked_is_a_finding_where_a_second_person_was_needed(
     own = replace(given, decided_by=ada)
     assert "asked for and given by ada" in audited.fails("second-person", approvals=(own,))
     assert audited.passes("second-person", approvals=(replace(own, who=Who.ANYONE),))
+
+
+def test_rules_that_ask_for_less_are_a_finding_until_that_is_approved(audited):
+    assert audited.checks("governance-kept") == ()
+    audited.passes("governance-kept", environment=replace(APART, loosened=()))
+    less = replace(APART, loosened=("'prune' needs no approval",))
+    assert "nobody has approved: 'prune' needs no approval" in audited.fails("governance-kept", environment=less)
 
 
 def test_a_source_that_was_taken_out_is_a_finding_until_that_is_accepted(audited, build):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cto_backups.core.alerts import Alert, Trouble
-from cto_backups.core.governance import Approval, Governed, Identity, Who
+from cto_backups.core.governance import Approval, Governance, Governed, GoverningDocument, Identity, Who
 from cto_backups.core.keeping import RetentionChange
 from cto_backups.core.model import Copy, Fingerprint, Hold, RecoveryPoint
 from cto_backups.evidence import statements
@@ -20,6 +20,8 @@ from cto_backups.evidence.approvals import (
     decided_by_payload,
     decision_to_payload,
     request_to_payload,
+    rules_from_text,
+    rules_to_text,
 )
 from cto_backups.evidence.payloads import (
     alert_to_payload,
@@ -164,6 +166,28 @@ def test_what_people_decided_is_told() -> None:
     assert read[-1] == ReadDocument("e.md", "cd")
 
 
+RULES = Governance(
+    documents=(GoverningDocument("e.md", "/srv/e.md", frozenset({Governed.PRUNE})),),
+    approvals={Governed.RESTORE: Who.SECOND_PERSON},
+    approvers=("ada",),
+)
+LOOSENED = authorization_to_payload(
+    Authorization(
+        Governed.GOVERNANCE_CHANGE, {"was": rules_to_text(RULES), "becomes": ""}, Identity("ada", 1000), "host", AT
+    )
+)
+
+
+def test_rules_that_were_accepted_are_told() -> None:
+    text = rules_to_text(RULES)
+    assert rules_from_text(text) == RULES
+    assert rules_from_text(rules_to_text(None)) is None
+    assert statements.rules(record("policy", {"digest": "ef", "governance": text, "by": "ada"})) == (text, AT)
+    assert statements.rules(record("policy", CHANGE)) is None
+    assert statements.rules(record("authorization", LOOSENED)) == ("", AT)
+    assert statements.rules(record("authorization", DONE)) is None
+
+
 def test_to_approve_a_shorter_retention_is_to_use_the_approval() -> None:
     asked = replace(ASKED, action=Governed.SHORTER_RETENTION)
     decided = decided_by_payload(asked, DECISION)
@@ -199,6 +223,10 @@ def test_an_alert_is_told_as_it_was_when_its_record_was_written() -> None:
         ("approval", statements.decision, {**DECISION, "id": None}),
         ("approval", statements.decision, {**DECISION, "decided_at": "now"}),
         ("approval", statements.decision, {**DECISION, "decided_by": {}}),
+        ("policy", statements.rules, {"governance": "{"}),
+        ("policy", statements.rules, {"governance": rules_to_text(RULES).replace("prune", "party")}),
+        ("policy", statements.rules, {"governance": "[]"}),
+        ("authorization", statements.rules, {**LOOSENED, "parameters": {}}),
         ("authorization", statements.authorization, {**DONE, "approval": "../x"}),
         ("authorization", statements.authorization, {**DONE, "documents": [{"name": "e.md", "sha256": "../x"}]}),
         ("authorization", statements.authorization, {**CHANGED, "parameters": {}}),
