@@ -2,6 +2,8 @@
 
 import json
 import sys
+from html import unescape
+from urllib.parse import unquote_plus
 
 import pytest
 
@@ -21,6 +23,20 @@ def test_a_service_takes_it(receiver: Receiver) -> None:
     ((_, body),) = receiver.received
     said = json.loads(body)
     assert (said["title"], said["message"].strip(), said["type"]) == (MESSAGE.title, MESSAGE.text.strip(), "failure")
+
+
+@pytest.mark.parametrize(
+    "service",
+    ["xml://{host}", "form://{host}", "ntfy://{host}/backups", "gotify://{host}/a-token", "mmost://{host}/{token}"],
+)
+def test_services_that_people_run_themselves_take_it(receiver: Receiver, service: str) -> None:
+    """Each in the form of its own; what they answer to is a receiver on this machine, and not the service."""
+    receiver.status = 200
+    host = receiver.url.removeprefix("http://").partition("/")[0]
+    channel(service.format(host=host, token="a1b2c3d4e5f6g7h8i9j0k1l2m3")).send(MESSAGE, None)
+    ((_, body),) = receiver.received
+    said = unescape(unquote_plus(body.decode()))
+    assert "No backup of ledger for 26 h" in said
 
 
 def test_a_service_that_refuses_and_a_url_that_is_none(receiver: Receiver) -> None:
