@@ -1,6 +1,6 @@
 """An audit as one HTML page for people: no script, nothing from elsewhere, so that it can be sent and printed."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC
 from html import escape
 
@@ -35,10 +35,11 @@ td.mark { text-align: center; } .pass { color: var(--good); } .fail { color: var
 .finding { break-inside: avoid; } ul { margin: .2rem 0; padding-left: 1.3rem; }
 @media print { @page { size: A4 landscape; margin: 12mm; } :root { color-scheme: light; } body { margin: 0; padding: 0;
   max-width: none; font-size: 11px; } .wide { overflow: visible; } table { font-size: 9px; } tr { break-inside: avoid; }
-  table:has(td.mark) { break-inside: avoid; } thead { display: table-header-group; }
+  thead { display: table-header-group; }
   h2, h3, p.faint { break-after: avoid; } }
 """
 _DAYS_SHOWN = 31
+_BESIDE_EACH_OTHER = 8
 _LEGEND = "Each word says the result; colours only repeat it. A dash: the control is not about it."
 
 
@@ -122,17 +123,29 @@ def _matrices(done: Audit) -> list[str]:
             if any(check.subject in names for check in result.checks)
             and all((check.category is not None) == (title == "Source") for check in result.checks)
         ]
-        rows = [[_text(name), *(_mark(result, name) for result in results)] for name in names]
-        heads = [_head(title), *(_head(result.control.title, "control") for result in results)]
+        marks = {result.control.title: _passed(result) for result in results}
+        if len(names) <= _BESIDE_EACH_OTHER:  # then a line for each control fits a screen, and a sheet of paper
+            rows = [[_text(control), *(_mark(passed, name) for name in names)] for control, passed in marks.items()]
+            heads = [_head("Control"), *(_head(name, "control") for name in names)]
+        else:
+            rows = [[_text(name), *(_mark(passed, name) for passed in marks.values())] for name in names]
+            heads = [_head(title), *(_head(control, "control") for control in marks)]
         parts += [f"<h2>{title}s by control</h2>", f'<p class="faint">{_LEGEND}</p>', _table(heads, rows)]
     return parts
 
 
-def _mark(result: ControlResult, subject: str) -> str:
-    about = [check.passed for check in result.checks if check.subject == subject]
-    if not about:
+def _passed(result: ControlResult) -> dict[str, bool]:
+    """Of each subject, whether all checks on it passed."""
+    passed: dict[str, bool] = {}
+    for check in result.checks:
+        passed[check.subject] = check.passed and passed.get(check.subject, True)
+    return passed
+
+
+def _mark(passed: Mapping[str, bool], subject: str) -> str:
+    if subject not in passed:
         return _cell("\N{EN DASH}", "mark")
-    return _cell("pass", "mark pass") if all(about) else _cell("FAIL", "mark fail")
+    return _cell("pass", "mark pass") if passed[subject] else _cell("FAIL", "mark fail")
 
 
 def _changes(done: Audit) -> list[str]:
