@@ -113,9 +113,12 @@ def opened(
 
 @contextmanager
 def assembled(
-    configuration: "Configuration", adapters: Adapters, *, progress: ProgressFactory, write: bool
+    configuration: "Configuration", adapters: Adapters, *, progress: ProgressFactory, write: bool, review: bool = True
 ) -> Iterator[Opened]:
-    """Put the installation together around its catalog; see `opened`, which most callers want."""
+    """Put the installation together around its catalog; see `opened`, which most callers want.
+
+    Without `review` nothing is signed on the way: what records in vaults say is to be known first (`reviewed`).
+    """
     from cto_backups.catalog.catalog import Catalog
     from cto_backups.flows.installation import Installation
 
@@ -143,23 +146,31 @@ def assembled(
             uid=os.getuid(),
             sudo_user=os.environ.get("SUDO_USER") or None,
         )
-        recovered: tuple[str, ...] = ()
-        notices: tuple[str, ...] = ()
-        if write:
-            from cto_backups.flows import governance, rules
-            from cto_backups.flows.recover import recover
-
-            governed, told = rules.review(installation)
-            installation = replace(installation, policy=configuration.policy.governed_by(governed))
-            sources = governance.review_sources(installation)
-            catalog.sync_policy(configuration.policy, configuration.text, clock.now(), keep=sources.keep)
-            notices = told + sources.notices + governance.review_retentions(installation).notices
-            recovered = recover(installation)
+        opening = Opened(installation, configuration, ())
+        if write and review:
+            opening = reviewed(opening)
+        elif write:
+            catalog.sync_policy(configuration.policy, configuration.text, clock.now())
         else:
-            installation = replace(installation, policy=_governed(configuration.policy, catalog))
-        yield Opened(installation, configuration, recovered, notices)
+            bound = replace(installation, policy=_governed(configuration.policy, catalog))
+            opening = Opened(bound, configuration, ())
+        yield opening
     finally:
         catalog.close()
+
+
+def reviewed(opening: Opened) -> Opened:
+    """Bring the policy into the catalog, under the rules that bind, and put right what killed runs left."""
+    from cto_backups.flows import governance, rules
+    from cto_backups.flows.recover import recover
+
+    configuration, catalog = opening.configuration, opening.installation.catalog
+    governed, told = rules.review(opening.installation)
+    installation = replace(opening.installation, policy=configuration.policy.governed_by(governed))
+    sources = governance.review_sources(installation)
+    catalog.sync_policy(configuration.policy, configuration.text, clock.now(), keep=sources.keep)
+    notices = told + sources.notices + governance.review_retentions(installation).notices
+    return Opened(installation, configuration, recover(installation), notices)
 
 
 def _governed(policy: "Policy", catalog: "Catalog") -> "Policy":

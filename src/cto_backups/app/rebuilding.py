@@ -6,19 +6,20 @@ catalog, instead of working with half of one.
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cto_backups import clock
-from cto_backups.app import ProgressFactory, assembled, opened, silent
+from cto_backups.app import ProgressFactory, assembled, reviewed, silent
 from cto_backups.app.adapters import Adapters
 from cto_backups.errors import CatalogError, PolicyError, RefusedError
 
 if TYPE_CHECKING:
     from cto_backups.config import Configuration
+    from cto_backups.flows.installation import Installation
     from cto_backups.flows.rebuilt import Rebuilt
 
 
@@ -53,21 +54,32 @@ def rebuild(
     place = path_of(configuration.settings.catalog_url)
     new_key = _evidence_key(configuration)
     read_retentions = partial(_retentions_in, policy)
+    work = partial(rebuild_from, vault_names=chosen, trusted=trusted, retentions_in=read_retentions)
     if place.exists():
-        with opened(policy, progress=progress) as opening:
-            done = rebuild_from(opening.installation, chosen, trusted=trusted, retentions_in=read_retentions)
-            return Outcome(done, False, new_key, opening.recovered)
+        done, recovered = _rebuilt(configuration, work, progress)
+        return Outcome(done, False, new_key, recovered)
     with _beside(place) as fresh:
         settings = replace(configuration.settings, catalog_url=f"sqlite:{fresh}")
-        elsewhere = replace(configuration, settings=settings)
-        adapters = Adapters(elsewhere)
-        try:
-            with assembled(elsewhere, adapters, progress=progress, write=True) as opening:
-                done = rebuild_from(opening.installation, chosen, trusted=trusted, retentions_in=read_retentions)
-        finally:
-            adapters.close()
+        done, _ = _rebuilt(replace(configuration, settings=settings), work, progress)
         _put_in_place(fresh, place)
     return Outcome(done, True, new_key, ())
+
+
+def _rebuilt(
+    configuration: "Configuration", work: "Callable[[Installation], Rebuilt]", progress: ProgressFactory
+) -> "tuple[Rebuilt, tuple[str, ...]]":
+    """Do the work on this catalog, and only then what every opening does: it signs, and needs to know what is known."""
+    adapters = Adapters(configuration)
+    try:
+        with assembled(configuration, adapters, progress=progress, write=True, review=False) as opening:
+            done = work(opening.installation)
+            if done.parted:
+                return done, ()
+            settled = reviewed(opening)
+            done.remarks.extend(settled.notices)
+            return done, settled.recovered
+    finally:
+        adapters.close()
 
 
 def _retentions_in(policy: Path, text: bytes) -> Mapping[str, str]:

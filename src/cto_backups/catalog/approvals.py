@@ -34,6 +34,7 @@ from cto_backups.evidence.approvals import (
     rules_to_text,
 )
 from cto_backups.evidence.records import SigningKey
+from cto_backups.evidence.statements import SENSELESS
 
 Judge = Callable[[Approval], None]
 
@@ -128,24 +129,33 @@ class Approvals:
     def rules(self) -> Governance | None:
         """The rules of governance that were accepted last; None where none ever were, or that there are none."""
         with self._database.reading() as connection:
-            text = connection.scalar("SELECT rules FROM governing_rules ORDER BY accepted_at DESC LIMIT 1")
-        try:
-            return rules_from_text(text or "")
-        except (ValueError, LookupError, TypeError) as error:
-            raise UnreadableError(f"the rules of governance: {type(error).__name__}") from error
+            return _rules(connection)
 
-    def accept_rules(self, rules: Governance | None, digest: str, by: str, signer: SigningKey, now: datetime) -> None:
-        """Sign and keep rules that ask for no less than those before; `digest` is of the policy."""
+    def accept_rules(
+        self,
+        rules: Governance | None,
+        before: Governance | None,
+        digest: str,
+        by: str,
+        signer: SigningKey,
+        now: datetime,
+    ) -> bool:
+        """Sign and keep rules that ask for no less than those before; `digest` is of the policy.
+
+        False, and nothing is kept, where somebody else has accepted others than those before meanwhile.
+        """
         with self._database.writing() as connection:
+            if _rules(connection) != before:
+                return False
             text = rules_to_text(rules)
             chain.append(connection, signer, "policy", {"digest": digest, "governance": text, "by": by}, now)
             _accept_rules(connection, text, now)
+            return True
 
     def take_rules(self, text: str, accepted_at: datetime) -> bool:
-        """Bring in the rules that a signed record tells of, where this catalog has none as new; whether it had not."""
+        """Bring in the rules that the last signed record of any tells of, unless they are those here; whether not."""
         with self._database.writing() as connection:
-            newest = connection.scalar("SELECT max(accepted_at) FROM governing_rules")
-            if newest is not None and newest >= (moment_to_column(accepted_at) or ""):
+            if _rules(connection) == rules_from_text(text):
                 return False
             _accept_rules(connection, text, accepted_at)
             return True
@@ -153,18 +163,13 @@ class Approvals:
     def take(self, approvals: Sequence[Approval], accepted: Sequence[ReadDocument], now: datetime) -> int:
         """Bring in approvals, and accepted versions of documents, that signed records tell of; how many were unknown.
 
-        What this catalog knows of one may be newer than what was found of it, and stays.
+        Of a known one, what was decided since and that it was used come in: a catalog may be an older copy.
         """
         with self._database.writing() as connection:
             for document in accepted:
                 _first_accept(connection, document, now)
-            rows = [_to_row(approval) for approval in approvals]
-            return sum(
-                [
-                    connection.execute(f"{insertion('approvals', row)} ON CONFLICT DO NOTHING", row).rowcount
-                    for row in rows
-                ]
-            )
+                _accept(connection, document.name, document.sha256, now)
+            return sum([_take(connection, _to_row(approval)) for approval in approvals])
 
 
 def _use(connection: Connection, id: str, authorization: Authorization, signer: str) -> None:
@@ -219,9 +224,33 @@ def _accept(connection: Connection, document: str, digest: str, now: datetime) -
     )
 
 
+def _rules(connection: Connection) -> Governance | None:
+    text = connection.scalar("SELECT rules FROM governing_rules ORDER BY number DESC LIMIT 1")
+    try:
+        return rules_from_text(text or "")
+    except SENSELESS as error:
+        raise UnreadableError(f"rules of governance: {type(error).__name__}") from error
+
+
 def _accept_rules(connection: Connection, text: str, now: datetime) -> None:
     row = {"accepted_at": moment_to_column(now), "rules": text}
-    connection.execute(f"{insertion('governing_rules', row)} ON CONFLICT DO NOTHING", row)
+    connection.execute(insertion("governing_rules", row), row)
+
+
+def _take(connection: Connection, row: dict[str, Any]) -> int:
+    new = connection.execute(f"{insertion('approvals', row)} ON CONFLICT DO NOTHING", row).rowcount
+    if not new:
+        decision = ("decided_at", "decided_by", "granted", "reason", "expires_at")
+        columns = ", ".join(f"{column} = :{column}" for column in decision)
+        connection.execute(
+            f"UPDATE approvals SET {columns} WHERE id = :id AND :decided_at IS NOT NULL"
+            " AND (decided_at IS NULL OR decided_at < :decided_at)",
+            row,
+        )
+        connection.execute(
+            "UPDATE approvals SET used_at = :used_at, used_by = :used_by WHERE id = :id AND used_at IS NULL", row
+        )
+    return new
 
 
 def _unused(connection: Connection, action: Governed, now: datetime) -> list[Approval]:

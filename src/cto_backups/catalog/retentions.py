@@ -7,8 +7,8 @@ from datetime import datetime
 from cto_backups.catalog import chain
 from cto_backups.catalog.database import Connection, Database
 from cto_backups.catalog.rows import moment_from_column, moment_to_column
-from cto_backups.core.expiry import has_waited, settles_by_time, succeeds
-from cto_backups.core.keeping import RetentionSeen
+from cto_backups.core.expiry import has_waited, history, settles_by_time, succeeds
+from cto_backups.core.keeping import RetentionSeen, RetentionTold
 from cto_backups.core.policy import Policy
 from cto_backups.evidence.payloads import moment_to_text
 from cto_backups.evidence.records import SigningKey
@@ -87,15 +87,9 @@ def approve(connection: Connection, source: str, retention: str) -> bool:
     return connection.execute(approved, {"source": source, "retention": retention}).rowcount > 0
 
 
-def take(connection: Connection, source: str, history: Sequence[RetentionSeen]) -> bool:
-    """Bring in the retentions of a source, the oldest first, that applied before this catalog was made.
-
-    A catalog that was there then knows them already, and is left as it is. Whether it did not.
-    """
-    known = connection.scalar("SELECT min(since) FROM retentions WHERE source = :source", {"source": source})
-    if not history or (known is not None and known <= (moment_to_column(history[-1].since) or "")):
-        return False
-    connection.execute("DELETE FROM retentions WHERE source = :source", {"source": source})
+def take(connection: Connection, source: str, told: Sequence[RetentionTold]) -> bool:
+    """Bring in the retentions of a source that records tell of, and that came after those here; whether any did."""
+    new = history(told, read(connection, [source]).get(source, ()))
     connection.execute_each(
         """
         INSERT INTO retentions (source, since, retention, settled, approved)
@@ -109,10 +103,10 @@ def take(connection: Connection, source: str, history: Sequence[RetentionSeen]) 
                 "settled": seen.settled,
                 "approved": seen.approved,
             }
-            for seen in history
+            for seen in new
         ],
     )
-    return True
+    return bool(new)
 
 
 _NEWEST = """source = :source AND retention = :retention
@@ -143,7 +137,7 @@ class Retentions:
         with self._database.writing() as connection:
             settle(connection, source, retention)
 
-    def take(self, histories: Mapping[str, Sequence[RetentionSeen]]) -> int:
-        """Bring in what applied to sources before this catalog was made; of how many sources it did not know it."""
+    def take(self, told: Mapping[str, Sequence[RetentionTold]]) -> int:
+        """Bring in the retentions of sources that records tell of; of how many sources some were unknown."""
         with self._database.writing() as connection:
-            return sum([take(connection, source, history) for source, history in histories.items()])
+            return sum([take(connection, source, each) for source, each in told.items()])

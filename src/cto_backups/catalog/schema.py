@@ -240,11 +240,13 @@ governing_documents = Table(
     Column("accepted_at", Moment, nullable=False),
 )
 
-# The rules of governance that were accepted, as canonical JSON; empty: none. The last ones hold.
+# The rules of governance that were accepted, as canonical JSON; empty: none. The last ones hold, by number: a clock may
+# have been wrong.
 governing_rules = Table(
     "governing_rules",
     metadata,
-    Column("accepted_at", Moment, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("accepted_at", Moment, nullable=False),
     Column("rules", Text, nullable=False),
 )
 

@@ -15,16 +15,19 @@ from cto_backups.evidence.records import Record
 _AT_ONCE = 500
 
 
-def delivered(connection: Connection, signer: str, kind: str, after: int) -> Sequence[Record]:
-    """The next of a signer's records of a kind that some vault is known to have, so many at a time; none at the end."""
+def delivered(connection: Connection, signer: str, kind: str, after: int, *, all: bool = False) -> Sequence[Record]:
+    """The next of a signer's records of a kind that some vault is known to have, so many at a time; none at the end.
+
+    With `all`, those that no vault has yet as well.
+    """
     rows = connection.execute(
         """
         SELECT sequence, content FROM records
         WHERE signer = :signer AND kind = :kind AND sequence > :after
-            AND sequence <= (SELECT max(sequence) FROM vault_heads WHERE signer = :signer)
+            AND (:all OR sequence <= (SELECT max(sequence) FROM vault_heads WHERE signer = :signer))
         ORDER BY sequence LIMIT :limit
         """,
-        {"signer": signer, "kind": kind, "after": after, "limit": _AT_ONCE},
+        {"signer": signer, "kind": kind, "after": after, "limit": _AT_ONCE, "all": all},
     )
     return [Record.from_bytes(content, name=f"Record {number} in the catalog") for number, content in rows]
 
@@ -111,12 +114,12 @@ class Takeover:
             for record in records:
                 chain.keep(connection, record)
 
-    def delivered_records(self, signer: str, kind: str) -> Iterator[Record]:
-        """A signer's records of a kind that some vault is known to have, in order."""
+    def delivered_records(self, signer: str, kind: str, *, all: bool = False) -> Iterator[Record]:
+        """A signer's records of a kind that some vault is known to have, in order; with `all`, the others too."""
         sequence = 0
         while True:
             with self._database.reading() as connection:
-                batch = delivered(connection, signer, kind, sequence)
+                batch = delivered(connection, signer, kind, sequence, all=all)
             if not batch:
                 return
             yield from batch
@@ -126,6 +129,13 @@ class Takeover:
         """The ids of all points (expired ones too) or evidence, or the digests of all policies."""
         with self._database.reading() as connection:
             return known(connection, table)
+
+    def activate(self, sources: Iterable[str]) -> None:
+        """Take sources for ones that the policy had when it was seen last."""
+        with self._database.writing() as connection:
+            connection.execute_each(
+                "UPDATE sources SET active = 1 WHERE name = :name", [{"name": name} for name in sources]
+            )
 
     def policy(self, digest: str) -> bytes | None:
         """The text of a policy that was in force once; None for one that is not known."""

@@ -4,13 +4,13 @@ A retention that was shortened waits: what the one before it keeps is not remove
 first seen and, where policy says so, somebody has approved it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from cto_backups.core.governance import Governed
-from cto_backups.core.keeping import Mark, RetentionChange, RetentionSeen
+from cto_backups.core.keeping import Mark, RetentionSeen, RetentionTold
 from cto_backups.core.model import Facts, RecoveryPoint, SourceFacts
 from cto_backups.core.policy import Policy, SourcePolicy
 from cto_backups.core.retention import Decision, Retention, decide, format_retention, keeps_at_least, parse_retention
@@ -91,13 +91,22 @@ def waiting(source: SourcePolicy, facts: Facts, now: datetime, *, approval: bool
     return tuple(reversed(seen[:-1]))
 
 
-def history(changes: Sequence[RetentionChange]) -> tuple[RetentionSeen, ...]:
-    """The retentions of a source by the records of its changes, both the oldest first; one that waits still does."""
-    if not changes:
-        return ()
-    before = RetentionSeen(changes[0].before, changes[0].first_seen - timedelta.resolution, settled=True)
-    after = (RetentionSeen(each.after, each.first_seen, not each.shorter, each.approved) for each in changes)
-    return (before, *after)
+def history(told: Iterable[RetentionTold], noted: Sequence[RetentionSeen] = ()) -> tuple[RetentionSeen, ...]:
+    """The retentions of a source after those noted from the last settled one on, by what records tell.
+
+    One that is shorter waits from when it was first there. What somebody else signed is believed where it keeps more.
+    """
+    seen, new = list(noted), []
+    for each in sorted(told, key=lambda each: each.since):
+        if seen and (each.since <= seen[-1].since or each.text == seen[-1].text):
+            continue
+        retention = parse_retention(each.text)
+        longer = all(keeps_at_least(retention, parse_retention(before.text)) for before in seen)
+        if not longer and not each.believed:
+            continue
+        new.append(RetentionSeen(each.text, each.since, longer, each.approved))
+        seen = [new[-1]] if longer else [*seen, new[-1]]
+    return tuple(new)
 
 
 def has_waited(seen: RetentionSeen, until: datetime, *, approval: bool) -> bool:

@@ -64,12 +64,13 @@ class RetentionSeen:
 
 
 @dataclass(frozen=True, slots=True)
-class RetentionChange:
-    """That policy gave a source another retention, both in written form, as a record tells; `approved` by somebody."""
+class RetentionTold:
+    """That a source had this retention, in written form, at a moment, as a record tells.
 
-    source: str
-    before: str
-    after: str
-    shorter: bool
-    first_seen: datetime
+    `approved` by somebody. One that is not `believed` was signed by somebody else.
+    """
+
+    text: str
+    since: datetime
     approved: bool = False
+    believed: bool = True

@@ -152,6 +152,12 @@ def check_kept_too_long(audited: Audited) -> Iterator[Check]:
         if known.oldest_at is not None and all_young(source.retention, known.oldest_at, then):
             yield _check(source, True, f"{stated}; {counted(known.point_count, 'point')}, none kept far longer")
             continue
+        expired = known.last_runs.get(ActionKind.EXPIRE)
+        if expired is not None and expired.outcome is Outcome.SUCCEEDED and then <= expired.started_at <= audited.now:
+            # What is there still was kept then by something that may have ended since: a hold, a proof, a suspicion.
+            told = f"{stated}; what it does not keep was dropped {roughly(audited.now - expired.started_at)} ago"
+            yield _check(source, True, told)
+            continue
         facts = audited.with_points(source.name)
         kept = facts.kept_points.get(source.name)
         if not kept:

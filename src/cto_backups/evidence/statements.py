@@ -4,11 +4,11 @@ Each takes a record of its kind, and raises one of `SENSELESS` for words that ar
 """
 
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from cto_backups.core.alerts import Alert
 from cto_backups.core.governance import Approval, Governed, Identity
-from cto_backups.core.keeping import RetentionChange
+from cto_backups.core.keeping import RetentionTold
 from cto_backups.core.model import Copy, Evidence, RecoveryPoint
 from cto_backups.core.retention import format_retention, parse_retention
 from cto_backups.evidence.approvals import ReadDocument, identity_from_payload, request_from_payload, rules_from_text
@@ -80,15 +80,24 @@ def clearance(record: Record) -> str:
     return f"{payload['point']} {payload['cleared_by']} {payload['reason']}"
 
 
-def retention(record: Record) -> RetentionChange | None:
-    """The change of a source's retention; None where something else of the policy was changed."""
+def retention(record: Record) -> tuple[str, RetentionTold, RetentionTold] | None:
+    """Of a source, the retention that it had and the one that it got; None where another thing was changed."""
     payload = record.payload
     if "retention_before" not in payload:
         return None
     check_names(payload["source"])
     before, after = (format_retention(parse_retention(payload[f"retention_{which}"])) for which in ("before", "after"))
     first_seen = moment_from_text(payload["first_seen"])
-    return RetentionChange(payload["source"], before, after, bool(payload["shorter"]), first_seen)
+    return payload["source"], RetentionTold(before, first_seen - timedelta.resolution), RetentionTold(after, first_seen)
+
+
+def removal(record: Record) -> str | None:
+    """The source that was to be taken out of the policy; None where something else was authorized."""
+    payload = record.payload
+    if payload["action"] != Governed.SOURCE_REMOVAL:
+        return None
+    check_names(payload["parameters"]["source"])
+    return str(payload["parameters"]["source"])
 
 
 def rules(record: Record) -> tuple[str, datetime] | None:

@@ -39,11 +39,14 @@ class Takeover(Protocol):
     def keep_records(self, records: Iterable[Record]) -> None:
         """Keep records that were read in a vault and found sound."""
 
-    def delivered_records(self, signer: str, kind: str) -> Iterator[Record]:
-        """A signer's records of a kind that some vault is known to have, in order."""
+    def delivered_records(self, signer: str, kind: str, *, all: bool = False) -> Iterator[Record]:
+        """A signer's records of a kind that some vault is known to have, in order; with `all`, the others too."""
 
     def known(self, table: Literal["points", "evidence", "policies"]) -> frozenset[str]:
         """The ids of all points or evidence, or the digests of all policies."""
+
+    def activate(self, sources: Iterable[str]) -> None:
+        """Take sources for ones that the policy had when it was seen last."""
 
     def policy(self, digest: str) -> bytes | None:
         """The text of a policy that was in force once; None for one that is not known."""

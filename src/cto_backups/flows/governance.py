@@ -1,6 +1,7 @@
 """Governance: read what governs destructive work, ask for approvals, and sign what may be carried out."""
 
 import hashlib
+import pwd
 import secrets
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from cto_backups.core.governance import (
     doubts,
     objections,
 )
+from cto_backups.core.governing_rules import in_force
 from cto_backups.core.model import Facts
 from cto_backups.core.prohibitions import parse_prohibitions
 from cto_backups.core.wording import counted
@@ -54,6 +56,25 @@ def identity(installation: Installation) -> Identity:
     return Identity(installation.user, installation.uid, installation.sudo_user)
 
 
+def binding_rules(installation: Installation) -> Governance | None:
+    """The rules at this moment: what the policy asks for, and what was accepted since it was read."""
+    rules = in_force(installation.catalog.approvals.rules(), installation.policy.governance)
+    if rules is not None and rules.approvers and not any(map(_is_somebody, rules.approvers)):
+        # A name that was mistyped, or people who have left, must not keep everybody from a recovery for ever.
+        return replace(rules, approvers=())
+    return rules
+
+
+def _is_somebody(name: str) -> bool:
+    if name.isdecimal():
+        return True
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
+
+
 # -- before something is destroyed -------------------------------------------------------------------------------------
 
 
@@ -72,7 +93,7 @@ def admit(
     asked for: for the action, or for `asking` where that is to cover it later. Without `approval` only documents count.
     Raises GovernanceError, ApprovalNeededError.
     """
-    governance = installation.policy.governance
+    governance = binding_rules(installation)
     if governance is None:
         return
     documents = read(installation, action)
@@ -91,7 +112,7 @@ def admit_points(installation: Installation, source: str, points: Collection[str
     Points come due while an approval is waited for: just those that it names are dropped, and only if all of them
     are due still. Raises GovernanceError, ApprovalNeededError.
     """
-    governance, action = installation.policy.governance, Governed.EXPIRE
+    governance, action = binding_rules(installation), Governed.EXPIRE
     chosen = frozenset(points)
     if governance is not None and governance.approved_by(action) is not None:
         known = [each for each in installation.catalog.approvals.unused(action, clock.now()) if _fits(each, source)]
@@ -192,7 +213,7 @@ def read(installation: Installation, action: Governed) -> tuple[ReadDocument, ..
     Raises GovernanceError for one that is missing or cannot be read, that forbids the action, or has changed without an
     approval.
     """
-    governance = installation.policy.governance
+    governance = binding_rules(installation)
     if governance is None:
         return ()
     return tuple(_read(installation, governance, document, action) for document in governance.governing(action))
@@ -214,7 +235,7 @@ def _read(
 
 def inspect(installation: Installation) -> dict[str, str]:
     """What is wrong with each governing document, in words; nothing is asked for, and nothing accepted."""
-    governance = installation.policy.governance
+    governance = binding_rules(installation)
     return {} if governance is None else {each.name: _fault(installation, each) for each in governance.documents}
 
 
@@ -285,7 +306,7 @@ def _accept_change(installation: Installation, governance: Governance, found: Re
 
 def decide(installation: Installation, name: str, *, grant: bool, reason: str) -> Decided:
     """Approve what was asked for, or deny it. Raises NotFoundError, RefusedError, GovernanceError."""
-    governance = installation.policy.governance or Governance()
+    governance = binding_rules(installation) or Governance()
     now, who = clock.now(), identity(installation)
     asked = installation.catalog.approvals.named(name)
     _refuse(governance, asked, who, grant=grant)
@@ -315,7 +336,7 @@ def _refuse(governance: Governance, approval: Approval, who: Identity, *, grant:
 def review_sources(installation: Installation) -> Reviewed:
     """Look for sources that were taken out of the policy; those whose removal is not accepted are to be kept active."""
     policy = installation.policy
-    if policy.governance is None:
+    if binding_rules(installation) is None:
         return Reviewed()
     keep, notices = set(), []
     for name in installation.catalog.active_sources():

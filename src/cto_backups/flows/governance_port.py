@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Protocol
 
 from cto_backups.core.governance import Approval, Governance, Governed
-from cto_backups.core.keeping import RetentionSeen
+from cto_backups.core.keeping import RetentionSeen, RetentionTold
 from cto_backups.core.policy import Policy
 from cto_backups.evidence.approvals import Authorization, ReadDocument
 from cto_backups.evidence.records import SigningKey
@@ -43,11 +43,19 @@ class Approvals(Protocol):
     def rules(self) -> Governance | None:
         """The rules of governance that were accepted last; None where there are none."""
 
-    def accept_rules(self, rules: Governance | None, digest: str, by: str, signer: SigningKey, now: datetime) -> None:
-        """Sign and keep rules that ask for no less than those before; `digest` is of the policy."""
+    def accept_rules(
+        self,
+        rules: Governance | None,
+        before: Governance | None,
+        digest: str,
+        by: str,
+        signer: SigningKey,
+        now: datetime,
+    ) -> bool:
+        """Sign and keep rules that ask for no less than those before, unless those are others now; whether it did."""
 
     def take_rules(self, text: str, accepted_at: datetime) -> bool:
-        """Bring in rules that a signed record tells of, where the catalog has none as new; whether it had not."""
+        """Bring in the rules that the last signed record of any tells of, unless they are those here; whether not."""
 
     def take(self, approvals: Sequence[Approval], accepted: Sequence[ReadDocument], now: datetime) -> int:
         """Bring in approvals, and accepted versions of documents, that records tell of; how many were unknown."""
@@ -64,5 +72,5 @@ class Retentions(Protocol):
     def settle(self, source: str, retention: str) -> None:
         """Note that the newest retention of a source, where it is this one, has waited and is applied now."""
 
-    def take(self, histories: Mapping[str, Sequence[RetentionSeen]]) -> int:
-        """Bring in what applied to sources before this catalog was made; of how many sources it did not know it."""
+    def take(self, told: Mapping[str, Sequence[RetentionTold]]) -> int:
+        """Bring in the retentions of sources that records tell of; of how many sources some were unknown."""

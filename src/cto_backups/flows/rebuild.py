@@ -70,7 +70,7 @@ def rebuild(
     _take_points(installation, places, signers, said, rebuilt)
     _take_evidence(installation, own, rebuilt)
     _take_policies(installation, rebuilt)
-    recollect(installation, own, rebuilt, retentions_in)
+    recollect(installation, signers, own, rebuilt, retentions_in)
     _remark_on_others(installation, signers[len(own) :], rebuilt)
     _remark_on_strays(installation, places, said, rebuilt)
     return rebuilt
@@ -251,10 +251,10 @@ def _remark_on_others(installation: Installation, others: Iterable[str], rebuilt
     for signer in others:
         counts = {
             kind: sum(1 for _ in installation.catalog.takeover.delivered_records(signer, kind))
-            for kind in ("evidence", "expiry")
+            for kind in ("evidence", "expiry", "release", "approval", "alert")
         }
         if any(counts.values()):
-            said = f"{counts['evidence']} of evidence and {counted(counts['expiry'], 'expiry', 'expiries')}"
+            said = ", ".join(f"{number} of kind {kind}" for kind, number in counts.items() if number)
             rebuilt.remarks.append(
                 f"Signer {signer} is not this installation: its records ({said}) do not count here. "
                 f"If it was this one's own key before, add --trust {signer}."

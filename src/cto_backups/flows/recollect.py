@@ -8,19 +8,17 @@ approvals only this installation's own count: nobody can have given it others.
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from cto_backups import clock
 from cto_backups.core.alerts import Alert
-from cto_backups.core.expiry import history
 from cto_backups.core.governance import Approval, Governed
-from cto_backups.core.keeping import RetentionChange, RetentionSeen
+from cto_backups.core.keeping import RetentionTold
 from cto_backups.evidence import statements
-from cto_backups.evidence.approvals import ReadDocument, decided_by_payload
+from cto_backups.evidence.approvals import ReadDocument, action_digest, decided_by_payload
 from cto_backups.evidence.records import Record
-from cto_backups.flows.governance import review_retentions
 from cto_backups.flows.installation import Installation
 from cto_backups.flows.rebuilt import Rebuilt, in_batches
-from cto_backups.flows.rules import review
 
 RetentionsIn = Callable[[bytes], Mapping[str, str]]
 """The written retention of each source in the text of a policy; of one that cannot be read, none."""
@@ -31,34 +29,47 @@ def none_known(text: bytes) -> Mapping[str, str]:
     return {}
 
 
-def recollect(installation: Installation, own: Sequence[str], rebuilt: Rebuilt, retentions_in: RetentionsIn) -> None:
-    """Bring in what the records of these signers say, this installation's own first; points have been brought in."""
-    _take_holds(installation, own, rebuilt)
+def recollect(
+    installation: Installation,
+    signers: Sequence[str],
+    own: Sequence[str],
+    rebuilt: Rebuilt,
+    retentions_in: RetentionsIn,
+) -> None:
+    """Bring in what records say; points have been brought in, and nobody has looked at the policy yet.
+
+    `own` are this installation's signer and those that count like it; `signers` are they, and all others.
+    """
+    _take_holds(installation, signers, own, rebuilt)
     _take_alerts(installation, own, rebuilt)
     _take_rules(installation, own, rebuilt)
     approvals = _take_approvals(installation, rebuilt)
-    _take_retentions(installation, own, rebuilt, approvals, retentions_in)
+    _take_policy(installation, signers, own, rebuilt, approvals, retentions_in)
 
 
 def _told(installation: Installation, signers: Iterable[str], kind: str) -> Iterator[Record]:
     for signer in signers:
-        yield from installation.catalog.takeover.delivered_records(signer, kind)
+        mine = signer == installation.signer.signer
+        yield from installation.catalog.takeover.delivered_records(signer, kind, all=mine)
 
 
-def _take_holds(installation: Installation, own: Iterable[str], rebuilt: Rebuilt) -> None:
+def _take_holds(installation: Installation, signers: Iterable[str], own: Sequence[str], rebuilt: Rebuilt) -> None:
     """Legal holds, each placed before it is released: what a court asks for is not forgotten with a catalog.
 
-    And who cleared points under suspicion; that they are, their own records say.
+    Whoever placed one: it keeps more. Only those who count release one, or say who cleared points under suspicion.
     """
-    for signer in own:
-        for batch in in_batches(installation.catalog.takeover.delivered_records(signer, "clearance")):
-            rebuilt.clearances += installation.catalog.marks.take(
-                [r for r in batch if rebuilt.sound(r, statements.clearance)]
-            )
-        for kind in ("hold", "release"):
-            for batch in in_batches(installation.catalog.takeover.delivered_records(signer, kind)):
-                sound = [record for record in batch if rebuilt.sound(record, statements.hold)]
-                rebuilt.holds += installation.catalog.takeover.take_holds(sound)
+    for kind, by, take in (
+        ("clearance", own, installation.catalog.marks.take),
+        ("hold", signers, installation.catalog.takeover.take_holds),
+        ("release", own, installation.catalog.takeover.take_holds),
+    ):
+        read = statements.clearance if kind == "clearance" else statements.hold
+        for batch in in_batches(_told(installation, by, kind)):
+            taken = take([record for record in batch if rebuilt.sound(record, read)])
+            if kind == "clearance":
+                rebuilt.clearances += taken
+            else:
+                rebuilt.holds += taken
 
 
 def _take_alerts(installation: Installation, own: Iterable[str], rebuilt: Rebuilt) -> None:
@@ -73,20 +84,19 @@ def _take_alerts(installation: Installation, own: Iterable[str], rebuilt: Rebuil
         rebuilt.alerts += installation.catalog.alerts.take(batch)
 
 
-def _take_rules(installation: Installation, own: Iterable[str], rebuilt: Rebuilt) -> None:
+def _take_rules(installation: Installation, own: Sequence[str], rebuilt: Rebuilt) -> None:
     """The rules of governance that were accepted last: a policy that asks for less does not bind with a new catalog."""
-    told = [
-        said
-        for kind in ("policy", "authorization")
-        for record in _told(installation, own, kind)
-        if (said := rebuilt.sound(record, statements.rules))
-    ]
-    if not told:
-        return
-    text, accepted_at = max(told, key=lambda said: said[1])
-    if installation.catalog.approvals.take_rules(text, accepted_at):
-        _, notices = review(installation)
-        rebuilt.remarks.extend(notices)
+    for signer in own:  # this installation's own come after those of a key that it had before
+        told = [
+            (record.sequence, said)
+            for kind in ("policy", "authorization")
+            for record in _told(installation, [signer], kind)
+            if (said := rebuilt.sound(record, statements.rules))
+        ]
+        if told:
+            _, (text, accepted_at) = max(told)
+            installation.catalog.approvals.take_rules(text, accepted_at)
+            return
 
 
 def _take_approvals(installation: Installation, rebuilt: Rebuilt) -> Sequence[Approval]:
@@ -106,54 +116,80 @@ def _take_approvals(installation: Installation, rebuilt: Rebuilt) -> Sequence[Ap
             accepted |= {document.name: document for document in documents}
             if used in known:
                 known[used] = replace(known[used], used_at=at, used_by=by)
-    approvals = tuple(known.values())
+    # One whose long list is told by its digest alone covers nothing any more: it is asked for anew.
+    approvals = tuple(
+        each for each in known.values() if each.used_at or action_digest(each.action, each.parameters) == each.digest
+    )
     if approvals or accepted:
         now = clock.now()
         rebuilt.approvals += installation.catalog.approvals.take(approvals, tuple(accepted.values()), now)
     return approvals
 
 
-def _take_retentions(
+def _take_policy(
     installation: Installation,
-    own: Iterable[str],
+    signers: Iterable[str],
+    own: Sequence[str],
     rebuilt: Rebuilt,
     approvals: Sequence[Approval],
     retentions_in: RetentionsIn,
 ) -> None:
-    """Which retentions applied: by the records of their changes, or else as it was when the newest point was made."""
+    """Which retentions applied, by the records of their changes and by the policies under which points were made; and
+    which sources the last of these policies had."""
     approved = {
         (each.parameters.get("source"), each.parameters.get("becomes"), each.parameters.get("first_seen"))
         for each in approvals
         if each.granted and each.action is Governed.SHORTER_RETENTION
     }
-    changes: dict[str, list[RetentionChange]] = defaultdict(list)
+    told: dict[str, list[RetentionTold]] = defaultdict(list)
     for record in _told(installation, own, "policy"):
         if change := rebuilt.sound(record, statements.retention):
-            given = (change.source, change.after, record.payload["first_seen"]) in approved
-            changes[change.source].append(replace(change, approved=given))
-    histories = _when_last_protected(installation, retentions_in)
-    histories |= {
-        source: history(sorted(each, key=lambda change: change.first_seen)) for source, each in changes.items()
-    }
-    rebuilt.retentions = installation.catalog.retentions.take(histories)
-    if rebuilt.retentions:
-        rebuilt.remarks.extend(review_retentions(installation).notices)
+            source, before, after = change
+            given = (source, after.text, record.payload["first_seen"]) in approved
+            told[source] += [before, replace(after, approved=given)]
+    policies = _Policies(installation, retentions_in)
+    last: tuple[datetime, Mapping[str, str]] | None = None
+    for (source, digest, believed), (first, newest) in _points_by_policy(installation, signers, own).items():
+        retentions = policies[digest]
+        if source in retentions:
+            told[source].append(RetentionTold(retentions[source], first, believed=believed))
+        if believed and retentions and (last is None or newest > last[0]):
+            last = newest, retentions
+    rebuilt.retentions = installation.catalog.retentions.take(
+        {source: each for source, each in told.items() if source in installation.policy.sources}
+    )
+    removed = {rebuilt.sound(record, statements.removal) for record in _told(installation, own, "authorization")}
+    if last is not None:
+        installation.catalog.takeover.activate(last[1].keys() - installation.policy.sources.keys() - removed)
 
 
-def _when_last_protected(
-    installation: Installation, retentions_in: RetentionsIn
-) -> dict[str, tuple[RetentionSeen, ...]]:
-    """The retention of each source by the policy under which its newest point was made."""
-    facts = installation.catalog.facts(clock.now(), list(installation.policy.sources))
-    read: dict[str, Mapping[str, str]] = {}
-    found: dict[str, tuple[RetentionSeen, ...]] = {}
-    for name, known in facts.sources.items():
-        point = known.newest_any
-        if point is None:
-            continue
-        if point.policy_digest not in read:
-            text = installation.catalog.takeover.policy(point.policy_digest)
-            read[point.policy_digest] = {} if text is None else retentions_in(text)
-        if name in read[point.policy_digest]:
-            found[name] = (RetentionSeen(read[point.policy_digest][name], point.captured_at, settled=True),)
+def _points_by_policy(
+    installation: Installation, signers: Iterable[str], own: Sequence[str]
+) -> dict[tuple[str, str, bool], tuple[datetime, datetime]]:
+    """Of each source, each policy under which points of it were made, and whether who signed that is believed: the
+    moments of the first and of the newest of these points."""
+    found: dict[tuple[str, str, bool], tuple[datetime, datetime]] = {}
+    for signer in signers:
+        for record in _told(installation, [signer], "recovery-point"):
+            try:
+                point = statements.point(record)
+            except statements.SENSELESS:
+                continue  # told when points were brought in
+            key, at = (point.source, point.policy_digest, signer in own), point.captured_at
+            first, newest = found.get(key, (at, at))
+            found[key] = min(first, at), max(newest, at)
     return found
+
+
+class _Policies:
+    """The retentions in each policy that was in force, each read once."""
+
+    def __init__(self, installation: Installation, retentions_in: RetentionsIn) -> None:
+        self._takeover, self._retentions_in = installation.catalog.takeover, retentions_in
+        self._read: dict[str, Mapping[str, str]] = {}
+
+    def __getitem__(self, digest: str) -> Mapping[str, str]:
+        if digest not in self._read:
+            text = self._takeover.policy(digest)
+            self._read[digest] = {} if text is None else self._retentions_in(text)
+        return self._read[digest]

@@ -1,7 +1,9 @@
 """Governance as people meet it: what is refused, who approves it, and that an approval is for one thing, once."""
 
+import contextlib
 import os
 import pwd
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,8 +13,10 @@ from typing import Any
 import pytest
 
 from cto_backups import clock
-from cto_backups.errors import ExitStatus
+from cto_backups.app import opened
+from cto_backups.errors import ExitStatus, GovernanceError
 from cto_backups.evidence.records import Record
+from cto_backups.flows.expire import expire, plan
 from integration.cli.conftest import Answer, Home, environment
 
 ADA, BO, CY = 60_001, 60_002, 60_003
@@ -631,6 +635,87 @@ def test_more_rules_hold_at_once_and_fewer_when_that_is_approved(home: Home, bec
     assert approve(home, name).status is ExitStatus.SUCCESS
     assert home(*release).status is ExitStatus.SUCCESS
     assert home(*IN_PLACE).status is ExitStatus.SUCCESS
+
+
+def test_approvers_that_nobody_is_keep_nobody_from_a_recovery(home: Home, become: Become) -> None:
+    govern(home, "approvals: {restore: second-person}\n  approvers: [nobody-is-called-so]")
+    name = approval_of(home(*IN_PLACE))
+    assert approve(home, name).status is ExitStatus.REFUSED, "but a second person it must be"
+    become(BO)
+    assert approve(home, name).status is ExitStatus.SUCCESS
+    become(ADA)
+    assert home(*IN_PLACE).status is ExitStatus.SUCCESS
+
+
+def test_a_clock_that_was_ahead_forgets_no_later_rules(
+    home: Home, become: Become, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = clock.now
+    monkeypatch.setattr(clock, "now", lambda: now() + 1000 * HOURS)
+    govern(home, "approvals: {restore: anyone}")
+    home("verify", "one")
+    monkeypatch.setattr(clock, "now", now)
+    govern(home, "approvals: {restore: second-person}")
+    for _ in range(2):
+        home("verify", "one")
+    said = [each["governance"] for each in records(home, "policy") if "governance" in each]
+    assert len(said) == 2, "signed once, however often it is looked at"
+    govern(home, "approvals: {restore: anyone}")
+    assert home(*IN_PLACE).status is ExitStatus.REFUSED
+    asked = home("approvals", "--json").document["approvals"]
+    assert {each["action"] for each in asked} == {"restore", "governance-change"}
+    for each in asked:
+        assert approve(home, each["id"]).status is ExitStatus.REFUSED, "a second person, for either"
+
+
+def test_a_worker_that_began_before_heeds_the_rules_that_came_since(many: Home, become: Become, later: Later) -> None:
+    home = many
+    retain(home, "2 versions")
+    home("expire", "--dry-run")
+    home.settle()
+    there = points(home)
+    with opened(home.policy) as opening:
+        govern(home, "approvals: {expire: second-person}")
+        home("verify", "one")
+        with pytest.raises(GovernanceError):
+            expire(opening.installation, plan(opening.installation, "data-files"))
+    assert points(home) == there
+
+
+def test_of_two_policies_at_once_the_stricter_rules_of_both_hold(home: Home, become: Become) -> None:
+    """Another process accepts rules between the look of this one and what it accepts itself."""
+    govern(home, "approvals: {restore: anyone}")
+    home("verify", "one")
+    govern(home, "approvals: {restore: anyone, expire: anyone}")
+    with opened(home.policy, write=False) as reading:
+        looked = reading.installation.catalog.approvals.rules()
+    with opened(home.policy) as opening:
+        approvals, installation = opening.installation.catalog.approvals, opening.installation
+        assert not approvals.accept_rules(None, looked, "", "", installation.signer, clock.now())
+        assert approvals.rules() == installation.policy.governance
+
+
+def test_rules_that_ask_for_more_are_kept_while_others_wait(home: Home, become: Become) -> None:
+    hold = home("hold", "add", "data-files", "--reason", "case", "--json").document["hold"]["id"]
+    release = ("hold", "release", hold, "--reason", "closed")
+    govern(home, "approvals: {restore: anyone}")
+    home("verify", "one")
+    govern(home, "approvals: {restore: anyone}\n  approval_valid_for: 96 h")
+    home("verify", "one")
+    govern(home, "approvals: {restore: anyone, hold-release: anyone}\n  approval_valid_for: 96 h")
+    assert home(*release).status is ExitStatus.REFUSED
+    govern(home, "approvals: {restore: anyone}\n  approval_valid_for: 96 h")
+    assert home(*release).status is ExitStatus.REFUSED, "once asked for, it holds"
+
+
+def test_rules_that_cannot_be_read_are_a_damaged_catalog(home: Home, become: Become) -> None:
+    govern(home, "approvals: {restore: anyone}")
+    home("verify", "one")
+    for text in ("[1", "[]", '{"valid_for_seconds": 1e300, "documents": [], "approvals": {}, "approvers": []}'):
+        with contextlib.closing(sqlite3.connect(home.root / "catalog.db")) as connection, connection:
+            connection.execute("UPDATE governing_rules SET rules = ?", (text,))
+        for command in (("status",), ("backup",), ("audit",)):
+            assert home(*command).status is ExitStatus.CATALOG, (command, text)
 
 
 # -- governing documents -----------------------------------------------------------------------------------------------

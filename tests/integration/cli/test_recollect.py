@@ -164,3 +164,132 @@ def test_the_accepted_version_of_a_document_is_known_again(home: Home, become: B
     assert home(*IN_PLACE).status is ExitStatus.SUCCESS, "the version that was approved"
     rules.write_text("# Ethics\n")
     assert home(*IN_PLACE).status is ExitStatus.REFUSED
+
+
+def lose(home: Home, *, key: bool = False) -> None:
+    """Lose the catalog, and the evidence key too."""
+    for file in home.root.glob("catalog.db*"):
+        file.unlink()
+    if key:
+        (home.root / "keys" / "evidence.key").unlink()
+
+
+def signers(home: Home) -> list[str]:
+    return sorted(folder.name for folder in (home.vault("one") / "records").iterdir())
+
+
+def test_rules_come_back_with_the_records_of_a_key_that_was_lost(home: Home, become: Become) -> None:
+    """Whoever loses both, and writes other rules, is bound by those before once the old signer is trusted."""
+    govern(home, "approvals: {restore: second-person}")
+    approval_of(home(*IN_PLACE))
+    (before,) = signers(home)
+    lose(home, key=True)
+    govern(home, "approvals: {prune: anyone}")
+    rebuilt = home("catalog", "rebuild", "--trust", before, "--json")
+    assert rebuilt.status is ExitStatus.SUCCESS, rebuilt
+    assert any("'restore' needs no approval" in remark for remark in rebuilt.document["remarks"])
+    assert home(*IN_PLACE).status is ExitStatus.REFUSED
+
+
+def test_losing_the_key_as_well_is_no_way_round_the_wait(many: Home, later: Later) -> None:
+    home = many
+    retain(home, "2 versions")
+    home.change("one more, under the new policy\n")
+    assert home("backup", "data-files").status is ExitStatus.SUCCESS
+    there = points(home)
+    lose(home, key=True)
+    assert home("catalog", "rebuild").status is ExitStatus.SUCCESS
+    home("expire")
+    assert points(home) == there
+    later(71 * HOURS)
+    home("expire")
+    assert points(home) == there
+    later(2 * HOURS)
+    home("expire")
+    assert points(home) == there[:2]
+
+
+def test_what_somebody_else_writes_to_the_vault_shortens_nothing(many: Home, later: Later) -> None:
+    """Another signer's point under a shorter policy: the retention under which our own were made binds."""
+    home = many
+    there = points(home)
+    key = home.root / "keys" / "evidence.key"
+    ours, catalog = key.read_bytes(), {file: file.read_bytes() for file in home.root.glob("catalog.db*")}
+    lose(home, key=True)
+    retain(home, "2 versions")
+    assert home("catalog", "rebuild").status is ExitStatus.SUCCESS
+    home.change("theirs\n")
+    assert home("backup", "data-files").status is ExitStatus.SUCCESS
+    lose(home, key=True)
+    key.write_bytes(ours)
+    key.chmod(0o600)
+    assert catalog
+    assert home("catalog", "rebuild").status is ExitStatus.SUCCESS
+    home("expire")
+    assert set(there) <= set(points(home))
+
+
+def older_copy(home: Home) -> dict[Any, bytes]:
+    """The files of the catalog as they are now."""
+    return {file: file.read_bytes() for file in home.root.glob("catalog.db*")}
+
+
+def put_back(home: Home, copy: dict[Any, bytes]) -> None:
+    for file in home.root.glob("catalog.db*"):
+        file.unlink()
+    for file, content in copy.items():
+        file.write_bytes(content)
+
+
+def test_an_older_catalog_learns_of_a_longer_retention(many: Home) -> None:
+    home = many
+    retain(home, "2 versions")
+    home("expire", "--dry-run")
+    home.settle()
+    copy = older_copy(home)
+    retain(home, "2 years")
+    home.change("longer\n")
+    assert home("backup", "data-files").status is ExitStatus.SUCCESS
+    there = points(home)
+    put_back(home, copy)
+    retain(home, "2 versions")
+    assert home("catalog", "rebuild").status is ExitStatus.SUCCESS
+    home("expire")
+    assert points(home) == there
+
+
+def test_an_approval_that_was_used_is_used_for_an_older_catalog_too(home: Home, become: Become) -> None:
+    govern(home, "approvals: {restore: second-person}")
+    name = approval_of(home(*IN_PLACE))
+    become(BO)
+    assert approve(home, name).status is ExitStatus.SUCCESS
+    become(ADA)
+    copy = older_copy(home)
+    assert home(*IN_PLACE).status is ExitStatus.SUCCESS
+    put_back(home, copy)
+    assert home("catalog", "rebuild").status is ExitStatus.SUCCESS
+    assert standing(home, name) == "used"
+    assert home(*IN_PLACE).status is ExitStatus.REFUSED
+
+
+def test_a_hold_binds_whoever_placed_it(home: Home) -> None:
+    assert home("hold", "add", "data-files", "--reason", "case").status is ExitStatus.SUCCESS
+    lose(home, key=True)
+    rebuilt = home("catalog", "rebuild", "--json")
+    assert rebuilt.document["holds"] == 1
+    assert "case" in home("hold", "list").out
+
+
+def test_a_source_that_was_taken_out_meanwhile_is_told_as_before(home: Home, become: Become) -> None:
+    govern(home, "approvals: {source-removal: anyone}")
+    assert home("backup").status is ExitStatus.SUCCESS
+    lose(home)
+    text = home.policy.read_text()
+    begin = text.index("  ledger-database:")
+    end = text.index("\n  ", begin + 10) if "\n  " in text[begin + 10 :] else len(text)
+    while text[end + 1 : end + 5] == "    ":
+        end = text.index("\n", end + 1)
+    home.policy.write_text(text[:begin] + text[end + 1 :])
+    rebuilt = home("catalog", "rebuild", "--json")
+    assert rebuilt.status is ExitStatus.SUCCESS, rebuilt
+    assert any("Taking source 'ledger-database' out of the policy" in each for each in rebuilt.document["remarks"])

@@ -465,6 +465,22 @@ def test_kept_too_long_knows_legal_holds_and_retentions_that_wait(build, audited
     audited.fails("kept-too-long", retentions={"ledger": seen}, **situation)
 
 
+def test_what_an_expiry_has_left_there_is_not_kept_too_long(build, audited):
+    """A hold that was released since, a proof that a newer one took the place of: it goes with the next expiry."""
+    points = tuple(build.point(build.ago(days=each)) for each in (1, 60, 90))
+    source = build.source(retention="7 days")
+
+    def known(days, outcome=Outcome.SUCCEEDED):
+        run = build.run(ActionKind.EXPIRE, build.ago(days=days), outcome)
+        return build.healthy(proven=None, last_runs=build.runs(run))
+
+    situation = {"source": source, "kept_points": {"ledger": points}}
+    assert "what it does not keep was dropped 48 h ago" in audited.passes("kept-too-long", known(2), **situation)
+    audited.fails("kept-too-long", known(8), **situation)
+    audited.fails("kept-too-long", known(2, Outcome.FAILED), **situation)
+    audited.fails("kept-too-long", known(-2), **situation)
+
+
 def test_kept_too_long_looks_at_points_only_where_the_oldest_may_be_too_old(build, audited):
     asked = []
 

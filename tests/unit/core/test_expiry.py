@@ -20,7 +20,7 @@ from cto_backups.core.expiry import (
     waiting,
 )
 from cto_backups.core.governance import Governance, Governed, GoverningDocument, Who
-from cto_backups.core.keeping import Mark, RetentionChange, RetentionSeen
+from cto_backups.core.keeping import Mark, RetentionSeen, RetentionTold
 from cto_backups.core.model import ActionKind, Facts, SourceFacts
 from cto_backups.core.plan import due
 from cto_backups.core.retention import Retention, decide
@@ -299,12 +299,27 @@ def test_who_must_approve_is_policy(build):
     assert [settles_by_time(each) for each in (policy, others, strict, read)] == [True, True, False, False]
 
 
-def test_the_history_of_retentions_by_the_records_of_their_changes(build):
+def test_the_history_of_retentions_by_what_records_tell(build):
+    def told(text, days, **how):
+        return RetentionTold(text, build.ago(days=days), **how)
+
     assert history(()) == ()
-    first = RetentionChange("ledger", "1 year", "30 days", True, build.ago(days=9), approved=True)
-    then = RetentionChange("ledger", "30 days", "60 days", False, build.ago(days=1))
-    before, shorter, longer = history((first, then))
-    assert (before.text, before.settled) == ("1 year", True)
-    assert before.since < build.ago(days=9)
+    changes = [told("60 days", 1), told("1 year", 20), told("30 days", 9, approved=True), told("30 days", 5)]
+    before, shorter, longer = history(changes)
+    assert before == RetentionSeen("1 year", build.ago(days=20), settled=True)
     assert shorter == RetentionSeen("30 days", build.ago(days=9), settled=False, approved=True)
-    assert longer == RetentionSeen("60 days", build.ago(days=1), settled=True)
+    assert longer == RetentionSeen("60 days", build.ago(days=1), settled=False), "it keeps less than a year"
+    noted = (RetentionSeen("1 year", build.ago(days=9), settled=True),)
+    assert history([told("30 days", 10)], noted) == (), "it was replaced before"
+    (kept,) = history([told("2 years", 3)], noted)
+    assert kept.settled
+
+
+def test_what_somebody_else_signed_is_believed_where_it_keeps_more(build):
+    def told(text, days):
+        return RetentionTold(text, build.ago(days=days), believed=False)
+
+    noted = (RetentionSeen("1 year", build.ago(days=9), settled=True),)
+    assert history([told("30 days", 2)], noted) == ()
+    assert [each.text for each in history([told("2 years", 2)], noted)] == ["2 years"]
+    assert [each.text for each in history([told("30 days", 2), told("7 days", 1)])] == ["30 days"]

@@ -9,7 +9,7 @@ import pytest
 
 from cto_backups.core.alerts import Alert, Trouble
 from cto_backups.core.governance import Approval, Governance, Governed, GoverningDocument, Identity, Who
-from cto_backups.core.keeping import RetentionChange
+from cto_backups.core.keeping import RetentionTold
 from cto_backups.core.model import Copy, Fingerprint, Hold, RecoveryPoint
 from cto_backups.evidence import statements
 from cto_backups.evidence.approvals import (
@@ -154,8 +154,14 @@ ALERT = Alert("alert-1", "rpo-missed", Trouble.NO_BACKUP, "documents", "too old"
 
 
 def test_what_people_decided_is_told() -> None:
-    change = RetentionChange("documents", "1 year", "30 days", True, AT)
-    assert statements.retention(record("policy", CHANGE)) == change
+    said = statements.retention(record("policy", CHANGE))
+    assert said is not None
+    source, before, after = said
+    assert (source, before.text, after) == ("documents", "1 year", RetentionTold("30 days", AT))
+    assert before.since < AT
+    removed = Authorization(Governed.SOURCE_REMOVAL, {"source": "old"}, Identity("ada", 1000), "host", AT)
+    assert statements.removal(record("authorization", authorization_to_payload(removed))) == "old"
+    assert statements.removal(record("authorization", DONE)) is None
     assert statements.retention(record("policy", {"digest": "ef" * 32})) is None
     assert statements.request(record("approval-request", REQUEST)) == ASKED
     assert statements.decision(record("approval", DECISION)) == "approval-1 agreed"

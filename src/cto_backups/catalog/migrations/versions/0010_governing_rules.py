@@ -10,8 +10,9 @@ def upgrade() -> None:
     """Add the table."""
     op.get_bind().exec_driver_sql("""
 CREATE TABLE governing_rules (
+    number INTEGER NOT NULL,
     accepted_at VARCHAR(27) NOT NULL,
     rules TEXT NOT NULL,
-    PRIMARY KEY (accepted_at)
+    PRIMARY KEY (number)
 )
 """)
