@@ -3,6 +3,7 @@ from datetime import timedelta
 import pytest
 
 from cto_backups.core.defaults import CLASSES
+from cto_backups.core.governance import Governance
 from cto_backups.core.policy import Access, LockMode, check_policy, unstated_retention
 from cto_backups.core.retention import Retention
 
@@ -47,3 +48,11 @@ def test_user_data_must_state_its_retention():
 def test_a_policy_knows_to_which_vaults_this_host_may_only_add(build):
     policy = build.policy(vaults=(build.vault("near"), build.vault("far", access=Access.APPEND_ONLY)))
     assert [policy.append_only(name) for name in ("near", "far", "a former one")] == [False, True, False]
+
+
+def test_a_policy_under_other_rules_is_the_same_one(build):
+    policy = build.policy(build.source())
+    rules = Governance(approvers=("ada",))
+    governed = policy.governed_by(rules)
+    assert governed.governance == rules
+    assert governed.governed_by(None) == policy
