@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from cto_backups.config import redaction
+from servers import postgresql
 
 ROOT = Path(__file__).resolve().parent.parent
 MARKED_BY_FIXTURE = {
@@ -107,6 +108,13 @@ def stock_restic() -> Path:
 def git_lfs() -> Path:
     """The git-lfs binary; ``git lfs …`` works when it is on PATH."""
     return find_tool("git-lfs", package="git-lfs", variable="CTO_GIT_LFS")
+
+
+@pytest.fixture(scope="session")
+def postgresql_programs() -> Path:
+    """The folder of the newest PostgreSQL server's programs: Debian has them beside PATH."""
+    found = postgresql.programs()
+    return found if found is not None else find_tool("postgres", package="postgresql").parent
 
 
 @pytest.fixture(scope="session")

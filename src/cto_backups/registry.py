@@ -9,6 +9,7 @@ SOURCES = {
     "command": "cto_backups.sources.command:CommandSource",
     "files": "cto_backups.sources.files:FilesSource",
     "git": "cto_backups.sources.git:GitSource",
+    "postgresql": "cto_backups.sources.postgresql:PostgresqlSource",
     "sqlite": "cto_backups.sources.sqlite:SqliteSource",
 }
 VAULTS = {
@@ -25,8 +26,12 @@ CHANNELS = {
 }
 
 
+# What adapters need beside what everybody has: the module, and the extra that brings it.
+EXTRAS = {"psycopg": "postgresql"}
+
+
 def load(adapters: dict[str, str], kind: str) -> Any:
-    """The adapter class of a kind. Raises PolicyError naming the kinds there are."""
+    """The adapter class of a kind. Raises PolicyError naming the kinds there are, or what is to be installed."""
     try:
         module, name = adapters[kind].split(":")
     except KeyError:
@@ -35,4 +40,13 @@ def load(adapters: dict[str, str], kind: str) -> Any:
             why=f"known are: {', '.join(sorted(adapters))}",
             todo="Correct it in backups.yaml.",
         ) from None
-    return getattr(import_module(module), name)
+    try:
+        return getattr(import_module(module), name)
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        raise PolicyError(
+            f"'{kind}' needs {error.name}, which is not installed",
+            why="it comes with an extra of its own",
+            todo=f"Install it: pip install 'cto-backups[{EXTRAS[error.name]}]'.",
+        ) from None

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cto_backups import registry
 from cto_backups.core.policy import Access
@@ -51,7 +51,15 @@ class Adapters:
             return self._with_own_places(options)
         if kind == "command":
             return self._with_secrets(options)
+        if kind == "postgresql":
+            return self._with_password(options)
         return options
+
+    def _with_password(self, options: Mapping[str, object]) -> Mapping[str, object]:
+        """A server's password is looked up when somebody logs in."""
+        reference: Any = options["password"]
+        home = self.configuration.settings.home
+        return {**options, "password": reference and partial(_reveal, reference, home)}
 
     def _with_secrets(self, options: Mapping[str, object]) -> Mapping[str, object]:
         """A command's variables are looked up when it runs."""

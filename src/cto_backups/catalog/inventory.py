@@ -89,6 +89,7 @@ def record_resources(connection: Connection, source: str, resources: Iterable[Re
             "first_seen": moment,
             "last_seen": moment,
             "changed_at": moment_to_column(resource.changed_at),
+            "covered": resource.covered,
         }
         for resource in resources
     ]
@@ -100,7 +101,7 @@ def record_resources(connection: Connection, source: str, resources: Iterable[Re
             f"""
             {insertion("resources", rows[0])} ON CONFLICT (source, name) DO UPDATE
             SET kind = excluded.kind, location = excluded.location, size_bytes = excluded.size_bytes,
-                last_seen = excluded.last_seen, changed_at = excluded.changed_at
+                last_seen = excluded.last_seen, changed_at = excluded.changed_at, covered = excluded.covered
             """,
             rows,
         )

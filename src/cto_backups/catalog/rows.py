@@ -342,4 +342,4 @@ def run_from_row(row: Row) -> Run:
 def resource_from_row(row: Row) -> Resource:
     """A resource from a row of `resources`."""
     changed_at = moment_from_column(row["changed_at"])
-    return Resource(row["name"], row["kind"], row["location"], row["size_bytes"], changed_at)
+    return Resource(row["name"], row["kind"], row["location"], row["size_bytes"], changed_at, bool(row["covered"]))

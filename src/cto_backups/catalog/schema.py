@@ -64,6 +64,7 @@ resources = Table(
     Column("first_seen", Moment, nullable=False),
     Column("last_seen", Moment, nullable=False),
     Column("changed_at", Moment),  # when it was last changed in any way, where that is known
+    Column("covered", Boolean, nullable=False, server_default="1"),  # or come upon beside what the source protects
 )
 
 points = Table(

@@ -224,6 +224,8 @@ class Builder:
                 return {"url": self._git_url(source.url, ("sources", name, "url")), "lfs": source.lfs}
             case models.SqliteSource():
                 return {"path": str(self.path(source.path, ("sources", name, "path")))}
+            case models.PostgresqlSource():
+                return self._postgresql(name, source)
             case models.CommandSource():
                 return {
                     "command": tuple(source.command),
@@ -236,6 +238,26 @@ class Builder:
                         variable: SecretReference.parse(written) for variable, written in source.environment.items()
                     },
                 }
+
+    def _postgresql(self, name: str, source: models.PostgresqlSource) -> dict[str, object]:
+        def place(setting: str) -> str:
+            written = getattr(source, setting)
+            return str(self.path(written, ("sources", name, setting))) if written else ""
+
+        return {
+            "host": source.host,
+            "port": source.port,
+            "user": source.user or "",
+            "password": SecretReference.parse(source.password) if source.password else None,
+            "databases": tuple(source.databases or ()),
+            "sslmode": source.sslmode or "",
+            "sslrootcert": place("sslrootcert"),
+            "role_passwords": source.role_passwords,
+            "lock_seconds": parse_duration(source.lock_timeout).total_seconds(),
+            "timeout_seconds": parse_duration(source.timeout).total_seconds(),
+            "tools": place("tools"),
+            "scratch": place("scratch"),
+        }
 
     def _git_url(self, url: str, place: tuple[str | int, ...]) -> str:
         is_path = "://" not in url and not _HOST_AND_PATH.match(url)

@@ -48,6 +48,7 @@ VERSION = 1
 
 AccessName = Literal["full", "append-only"]
 LockName = Literal["none", "governance", "compliance"]
+SslMode = Literal["verify-full", "verify-ca", "require", "prefer", "disable"]
 RungName = Literal["recorded", "stored", "read", "restored", "proven", "serving"]
 
 
@@ -206,7 +207,40 @@ class CommandSource(AnySource):
     """Environment variables for the commands, by references; of the others they get only PATH, HOME and the like."""
 
 
-Source = Annotated[FilesSource | GitSource | SqliteSource | CommandSource, Field(discriminator="kind")]
+class PostgresqlSource(AnySource):
+    """The databases of a PostgreSQL server, dumped with the server's own programs, and proven on a throwaway server."""
+
+    kind: Literal["postgresql"]
+    """What kind of source it is."""
+    host: Line = Field(default="/var/run/postgresql", examples=["db.example.com", "/var/run/postgresql"])
+    """The server's name, or the folder of its socket."""
+    port: Annotated[int, Field(ge=1, le=65535)] = 5432
+    """The port, which also names the socket."""
+    user: Line | None = Field(default=None, examples=["backup"])
+    """As whom to log in; the user of the operating system when left out."""
+    password: Reference | None = None
+    """Where the password is; none is needed where the server trusts a socket's user."""
+    databases: Annotated[list[Line], Field(min_length=1)] | None = Field(default=None, examples=[["shop", "ledger"]])
+    """The databases to protect; every one of the server when left out, new ones included."""
+    sslmode: SslMode | None = None
+    """How a host that is a name is trusted; `verify-full` when left out."""
+    sslrootcert: Line | None = Field(default=None, examples=["/etc/ssl/certs/db-ca.pem"])
+    """The certificates to trust; the system's when left out."""
+    role_passwords: bool = True
+    """Whether the passwords of roles, as hashes, are kept; only a superuser can read them."""
+    lock_timeout: Duration = "30 s"
+    """How long a dump waits for a table that somebody has locked, before it gives up."""
+    timeout: Duration = "1 h"
+    """How long a program may give nothing before it is ended."""
+    tools: Line | None = Field(default=None, examples=["/usr/lib/postgresql/17/bin"])
+    """The folder of PostgreSQL's programs; found by the server's version when left out."""
+    scratch: Line | None = Field(default=None, examples=["/var/tmp"])
+    """Where throwaway servers of restore tests lie; the folder for temporary files when left out."""
+
+
+Source = Annotated[
+    FilesSource | GitSource | SqliteSource | CommandSource | PostgresqlSource, Field(discriminator="kind")
+]
 
 
 class Exclusion(Part):

@@ -22,15 +22,20 @@ UNCLAIMED = ""
 def check_coverage(audited: Audited) -> Iterator[Check]:
     """Inventory minus policy: every resource that no source covers and no exclusion in force names."""
     inventory = audited.facts.resources
-    covered = [
-        resource for name, resources in inventory.items() if name in audited.policy.sources for resource in resources
-    ]
+    ours = [(name, resource) for name in inventory if name in audited.policy.sources for resource in inventory[name]]
+    covered = [resource for _, resource in ours if resource.covered]
+    beside = [(name, resource) for name, resource in ours if not resource.covered]
     known = _known(audited)
     orphaned = [
         (name, resource) for name in inventory if name not in audited.policy.sources for resource in inventory[name]
     ]
     if covered:
         yield Check("inventory", True, f"{counted(len(covered), 'resource')} covered by a source")
+    names = {resource.name for resource in covered}
+    for name, resource in beside:
+        if resource.name not in names and not _excluded(audited, resource):
+            told = f"{resource.kind} at {resource.location} is covered by no source; source '{name}' came upon it"
+            yield Check(resource.name, False, told)
     for name, resource in orphaned:
         if _is_covered(resource, known) or _excluded(audited, resource):
             continue

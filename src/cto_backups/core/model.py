@@ -104,7 +104,8 @@ NO_FINGERPRINT = Fingerprint("none", {}, {})
 class Resource:
     """One thing found inside a source: a folder, a repository, a database.
 
-    `changed_at` is when it was last changed in any way, as far as that can be told without reading it.
+    `changed_at` is when it was last changed in any way, as far as that can be told without reading it. One that is not
+    `covered` was come upon by the source beside what it protects.
     """
 
     name: str
@@ -112,6 +113,7 @@ class Resource:
     location: str
     size_bytes: int | None = None
     changed_at: datetime | None = None
+    covered: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -404,6 +404,20 @@ def test_clock(build, audited):
     audited.passes("clock", test_only)
 
 
+def test_what_a_source_comes_upon_beside_its_own_is_covered_by_nobody(build, audited):
+    """A database of a server that nobody named: until another source covers it, or an exclusion names it."""
+    shop, new = Resource("postgresql:db/shop", "postgresql", "db/shop"), "postgresql:db/new"
+    beside = Resource(new, "postgresql", "db/new", covered=False)
+    situation = {"resources": {"ledger": (shop, beside)}}
+    checks = {check.subject: check for check in audited.checks("coverage", **situation)}
+    assert checks["inventory"].detail == "1 resource covered by a source"
+    assert (checks[new].passed, "source 'ledger' came upon it" in checks[new].detail) == (False, True)
+    both = {"resources": {"ledger": (shop, beside, replace(beside, covered=True))}}
+    audited.passes("coverage", **both)
+    left_out = (Exclusion(new, "made anew each night", "ada", build.now + DAY),)
+    audited.passes("coverage", exclusions=left_out, **situation)
+
+
 def test_kept_too_long(build, audited):
     source = build.source(retention="30 days")
 

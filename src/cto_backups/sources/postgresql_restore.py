@@ -1,0 +1,165 @@
+"""Databases made anew from dumps: on a throwaway server, and on one that is in use."""
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote
+
+from psycopg import sql
+
+from cto_backups.core.ports import EntryKind, Existing, PointReader
+from cto_backups.errors import RefusedError
+from cto_backups.process import run
+from cto_backups.sources.names import readable
+from cto_backups.sources.postgresql_connection import Address, Tools
+from cto_backups.sources.postgresql_rows import Session
+
+GLOBALS_FILE: Final = "globals.sql"
+_JOBS: Final = 2
+_NAME: Final = rb'(?:"(?:[^"]|"")*"|[^\s";]+)'
+_CREATE_ROLE: Final = re.compile(rb"CREATE ROLE (" + _NAME + rb");")
+_ALTER_ROLE: Final = re.compile(rb"ALTER ROLE (" + _NAME + rb") (?:WITH|SET|IN) ")
+_TABLESPACE: Final = re.compile(rb"(?:CREATE|ALTER) TABLESPACE (" + _NAME + rb") |GRANT .* ON TABLESPACE ")
+_LOCATION: Final = re.compile(rb"(CREATE TABLESPACE " + _NAME + rb" OWNER " + _NAME + rb" LOCATION )'(?:[^']|'')*';")
+
+
+def databases_in(reader: PointReader, only: Sequence[str]) -> list[str]:
+    """The databases that a point has dumps of."""
+    paths = [readable(path.lstrip(b"/")) for path, entry in reader.listing(only) if entry.kind is EntryKind.FILE]
+    return sorted(unquote(path.removesuffix(".dump")) for path in paths if path.endswith(".dump"))
+
+
+def refuse_standing(source: str, wanted: Sequence[str], there: Mapping[str, int], existing: Existing) -> None:
+    """Raise RefusedError for databases that are there, and are not to be replaced."""
+    standing = [name for name in wanted if name in there]
+    if standing and existing is Existing.REFUSE:
+        raise RefusedError(
+            f"source {source}: {', '.join(standing)} is there already",
+            why="what is in it would be replaced",
+            todo="say --overwrite: it is then kept under another name; or restore with --to FOLDER",
+        )
+
+
+def make_globals(tools: Tools, address: Address, file: Path) -> None:
+    """Make roles and tablespaces on a throwaway server, whose first superuser has the same name. Raises ToolError."""
+    bootstrap = address.user.encode()
+    lines: list[bytes] = []
+    for line in file.read_bytes().splitlines(keepends=True):
+        created = _CREATE_ROLE.match(line)
+        if created and _unquoted(created[1]) == bootstrap:
+            continue
+        if tablespace := _LOCATION.match(line):
+            folder = Path(address.host) / f"tablespace-{len(lines)}"
+            folder.mkdir(mode=0o777)
+            folder.chmod(0o777)
+            line = tablespace[1] + b"'" + str(folder).encode() + b"';\n"
+        lines.append(line)
+    _psql(tools, address, b"".join(lines))
+
+
+def make_database(tools: Tools, address: Address, file: Path, timeout_seconds: float) -> None:
+    """Make a database from its dump; the server's own empty one of this name goes first. Raises ToolError."""
+    elsewhere = "template1"
+    run(
+        [
+            tools["pg_restore"],
+            "--create",
+            "--clean",
+            "--if-exists",
+            "--exit-on-error",
+            f"--jobs={_JOBS}",
+            "--no-password",
+            f"--dbname={elsewhere}",
+            file,
+        ],
+        environment=address.environment().variables,
+        timeout_seconds=timeout_seconds,
+    )
+
+
+def check_indexes(tools: Tools, address: Address, names: Sequence[str], timeout_seconds: float) -> None:
+    """Check every table and index with pg_amcheck, the index entries against the rows. Raises ToolError."""
+    for name in names:
+        if not _has_amcheck(address, name):
+            continue
+        run(
+            [
+                tools["pg_amcheck"],
+                "--heapallindexed",
+                "--parent-check",
+                "--rootdescend",
+                "--install-missing",
+                "--no-password",
+                f"--database={name}",
+            ],
+            environment=address.environment().variables,
+            timeout_seconds=timeout_seconds,
+        )
+
+
+def into(
+    tools: Tools, address: Address, session: Session, place: Path, timeout_seconds: float, now: datetime
+) -> dict[str, str]:
+    """Make the dumped databases on a server in use; those there are kept under other names, which this tells.
+
+    Roles that the server lacks are made, those it has stay as they are. Raises ToolError, psycopg.Error.
+    """
+    kept: dict[str, str] = {}
+    files = sorted(place.glob("*.dump"))
+    wanted = [unquote(file.name.removesuffix(".dump")) for file in files]
+    roles = {str(name).encode() for (name,) in session.execute("SELECT rolname FROM pg_roles").fetchall()}
+    _make_missing_roles(tools, address, place / GLOBALS_FILE, roles)
+    for name, file in zip(wanted, files, strict=True):
+        there = session.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone()
+        if there:
+            aside = f"{name}-before-restore-{now:%Y%m%dT%H%M%SZ}"
+            session.execute(
+                sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(name), sql.Identifier(aside))
+            )
+            kept[name] = aside
+        run(
+            [
+                tools["pg_restore"],
+                "--create",
+                "--exit-on-error",
+                f"--jobs={_JOBS}",
+                "--no-password",
+                "--dbname=template1",
+                file,
+            ],
+            environment=address.environment().variables,
+            timeout_seconds=timeout_seconds,
+        )
+    return kept
+
+
+def _make_missing_roles(tools: Tools, address: Address, file: Path, there: set[bytes]) -> None:
+    if not file.is_file():
+        return  # --only left it out
+    lines = []
+    for line in file.read_bytes().splitlines(keepends=True):
+        role = _CREATE_ROLE.match(line) or _ALTER_ROLE.match(line)
+        if (role and _unquoted(role[1]) in there) or _TABLESPACE.match(line):
+            continue
+        lines.append(line)
+    _psql(tools, address, b"".join(lines))
+
+
+def _has_amcheck(address: Address, name: str) -> bool:
+    with address.connect(name) as session:
+        return session.execute("SELECT 1 FROM pg_available_extensions WHERE name = 'amcheck'").fetchone() is not None
+
+
+def _psql(tools: Tools, address: Address, script: bytes) -> None:
+    run(
+        [tools["psql"], "--no-psqlrc", "--quiet", "--no-password", "--set=ON_ERROR_STOP=1", "--dbname=postgres"],
+        environment=address.environment().variables,
+        timeout_seconds=600,
+        given=script,
+    )
+
+
+def _unquoted(name: bytes) -> bytes:
+    return name[1:-1].replace(b'""', b'"') if name.startswith(b'"') else name

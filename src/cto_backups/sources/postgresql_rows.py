@@ -1,0 +1,129 @@
+"""What a database holds, summed up: rows of each table whatever their order, and the words of its catalogue.
+
+``postgresql/1``: of each table the number of its rows, and two sums over the first and second 8 bytes (as signed
+numbers) of the SHA-256 of each row's binary form. Sums and not exclusive ors: those do not see a pair of equal rows
+that is lost. What embeds numbers that a restored server gives anew (types of the user's own, references to objects)
+goes in as text.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, Final
+
+import psycopg
+from psycopg import sql
+
+from cto_backups.sources.postgresql_catalogue import LINES
+
+Session = psycopg.Connection[tuple[Any, ...]]
+
+_USER = """
+    {schema} !~ '^pg_(toast|temp)' AND {schema} NOT IN ('pg_catalog', 'information_schema')
+"""
+
+_TABLES: Final = """
+    SELECT n.nspname, c.relname, array_agg(a.attname ORDER BY a.attnum) FILTER (WHERE a.attnum IS NOT NULL),
+        array_agg(
+            t.typnamespace = 'pg_catalog'::regnamespace AND t.typtype = 'b' AND t.typsend <> 0
+                AND t.typname NOT LIKE 'reg%' AND t.typname NOT LIKE '\\_reg%' AND t.typname NOT LIKE '%aclitem'
+                AND t.typname NOT LIKE '%pg_node_tree'
+            ORDER BY a.attnum) FILTER (WHERE a.attnum IS NOT NULL)
+    FROM pg_class c
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+    LEFT JOIN pg_type t ON t.oid = a.atttypid
+    WHERE c.relkind = 'r' AND c.relpersistence <> 't'
+        AND n.nspname !~ '^pg_(toast|temp)' AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+        AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
+            AND d.deptype = 'e')
+    GROUP BY n.nspname, c.relname
+    ORDER BY n.nspname, c.relname
+"""
+
+_HASHED: Final = sql.SQL("""
+    SELECT count(*),
+        coalesce(sum(('x' || encode(substr(h, 1, 8), 'hex'))::bit(64)::bigint::numeric), 0)::text,
+        coalesce(sum(('x' || encode(substr(h, 9, 8), 'hex'))::bit(64)::bigint::numeric), 0)::text
+    FROM ({rows}) each (h)
+""")
+
+_LARGE_OBJECTS: Final = sql.SQL("SELECT sha256(int8send(oid::bigint) || lo_get(oid)) FROM pg_largeobject_metadata")
+
+_SEQUENCES: Final = """
+    SELECT schemaname, sequencename, increment_by > 0, coalesce(last_value, 0)::text, last_value IS NOT NULL
+    FROM pg_sequences WHERE schemaname !~ '^pg_' ORDER BY schemaname, sequencename
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class TableSums:
+    """What is said of one table (or of all large objects): how many rows, and the two sums, as texts of numbers."""
+
+    name: str
+    rows: int
+    sums: tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceAt:
+    """How far a sequence had come; going on, it only moves on in its direction. `used` says that it gave a number."""
+
+    name: str
+    rising: bool
+    last: int
+    used: bool
+
+    def reached(self, before: "SequenceAt") -> bool:
+        """Whether it has come at least as far as it had before."""
+        if not before.used:
+            return True
+        return self.used and (self.last >= before.last if self.rising else self.last <= before.last)
+
+
+def tables(session: Session) -> Iterator[TableSums]:
+    """Every table of the database, as the session's snapshot shows it, and its large objects. Raises psycopg.Error."""
+    for schema, name, columns, whole in session.execute(_TABLES).fetchall():
+        yield _sums(session, f"{schema}.{name}", _rows(schema, name, columns or (), whole or ()))
+    yield _sums(session, "(large objects)", _LARGE_OBJECTS)
+
+
+def sequences(session: Session) -> list[SequenceAt]:
+    """Every sequence. A sequence is in no snapshot: these may have moved on when something else looks."""
+    return [
+        SequenceAt(f"{schema}.{name}", bool(rising), int(last), bool(used))
+        for schema, name, rising, last, used in session.execute(_SEQUENCES).fetchall()
+    ]
+
+
+def catalogue(session: Session) -> dict[str, str]:
+    """The SHA-256 of what the database is made of, by kind: schemas, relations, columns, constraints, functions …"""
+    found = {}
+    for kind, statement in LINES.items():
+        lines = sorted(
+            "\t".join("" if part is None else str(part) for part in row) for row in session.execute(statement)
+        )
+        found[kind] = sha256("\n".join(lines).encode()).hexdigest()
+    return found
+
+
+def _rows(schema: str, name: str, columns: Sequence[str], whole: Sequence[bool]) -> sql.Composed:
+    parts = [
+        sql.SQL("t.{}").format(sql.Identifier(column))
+        if binary
+        else sql.SQL("t.{}::text").format(sql.Identifier(column))
+        for column, binary in zip(columns, whole, strict=True)
+    ]
+    return sql.SQL("SELECT sha256(record_send(ROW({columns}))) FROM ONLY {table} t").format(
+        columns=sql.SQL(", ").join(parts), table=sql.Identifier(schema, name)
+    )
+
+
+def _sums(session: Session, name: str, rows: sql.Composable) -> TableSums:
+    try:
+        row = session.execute(_HASHED.format(rows=rows)).fetchone()
+    except psycopg.Error as error:
+        error.add_note(f"while {name} was read")
+        raise
+    assert row is not None
+    return TableSums(name, int(row[0]), (row[1], row[2]))

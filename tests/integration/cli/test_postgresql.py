@@ -1,0 +1,74 @@
+"""A PostgreSQL server from the policy file to a passed restore test, and what the audit says of its databases."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cto_backups.errors import ExitStatus
+from integration.cli.conftest import Home
+from servers import postgresql
+from servers.postgresql import Server
+
+SECTION = """
+  shop:
+    kind: postgresql
+    class: contact-database
+    host: {host}
+    user: postgres
+    databases: [my shop]
+"""
+
+
+@pytest.fixture(scope="module")
+def server(postgresql_programs: Path) -> Iterator[Server]:
+    with postgresql.server(postgresql_programs) as made:
+        postgresql.fill(made)
+        yield made
+
+
+@pytest.fixture
+def protecting(home: Home, server: Server) -> Home:
+    """An installation whose policy names the server too."""
+    text = home.policy.read_text()
+    home.policy.write_text(text.replace("\nsources:\n", "\nsources:" + SECTION.format(host=server.place), 1))
+    return home
+
+
+def test_from_the_policy_to_a_passed_restore_test_and_back(protecting: Home, server: Server, tmp_path: Path) -> None:
+    backed_up = protecting("backup", "shop", "--json")
+    assert backed_up.status is ExitStatus.SUCCESS, backed_up
+    proven = protecting("test", "shop", "--json")
+    assert proven.status is ExitStatus.SUCCESS, proven
+    (test,) = proven.document["tests"]
+    assert test["rung"] == "proven"
+    figures = next(step["figures"] for step in test["steps"] if step["name"] == "verify_integrity")
+    assert figures["row_counts_match"] and figures["checksums_match"] and figures["sample_data_valid"]
+    assert protecting("restore", "shop", "--to", str(tmp_path / "dumps")).status is ExitStatus.SUCCESS
+    assert sorted(file.name for file in (tmp_path / "dumps").iterdir()) == ["globals.sql", "my%20shop.dump"]
+    refused = protecting("restore", "shop", "--in-place", "--yes")
+    assert refused.status is ExitStatus.REFUSED, refused
+    assert "my shop is there already" in refused.err
+    done = protecting("restore", "shop", "--in-place", "--overwrite", "--yes")
+    assert done.status is ExitStatus.SUCCESS, done
+    assert server.do("SELECT count(*) FROM sales.orders", database="my shop") == [(2000,)]
+    assert "-before-restore-" in done.out + done.err
+
+
+def test_a_database_that_nobody_named_is_a_finding(protecting: Home, server: Server) -> None:
+    server.do("CREATE DATABASE newcomer")
+    try:
+        findings = protecting("audit", "--json").document["findings"]
+        red = {each["subject"] for each in findings if each["control"] == "coverage"}
+        assert f"postgresql:{server.place}/newcomer" in red
+        assert not {subject for subject in red if subject.endswith("/my shop")}
+    finally:
+        server.do("DROP DATABASE newcomer")
+
+
+def test_a_server_that_is_down_is_a_failed_backup_and_never_a_point(protecting: Home, server: Server) -> None:
+    protecting.policy.write_text(protecting.policy.read_text().replace(str(server.place), "/nowhere"))
+    failed = protecting("backup", "shop")
+    assert failed.status is not ExitStatus.SUCCESS
+    assert "shop" in failed.err and "/nowhere" in failed.err
+    assert protecting("points", "shop", "--json").document["points"] == []

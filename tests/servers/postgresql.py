@@ -1,0 +1,187 @@
+"""A PostgreSQL server of tests, from the programs that are installed; and a database with a bit of everything."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+FOLDERS = Path("/usr/lib/postgresql")
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server, reached by a socket in `place`, as its superuser."""
+
+    place: Path
+    bin: Path
+    port: int = 5432
+    user: str = "postgres"
+
+    def connect(self, database: str = "postgres", **options: Any) -> "psycopg.Connection[tuple[Any, ...]]":
+        return psycopg.connect(
+            host=str(self.place), port=self.port, dbname=database, autocommit=True, **{"user": self.user, **options}
+        )
+
+    def do(self, *statements: str, database: str = "postgres") -> list[tuple[Any, ...]]:
+        """Carry out statements; the rows of the last one."""
+        with self.connect(database) as session:
+            for statement in statements[:-1]:
+                session.execute(statement)
+            last = session.execute(statements[-1])
+            return last.fetchall() if last.description else []
+
+
+def programs() -> Path | None:
+    """The newest installed server's programs."""
+    found = sorted(FOLDERS.glob("*/bin/postgres"), key=lambda path: int(path.parent.parent.name))
+    return found[-1].parent if found else None
+
+
+@contextmanager
+def server(bin: Path, **settings: str) -> Iterator[Server]:
+    """A server with these settings; it ends with the block."""
+    place = Path(tempfile.mkdtemp(prefix="pg-test-"))
+    user = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
+    if user:
+        os.chown(place, user.pw_uid, user.pw_gid)
+    identity: dict[str, Any] = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
+    environment = {"PATH": os.environ["PATH"], "HOME": str(place), "LC_ALL": "C.UTF-8"}
+    process = None
+    try:
+        subprocess.run(
+            [
+                bin / "initdb",
+                "-D",
+                place / "data",
+                "-U",
+                "postgres",
+                "-A",
+                "trust",
+                "-E",
+                "UTF8",
+                "--locale=C.UTF-8",
+                "--no-sync",
+            ],
+            check=True,
+            capture_output=True,
+            env=environment,
+            cwd=place,
+            **identity,
+        )
+        hba = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
+        (place / "data" / "pg_hba.conf").write_text(hba)
+        given = {
+            "listen_addresses": "",
+            "unix_socket_directories": str(place),
+            "fsync": "off",
+            "jit": "off",
+            **settings,
+        }
+        options = [part for name, value in given.items() for part in ("-c", f"{name}={value}")]
+        with (place / "log").open("wb") as log:
+            process = subprocess.Popen(
+                [bin / "postgres", "-D", place / "data", *options],
+                stdout=log,
+                stderr=log,
+                env=environment,
+                cwd=place,
+                **identity,
+            )
+        made = Server(place, bin, int(settings.get("port", "5432")))
+        for _ in range(600):
+            try:
+                made.connect().close()
+                break
+            except psycopg.OperationalError:
+                assert process.poll() is None, (place / "log").read_text()
+                time.sleep(0.05)
+        made.do("ALTER ROLE postgres PASSWORD 'secret of tests'")
+        yield made
+    finally:
+        if process is not None:
+            process.terminate()
+            process.send_signal(3)  # now: whoever is connected is of a test that has ended
+            process.wait(30)
+        shutil.rmtree(place, ignore_errors=True)
+
+
+SHOP = """
+CREATE ROLE "shop keeper" LOGIN PASSWORD 'another secret' CONNECTION LIMIT 7;
+CREATE ROLE readers NOLOGIN;
+GRANT readers TO "shop keeper";
+ALTER ROLE "shop keeper" SET work_mem = '8MB';
+CREATE DATABASE "my shop" OWNER "shop keeper";
+ALTER DATABASE "my shop" SET statement_timeout = '1h';
+"""
+
+CONTENT = """
+CREATE EXTENSION pgcrypto;
+CREATE EXTENSION hstore SCHEMA public;
+CREATE SCHEMA sales AUTHORIZATION "shop keeper";
+CREATE TYPE sales.mood AS ENUM ('glad', 'so so', 'sad');
+CREATE DOMAIN sales.percent AS numeric(5, 2) CHECK (VALUE BETWEEN 0 AND 100);
+CREATE TYPE sales.place AS (street text, number int);
+CREATE TABLE sales.orders (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at timestamptz NOT NULL DEFAULT now(),
+    amount numeric(12, 2) NOT NULL CHECK (amount >= 0),
+    twice numeric GENERATED ALWAYS AS (amount * 2) STORED,
+    mood sales.mood, discount sales.percent, lies sales.place, tags text[], moods sales.mood[],
+    about jsonb, plain json, blob bytea, more hstore, ok boolean, real8 double precision, span int4range,
+    words tsvector, net inet, key uuid DEFAULT gen_random_uuid(), "odd ""name" text
+);
+INSERT INTO sales.orders (at, amount, mood, discount, lies, tags, moods, about, plain, blob, more, ok, real8, span,
+    words, net, "odd ""name")
+SELECT '2026-01-01'::timestamptz + n * interval '1 minute', n * 1.25,
+    (ARRAY['glad', 'so so', 'sad'])[1 + n % 3]::sales.mood, n % 100,
+    ROW('High Street ' || n, n)::sales.place, ARRAY['a' || n, NULL],
+    ARRAY['sad'::sales.mood, NULL],
+    jsonb_build_object('n', n), json_build_object('n', n), decode(md5(n::text), 'hex'), hstore('n', n::text),
+    n % 2 = 0, n / 3.0, int4range(n, n + 5), to_tsvector('order number ' || n), '10.0.0.1', 'é' || n
+FROM generate_series(1, 2000) n;
+CREATE TABLE sales.events (at date NOT NULL, what text) PARTITION BY RANGE (at);
+CREATE TABLE sales.events_2025 PARTITION OF sales.events FOR VALUES FROM ('2025-01-01') TO ('2026-01-01');
+CREATE TABLE sales.events_2026 PARTITION OF sales.events FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
+INSERT INTO sales.events SELECT '2025-06-01'::date + n, 'event ' || n FROM generate_series(1, 400) n;
+CREATE UNLOGGED TABLE sales.scratch (n int);
+INSERT INTO sales.scratch SELECT generate_series(1, 50);
+CREATE TABLE twins (word text);
+INSERT INTO twins VALUES ('same'), ('same'), ('other');
+CREATE TABLE nothing ();
+CREATE INDEX orders_by_moment ON sales.orders (at DESC) WHERE ok;
+CREATE UNIQUE INDEX ON sales.orders (lower("odd ""name"));
+CREATE VIEW sales.big AS SELECT id, amount FROM sales.orders WHERE amount > 100;
+CREATE MATERIALIZED VIEW sales.totals AS SELECT mood, sum(amount) AS total FROM sales.orders GROUP BY mood;
+CREATE FUNCTION sales.add(a int, b int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT a + b';
+CREATE AGGREGATE sales.plus (int) (SFUNC = sales.add, STYPE = int, INITCOND = '0');
+CREATE FUNCTION sales.noted() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
+CREATE TRIGGER noted BEFORE UPDATE ON sales.orders FOR EACH ROW EXECUTE FUNCTION sales.noted();
+ALTER TABLE sales.orders ENABLE ROW LEVEL SECURITY;
+CREATE POLICY cheap ON sales.orders FOR SELECT TO readers USING (amount < 10);
+GRANT USAGE ON SCHEMA sales TO readers;
+GRANT SELECT (id, amount) ON sales.orders TO readers;
+GRANT SELECT ON sales.big TO readers WITH GRANT OPTION;
+ALTER DEFAULT PRIVILEGES IN SCHEMA sales GRANT SELECT ON TABLES TO readers;
+ALTER TABLE sales.events OWNER TO "shop keeper";
+CREATE SEQUENCE sales.countdown INCREMENT -1 MINVALUE -100 MAXVALUE 100 START 50;
+SELECT nextval('sales.countdown'), nextval('sales.countdown');
+COMMENT ON TABLE sales.orders IS 'What people ordered';
+CREATE PUBLICATION all_orders FOR TABLE sales.orders;
+SELECT lo_from_bytea(0, decode(repeat('00ff', 3000), 'hex'));
+"""
+
+
+def fill(made: Server) -> None:
+    """Give the server a database with a bit of everything."""
+    made.do(*(statement for statement in SHOP.split(";\n") if statement.strip()))
+    with made.connect("my shop") as session:
+        session.execute(CONTENT)

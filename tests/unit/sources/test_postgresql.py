@@ -1,0 +1,344 @@
+"""PostgreSQL: dumps that come back with everything, are of one moment, and never look whole when they are not."""
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import psycopg
+import pytest
+from fakes.points import MemoryPoint
+from source_contract import Fault, SourceContract, Subject, captured
+
+from cto_backups import registry
+from cto_backups.core.comparison import compare
+from cto_backups.core.model import Fingerprint
+from cto_backups.core.ports import Existing
+from cto_backups.errors import PolicyError, RefusedError, RestoreError, SourceError, VerificationError
+from cto_backups.sources.postgresql import PostgresqlSource
+from cto_backups.sources.postgresql_connection import find_tools, installed
+from servers import postgresql
+from servers.postgresql import Server
+
+Make = Callable[..., PostgresqlSource]
+
+
+def free_port() -> int:
+    """A port of this machine that nobody uses."""
+    with socket.socket() as probing:
+        probing.bind(("127.0.0.1", 0))
+        return int(probing.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def shop(postgresql_programs: Path) -> Iterator[Server]:
+    """A server with a bit of everything, which tests may add to."""
+    with postgresql.server(postgresql_programs, listen_addresses="127.0.0.1", port=str(free_port())) as made:
+        postgresql.fill(made)
+        yield made
+
+
+@pytest.fixture
+def make(shop: Server, tmp_path: Path) -> Make:
+    def made(name: str = "shop", **options: Any) -> PostgresqlSource:
+        given = {"host": str(shop.place), "port": shop.port, "user": "postgres", **options}
+        return PostgresqlSource(name, given, state=tmp_path / "state")
+
+    return made
+
+
+def restored_from(source: PostgresqlSource, point: MemoryPoint, place: Path, expected: Fingerprint) -> tuple[str, ...]:
+    """What differs once a point was restored and made anew."""
+    source.restore(point, place)
+    return compare(expected, source.probe(place, expected)).differences
+
+
+def altered(old: bytes, new: bytes, name: str = "my%20shop.dump") -> Fault:
+    """A dump in which something else stands; it is not compressed."""
+
+    def fault(restored: Path) -> None:
+        content = (restored / name).read_bytes()
+        assert old in content and len(old) == len(new)
+        (restored / name).write_bytes(content.replace(old, new, 1))
+
+    return fault
+
+
+def without_line(start: bytes) -> Fault:
+    """What all databases share, without a line of it."""
+
+    def fault(restored: Path) -> None:
+        lines = (restored / "globals.sql").read_bytes().splitlines(keepends=True)
+        kept = [line for line in lines if not line.startswith(start)]
+        assert len(kept) < len(lines)
+        (restored / "globals.sql").write_bytes(b"".join(kept))
+
+    return fault
+
+
+class TestPostgresqlSource(SourceContract):
+    faults: ClassVar[dict[str, Fault]] = {
+        "a lost dump": lambda restored: (restored / "my%20shop.dump").unlink(),
+        "a cut dump": lambda restored: os.truncate(restored / "my%20shop.dump", 60_000),
+        "a value that is another": altered(b"event 77\n", b"event 78\n"),
+        "a row of few bytes that is another": altered(b"other\n", b"oth3r\n"),
+        "a default that is another": altered(b"DEFAULT now()", b"DEFAULT NULL "),
+        "a function that does something else": altered(b"SELECT a + b", b"SELECT a - b"),
+        "a lost role": without_line(b"CREATE ROLE readers"),
+        "a lost membership": without_line(b"GRANT readers TO"),
+        "a lost setting of a role": without_line(b'ALTER ROLE "shop keeper" SET'),
+    }
+
+    @pytest.fixture
+    def subject(self, shop: Server, make: Make) -> Subject:
+        number = iter(range(100))
+
+        def change() -> None:
+            shop.do(f"INSERT INTO twins VALUES ('{next(number)} of {time.monotonic_ns()}')", database="my shop")
+
+        return Subject(source=make(), make=make, change=change, missing=make("nowhere", host="/nowhere"))
+
+
+def test_it_finds_every_database_and_the_server(shop: Server, make: Make) -> None:
+    found = {resource.name: resource for resource in make(databases=("my shop",)).discover()}
+    place = f"postgresql:{shop.place}"
+    assert set(found) == {f"{place}/my shop", f"{place}/.s.PGSQL.{shop.port}"}, "the empty one is everybody's"
+    assert (found[f"{place}/my shop"].size_bytes or 0) > 1_000_000
+    shop.do("CREATE TABLE kept_here (n int)")
+    try:
+        found = {resource.name: resource for resource in make(databases=("my shop",)).discover()}
+        assert [resource.name for resource in found.values() if not resource.covered] == [f"{place}/postgres"]
+    finally:
+        shop.do("DROP TABLE kept_here")
+    assert all(resource.covered for resource in make().discover()), "all of them, and those to come"
+
+
+def test_a_dump_is_of_one_moment_however_much_is_written_meanwhile(shop: Server, make: Make, tmp_path: Path) -> None:
+    """Two tables whose sums are equal in each transaction, sequences that move on, rows that come and go."""
+    shop.do("CREATE TABLE a (n bigserial, v int)", "CREATE TABLE b (n bigserial, v int)", database="my shop")
+    stop = threading.Event()
+    written = [0]
+
+    def write(number: int) -> None:
+        with shop.connect("my shop") as session:
+            while not stop.is_set():
+                with session.transaction():
+                    session.execute("INSERT INTO a (v) SELECT generate_series(1, 20)")
+                    session.execute("INSERT INTO b (v) SELECT generate_series(1, 20)")
+                    session.execute(f"UPDATE a SET v = v + 1 WHERE n % 14 = {7 * number}")
+                written[0] += 1
+
+    writers = [threading.Thread(target=write, args=(number,)) for number in range(2)]
+    for writer in writers:
+        writer.start()
+    try:
+        for number in range(2):
+            before = written[0]
+            point, expected = captured(make())
+            assert written[0] > before
+            assert restored_from(make(), point, tmp_path / f"restored-{number}", expected) == ()
+    finally:
+        stop.set()
+        for writer in writers:
+            writer.join()
+        shop.do("DROP TABLE a", "DROP TABLE b", database="my shop")
+
+
+def test_a_sequence_that_fell_back_shows(shop: Server, make: Make, tmp_path: Path) -> None:
+    point, expected = captured(make())
+    source = make()
+    source.restore(point, tmp_path / "restored")
+    altered(b"setval('sales.countdown', 49", b"setval('sales.countdown', 50")(tmp_path / "restored")
+    (difference, *_) = compare(expected, source.probe(tmp_path / "restored", expected)).differences
+    assert "sequence sales.countdown" in difference
+
+
+def test_who_backs_up_needs_to_read_everything_and_no_more(shop: Server, make: Make, tmp_path: Path) -> None:
+    """The role that the how-to page makes; row-level security hides nothing from it, or it is refused."""
+    ((large,),) = shop.do("SELECT oid FROM pg_largeobject_metadata", database="my shop")
+    catalogues = "pg_largeobject, pg_largeobject_metadata"
+    shop.do("CREATE ROLE keeper LOGIN PASSWORD 'kept secret' BYPASSRLS", "GRANT pg_read_all_data TO keeper")
+    shop.do(
+        f"GRANT SELECT ON {catalogues} TO keeper",
+        f"GRANT SELECT ON LARGE OBJECT {large} TO keeper",
+        database="my shop",
+    )
+    try:
+        keeper = make(user="keeper", role_passwords=False, databases=("my shop",))
+        point, expected = captured(keeper)
+        assert restored_from(keeper, point, tmp_path / "restored", expected) == ()
+        shop.do("ALTER ROLE keeper NOBYPASSRLS")
+        with pytest.raises(SourceError, match=r"could not be dumped|cannot be read") as raised:
+            captured(make(user="keeper", role_passwords=False, databases=("my shop",)))
+        assert "orders" in raised.value.why
+    finally:
+        shop.do(
+            f"REVOKE ALL ON LARGE OBJECT {large} FROM keeper",
+            f"REVOKE ALL ON {catalogues} FROM keeper",
+            database="my shop",
+        )
+        shop.do("DROP ROLE keeper")
+
+
+def test_a_password_is_asked_for_and_shown_to_nobody(shop: Server, make: Make) -> None:
+    host = {"host": "127.0.0.1", "sslmode": "disable"}
+    _, expected = captured(make(**host, password=lambda: "secret of tests"))
+    assert expected.counts["databases"] == 2
+    with pytest.raises(SourceError, match="cannot be read") as raised:
+        make(**host, password=lambda: "S3cr3t of mine").discover()
+    assert "password authentication failed" in raised.value.why
+    assert "S3cr3t" not in f"{raised.value} {raised.value.why} {raised.value.todo}"
+    with pytest.raises(SourceError) as raised:
+        make(host="127.0.0.1", password=lambda: "secret of tests").discover()
+    assert "SSL" in raised.value.why, "TLS is asked for where a host is a name"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"databases": ("shop",)}, "there is no database shop"),
+        ({"user": "nobody at all"}, "cannot be read"),
+        ({"host": "/nowhere"}, "cannot be read"),
+        ({"tools": "/nowhere"}, "whose programs are not here"),
+    ],
+)
+def test_what_cannot_be_read_is_told(make: Make, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(SourceError) as raised:
+        captured(make(**options))
+    assert said in f"{raised.value.what}: {raised.value.why}"
+    assert raised.value.todo
+
+
+def test_a_locked_table_ends_the_dump_and_not_the_night(shop: Server, make: Make) -> None:
+    with shop.connect("my shop") as session, session.transaction():
+        session.execute("LOCK TABLE twins IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(SourceError) as raised:
+            captured(make(lock_seconds=0.5))
+    assert "twins" in raised.value.why
+    assert "timeout" in raised.value.why
+
+
+@pytest.mark.parametrize("how", ["session", "server process"])
+def test_a_connection_that_breaks_is_no_point(shop: Server, make: Make, how: str) -> None:
+    """Somebody ends the dump's session, or the server's process of it dies, and the server starts anew."""
+    rows = "SELECT n, repeat(md5(n::text), 50) FROM generate_series(1, 40000) n"
+    shop.do(f"CREATE TABLE bulk AS {rows}", database="my shop")
+    find = "SELECT pid FROM pg_stat_activity WHERE application_name = 'cto.backups pg_dump' AND datname = 'my shop'"
+
+    def harm() -> None:
+        for _ in range(2000):
+            if pids := shop.do(find):
+                time.sleep(0.05)
+                if how == "session":
+                    shop.do(f"SELECT pg_terminate_backend({pids[0][0]})")
+                else:
+                    os.kill(pids[0][0], signal.SIGKILL)
+                return
+            time.sleep(0.002)
+
+    harmer = threading.Thread(target=harm)
+    harmer.start()
+    try:
+        with pytest.raises(SourceError) as raised:
+            captured(make(), block=1 << 12)
+        assert raised.value.why
+    finally:
+        harmer.join()
+        for _ in range(200):
+            try:
+                shop.do("DROP TABLE IF EXISTS bulk", database="my shop")
+                break
+            except psycopg.Error:
+                time.sleep(0.1)
+
+
+# -- in place ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def other(postgresql_programs: Path) -> Iterator[Server]:
+    """Another server, with nothing in it."""
+    with postgresql.server(postgresql_programs) as made:
+        yield made
+
+
+def test_databases_are_made_on_another_server_with_the_roles_they_need(
+    shop: Server, other: Server, make: Make, tmp_path: Path
+) -> None:
+    point, expected = captured(make(databases=("my shop",)))
+    there = make(host=str(other.place), port=other.port, databases=("my shop",))
+    plan = there.plan_restore(point, None)
+    assert plan.conflicts == ()
+    restored = there.restore(point, None)
+    assert restored.places == (str(other.place),)
+    assert other.do("SELECT count(*) FROM sales.orders", database="my shop") == [(2000,)]
+    assert other.do("SELECT rolconnlimit FROM pg_roles WHERE rolname = 'shop keeper'") == [(7,)]
+    again, found = captured(make(host=str(other.place), port=other.port, databases=("my shop",)))
+    rows = {name: value for name, value in expected.checksums.items() if name.startswith("my shop: ")}
+    assert {name: found.checksums[name] for name in rows} == rows
+    assert again is not point
+
+
+def test_what_stands_there_is_kept_under_another_name_and_only_when_told_to(
+    shop: Server, other: Server, make: Make
+) -> None:
+    point, _ = captured(make(databases=("my shop",)))
+    there = make(host=str(other.place), port=other.port, databases=("my shop",))
+    there.restore(point, None)
+    other.do("CREATE TABLE later (n int)", database="my shop")
+    assert there.plan_restore(point, None).conflicts == ("my shop",)
+    with pytest.raises(RefusedError, match="there already"):
+        there.restore(point, None)
+    with other.connect("my shop") as somebody:
+        somebody.execute("SELECT 1")
+        with pytest.raises(RestoreError) as raised:
+            there.restore(point, None, existing=Existing.OVERWRITE)
+        assert "being accessed by other users" in raised.value.why
+    restored = there.restore(point, None, existing=Existing.OVERWRITE)
+    names = sorted(name for (name,) in other.do("SELECT datname FROM pg_database WHERE datname LIKE 'my shop%'"))
+    assert len(names) == 2 and names[1].startswith("my shop-before-restore-")
+    assert any(names[1] in note for note in restored.notes)
+    assert other.do("SELECT to_regclass('later') IS NULL", database="my shop") == [(True,)]
+    assert other.do("SELECT to_regclass('later') IS NULL", database=names[1]) == [(False,)]
+
+
+# -- the throwaway server ----------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_left_of_a_throwaway_server(make: Make, tmp_path: Path) -> None:
+    point, expected = captured(make())
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    for parent in scratch.parents:
+        if not parent.stat().st_mode & 0o001:
+            parent.chmod(0o711)
+    scratch.chmod(0o711)
+    source = make(scratch=str(scratch))
+    source.restore(point, tmp_path / "restored")
+    source.probe(tmp_path / "restored", expected)
+    (tmp_path / "restored" / "globals.sql").write_bytes(b"this is no SQL;\n")
+    with pytest.raises(VerificationError, match="do not work"):
+        source.probe(tmp_path / "restored", expected)
+    assert list(scratch.iterdir()) == []
+
+
+def test_the_programs_of_the_servers_version_are_found(postgresql_programs: Path) -> None:
+    major = int(postgresql_programs.parent.name)
+    assert installed()[major] == postgresql_programs
+    assert find_tools(major).folder == postgresql_programs
+    assert find_tools(major, str(postgresql_programs)).major == major
+
+
+def test_without_its_driver_it_is_told_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("cto_backups.sources.postgresql")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    monkeypatch.setitem(registry.EXTRAS, "psycopg", "postgresql")
+    with pytest.raises(PolicyError, match="needs psycopg") as raised:
+        registry.load(registry.SOURCES, "postgresql")
+    assert "pip install 'cto-backups[postgresql]'" in raised.value.todo
