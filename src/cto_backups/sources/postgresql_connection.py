@@ -2,6 +2,7 @@
 
 import os
 import re
+import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,9 +96,15 @@ class Address:
     def _tls(self) -> dict[str, str]:
         if self.host.startswith("/"):
             return {}
-        certificate = self.sslrootcert or "system"
+        certificate = self.sslrootcert or _system_certificates()
         mode = self.sslmode or "verify-full"
         return {"sslmode": mode, **({"sslrootcert": certificate} if mode.startswith("verify") else {})}
+
+
+def _system_certificates() -> str:
+    """The certificates that this system trusts, as a file: programs before version 16 do not know 'system'."""
+    usual = ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt"
+    return usual if Path(usual).is_file() else "system"
 
 
 def _escaped(value: str) -> str:

@@ -3,10 +3,12 @@
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,6 +24,7 @@ from cto_backups.core.ports import Existing
 from cto_backups.errors import PolicyError, RefusedError, RestoreError, SourceError, VerificationError
 from cto_backups.sources.postgresql import PostgresqlSource
 from cto_backups.sources.postgresql_connection import find_tools, installed
+from cto_backups.sources.postgresql_throwaway import throwaway
 from servers import postgresql
 from servers.postgresql import Server
 
@@ -198,6 +201,46 @@ def test_a_password_is_asked_for_and_shown_to_nobody(shop: Server, make: Make) -
     assert "SSL" in raised.value.why, "TLS is asked for where a host is a name"
 
 
+def test_a_host_that_is_a_name_must_show_the_right_certificate(
+    postgresql_programs: Path, make: Make, tmp_path: Path
+) -> None:
+    """As the policy says, or the system; and the dump's programs ask for as much as our own sessions do."""
+
+    def certificate(name: str) -> dict[str, str]:
+        key, shown = tmp_path / f"{name}.key", tmp_path / f"{name}.pem"
+        subject = ["-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}", "-days", "2", "-nodes"]
+        asked = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-keyout", key, "-out", shown]
+        subprocess.run(["openssl", "req", "-x509", *subject, *asked], check=True, capture_output=True)
+        return {"key": key.read_text(), "shown": str(shown)}
+
+    right, wrong = certificate("localhost"), certificate("elsewhere")
+    with postgresql.server(postgresql_programs, listen_addresses="127.0.0.1", port=str(free_port())) as made:
+        place = made.place / "data"
+        made.do("CREATE TABLE kept (n int)", "INSERT INTO kept VALUES (1)")
+
+        def shows(which: dict[str, str]) -> None:
+            for file, content in (("server.key", which["key"]), ("server.crt", Path(which["shown"]).read_text())):
+                (place / file).write_text(content)
+                os.chown(place / file, place.stat().st_uid, place.stat().st_gid)
+                (place / file).chmod(0o600)
+            made.do("ALTER SYSTEM SET ssl = on")
+            made.do("SELECT pg_reload_conf()")
+            time.sleep(0.5)
+
+        shows(right)
+        given = {"host": "localhost", "port": made.port, "password": lambda: "secret of tests"}
+        _, expected = captured(make(**given, sslrootcert=right["shown"]))
+        assert expected.counts["rows"] == 1
+        for options in ({}, {"sslrootcert": wrong["shown"]}):
+            with pytest.raises(SourceError) as raised:
+                captured(make(**given, **options))
+            assert "certificate verify failed" in raised.value.why
+        shows(wrong)
+        with pytest.raises(SourceError) as raised:
+            captured(make(**given, sslrootcert=wrong["shown"]))
+        assert "does not match host name" in raised.value.why
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -325,6 +368,43 @@ def test_nothing_is_left_of_a_throwaway_server(make: Make, tmp_path: Path) -> No
     with pytest.raises(VerificationError, match="do not work"):
         source.probe(tmp_path / "restored", expected)
     assert list(scratch.iterdir()) == []
+
+
+HELD = """
+import sys, time
+from cto_backups.sources.postgresql_connection import find_tools
+from cto_backups.sources.postgresql_throwaway import throwaway
+with throwaway(find_tools(int(sys.argv[1])), "postgres") as address:
+    print(address.host, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_throwaway_server_dies_with_whoever_was_killed(make: Make, postgresql_programs: Path) -> None:
+    major = postgresql_programs.parent.name
+    with subprocess.Popen([sys.executable, "-c", HELD, major], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        place = holder.stdout.readline().strip()
+        assert any(place in command for command in commands())
+        holder.kill()
+    for _ in range(200):
+        if not any(place in command for command in commands()):
+            break
+        time.sleep(0.05)
+    else:
+        pytest.fail("the server is still there")
+    assert Path(place).exists()
+    with throwaway(find_tools(int(major)), "postgres"):
+        assert not Path(place).exists(), "the next one removes what was left"
+
+
+def commands() -> list[str]:
+    """The command lines of all processes."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace"))
+    return found
 
 
 def test_the_programs_of_the_servers_version_are_found(postgresql_programs: Path) -> None:
