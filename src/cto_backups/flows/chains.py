@@ -13,7 +13,7 @@ from itertools import chain as joined
 from typing import TypeVar
 
 from cto_backups.core.payloads import Damage
-from cto_backups.core.ports import Progress
+from cto_backups.core.ports import Progress, Silent
 from cto_backups.core.wording import counted
 from cto_backups.errors import DamageError, VaultMissingError
 from cto_backups.evidence.export import Head
@@ -122,7 +122,7 @@ class Chain:
                 found = error
             yield Entry(vault_name, key, found)
 
-    def walk(self, progress: Progress) -> Walk:
+    def walk(self, progress: Progress = Silent()) -> Walk:  # noqa: B008
         """Judge all of it, from number 1 on. Raises VaultMissingError for what was listed and is gone."""
         return walk(told(progress, self._all()))
 

@@ -23,15 +23,17 @@ from cto_backups.core.ports import (
     RestorePlan,
 )
 from cto_backups.errors import PolicyError, RestoreError, SourceError, VerificationError
-from cto_backups.process import ToolError, ToolMissingError
+from cto_backups.process import ToolError, ToolMissingError, run
 from cto_backups.sources import pipes, postgresql_restore
 from cto_backups.sources.options import seconds, text, texts
 from cto_backups.sources.postgresql_connection import Address, Tools, find_tools
+from cto_backups.sources.postgresql_inventory import closed, databases, holds_anything
 from cto_backups.sources.postgresql_moment import (
     ALGORITHM,
     Held,
     Moments,
     PostgresqlCapture,
+    Ready,
     Shared,
     Summed,
     bootstrap,
@@ -42,17 +44,14 @@ from cto_backups.sources.postgresql_moment import (
     shared_lines,
     summed_up,
 )
-from cto_backups.sources.postgresql_rows import SequenceAt, Session, sequences
+from cto_backups.sources.postgresql_rows import SequenceAt, Session, hold, sequences
 from cto_backups.sources.postgresql_throwaway import throwaway
 from cto_backups.sources.staging import staging
 from cto_backups.sources.streams import Stream, StreamTree
 
 GLOBALS_FILE: Final = "globals.sql"
 _AT_ONCE: Final = 2
-_HAS_RELATIONS: Final = """
-    SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' LIMIT 1
-"""
+_TRIES: Final = 5
 
 
 class PostgresqlSource:
@@ -86,9 +85,9 @@ class PostgresqlSource:
     def discover(self) -> Sequence[Resource]:
         """The server, and every database of it; those that nobody named are found, and not covered."""
         with self._session("postgres") as session:
-            found = _databases(session)
+            found, shut = databases(session), closed(session)
             # Everybody connects to it, and hardly anybody keeps anything there.
-            if not self._is_covered("postgres") and not session.execute(_HAS_RELATIONS).fetchone():
+            if not self._is_covered("postgres") and not holds_anything(session):
                 found.pop("postgres", None)
         place = self._address.place
         server = f"{place}/.s.PGSQL.{self._address.port}" if place.startswith("/") else place
@@ -104,6 +103,7 @@ class PostgresqlSource:
                 )
                 for name, size in found.items()
             ),
+            *(Resource(f"postgresql:{place}/{name}", "postgresql", f"{place}/{name}", covered=False) for name in shut),
         ]
 
     @contextmanager
@@ -114,16 +114,14 @@ class PostgresqlSource:
             names = self._names(session)
             tools = self._found(session.info.server_version // 10_000)
             now = clock.now()
-            shared = Shared(*shared_lines(session), bootstrap(session), session.info.server_version // 10_000)
+            common, shared = self._shared(session, tools)
             moments = Moments(self._held, partial(self._dump, tools), self._summed, pool, stack)
             dumps = [
                 Stream(_file(name).encode(), partial(moments.begin, name), partial(self._refusal, name))
                 for name in names
             ]
-            common = Stream(
-                GLOBALS_FILE.encode(), partial(self._dump_globals, tools), partial(self._refusal, "all databases")
-            )
-            streams = StreamTree([common, *dumps], now)
+            whole = Stream(GLOBALS_FILE.encode(), partial(Ready, common), partial(self._refusal, "all databases"))
+            streams = StreamTree([whole, *dumps], now)
             try:
                 yield PostgresqlCapture(streams, now, moments, shared)
             except SourceError as error:
@@ -146,7 +144,7 @@ class PostgresqlSource:
             return reader.plan(destination, only=only, existing=existing, options=options)
         plan = reader.plan(Path("/"), only=only)
         with self._session("postgres") as session:
-            there = _databases(session)
+            there = databases(session)
         wanted = postgresql_restore.databases_in(reader, only)
         conflicts = tuple(name for name in wanted if name in there)
         notes = [f"the server {self._address.place} gets: {', '.join(wanted) or 'nothing'}"]
@@ -167,9 +165,9 @@ class PostgresqlSource:
         """Write the dumps; in place, make the databases from them. Raises RefusedError, RestoreError."""
         if destination is not None:
             return reader.restore(destination, only=only, existing=existing, options=options, progress=progress)
-        with self._session("postgres", read_only=False) as session, staging(self._state) as place:
+        with self._session("template1", read_only=False) as session, staging(self._state) as place:
             postgresql_restore.refuse_standing(
-                self.name, postgresql_restore.databases_in(reader, only), _databases(session), existing
+                self.name, postgresql_restore.databases_in(reader, only), databases(session), existing
             )
             restored = reader.restore(place, only=only, options=options, progress=progress)
             if restored.problems:
@@ -248,7 +246,7 @@ class PostgresqlSource:
                 raise self._unreadable(database, error) from error
 
     def _names(self, session: Session) -> list[str]:
-        there = _databases(session)
+        there = databases(session)
         missing = [name for name in self._chosen if name not in there]
         if missing or not there:
             raise SourceError(
@@ -263,14 +261,25 @@ class PostgresqlSource:
         """A database at one moment, held until it is dumped and summed up."""
         with self._session(name) as session:
             try:
-                session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-                snapshot = session.execute("SELECT pg_export_snapshot()").fetchone()
+                snapshot = hold(session)
                 # Before the dump looks at them: they are in no snapshot, and only move on.
                 ahead = sequences(session)
             except psycopg.Error as error:
                 raise self._unreadable(name, error) from error
-            assert snapshot is not None
-            yield Held(name, session, str(snapshot[0]), ahead)
+            yield Held(name, session, snapshot, ahead)
+
+    def _shared(self, session: Session, tools: Tools) -> tuple[bytes, Shared]:
+        """What all databases share, dumped, and summed up at the same moment: again where it changed meanwhile."""
+        for _ in range(_TRIES):
+            before = shared_lines(session)
+            dumped = self._dump_globals(tools)
+            if shared_lines(session) == before:
+                return dumped, Shared(*before, bootstrap(session), session.info.server_version // 10_000)
+        raise SourceError(
+            f"source {self.name}: roles of {self._address.place} change faster than they are dumped",
+            why=f"they were others after each of {_TRIES} dumps",
+            todo="back up when nobody makes or drops roles",
+        )
 
     def _summed(self, held: "Held") -> "Summed":
         try:
@@ -325,12 +334,15 @@ class PostgresqlSource:
             ]
         )
 
-    def _dump_globals(self, tools: Tools) -> pipes.Output:
-        command = [tools["pg_dumpall"], "--globals-only", "--no-password"]
-        command += ["--database=postgres"] if "postgres" not in self._chosen else []
+    def _dump_globals(self, tools: Tools) -> bytes:
+        command = [tools["pg_dumpall"], "--globals-only", "--no-password", "--database=postgres"]
         if not self._role_passwords:
             command.append("--no-role-passwords")
-        return self._output(command)
+        try:
+            variables = self._address.environment(PGAPPNAME="cto.backups pg_dumpall").variables
+            return run(command, environment=variables, timeout_seconds=self._timeout_seconds)
+        except ToolError as error:
+            raise self._refusal("what all databases share", error) from error
 
     def _output(self, command: Sequence[str]) -> pipes.Output:
         return pipes.Output(
@@ -355,15 +367,6 @@ class PostgresqlSource:
             why=_said(error),
             todo="see that the server runs, and what this user may read: `user` and `password` of this source",
         )
-
-
-def _databases(session: Session) -> dict[str, int]:
-    """The databases that hold data, with their sizes in bytes."""
-    statement = """
-        SELECT datname, CASE WHEN has_database_privilege(oid, 'connect') THEN pg_database_size(oid) ELSE 0 END
-        FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname
-        """
-    return {str(name): int(size) for name, size in session.execute(statement).fetchall()}
 
 
 def _file(database: str) -> str:

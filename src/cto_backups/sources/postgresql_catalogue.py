@@ -29,14 +29,15 @@ LINES: Final[dict[str, str]] = {
         FROM pg_namespace n WHERE {_N} AND {_SCHEMA}""",
     "relations": f"""
         SELECT n.nspname, c.relname, c.relkind, c.relpersistence, c.relowner::regrole, c.relrowsecurity,
-            c.relforcerowsecurity, c.relreplident, array_to_string(c.reloptions, ','),
+            c.relforcerowsecurity, c.relreplident,
+            (SELECT string_agg(o, ',' ORDER BY o) FROM unnest(c.reloptions) o),
             {_grants("c.relacl", "r", "c.relowner")}, c.relispartition, pg_get_expr(c.relpartbound, c.oid),
             (SELECT string_agg(i.inhparent::regclass::text, ',' ORDER BY i.inhseqno) FROM pg_inherits i
                 WHERE i.inhrelid = c.oid)
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relpersistence <> 't' AND {_N} AND {_CLASS}""",
     "columns": f"""
-        SELECT n.nspname, c.relname, a.attname, row_number() OVER (PARTITION BY c.oid ORDER BY a.attnum),
+        SELECT n.nspname, c.relname, a.attname,
             format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity, a.attgenerated,
             pg_get_expr(d.adbin, d.adrelid), (SELECT collname FROM pg_collation WHERE oid = a.attcollation),
             (SELECT string_agg(g::text, ',' ORDER BY g::text) FROM unnest(a.attacl) g)
@@ -45,17 +46,18 @@ LINES: Final[dict[str, str]] = {
         WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'c') AND c.relpersistence <> 't' AND a.attnum > 0
             AND NOT a.attisdropped AND {_N} AND {_CLASS}""",
     "constraints": f"""
-        SELECT n.nspname, coalesce(c.conrelid::regclass::text, c.contypid::regtype::text), c.conname, c.contype,
-            c.convalidated, pg_get_constraintdef(c.oid)
+        SELECT n.nspname, coalesce(nullif(c.conrelid, 0)::regclass::text, c.contypid::regtype::text), c.conname,
+            c.contype, c.convalidated, pg_get_constraintdef(c.oid)
         FROM pg_constraint c JOIN pg_namespace n ON n.oid = c.connamespace
-        WHERE {_N} AND {_NO_MEMBER.format("c", "pg_constraint")} AND NOT EXISTS (
+        WHERE {_N} AND NOT (c.contype = 'f' AND c.conparentid <> 0)
+            AND {_NO_MEMBER.format("c", "pg_constraint")} AND NOT EXISTS (
             SELECT FROM pg_depend e WHERE e.classid = 'pg_class'::regclass AND e.objid = c.conrelid
                 AND e.deptype = 'e')""",
     "indexes": f"""
         SELECT n.nspname, c.relname, i.indisvalid, i.indisunique, i.indisreplident, i.indisclustered,
             pg_get_indexdef(i.indexrelid)
         FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE {_N} AND {_CLASS}""",
+        WHERE (i.indisvalid OR c.relkind = 'p') AND {_N} AND {_CLASS}""",
     "functions": f"""
         SELECT p.oid::regprocedure, p.prokind, p.proowner::regrole, {_grants("p.proacl", "f", "p.proowner")},
             CASE WHEN p.prokind <> 'a' THEN pg_get_functiondef(p.oid) END
@@ -98,7 +100,22 @@ LINES: Final[dict[str, str]] = {
             (SELECT string_agg(schemaname || '.' || tablename, ',' ORDER BY schemaname, tablename)
                 FROM pg_publication_tables t WHERE t.pubname = p.pubname)
         FROM pg_publication p""",
-    "foreign servers": "SELECT srvname, srvowner::regrole, srvtype, srvversion FROM pg_foreign_server",
+    "foreign servers": """
+        SELECT srvname, srvowner::regrole, srvtype, srvversion, array_to_string(srvoptions, ',')
+        FROM pg_foreign_server""",
+    "foreign data wrappers": """
+        SELECT fdwname, fdwowner::regrole, array_to_string(fdwoptions, ',') FROM pg_foreign_data_wrapper""",
+    "foreign tables": """
+        SELECT ftrelid::regclass, (SELECT srvname FROM pg_foreign_server WHERE oid = ftserver),
+            array_to_string(ftoptions, ',') FROM pg_foreign_table""",
+    # A role that may not see the options of a mapping dumps it without them, and says nothing: this shows it.
+    "user mappings": """
+        SELECT s.srvname, CASE WHEN m.umuser = 0 THEN 'public' ELSE m.umuser::regrole::text END,
+            array_to_string(m.umoptions, ',')
+        FROM pg_user_mapping m JOIN pg_foreign_server s ON s.oid = m.umserver""",
+    "subscriptions": """
+        SELECT subname, subowner::regrole, subslotname, array_to_string(subpublications, ',') FROM pg_subscription
+        WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())""",
     "comments": """
         SELECT i.type, i.identity, d.description
         FROM pg_description d, pg_identify_object(d.classoid, d.objoid, d.objsubid) i
@@ -126,10 +143,11 @@ DATABASE: Final = """
 GLOBALS: Final[dict[str, str]] = {
     "roles": """
         SELECT rolname, rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolcanlogin, rolreplication, rolbypassrls,
-            rolconnlimit, rolvaliduntil FROM pg_roles WHERE rolname !~ '^pg_'""",
+            rolconnlimit, rolvaliduntil::text FROM pg_roles WHERE rolname !~ '^pg_'""",
     "memberships": "SELECT roleid::regrole, member::regrole, admin_option FROM pg_auth_members",
     "role settings": """
-        SELECT setrole::regrole, array_to_string(setconfig, ',') FROM pg_db_role_setting WHERE setdatabase = 0""",
+        SELECT setrole::regrole, array_to_string(setconfig, ',') FROM pg_db_role_setting
+        WHERE setdatabase = 0 AND setrole <> 0""",
     "tablespaces": "SELECT spcname, spcowner::regrole FROM pg_tablespace WHERE spcname !~ '^pg_'",
 }
 """What belongs to the whole server."""

@@ -84,7 +84,8 @@ class Address:
             "PGPORT": str(self.port),
             "PGAPPNAME": "cto.backups",
             "PGCONNECT_TIMEOUT": str(_CONNECT_SECONDS),
-            "PGOPTIONS": "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0",
+            "PGOPTIONS": "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0"
+            " -c default_transaction_read_only=off",
             "PGCLIENTENCODING": "UTF8",
             **({"PGUSER": self.user} if self.user else {}),
             **({"PGPASSWORD": password} if password else {}),

@@ -61,6 +61,23 @@ class _Dumping:
         self._future.add_done_callback(lambda _: self._release())
 
 
+class Ready:
+    """Implements `streams.Giver` for what is there already."""
+
+    def __init__(self, content: bytes) -> None:
+        self._left = memoryview(content)
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Some of it; 0 at the end."""
+        count = min(len(buffer), len(self._left))
+        buffer[:count] = self._left[:count]
+        self._left = self._left[count:]
+        return count
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
 class Moments:
     """The databases of a server, each held from when its dump begins until it is dumped and summed up.
 
@@ -126,7 +143,7 @@ class PostgresqlCapture:
         taken = [self._moments.taken[name] for name in sorted(self._moments.taken)]
         moved = [sequence_sample(sequence_key(held.name, each), each) for held, _ in taken for each in held.ahead]
         summed = [future.result() for _, future in taken]
-        return fingerprint_of(summed, self._shared.digests, self._shared.roles, [server, *moved[:_MOST_SAMPLES]])
+        return fingerprint_of(summed, self._shared.digests, self._shared.roles, [server, *moved])
 
     def stored(self) -> None:
         """Nothing is remembered: what is in a database is only known when it is read."""

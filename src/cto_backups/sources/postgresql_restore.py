@@ -1,5 +1,6 @@
 """Databases made anew from dumps: on a throwaway server, and on one that is in use."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -11,24 +12,31 @@ from psycopg import sql
 
 from cto_backups.core.ports import EntryKind, Existing, PointReader
 from cto_backups.errors import RefusedError
-from cto_backups.process import run
+from cto_backups.process import ToolError, run
 from cto_backups.sources.names import readable
 from cto_backups.sources.postgresql_connection import Address, Tools
 from cto_backups.sources.postgresql_rows import Session
 
 GLOBALS_FILE: Final = "globals.sql"
+MAINTENANCE: Final = "postgres"
+"""The database that every server has: a restore in place leaves the server's own as it is."""
+_LONGEST_NAME: Final = 63
+_SAID: Final = re.compile(r"Command was:|CONTEXT:|LINE \d+:|Query was:|detail:")
 _JOBS: Final = 2
 _NAME: Final = rb'(?:"(?:[^"]|"")*"|[^\s";]+)'
 _CREATE_ROLE: Final = re.compile(rb"CREATE ROLE (" + _NAME + rb");")
 _ALTER_ROLE: Final = re.compile(rb"ALTER ROLE (" + _NAME + rb") (?:WITH|SET|IN) ")
-_TABLESPACE: Final = re.compile(rb"(?:CREATE|ALTER) TABLESPACE (" + _NAME + rb") |GRANT .* ON TABLESPACE ")
+_GRANT_ROLE: Final = re.compile(rb"GRANT " + _NAME + rb" TO (" + _NAME + rb")")
+# What is the other server's own: it has its tablespaces, and its words about roles.
+_SERVERS: Final = re.compile(rb"(?:CREATE|ALTER) TABLESPACE |GRANT .* ON (?:TABLESPACE|PARAMETER) |COMMENT ON ")
 _LOCATION: Final = re.compile(rb"(CREATE TABLESPACE " + _NAME + rb" OWNER " + _NAME + rb" LOCATION )'(?:[^']|'')*';")
 
 
 def databases_in(reader: PointReader, only: Sequence[str]) -> list[str]:
     """The databases that a point has dumps of."""
     paths = [readable(path.lstrip(b"/")) for path, entry in reader.listing(only) if entry.kind is EntryKind.FILE]
-    return sorted(unquote(path.removesuffix(".dump")) for path in paths if path.endswith(".dump"))
+    names = sorted(unquote(path.removesuffix(".dump")) for path in paths if path.endswith(".dump"))
+    return [name for name in names if name != MAINTENANCE]
 
 
 def refuse_standing(source: str, wanted: Sequence[str], there: Mapping[str, int], existing: Existing) -> None:
@@ -52,8 +60,9 @@ def make_globals(tools: Tools, address: Address, file: Path) -> None:
             continue
         if tablespace := _LOCATION.match(line):
             folder = Path(address.host) / f"tablespace-{len(lines)}"
-            folder.mkdir(mode=0o777)
-            folder.chmod(0o777)
+            folder.mkdir(mode=0o700)
+            owner = Path(address.host).stat()
+            os.chown(folder, owner.st_uid, owner.st_gid)
             line = tablespace[1] + b"'" + str(folder).encode() + b"';\n"
         lines.append(line)
     _psql(tools, address, b"".join(lines))
@@ -61,22 +70,8 @@ def make_globals(tools: Tools, address: Address, file: Path) -> None:
 
 def make_database(tools: Tools, address: Address, file: Path, timeout_seconds: float) -> None:
     """Make a database from its dump; the server's own empty one of this name goes first. Raises ToolError."""
-    elsewhere = "template1"
-    run(
-        [
-            tools["pg_restore"],
-            "--create",
-            "--clean",
-            "--if-exists",
-            "--exit-on-error",
-            f"--jobs={_JOBS}",
-            "--no-password",
-            f"--dbname={elsewhere}",
-            file,
-        ],
-        environment=address.environment().variables,
-        timeout_seconds=timeout_seconds,
-    )
+    options = ["--create", "--clean", "--if-exists", "--exit-on-error", f"--jobs={_JOBS}", "--no-password"]
+    _run([tools["pg_restore"], *options, "--dbname=template1", str(file)], address, timeout_seconds)
 
 
 def check_indexes(tools: Tools, address: Address, names: Sequence[str], timeout_seconds: float) -> None:
@@ -84,19 +79,8 @@ def check_indexes(tools: Tools, address: Address, names: Sequence[str], timeout_
     for name in names:
         if not _has_amcheck(address, name):
             continue
-        run(
-            [
-                tools["pg_amcheck"],
-                "--heapallindexed",
-                "--parent-check",
-                "--rootdescend",
-                "--install-missing",
-                "--no-password",
-                f"--database={name}",
-            ],
-            environment=address.environment().variables,
-            timeout_seconds=timeout_seconds,
-        )
+        options = ["--heapallindexed", "--parent-check", "--rootdescend", "--install-missing", "--no-password"]
+        _run([tools["pg_amcheck"], *options, f"--database={_exactly(name)}"], address, timeout_seconds)
 
 
 def into(
@@ -104,35 +88,66 @@ def into(
 ) -> dict[str, str]:
     """Make the dumped databases on a server in use; those there are kept under other names, which this tells.
 
-    Roles that the server lacks are made, those it has stay as they are. Raises ToolError, psycopg.Error.
+    Roles that the server lacks are made, those it has stay as they are. A database that could not be made whole is gone
+    again, and what stood in its place stands there. Raises ToolError, psycopg.Error.
     """
     kept: dict[str, str] = {}
-    files = sorted(place.glob("*.dump"))
-    wanted = [unquote(file.name.removesuffix(".dump")) for file in files]
     roles = {str(name).encode() for (name,) in session.execute("SELECT rolname FROM pg_roles").fetchall()}
     _make_missing_roles(tools, address, place / GLOBALS_FILE, roles)
-    for name, file in zip(wanted, files, strict=True):
+    for file in sorted(place.glob("*.dump")):
+        name = unquote(file.name.removesuffix(".dump"))
+        if name == MAINTENANCE:
+            continue
+        aside = _aside(name, now)
         there = session.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone()
         if there:
-            aside = f"{name}-before-restore-{now:%Y%m%dT%H%M%SZ}"
-            session.execute(
-                sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(name), sql.Identifier(aside))
+            _rename(session, name, aside)
+        try:
+            _run(
+                [
+                    tools["pg_restore"],
+                    "--create",
+                    "--exit-on-error",
+                    "--no-tablespaces",
+                    f"--jobs={_JOBS}",
+                    "--no-password",
+                    "--dbname=template1",
+                    str(file),
+                ],
+                address,
+                timeout_seconds,
             )
+        except ToolError:
+            session.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+            if there:
+                _rename(session, aside, name)
+            raise
+        if there:
             kept[name] = aside
-        run(
-            [
-                tools["pg_restore"],
-                "--create",
-                "--exit-on-error",
-                f"--jobs={_JOBS}",
-                "--no-password",
-                "--dbname=template1",
-                file,
-            ],
-            environment=address.environment().variables,
-            timeout_seconds=timeout_seconds,
-        )
     return kept
+
+
+def _rename(session: Session, name: str, to: str) -> None:
+    session.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(name), sql.Identifier(to)))
+
+
+def _aside(name: str, now: datetime) -> str:
+    """Another name for a database: a server cuts longer ones, and then they are those of others."""
+    ending = f"-before-restore-{now:%Y%m%dT%H%M%SZ}"
+    return name.encode()[: _LONGEST_NAME - len(ending)].decode("utf-8", "ignore") + ending
+
+
+def _exactly(name: str) -> str:
+    """A name where a pattern is expected."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _run(command: Sequence[str], address: Address, timeout_seconds: float, given: bytes | None = None) -> None:
+    """Run a program; of its complaint only what is none of the data's: statements may hold passwords, and rows."""
+    try:
+        run(command, environment=address.environment().variables, timeout_seconds=timeout_seconds, given=given)
+    except ToolError as error:
+        raise type(error)(error.program, error.status, _SAID.split(error.detail)[0].rstrip("; ")) from None
 
 
 def _make_missing_roles(tools: Tools, address: Address, file: Path, there: set[bytes]) -> None:
@@ -141,7 +156,10 @@ def _make_missing_roles(tools: Tools, address: Address, file: Path, there: set[b
     lines = []
     for line in file.read_bytes().splitlines(keepends=True):
         role = _CREATE_ROLE.match(line) or _ALTER_ROLE.match(line)
-        if (role and _unquoted(role[1]) in there) or _TABLESPACE.match(line):
+        member = _GRANT_ROLE.match(line)
+        if (role and _unquoted(role[1]) in there) or (member and _unquoted(member[1]) in there):
+            continue
+        if _SERVERS.match(line):
             continue
         lines.append(line)
     _psql(tools, address, b"".join(lines))
@@ -153,11 +171,11 @@ def _has_amcheck(address: Address, name: str) -> bool:
 
 
 def _psql(tools: Tools, address: Address, script: bytes) -> None:
-    run(
+    _run(
         [tools["psql"], "--no-psqlrc", "--quiet", "--no-password", "--set=ON_ERROR_STOP=1", "--dbname=postgres"],
-        environment=address.environment().variables,
-        timeout_seconds=600,
-        given=script,
+        address,
+        600,
+        script,
     )
 
 

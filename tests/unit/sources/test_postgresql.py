@@ -24,6 +24,7 @@ from cto_backups.core.ports import Existing
 from cto_backups.errors import PolicyError, RefusedError, RestoreError, SourceError, VerificationError
 from cto_backups.sources.postgresql import PostgresqlSource
 from cto_backups.sources.postgresql_connection import find_tools, installed
+from cto_backups.sources.postgresql_rows import hold, tables
 from cto_backups.sources.postgresql_throwaway import throwaway
 from servers import postgresql
 from servers.postgresql import Server
@@ -161,6 +162,101 @@ def test_a_sequence_that_fell_back_shows(shop: Server, make: Make, tmp_path: Pat
     assert "sequence sales.countdown" in difference
 
 
+ODD = {
+    "checks that the server writes otherwise after a restore": """
+        CREATE TABLE odd (s varchar(10) CHECK (s IN ('a', 'b''c')), n int CHECK (n IN (1, 2)));
+        CREATE INDEX ON odd (s) WHERE s IN ('a', 'b');
+        CREATE VIEW odd_view AS SELECT * FROM odd WHERE s IN ('x', lower('Y'));
+        CREATE DOMAIN odd_domain AS varchar CHECK (VALUE IN ('p', 'q'))""",
+    "a child whose columns come in another order": """
+        CREATE TABLE parent (a int); CREATE TABLE child (b int) INHERITS (parent); ALTER TABLE parent ADD z int;
+        INSERT INTO child VALUES (1, 2, 3)""",
+    "numbers that are none": """
+        CREATE TABLE odd (f float8); INSERT INTO odd VALUES ('Infinity'::float8 - 'Infinity'), (0.1)""",
+    "an invalid index": """
+        CREATE TABLE odd (n int); CREATE INDEX bad ON odd (n);
+        UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'bad'::regclass""",
+    "a foreign key to partitions": """
+        CREATE TABLE p (id int PRIMARY KEY) PARTITION BY RANGE (id);
+        CREATE TABLE p2 PARTITION OF p FOR VALUES FROM (10) TO (20);
+        CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10);
+        CREATE TABLE r (id int REFERENCES p)""",
+    "options of a view, and a role for ever": """
+        CREATE TABLE odd (n int); CREATE VIEW odd_view WITH (security_barrier = true, check_option = local)
+        AS SELECT * FROM odd; ALTER ROLE readers VALID UNTIL 'infinity'""",
+    "a database that only reads": """
+        ALTER DATABASE "Odd.db" SET default_transaction_read_only = on""",
+    "a sequence that goes round": "CREATE SEQUENCE odd MAXVALUE 3 CYCLE; SELECT nextval('odd')",
+}
+
+
+@pytest.mark.parametrize("content", ODD.values(), ids=ODD.keys())
+def test_healthy_databases_with_odd_things_in_them_pass(shop: Server, make: Make, tmp_path: Path, content: str) -> None:
+    """False alarms that a reviewer found, in a database whose name is no pattern."""
+    shop.do('CREATE DATABASE "Odd.db"')
+    try:
+        with shop.connect("Odd.db") as session:
+            session.execute("SET allow_system_table_mods = on")
+            session.execute(content)
+        source = make(databases=("Odd.db",))
+        point, expected = captured(source)
+        assert restored_from(source, point, tmp_path / "restored", expected) == ()
+    finally:
+        shop.do('DROP DATABASE "Odd.db" WITH (FORCE)')
+
+
+def test_options_of_a_mapping_that_a_dump_lacks_show(shop: Server, make: Make, tmp_path: Path) -> None:
+    """pg_dump leaves them out without a word for who may not see them; a restore test says so."""
+    shop.do("CREATE ROLE keeper LOGIN BYPASSRLS", "GRANT pg_read_all_data TO keeper", "CREATE DATABASE mapped")
+    try:
+        with shop.connect("mapped") as session:
+            session.execute("CREATE FOREIGN DATA WRAPPER other; CREATE SERVER far FOREIGN DATA WRAPPER other")
+            session.execute("CREATE USER MAPPING FOR postgres SERVER far OPTIONS (password 'sup3rs3cret')")
+        keeper = make(user="keeper", role_passwords=False, databases=("mapped",))
+        point, expected = captured(keeper)
+        (difference,) = restored_from(keeper, point, tmp_path / "restored", expected)
+        assert "user mappings" in difference and "sup3rs3cret" not in difference
+        whole = make(databases=("mapped",))
+        point, expected = captured(whole)
+        assert restored_from(whole, point, tmp_path / "whole", expected) == ()
+    finally:
+        shop.do("DROP DATABASE mapped WITH (FORCE)")
+        shop.do("DROP ROLE keeper")
+
+
+def test_what_is_emptied_once_a_dump_has_begun_is_in_it(shop: Server, make: Make, tmp_path: Path) -> None:
+    """Who empties a table waits until it is dumped and summed up: not even a moment in between is lost."""
+    shop.do("CREATE TABLE zz (n int)", "INSERT INTO zz SELECT generate_series(1, 50)", database="my shop")
+    try:
+        with shop.connect("my shop") as session:
+            name = hold(session)
+            emptier = threading.Thread(target=shop.do, args=("TRUNCATE zz",), kwargs={"database": "my shop"})
+            emptier.start()
+            time.sleep(0.3)
+            with shop.connect("my shop") as another:
+                another.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+                another.execute(f"SET TRANSACTION SNAPSHOT '{name}'")
+            found = {table.name: table.rows for table in tables(session)}
+            assert found["public.zz"] == 50
+            assert emptier.is_alive()
+            session.execute("ROLLBACK")
+        emptier.join()
+    finally:
+        shop.do("DROP TABLE zz", database="my shop")
+
+
+def test_a_role_that_comes_meanwhile_is_in_the_dump_or_not_counted(shop: Server, make: Make, tmp_path: Path) -> None:
+    source = make()
+    with source.capture() as capture:
+        shop.do("CREATE ROLE late")
+        point = MemoryPoint.of(capture.tree)
+        expected = capture.fingerprint()
+    try:
+        assert restored_from(source, point, tmp_path / "restored", expected) == ()
+    finally:
+        shop.do("DROP ROLE late")
+
+
 def test_who_backs_up_needs_to_read_everything_and_no_more(shop: Server, make: Make, tmp_path: Path) -> None:
     """The role that the how-to page makes; row-level security hides nothing from it, or it is refused."""
     ((large,),) = shop.do("SELECT oid FROM pg_largeobject_metadata", database="my shop")
@@ -262,7 +358,6 @@ def test_a_locked_table_ends_the_dump_and_not_the_night(shop: Server, make: Make
         session.execute("LOCK TABLE twins IN ACCESS EXCLUSIVE MODE")
         with pytest.raises(SourceError) as raised:
             captured(make(lock_seconds=0.5))
-    assert "twins" in raised.value.why
     assert "timeout" in raised.value.why
 
 
@@ -350,6 +445,40 @@ def test_what_stands_there_is_kept_under_another_name_and_only_when_told_to(
     assert other.do("SELECT to_regclass('later') IS NULL", database=names[1]) == [(False,)]
 
 
+def test_a_restore_that_fails_leaves_what_was_there_and_tells_no_secret(
+    shop: Server, other: Server, make: Make
+) -> None:
+    point, _ = captured(make(databases=("my shop",)))
+    there = make(host=str(other.place), port=other.port, databases=("my shop",))
+    other.do('CREATE DATABASE "my shop"')
+    other.do("CREATE TABLE stands (n int)", database="my shop")
+    with pytest.raises(RestoreError) as raised:
+        there.restore(point, None, only=["/my%20shop.dump"], existing=Existing.OVERWRITE)  # without the roles
+    assert "Command was" not in raised.value.why
+    names = [name for (name,) in other.do("SELECT datname FROM pg_database WHERE datname LIKE 'my shop%'")]
+    assert names == ["my shop"]
+    assert other.do("SELECT to_regclass('stands') IS NULL", database="my shop") == [(False,)]
+
+
+def test_a_whole_server_comes_back_and_revoked_power_does_not(shop: Server, other: Server, make: Make) -> None:
+    """The maintenance database is left alone, a long name is not cut, and who is there is not made a member again."""
+    long = "customer_portal_production_eu_west_1_main_db_and_still_more_60"
+    shop.do(f"CREATE DATABASE {long}")
+    try:
+        point, _ = captured(make())
+        other.do('CREATE ROLE "shop keeper"', "CREATE ROLE readers")
+        there = make(host=str(other.place), port=other.port)
+        there.restore(point, None)
+        there.restore(point, None, existing=Existing.OVERWRITE)
+        names = {name for (name,) in other.do("SELECT datname FROM pg_database WHERE NOT datistemplate")}
+        assert {"postgres", "my shop", long} <= names and len(names) == 5
+        assert all("-before-restore-" in name for name in names - {"postgres", "my shop", long})
+        members = "SELECT count(*) FROM pg_auth_members m WHERE m.member = '\"shop keeper\"'::regrole"
+        assert other.do(members) == [(0,)]
+    finally:
+        shop.do(f"DROP DATABASE {long}")
+
+
 # -- the throwaway server ----------------------------------------------------------------------------------------------
 
 
@@ -373,6 +502,7 @@ def test_nothing_is_left_of_a_throwaway_server(make: Make, tmp_path: Path) -> No
 HELD = """
 import sys, time
 from cto_backups.sources.postgresql_connection import find_tools
+from cto_backups.sources.postgresql_rows import hold, tables
 from cto_backups.sources.postgresql_throwaway import throwaway
 with throwaway(find_tools(int(sys.argv[1])), "postgres") as address:
     print(address.host, flush=True)
