@@ -304,7 +304,9 @@ class PayloadStoreContract:
                 assert read == LARGE[: len(read)]
                 outcomes.add(0 if not read else 2 if len(read) == len(LARGE) else 1)
                 vault.flip(key, at)
-        assert 1 in outcomes, "damage in the middle of the file was met"
+        assert 0 in outcomes
+        if 1 not in outcomes:  # once in some dozens of polynomials the file lies in one piece of one pack
+            pytest.skip("the store read all of the file at once: there was nothing before the damage")
 
     def test_looking_changes_nothing_in_the_vault(self, store: PayloadStore) -> None:
         draft, _ = store_tree(store, MemoryTree(CONTENT))
