@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from cto_backups.config import redaction
+from cto_backups.sources import servers as look_around
 from servers import postgresql
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -84,6 +85,12 @@ def find_tool(binary: str, *, package: str, variable: str = "", install: str = "
     if os.environ.get("CI") == "true":
         pytest.fail(message, pytrace=False)
     pytest.skip(message)
+
+
+@pytest.fixture(autouse=True)
+def _no_servers_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An audit that looks around does not come upon the servers of other tests; tests of that name their own places."""
+    monkeypatch.setattr(look_around, "USUAL", look_around.Places((), Path("/nowhere"), {}, ()))
 
 
 @pytest.fixture(autouse=True)
