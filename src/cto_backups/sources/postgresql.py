@@ -44,12 +44,12 @@ from cto_backups.sources.postgresql_moment import (
     shared_lines,
     summed_up,
 )
+from cto_backups.sources.postgresql_restore import GLOBALS_FILE
 from cto_backups.sources.postgresql_rows import SequenceAt, Session, hold, sequences
 from cto_backups.sources.postgresql_throwaway import throwaway
 from cto_backups.sources.staging import staging
 from cto_backups.sources.streams import Stream, StreamTree
 
-GLOBALS_FILE: Final = "globals.sql"
 _AT_ONCE: Final = 2
 _TRIES: Final = 5
 
@@ -120,7 +120,11 @@ class PostgresqlSource:
                 Stream(_file(name).encode(), partial(moments.begin, name), partial(self._refusal, name))
                 for name in names
             ]
-            whole = Stream(GLOBALS_FILE.encode(), partial(Ready, common), partial(self._refusal, "all databases"))
+            whole = Stream(
+                postgresql_restore.GLOBALS_FILE.encode(),
+                partial(Ready, common),
+                partial(self._refusal, "all databases"),
+            )
             streams = StreamTree([whole, *dumps], now)
             try:
                 yield PostgresqlCapture(streams, now, moments, shared)
@@ -179,7 +183,7 @@ class PostgresqlSource:
                 raise RestoreError(
                     f"source {self.name}: its databases were restored in part",
                     why=str(error),
-                    todo="look at the server; what stood there is kept under names with -before-restore-",
+                    todo="look at the server: the one that failed is as it was; others were replaced, and kept beside",
                 ) from error
             except psycopg.Error as error:
                 raise RestoreError(

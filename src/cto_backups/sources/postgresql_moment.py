@@ -11,7 +11,7 @@ from typing import Final
 from cto_backups.core.model import Fingerprint, Problem, Sample
 from cto_backups.core.ports import CaptureTree
 from cto_backups.sources.postgresql_catalogue import DATABASE, GLOBALS
-from cto_backups.sources.postgresql_rows import SequenceAt, Session, TableSums, catalogue, tables
+from cto_backups.sources.postgresql_rows import SequenceAt, Session, TableSums, catalogue, line, tables
 from cto_backups.sources.streams import Giver, StreamTree
 
 ALGORITHM: Final = "postgresql/1"
@@ -153,9 +153,7 @@ def shared_lines(session: Session) -> tuple[dict[str, str], int]:
     """The digests of what all databases share, and how many roles there are."""
     digests, roles = {}, 0
     for kind, statement in GLOBALS.items():
-        lines = sorted(
-            "\t".join("" if part is None else str(part) for part in row) for row in session.execute(statement)
-        )
+        lines = sorted(map(line, session.execute(statement)))
         digests[kind] = sha256("\n".join(lines).encode()).hexdigest()
         if kind == "roles":
             roles = len(lines)
@@ -171,7 +169,7 @@ def bootstrap(session: Session) -> str:
 def summed_up(session: Session, name: str) -> Summed:
     """All of a database, as the session's snapshot shows it. Raises psycopg.Error."""
     about = session.execute(DATABASE).fetchone()
-    words = "\t".join("" if part is None else str(part) for part in about or ())
+    words = line(about or ())
     return Summed(name, list(tables(session)), {**catalogue(session), "database": sha256(words.encode()).hexdigest()})
 
 

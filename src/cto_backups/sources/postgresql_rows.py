@@ -7,7 +7,7 @@ goes in as text.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
@@ -18,10 +18,6 @@ from psycopg import sql
 from cto_backups.sources.postgresql_catalogue import LINES
 
 Session = psycopg.Connection[tuple[Any, ...]]
-
-_USER = """
-    {schema} !~ '^pg_(toast|temp)' AND {schema} NOT IN ('pg_catalog', 'information_schema')
-"""
 
 _TABLES: Final = """
     SELECT n.nspname, c.relname, array_agg(a.attname ORDER BY a.attname) FILTER (WHERE a.attnum IS NOT NULL),
@@ -132,14 +128,19 @@ def catalogue(session: Session) -> dict[str, str]:
     """The SHA-256 of what the database is made of, by kind: schemas, relations, columns, constraints, functions …"""
     found = {}
     for kind, statement in LINES.items():
-        told = ("\t".join("" if part is None else str(part) for part in row) for row in session.execute(statement))
+        told = map(line, session.execute(statement))
         lines = sorted(map(_settled, told) if kind in _DEPARSED else told)
         found[kind] = sha256("\n".join(lines).encode()).hexdigest()
     return found
 
 
-def _settled(line: str) -> str:
-    return _BRACKETS.sub("", _CAST.sub("", line))
+def line(row: Iterable[object]) -> str:
+    """A row of a catalogue as a line of text; what is null is nothing."""
+    return "\t".join("" if part is None else str(part) for part in row)
+
+
+def _settled(told: str) -> str:
+    return _BRACKETS.sub("", _CAST.sub("", told))
 
 
 def _rows(schema: str, name: str, columns: Sequence[str], whole: Sequence[bool]) -> sql.Composed:
