@@ -1,18 +1,9 @@
-"""A server for one restore test: in a private folder, reached by a socket there alone, gone in the end.
+"""A server for one restore test: in a private folder, reached by a socket there alone, gone in the end."""
 
-It dies with the process that started it, whatever happens to that one. PostgreSQL refuses to run as root: then an
-ordinary user runs it.
-"""
-
-import os
-import pwd
-import shutil
 import subprocess
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Final
 
 import psycopg
@@ -20,11 +11,10 @@ import psycopg
 from cto_backups import process
 from cto_backups.errors import VerificationError
 from cto_backups.process import ToolError
+from cto_backups.sources.disposable import Place, disposable, serving
 from cto_backups.sources.postgresql_connection import Address, Tools
 
-_PREFIX: Final = "cto-backups-pg"
 _START_SECONDS: Final = 120.0
-_LOG_LINES: Final = 5
 # It is thrown away: nothing needs to survive a crash, and nobody needs much of this machine.
 _SETTINGS: Final = {
     "listen_addresses": "",
@@ -47,68 +37,26 @@ _SETTINGS: Final = {
 @contextmanager
 def throwaway(tools: Tools, bootstrap: str, *, scratch: str = "") -> Iterator[Address]:
     """A new, empty server of this version, whose first superuser is called `bootstrap`. Raises VerificationError."""
-    _sweep(scratch)
-    place = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}.{os.getpid()}.", dir=scratch or None))
-    # Apart from the data: a socket's path may have 107 bytes and no more.
-    socket = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}.{os.getpid()}."))
-    server: subprocess.Popen[bytes] | None = None
-    try:
-        user = _somebody_else() if os.geteuid() == 0 else None
-        if user is not None:
-            for folder in (place, socket):
-                os.chown(folder, user.pw_uid, user.pw_gid)
-        data = place / "data"
+    with disposable("pg", scratch=scratch) as place:
+        options = ["-U", bootstrap, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"]
         try:
             process.run(
-                [
-                    *_as(user),
-                    tools["initdb"],
-                    "-D",
-                    data,
-                    "-U",
-                    bootstrap,
-                    "-A",
-                    "trust",
-                    "-E",
-                    "UTF8",
-                    "--locale=C",
-                    "--no-sync",
-                    "--no-instructions",
-                ],
-                environment=_environment(place),
+                place.command(tools["initdb"], "-D", place.data / "data", *options),
+                environment=place.environment(),
                 timeout_seconds=_START_SECONDS,
-                folder=place,
+                folder=place.data,
             )
-            server = _started(tools, place, socket, user)
         except ToolError as error:
             raise _no_server(str(error)) from error
-        address = Address(host=str(socket), user=bootstrap)
-        _wait(address, server, place)
-        yield address
-    finally:
-        if server is not None:
-            process.end(server)
-        shutil.rmtree(place, ignore_errors=True)
-        shutil.rmtree(socket, ignore_errors=True)
+        settings = {**_SETTINGS, "unix_socket_directories": str(place.socket)}
+        words = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        with serving(place, tools["postgres"], "-D", place.data / "data", "-F", *words) as server:
+            address = Address(host=str(place.socket), user=bootstrap)
+            _wait(address, server, place)
+            yield address
 
 
-def _started(tools: Tools, place: Path, socket: Path, user: "pwd.struct_passwd | None") -> "subprocess.Popen[bytes]":
-    settings = {**_SETTINGS, "unix_socket_directories": str(socket)}
-    command = [*_as(user), tools["postgres"], "-D", str(place / "data"), "-F"]
-    command += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-    with (place / "log").open("wb") as log:
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=_environment(place),
-            cwd=place,
-            start_new_session=True,
-        )
-
-
-def _wait(address: Address, server: "subprocess.Popen[bytes]", place: Path) -> None:
+def _wait(address: Address, server: "subprocess.Popen[bytes]", place: Place) -> None:
     until = time.monotonic() + _START_SECONDS
     while True:
         try:
@@ -116,37 +64,8 @@ def _wait(address: Address, server: "subprocess.Popen[bytes]", place: Path) -> N
             return
         except psycopg.OperationalError as error:
             if server.poll() is not None or time.monotonic() > until:
-                said = (place / "log").read_text("utf-8", "replace").strip().splitlines()[-_LOG_LINES:]
-                raise _no_server("; ".join(said) or str(error)) from error
+                raise _no_server(place.last_words() or str(error)) from error
         time.sleep(0.05)
-
-
-def _as(user: "pwd.struct_passwd | None") -> Sequence[str]:
-    """Run as this user, and die with whoever waits for it: a server that nobody stops would stay for ever."""
-    identity = [] if user is None else [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
-    return ["setpriv", *identity, "--pdeathsig=QUIT", "--"] if shutil.which("setpriv") else []
-
-
-def _somebody_else() -> "pwd.struct_passwd":
-    for name in ("nobody", "postgres"):  # the latter may log in to this machine's own servers
-        try:
-            return pwd.getpwnam(name)
-        except KeyError:
-            continue
-    raise _no_server("it does not run as root, and there is neither a user postgres nor a user nobody")
-
-
-def _environment(place: Path) -> dict[str, str]:
-    return {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(place), "LC_ALL": "C", "TZ": "UTC"}
-
-
-def _sweep(scratch: str) -> None:
-    """Remove what killed processes left; their servers died with them."""
-    for folder in {tempfile.gettempdir(), scratch or tempfile.gettempdir()}:
-        for left in Path(folder).glob(f"{_PREFIX}.*.*"):
-            pid = left.name.split(".")[1]
-            if pid.isdecimal() and not Path(f"/proc/{pid}").exists():
-                shutil.rmtree(left, ignore_errors=True)
 
 
 def _no_server(why: str) -> VerificationError:
