@@ -48,7 +48,7 @@ OPERATION: tuple[Control, ...] = (
         "With a wrong clock, old backups look new and retention removes the wrong ones.",
         "Set the clock of the machine that ran it, then back up again.",
         source_controls.check_clock,
-        clauses("A.8.17;AU-8;8.4"),
+        clauses("A.8.17;AU-8;SC-45;8.4"),
     ),
     Control(
         "worker",
@@ -66,7 +66,7 @@ OPERATION: tuple[Control, ...] = (
         "On the bad day somebody must know what the data is and whether it came back right.",
         "Name an owner for the source.",
         source_controls.check_owner,
-        clauses("CP-2;A.5.9;11.1;164.308(a)(7)(ii)(E)"),
+        clauses("CP-2;A.5.9;11.1"),
     ),
     Control(
         "idle",
@@ -84,7 +84,9 @@ OPERATION: tuple[Control, ...] = (
         "What encrypts or deletes the data is backed up like any other change, until only that is kept.",
         "Look at what changed with 'cto.backups diff'; restore from a clean point, or run 'cto.backups anomaly clear'.",
         source_controls.check_anomalies,
-        clauses("CC7.2;A.8.13;A.8.16;CP-9;CP-10;11.2;Art. 12(1);164.308(a)(7)(ii)(A)"),
+        clauses(
+            "CC7.2;A.8.13;A.8.16;SI-4;CP-9;CP-10;11.2;Art. 10;Art. 12(1);164.308(a)(5)(ii)(B);164.308(a)(7)(ii)(A)"
+        ),
     ),
     Control(
         "write-only",
@@ -93,7 +95,7 @@ OPERATION: tuple[Control, ...] = (
         "Whoever takes over the host deletes the backups first, and then asks for a ransom.",
         "Make one vault append-only ('access: append-only'), or use one that locks what is stored.",
         vault_controls.check_write_only,
-        clauses("A1.2;CC6.1;A.8.13;AU-9;CP-9;11.3;11.4;Art. 12(3);164.308(a)(7)(ii)(C)"),
+        clauses("A1.2;CC6.1;A.8.13;CP-9;11.3;11.4;Art. 12(3);164.312(c)(1)"),
     ),
     Control(
         "immutable",
@@ -102,7 +104,7 @@ OPERATION: tuple[Control, ...] = (
         "A lock holds also when whoever may delete in the vault makes a mistake, or is taken over.",
         "Add a vault whose storage has a lock mode, and declare it ('lock: governance' or 'lock: compliance').",
         vault_controls.check_immutable,
-        clauses("A1.2;A.5.33;A.8.13;CP-9;CP-9(3);11.3;11.4;Art. 12(3);164.312(c)(1)"),
+        clauses("A1.2;A.5.33;A.8.13;CP-9;11.3;11.4;Art. 12(3);164.312(c)(1)"),
     ),
     Control(
         "catalog",
@@ -120,7 +122,7 @@ OPERATION: tuple[Control, ...] = (
         "What should be gone can still be stolen, demanded and paid for.",
         "Run 'cto.backups expire', and see that the worker is running.",
         source_controls.check_kept_too_long,
-        clauses("C1.2;A.8.10;SI-12;3.4"),
+        clauses("C1.2;A.8.10;SI-12;SI-12(3);3.4"),
     ),
     Control(
         "pruning",
@@ -129,7 +131,7 @@ OPERATION: tuple[Control, ...] = (
         "Until a prune, expired points still take space, and their bytes still exist.",
         "Run 'cto.backups prune VAULT' and read what it says; see that the worker is running.",
         vault_controls.check_pruning,
-        clauses("C1.2;A.8.10;SI-12;3.4"),
+        clauses("C1.2;A.8.10;SI-12(3);3.5"),
     ),
     Control(
         "exclusions-used",
@@ -156,7 +158,7 @@ OPERATION: tuple[Control, ...] = (
         "A failure that nobody hears of lasts until the bad day, and messages that were never tried do not arrive.",
         "Name people and channels under alerts: in the policy, one that rings, and run 'cto.backups alerts test'.",
         alert_controls.check_escalation,
-        clauses("CC7.3;A.5.26;IR-6;17.2;Art. 14;164.308(a)(6)(ii)"),
+        clauses("CC7.3;A.5.26;IR-6;17.2;Art. 10;Art. 14;164.308(a)(6)(ii)"),
     ),
     Control(
         "keys-parted",
@@ -165,7 +167,7 @@ OPERATION: tuple[Control, ...] = (
         "Whoever takes both can read the data, and sign evidence that never was.",
         "Keep the evidence key in a folder or a key store of its own.",
         vault_controls.check_keys_parted,
-        clauses("CC6.1;A.8.24;AU-9;SC-12"),
+        clauses("CC6.1;A.8.24;AU-9;SC-12;Art. 9(4)(d)"),
     ),
     Control(
         "governing-documents",
@@ -174,7 +176,7 @@ OPERATION: tuple[Control, ...] = (
         "What the rules are read from is missing or has changed: destructive work is refused until somebody looks.",
         "Put the document back, or have its change approved; take one that governs no more out of the policy.",
         governance_controls.check_documents,
-        clauses("CC6.1;A.5.33;CP-2;Art. 12(1)"),
+        clauses("CC8.1;A.5.33;CP-2;Art. 12(1)"),
     ),
     Control(
         "second-person",
@@ -183,7 +185,7 @@ OPERATION: tuple[Control, ...] = (
         "Who approves what he asked for himself is one person with two commands.",
         "Find out how it came about; let somebody else approve, under a login of his own.",
         governance_controls.check_approvals,
-        clauses("CC6.1;A.5.33;AU-9;11.3;Art. 12(3)"),
+        clauses("CC6.3;A.5.3;CP-9(7);11.3;Art. 12(3)"),
     ),
     Control(
         "governance-kept",
@@ -192,7 +194,7 @@ OPERATION: tuple[Control, ...] = (
         "Rules that whoever they bind can take out of a file bind nobody.",
         "Put the rules back, or have the change approved: 'cto.backups approvals'.",
         governance_controls.check_loosened,
-        clauses("CC6.1;A.5.33;AU-9;Art. 12(1)"),
+        clauses("CC8.1;A.8.32;CM-3;Art. 9(4)(e);Art. 12(1)"),
     ),
     Control(
         "source-removals",
@@ -201,6 +203,6 @@ OPERATION: tuple[Control, ...] = (
         "A source that leaves the policy unseen is backed up no more, and nobody has decided that.",
         "Put the source back into the policy, or have its removal approved: 'cto.backups approvals'.",
         governance_controls.check_removals,
-        clauses("CC7.2;A.5.9;A.8.13;CM-8;CP-9;11.1;Art. 12(1);164.308(a)(7)(ii)(A)"),
+        clauses("CC8.1;A.5.9;A.8.13;A.8.32;CM-3;CM-8;CP-9;11.1;Art. 9(4)(e);Art. 12(1);164.308(a)(7)(ii)(A)"),
     ),
 )

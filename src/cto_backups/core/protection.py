@@ -48,7 +48,7 @@ PROTECTION: tuple[Control, ...] = (
         "A folder that is not mounted and a dump that went wrong come back just as they were saved: empty.",
         "See why there is nothing in it. If it is meant to be empty, take it out of the policy until it is not.",
         source_controls.check_empty,
-        clauses("A1.2;A.8.13;CP-9;CP-9(1);11.2;Art. 12(1);Art. 12(7);164.308(a)(7)(ii)(A)"),
+        clauses("A1.2;A1.3;A.8.13;CP-9;CP-9(1);11.2;Art. 12(1);164.308(a)(7)(ii)(A)"),
     ),
     Control(
         "rpo",
@@ -85,7 +85,8 @@ PROTECTION: tuple[Control, ...] = (
         "Run 'cto.backups test SOURCE' and act on the step that fails.",
         source_controls.check_restore_test,
         clauses(
-            "A1.3;A.8.13;A.5.30;CP-4;CP-9(2);CP-10;11.5;Art. 11;Art. 12(2);164.308(a)(7)(ii)(B);164.308(a)(7)(ii)(D)"
+            "A1.3;A.8.13;A.5.30;CP-4;CP-9(2);CP-10;11.5;Art. 11(6);Art. 12(2);Art. 12(7);"
+            "164.308(a)(7)(ii)(B);164.308(a)(7)(ii)(D)"
         ),
     ),
     Control(
@@ -104,7 +105,7 @@ PROTECTION: tuple[Control, ...] = (
         "Each copy is a chance to survive the loss of another.",
         "Name more vaults for the source, and bring back the one that is missing its copy.",
         vault_controls.check_copies,
-        clauses("A1.2;A.8.13;A.8.14;CP-9;11.1;Art. 12(1);164.308(a)(7)(ii)(A);164.308(a)(7)(ii)(C)"),
+        clauses("A1.2;A.8.13;A.8.14;CP-9;11.1;Art. 12(1);164.308(a)(7)(ii)(A)"),
     ),
     Control(
         "storage-types",
@@ -113,7 +114,7 @@ PROTECTION: tuple[Control, ...] = (
         "Storage of one type has its faults in common.",
         "Add a vault of another storage type.",
         vault_controls.check_storage_types,
-        clauses("A1.2;A.8.13;A.8.14;CP-9(3);11.4;Art. 12(3)"),
+        clauses("A1.2;A.8.13;A.8.14;CP-9;11.4;Art. 12(3)"),
     ),
     Control(
         "off-site",
@@ -122,7 +123,7 @@ PROTECTION: tuple[Control, ...] = (
         "A fire, a flood, a theft or a lost account takes everything that is in one place.",
         "Add a vault in another region or with another provider, and declare it off_site.",
         vault_controls.check_off_site,
-        clauses("A1.2;A.8.13;A.8.14;CP-6;CP-6(1);CP-9(3);11.4;Art. 12(3);164.308(a)(7)(ii)(B)"),
+        clauses("A1.2;A.8.13;A.8.14;CP-6;CP-6(1);CP-9(3);CP-9(5);11.4;Art. 12(3);164.308(a)(7)(ii)(B)"),
     ),
     Control(
         "failure-domains",
@@ -140,7 +141,7 @@ PROTECTION: tuple[Control, ...] = (
         "Whoever comes by a vault must not come by the data.",
         "Store copies in a repository, or in a vault that encrypts under your key.",
         vault_controls.check_encryption,
-        clauses("CC6.1;A.8.13;A.8.24;CP-9(8);SC-28;11.3;Art. 12(3);164.312(a)(2)(iv)"),
+        clauses("CC6.1;A.8.13;A.8.24;CP-9(8);SC-28;3.11;11.3;Art. 9(4)(d);Art. 12(3);164.312(a)(2)(iv)"),
     ),
     Control(
         "keys-there",
@@ -149,7 +150,7 @@ PROTECTION: tuple[Control, ...] = (
         "Without the repository key no vault opens again; without the evidence key nothing new can be signed.",
         "Put the key back from its spare copy, now, while there is one. Never make a new one for old repositories.",
         vault_controls.check_keys_there,
-        clauses("CC6.1;A.8.24;SC-12;CP-10;11.3;Art. 11;164.312(a)(2)(iv)"),
+        clauses("CC6.1;A.8.24;SC-12;SC-12(1);CP-10;11.3;Art. 9(4)(d);164.312(a)(2)(iv)"),
     ),
     Control(
         "key-apart",
@@ -158,7 +159,7 @@ PROTECTION: tuple[Control, ...] = (
         "A key beside its vault is stolen with it, and lost with it.",
         "Keep the key on another device, in an environment variable, or with a command or a KMS; and a copy on paper.",
         vault_controls.check_key_apart,
-        clauses("CC6.1;A.8.24;SC-12;11.3;Art. 12(3);164.312(a)(2)(iv)"),
+        clauses("CC6.1;A.8.24;SC-12;11.3;Art. 9(4)(d);164.312(a)(2)(iv)"),
     ),
     Control(
         "retention",
@@ -194,7 +195,7 @@ PROTECTION: tuple[Control, ...] = (
         "Business-critical data must come back as it was just before a mistake, not as it was last night.",
         "Add 'continuous', 'on change' or a short interval, and keep every point for at least 7 days.",
         source_controls.check_point_in_time,
-        clauses("A1.2;A.5.30;CP-9;CP-10;11.2;Art. 12(6);164.308(a)(7)(ii)(B);164.308(a)(7)(ii)(C)"),
+        clauses("A1.2;A.5.30;CP-9;CP-10;11.2;Art. 12(6);164.308(a)(7)(ii)(B)"),
     ),
     Control(
         "complete",
@@ -203,6 +204,6 @@ PROTECTION: tuple[Control, ...] = (
         "What could not be captured cannot come back.",
         "Read the problems with 'cto.backups points SOURCE'; fix permissions or exclude what does not matter.",
         source_controls.check_complete,
-        clauses("A1.2;A.8.13;CP-9;11.2;Art. 12(1);Art. 12(7);164.308(a)(7)(ii)(A)"),
+        clauses("A1.2;A1.3;A.8.13;CP-9;11.2;Art. 12(1);164.308(a)(7)(ii)(A)"),
     ),
 )
