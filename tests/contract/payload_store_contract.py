@@ -7,14 +7,14 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from fakes.memory import MemoryTree, MemoryVault
+from fakes.memory import ArrivingMemoryTree, MemoryTree, MemoryVault
 
 from cto_backups import clock
 from cto_backups.core.payloads import Draft, Node, PayloadStore, RepairScope, SnapshotLabel
-from cto_backups.core.ports import Existing
+from cto_backups.core.ports import AnyTree, Entry, EntryKind, Existing
 from cto_backups.core.pruning import PrunePlan
 from cto_backups.core.verification import Ledger, Part
-from cto_backups.errors import BackupsError, BusyError, DamageError, NotFoundError, RefusedError
+from cto_backups.errors import BackupsError, BusyError, DamageError, NotFoundError, RefusedError, SourceError
 
 NewStore = Callable[[MemoryVault], PayloadStore]
 MOMENT = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
@@ -30,9 +30,7 @@ def label(number: int = 0, *tags: str) -> SnapshotLabel:
     return SnapshotLabel(MOMENT + timedelta(hours=number), "host", "user", ("/data",), tags)
 
 
-def store_tree(
-    store: PayloadStore, tree: MemoryTree, *, parent: str | None = None, number: int = 0
-) -> tuple[Draft, str]:
+def store_tree(store: PayloadStore, tree: AnyTree, *, parent: str | None = None, number: int = 0) -> tuple[Draft, str]:
     with store.writing() as writing:
         draft = writing.write(tree, parent=parent)
         return draft, writing.commit(draft, label(number))
@@ -162,6 +160,35 @@ class PayloadStoreContract:
         kept = MemoryTree({**CONTENT, **second})
         draft, _ = store_tree(store, kept, parent=parent, number=1)
         assert (draft.new_entries, draft.changed_entries, draft.moved_entries) == (1, 1, 1)
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_a_tree_that_comes_in_an_order_of_its_own_is_the_same_tree(self, store: PayloadStore, seed: int) -> None:
+        content = {**CONTENT, b"link": Entry(b"", b"", EntryKind.SYMLINK, 0o120777, linktarget=b"a.txt")}
+        whole, _ = store_tree(store, ArrivingMemoryTree(MemoryTree(content), random.Random(seed)))
+        assert store_tree(store, MemoryTree(content), number=1)[0].root == whole.root
+        assert (whole.entries, whole.size_bytes) == (8, 75_011 + len(LARGE))
+        assert whole.new_entries == 8
+
+    def test_of_a_tree_that_comes_again_it_is_told_what_is_new(self, store: PayloadStore) -> None:
+        _, parent = store_tree(store, MemoryTree(CONTENT))
+        tree = MemoryTree({**CONTENT, b"a.txt": b"longer than it was before\n", b"new": b"new", b"again": LARGE})
+        draft, _ = store_tree(store, ArrivingMemoryTree(tree, random.Random(4)), parent=parent, number=1)
+        counts = draft.new_entries, draft.changed_entries, draft.unchanged_entries, draft.moved_entries
+        assert counts == (2, 1, 6, 1)
+        assert draft.read_bytes == draft.size_bytes, "all of it came, so all of it was read"
+        assert draft.parent == parent
+
+    def test_a_tree_that_breaks_off_is_not_stored(self, store: PayloadStore) -> None:
+        tree = ArrivingMemoryTree(MemoryTree(CONTENT), random.Random(5))
+        tree.left_out = {b"/folder/deep"}
+        with pytest.raises(SourceError, match="/folder/deep"), store.writing() as writing:
+            writing.write(tree)
+        for path in (b"/large", b"/folder/b.bin"):
+            tree = ArrivingMemoryTree(MemoryTree(CONTENT), random.Random(6))
+            tree.breaks_off_in = path
+            with pytest.raises(SourceError, match="gone"), store.writing() as writing:
+                writing.write(tree)
+        assert not store.committed()
 
     def test_what_is_not_wanted_once_all_was_read_is_not_kept(self, store: PayloadStore) -> None:
         _, parent = store_tree(store, MemoryTree(CONTENT))

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from cto_backups.core.change import NewContent
-from cto_backups.core.ports import CaptureTree, Entry, PointReader, Progress, Vault
+from cto_backups.core.ports import AnyTree, Entry, PointReader, Progress, Vault
 from cto_backups.core.pruning import Pruned, PrunePlan
 from cto_backups.core.verification import Ledger, Part, Readings
 
@@ -181,7 +181,7 @@ class Writing(Protocol):
 
     def write(
         self,
-        tree: CaptureTree,
+        tree: AnyTree,
         *,
         parent: str | None = None,
         progress: Progress | None = None,

@@ -186,6 +186,32 @@ class CaptureTree(Protocol):
         """Count files' contents as already known, in their order; false for one that is not, and must then be read."""
 
 
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """An entry of a tree that comes in an order of its own; `content` reads a file's bytes, and is None for others."""
+
+    entry: Entry
+    content: BlockReader | None = None
+
+
+@runtime_checkable
+class ArrivingTree(Protocol):
+    """A tree that a server sends in an order of its own: nobody can ask for a part of it."""
+
+    @property
+    def root(self) -> Entry:
+        """The root folder (its name is empty and its metadata is not stored)."""
+
+    def arrivals(self) -> Iterator[Arrival]:
+        """Every entry once, also each folder, in any order; `entry.path` is the place in the tree, with a leading '/'.
+
+        A file's content is read to its end, and closed, before the next entry is asked for.
+        """
+
+
+AnyTree = CaptureTree | ArrivingTree
+
+
 class Capture(Protocol):
     """A consistent moment of a source, held while it is stored."""
 
@@ -198,7 +224,7 @@ class Capture(Protocol):
         """What restic calls the snapshot's paths."""
 
     @property
-    def tree(self) -> CaptureTree:
+    def tree(self) -> AnyTree:
         """What to store."""
 
     @property

@@ -76,10 +76,9 @@ class LargeFile:
     """Stores one large file."""
 
     def __init__(
-        self, tree: CaptureTree, entry: Entry, crew: Crew[Bench], buffers: BufferPool, progress: Progress
+        self, opened: Callable[[], BlockReader], crew: Crew[Bench], buffers: BufferPool, progress: Progress
     ) -> None:
-        self._tree = tree
-        self._entry = entry
+        self._open = opened
         self._crew = crew
         self._buffers = buffers
         self._progress = progress
@@ -93,7 +92,7 @@ class LargeFile:
         """
         self._done, self._left_out = done, left_out
         try:
-            reader = self._tree.open(self._entry)
+            reader = self._open()
         except EntryUnreadableError:
             self._state.unreadable = True
         else:

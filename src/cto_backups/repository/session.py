@@ -5,8 +5,9 @@ from typing import Any
 
 from cto_backups import __version__, clock
 from cto_backups.core.payloads import Copied, Draft, PayloadStore, SnapshotLabel
-from cto_backups.core.ports import CaptureTree, Progress, Silent
+from cto_backups.core.ports import AnyTree, ArrivingTree, Progress, Silent
 from cto_backups.errors import DamageError, NotFoundError, RefusedError
+from cto_backups.repository.arrivals import ArrivalWriter
 from cto_backups.repository.chunker import seed_of
 from cto_backups.repository.copying import copy_tree
 from cto_backups.repository.depot import Depot
@@ -36,7 +37,7 @@ class Session:
 
     def write(
         self,
-        tree: CaptureTree,
+        tree: AnyTree,
         *,
         parent: str | None = None,
         progress: Progress | None = None,
@@ -45,7 +46,8 @@ class Session:
         """Store a tree. A parent that is gone or damaged is done without."""
         parent_tree = self._parent_tree(parent)
         with Depot(self._files, self._index, self._options) as depot:
-            writer = TreeWriter(tree, depot, Fetcher(self._files, self._index), self._seed, progress or Silent())
+            tools = depot, Fetcher(self._files, self._index), self._seed, progress or Silent()
+            writer = ArrivalWriter(tree, *tools) if isinstance(tree, ArrivingTree) else TreeWriter(tree, *tools)
             root = writer.run(parent_tree, self._options.threads)
             kept = unless is None or not unless()
             if kept:

@@ -7,36 +7,18 @@ has with the same size, times and inode is not opened, provided that its blobs a
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 
 from cto_backups import _native
 from cto_backups.core.ports import CaptureTree, Entry, EntryUnreadableError, Progress
 from cto_backups.errors import DamageError, VaultError
-from cto_backups.repository.chunker import SMALLEST, Chunker
 from cto_backups.repository.crew import Crew
+from cto_backups.repository.cutter import BATCH_BYTES, BATCH_FILES, READ_WHOLE, Cutter, Tally
 from cto_backups.repository.depot import Bench, Depot
 from cto_backups.repository.fetch import Fetcher
-from cto_backups.repository.index import BlobKind
 from cto_backups.repository.largefile import BufferPool, LargeFile, store_alone
-from cto_backups.repository.options import MIB
 from cto_backups.repository.tree import content_text
-
-_BATCH_FILES = 64
-_BATCH_BYTES = 2 * MIB
-_READ_WHOLE = 4 * MIB  # larger files are read in parts, and worked on by all threads at once
-
-
-@dataclass(slots=True)
-class Tally:
-    """What was stored; `moved` are new files whose content was there already."""
-
-    entries: int = 0
-    size_bytes: int = 0
-    read_bytes: int = 0
-    new: int = 0
-    changed: int = 0
-    unchanged: int = 0
-    moved: int = 0
 
 
 class _Folder:
@@ -77,14 +59,13 @@ class TreeWriter:
         self._tree = tree
         self._depot = depot
         self._fetcher = fetcher
-        self._seed = seed
+        self._cutter = Cutter(seed)
         self._progress = progress
         self._lock = threading.Lock()
         self._links: dict[tuple[int, int], _Linked] = {}
         self._root = b""
         self._batch: list[tuple[_Folder, int, Entry]] = []
         self._batch_bytes = 0
-        self._chunkers = threading.local()
         self._buffers: BufferPool | None = None
 
     def run(self, parent_tree: bytes | None, threads: int) -> bytes:
@@ -155,12 +136,12 @@ class TreeWriter:
                 elif linked.content is None:
                     linked.waiting.append((folder, place, entry))
                     return
-        if entry.size > _READ_WHOLE:
+        if entry.size > READ_WHOLE:
             self._large(folder, place, entry)
             return
         self._batch.append((folder, place, entry))
         self._batch_bytes += entry.size
-        if len(self._batch) >= _BATCH_FILES or self._batch_bytes >= _BATCH_BYTES:
+        if len(self._batch) >= BATCH_FILES or self._batch_bytes >= BATCH_BYTES:
             self._send_batch()
 
     def _send_batch(self) -> None:
@@ -180,7 +161,8 @@ class TreeWriter:
         def left_out(bench: Bench) -> None:
             self._left_out(bench, folder, place, entry)
 
-        LargeFile(self._tree, entry, self._crew, self._buffers, self._progress).store(self._chunker(), done, left_out)
+        opened = partial(self._tree.open, entry)
+        LargeFile(opened, self._crew, self._buffers, self._progress).store(self._cutter.chunker(), done, left_out)
 
     # -- any thread ---------------------------------------------------------------------------------------------------
 
@@ -189,7 +171,7 @@ class TreeWriter:
         linked = [one for one in batch if one[2].links > 1]  # asked now: reading may renew what an entry says
         alone = [one for one in batch if one[2].links <= 1] if linked else batch
         contents = self._tree.read_many([entry for _, _, entry in alone])
-        texts, known = self._save_many(bench, contents)
+        texts, known = self._cutter.save_many(bench, contents)
         moved = sum(alone[number][0].is_new(alone[number][1]) for number in known)
         files = []
         size_bytes = left_out = 0
@@ -211,38 +193,6 @@ class TreeWriter:
             self.tally.moved += moved
         self._progress.advance(entries=len(batch), size_bytes=size_bytes)
 
-    def _save_many(self, bench: Bench, contents: Sequence[bytes | None]) -> tuple[list[str | None], list[int]]:
-        """Store contents: for each the ids of its blobs as JSON, and the places of those that were there already."""
-        texts, known = bench.save_files(
-            [None if plain is None or len(plain) > SMALLEST else plain for plain in contents]
-        )
-        for place, plain in enumerate(contents):
-            if plain is not None and len(plain) > SMALLEST:
-                before = bench.native.added_blobs
-                texts[place] = self._save(bench, plain)
-                if bench.native.added_blobs == before:
-                    known.append(place)
-        return texts, known
-
-    def _save(self, bench: Bench, plain: bytes) -> str:
-        """Store a file's content; its ids as JSON."""
-        size = len(plain)
-        if size <= SMALLEST:
-            return f'["{bench.save(BlobKind.DATA, plain).hex()}"]' if size else "[]"
-        view = memoryview(plain)
-        content = []
-        start = 0
-        for end in self._chunker().ends(plain, last=True):
-            content.append(bench.save(BlobKind.DATA, view[start:end]))
-            start = end
-        return content_text(content)
-
-    def _chunker(self) -> Chunker:
-        chunker: Chunker | None = getattr(self._chunkers, "chunker", None)
-        if chunker is None:
-            chunker = self._chunkers.chunker = Chunker(self._seed)
-        return chunker
-
     def _linked_file(self, bench: Bench, folder: _Folder, place: int, entry: Entry) -> int:
         """A file with several names; its size."""
         with self._lock:
@@ -260,14 +210,14 @@ class TreeWriter:
 
     def _stored_alone(self, bench: Bench, entry: Entry) -> tuple[str | None, int]:
         """Store one file with this thread only: its ids as JSON, None when it cannot be read; its size."""
-        if entry.size > _READ_WHOLE:
+        if entry.size > READ_WHOLE:
             try:
-                blobs, size = store_alone(self._tree, entry, bench, self._chunker())
+                blobs, size = store_alone(self._tree, entry, bench, self._cutter.chunker())
             except EntryUnreadableError:
                 return None, 0
             return content_text(blobs), size
         (plain,) = self._tree.read_many([entry])
-        return (None, 0) if plain is None else (self._save(bench, plain), len(plain))
+        return (None, 0) if plain is None else (self._cutter.save(bench, plain), len(plain))
 
     def _stored(
         self, bench: Bench, folder: _Folder, place: int, entry: Entry, content: Sequence[bytes], size: int

@@ -1,11 +1,12 @@
 """A vault and a captured tree that live in memory: fast, and easy to damage by hand."""
 
+import random
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from threading import Lock
 
-from cto_backups.core.ports import Buffer, Entry, EntryKind, EntryUnreadableError, StoredFile
-from cto_backups.errors import VaultError, VaultExistsError, VaultMissingError
+from cto_backups.core.ports import Arrival, Buffer, Entry, EntryKind, EntryUnreadableError, StoredFile
+from cto_backups.errors import SourceError, VaultError, VaultExistsError, VaultMissingError
 
 
 class MemoryVault:
@@ -143,6 +144,46 @@ class MemoryTree:
             ctime_ns=self.mtime_ns,
             inode=inode,
         )
+
+
+class ArrivingMemoryTree:
+    """The same, coming in an order of its own."""
+
+    def __init__(self, tree: MemoryTree, order: random.Random) -> None:
+        self.tree = tree
+        self.root = tree.root
+        self.left_out: set[bytes] = set()
+        self.breaks_off_in: bytes | None = None
+        self._order = order
+
+    def arrivals(self) -> Iterator[Arrival]:
+        entries, waiting = [], [self.root]
+        while waiting:
+            inside = list(self.tree.folder(waiting.pop()))
+            entries += inside
+            waiting += [entry for entry in inside if entry.kind is EntryKind.FOLDER]
+        self._order.shuffle(entries)
+        for entry in entries:
+            if entry.path not in self.left_out:
+                reader = self.tree.open(entry) if entry.kind is EntryKind.FILE else None
+                yield Arrival(entry, BrokenReader() if entry.path == self.breaks_off_in else reader)
+
+
+class BrokenReader:
+    """A reader whose other end is gone after a few bytes."""
+
+    def __init__(self) -> None:
+        self._read = False
+
+    def readinto(self, buffer: memoryview) -> int:
+        if self._read:
+            raise SourceError("the connection is gone")
+        self._read = True
+        buffer[:3] = b"any"
+        return 3
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 class MemoryReader:

@@ -1,0 +1,149 @@
+"""Storing a tree that comes in an order of its own: contents as they arrive, and the trees once all of it is there."""
+
+import threading
+from collections.abc import Sequence
+from functools import partial
+from operator import attrgetter
+
+from cto_backups import _native
+from cto_backups.core.ports import Arrival, ArrivingTree, BlockReader, Entry, EntryKind, Progress
+from cto_backups.errors import DamageError, SourceError, VaultError
+from cto_backups.repository.crew import Crew
+from cto_backups.repository.cutter import BATCH_BYTES, BATCH_FILES, READ_WHOLE, Cutter, Tally
+from cto_backups.repository.depot import Bench, Depot
+from cto_backups.repository.fetch import Fetcher
+from cto_backups.repository.largefile import BufferPool, LargeFile
+from cto_backups.repository.tree import content_text
+
+_READ = 256 * 1024
+
+
+class ArrivalWriter:
+    """Stores one arriving tree through a depot.
+
+    The entries, and the ids of their blobs, are in memory until the end: some 500 bytes a file, and 66 a blob.
+    """
+
+    def __init__(self, tree: ArrivingTree, depot: Depot, fetcher: Fetcher, seed: int, progress: Progress) -> None:
+        self.tally = Tally()
+        self._tree = tree
+        self._depot = depot
+        self._fetcher = fetcher
+        self._cutter = Cutter(seed)
+        self._progress = progress
+        self._lock = threading.Lock()
+        self._inside: dict[bytes, list[Entry]] = {}
+        self._stored: dict[bytes, tuple[str, int]] = {}
+        self._known: set[bytes] = set()
+        self._batch: list[tuple[Entry, bytes]] = []
+        self._batch_bytes = 0
+
+    def run(self, parent_tree: bytes | None, threads: int) -> bytes:
+        """Store everything; the root tree's id. Leaves the depot to be finished by the caller."""
+        with Crew(threads, self._depot.bench, name="store") as crew:
+            buffers = BufferPool(crew, threads)
+            for arrival in self._tree.arrivals():
+                self._take(crew, buffers, arrival)
+            self._send_batch(crew)
+        root = self._tree.root
+        homeless = self._inside.keys() - {root.path} - self._folders()
+        if homeless:
+            raise SourceError(
+                f"A folder did not arrive, although something in it did: {min(homeless).decode('utf-8', 'replace')}",
+                why="what sent this tree left it out",
+                todo="make the recovery point again",
+            )
+        return self._build(self._depot.bench(), root, parent_tree)
+
+    def _folders(self) -> set[bytes]:
+        return {entry.path for inside in self._inside.values() for entry in inside if entry.kind is EntryKind.FOLDER}
+
+    def _take(self, crew: Crew[Bench], buffers: BufferPool, arrival: Arrival) -> None:
+        entry, reader = arrival.entry, arrival.content
+        self._inside.setdefault(entry.path.rpartition(b"/")[0], []).append(entry)
+        if entry.kind is not EntryKind.FILE or reader is None:
+            self._progress.advance(entries=1)
+        elif entry.size > READ_WHOLE:
+
+            def done(_: Bench, content: list[bytes], size: int, known: bool) -> None:
+                self._keep(entry, content_text(content), size, known=known)
+
+            large = LargeFile(partial(_same, reader), crew, buffers, self._progress)
+            large.store(self._cutter.chunker(), done, _left_out)
+        else:
+            self._batch.append((entry, _whole(reader)))
+            self._batch_bytes += entry.size
+            if len(self._batch) >= BATCH_FILES or self._batch_bytes >= BATCH_BYTES:
+                self._send_batch(crew)
+
+    def _send_batch(self, crew: Crew[Bench]) -> None:
+        batch, self._batch, self._batch_bytes = self._batch, [], 0
+        if batch:
+            crew.submit(lambda bench: self._save(bench, batch))
+
+    def _save(self, bench: Bench, batch: Sequence[tuple[Entry, bytes]]) -> None:
+        texts, known = self._cutter.save_many(bench, [plain for _, plain in batch])
+        for place, ((entry, plain), text) in enumerate(zip(batch, texts, strict=True)):
+            assert text is not None
+            self._keep(entry, text, len(plain), known=place in known)
+            self._progress.advance(size_bytes=len(plain))
+
+    def _keep(self, entry: Entry, text: str, size: int, *, known: bool) -> None:
+        entry.size = size
+        with self._lock:
+            self._stored[entry.path] = text, size
+            if known:
+                self._known.add(entry.path)
+            self.tally.size_bytes += size
+            self.tally.read_bytes += size
+        self._progress.advance(entries=1)
+
+    def _build(self, bench: Bench, folder: Entry, old_tree: bytes | None) -> bytes:
+        """The tree of a folder, those below it first; compared with the parent's to tell what is new in it."""
+        entries = sorted(self._inside.pop(folder.path, ()), key=attrgetter("name"))
+        nodes = _native.Nodes(len(entries))
+        to_read, alike, below, new_files, new, changed, unchanged = nodes.compare(
+            entries, self._parent(old_tree), self._depot.claims
+        )
+        for place in alike:
+            nodes.leave_out(place)
+        for place in (*to_read, *alike):
+            entry = entries[place]
+            nodes.file(place, entry, *self._stored[entry.path])
+            if entry.path in self._known and (new_files is None or place in new_files):
+                self.tally.moved += 1
+        for place, subtree in below:
+            nodes.folder(place, entries[place], self._build(bench, entries[place], subtree))
+        self.tally.entries += len(entries)
+        self.tally.new += new
+        self.tally.changed += changed
+        self.tally.unchanged += unchanged + len(alike)
+        return bench.save_tree(nodes)
+
+    def _parent(self, tree: bytes | None) -> bytes | None:
+        if tree is None:
+            return None
+        try:
+            return self._fetcher.tree(tree)
+        except (DamageError, VaultError):
+            return None
+
+
+def _whole(reader: BlockReader) -> bytes:
+    parts = []
+    buffer = bytearray(_READ)
+    view = memoryview(buffer)
+    try:
+        while count := reader.readinto(view):
+            parts.append(bytes(view[:count]))
+    finally:
+        reader.close()
+    return b"".join(parts)
+
+
+def _same(reader: BlockReader) -> BlockReader:
+    return reader
+
+
+def _left_out(_: Bench) -> None:
+    """What arrives is readable, or the whole of it fails: nothing is left out."""
