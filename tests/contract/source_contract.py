@@ -139,7 +139,7 @@ class SourceContract:
 
     def test_a_fingerprint_says_checksums_counts_and_samples(self, subject: Subject) -> None:
         _, fingerprint = captured(subject.source)
-        assert re.fullmatch(r"[a-z]+/\d+", fingerprint.algorithm)
+        assert re.fullmatch(r"[a-z-]+/\d+", fingerprint.algorithm)
         assert fingerprint.checksums
         assert all(re.fullmatch(r"[0-9a-f]+", digest) for digest in fingerprint.checksums.values())
         assert fingerprint.counts

@@ -77,7 +77,7 @@ def server(bin: Path, **settings: str) -> Iterator[Server]:
             cwd=place,
             **identity,
         )
-        hba = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
+        hba = "local all all trust\nlocal replication all trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
         (place / "data" / "pg_hba.conf").write_text(hba)
         given = {
             "listen_addresses": "",

@@ -59,8 +59,21 @@ class Address:
         settings = {**self.settings, "lock_timeout": f"{int(self.lock_seconds * 1000)}ms"}
         if not read_only:
             settings |= {"default_transaction_read_only": "off"}
+        return self._connected(database, settings)
+
+    def replicating(self, database: str | None = None) -> "psycopg.Connection[tuple[Any, ...]]":
+        """A connection that replicates: a database's changes, or else the server's files and log. Raises psycopg.Error.
+
+        Nothing may be executed in it the usual way.
+        """
+        settings = {"statement_timeout": "0", "idle_in_transaction_session_timeout": "0"}
+        return self._connected(database, settings, replication="database" if database else "true")
+
+    def _connected(
+        self, database: str | None, settings: Mapping[str, str], **more: str
+    ) -> "psycopg.Connection[tuple[Any, ...]]":
         options = " ".join(f"-c {name}={_escaped(value)}" for name, value in settings.items())
-        parameters: dict[str, Any] = dict(self._tls())
+        parameters: dict[str, Any] = {**self._tls(), **more}
         return psycopg.connect(
             host=self.host,
             port=self.port,

@@ -166,15 +166,20 @@ def bootstrap(session: Session) -> str:
     return str(row[0]) if row else "postgres"
 
 
-def summed_up(session: Session, name: str) -> Summed:
+def summed_up(session: Session, name: str, *, unlogged: bool = True) -> Summed:
     """All of a database, as the session's snapshot shows it. Raises psycopg.Error."""
     about = session.execute(DATABASE).fetchone()
     words = line(about or ())
-    return Summed(name, list(tables(session)), {**catalogue(session), "database": sha256(words.encode()).hexdigest()})
+    told = {**catalogue(session), "database": sha256(words.encode()).hexdigest()}
+    return Summed(name, list(tables(session, unlogged=unlogged)), told)
 
 
 def fingerprint_of(
-    summed: Sequence[Summed], shared: Mapping[str, str], roles: int, samples: Sequence[Sample]
+    summed: Sequence[Summed],
+    shared: Mapping[str, str],
+    roles: int,
+    samples: Sequence[Sample],
+    algorithm: str = ALGORITHM,
 ) -> Fingerprint:
     """The fingerprint of all that was summed up; of the tables, the largest are samples."""
     checksums = {f"server: {kind}": digest for kind, digest in shared.items()}
@@ -191,7 +196,7 @@ def fingerprint_of(
         largest += [(table.rows, _table_sample(each.name, table)) for table in each.tables]
     largest.sort(key=lambda pair: (-pair[0], pair[1].key))
     return Fingerprint(
-        algorithm=ALGORITHM,
+        algorithm=algorithm,
         checksums=checksums,
         counts=counts,
         samples=(*samples, *(sample for _, sample in largest[:_MOST_SAMPLES])),

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, LiteralString
 
 import psycopg
 from psycopg import sql
@@ -23,14 +23,14 @@ _TABLES: Final = """
     SELECT n.nspname, c.relname, array_agg(a.attname ORDER BY a.attname) FILTER (WHERE a.attnum IS NOT NULL),
         array_agg(
             t.typnamespace = 'pg_catalog'::regnamespace AND t.typtype = 'b' AND t.typsend <> 0
-                AND t.typname NOT LIKE 'reg%' AND t.typname NOT LIKE '\\_reg%' AND t.typname NOT LIKE '%aclitem'
-                AND t.typname NOT LIKE '%pg_node_tree' AND t.typname NOT LIKE '%float_' AND t.typcategory <> 'G'
+                AND t.typname NOT LIKE 'reg%%' AND t.typname NOT LIKE '\\_reg%%' AND t.typname NOT LIKE '%%aclitem'
+                AND t.typname NOT LIKE '%%pg_node_tree' AND t.typname NOT LIKE '%%float_' AND t.typcategory <> 'G'
             ORDER BY a.attname) FILTER (WHERE a.attnum IS NOT NULL)
     FROM pg_class c
     JOIN pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
     LEFT JOIN pg_type t ON t.oid = a.atttypid
-    WHERE c.relkind = 'r' AND c.relpersistence <> 't'
+    WHERE c.relkind = 'r' AND c.relpersistence = ANY (%s::"char"[])
         AND n.nspname !~ '^pg_(toast|temp)' AND n.nspname NOT IN ('pg_catalog', 'information_schema')
         AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
             AND d.deptype = 'e')
@@ -95,9 +95,13 @@ class SequenceAt:
         return self.used and (self.last >= before.last if self.rising else self.last <= before.last)
 
 
-def tables(session: Session) -> Iterator[TableSums]:
-    """Every table of the database, as the session's snapshot shows it, and its large objects. Raises psycopg.Error."""
-    for schema, name, columns, whole in session.execute(_TABLES).fetchall():
+def tables(session: Session, *, unlogged: bool = True) -> Iterator[TableSums]:
+    """Every table of the database, as the session's snapshot shows it, and its large objects. Raises psycopg.Error.
+
+    What is not in the log (`unlogged`) is in a dump, and not in what is recovered from the server's files.
+    """
+    kept = ["p", "u"] if unlogged else ["p"]
+    for schema, name, columns, whole in session.execute(_TABLES, (kept,)).fetchall():
         yield _sums(session, f"{schema}.{name}", _rows(schema, name, columns or (), whole or ()))
     yield _sums(session, "(large objects)", _LARGE_OBJECTS)
 
@@ -107,13 +111,24 @@ def hold(session: Session) -> str:
 
     Locks come before the moment: what is emptied in between would be empty for all who share it. Raises psycopg.Error.
     """
-    names = [sql.Identifier(schema, name) for schema, name in session.execute(_NAMES).fetchall()]
+    names = table_names(session)
     session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-    if names:
-        session.execute(sql.SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE").format(sql.SQL(", ONLY ").join(names)))
+    lock(session, names, "ACCESS SHARE")
     row = session.execute("SELECT pg_export_snapshot()").fetchone()
     assert row is not None
     return str(row[0])
+
+
+def table_names(session: Session) -> list[tuple[str, str]]:
+    """Schema and name of each table that people made. Raises psycopg.Error."""
+    return [(str(schema), str(name)) for schema, name in session.execute(_NAMES).fetchall()]
+
+
+def lock(session: Session, names: Sequence[tuple[str, str]], mode: LiteralString) -> None:
+    """Lock tables until the transaction ends. Raises psycopg.Error."""
+    if names:
+        listed = sql.SQL(", ONLY ").join(sql.Identifier(*each) for each in names)
+        session.execute(sql.SQL("LOCK TABLE ONLY {} IN " + mode + " MODE").format(listed))
 
 
 def sequences(session: Session) -> list[SequenceAt]:

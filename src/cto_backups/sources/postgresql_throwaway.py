@@ -16,7 +16,7 @@ from cto_backups.sources.postgresql_connection import Address, Tools
 
 _START_SECONDS: Final = 120.0
 # It is thrown away: nothing needs to survive a crash, and nobody needs much of this machine.
-_SETTINGS: Final = {
+SETTINGS: Final = {
     "listen_addresses": "",
     "fsync": "off",
     "synchronous_commit": "off",
@@ -32,6 +32,7 @@ _SETTINGS: Final = {
     "logging_collector": "off",
     "unix_socket_permissions": "0777",  # its folder is private
 }
+"""What each of our servers is started with."""
 
 
 @contextmanager
@@ -48,7 +49,7 @@ def throwaway(tools: Tools, bootstrap: str, *, scratch: str = "") -> Iterator[Ad
             )
         except ToolError as error:
             raise _no_server(str(error)) from error
-        settings = {**_SETTINGS, "unix_socket_directories": str(place.socket)}
+        settings = {**SETTINGS, "unix_socket_directories": str(place.socket)}
         words = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         with serving(place, tools["postgres"], "-D", place.data / "data", "-F", *words) as server:
             address = Address(host=str(place.socket), user=bootstrap)

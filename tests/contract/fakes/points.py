@@ -17,6 +17,9 @@ from pathlib import Path
 from cto_backups.core.model import Problem
 from cto_backups.core.ports import (
     UNKNOWN_SIZE,
+    AnyTree,
+    Arrival,
+    ArrivingTree,
     CaptureTree,
     Entry,
     EntryKind,
@@ -41,7 +44,7 @@ class MemoryPoint:
     @classmethod
     def of(
         cls,
-        tree: CaptureTree,
+        tree: AnyTree,
         *,
         threads: int = 1,
         known: "MemoryPoint | None" = None,
@@ -50,6 +53,14 @@ class MemoryPoint:
     ) -> "MemoryPoint":
         """Store a tree; files that `known` has and the tree knows are not read. `block`: files from this size on are
         read in pieces; `together`: the other files of a folder are read at once."""
+        if isinstance(tree, ArrivingTree):
+            return cls({arrival.entry.path: (arrival.entry, _arrived(arrival)) for arrival in tree.arrivals()})
+        return cls._walked(tree, threads, known, block, together)
+
+    @classmethod
+    def _walked(
+        cls, tree: CaptureTree, threads: int, known: "MemoryPoint | None", block: int, together: bool
+    ) -> "MemoryPoint":
         point = cls({})
         block = block or UNKNOWN_SIZE
         with ThreadPoolExecutor(threads) as pool:
@@ -315,3 +326,12 @@ def _attributes(place: bytes, entry: Entry) -> None:
     if entry.kind is not EntryKind.SYMLINK:
         os.chmod(place, stat.S_IMODE(entry.mode))
     os.utime(place, ns=(entry.mtime_ns, entry.mtime_ns), follow_symlinks=False)
+
+
+def _arrived(arrival: Arrival) -> bytes:
+    content, buffer = bytearray(), memoryview(bytearray(1 << 20))
+    if arrival.content is not None:
+        while count := arrival.content.readinto(buffer):
+            content += buffer[:count]
+        arrival.content.close()
+    return bytes(content)

@@ -1,0 +1,118 @@
+"""A server's write-ahead log on its way: received on a thread of its own, into files named as PostgreSQL names them."""
+
+import os
+import threading
+from pathlib import Path
+from typing import Final
+
+from cto_backups import clock
+from cto_backups.process import ToolError, ToolTimeoutError
+from cto_backups.sources.postgresql_replication import PROGRAM, Replication, lsn_text
+
+_STEP_SECONDS: Final = 1.0
+_REPORT_SECONDS: Final = 5.0
+
+
+def segment_name(timeline: int, number: int, segment_bytes: int) -> str:
+    """What PostgreSQL calls a file of its log."""
+    high, low = divmod(number, (1 << 32) // segment_bytes)
+    return f"{timeline:08X}{high:08X}{low:08X}"
+
+
+class LogReceiver:
+    """Receives the log from a place on; a context, which ends the connection. Files are as large as the server's are:
+    what has not come is zeroes.
+    """
+
+    def __init__(self, connection: Replication, slot: str, folder: Path, begins: int, timeline: int) -> None:
+        self._connection = connection
+        self._slot = slot
+        self._folder = folder
+        self._timeline = timeline
+        self._segment_bytes = connection.segment_bytes()
+        self._begins = begins - begins % self._segment_bytes
+        self._received = self._begins
+        self._open: tuple[int, int] | None = None
+        self._changed = threading.Condition()
+        self._failure: BaseException | None = None
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+
+    def __enter__(self) -> "LogReceiver":
+        self._connection.begin_log(self._slot, self._begins, self._timeline)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped = True
+        self._thread.join()
+        self._close()
+        self._connection.close()
+
+    def until(self, end: int, seconds: float) -> list[Path]:
+        """Wait for the log up to `end`; its files. Raises ToolError."""
+        deadline = clock.monotonic() + seconds
+        with self._changed:
+            while self._received < end and self._failure is None:
+                if clock.monotonic() > deadline:
+                    raise ToolTimeoutError(
+                        PROGRAM, None, f"the log did not come to {lsn_text(end)} within {seconds:g} seconds"
+                    )
+                self._changed.wait(_STEP_SECONDS)
+        self._stopped = True
+        self._thread.join()
+        if self._failure is not None:
+            raise self._failure
+        self._close()
+        last = (end - 1) // self._segment_bytes
+        numbers = range(self._begins // self._segment_bytes, last + 1)
+        return [self._folder / segment_name(self._timeline, number, self._segment_bytes) for number in numbers]
+
+    def _run(self) -> None:
+        reported = clock.monotonic()
+        try:
+            while not self._stopped:
+                piece = self._connection.log_data(_STEP_SECONDS)
+                if piece is not None:
+                    self._take(*piece)
+                if clock.monotonic() - reported > _REPORT_SECONDS:
+                    reported = clock.monotonic()
+                    self._connection.report(self._received, self._received)
+        except BaseException as error:  # noqa: BLE001 told to whoever waits for the log
+            with self._changed:
+                self._failure = _reason(error)
+                self._changed.notify_all()
+
+    def _take(self, begins: int, data: memoryview) -> None:
+        if begins != self._received:
+            raise ToolError(
+                PROGRAM, None, f"the log has a gap: {lsn_text(begins)} came after {lsn_text(self._received)}"
+            )
+        while data:
+            number, inside = divmod(self._received, self._segment_bytes)
+            part = data[: self._segment_bytes - inside]
+            os.pwrite(self._file(number), part, inside)
+            data = data[len(part) :]
+            with self._changed:
+                self._received += len(part)
+                self._changed.notify_all()
+
+    def _file(self, number: int) -> int:
+        if self._open is None or self._open[0] != number:
+            self._close()
+            path = self._folder / segment_name(self._timeline, number, self._segment_bytes)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            self._open = number, descriptor
+            os.ftruncate(descriptor, self._segment_bytes)
+        return self._open[1]
+
+    def _close(self) -> None:
+        if self._open is not None:
+            os.close(self._open[1])
+            self._open = None
+
+
+def _reason(error: BaseException) -> BaseException:
+    if isinstance(error, OSError):
+        return ToolError(PROGRAM, None, f"the log cannot be written to {error.filename or 'disk'}: {error.strerror}")
+    return error

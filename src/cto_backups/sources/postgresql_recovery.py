@@ -1,0 +1,246 @@
+"""Servers that recover: what files of a server need beside them, and a restore test of them on a throwaway one."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import psycopg
+
+from cto_backups import process
+from cto_backups.core.model import Fingerprint, Sample
+from cto_backups.errors import VerificationError
+from cto_backups.process import ToolError
+from cto_backups.sources import postgresql_restore
+from cto_backups.sources.disposable import Place, disposable, serving
+from cto_backups.sources.postgresql_connection import Address, Tools, find_tools
+from cto_backups.sources.postgresql_moment import (
+    Summed,
+    fingerprint_of,
+    sequence_from,
+    sequence_key,
+    sequence_sample,
+    shared_lines,
+    summed_up,
+)
+from cto_backups.sources.postgresql_replication import lsn, lsn_text
+from cto_backups.sources.postgresql_rows import SequenceAt, sequences
+from cto_backups.sources.postgresql_server import Server
+from cto_backups.sources.postgresql_throwaway import SETTINGS
+
+PHYSICAL: Final = "postgresql-physical/1"
+DATA: Final = "data"
+TABLESPACES: Final = "tablespaces"
+LOG: Final = "wal"
+AUTO_CONF: Final = "postgresql.auto.conf"
+
+MOMENTS: Final = "moments.json"
+# Left from an earlier recovery: a server that is told two targets does not start.
+_RECOVERY: Final = re.compile(rb"^\s*(?:recovery_|restore_command|primary_|standby_)", re.IGNORECASE)
+# What a server must have room for that recovers what another one did; by its own control file.
+_ROOM: Final = {
+    "max_connections": "max_connections setting",
+    "max_worker_processes": "max_worker_processes setting",
+    "max_wal_senders": "max_wal_senders setting",
+    "max_prepared_transactions": "max_prepared_xacts setting",
+    "max_locks_per_transaction": "max_locks_per_xact setting",
+}
+_CONTROL: Final = re.compile(r"^(.+?):\s+(\d+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Which server's files these are, and where in its log each database was summed up; its own end is `target`."""
+
+    system: str
+    timeline: int
+    target: int
+    databases: Mapping[str, int]
+
+    def written(self) -> bytes:
+        """As a file beside the server's."""
+        told = {name: lsn_text(at) for name, at in self.databases.items()}
+        document = {
+            "system_identifier": self.system,
+            "timeline": self.timeline,
+            "recovery_target_lsn": lsn_text(self.target),
+            "databases": told,
+        }
+        return json.dumps(document, indent=2, sort_keys=True).encode() + b"\n"
+
+    @classmethod
+    def read(cls, content: bytes) -> "Moments":
+        """What `written` gave. Raises VerificationError."""
+        try:
+            document = json.loads(content)
+            told = {str(name): lsn(at) for name, at in document["databases"].items()}
+            target = lsn(document["recovery_target_lsn"])
+            return cls(str(document["system_identifier"]), int(document["timeline"]), target, told)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise _unrecovered(f"{MOMENTS} does not tell to which moments") from error
+
+
+def settings(before: bytes, target: str, timeline: int) -> bytes:
+    """A server's own settings, with which it recovers to `target` and no further; it looks from its own folder."""
+    kept = [line for line in before.splitlines(keepends=True) if not _RECOVERY.match(line)]
+    lines = [
+        "# Added by cto.backups: recovery ends where the log of this recovery point does.",
+        f'restore_command = \'cp "../{LOG}/%f" "%p"\'',
+        f"recovery_target_lsn = '{target}'",
+        "recovery_target_inclusive = on",
+        "recovery_target_timeline = 'current'" if timeline == 1 else f"recovery_target_timeline = '{timeline}'",
+        "recovery_target_action = 'promote'",
+        "",
+    ]
+    return b"".join(kept) + "\n".join(lines).encode()
+
+
+def tablespace_map(content: bytes) -> bytes:
+    """A server's map of its tablespaces, with paths that begin where its links to them lie."""
+    lines = (line.split(b" ", 1)[0] for line in content.splitlines() if line.strip())
+    return b"".join(b"%s ../../%s/%s\n" % (oid, TABLESPACES.encode(), oid) for oid in lines)
+
+
+def recovered(server: Server, restored: Path, about: Mapping[str, str], expected: Fingerprint) -> Fingerprint:
+    """The fingerprint of a server that recovers from these files: of each database at its moment.
+
+    Then the server recovers as a user's would, to the end of its log, and its indexes are checked. Raises ToolError,
+    psycopg.Error, VerificationError.
+    """
+    tools = find_tools(int(about["version"]), server.tools, newer=False)
+    with disposable("pg", scratch=server.scratch) as place:
+        file = restored / MOMENTS
+        told = Moments.read(file.read_bytes() if file.is_file() else b"")
+        data = _moved(restored, place)
+        known = {sample.key: sample for sample in expected.samples}
+        summed: list[Summed] = []
+        reached: dict[str, SequenceAt] = {}
+        shared: tuple[dict[str, str], int] = ({}, 0)
+        names = sorted(told.databases, key=lambda name: told.databases[name])
+        for name in names:
+            at = lsn_text(told.databases[name])
+            with _recovering(tools, place, data, about["bootstrap"], at) as address, address.connect(name) as session:
+                summed.append(summed_up(session, name, unlogged=False))
+                reached |= {sequence_key(name, each): each for each in sequences(session)}
+                if len(summed) == 1:
+                    shared = shared_lines(session)
+        with _recovering(tools, place, data, about["bootstrap"], None) as address:
+            postgresql_restore.check_indexes(tools, address, names, server.timeout_seconds)
+    samples: list[Sample] = []
+    for key, sample in known.items():
+        if key == "server":
+            samples.append(sample)
+        elif "last" in sample.fields and key in reached:
+            is_there = reached[key].reached(sequence_from(sample))
+            samples.append(sample if is_there else sequence_sample(key, reached[key]))
+    found = fingerprint_of(sorted(summed, key=lambda each: each.name), *shared, samples, PHYSICAL)
+    return replace(found, samples=tuple(sample for sample in found.samples if sample.key in known))
+
+
+def _moved(restored: Path, place: Place) -> Path:
+    """Bring the files to where their server's user may come; the folder of its data."""
+    if not (restored / DATA / "PG_VERSION").is_file():
+        raise _unrecovered(f"there is no {DATA}/PG_VERSION in it")
+    for name in (DATA, TABLESPACES, LOG):
+        if (restored / name).exists():
+            shutil.move(restored / name, place.data / name)
+    for folder, folders, files in os.walk(place.data):
+        place.own(*(Path(folder, name) for name in (*folders, *files)))
+    (place.data / DATA).chmod(0o700)
+    # Whose server it was decides nothing here: who may log in, and what it listens on.
+    (place.data / "hba").write_text("local all all trust\n", encoding="utf-8")
+    (place.data / "conf").write_text("", encoding="utf-8")
+    place.own(place.data / "hba", place.data / "conf")
+    return place.data / DATA
+
+
+@contextmanager
+def _recovering(tools: Tools, place: Place, data: Path, bootstrap: str, at: str | None) -> Iterator[Address]:
+    """A server that recovered to just before this place in the log, and waits there; or to the end, and is open."""
+    given = {
+        **SETTINGS,
+        **_room(tools, place, data),
+        "unix_socket_directories": str(place.socket),
+        "config_file": str(place.data / "conf"),
+        "hba_file": str(place.data / "hba"),
+        "hot_standby": "on",
+        "wal_level": "replica",
+        "archive_mode": "off",
+        "shared_preload_libraries": "",
+        "session_preload_libraries": "",
+        "ssl": "off",
+        "primary_conninfo": "",
+        "data_sync_retry": "off",
+        "recovery_prefetch": "off",
+    }
+    if at is not None:
+        given |= {
+            "recovery_target_lsn": at,
+            "recovery_target_inclusive": "off",
+            "recovery_target_action": "pause",
+        }
+    words = [part for name, value in given.items() for part in ("-c", f"{name}={value}")]
+    with serving(place, tools["postgres"], "-D", data, *words) as running:
+        address = Address(host=str(place.socket), user=bootstrap)
+        wanted = "pg_get_wal_replay_pause_state() = 'paused'" if at is not None else "NOT pg_is_in_recovery()"
+        _wait(address, running, place, wanted)
+        yield address
+        if at is not None:
+            _stop(running)
+
+
+def _wait(address: Address, running: "subprocess.Popen[bytes]", place: Place, wanted: str) -> None:
+    """Wait as long as it takes: how long depends on how much log there is."""
+    while True:
+        try:
+            with address.connect("postgres") as session:
+                (there,) = session.execute(f"SELECT {wanted}").fetchone() or (False,)
+            if there:
+                return
+        except psycopg.Error as error:
+            if running.poll() is not None:
+                raise _unrecovered(_last(place) or str(error)) from error
+        if running.poll() is not None:
+            raise _unrecovered(_last(place))
+        time.sleep(0.05)
+
+
+def _stop(running: "subprocess.Popen[bytes]") -> None:
+    """Let a server write down how far it recovered, and end."""
+    running.send_signal(2)
+    try:
+        running.wait(600)
+    except subprocess.TimeoutExpired:
+        return  # whoever started it ends it
+
+
+def _room(tools: Tools, place: Place, data: Path) -> dict[str, str]:
+    command: Sequence[str] = place.command(tools["pg_controldata"], data)
+    told = process.run(command, environment=place.environment(), timeout_seconds=60, folder=place.data)
+    found = {name.strip(): value for name, value in _CONTROL.findall(told.decode("utf-8", "replace"))}
+    try:
+        return {setting: found[name] for setting, name in _ROOM.items()}
+    except KeyError as error:
+        raise ToolError("pg_controldata", 0, f"it does not tell {error.args[0]}") from None
+
+
+def _last(place: Place) -> str:
+    """Why the server ended: its last complaint."""
+    lines = place.log.read_text("utf-8", "replace").splitlines() if place.log.is_file() else []
+    fatal = [line.partition("FATAL:")[2].strip() for line in lines if "FATAL:" in line]
+    return fatal[-1] if fatal else place.last_words()
+
+
+def _unrecovered(why: str) -> VerificationError:
+    return VerificationError(
+        "the server does not recover from these files",
+        why=why,
+        todo="verify the vault, and test an older recovery point",
+    )

@@ -1,0 +1,166 @@
+"""PostgreSQL's files and log: recovered to the very moments that were summed up, under writes; and faults are seen."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from source_contract import Fault, SourceContract, Subject, captured
+
+from cto_backups.core.comparison import compare
+from cto_backups.errors import RefusedError
+from cto_backups.sources.postgresql import PostgresqlSource
+from servers import postgresql
+from servers.postgresql import Server
+
+Make = Callable[..., PostgresqlSource]
+PLACES: dict[str, str] = {}
+"""Where files of relations lie, by the names of the relations."""
+
+
+@pytest.fixture(scope="module")
+def shop(postgresql_programs: Path) -> Iterator[Server]:
+    """A server with a bit of everything, which tests may add to."""
+    with postgresql.server(postgresql_programs, wal_level="logical") as made:
+        postgresql.fill(made)
+        made.do("CHECKPOINT")
+        for name in ("sales.events_2025", "sales.orders_pkey", "twins"):
+            ((path,),) = made.do(f"SELECT pg_relation_filepath('{name}')", database="my shop")
+            PLACES[name] = f"data/{path}"
+        yield made
+
+
+@pytest.fixture
+def make(shop: Server, tmp_path: Path) -> Make:
+    def made(name: str = "shop", **options: Any) -> PostgresqlSource:
+        given = {"host": str(shop.place), "port": shop.port, "user": "postgres", "method": "physical", **options}
+        return PostgresqlSource(name, given, state=tmp_path / "state")
+
+    return made
+
+
+def altered(relation: str, old: bytes, new: bytes) -> Fault:
+    """A file of a relation in which something else stands."""
+
+    def fault(restored: Path) -> None:
+        file = restored / PLACES[relation]
+        content = file.read_bytes()
+        assert old in content and len(old) == len(new)
+        file.write_bytes(content.replace(old, new))
+
+    return fault
+
+
+def blank(relation: str, page: int) -> Fault:
+    """A page of zeroes: PostgreSQL takes it for one that was never used."""
+
+    def fault(restored: Path) -> None:
+        with (restored / PLACES[relation]).open("r+b") as file:
+            file.seek(page * 8192)
+            assert file.read(8192).strip(b"\0")
+            file.seek(page * 8192)
+            file.write(bytes(8192))
+
+    return fault
+
+
+def lost(pattern: str) -> Fault:
+    def fault(restored: Path) -> None:
+        files = sorted(restored.glob(pattern))
+        assert files
+        files[-1].unlink()
+
+    return fault
+
+
+def garbled_log(restored: Path) -> None:
+    """The last file of the log, without the last of what is in it."""
+    last = max((restored / "wal").iterdir())
+    content = last.read_bytes()
+    there = content.rstrip(b"\0")
+    last.write_bytes(there[: len(there) - 100].ljust(len(content), b"\0"))
+
+
+class TestPhysicalForm(SourceContract):
+    faults: ClassVar[dict[str, Fault]] = {
+        "a row that is another": altered("sales.events_2025", b"event 77", b"event 78"),
+        "a blank page of a table": blank("sales.events_2025", 1),
+        "a blank page of an index": blank("sales.orders_pkey", 2),
+        "a lost file of the log": lost("wal/*"),
+        "a log that ends too soon": garbled_log,
+        "no word of the moments": lost("moments.json"),
+        "no server at all": lost("data/PG_VERSION"),
+    }
+
+    @pytest.fixture
+    def subject(self, shop: Server, make: Make) -> Subject:
+        number = iter(range(100))
+
+        def change() -> None:
+            shop.do(f"INSERT INTO twins VALUES ('{next(number)} of {time.monotonic_ns()}')", database="my shop")
+
+        return Subject(source=make(), make=make, change=change, missing=make("nowhere", host="/nowhere"))
+
+
+@pytest.fixture
+def locking(postgresql_programs: Path) -> Iterator[Server]:
+    """A server whose log does not tell what a snapshot shows: its tables are locked for a moment."""
+    with postgresql.server(postgresql_programs) as made:
+        postgresql.fill(made)
+        yield made
+
+
+@pytest.mark.parametrize("name", ["shop", "locking"])
+def test_a_point_is_of_one_moment_however_much_is_written_meanwhile(
+    name: str, request: pytest.FixtureRequest, make: Make, tmp_path: Path
+) -> None:
+    """Rows come, change and go, and so do tables; all the time, in two databases."""
+    shop: Server = request.getfixturevalue(name)
+    source = make(host=str(shop.place), port=shop.port)
+    shop.do("CREATE TABLE busy (n bigint PRIMARY KEY, word text)", database="my shop")
+    shop.do("CREATE TABLE IF NOT EXISTS busy (n bigint PRIMARY KEY, word text)")
+    stopping = threading.Event()
+    written = dict.fromkeys(("my shop", "postgres"), 0)
+
+    def write(database: str) -> None:
+        with shop.connect(database) as session:
+            while not stopping.is_set():
+                number = written[database] = written[database] + 1
+                session.execute("INSERT INTO busy VALUES (%s, 'new')", (number,))
+                session.execute("UPDATE busy SET word = word || '.' WHERE n %% 7 = %s %% 7", (number,))
+                session.execute("DELETE FROM busy WHERE n = %s - 50", (number,))
+                if not number % 40:
+                    session.execute(f"CREATE TABLE made_{number} AS SELECT n FROM busy")
+
+    writers = [threading.Thread(target=write, args=(database,)) for database in written]
+    for writer in writers:
+        writer.start()
+    try:
+        before = dict(written)
+        point, expected = captured(source)
+        assert all(written[name] > before[name] for name in written), "nothing was written meanwhile"
+    finally:
+        stopping.set()
+        for writer in writers:
+            writer.join()
+        shop.do("DROP TABLE busy", database="my shop")
+        shop.do("DROP TABLE busy")
+    point.restore(tmp_path / "restored")
+    assert compare(expected, source.probe(tmp_path / "restored", expected)).differences == ()
+
+
+def test_it_is_not_restored_into_a_server_that_runs(make: Make) -> None:
+    point, _ = captured(make())
+    with pytest.raises(RefusedError) as refused:
+        make().restore(point, None)
+    assert "--to FOLDER" in refused.value.todo
+
+
+def test_a_point_of_the_other_form_is_still_tested_and_restored(make: Make, tmp_path: Path) -> None:
+    point, expected = captured(make(method="logical", databases=("my shop",)))
+    source = make()
+    source.restore(point, tmp_path / "dumps")
+    assert (tmp_path / "dumps/my%20shop.dump").is_file()
+    assert compare(expected, source.probe(tmp_path / "dumps", expected)).differences == ()
