@@ -244,7 +244,21 @@ class Builder:
             written = getattr(source, setting)
             return str(self.path(written, ("sources", name, setting))) if written else ""
 
+        physical = source.method == "physical"
+        for setting, wrong, why in (
+            ("databases", physical and source.databases, "the files of a server hold all of its databases"),
+            ("role_passwords", physical and not source.role_passwords, "the files of a server hold the passwords too"),
+            ("max_rate", not physical and source.max_rate, "only files are read at a rate"),
+        ):
+            if wrong:
+                self.refuse(
+                    ("sources", name, setting),
+                    f"source '{name}' has {setting} with method: {source.method}: {why}",
+                    f"Leave {setting} out, or choose the other method.",
+                )
         return {
+            "method": source.method,
+            "max_rate_kib": source.max_rate * 1024 if source.max_rate else None,
             "host": source.host,
             "port": source.port,
             "user": source.user or "",

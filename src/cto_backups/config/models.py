@@ -208,10 +208,12 @@ class CommandSource(AnySource):
 
 
 class PostgresqlSource(AnySource):
-    """The databases of a PostgreSQL server, dumped with the server's own programs, and proven on a throwaway server."""
+    """The databases of a PostgreSQL server, as dumps or as the server's files, and proven on a throwaway server."""
 
     kind: Literal["postgresql"]
     """What kind of source it is."""
+    method: Literal["logical", "physical"] = "logical"
+    """`logical`: a dump of each database; `physical`: the files of the whole server, with the log that belongs to them."""
     host: Line = Field(default="/var/run/postgresql", examples=["db.example.com", "/var/run/postgresql"])
     """The server's name, or the folder of its socket."""
     port: Annotated[int, Field(ge=1, le=65535)] = 5432
@@ -229,9 +231,11 @@ class PostgresqlSource(AnySource):
     role_passwords: bool = True
     """Whether the passwords of roles, as hashes, are kept; only a superuser can read them."""
     lock_timeout: Duration = "30 s"
-    """How long a dump waits for a table that somebody has locked, before it gives up."""
+    """How long a table that somebody has locked is waited for."""
     timeout: Duration = "1 h"
-    """How long a program may give nothing before it is ended."""
+    """How long a program, or the server, may give nothing before it is given up."""
+    max_rate: Annotated[int, Field(ge=1, le=1024)] | None = Field(default=None, examples=[50])
+    """How many MiB a second of the server's files are read at most, with `method: physical`."""
     tools: Line | None = Field(default=None, examples=["/usr/lib/postgresql/17/bin"])
     """The folder of PostgreSQL's programs; found by the server's version when left out."""
     scratch: Line | None = Field(default=None, examples=["/var/tmp"])
