@@ -46,56 +46,59 @@ def programs() -> Path | None:
     return found[-1].parent if found else None
 
 
+def _identity() -> dict[str, Any]:
+    """As whom a server runs: it refuses to run as root."""
+    if os.geteuid():
+        return {}
+    user = pwd.getpwnam("postgres")
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+
+
+def _environment(place: Path) -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "HOME": str(place), "LC_ALL": "C.UTF-8"}
+
+
 @contextmanager
 def server(bin: Path, **settings: str) -> Iterator[Server]:
-    """A server with these settings; it ends with the block."""
+    """A new server with these settings; it ends with the block."""
     place = Path(tempfile.mkdtemp(prefix="pg-test-"))
-    user = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
-    if user:
-        os.chown(place, user.pw_uid, user.pw_gid)
-    identity: dict[str, Any] = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
-    environment = {"PATH": os.environ["PATH"], "HOME": str(place), "LC_ALL": "C.UTF-8"}
-    process = None
+    identity = _identity()
+    if identity:
+        os.chown(place, identity["user"], identity["group"])
+    options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]
     try:
         subprocess.run(
-            [
-                bin / "initdb",
-                "-D",
-                place / "data",
-                "-U",
-                "postgres",
-                "-A",
-                "trust",
-                "-E",
-                "UTF8",
-                "--locale=C.UTF-8",
-                "--no-sync",
-            ],
+            [bin / "initdb", "-D", place / "data", *options],
             check=True,
             capture_output=True,
-            env=environment,
+            env=_environment(place),
             cwd=place,
             **identity,
         )
         hba = "local all all trust\nlocal replication all trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
         (place / "data" / "pg_hba.conf").write_text(hba)
-        given = {
-            "listen_addresses": "",
-            "unix_socket_directories": str(place),
-            "fsync": "off",
-            "jit": "off",
-            **settings,
-        }
-        options = [part for name, value in given.items() for part in ("-c", f"{name}={value}")]
-        with (place / "log").open("wb") as log:
-            process = subprocess.Popen(
-                [bin / "postgres", "-D", place / "data", *options],
-                stdout=log,
-                stderr=log,
-                env=environment,
-                cwd=place,
-                **identity,
-            )
+        with running(bin, place, **settings) as made:
+            made.do("ALTER ROLE postgres PASSWORD 'secret of tests'")
+            yield made
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+@contextmanager
+def running(bin: Path, place: Path, **settings: str) -> Iterator[Server]:
+    """A server on the folder `data` in a place, which belongs to its user; it ends with the block."""
+    given = {"listen_addresses": "", "unix_socket_directories": str(place), "fsync": "off", "jit": "off", **settings}
+    options = [part for name, value in given.items() for part in ("-c", f"{name}={value}")]
+    with (place / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [bin / "postgres", "-D", place / "data", *options],
+            stdout=log,
+            stderr=log,
+            env=_environment(place),
+            cwd=place,
+            **_identity(),
+        )
+    try:
         made = Server(place, bin, int(settings.get("port", "5432")))
         for _ in range(600):
             try:
@@ -104,14 +107,20 @@ def server(bin: Path, **settings: str) -> Iterator[Server]:
             except psycopg.OperationalError:
                 assert process.poll() is None, (place / "log").read_text()
                 time.sleep(0.05)
-        made.do("ALTER ROLE postgres PASSWORD 'secret of tests'")
         yield made
     finally:
-        if process is not None:
-            process.terminate()
-            process.send_signal(3)  # now: whoever is connected is of a test that has ended
-            process.wait(30)
-        shutil.rmtree(place, ignore_errors=True)
+        process.terminate()
+        process.send_signal(3)  # now: whoever is connected is of a test that has ended
+        process.wait(30)
+
+
+def give(place: Path) -> None:
+    """Give a place with all in it to the servers' user."""
+    identity = _identity()
+    if identity:
+        for folder, folders, files in os.walk(place):
+            for name in (".", *folders, *files):
+                os.chown(Path(folder, name), identity["user"], identity["group"])
 
 
 SHOP = """

@@ -55,6 +55,31 @@ def test_from_the_policy_to_a_passed_restore_test_and_back(protecting: Home, ser
     assert "-before-restore-" in done.out + done.err
 
 
+def test_the_files_of_a_server_from_the_policy_to_a_passed_restore_test(
+    home: Home, postgresql_programs: Path, tmp_path: Path
+) -> None:
+    with postgresql.server(postgresql_programs, wal_level="logical") as whole:
+        postgresql.fill(whole)
+        section = SECTION.format(host=whole.place).replace("    databases: [my shop]", "    method: physical")
+        home.policy.write_text(home.policy.read_text().replace("\nsources:\n", "\nsources:" + section, 1))
+        assert home("backup", "shop").status is ExitStatus.SUCCESS
+        whole.do("INSERT INTO twins VALUES ('after the first point')", database="my shop")
+        again = home("backup", "shop", "--json")
+        assert again.status is ExitStatus.SUCCESS, again
+        (backed_up,) = again.document["sources"]
+        assert backed_up["added_bytes"] < backed_up["read_bytes"] / 10, "what is the same is not stored again"
+        unchanged = home("backup", "shop")
+        assert "unchanged" in unchanged.out, unchanged
+    proven = home("test", "shop", "--json")
+    assert proven.status is ExitStatus.SUCCESS, proven
+    assert proven.document["tests"][0]["rung"] == "proven"
+    refused = home("restore", "shop", "--in-place", "--yes")
+    assert refused.status is ExitStatus.REFUSED, refused
+    assert "--to FOLDER" in refused.err
+    assert home("restore", "shop", "--to", str(tmp_path / "back")).status is ExitStatus.SUCCESS
+    assert sorted(file.name for file in (tmp_path / "back").iterdir()) == ["data", "moments.json", "tablespaces", "wal"]
+
+
 def test_a_database_that_nobody_named_is_a_finding(protecting: Home, server: Server) -> None:
     server.do("CREATE DATABASE newcomer")
     try:

@@ -1,5 +1,8 @@
 """PostgreSQL's files and log: recovered to the very moments that were summed up, under writes; and faults are seen."""
 
+import os
+import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,12 +13,21 @@ import pytest
 from source_contract import Fault, SourceContract, Subject, captured
 
 from cto_backups.core.comparison import compare
-from cto_backups.errors import RefusedError
+from cto_backups.core.ports import ArrivingTree
+from cto_backups.errors import RefusedError, SourceError
 from cto_backups.sources.postgresql import PostgresqlSource
 from servers import postgresql
 from servers.postgresql import Server
 
 Make = Callable[..., PostgresqlSource]
+GRANTS = (
+    "GRANT SELECT ON pg_largeobject, pg_largeobject_metadata TO keeper",
+    """DO $$ DECLARE each oid; BEGIN
+        FOR each IN SELECT oid FROM pg_largeobject_metadata LOOP
+            EXECUTE format('GRANT SELECT ON LARGE OBJECT %s TO keeper', each);
+        END LOOP;
+    END $$""",
+)
 PLACES: dict[str, str] = {}
 """Where files of relations lie, by the names of the relations."""
 
@@ -149,6 +161,95 @@ def test_a_point_is_of_one_moment_however_much_is_written_meanwhile(
         shop.do("DROP TABLE busy")
     point.restore(tmp_path / "restored")
     assert compare(expected, source.probe(tmp_path / "restored", expected)).differences == ()
+
+
+@pytest.mark.parametrize("state", ["backup", "streaming"])
+def test_a_connection_that_breaks_is_no_point(shop: Server, make: Make, state: str) -> None:
+    """The one that brings the files, and the one that brings the log."""
+    with make().capture() as capture, pytest.raises(SourceError, match="could not be read") as failed:
+        assert isinstance(capture.tree, ArrivingTree)
+        for number, _ in enumerate(capture.tree.arrivals()):
+            if number == 40:
+                ended = shop.do(f"SELECT pg_terminate_backend(pid) FROM pg_stat_replication WHERE state = '{state}'")
+                assert ended == [(True,)]
+    assert failed.value.todo
+
+
+def test_a_server_that_is_killed_is_no_point(postgresql_programs: Path, make: Make) -> None:
+    with postgresql.server(postgresql_programs, wal_level="logical") as doomed:
+        postgresql.fill(doomed)
+        source = make(host=str(doomed.place), port=doomed.port)
+        with source.capture() as capture, pytest.raises(SourceError):
+            assert isinstance(capture.tree, ArrivingTree)
+            for number, _ in enumerate(capture.tree.arrivals()):
+                if number == 40:
+                    os.kill(int((doomed.place / "data/postmaster.pid").read_text().splitlines()[0]), signal.SIGKILL)
+
+
+def test_nothing_is_left_on_the_server_or_here(shop: Server, make: Make, tmp_path: Path) -> None:
+    captured(make())
+    with make().capture() as capture:
+        assert isinstance(capture.tree, ArrivingTree)
+        next(iter(capture.tree.arrivals()))
+    for _ in range(100):
+        left = shop.do("SELECT slot_name FROM pg_replication_slots"), shop.do("SELECT pid FROM pg_stat_replication")
+        if left == ([], []):
+            break
+        time.sleep(0.05)
+    assert left == ([], [])
+    assert list((tmp_path / "state").rglob("staged.*")) == []
+
+
+def test_who_backs_up_needs_to_replicate_and_to_read(shop: Server, make: Make, tmp_path: Path) -> None:
+    shop.do("CREATE ROLE keeper LOGIN REPLICATION BYPASSRLS", "GRANT pg_read_all_data TO keeper")
+    try:
+        shop.do(*GRANTS, database="my shop")
+        point, expected = captured(make(user="keeper"))
+        point.restore(tmp_path / "restored")
+        assert compare(expected, make().probe(tmp_path / "restored", expected)).differences == ()
+        shop.do("ALTER ROLE keeper NOREPLICATION")
+        with pytest.raises(SourceError, match="replication"):
+            captured(make(user="keeper"))
+    finally:
+        shop.do("DROP OWNED BY keeper", database="my shop")
+        shop.do("DROP OWNED BY keeper", "DROP ROLE keeper")
+
+
+def test_a_standby_is_refused(postgresql_programs: Path, make: Make, tmp_path: Path) -> None:
+    """Made from a point of ours, which is kept from being promoted."""
+    point, _ = captured(make())
+    with tempfile.TemporaryDirectory(prefix="pg-standby-") as folder:
+        place = Path(folder)
+        point.restore(place)
+        (place / "data/recovery.signal").rename(place / "data/standby.signal")
+        postgresql.give(place)
+        with (
+            postgresql.running(postgresql_programs, place, recovery_target_action="pause") as standby,
+            pytest.raises(SourceError, match="standby"),
+        ):
+            captured(make(host=str(standby.place)))
+
+
+def test_a_timeline_that_came_of_a_recovery_is_recovered_again(
+    postgresql_programs: Path, make: Make, tmp_path: Path
+) -> None:
+    """A point of a server that was itself restored from a point."""
+    point, _ = captured(make())
+    with tempfile.TemporaryDirectory(prefix="pg-second-") as folder:
+        place = Path(folder)
+        point.restore(place)
+        postgresql.give(place)
+        with postgresql.running(postgresql_programs, place, wal_level="logical") as second:
+            for _ in range(200):
+                if second.do("SELECT pg_is_in_recovery()") == [(False,)]:
+                    break
+                time.sleep(0.05)
+            second.do("INSERT INTO twins VALUES ('of the second timeline')", database="my shop")
+            source = make(host=str(second.place))
+            again, expected = captured(source)
+    assert "/wal/00000002.history" in {path.decode() for path in again.entries}
+    again.restore(tmp_path / "again")
+    assert compare(expected, source.probe(tmp_path / "again", expected)).differences == ()
 
 
 def test_it_is_not_restored_into_a_server_that_runs(make: Make) -> None:
