@@ -22,7 +22,7 @@ CTO_FAULT_ROUNDS ?= 200
 export DIR UPGRADE WHEEL
 
 .PHONY: help setup setup-tools demo test lint format test-core test-all test-peers test-faults test-large fuzz \
-	bench bench-smoke wheel changelog lock clean
+	bench bench-databases bench-smoke wheel changelog lock clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -85,6 +85,9 @@ fuzz: setup ## let atheris look for content that the readers of stored bytes fai
 bench: setup-tools ## measure against restic, rustic, kopia and borg on the same data, side by side (two hours, 40 GB of disk)
 	@tools/peers .cache/peers || true
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-databases: setup-tools ## the same for a PostgreSQL server of 3 GB, against pgBackRest and pg_dump (40 minutes, 25 GB in TMPDIR)
+	$(BIN)/python -m benchmarks.databases $(ARGS)
 
 bench-smoke: setup-tools ## the same on little data: shows that the benchmark works, its figures mean nothing
 	$(BIN)/python -m benchmarks --smoke $(ARGS)
