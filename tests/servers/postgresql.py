@@ -1,5 +1,6 @@
 """A PostgreSQL server of tests, from the programs that are installed; and a database with a bit of everything."""
 
+import atexit
 import os
 import pwd
 import shutil
@@ -9,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -189,8 +191,24 @@ SELECT lo_from_bytea(0, decode(repeat('00ff', 3000), 'hex'));
 """
 
 
-def fill(made: Server) -> None:
-    """Give the server a database with a bit of everything."""
+def fill(made: Server, *, extensions: bool = True) -> None:
+    """Give the server a database with a bit of everything; without `extensions`, of what the server has by itself."""
     made.do(*(statement for statement in SHOP.split(";\n") if statement.strip()))
+    content = CONTENT
+    if not extensions:
+        content = "\n".join(line for line in content.splitlines() if not line.startswith("CREATE EXTENSION"))
+        for of_hstore in (" more hstore,", " more,", " hstore('n', n::text),"):
+            assert of_hstore in content
+            content = content.replace(of_hstore, "")
     with made.connect("my shop") as session:
-        session.execute(CONTENT)
+        session.execute(content)
+
+
+@cache
+def reachable(installed: Path) -> Path:
+    """A copy of programs, with what they need, where the servers' user may come; gone when this process ends."""
+    place = Path(tempfile.mkdtemp(prefix="pg-programs-"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    place.chmod(0o755)
+    shutil.copytree(installed, place / installed.name, symlinks=True, ignore=shutil.ignore_patterns("pginstall"))
+    return place / installed.name

@@ -122,8 +122,21 @@ def test_it_finds_every_database_and_the_server(shop: Server, make: Make) -> Non
     assert all(resource.covered for resource in make().discover()), "all of them, and those to come"
 
 
-def test_a_dump_is_of_one_moment_however_much_is_written_meanwhile(shop: Server, make: Make, tmp_path: Path) -> None:
+@pytest.fixture
+def newer(newer_postgresql_programs: Path) -> Iterator[Server]:
+    """A server of the newest version."""
+    with postgresql.server(newer_postgresql_programs) as made:
+        postgresql.fill(made, extensions=False)
+        yield made
+
+
+@pytest.mark.parametrize("name", ["shop", "newer"])
+def test_a_dump_is_of_one_moment_however_much_is_written_meanwhile(
+    name: str, request: pytest.FixtureRequest, make: Make, tmp_path: Path
+) -> None:
     """Two tables whose sums are equal in each transaction, sequences that move on, rows that come and go."""
+    shop: Server = request.getfixturevalue(name)
+    source = make(host=str(shop.place), port=shop.port, tools=str(shop.bin))
     shop.do("CREATE TABLE a (n bigserial, v int)", "CREATE TABLE b (n bigserial, v int)", database="my shop")
     stop = threading.Event()
     written = [0]
@@ -143,9 +156,9 @@ def test_a_dump_is_of_one_moment_however_much_is_written_meanwhile(shop: Server,
     try:
         for number in range(2):
             before = written[0]
-            point, expected = captured(make())
+            point, expected = captured(source)
             assert written[0] > before
-            assert restored_from(make(), point, tmp_path / f"restored-{number}", expected) == ()
+            assert restored_from(source, point, tmp_path / f"restored-{number}", expected) == ()
     finally:
         stop.set()
         for writer in writers:

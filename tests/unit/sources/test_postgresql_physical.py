@@ -124,13 +124,21 @@ def locking(postgresql_programs: Path) -> Iterator[Server]:
         yield made
 
 
-@pytest.mark.parametrize("name", ["shop", "locking"])
+@pytest.fixture
+def newer(newer_postgresql_programs: Path) -> Iterator[Server]:
+    """A server of the newest version."""
+    with postgresql.server(newer_postgresql_programs, wal_level="logical") as made:
+        postgresql.fill(made, extensions=False)
+        yield made
+
+
+@pytest.mark.parametrize("name", ["shop", "locking", "newer"])
 def test_a_point_is_of_one_moment_however_much_is_written_meanwhile(
     name: str, request: pytest.FixtureRequest, make: Make, tmp_path: Path
 ) -> None:
     """Rows come, change and go, and so do tables; all the time, in two databases."""
     shop: Server = request.getfixturevalue(name)
-    source = make(host=str(shop.place), port=shop.port)
+    source = make(host=str(shop.place), port=shop.port, tools=str(shop.bin))
     shop.do("CREATE TABLE busy (n bigint PRIMARY KEY, word text)", database="my shop")
     shop.do("CREATE TABLE IF NOT EXISTS busy (n bigint PRIMARY KEY, word text)")
     stopping = threading.Event()
