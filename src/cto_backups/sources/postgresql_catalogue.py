@@ -24,9 +24,15 @@ _TYPE = _NO_MEMBER.format("t", "pg_type")
 _SCHEMA = _NO_MEMBER.format("n", "pg_namespace")
 
 LINES: Final[dict[str, str]] = {
+    # A server makes `public` in each database, also where a dump has none: while it is empty, that is no difference.
     "schemas": f"""
         SELECT n.nspname, n.nspowner::regrole, {_grants("n.nspacl", "n", "n.nspowner")}
-        FROM pg_namespace n WHERE {_N} AND {_SCHEMA}""",
+        FROM pg_namespace n WHERE {_N} AND {_SCHEMA} AND NOT (n.nspname = 'public' AND n.oid = 2200
+            AND n.nspacl::text IN (
+                '{{pg_database_owner=UC/pg_database_owner,=U/pg_database_owner}}',
+                (SELECT format('{{%1$I=UC/%1$I,=UC/%1$I}}', rolname) FROM pg_roles WHERE oid = 10))
+            AND NOT EXISTS (
+                SELECT FROM pg_depend d WHERE d.refclassid = 'pg_namespace'::regclass AND d.refobjid = n.oid))""",
     "relations": f"""
         SELECT n.nspname, c.relname, c.relkind, c.relpersistence, c.relowner::regrole, c.relrowsecurity,
             c.relforcerowsecurity, c.relreplident,
@@ -146,8 +152,8 @@ GLOBALS: Final[dict[str, str]] = {
             rolconnlimit, rolvaliduntil::text FROM pg_roles WHERE rolname !~ '^pg_'""",
     "memberships": "SELECT roleid::regrole, member::regrole, admin_option FROM pg_auth_members",
     "role settings": """
-        SELECT setrole::regrole, array_to_string(setconfig, ',') FROM pg_db_role_setting
-        WHERE setdatabase = 0 AND setrole <> 0""",
+        SELECT nullif(setrole, 0)::regrole, array_to_string(setconfig, ',') FROM pg_db_role_setting
+        WHERE setdatabase = 0""",
     "tablespaces": "SELECT spcname, spcowner::regrole FROM pg_tablespace WHERE spcname !~ '^pg_'",
 }
 """What belongs to the whole server."""

@@ -59,7 +59,10 @@ class Address:
         settings = {**self.settings, "lock_timeout": f"{int(self.lock_seconds * 1000)}ms"}
         if not read_only:
             settings |= {"default_transaction_read_only": "off"}
-        return self._connected(database, settings)
+        session = self._connected(database, settings)
+        if session.info.parameter_status("server_encoding") == "SQL_ASCII":
+            session.execute("SET client_encoding = 'LATIN1'")  # as it is: each byte is a character
+        return session
 
     def replicating(self, database: str | None = None) -> "psycopg.Connection[tuple[Any, ...]]":
         """A connection that replicates: a database's changes, or else the server's files and log. Raises psycopg.Error.

@@ -42,7 +42,7 @@ from cto_backups.sources.postgresql_moment import (
     shared_lines,
     summed_up,
 )
-from cto_backups.sources.postgresql_restore import GLOBALS_FILE
+from cto_backups.sources.postgresql_restore import GLOBALS_FILE, settings_of_all
 from cto_backups.sources.postgresql_rows import SequenceAt, Session, hold, sequences
 from cto_backups.sources.postgresql_server import Server, said
 from cto_backups.sources.postgresql_throwaway import throwaway
@@ -190,13 +190,14 @@ class LogicalForm:
                 ahead = sequences(session)
             except psycopg.Error as error:
                 raise self._server.unreadable(name, error) from error
-            yield Held(name, session, snapshot, ahead)
+            unencoded = session.info.parameter_status("server_encoding") == "SQL_ASCII"
+            yield Held(name, session, snapshot, ahead, unencoded)
 
     def _shared(self, session: Session, tools: Tools) -> tuple[bytes, Shared]:
         """What all databases share, dumped, and summed up at the same moment: again where it changed meanwhile."""
         for _ in range(_TRIES):
             before = shared_lines(session)
-            dumped = self._dump_globals(tools)
+            dumped = self._dump_globals(session, tools)
             if shared_lines(session) == before:
                 return dumped, Shared(*before, bootstrap(session), session.info.server_version // 10_000)
         raise SourceError(
@@ -242,17 +243,20 @@ class LogicalForm:
                 "--no-password",
                 f"--lock-wait-timeout={int(self._server.address.lock_seconds * 1000)}",
                 "--create",
+                # What is in no encoding is taken as it is.
+                *(["--encoding=SQL_ASCII"] if held.unencoded else []),
                 f"--dbname={_quoted(held.name)}",
             ]
         )
 
-    def _dump_globals(self, tools: Tools) -> bytes:
+    def _dump_globals(self, session: Session, tools: Tools) -> bytes:
         command = [tools["pg_dumpall"], "--globals-only", "--no-password", "--database=postgres"]
         if not self._role_passwords:
             command.append("--no-role-passwords")
         try:
             variables = self._server.address.environment(PGAPPNAME="cto.backups pg_dumpall").variables
-            return run(command, environment=variables, timeout_seconds=self._server.timeout_seconds)
+            dumped = run(command, environment=variables, timeout_seconds=self._server.timeout_seconds)
+            return dumped + settings_of_all(session)
         except ToolError as error:
             raise self._server.refusal("what all databases share", error) from error
 

@@ -20,12 +20,16 @@ _MOST_SAMPLES: Final = 1000
 
 @dataclass(frozen=True)
 class Held:
-    """A database, the transaction that holds it at one moment, and how to get there from other sessions."""
+    """A database, the transaction that holds it at one moment, and how to get there from other sessions.
+
+    `unencoded`: its texts are bytes in whatever encoding who wrote them had.
+    """
 
     name: str
     session: Session
     snapshot: str
     ahead: Sequence[SequenceAt]
+    unencoded: bool
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,38 @@ _NAME: Final = rb'(?:"(?:[^"]|"")*"|[^\s";]+)'
 _CREATE_ROLE: Final = re.compile(rb"CREATE ROLE (" + _NAME + rb");")
 _ALTER_ROLE: Final = re.compile(rb"ALTER ROLE (" + _NAME + rb") (?:WITH|SET|IN) ")
 _GRANT_ROLE: Final = re.compile(rb"GRANT " + _NAME + rb" TO (" + _NAME + rb")")
-# What is the other server's own: it has its tablespaces, and its words about roles.
-_SERVERS: Final = re.compile(rb"(?:CREATE|ALTER) TABLESPACE |GRANT .* ON (?:TABLESPACE|PARAMETER) |COMMENT ON ")
+# What is the other server's own: it has its tablespaces, its words about roles, and settings of all of them.
+_SERVERS: Final = re.compile(
+    rb"(?:CREATE|ALTER) TABLESPACE |ALTER ROLE ALL SET |GRANT .* ON (?:TABLESPACE|PARAMETER) |COMMENT ON "
+)
 _LOCATION: Final = re.compile(rb"(CREATE TABLESPACE " + _NAME + rb" OWNER " + _NAME + rb" LOCATION )'(?:[^']|'')*';")
+
+
+# Such settings are lists, whose elements are quoted each by itself.
+_LISTS: Final = frozenset(
+    {
+        "local_preload_libraries",
+        "search_path",
+        "session_preload_libraries",
+        "shared_preload_libraries",
+        "temp_tablespaces",
+        "unix_socket_directories",
+    }
+)
+
+
+def settings_of_all(session: Session) -> bytes:
+    """Statements for the settings of all roles at once, which pg_dumpall leaves out. Raises psycopg.Error."""
+    found = session.execute(
+        "SELECT unnest(setconfig) FROM pg_db_role_setting WHERE setdatabase = 0 AND setrole = 0"
+    ).fetchall()
+    statements = []
+    for (setting,) in found:
+        name, _, value = str(setting).partition("=")
+        given = sql.SQL(value) if name.lower() in _LISTS else sql.Literal(value)
+        parts = name.split(".")
+        statements.append(sql.SQL("ALTER ROLE ALL SET {} TO {};\n").format(sql.Identifier(*parts), given))
+    return "".join(statement.as_string(session) for statement in statements).encode()
 
 
 def databases_in(reader: PointReader, only: Sequence[str]) -> list[str]:
@@ -79,6 +108,7 @@ def check_indexes(tools: Tools, address: Address, names: Sequence[str], timeout_
     for name in names:
         if not _has_amcheck(address, name):
             continue
+        _quieten(address, name)
         options = ["--heapallindexed", "--parent-check", "--rootdescend", "--install-missing", "--no-password"]
         _run([tools["pg_amcheck"], *options, f"--database={_exactly(name)}"], address, timeout_seconds)
 
@@ -163,6 +193,13 @@ def _make_missing_roles(tools: Tools, address: Address, file: Path, there: set[b
             continue
         lines.append(line)
     _psql(tools, address, b"".join(lines))
+
+
+def _quieten(address: Address, name: str) -> None:
+    """Switch event triggers off: one of them may forbid to add the extension that checks."""
+    with address.connect(name, read_only=False) as session:
+        for (trigger,) in session.execute("SELECT evtname FROM pg_event_trigger WHERE evtenabled <> 'D'").fetchall():
+            session.execute(sql.SQL("ALTER EVENT TRIGGER {} DISABLE").format(sql.Identifier(trigger)))
 
 
 def _has_amcheck(address: Address, name: str) -> bool:

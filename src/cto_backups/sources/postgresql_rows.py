@@ -8,7 +8,7 @@ goes in as text.
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, Final, LiteralString
 
@@ -52,7 +52,19 @@ _NAMES: Final = """
     ORDER BY n.nspname, c.relname
 """
 
-_LARGE_OBJECTS: Final = sql.SQL("SELECT sha256(int8send(oid::bigint) || lo_get(oid)) FROM pg_largeobject_metadata")
+_SIZES: Final = """
+    SELECT m.oid::bigint AS number, m.oid AS oid, s.bytes
+    FROM pg_largeobject_metadata m, LATERAL lo_open(m.oid, 262144) f, LATERAL lo_lseek64(f, 0, 2) s (bytes),
+        LATERAL lo_close(CASE WHEN s.bytes >= 0 THEN f END)  -- only once its size is known
+"""
+_WHOLE_BYTES: Final = 1 << 26
+# A value holds 1 GB at most: what is large is summed up part by part, its number and place before each part.
+_LARGE_OBJECTS: Final = sql.SQL(f"""
+    SELECT sha256(int8send(number) || lo_get(oid)) FROM ({_SIZES}) small WHERE bytes <= {_WHOLE_BYTES}
+    UNION ALL
+    SELECT sha256(int8send(number) || int8send(begins) || lo_get(oid, begins, {_WHOLE_BYTES}))
+    FROM ({_SIZES}) large, generate_series(0, bytes - 1, {_WHOLE_BYTES}) begins WHERE bytes > {_WHOLE_BYTES}
+""")
 
 # What the server writes anew from its parsed form differs after each restore in casts and brackets, and in them alone:
 # "('a'::varchar)::text" for "'a'::text", a list of casts for the cast of a list.
@@ -103,7 +115,9 @@ def tables(session: Session, *, unlogged: bool = True) -> Iterator[TableSums]:
     kept = ["p", "u"] if unlogged else ["p"]
     for schema, name, columns, whole in session.execute(_TABLES, (kept,)).fetchall():
         yield _sums(session, f"{schema}.{name}", _rows(schema, name, columns or (), whole or ()))
-    yield _sums(session, "(large objects)", _LARGE_OBJECTS)
+    parts = _sums(session, "(large objects)", _LARGE_OBJECTS)
+    count = session.execute("SELECT count(*) FROM pg_largeobject_metadata").fetchone()
+    yield replace(parts, rows=int(count[0]) if count else 0)
 
 
 def hold(session: Session) -> str:

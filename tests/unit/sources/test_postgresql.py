@@ -199,6 +199,12 @@ ODD = {
         AS SELECT * FROM odd; ALTER ROLE readers VALID UNTIL 'infinity'""",
     "a database that only reads": """
         ALTER DATABASE "Odd.db" SET default_transaction_read_only = on""",
+    "no schema public": "DROP SCHEMA public; CREATE SCHEMA own; CREATE TABLE own.odd AS SELECT 1 AS n",
+    "a trigger that forbids new tables": """
+        CREATE TABLE odd (n int);
+        CREATE FUNCTION never() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'never'; END $$;
+        CREATE EVENT TRIGGER never ON ddl_command_start EXECUTE FUNCTION never()""",
+    "a large object in two parts": "SELECT lo_put(lo_from_bytea(0, 'begins'), 70000000, 'ends')",
     "a sequence that goes round": "CREATE SEQUENCE odd MAXVALUE 3 CYCLE; SELECT nextval('odd')",
 }
 
@@ -216,6 +222,47 @@ def test_healthy_databases_with_odd_things_in_them_pass(shop: Server, make: Make
         assert restored_from(source, point, tmp_path / "restored", expected) == ()
     finally:
         shop.do('DROP DATABASE "Odd.db" WITH (FORCE)')
+
+
+def test_texts_in_no_encoding_are_kept_as_they_are(shop: Server, make: Make, tmp_path: Path) -> None:
+    shop.do("CREATE DATABASE raw ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
+    try:
+        statements = "CREATE TABLE odd (t text)", "INSERT INTO odd VALUES (convert_from('\\xe9ff41', 'SQL_ASCII'))"
+        shop.do(*statements, database="raw")
+        source = make(databases=("raw",))
+        point, expected = captured(source)
+        assert restored_from(source, point, tmp_path / "restored", expected) == ()
+        assert b"\xe9\xffA" in (tmp_path / "restored/raw.dump").read_bytes()
+    finally:
+        shop.do("DROP DATABASE raw")
+
+
+def test_a_large_object_that_differs_at_its_end_shows(shop: Server) -> None:
+    with shop.connect("my shop") as session:
+        found = []
+        for end in ("ends", "enda"):
+            with session.transaction(force_rollback=True):
+                session.execute("SELECT lo_put(lo_from_bytea(4711, 'begins'), 70000000, %s::bytea)", (end,))
+                *_, objects = tables(session)
+                found.append(objects)
+        assert found[0].rows == found[1].rows == 2, "it, and the one that was there"
+        assert found[0].sums != found[1].sums
+
+
+def test_settings_of_all_roles_come_back(shop: Server, make: Make, tmp_path: Path) -> None:
+    shop.do(
+        "ALTER ROLE ALL SET search_path = \"$user\", public, 'odd ''schema'",
+        "ALTER ROLE ALL SET \"my.setting\" = 'it''s'",
+    )
+    try:
+        source = make(databases=("my shop",))
+        point, expected = captured(source)
+        assert restored_from(source, point, tmp_path / "restored", expected) == ()
+        without_line(b'ALTER ROLE ALL SET "my"')(tmp_path / "restored")
+        (difference, *_) = compare(expected, source.probe(tmp_path / "restored", expected)).differences
+        assert "role settings" in difference
+    finally:
+        shop.do("ALTER ROLE ALL RESET ALL")
 
 
 def test_options_of_a_mapping_that_a_dump_lacks_show(shop: Server, make: Make, tmp_path: Path) -> None:
