@@ -213,7 +213,7 @@ class PostgresqlSource(AnySource):
     kind: Literal["postgresql"]
     """What kind of source it is."""
     method: Literal["logical", "physical"] = "logical"
-    """`logical`: dumps of its databases; `physical`: the files of the whole server, with the log that belongs to them."""
+    """`logical`: dumps of its databases; `physical`: the files of the whole server, and the log that goes with them."""
     host: Line = Field(default="/var/run/postgresql", examples=["db.example.com", "/var/run/postgresql"])
     """The server's name, or the folder of its socket."""
     port: Annotated[int, Field(ge=1, le=65535)] = 5432
