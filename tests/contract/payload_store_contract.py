@@ -178,6 +178,32 @@ class PayloadStoreContract:
         assert draft.read_bytes == draft.size_bytes, "all of it came, so all of it was read"
         assert draft.parent == parent
 
+    def test_what_is_kept_of_the_point_before_is_not_read(self, store: PayloadStore) -> None:
+        """A file and a folder: the tree is the same as if all of it had come again."""
+        _, parent = store_tree(store, MemoryTree(CONTENT))
+        whole = {**CONTENT, b"a.txt": b"other", b"new": b"new"}
+        read = MemoryTree(whole)
+        tree = ArrivingMemoryTree(read, random.Random(7))
+        tree.kept = {b"/folder", b"/large"}
+        draft, _ = store_tree(store, tree, parent=parent, number=1)
+        assert sorted(read.read_paths) == [b"/a.txt", b"/new"]
+        assert tree.seen == {b"/folder": None, b"/large": LARGE}
+        assert draft.root == store_tree(store, MemoryTree(whole), number=2)[0].root
+        assert (draft.entries, draft.size_bytes) == (8, 75_008 + len(LARGE))
+        assert (draft.read_bytes, draft.unchanged_entries) == (8, 6)
+
+    def test_nothing_is_kept_that_the_point_before_does_not_have_whole(self, store: PayloadStore) -> None:
+        _, parent = store_tree(store, MemoryTree({**CONTENT, b"large": b"another"}))
+        tree = ArrivingMemoryTree(MemoryTree(CONTENT), random.Random(8))
+        tree.kept = {b"/large"}
+        draft, reference = store_tree(store, tree, parent=parent, number=1)
+        assert next(store.contents().content(walked(store, bytes.fromhex(draft.root))[b"/large"].content)) == b"another"
+        assert reference
+        tree = ArrivingMemoryTree(MemoryTree(CONTENT), random.Random(9))
+        tree.kept = {b"/large"}
+        first, _ = store_tree(store, tree, number=2)  # there is none before
+        assert b"/large" not in walked(store, bytes.fromhex(first.root))
+
     def test_a_tree_that_breaks_off_is_not_stored(self, store: PayloadStore) -> None:
         tree = ArrivingMemoryTree(MemoryTree(CONTENT), random.Random(5))
         tree.left_out = {b"/folder/deep"}

@@ -188,10 +188,24 @@ class CaptureTree(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """An entry of a tree that comes in an order of its own; `content` reads a file's bytes, and is None for others."""
+    """An entry of a tree that comes in an order of its own; `content` reads a file's bytes, and is None for others.
+
+    One that is `kept` is as the point before has it, a folder with all that is in it: nothing of it is read.
+    """
 
     entry: Entry
     content: BlockReader | None = None
+    kept: bool = False
+
+
+class Before(Protocol):
+    """The point before, as it lies where the new one is written. What cannot be read there counts as not there."""
+
+    def folder(self, path: bytes) -> Sequence[Entry]:
+        """The entries of a folder (the root is b""), with their paths; none where there is no such folder."""
+
+    def content(self, path: bytes) -> bytes | None:
+        """The bytes of a file, which has to be a small one; None where there is no such file."""
 
 
 @runtime_checkable
@@ -202,10 +216,11 @@ class ArrivingTree(Protocol):
     def root(self) -> Entry:
         """The root folder (its name is empty and its metadata is not stored)."""
 
-    def arrivals(self) -> Iterator[Arrival]:
+    def arrivals(self, before: Before | None = None) -> Iterator[Arrival]:
         """Every entry once, also each folder, in any order; `entry.path` is the place in the tree, with a leading '/'.
 
-        A file's content is read to its end, and closed, before the next entry is asked for.
+        A file's content is read to its end, and closed, before the next entry is asked for. Only what is in `before`
+        may be kept of it.
         """
 
 
@@ -268,7 +283,8 @@ class RestoreOptions:
     that differs is replaced whole; with `patch` a large one is rewritten where it stands, and only where it differs.
     `verify` reads everything back from the disk afterwards. With `delete`, and OVERWRITE, what the point does not have
     is removed from the restored folders at the end, unless there was a problem; all but what `leave` says, and what is
-    mounted there. What the point has at a path of `spare`, or below one, is not restored.
+    mounted there. What the point has at a path of `spare`, or below one, is not restored. `at` is the moment to come
+    back to, within a point that holds a log.
     """
 
     trust_times: bool = False
@@ -277,6 +293,7 @@ class RestoreOptions:
     delete: bool = False
     leave: Leave | None = None
     spare: frozenset[bytes] = frozenset()
+    at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

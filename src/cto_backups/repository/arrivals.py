@@ -8,6 +8,7 @@ from operator import attrgetter
 from cto_backups import _native
 from cto_backups.core.ports import Arrival, ArrivingTree, BlockReader, Entry, EntryKind, Progress
 from cto_backups.errors import DamageError, SourceError, VaultError
+from cto_backups.repository.before import SnapshotBefore
 from cto_backups.repository.crew import Crew
 from cto_backups.repository.cutter import BATCH_BYTES, BATCH_FILES, READ_WHOLE, Cutter, Tally
 from cto_backups.repository.depot import Bench, Depot
@@ -35,15 +36,21 @@ class ArrivalWriter:
         self._inside: dict[bytes, list[Entry]] = {}
         self._stored: dict[bytes, tuple[str, int]] = {}
         self._known: set[bytes] = set()
+        self._as_before: set[bytes] = set()
+        self._before: SnapshotBefore | None = None
         self._batch: list[tuple[Entry, bytes]] = []
         self._batch_bytes = 0
 
     def run(self, parent_tree: bytes | None, threads: int) -> bytes:
         """Store everything; the root tree's id. Leaves the depot to be finished by the caller."""
+        self._before = SnapshotBefore(self._fetcher, parent_tree) if parent_tree is not None else None
         with Crew(threads, self._depot.bench, name="store") as crew:
             buffers = BufferPool(crew, threads)
-            for arrival in self._tree.arrivals():
-                self._take(crew, buffers, arrival)
+            for arrival in self._tree.arrivals(self._before):
+                if arrival.kept:
+                    self._keep_as_it_was(arrival.entry)
+                else:
+                    self._take(crew, buffers, arrival)
             self._send_batch(crew)
         root = self._tree.root
         homeless = self._inside.keys() - {root.path} - self._folders()
@@ -76,6 +83,11 @@ class ArrivalWriter:
             if len(self._batch) >= BATCH_FILES or self._batch_bytes >= BATCH_BYTES:
                 self._send_batch(crew)
 
+    def _keep_as_it_was(self, entry: Entry) -> None:
+        self._inside.setdefault(entry.path.rpartition(b"/")[0], []).append(entry)
+        self._as_before.add(entry.path)
+        self._progress.advance(entries=1, size_bytes=entry.size if entry.kind is EntryKind.FILE else 0)
+
     def _send_batch(self, crew: Crew[Bench]) -> None:
         batch, self._batch, self._batch_bytes = self._batch, [], 0
         if batch:
@@ -105,20 +117,48 @@ class ArrivalWriter:
         to_read, alike, below, new_files, new, changed, unchanged = nodes.compare(
             entries, self._parent(old_tree), self._depot.claims
         )
+        arrived = list(to_read)
         for place in alike:
-            nodes.leave_out(place)
-        for place in (*to_read, *alike):
+            if entries[place].path in self._as_before:
+                self.tally.size_bytes += entries[place].size  # it stands in `nodes` already
+            else:
+                nodes.leave_out(place)
+                arrived.append(place)
+        for place in arrived:
             entry = entries[place]
+            if entry.path in self._as_before:
+                raise self._changed_since(entry)
             nodes.file(place, entry, *self._stored[entry.path])
             if entry.path in self._known and (new_files is None or place in new_files):
                 self.tally.moved += 1
         for place, subtree in below:
-            nodes.folder(place, entries[place], self._build(bench, entries[place], subtree))
+            entry = entries[place]
+            if entry.path in self._as_before:
+                nodes.folder(place, entry, self._whole_folder(entry, subtree))
+            else:
+                nodes.folder(place, entry, self._build(bench, entry, subtree))
         self.tally.entries += len(entries)
         self.tally.new += new
         self.tally.changed += changed
         self.tally.unchanged += unchanged + len(alike)
         return bench.save_tree(nodes)
+
+    def _whole_folder(self, entry: Entry, subtree: bytes | None) -> bytes:
+        """A folder that is kept with all that is in it, counted."""
+        if subtree is None or self._before is None:
+            raise self._changed_since(entry)
+        count, size_bytes = self._before.counted(subtree)
+        self.tally.entries += count
+        self.tally.unchanged += count
+        self.tally.size_bytes += size_bytes
+        return subtree
+
+    def _changed_since(self, entry: Entry) -> DamageError:
+        return DamageError(
+            f"What the recovery point before has at {entry.path.decode('utf-8', 'replace')} is not whole",
+            why="it was to be kept as it is, and its data is not there",
+            todo="run 'cto.backups verify' on this vault, then 'repair'; or back up to another vault",
+        )
 
     def _parent(self, tree: bytes | None) -> bytes | None:
         if tree is None:

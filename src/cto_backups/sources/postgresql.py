@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from datetime import timedelta
 from pathlib import Path
 
 import psycopg
@@ -34,7 +35,8 @@ class PostgresqlSource:
     Options: `method`, `logical` or `physical`; `host`, `port`, `user`, `password` (what reveals it), `databases` (all
     when empty), `sslmode`, `sslrootcert`; `tools`, the folder of PostgreSQL's programs; `lock_seconds`, how long a lock
     may be waited for; `timeout_seconds`, how long a program may be silent; `role_passwords`; `scratch`, where throwaway
-    servers live; `max_rate_kib`, how much a second the files of a server may be read at.
+    servers live; `max_rate_kib`, how much a second the files of a server may be read at; `base_every_seconds`, how
+    often they are, when in between only the log is.
     """
 
     kind = "postgresql"
@@ -62,7 +64,9 @@ class PostgresqlSource:
         passwords = options.get("role_passwords", True) is True
         self._logical = LogicalForm(self._server, own, self._chosen, role_passwords=passwords)
         rate = int(seconds(options, "max_rate_kib", 1.0)) if options.get("max_rate_kib") else None
-        self._physical = PhysicalForm(self._server, own, rate)
+        every = options.get("base_every_seconds")
+        base_every = timedelta(seconds=seconds(options, "base_every_seconds", 1.0)) if every else None
+        self._physical = PhysicalForm(self._server, own, rate, base_every)
         self._is_physical = options.get("method") == "physical"
 
     def discover(self) -> Sequence[Resource]:

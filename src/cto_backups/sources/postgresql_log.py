@@ -22,16 +22,22 @@ def segment_name(timeline: int, number: int, segment_bytes: int) -> str:
 class LogReceiver:
     """Receives the log from a place on; a context, which ends the connection. Files are as large as the server's are:
     what has not come is zeroes.
+
+    Of a slot that is `lasting` the server keeps the log until `safe` is called: what lies here may be lost.
     """
 
-    def __init__(self, connection: Replication, slot: str, folder: Path, begins: int, timeline: int) -> None:
+    def __init__(
+        self, connection: Replication, slot: str, folder: Path, begins: int, timeline: int, *, lasting: bool = False
+    ) -> None:
         self._connection = connection
         self._slot = slot
         self._folder = folder
         self._timeline = timeline
+        self._lasting = lasting
         self._segment_bytes = connection.segment_bytes()
         self._begins = begins - begins % self._segment_bytes
         self._received = self._begins
+        self._enough: int | None = None
         self._open: tuple[int, int] | None = None
         self._changed = threading.Condition()
         self._failure: BaseException | None = None
@@ -44,40 +50,52 @@ class LogReceiver:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stopped = True
-        self._thread.join()
-        self._close()
+        self._end()
         self._connection.close()
 
     def until(self, end: int, seconds: float) -> list[Path]:
-        """Wait for the log up to `end`; its files. Raises ToolError."""
+        """Wait for the log up to `end`, and receive no more; its files. Raises ToolError."""
         deadline = clock.monotonic() + seconds
         with self._changed:
+            self._enough = end
             while self._received < end and self._failure is None:
                 if clock.monotonic() > deadline:
                     raise ToolTimeoutError(
                         PROGRAM, None, f"the log did not come to {lsn_text(end)} within {seconds:g} seconds"
                     )
                 self._changed.wait(_STEP_SECONDS)
-        self._stopped = True
-        self._thread.join()
         if self._failure is not None:
             raise self._failure
-        self._close()
         last = (end - 1) // self._segment_bytes
         numbers = range(self._begins // self._segment_bytes, last + 1)
         return [self._folder / segment_name(self._timeline, number, self._segment_bytes) for number in numbers]
+
+    def safe(self, end: int) -> None:
+        """Let the server forget its log up to here. Raises ToolError."""
+        self._end()
+        if self._failure is not None:
+            raise self._failure
+        self._connection.finish_log(end)
+
+    def _end(self) -> None:
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+        self._thread.join()
+        self._close()
 
     def _run(self) -> None:
         reported = clock.monotonic()
         try:
             while not self._stopped:
-                piece = self._connection.log_data(_STEP_SECONDS)
-                if piece is not None:
+                if self._enough is not None and self._received >= self._enough:
+                    with self._changed:
+                        self._changed.wait_for(lambda: self._stopped, _STEP_SECONDS)
+                elif piece := self._connection.log_data(_STEP_SECONDS):
                     self._take(*piece)
                 if clock.monotonic() - reported > _REPORT_SECONDS:
                     reported = clock.monotonic()
-                    self._connection.report(self._received, self._received)
+                    self._connection.report(self._received, 0 if self._lasting else self._received)
         except BaseException as error:  # noqa: BLE001 told to whoever waits for the log
             with self._changed:
                 self._failure = _reason(error)

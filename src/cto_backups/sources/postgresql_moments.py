@@ -5,14 +5,27 @@ before its place in the log. Without, tables are locked against writing, while o
 """
 
 import secrets
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 import psycopg
 from psycopg import sql
 
+from cto_backups import clock
+from cto_backups.core.model import Fingerprint, Sample
 from cto_backups.errors import SourceError
+from cto_backups.sources.postgresql_moment import (
+    Summed,
+    fingerprint_of,
+    sequence_key,
+    sequence_sample,
+    shared_lines,
+    summed_up,
+)
+from cto_backups.sources.postgresql_recovery import PHYSICAL
 from cto_backups.sources.postgresql_replication import Replication, lsn
 from cto_backups.sources.postgresql_rows import SequenceAt, Session, lock, sequences, table_names
 from cto_backups.sources.postgresql_server import Server
@@ -80,3 +93,88 @@ def _begun(server: Server, name: str, session: Session) -> int:
         session.execute(_IN_SNAPSHOT)
         (at,) = session.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone() or ("0/0",)
     return lsn(at)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """The end of a log: where recovery may end, up to where the log is needed for that, when that was by the server's
+    clock, and the transactions that it knew afterwards.
+    """
+
+    target: int
+    ends: int
+    at: datetime
+    transactions: str
+
+
+def mark(server: Server) -> Mark:
+    """Write something into the log, after all moments. Raises SourceError.
+
+    A server that recovers stops after what follows a place: at the very end of a log it would not find any.
+    """
+    with server.session("postgres", read_only=False) as session:
+        session.execute("SET synchronous_commit = local")
+        row = session.execute("SELECT clock_timestamp()").fetchone()
+        marked = session.execute("SELECT pg_logical_emit_message(true, 'cto.backups', 'end')::text").fetchone()
+        ended = session.execute("SELECT pg_current_wal_flush_lsn()::text, pg_current_snapshot()::text").fetchone()
+    assert row is not None and marked is not None and ended is not None
+    return Mark(lsn(marked[0]), lsn(ended[0]), row[0], str(ended[1]))
+
+
+def is_quiet(server: Server, transactions: str) -> bool:
+    """Whether nothing was committed since the server knew these transactions, none of which was open. Raises
+    SourceError."""
+    if not transactions.endswith(":"):
+        return False  # who was at work then may have committed since, and left no trace here
+    with server.session("postgres") as session:
+        return session.execute("SELECT pg_current_snapshot()::text").fetchone() == (transactions,)
+
+
+class HeldMoments:
+    """Databases held at moments, one after the other, and summed up meanwhile."""
+
+    def __init__(self, server: Server, pool: ThreadPoolExecutor, stack: ExitStack) -> None:
+        self.at: datetime | None = None
+        """When the first was held."""
+        self._server = server
+        self._pool = pool
+        self._stack = stack
+        self._taken: list[tuple[Moment, Future[Summed]]] = []
+        self._shared: tuple[dict[str, str], int] = ({}, 0)
+
+    def hold(self, name: str) -> None:
+        """Hold a database at a moment, and begin to sum it up. Raises SourceError, ToolError."""
+        begun = clock.now()
+        held = moment(self._server, name)
+        self._stack.callback(held.release.close)
+        if self.at is None:
+            self.at = begun
+            self._shared = shared_lines(held.session)
+        self._taken.append((held, self._pool.submit(self._summed, held)))
+
+    @property
+    def places(self) -> dict[str, int]:
+        """Where in the log each database was held."""
+        return {held.name: held.at for held, _ in self._taken}
+
+    def fingerprint(self, server: Sample) -> Fingerprint:
+        """The fingerprint of the databases, each at its moment; complete once all are summed up. Raises SourceError."""
+        samples = [server]
+        for held, _ in self._taken:
+            samples += [sequence_sample(sequence_key(held.name, each), each) for each in held.ahead]
+        summed = [future.result() for _, future in self._taken]
+        return fingerprint_of(summed, *self._shared, samples, PHYSICAL)
+
+    def cancel(self) -> None:
+        """Let go of everything: nobody asks for the sums any more, or all are there."""
+        for held, future in self._taken:
+            if not future.cancel() and not future.done():
+                held.session.cancel()
+
+    def _summed(self, held: Moment) -> Summed:
+        try:
+            return summed_up(held.session, held.name, unlogged=False)
+        except psycopg.Error as error:
+            raise self._server.unreadable(held.name, error) from error
+        finally:
+            held.release.close()

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -42,8 +43,10 @@ LOG: Final = "wal"
 AUTO_CONF: Final = "postgresql.auto.conf"
 
 MOMENTS: Final = "moments.json"
+LOG_SAMPLE: Final = "log"
 # Left from an earlier recovery: a server that is told two targets does not start.
-_RECOVERY: Final = re.compile(rb"^\s*(?:recovery_|restore_command|primary_|standby_)", re.IGNORECASE)
+_RECOVERY: Final = re.compile(rb"^\s*(?:recovery_|restore_command|primary_|standby_|# Added by cto)", re.IGNORECASE)
+_TARGET: Final = re.compile(rb"^\s*recovery_target_(?:lsn|time)\b", re.IGNORECASE)
 # What a server must have room for that recovers what another one did; by its own control file.
 _ROOM: Final = {
     "max_connections": "max_connections setting",
@@ -57,21 +60,37 @@ _CONTROL: Final = re.compile(r"^(.+?):\s+(\d+)$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Moments:
-    """Which server's files these are, and where in its log each database was summed up; its own end is `target`."""
+    """Which server's files these are, and to which moments they can be recovered.
+
+    `databases` says where in the log each was summed up, `target` where recovery ends by itself, `ends` up to where the
+    log is there. The files were read from `begins` on, at `base_at` by our clock. By the server's clock, any moment
+    `since` then `until` then can be recovered to. `transactions` are those that it knew at the end.
+    """
 
     system: str
     timeline: int
-    target: int
     databases: Mapping[str, int]
+    target: int
+    ends: int
+    begins: int
+    base_at: datetime
+    since: datetime
+    until: datetime
+    transactions: str
 
     def written(self) -> bytes:
         """As a file beside the server's."""
-        told = {name: lsn_text(at) for name, at in self.databases.items()}
         document = {
             "system_identifier": self.system,
             "timeline": self.timeline,
+            "databases": {name: lsn_text(at) for name, at in self.databases.items()},
             "recovery_target_lsn": lsn_text(self.target),
-            "databases": told,
+            "log_ends": lsn_text(self.ends),
+            "base_begins": lsn_text(self.begins),
+            "base_at": self.base_at.isoformat(),
+            "since": self.since.isoformat(),
+            "until": self.until.isoformat(),
+            "transactions": self.transactions,
         }
         return json.dumps(document, indent=2, sort_keys=True).encode() + b"\n"
 
@@ -80,11 +99,26 @@ class Moments:
         """What `written` gave. Raises VerificationError."""
         try:
             document = json.loads(content)
-            told = {str(name): lsn(at) for name, at in document["databases"].items()}
-            target = lsn(document["recovery_target_lsn"])
-            return cls(str(document["system_identifier"]), int(document["timeline"]), target, told)
+            return cls(
+                system=str(document["system_identifier"]),
+                timeline=int(document["timeline"]),
+                databases={str(name): lsn(at) for name, at in document["databases"].items()},
+                target=lsn(document["recovery_target_lsn"]),
+                ends=lsn(document["log_ends"]),
+                begins=lsn(document["base_begins"]),
+                base_at=datetime.fromisoformat(document["base_at"]),
+                since=datetime.fromisoformat(document["since"]),
+                until=datetime.fromisoformat(document["until"]),
+                transactions=str(document["transactions"]),
+            )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise _unrecovered(f"{MOMENTS} does not tell to which moments") from error
+
+    @property
+    def log(self) -> Sample:
+        """What a fingerprint says of the log that was added to the files since."""
+        told = {"since": self.since.isoformat(), "until": self.until.isoformat(), "ends": lsn_text(self.ends)}
+        return Sample(LOG_SAMPLE, told)
 
 
 def settings(before: bytes, target: str, timeline: int) -> bytes:
@@ -100,6 +134,15 @@ def settings(before: bytes, target: str, timeline: int) -> bytes:
         "",
     ]
     return b"".join(kept) + "\n".join(lines).encode()
+
+
+def recover_at(data: Path, at: datetime) -> None:
+    """Let a server that is started on this folder recover to a moment by its clock, and no further. Raises OSError."""
+    with (data / AUTO_CONF).open("r+b") as file:
+        lines = [line for line in file.read().splitlines(keepends=True) if not _TARGET.match(line)]
+        file.seek(0)
+        file.write(b"".join(lines) + f"recovery_target_time = '{at.isoformat(sep=' ')}'\n".encode())
+        file.truncate()
 
 
 def tablespace_map(content: bytes) -> bytes:
@@ -137,6 +180,8 @@ def recovered(server: Server, restored: Path, about: Mapping[str, str], expected
     for key, sample in known.items():
         if key == "server":
             samples.append(sample)
+        elif key == LOG_SAMPLE:
+            samples.append(told.log)
         elif "last" in sample.fields and key in reached:
             is_there = reached[key].reached(sequence_from(sample))
             samples.append(sample if is_there else sequence_sample(key, reached[key]))

@@ -102,6 +102,15 @@ class Replication:
         """Have the server keep its log from here on, as long as this connection stands."""
         self.row(f"CREATE_REPLICATION_SLOT {slot} TEMPORARY PHYSICAL (RESERVE_WAL true)")
 
+    def make_slot(self, slot: str) -> None:
+        """Have the server keep its log from here on, whoever is connected, until what was received is reported safe."""
+        self.row(f"CREATE_REPLICATION_SLOT {slot} PHYSICAL (RESERVE_WAL true)")
+
+    def drop_slot(self, slot: str) -> None:
+        """Let the server forget a slot."""
+        self._begin(f"DROP_REPLICATION_SLOT {slot}")
+        self._finish()
+
     def exported(self, slot: str) -> tuple[int, str]:
         """A moment of the database: its place in the log, and the snapshot that shows it, until the next command.
 
@@ -177,6 +186,18 @@ class Replication:
             self._server.flush()
         except psycopg.Error as error:
             raise _told(error) from error
+
+    def finish_log(self, durable: int) -> None:
+        """End the log, which is safe up to this place."""
+        self.report(durable, durable)
+        try:
+            self._server.put_copy_end()
+            self._server.flush()
+        except psycopg.Error as error:
+            raise _told(error) from error
+        while self.message() is not None:
+            pass
+        self._finish()
 
     # -- messages ------------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from threading import Lock
 
-from cto_backups.core.ports import Arrival, Buffer, Entry, EntryKind, EntryUnreadableError, StoredFile
+from cto_backups.core.ports import Arrival, Before, Buffer, Entry, EntryKind, EntryUnreadableError, StoredFile
 from cto_backups.errors import SourceError, VaultError, VaultExistsError, VaultMissingError
 
 
@@ -153,13 +153,21 @@ class ArrivingMemoryTree:
         self.tree = tree
         self.root = tree.root
         self.left_out: set[bytes] = set()
+        self.kept: set[bytes] = set()
+        self.seen: dict[bytes, bytes | None] = {}
         self.breaks_off_in: bytes | None = None
         self._order = order
 
-    def arrivals(self) -> Iterator[Arrival]:
+    def arrivals(self, before: Before | None = None) -> Iterator[Arrival]:
         entries, waiting = [], [self.root]
+        for path in self.kept:
+            self.seen[path] = before.content(path) if before else None
+            above = path.rpartition(b"/")[0]
+            for entry in before.folder(above) if before else ():
+                if entry.path == path:
+                    yield Arrival(entry, kept=True)
         while waiting:
-            inside = list(self.tree.folder(waiting.pop()))
+            inside = [entry for entry in self.tree.folder(waiting.pop()) if entry.path not in self.kept]
             entries += inside
             waiting += [entry for entry in inside if entry.kind is EntryKind.FOLDER]
         self._order.shuffle(entries)

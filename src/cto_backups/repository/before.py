@@ -1,0 +1,68 @@
+"""The snapshot before the one that is written, by paths; implements `core.ports.Before`."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+
+from cto_backups.core.payloads import Node
+from cto_backups.core.ports import Entry, EntryKind
+from cto_backups.errors import DamageError, VaultError
+from cto_backups.repository.fetch import Fetcher
+from cto_backups.repository.tree import decode_tree
+
+
+class SnapshotBefore:
+    """Reads a snapshot's trees through a fetcher, each once."""
+
+    def __init__(self, fetcher: Fetcher, root: bytes) -> None:
+        self._fetcher = fetcher
+        self._root = root
+        self._nodes = cache(self._read)
+
+    def folder(self, path: bytes) -> Sequence[Entry]:
+        """The entries of a folder; none where there is none that can be read."""
+        subtree = self.subtree(path)
+        if subtree is None:
+            return ()
+        return [replace(node.entry, path=path + b"/" + name) for name, node in self._nodes(subtree).items()]
+
+    def content(self, path: bytes) -> bytes | None:
+        """The bytes of a file; None where there is none that can be read."""
+        node = self.node(path)
+        if node is None or node.entry.kind is not EntryKind.FILE:
+            return None
+        try:
+            return b"".join(self._fetcher.data(blob) for blob in node.content)
+        except (DamageError, VaultError):
+            return None
+
+    def node(self, path: bytes) -> Node | None:
+        """What is at a path."""
+        above, _, name = path.rpartition(b"/")
+        subtree = self.subtree(above)
+        return None if subtree is None else self._nodes(subtree).get(name)
+
+    def subtree(self, path: bytes) -> bytes | None:
+        """The tree of a folder."""
+        if not path:
+            return self._root
+        node = self.node(path)
+        return None if node is None else node.subtree
+
+    def counted(self, subtree: bytes) -> tuple[int, int]:
+        """How many entries are below a folder, and the bytes of its files. Raises DamageError, VaultError."""
+        entries = size_bytes = 0
+        waiting = [subtree]
+        while waiting:
+            for node in decode_tree(self._fetcher.tree(waiting.pop())):
+                entries += 1
+                size_bytes += node.entry.size if node.entry.kind is EntryKind.FILE else 0
+                if node.subtree is not None:
+                    waiting.append(node.subtree)
+        return entries, size_bytes
+
+    def _read(self, subtree: bytes) -> dict[bytes, Node]:
+        try:
+            return {node.entry.name: node for node in decode_tree(self._fetcher.tree(subtree))}
+        except (DamageError, VaultError):
+            return {}

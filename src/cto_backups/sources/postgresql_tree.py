@@ -1,0 +1,260 @@
+"""The files of a server, and the log that belongs to them, as a tree that arrives.
+
+`data` is as the server has it, `tablespaces` go by number, `wal` goes up to the end. A server that is started on `data`
+finds what it needs by paths that begin there.
+"""
+
+import os
+import secrets
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from cto_backups import clock
+from cto_backups.core.ports import Arrival, Before, Entry, EntryKind
+from cto_backups.errors import SourceError
+from cto_backups.process import ToolError
+from cto_backups.sources import postgresql_recovery
+from cto_backups.sources.postgresql_between import Between
+from cto_backups.sources.postgresql_log import LogReceiver
+from cto_backups.sources.postgresql_moment import Ready
+from cto_backups.sources.postgresql_moments import HeldMoments, is_quiet, mark
+from cto_backups.sources.postgresql_recovery import AUTO_CONF, DATA, LOG, MOMENTS, TABLESPACES, Moments
+from cto_backups.sources.postgresql_replication import BaseBackup, Place, Replication, lsn_text
+from cto_backups.sources.postgresql_server import Server
+from cto_backups.sources.tar import Member, TarReader
+
+_REWRITTEN: Final = frozenset({AUTO_CONF, "tablespace_map"})
+"""What is written anew once the whole of the server is there."""
+
+
+class ServerTree:
+    """Implements `core.ports.ArrivingTree`: a base backup; or with `between`, when one was made not long ago, what is
+    in the point before, and the log since.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        spool: Path,
+        held: HeldMoments,
+        names: Sequence[str],
+        stack: ExitStack,
+        *,
+        max_rate_kib: int | None,
+        between: Between | None,
+    ) -> None:
+        self.root = Entry(b"", b"", EntryKind.FOLDER)
+        self.moments: Moments | None = None
+        """What the point tells, once all has arrived."""
+        self.went_on_at: datetime | None = None
+        """When the log that was added to the point before was read; None for a base backup."""
+        self._server = server
+        self._spool = spool
+        self._held = held
+        self._names = names
+        self._stack = stack
+        self._max_rate_kib = max_rate_kib
+        self._between = between
+        self._owner = os.geteuid(), os.getegid()
+        self._given_apart: dict[str, bytes] = {}
+        self._receiver: LogReceiver | None = None
+
+    def arrivals(self, before: Before | None = None) -> Iterator[Arrival]:
+        """The server's files, and what follows from them."""
+        try:
+            log = self._connected()
+            place = log.place()
+            told = self._between.goes_on(before, place, self._names) if self._between is not None else None
+            if before is not None and told is not None:
+                yield from self._gone_on(log, before, told)
+            else:
+                yield from self._based(log, place)
+        except ToolError as error:
+            raise SourceError(
+                f"source {self._server.name}: the files of the server at {self._server.place} could not be read",
+                why=error.detail,
+                todo="nothing of this attempt was kept; see that the user may replicate, and what the server says",
+            ) from error
+
+    def safe(self) -> None:
+        """The point is in a vault: the server may forget the log that is in it. Raises ToolError."""
+        if self._receiver is not None and self._between is not None and self.moments is not None:
+            self._receiver.safe(self.moments.ends)
+
+    def _connected(self) -> Replication:
+        return self._stack.enter_context(Replication(self._server.address, self._server.timeout_seconds))
+
+    # -- all of it -----------------------------------------------------------------------------------------------------
+
+    def _based(self, log: Replication, place: Place) -> Iterator[Arrival]:
+        if self._between is not None:
+            slot = self._between.slot
+            self._between.hold(log)
+        else:
+            slot = f"cto_backups_{secrets.token_hex(6)}"
+            log.hold_log(slot)
+        files = self._connected()
+        begun_at = clock.now()
+        base = files.base_backup(f"cto.backups {self._server.name}".replace("'", " "), self._max_rate_kib)
+        receiver = self._received(log, slot, base.begins, base.timeline)
+        yield from self._files(base)
+        for name in self._names:
+            self._held.hold(name)
+        end = mark(self._server)
+        self.moments = Moments(
+            system=place.system,
+            timeline=base.timeline,
+            databases=self._held.places,
+            target=end.target,
+            ends=end.ends,
+            begins=base.begins,
+            base_at=begun_at,
+            since=end.at,
+            until=end.at,
+            transactions=end.transactions,
+        )
+        spaces = self._given_apart.get("tablespace_map")
+        if spaces is not None:
+            yield self._given(f"{DATA}/tablespace_map", postgresql_recovery.tablespace_map(spaces))
+        yield self._settings(self._given_apart.get(AUTO_CONF, b""))
+        yield self._given(f"{DATA}/recovery.signal", b"")
+        yield self._folder(LOG)
+        yield from self._segments(receiver)
+        if base.timeline > 1:
+            name, history = files.history(base.timeline)
+            yield self._given(f"{LOG}/{name}", history)
+        yield self._folder(DATA)
+        yield self._given(MOMENTS, self.moments.written())
+
+    def _files(self, base: BaseBackup) -> Iterator[Arrival]:
+        yield self._folder(TABLESPACES)
+        for archive, pieces in base.archives():
+            if archive == "manifest":
+                yield self._given(f"{DATA}/backup_manifest", b"".join(bytes(piece) for piece in pieces))
+                continue
+            oid = archive.removesuffix(".tar")
+            within = DATA if oid == "base" else f"{TABLESPACES}/{oid}"
+            reader = TarReader(archive, pieces)
+            for member in reader.members():
+                self._owner = member.uid, member.gid
+                name = os.fsdecode(member.path)
+                if within == DATA and name in _REWRITTEN:
+                    self._given_apart[name] = _read(reader)
+                elif not stat.S_ISLNK(member.mode):  # a link to a tablespace: tablespace_map has them all
+                    yield Arrival(*_entry(within, member, reader))
+            if within != DATA:
+                yield self._folder(within)
+
+    # -- the log alone -------------------------------------------------------------------------------------------------
+
+    def _gone_on(self, log: Replication, before: Before, told: Moments) -> Iterator[Arrival]:
+        self.went_on_at = clock.now()
+        top = before.folder(b"")
+        if is_quiet(self._server, told.transactions):
+            self.moments = told
+            yield from (Arrival(entry, kept=True) for entry in top)
+            return
+        assert self._between is not None
+        receiver = self._received(log, self._between.slot, told.ends, told.timeline)
+        end = mark(self._server)
+        self.moments = replace(told, target=end.target, ends=end.ends, until=end.at, transactions=end.transactions)
+        fresh = {segment.name for segment in receiver.until(end.ends, self._server.timeout_seconds)}
+        for entry in top:
+            self._owner = entry.uid, entry.gid
+            match os.fsdecode(entry.name):
+                case "data":
+                    yield Arrival(entry)
+                    yield from self._kept(before, entry, but={AUTO_CONF})
+                    yield self._settings(before.content(entry.path + b"/" + AUTO_CONF.encode()) or b"")
+                case "wal":
+                    yield Arrival(entry)
+                    yield from self._kept(before, entry, but=fresh)
+                    yield from self._segments(receiver)
+                case "moments.json":
+                    yield self._given(MOMENTS, self.moments.written())
+                case _:
+                    yield Arrival(entry, kept=True)
+
+    def _kept(self, before: Before, folder: Entry, but: set[str]) -> Iterator[Arrival]:
+        for entry in before.folder(folder.path):
+            if os.fsdecode(entry.name) not in but:
+                yield Arrival(entry, kept=True)
+
+    # -- what both have ------------------------------------------------------------------------------------------------
+
+    def _received(self, log: Replication, slot: str, begins: int, timeline: int) -> LogReceiver:
+        lasting = self._between is not None
+        receiver = LogReceiver(log, slot, self._spool, begins, timeline, lasting=lasting)
+        self._receiver = self._stack.enter_context(receiver)
+        return self._receiver
+
+    def _segments(self, receiver: LogReceiver) -> Iterator[Arrival]:
+        assert self.moments is not None
+        for segment in receiver.until(self.moments.ends, self._server.timeout_seconds):
+            entry = self._own(f"{LOG}/{segment.name}", EntryKind.FILE, stat.S_IFREG | 0o600)
+            entry.size = segment.stat().st_size
+            yield Arrival(entry, _FileReader(segment))
+
+    def _settings(self, before: bytes) -> Arrival:
+        """What makes a server that is started on these files recover to the end of the log that is with them."""
+        assert self.moments is not None
+        target, timeline = lsn_text(self.moments.target), self.moments.timeline
+        return self._given(f"{DATA}/{AUTO_CONF}", postgresql_recovery.settings(before, target, timeline))
+
+    def _folder(self, path: str) -> Arrival:
+        return Arrival(self._own(path, EntryKind.FOLDER, stat.S_IFDIR | 0o700))
+
+    def _given(self, path: str, content: bytes) -> Arrival:
+        entry = self._own(path, EntryKind.FILE, stat.S_IFREG | 0o600)
+        entry.size = len(content)
+        return Arrival(entry, Ready(content))
+
+    def _own(self, path: str, kind: EntryKind, mode: int) -> Entry:
+        uid, gid = self._owner
+        now = int(clock.now().timestamp()) * 1_000_000_000
+        whole = b"/" + os.fsencode(path)
+        return Entry(whole.rpartition(b"/")[2], whole, kind, mode, uid, gid, 0, now, now)
+
+
+class _FileReader:
+    """Implements `core.ports.BlockReader` for a file of ours."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb", buffering=0)
+
+    def readinto(self, buffer: memoryview) -> int:
+        return self._file.readinto(buffer) or 0
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _entry(within: str, member: Member, reader: TarReader) -> tuple[Entry, TarReader | None]:
+    path = b"/" + os.fsencode(within) + b"/" + member.path
+    is_file = stat.S_ISREG(member.mode)
+    moment_ns = member.mtime * 1_000_000_000
+    entry = Entry(
+        path.rpartition(b"/")[2],
+        path,
+        EntryKind.FILE if is_file else EntryKind.FOLDER,
+        member.mode,
+        member.uid,
+        member.gid,
+        member.size if is_file else 0,
+        moment_ns,
+        moment_ns,
+    )
+    return entry, reader if is_file else None
+
+
+def _read(reader: TarReader) -> bytes:
+    content = bytearray()
+    buffer = bytearray(1 << 16)
+    while count := reader.readinto(memoryview(buffer)):
+        content += buffer[:count]
+    return bytes(content)
