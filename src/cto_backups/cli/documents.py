@@ -10,6 +10,7 @@ from cto_backups.cli.screen import seconds, utc
 from cto_backups.core.change import Change
 from cto_backups.core.governance import Approval, Identity
 from cto_backups.core.keeping import Hold, Mark
+from cto_backups.core.log_range import log_range
 from cto_backups.core.model import Copy, CopyFacts, Evidence, Problem, RecoveryPoint
 from cto_backups.errors import BackupsError
 
@@ -29,6 +30,7 @@ def point(found: RecoveryPoint) -> Document:
         "business": found.business,
         "captured_at": utc(found.captured_at),
         "newest_content_at": utc(found.newest_content_at),
+        "log": log(found),
         "started_at": utc(found.started_at),
         "finished_at": utc(found.finished_at),
         "complete": found.complete,
@@ -40,6 +42,12 @@ def point(found: RecoveryPoint) -> Document:
         "problems": problems(found.problems),
         "suspicions": list(found.suspicions),
     }
+
+
+def log(found: RecoveryPoint) -> Document | None:
+    """The range of a point's log, any moment of which comes back; None without one."""
+    told = log_range(found)
+    return None if told is None else {"since": utc(told[0]), "until": utc(told[1])}
 
 
 def mark(found: Mark) -> Document:

@@ -1,7 +1,7 @@
 """`restore`: bring a recovery point back, elsewhere or in place."""
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,12 +12,13 @@ from cto_backups.cli.command import command
 from cto_backups.cli.opening import opened
 from cto_backups.cli.options import attended
 from cto_backups.cli.screen import Screen
-from cto_backups.cli.selecting import likely_vault, select_point
+from cto_backups.cli.selecting import likely_vault, select_moment
 from cto_backups.errors import DamageError, ExitStatus, RefusedError, RestoreError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
+    from datetime import datetime
 
     from cto_backups.core.model import RecoveryPoint
     from cto_backups.core.policy import Policy
@@ -41,6 +42,7 @@ class _Wish:
     patch: bool
     verify: bool
     delete: bool
+    at: "datetime | None" = None
 
     @property
     def existing(self) -> "Existing":
@@ -52,7 +54,9 @@ class _Wish:
     def options(self) -> "RestoreOptions":
         from cto_backups.core.ports import RestoreOptions
 
-        return RestoreOptions(trust_times=self.trust_times, patch=self.patch, verify=self.verify, delete=self.delete)
+        return RestoreOptions(
+            trust_times=self.trust_times, patch=self.patch, verify=self.verify, delete=self.delete, at=self.at
+        )
 
     def writes(self, *, dry_run: bool) -> "Callable[[Policy], bool]":
         """Whether, by a policy, what it does is signed in the catalog: what governance asks for a restore over data."""
@@ -84,8 +88,8 @@ def restore(
         typer.Option(
             "--at",
             metavar="TIME",
-            help="The newest point of this moment or before: '2026-11-23 10:00', "
-            "'yesterday', '2 hours ago'; in the policy's time zone.",
+            help="This moment, where a log leads to it, or else the newest point before: "
+            "'2026-11-23 10:00', 'yesterday', '2 hours ago'; in the policy's time zone.",
         ),
     ] = "",
     to: Annotated[Path | None, typer.Option("--to", metavar="FOLDER", help="Restore below this folder.")] = None,
@@ -148,7 +152,10 @@ def restore(
         screen, write=wish.writes(dry_run=dry_run), ahead=lambda policy: vault or likely_vault(policy, source or point)
     ) as opening:
         installation = opening.installation
-        found = select_point(installation, point, source=source, at=at)
+        found, moment = select_moment(installation, point, source=source, at=at)
+        if moment is not None:
+            wish = replace(wish, at=moment)
+            screen.note(f"Within {found.id}, whose log leads to {moment:%Y-%m-%d %H:%M:%S %Z}.")
         if not found.complete:
             screen.note(f"{found.id} is incomplete: {len(found.problems)} of it could not be captured.")
         if dry_run:

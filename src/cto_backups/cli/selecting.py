@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from cto_backups.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from cto_backups.core.model import RecoveryPoint
     from cto_backups.core.policy import Policy
     from cto_backups.flows.browse import PointContents
@@ -21,12 +23,34 @@ def likely_vault(policy: "Policy", source: str) -> str | None:
     return known.vaults[0] if known and known.vaults else None
 
 
-def select_point(installation: "Installation", point: str, *, source: str = "", at: str = "") -> "RecoveryPoint":
-    """The point meant by POINT, --source and --at, each "" when it is not given. Raises NotFoundError, UsageError."""
+def select_moment(
+    installation: "Installation", point: str, *, source: str = "", at: str = ""
+) -> "tuple[RecoveryPoint, datetime | None]":
+    """The point meant, as by `select_point`, and the moment within it, where its log leads to the one meant."""
+    from cto_backups.core.log_range import log_range
+
+    moment = _meant_moment(installation, at)
+    found = select_point(installation, point, source=source, at=at, within=True)
+    told = log_range(found)
+    return found, moment if moment and told and told[0] <= moment <= told[1] else None
+
+
+def _meant_moment(installation: "Installation", at: str) -> "datetime | None":
     from zoneinfo import ZoneInfo
 
     from cto_backups import clock
     from cto_backups.cli.moments import parse_moment
+
+    return parse_moment(at, now=clock.now(), zone=ZoneInfo(installation.policy.timezone)) if at else None
+
+
+def select_point(
+    installation: "Installation", point: str, *, source: str = "", at: str = "", within: bool = False
+) -> "RecoveryPoint":
+    """The point meant by POINT, --source and --at, each "" when it is not given. Raises NotFoundError, UsageError.
+
+    With `within`, also one that was made after the moment, where its log leads there.
+    """
     from cto_backups.flows.restore import select
 
     if point in installation.policy.sources:
@@ -39,9 +63,8 @@ def select_point(installation: "Installation", point: str, *, source: str = "", 
             why="a point's id already says which moment is meant",
             todo="Leave one of them out, or name a source with --at.",
         )
-    zone = installation.policy.timezone
-    moment = parse_moment(at, now=clock.now(), zone=ZoneInfo(zone)) if at else None
-    found = select(installation, point, source=source or None, moment=moment)
+    moment = _meant_moment(installation, at)
+    found = select(installation, point, source=source or None, moment=moment, within=within)
     if source and found.source != source:
         raise UsageError(
             f"Recovery point {found.id} is not one of source '{source}'", why=f"its source is {found.source}"

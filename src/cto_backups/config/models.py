@@ -236,6 +236,8 @@ class PostgresqlSource(AnySource):
     """How long a program, or the server, may give nothing before it is given up."""
     max_rate: Annotated[int, Field(ge=1, le=1024)] | None = Field(default=None, examples=[50])
     """How many MiB a second of the server's files are read at most, with `method: physical`."""
+    base_every: Duration | None = Field(default=None, examples=["1 day"])
+    """How often all files are read, with `method: physical`; in between only the log is, and any moment comes back."""
     tools: Line | None = Field(default=None, examples=["/usr/lib/postgresql/17/bin"])
     """The folder of PostgreSQL's programs; found by the server's version when left out."""
     scratch: Line | None = Field(default=None, examples=["/var/tmp"])

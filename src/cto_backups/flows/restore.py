@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from cto_backups.core.governance import Governed
+from cto_backups.core.log_range import reaching
 from cto_backups.core.model import CopyFacts, RecoveryPoint
 from cto_backups.core.ports import Existing, PointReader, Restored, RestoreOptions, RestorePlan
 from cto_backups.errors import (
@@ -45,10 +46,13 @@ class RestorePreview:
     plan: RestorePlan
 
 
-def select(installation: Installation, name: str, *, source: str | None, moment: datetime | None) -> RecoveryPoint:
+def select(
+    installation: Installation, name: str, *, source: str | None, moment: datetime | None, within: bool = False
+) -> RecoveryPoint:
     """The recovery point meant by an id (or a unique beginning of one), by `latest`, or by a moment.
 
-    `latest` and moments need a source; where the policy has just one, it is meant. Raises NotFoundError, UsageError.
+    With `within`, a point that was made after the moment is meant too, where its log leads there. `latest` and moments
+    need a source; where the policy has just one, it is meant. Raises NotFoundError, UsageError.
     """
     if moment is None and name != "latest":
         if name in installation.policy.sources and source is None:
@@ -56,11 +60,11 @@ def select(installation: Installation, name: str, *, source: str | None, moment:
         return installation.catalog.point(name)
     source = source or _only_source(installation)
     installation.source_policy(source)
-    point = (
-        installation.catalog.latest(source, complete=False)
-        if moment is None
-        else installation.catalog.at(source, moment)
-    )
+    if moment is None:
+        point = installation.catalog.latest(source, complete=False)
+    else:
+        led = reaching(installation.catalog.points(source), moment) if within else None
+        point = led or installation.catalog.at(source, moment)
     if point is None:
         when = "" if moment is None else f" at or before {moment:%Y-%m-%d %H:%M:%S %Z}"
         raise NotFoundError(

@@ -16,6 +16,7 @@ from typing import Final
 import psycopg
 
 from cto_backups import process
+from cto_backups.core.log_range import LOG_SAMPLE
 from cto_backups.core.model import Fingerprint, Sample
 from cto_backups.errors import VerificationError
 from cto_backups.process import ToolError
@@ -43,7 +44,6 @@ LOG: Final = "wal"
 AUTO_CONF: Final = "postgresql.auto.conf"
 
 MOMENTS: Final = "moments.json"
-LOG_SAMPLE: Final = "log"
 # Left from an earlier recovery: a server that is told two targets does not start.
 _RECOVERY: Final = re.compile(rb"^\s*(?:recovery_|restore_command|primary_|standby_|# Added by cto)", re.IGNORECASE)
 _TARGET: Final = re.compile(rb"^\s*recovery_target_(?:lsn|time)\b", re.IGNORECASE)

@@ -1,5 +1,6 @@
 """A PostgreSQL server from the policy file to a passed restore test, and what the audit says of its databases."""
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,6 +79,36 @@ def test_the_files_of_a_server_from_the_policy_to_a_passed_restore_test(
     assert "--to FOLDER" in refused.err
     assert home("restore", "shop", "--to", str(tmp_path / "back")).status is ExitStatus.SUCCESS
     assert sorted(file.name for file in (tmp_path / "back").iterdir()) == ["data", "moments.json", "tablespaces", "wal"]
+
+
+def test_a_moment_between_two_points_comes_back(home: Home, postgresql_programs: Path, tmp_path: Path) -> None:
+    with postgresql.server(postgresql_programs, wal_level="logical") as whole:
+        postgresql.fill(whole)
+        settings = "    method: physical\n    base_every: 1 day"
+        section = SECTION.format(host=whole.place).replace("    databases: [my shop]", settings)
+        home.policy.write_text(home.policy.read_text().replace("\nsources:\n", "\nsources:" + section, 1))
+        assert home("backup", "shop").status is ExitStatus.SUCCESS
+        whole.do("INSERT INTO twins VALUES ('kept')", database="my shop")
+        ((moment,),) = whole.do("SELECT clock_timestamp()")
+        whole.do("DELETE FROM twins", database="my shop")
+        again = home("backup", "shop", "--json")
+        assert again.status is ExitStatus.SUCCESS, again
+        (added,) = again.document["sources"]
+        assert added["read_bytes"] < 20 << 20, "the log, and no more"
+    proven = home("test", "shop", "--json")
+    assert proven.document["tests"][0]["rung"] == "proven", proven
+    newest, base = home("points", "shop", "--json").document["points"]
+    assert base["log"] is None
+    assert newest["log"]["since"] < moment.isoformat() < newest["log"]["until"]
+    with tempfile.TemporaryDirectory(prefix="pg-at-") as folder:
+        place = Path(folder) / "back"
+        done = home("restore", "shop", "--at", moment.isoformat(), "--to", str(place))
+        assert done.status is ExitStatus.SUCCESS, done
+        assert newest["id"] in done.err + done.out, "the point that came after it, whose log leads there"
+        place.parent.chmod(0o755)
+        postgresql.give(place)
+        with postgresql.running(postgresql_programs, place) as back:
+            assert back.do("SELECT word FROM twins WHERE word = 'kept'", database="my shop") == [("kept",)]
 
 
 def test_a_database_that_nobody_named_is_a_finding(protecting: Home, server: Server) -> None:

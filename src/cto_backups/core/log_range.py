@@ -1,0 +1,31 @@
+"""Points that hold a log beside their data: any moment within it comes back, by the clock of what wrote it; pure."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from cto_backups.core.model import RecoveryPoint
+
+LOG_SAMPLE = "log"
+"""The sample of a fingerprint that tells `since` when and `until` when, in ISO 8601."""
+
+
+def log_range(point: RecoveryPoint) -> tuple[datetime, datetime] | None:
+    """Since when and until when; None for a point without a log, or whose words about it make no sense."""
+    told = next((sample.fields for sample in point.fingerprint.samples if sample.key == LOG_SAMPLE), None)
+    if told is None:
+        return None
+    try:
+        since, until = datetime.fromisoformat(told["since"]), datetime.fromisoformat(told["until"])
+    except (KeyError, ValueError):
+        return None
+    return None if since.tzinfo is None or until.tzinfo is None else (since, until)
+
+
+def reaching(points: Iterable[RecoveryPoint], moment: datetime) -> RecoveryPoint | None:
+    """Of the points whose log holds this moment, the one whose log ends first: the least has to be gone through."""
+    found: tuple[datetime, RecoveryPoint] | None = None
+    for point in points:
+        told = log_range(point)
+        if told is not None and told[0] <= moment <= told[1] and (found is None or told[1] < found[0]):
+            found = told[1], point
+    return found[1] if found is not None else None
