@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from cto_backups.core.change import Change
+from cto_backups.core.log_range import log_range
 from cto_backups.core.model import RecoveryPoint
 
 HISTORY = 60
@@ -78,11 +79,16 @@ def suspicions(point: RecoveryPoint, history: Sequence[RecoveryPoint]) -> tuple[
     """
     if point.change is None or not point.change.parent_entries:
         return ()
+    # What a log adds to a base is another matter than the base: each is judged by its like.
+    logged = log_range(point) is not None
+    history = [each for each in history if (log_range(each) is not None) == logged]
     this = Judged(point, point.change)
     past = [Judged(each, each.change) for each in history if each.change is not None]
     found = [_scrambled(this, past), _blanked(this, past)]
     if len(history) >= LEAST_HISTORY and point.complete:
-        found += [_lost(this, past), _renamed(this, past), *_resized(this, history)]
+        found += [_lost(this, past), _renamed(this, past)]
+        if not logged:  # how much a log grows says nothing of the source
+            found += _resized(this, history)
     return tuple(reason for reason in found if reason)
 
 

@@ -20,6 +20,7 @@ from cto_backups.core.ports import (
 from cto_backups.errors import PolicyError, VerificationError
 from cto_backups.process import ToolError
 from cto_backups.sources.options import seconds, text, texts
+from cto_backups.sources.postgresql_between import let_go
 from cto_backups.sources.postgresql_connection import Address
 from cto_backups.sources.postgresql_inventory import closed, databases, holds_anything
 from cto_backups.sources.postgresql_logical import LogicalForm
@@ -60,7 +61,7 @@ class PostgresqlSource:
             scratch=str(options.get("scratch") or ""),
         )
         self._chosen = texts(options, "databases")
-        own = state / "sources" / name
+        self._own = own = state / "sources" / name
         passwords = options.get("role_passwords", True) is True
         self._logical = LogicalForm(self._server, own, self._chosen, role_passwords=passwords)
         rate = int(seconds(options, "max_rate_kib", 1.0)) if options.get("max_rate_kib") else None
@@ -95,7 +96,10 @@ class PostgresqlSource:
 
     def capture(self) -> AbstractContextManager[Capture]:
         """The server's databases, each at one moment. Raises SourceError."""
-        return self._physical.capture() if self._is_physical else self._logical.capture()
+        if self._is_physical:
+            return self._physical.capture()
+        let_go(self._server, self._own)
+        return self._logical.capture()
 
     def plan_restore(
         self,

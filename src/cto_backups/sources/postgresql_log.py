@@ -11,12 +11,28 @@ from cto_backups.sources.postgresql_replication import PROGRAM, Replication, lsn
 
 _STEP_SECONDS: Final = 1.0
 _REPORT_SECONDS: Final = 5.0
+_LOOK_BYTES: Final = 1 << 20
+_PAGE_BYTES: Final = 8192
 
 
 def segment_name(timeline: int, number: int, segment_bytes: int) -> str:
     """What PostgreSQL calls a file of its log."""
     high, low = divmod(number, (1 << 32) // segment_bytes)
     return f"{timeline:08X}{high:08X}{low:08X}"
+
+
+def written_bytes(segment: Path) -> int:
+    """How much of a file is more than the zeroes at its end, in whole pages. Raises OSError."""
+    with segment.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end:
+            begins = max(0, end - _LOOK_BYTES)
+            file.seek(begins)
+            there = file.read(end - begins).rstrip(b"\0")
+            if there:
+                return -(-(begins + len(there)) // _PAGE_BYTES) * _PAGE_BYTES
+            end = begins
+    return 0
 
 
 class LogReceiver:
@@ -34,8 +50,8 @@ class LogReceiver:
         self._folder = folder
         self._timeline = timeline
         self._lasting = lasting
-        self._segment_bytes = connection.segment_bytes()
-        self._begins = begins - begins % self._segment_bytes
+        self.segment_bytes = connection.segment_bytes()
+        self._begins = begins - begins % self.segment_bytes
         self._received = self._begins
         self._enough: int | None = None
         self._open: tuple[int, int] | None = None
@@ -66,9 +82,9 @@ class LogReceiver:
                 self._changed.wait(_STEP_SECONDS)
         if self._failure is not None:
             raise self._failure
-        last = (end - 1) // self._segment_bytes
-        numbers = range(self._begins // self._segment_bytes, last + 1)
-        return [self._folder / segment_name(self._timeline, number, self._segment_bytes) for number in numbers]
+        last = (end - 1) // self.segment_bytes
+        numbers = range(self._begins // self.segment_bytes, last + 1)
+        return [self._folder / segment_name(self._timeline, number, self.segment_bytes) for number in numbers]
 
     def safe(self, end: int) -> None:
         """Let the server forget its log up to here. Raises ToolError."""
@@ -107,8 +123,8 @@ class LogReceiver:
                 PROGRAM, None, f"the log has a gap: {lsn_text(begins)} came after {lsn_text(self._received)}"
             )
         while data:
-            number, inside = divmod(self._received, self._segment_bytes)
-            part = data[: self._segment_bytes - inside]
+            number, inside = divmod(self._received, self.segment_bytes)
+            part = data[: self.segment_bytes - inside]
             os.pwrite(self._file(number), part, inside)
             data = data[len(part) :]
             with self._changed:
@@ -118,10 +134,10 @@ class LogReceiver:
     def _file(self, number: int) -> int:
         if self._open is None or self._open[0] != number:
             self._close()
-            path = self._folder / segment_name(self._timeline, number, self._segment_bytes)
+            path = self._folder / segment_name(self._timeline, number, self.segment_bytes)
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             self._open = number, descriptor
-            os.ftruncate(descriptor, self._segment_bytes)
+            os.ftruncate(descriptor, self.segment_bytes)
         return self._open[1]
 
     def _close(self) -> None:

@@ -183,6 +183,7 @@ class PhysicalCapture:
         if self._between is None or moments is None:
             return
         if self._arriving.went_on_at is None:
-            self._between.remember(moments, self._held.fingerprint(self._about))
+            with suppress(OSError):  # then the next point is another base
+                self._between.remember(moments, self._held.fingerprint(self._about))
         with suppress(ToolError):  # it keeps its log a little longer: until the next point
             self._arriving.safe()

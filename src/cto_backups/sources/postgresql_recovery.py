@@ -55,6 +55,8 @@ _ROOM: Final = {
     "max_prepared_transactions": "max_prepared_xacts setting",
     "max_locks_per_transaction": "max_locks_per_xact setting",
 }
+# Files of the log are kept without the zeroes at their ends, and a server wants them whole.
+_BRING: Final = 'cp "../{folder}/%f" "%p" && case "%f" in *.history) ;; *) truncate -s {bytes} "%p" ;; esac'
 _CONTROL: Final = re.compile(r"^(.+?):\s+(\d+)$", re.MULTILINE)
 
 
@@ -121,12 +123,12 @@ class Moments:
         return Sample(LOG_SAMPLE, told)
 
 
-def settings(before: bytes, target: str, timeline: int) -> bytes:
+def settings(before: bytes, target: str, timeline: int, segment_bytes: int) -> bytes:
     """A server's own settings, with which it recovers to `target` and no further; it looks from its own folder."""
     kept = [line for line in before.splitlines(keepends=True) if not _RECOVERY.match(line)]
     lines = [
         "# Added by cto.backups: recovery ends where the log of this recovery point does.",
-        f'restore_command = \'cp "../{LOG}/%f" "%p"\'',
+        f"restore_command = '{_BRING.format(folder=LOG, bytes=segment_bytes)}'",
         f"recovery_target_lsn = '{target}'",
         "recovery_target_inclusive = on",
         "recovery_target_timeline = 'current'" if timeline == 1 else f"recovery_target_timeline = '{timeline}'",

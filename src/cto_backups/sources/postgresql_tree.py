@@ -20,7 +20,7 @@ from cto_backups.errors import SourceError
 from cto_backups.process import ToolError
 from cto_backups.sources import postgresql_recovery
 from cto_backups.sources.postgresql_between import Between
-from cto_backups.sources.postgresql_log import LogReceiver
+from cto_backups.sources.postgresql_log import LogReceiver, written_bytes
 from cto_backups.sources.postgresql_moment import Ready
 from cto_backups.sources.postgresql_moments import HeldMoments, is_quiet, mark
 from cto_backups.sources.postgresql_recovery import AUTO_CONF, DATA, LOG, MOMENTS, TABLESPACES, Moments
@@ -197,14 +197,15 @@ class ServerTree:
         assert self.moments is not None
         for segment in receiver.until(self.moments.ends, self._server.timeout_seconds):
             entry = self._own(f"{LOG}/{segment.name}", EntryKind.FILE, stat.S_IFREG | 0o600)
-            entry.size = segment.stat().st_size
-            yield Arrival(entry, _FileReader(segment))
+            entry.size = written_bytes(segment)
+            yield Arrival(entry, _FileReader(segment, entry.size))
 
     def _settings(self, before: bytes) -> Arrival:
         """What makes a server that is started on these files recover to the end of the log that is with them."""
-        assert self.moments is not None
+        assert self.moments is not None and self._receiver is not None
         target, timeline = lsn_text(self.moments.target), self.moments.timeline
-        return self._given(f"{DATA}/{AUTO_CONF}", postgresql_recovery.settings(before, target, timeline))
+        content = postgresql_recovery.settings(before, target, timeline, self._receiver.segment_bytes)
+        return self._given(f"{DATA}/{AUTO_CONF}", content)
 
     def _folder(self, path: str) -> Arrival:
         return Arrival(self._own(path, EntryKind.FOLDER, stat.S_IFDIR | 0o700))
@@ -222,13 +223,16 @@ class ServerTree:
 
 
 class _FileReader:
-    """Implements `core.ports.BlockReader` for a file of ours."""
+    """Implements `core.ports.BlockReader` for the beginning of a file of ours."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, size: int) -> None:
         self._file = path.open("rb", buffering=0)
+        self._left = size
 
     def readinto(self, buffer: memoryview) -> int:
-        return self._file.readinto(buffer) or 0
+        count = self._file.readinto(buffer[: min(len(buffer), self._left)]) or 0
+        self._left -= count
+        return count
 
     def close(self) -> None:
         self._file.close()

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from cto_backups.core.anomaly import HISTORY, suspicions
 from cto_backups.core.change import Change, NewContent
+from cto_backups.core.model import Fingerprint, Sample
 
 MIB = 1 << 20
 SIZE, ENTRIES = 100 * MIB, 1000
@@ -249,3 +250,21 @@ def test_figures_are_shares_of_what_was_there_before(days):
     assert days.point(new_bytes=0).change.stored_share == 1.0
     assert days.point(stored=1.2).change.stored_share == 1.0
     assert days.first().change.replaced_share(SIZE) == 0.0
+
+
+def test_what_a_log_adds_is_not_judged_by_its_size_nor_the_base_after_it_by_logs(days):
+    def logged(point):
+        moments = {"since": "2026-11-01T00:00:00+00:00", "until": "2026-11-02T00:00:00+00:00"}
+        return replace(point, fingerprint=Fingerprint("any/1", {}, {}, (Sample("log", moments),)))
+
+    bases = days.history(5)
+    logs = [logged(days.point(size=SIZE + each * 10 * MIB)) for each in range(1, 30)]
+    burst = days.point(before=(2 * SIZE, ENTRIES), size=20 * SIZE, new_bytes=18 * SIZE)
+    assert suspicions(logged(burst), bases + logs) == ()
+    assert kinds(suspicions(burst, bases)) == ["size exploded"]
+    after = days.point(before=(20 * SIZE, ENTRIES), size=SIZE - MIB, new_bytes=20 * MIB)
+    assert suspicions(after, [*logs, *bases]) == ()
+    emptied = days.point(before=(20 * SIZE, ENTRIES), size=SIZE // 4, new_bytes=MIB)
+    assert kinds(suspicions(emptied, [*logs, *bases])) == ["size collapsed"]
+    encrypted = logged(days.point(new_bytes=SIZE, **SCRAMBLED))
+    assert kinds(suspicions(encrypted, bases + logs)) == [SCRAMBLING]

@@ -18,14 +18,14 @@ def logged(build):
         hours = {"since": since, "until": until}
         fields = {key: (BEGINS + timedelta(hours=hour)).isoformat() for key, hour in hours.items()}
         fingerprint = Fingerprint("any/1", {}, {}, (Sample("other", {}), Sample("log", fields)))
-        return replace(build.point(name), fingerprint=fingerprint)
+        return replace(build.point(id=name), fingerprint=fingerprint)
 
     return made
 
 
 def test_the_log_that_ends_first_is_chosen(build, logged):
     points = [
-        build.point("plain"),
+        build.point(id="plain"),
         logged("long", 0, 9),
         logged("short", 0, 5),
         logged("longer", 0, 12),
@@ -46,5 +46,5 @@ def test_the_log_that_ends_first_is_chosen(build, logged):
     ],
 )
 def test_what_makes_no_sense_leads_nowhere(build, fields):
-    point = replace(build.point("odd"), fingerprint=Fingerprint("any/1", {}, {}, (Sample("log", fields),)))
+    point = replace(build.point(id="odd"), fingerprint=Fingerprint("any/1", {}, {}, (Sample("log", fields),)))
     assert log_range(point) is None
