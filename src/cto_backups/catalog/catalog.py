@@ -1,7 +1,7 @@
 """The catalog's interface: every fact is written here in one transaction, or not at all."""
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime
 from types import TracebackType
@@ -33,7 +33,7 @@ from cto_backups.evidence.payloads import figures_to_payload
 from cto_backups.evidence.records import Record, SigningKey
 
 if TYPE_CHECKING:
-    from cto_backups.core.audit_comparison import KeptAudit, KeptFinding
+    from cto_backups.catalog.audits import Audits
 
 Figures = Mapping[str, int | float | str | bool]
 
@@ -104,6 +104,13 @@ class Catalog(Reader):
         """Which retentions policy gave each source, and since when."""
         return Retentions(self._database)
 
+    @property
+    def audits(self) -> "Audits":
+        """Past audits, and since when what they found is open."""
+        from cto_backups.catalog.audits import Audits  # needed by audits alone, as all that these rest on
+
+        return Audits(self._database)
+
     def record_resources(self, source: str, resources: Iterable[Resource], now: datetime) -> None:
         """Remember what discovery found in a source, at this moment."""
         with self._writing() as connection:
@@ -114,28 +121,6 @@ class Catalog(Reader):
         with self._writing() as connection:
             for source, resources in found.items():
                 inventory.record_resources(connection, source, resources, now)
-
-    def keep_audit(self, audit: "KeptAudit", findings: "Sequence[KeptFinding]", looked: Sequence[str]) -> None:
-        """Keep an audit and what it found, for those that follow; see `core.audit_comparison`."""
-        from cto_backups.catalog import audits  # needed by audits alone, as all that these rest on
-
-        with self._writing() as connection:
-            audits.keep(connection, audit, findings, looked)
-
-    def kept_audit(self, at: datetime | None = None) -> "tuple[KeptAudit, tuple[KeptFinding, ...]] | None":
-        """The last audit that is kept (of those until `at`), and what it found; None when there is none."""
-        from cto_backups.catalog import audits
-
-        with self.reading() as connection:
-            found = audits.last(connection, at)
-            return None if found is None else (found, audits.findings_of(connection, found))
-
-    def kept_audits(self) -> "tuple[KeptAudit, ...]":
-        """All audits that are kept, the last first."""
-        from cto_backups.catalog import audits
-
-        with self.reading() as connection:
-            return audits.history(connection)
 
     def beat(self, sign: Heartbeat, alive: Callable[[int], bool]) -> None:
         """Note a worker's sign of life; the one before it is forgotten. See `core.heartbeat.name_for`."""

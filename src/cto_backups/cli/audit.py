@@ -110,8 +110,8 @@ def _until(screen: Screen, opening: "Opened", text: str) -> datetime:
     """The moment until which an audit is to be compared with. Raises UsageError, NotFoundError."""
     until = parse_moment(text, now=clock.now(), zone=ZoneInfo(opening.configuration.policy.timezone))
     catalog = opening.installation.catalog
-    if catalog.kept_audit(until) is None:
-        kept = catalog.kept_audits()
+    if catalog.audits.last(until) is None:
+        kept = catalog.audits.history()
         raise NotFoundError(
             f"No audit is kept of '{text}' or before",
             why=f"the oldest is of {screen.moment(kept[-1].at)}" if kept else "none was kept yet",

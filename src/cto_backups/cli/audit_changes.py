@@ -41,6 +41,8 @@ def tell(screen: Screen, done: Audit) -> None:
     screen.show(summary(done, screen.moment(previous.at) if previous else ""))
     if done.unkept is not None:
         screen.problem(done.unkept, prefix="This audit is not kept for the next one to compare with")
+    for vault, problem in done.undelivered.items():
+        screen.problem(problem, prefix=f"The signed record of this audit is not in {vault} yet")
 
 
 def tell_fixed(screen: Screen, done: Audit) -> None:
@@ -64,6 +66,7 @@ def as_document(done: Audit) -> documents.Document:
         "not_looked_at": [_finding(each) for each in compared.unseen],
         "kept": done.kept,
         "not_kept": error_document(done.unkept) if done.unkept else None,
+        "vault_errors": documents.vault_errors(done.undelivered),
         "history": [_audit(each) for each in done.history],
     }
 

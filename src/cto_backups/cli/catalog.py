@@ -77,8 +77,9 @@ def _tell(screen: Screen, done: "Outcome") -> ExitStatus:
     held = ", ".join(f"{number} in {name}" for name, number in sorted(rebuilt.copies.items())) or "none"
     screen.show(f"  new recovery points: {len(rebuilt.points)}; expired ones: {len(rebuilt.expired)}")
     screen.show(f"  new copies: {held}; new evidence: {rebuilt.evidence}; legal holds: {rebuilt.holds}")
-    if rebuilt.approvals or rebuilt.alerts:
-        screen.show(f"  approvals: {rebuilt.approvals}; alerts: {rebuilt.alerts}")
+    if rebuilt.approvals or rebuilt.alerts or rebuilt.audits:
+        told = f"approvals: {rebuilt.approvals}; alerts: {rebuilt.alerts}; past audits: {rebuilt.audits}"
+        screen.show(f"  {told}")
     for remark in rebuilt.remarks:
         screen.note(remark)
     for name in rebuilt.vaults:
@@ -118,6 +119,7 @@ def _document(done: "Outcome", status: ExitStatus) -> documents.Document:
         "clearances": rebuilt.clearances,
         "approvals": rebuilt.approvals,
         "alerts": rebuilt.alerts,
+        "audits": rebuilt.audits,
         "retentions": rebuilt.retentions,
         "damages": [{"what": damage.what, "detail": damage.detail} for damage in rebuilt.damages],
         "remarks": rebuilt.remarks,

@@ -5,6 +5,7 @@ Each takes a record of its kind, and raises one of `SENSELESS` for words that ar
 
 import re
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from cto_backups.core.alerts import Alert
 from cto_backups.core.governance import Approval, Governed, Identity
@@ -21,6 +22,9 @@ from cto_backups.evidence.payloads import (
     point_from_payload,
 )
 from cto_backups.evidence.records import Record
+
+if TYPE_CHECKING:
+    from cto_backups.evidence.audits import ToldAudit
 
 SENSELESS = (ValueError, LookupError, TypeError, AttributeError, OverflowError)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -122,6 +126,17 @@ def alert(record: Record) -> Alert:
     """The alert, as it was when the record was written."""
     told = alert_from_payload(record.payload, moment_from_text(record.body["written_at"]))
     check_names(told.id)
+    return told
+
+
+def audit(record: Record) -> "ToldAudit":
+    """The audit, and what it changed."""
+    from cto_backups.evidence.audits import audit_from_payload  # it rests on much that no other record needs
+
+    told = audit_from_payload(record.payload)
+    check_names(told.policy, *{key.control for key in told.keys})
+    if told.audit.at > moment_from_text(record.body["written_at"]):
+        raise ValueError("it was signed before it was made")
     return told
 
 

@@ -14,6 +14,7 @@ from cto_backups.core.inventory_controls import UNCLAIMED
 from cto_backups.core.model import Disappearance, Facts, Resource
 from cto_backups.core.policy import Policy
 from cto_backups.errors import BackupsError, BusyError, CatalogError
+from cto_backups.flows import records
 from cto_backups.flows.catalog_port import Catalog
 from cto_backups.flows.governance import inspect
 from cto_backups.flows.heartbeat import observed
@@ -34,6 +35,8 @@ class Audit:
 
     `policy` and `facts` are what they rest on. `compared` is against the audit before it, and `history` are the audits
     that are kept, the last first, this one among them once it is `kept`; `unkept` says why it could not be.
+    `undelivered` are the vaults that do not have its signed record yet, and why, but for those that are away: a finding
+    tells of these.
     """
 
     report: AuditReport
@@ -45,6 +48,7 @@ class Audit:
     history: tuple[KeptAudit, ...] = ()
     kept: bool = False
     unkept: BackupsError | None = None
+    undelivered: Mapping[str, BackupsError] = field(default_factory=dict)
 
 
 def audit(
@@ -58,8 +62,9 @@ def audit(
 ) -> Audit:
     """Audit the whole policy, and compare with the last audit that is kept; with `since`, of those until then.
 
-    With `keep` the next audit compares with this one. Without `write` nothing at all is written: the catalog may lie
-    where nothing can be. One that turns out to be so, or is in use for long, does not fail the audit either.
+    With `keep` the next audit compares with this one; what it changed is signed, and brought to every vault that is
+    there. Without `write` nothing at all is written: the catalog may lie where nothing can be. One that turns out to be
+    so, or is in use for long, does not fail the audit either.
     """
     now = clock.now()
     found: dict[str, Sequence[Resource]] = {}
@@ -73,7 +78,8 @@ def audit(
                 unreachable[name] = error
             progress.advance(entries=1)
     unkept = _record(installation, found, now) if write else None
-    environment = replace(environment, vaults_away=_away(installation))
+    away = _away(installation)
+    environment = replace(environment, vaults_away=away)
     facts = observed(installation, installation.catalog.facts(now), now)
     if unkept is not None or not write:
         facts = _as_found(facts, found, now)
@@ -88,13 +94,17 @@ def audit(
 
     catalog, findings = installation.catalog, kept_findings(report, facts)
     looked = look.folders if look is not None else ()
-    previous, before = catalog.kept_audit(since) or (None, ())
+    previous, before = catalog.audits.last(since) or (None, ())
     compared = compare(findings, previous, before, looked)
-    kept = False
+    kept, undelivered = False, dict[str, BackupsError]()
     if keep and write and unkept is None:
+        this = KeptAudit(now, report.score, report.counts)
+        policy, by, signer = installation.policy.digest, installation.user, installation.signer
         try:
-            catalog.keep_audit(KeptAudit(now, report.score, report.counts), findings, looked)
+            signed = catalog.audits.keep(this, findings, looked, policy=policy, by=by, signer=signer)
             kept = True
+            problems = records.deliver_everywhere(installation) if signed else {}
+            undelivered = {name: problem for name, problem in problems.items() if name not in away}
         except (CatalogError, BusyError) as error:
             unkept = error
     return Audit(
@@ -104,9 +114,10 @@ def audit(
         installation.policy,
         facts,
         compared,
-        catalog.kept_audits(),
+        catalog.audits.history(),
         kept,
         unkept,
+        undelivered,
     )
 
 

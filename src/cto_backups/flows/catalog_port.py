@@ -26,6 +26,7 @@ from cto_backups.flows.governance_port import Approvals, Retentions
 
 if TYPE_CHECKING:
     from cto_backups.core.audit_comparison import KeptAudit, KeptFinding
+    from cto_backups.evidence.audits import ToldAudit
 
 Figures = Mapping[str, int | float | str | bool]
 
@@ -105,6 +106,31 @@ class Marks(Protocol):
         """Note the clearances that records tell of; how many were not known."""
 
 
+class Audits(Protocol):
+    """Past audits, and since when what they found is open; see `catalog.audits.Audits`."""
+
+    def last(self, at: datetime | None = None) -> "tuple[KeptAudit, tuple[KeptFinding, ...]] | None":
+        """The last audit that is kept (of those until `at`), and what it found."""
+
+    def history(self) -> "tuple[KeptAudit, ...]":
+        """All audits that are kept, the last first."""
+
+    def keep(
+        self,
+        audit: "KeptAudit",
+        findings: "Sequence[KeptFinding]",
+        looked: Sequence[str],
+        *,
+        policy: str,
+        by: str,
+        signer: SigningKey,
+    ) -> bool:
+        """Keep an audit and what it found; sign what it changed, or that a day began. Whether it was signed."""
+
+    def take(self, told: "Sequence[ToldAudit]") -> int:
+        """Keep the audits that signed records tell of, and that are later than the last one here; how many."""
+
+
 class Catalog(Protocol):
     """The facts, as flows read and write them; see `catalog.catalog.Catalog` for what each method promises."""
 
@@ -137,14 +163,9 @@ class Catalog(Protocol):
     def record_inventory(self, found: Mapping[str, Iterable[Resource]], now: datetime) -> None:
         """The same for many sources at once."""
 
-    def keep_audit(self, audit: "KeptAudit", findings: "Sequence[KeptFinding]", looked: Sequence[str]) -> None:
-        """Keep an audit and what it found, for those that follow."""
-
-    def kept_audit(self, at: datetime | None = None) -> "tuple[KeptAudit, tuple[KeptFinding, ...]] | None":
-        """The last audit that is kept (of those until `at`), and what it found."""
-
-    def kept_audits(self) -> "tuple[KeptAudit, ...]":
-        """All audits that are kept, the last first."""
+    @property
+    def audits(self) -> Audits:
+        """Past audits, and since when what they found is open."""
 
     def start_run(
         self,

@@ -251,7 +251,7 @@ def _remark_on_others(installation: Installation, others: Iterable[str], rebuilt
     for signer in others:
         counts = {
             kind: sum(1 for _ in installation.catalog.takeover.delivered_records(signer, kind))
-            for kind in ("evidence", "expiry", "release", "approval", "alert")
+            for kind in ("evidence", "expiry", "release", "approval", "alert", "audit")
         }
         if any(counts.values()):
             said = ", ".join(f"{number} of kind {kind}" for kind, number in counts.items() if number)

@@ -33,6 +33,7 @@ class Rebuilt:
     clearances: int = 0
     approvals: int = 0
     alerts: int = 0
+    audits: int = 0
     retentions: int = 0
     copies: dict[str, int] = field(default_factory=dict)
     damages: list[Damage] = field(default_factory=list)

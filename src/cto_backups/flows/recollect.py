@@ -1,24 +1,30 @@
 """Recollect: bring into the catalog what people decided and were told, as signed records tell it.
 
-Legal holds, clearances, alerts, approvals, accepted rules of governance and versions of documents; and which
+Legal holds, clearances, alerts, audits, approvals, accepted rules of governance and versions of documents; and which
 retentions applied, so that one that was shortened waits although the catalog that knew the longer one is lost. Of
 approvals only this installation's own count: nobody can have given it others.
 """
 
+import heapq
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from cto_backups import clock
 from cto_backups.core.alerts import Alert
 from cto_backups.core.governance import Approval, Governed
 from cto_backups.core.keeping import RetentionTold
+from cto_backups.core.wording import counted
 from cto_backups.evidence import statements
 from cto_backups.evidence.approvals import ReadDocument, action_digest, decided_by_payload
 from cto_backups.evidence.records import Record
 from cto_backups.flows.installation import Installation
 from cto_backups.flows.rebuilt import Rebuilt, in_batches
+
+if TYPE_CHECKING:
+    from cto_backups.evidence.audits import ToldAudit
 
 RetentionsIn = Callable[[bytes], Mapping[str, str]]
 """The written retention of each source in the text of a policy; of one that cannot be read, none."""
@@ -42,6 +48,7 @@ def recollect(
     """
     _take_holds(installation, signers, own, rebuilt)
     _take_alerts(installation, own, rebuilt)
+    _take_audits(installation, own, rebuilt)
     _take_rules(installation, own, rebuilt)
     approvals = _take_approvals(installation, rebuilt)
     _take_policy(installation, signers, own, rebuilt, approvals, retentions_in)
@@ -82,6 +89,30 @@ def _take_alerts(installation: Installation, own: Iterable[str], rebuilt: Rebuil
             last[alert.id] = replace(alert, stepped_at=stepped_at)
     for batch in in_batches(last.values()):
         rebuilt.alerts += installation.catalog.alerts.take(batch)
+
+
+def _take_audits(installation: Installation, own: Iterable[str], rebuilt: Rebuilt) -> None:
+    """Past audits in the order in which they were made, from the last one on that the catalog keeps, if any."""
+    kept = installation.catalog.audits.last()
+    told = (_audits_after(installation, signer, kept[0].at if kept else None, rebuilt) for signer in own)
+    unlisted = 0
+    for batch in in_batches(heapq.merge(*told, key=lambda each: each.audit.at)):
+        rebuilt.audits += installation.catalog.audits.take(batch)
+        unlisted += sum(each.unlisted for each in batch)
+    if unlisted:
+        rebuilt.remarks.append(
+            f"{counted(unlisted, 'finding')} of past audits left out: a record lists the first thousand that are new "
+            "or fixed, and counts the others. What is still wrong of these is new in the next audit."
+        )
+
+
+def _audits_after(
+    installation: Installation, signer: str, last: datetime | None, rebuilt: Rebuilt
+) -> "Iterator[ToldAudit]":
+    for record in _told(installation, [signer], "audit"):
+        told = rebuilt.sound(record, statements.audit)
+        if told is not None and (last is None or told.audit.at > last):
+            yield told
 
 
 def _take_rules(installation: Installation, own: Sequence[str], rebuilt: Rebuilt) -> None:

@@ -8,8 +8,11 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cto_backups.core.audit_comparison import FindingKey, KeptAudit, KeptFinding
+from cto_backups.core.findings import Severity
 from cto_backups.core.model import Copy, Evidence, Fingerprint, Problem, RecoveryPoint, Rung, Sample, Step
 from cto_backups.evidence import payloads
+from cto_backups.evidence.audits import ToldAudit, audit_to_payload
 from cto_backups.evidence.records import parse
 
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -168,6 +171,20 @@ PINNED = {
             rung=Rung.RESTORED,
             steps=(Step("restore", AT, 1.25, True, "", {"files": 3, "rate": 0.5, "whole": True, "place": "x"}),),
             reason="counts differ",
+        )
+    ),
+    "audit": audit_to_payload(
+        ToldAudit(
+            KeptAudit(AT, 80, {Severity.CRITICAL: 0, Severity.HIGH: 2}),
+            policy="ef" * 32,
+            by="ada",
+            looked=("/srv/é",),
+            compared_with=AT - timedelta(days=1),
+            new=(KeptFinding(FindingKey("rpo", "ledger"), "Title", Severity.HIGH, "1 day", "A", AT, by_look=True),),
+            fixed=(FindingKey("owner", "ledger", 2),),
+            still_open=(
+                KeptFinding(FindingKey("mfa", "near"), "Title", Severity.HIGH, "", None, AT - timedelta(days=2)),
+            ),
         )
     ),
 }
