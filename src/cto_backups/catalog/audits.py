@@ -13,6 +13,7 @@ from typing import Any
 from cto_backups.catalog import chain
 from cto_backups.catalog.database import Connection, Database, insertion
 from cto_backups.catalog.rows import Row, moment_from_column, moment_to_column, readable_row, words_to_column
+from cto_backups.config.redaction import redact
 from cto_backups.core.audit_comparison import KEPT_FOR, FindingKey, KeptAudit, KeptFinding, compare
 from cto_backups.core.findings import Severity
 from cto_backups.evidence.audits import ToldAudit, audit_to_payload
@@ -75,7 +76,7 @@ def keep(
     if before and not _told_before(connection, signer):
         fixed = set(told.fixed)
         told = replace(told, still_open=tuple(finding for finding in before if finding.key not in fixed))
-    chain.append(connection, signer, "audit", audit_to_payload(told), audit.at)
+    chain.append(connection, signer, "audit", audit_to_payload(told, redact), audit.at)
     return True
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -47,9 +47,13 @@ class ToldAudit:
 # -- written -----------------------------------------------------------------------------------------------------------
 
 
-def audit_to_payload(told: ToldAudit) -> Json:
-    """An audit as JSON; counts are decimal text."""
+def audit_to_payload(told: ToldAudit, hide: Callable[[str], str] = str) -> Json:
+    """An audit as JSON; counts are decimal text. `hide` takes secrets out of what is said of findings."""
     audit = told.audit
+
+    def finding_to_payload(finding: KeptFinding) -> Json:
+        return _finding_to_payload(replace(finding, detail=hide(finding.detail)))
+
     return {
         "at": moment_to_text(audit.at),
         "score": audit.score,
@@ -58,9 +62,13 @@ def audit_to_payload(told: ToldAudit) -> Json:
         "by": told.by,
         "compared_with": None if told.compared_with is None else moment_to_text(told.compared_with),
         **_list_to_payload("looked", told.looked, str),
-        **_list_to_payload("new", told.new, _finding_to_payload),
+        **_list_to_payload("new", told.new, finding_to_payload),
         **_list_to_payload("fixed", told.fixed, _key_to_payload),
-        **_list_to_payload("still_open", told.still_open, _open_to_payload),
+        **_list_to_payload(
+            "still_open",
+            told.still_open,
+            lambda each: {**finding_to_payload(each), "since": moment_to_text(each.since)},
+        ),
     }
 
 
@@ -81,10 +89,6 @@ def _finding_to_payload(finding: KeptFinding) -> Json:
         "category": finding.category,
         "by_look": finding.by_look,
     }
-
-
-def _open_to_payload(finding: KeptFinding) -> Json:
-    return {**_finding_to_payload(finding), "since": moment_to_text(finding.since)}
 
 
 # -- read --------------------------------------------------------------------------------------------------------------

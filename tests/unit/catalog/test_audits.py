@@ -20,11 +20,11 @@ from cto_backups.evidence.records import SigningKey, verify_chain
 DAY = timedelta(days=1)
 
 
-def kept(catalog, build, days, *subjects, looked=(), by_look=False, seconds=0, key=None):
+def kept(catalog, build, days, *subjects, looked=(), by_look=False, seconds=0, key=None, detail=None):
     """Keep an audit of some days ago that made findings about these subjects; whether it was signed."""
     at = build.now - timedelta(days=days) + timedelta(seconds=seconds)
     findings = [
-        KeptFinding(FindingKey("rpo", subject), "Title", Severity.HIGH, f"{subject}: é", "B", at, by_look)
+        KeptFinding(FindingKey("rpo", subject), "Title", Severity.HIGH, detail or f"{subject}: é", "B", at, by_look)
         for subject in subjects
     ]
     audit = KeptAudit(at, max(0, 100 - len(subjects)), {Severity.HIGH: len(subjects)})
@@ -166,6 +166,17 @@ def test_an_audit_is_signed_once_a_day_and_when_it_changed_something(catalog, bu
     assert keep(1, "b") is True
     assert len(told(catalog, build.key)) == 4
     assert days_kept(catalog, build) == [1, 2 - 240 / 86400], "the last of the day is kept, though nothing is signed"
+
+
+def test_no_secret_that_a_program_said_is_signed(catalog, build, keep):
+    """What an audit prints is without them, too."""
+    other, said = SigningKey(bytes(range(32))), "cannot reach postgresql://ada:hunter2hunter2@db.example.com"
+    keep(2, "ledger", detail=said)
+    keep(1, "ledger", detail=said, key=other)
+    for finding in (*told(catalog, build.key)[0].new, *told(catalog, other)[0].still_open):
+        assert finding.detail == "cannot reach postgresql://ada:[hidden]@db.example.com"
+    for key in (build.key, other):
+        assert not any(b"hunter2" in record.to_bytes() for record in catalog.records_after(key.signer, 0))
 
 
 def test_what_cannot_be_signed_is_not_kept(catalog, build, keep, monkeypatch):
