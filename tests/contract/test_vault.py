@@ -16,7 +16,7 @@ from fakes.vaults import (
 )
 from vault_contract import VaultContract, keys
 
-from cto_backups.core.ports import Vault
+from cto_backups.core.vaults import Vault
 from cto_backups.errors import VaultError, VaultFullError, VaultMissingError, VaultReadOnlyError
 from cto_backups.vaults.local import LocalVault
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cto_backups.core.ports import ReadingInto, StoredFile, Vault
+from cto_backups.core.vaults import ReadingInto, StoredFile, Vault
 from cto_backups.errors import VaultError, VaultExistsError, VaultMissingError
 
 BAD_KEYS = [

@@ -20,7 +20,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from cto_backups.core.ports import Buffer, StoredFile, Sweeping, Vault
+from cto_backups.core.ports import Buffer
+from cto_backups.core.vaults import StoredFile, Sweeping, Vault
 
 LOG = "CTO_FAULT_LOG"
 KILL = "CTO_FAULT_KILL"
@@ -97,7 +98,7 @@ def in_flight(lines: Sequence[Line]) -> list[str]:
 
 
 class LoggedVault:
-    """Logs each write of the vault `inner` to `log`; dies at `kill`. Implements `core.ports.Vault`."""
+    """Logs each write of the vault `inner` to `log`; dies at `kill`. Implements `core.vaults.Vault`."""
 
     def __init__(self, inner: Vault, log: Path, kill: Kill | None = None) -> None:
         self._inner = inner

@@ -11,8 +11,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from cto_backups import clock
-from cto_backups.core.ports import Vault
 from cto_backups.core.pruning import PruneRules
+from cto_backups.core.vaults import Vault
 from cto_backups.repository.store import RepositoryStore
 from faults.logged_vault import Kill, LoggedVault
 from faults.workplace import PREFIX, Workplace, copy_missing

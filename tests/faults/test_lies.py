@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from fakes.vaults import InterceptedVault, LyingVault, SlowVault, flip_a_bit
 
-from cto_backups.core.ports import StoredFile, Vault
+from cto_backups.core.vaults import StoredFile, Vault
 from cto_backups.errors import BackupsError, VaultError
 from faults.logged_vault import Line
 from faults.operations import OPERATIONS, wrong_after

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from cto_backups.core.ports import Vault
+from cto_backups.core.vaults import Vault
 from cto_backups.errors import BackupsError
 from cto_backups.repository.store import RepositoryStore
 from cto_backups.vaults.local import LocalVault

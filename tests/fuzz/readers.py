@@ -18,7 +18,7 @@ from fakes.memory import MemoryTree, MemoryVault
 from payload_store_contract import store_tree
 
 from cto_backups import _native
-from cto_backups.core.ports import Vault
+from cto_backups.core.vaults import Vault
 from cto_backups.errors import BackupsError, DamageError
 from cto_backups.evidence.records import Record, SigningKey, sign, verify_chain
 from cto_backups.repository.index import Index, load_index

@@ -15,9 +15,10 @@ from cto_backups import clock
 from cto_backups.catalog.catalog import Catalog
 from cto_backups.core.defaults import CATEGORIES
 from cto_backups.core.policy import Policy, SourcePolicy, VaultPolicy
-from cto_backups.core.ports import Silent, Source, Vault
+from cto_backups.core.ports import Silent, Source
 from cto_backups.core.retention import parse_retention
 from cto_backups.core.schedule import parse_triggers
+from cto_backups.core.vaults import Vault
 from cto_backups.evidence.records import SigningKey
 from cto_backups.flows.installation import Installation
 from cto_backups.registry import SOURCES, load

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cto_backups.core.payloads import Draft, SnapshotLabel
-from cto_backups.core.ports import Restored, Vault
+from cto_backups.core.ports import Restored
+from cto_backups.core.vaults import Vault
 from cto_backups.repository.options import RepositoryOptions, ScryptParameters
 from cto_backups.repository.store import RepositoryStore
 from cto_backups.sources.files import FilesSource

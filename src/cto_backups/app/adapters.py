@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from cto_backups.config.secrets import Secret, SecretReference
     from cto_backups.core.alerts import Channel
     from cto_backups.core.payloads import PayloadStore
-    from cto_backups.core.ports import Source, Vault
+    from cto_backups.core.ports import Source
+    from cto_backups.core.vaults import Vault
     from cto_backups.repository.store import RepositoryStore
 
 

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from cto_backups.config import governance_models, models
 from cto_backups.config.fields import parse_until
+from cto_backups.config.postgresql import postgresql_options
 from cto_backups.config.secrets import SecretReference
 from cto_backups.core.defaults import CATEGORIES, CLASSES
 from cto_backups.core.duration import parse_cadence, parse_duration
@@ -225,7 +226,7 @@ class Builder:
             case models.SqliteSource():
                 return {"path": str(self.path(source.path, ("sources", name, "path")))}
             case models.PostgresqlSource():
-                return self._postgresql(name, source)
+                return postgresql_options(name, source, self.path, self.refuse)
             case models.CommandSource():
                 return {
                     "command": tuple(source.command),
@@ -238,42 +239,6 @@ class Builder:
                         variable: SecretReference.parse(written) for variable, written in source.environment.items()
                     },
                 }
-
-    def _postgresql(self, name: str, source: models.PostgresqlSource) -> dict[str, object]:
-        def place(setting: str) -> str:
-            written = getattr(source, setting)
-            return str(self.path(written, ("sources", name, setting))) if written else ""
-
-        physical = source.method == "physical"
-        for setting, wrong, why in (
-            ("databases", physical and source.databases, "the files of a server hold all of its databases"),
-            ("role_passwords", physical and not source.role_passwords, "the files of a server hold the passwords too"),
-            ("max_rate", not physical and source.max_rate, "only files are read at a rate"),
-            ("base_every", not physical and source.base_every, "a dump is always of all"),
-        ):
-            if wrong:
-                self.refuse(
-                    ("sources", name, setting),
-                    f"source '{name}' has {setting} with method: {source.method}: {why}",
-                    f"Leave {setting} out, or choose the other method.",
-                )
-        return {
-            "method": source.method,
-            "base_every_seconds": parse_duration(source.base_every).total_seconds() if source.base_every else None,
-            "max_rate_kib": source.max_rate * 1024 if source.max_rate else None,
-            "host": source.host,
-            "port": source.port,
-            "user": source.user or "",
-            "password": SecretReference.parse(source.password) if source.password else None,
-            "databases": tuple(source.databases or ()),
-            "sslmode": source.sslmode or "",
-            "sslrootcert": place("sslrootcert"),
-            "role_passwords": source.role_passwords,
-            "lock_seconds": parse_duration(source.lock_timeout).total_seconds(),
-            "timeout_seconds": parse_duration(source.timeout).total_seconds(),
-            "tools": place("tools"),
-            "scratch": place("scratch"),
-        }
 
     def _git_url(self, url: str, place: tuple[str | int, ...]) -> str:
         is_path = "://" not in url and not _HOST_AND_PATH.match(url)

@@ -13,7 +13,7 @@ import orjson
 
 from cto_backups import clock
 from cto_backups.core.keys import MOST_KEYS, KeyFile
-from cto_backups.core.ports import Vault
+from cto_backups.core.vaults import Vault
 from cto_backups.errors import DamageError, KeyProblemError, NotFoundError, VaultMissingError
 from cto_backups.repository.gotime import format_time, parse_time
 from cto_backups.repository.options import ScryptParameters

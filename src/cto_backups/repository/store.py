@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from cto_backups.core.payloads import Committed, Contents, PayloadStore, Repaired, RepairScope, Verified, Writing
-from cto_backups.core.ports import PointReader, Progress, Sweeping, Vault
+from cto_backups.core.ports import PointReader, Progress
 from cto_backups.core.pruning import Pruned, PrunePlan, PruneRules
+from cto_backups.core.vaults import Sweeping, Vault
 from cto_backups.core.verification import Ledger, Part
 from cto_backups.errors import (
     DamageError,

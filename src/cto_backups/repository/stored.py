@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from cto_backups import _native
-from cto_backups.core.ports import Vault
+from cto_backups.core.vaults import Vault
 from cto_backups.errors import DamageError, NotFoundError, VaultMissingError
 from cto_backups.repository.options import MIB
 from cto_backups.repository.seal import Sealer

@@ -1,1 +1,1 @@
-"""Where copies live: adapters that implement `core.ports.Vault`."""
+"""Where copies live: adapters that implement `core.vaults.Vault`."""

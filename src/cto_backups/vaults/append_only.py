@@ -5,12 +5,13 @@ What keeps a *hostile* host from it is the vault's own permissions; this keeps a
 
 from collections.abc import Iterator, Sequence
 
-from cto_backups.core.ports import Buffer, ReadingInto, StoredFile, Sweeping, Vault
+from cto_backups.core.ports import Buffer
+from cto_backups.core.vaults import ReadingInto, StoredFile, Sweeping, Vault
 from cto_backups.errors import RefusedError
 
 
 class AppendOnlyVault:
-    """Another vault without deletion and replacement, but for locks; implements `core.ports.Vault`. Thread-safe."""
+    """Another vault without deletion and replacement, but for locks; implements `core.vaults.Vault`. Thread-safe."""
 
     def __init__(self, vault: Vault) -> None:
         self._vault = vault

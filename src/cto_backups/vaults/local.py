@@ -12,7 +12,8 @@ import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from cto_backups.core.ports import Buffer, StoredFile
+from cto_backups.core.ports import Buffer
+from cto_backups.core.vaults import StoredFile
 from cto_backups.errors import (
     VaultError,
     VaultExistsError,
@@ -29,7 +30,7 @@ _FOUND_BY_FSCK = "lost+found"  # stands at the root of an ext4 disk, unreadable 
 
 
 class LocalVault:
-    """A vault below the folder `root`; implements `core.ports.Vault`. Thread-safe, and safe between processes."""
+    """A vault below the folder `root`; implements `core.vaults.Vault`. Thread-safe, and safe between processes."""
 
     def __init__(self, name: str, root: Path) -> None:
         self._name = name

@@ -5,7 +5,8 @@ import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from threading import Lock
 
-from cto_backups.core.ports import Arrival, Before, Buffer, Entry, EntryKind, EntryUnreadableError, StoredFile
+from cto_backups.core.ports import Arrival, Before, Buffer, Entry, EntryKind, EntryUnreadableError
+from cto_backups.core.vaults import StoredFile
 from cto_backups.errors import SourceError, VaultError, VaultExistsError, VaultMissingError
 
 

@@ -14,7 +14,7 @@ from fakes.vaults import LyingVault, flip_a_bit
 from payload_store_contract import store_tree
 
 from cto_backups import _native
-from cto_backups.core.ports import ReadingInto, Vault
+from cto_backups.core.vaults import ReadingInto, Vault
 from cto_backups.errors import DamageError
 from cto_backups.repository import proving
 from cto_backups.repository.fetch import Fetcher, Room

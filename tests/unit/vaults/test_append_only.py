@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fakes.vaults import InterceptedVault
 
-from cto_backups.core.ports import ReadingInto, Sweeping, Vault
+from cto_backups.core.vaults import ReadingInto, Sweeping, Vault
 from cto_backups.errors import RefusedError, VaultExistsError
 from cto_backups.vaults.append_only import AppendOnlyVault
 from cto_backups.vaults.local import LocalVault

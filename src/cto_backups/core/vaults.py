@@ -1,0 +1,70 @@
+"""What flows and stores ask of the places where copies lie. The port's contract is tests/contract/vault_contract.py."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from cto_backups.core.ports import Buffer
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file in a vault: its key and its size in bytes."""
+
+    key: str
+    size_bytes: int
+
+
+class Vault(Protocol):
+    """A place for immutable stored files, each under a '/'-separated key such as ``repositories/main/data/ab/ab12…``.
+
+    Every method raises VaultError (or a subclass) with the vault's name in the message. Thread-safe.
+    """
+
+    @property
+    def name(self) -> str:
+        """Its name in the policy."""
+
+    @property
+    def location(self) -> str:
+        """Where it is, for people: no secret in it."""
+
+    def check(self) -> None:
+        """Raise VaultMissingError when the vault is not there (an unmounted disk must not be filled by accident)."""
+
+    def create(self) -> None:
+        """Make the vault's root; fine when it is there already."""
+
+    def put(self, key: str, parts: Sequence[Buffer], *, overwrite: bool = False) -> None:
+        """Store the joined parts, whole or not at all, durable on return.
+
+        Raises VaultExistsError when the key is there and `overwrite` is false; VaultFullError; VaultReadOnlyError.
+        """
+
+    def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+        """Bytes from `offset`, `length` of them or all. Raises VaultMissingError; a short answer is a VaultError."""
+
+    def size(self, key: str) -> int:
+        """Size in bytes. Raises VaultMissingError."""
+
+    def list(self, prefix: str) -> Iterator[StoredFile]:
+        """Every stored file whose key starts with the folder `prefix` ("" for all), in no order, no temporary ones."""
+
+    def delete(self, key: str) -> None:
+        """Remove a stored file; fine when it is gone already."""
+
+
+@runtime_checkable
+class Sweeping(Protocol):
+    """A vault in which a killed writer can leave something behind."""
+
+    def sweep(self) -> int:
+        """Remove the temporary files of dead writers; how many. Raises VaultMissingError, VaultReadOnlyError."""
+
+
+@runtime_checkable
+class ReadingInto(Protocol):
+    """A vault that can read into memory that is there already: fresh memory costs more than what is read into it."""
+
+    def read_into(self, key: str, offset: int, buffer: memoryview) -> None:
+        """Fill the buffer with the bytes from `offset`. Raises VaultMissingError; VaultError when there are fewer."""
