@@ -16,7 +16,8 @@ from cto_backups.core.comparison import compare
 from cto_backups.core.model import Fingerprint
 from cto_backups.core.payloads import Draft
 from cto_backups.core.ports import RestoreOptions
-from cto_backups.errors import VerificationError
+from cto_backups.errors import SourceError, VaultError, VerificationError
+from cto_backups.repository.fetch import Fetcher
 from cto_backups.repository.options import RepositoryOptions, ScryptParameters
 from cto_backups.repository.store import RepositoryStore
 from cto_backups.sources.postgresql import PostgresqlSource
@@ -147,7 +148,7 @@ def test_a_server_at_rest_has_an_unchanged_fingerprint(shop: Server, make: Make,
     points, source = Points(store), make()
     _, first = points.make(source)
     same, second = points.make(source)
-    assert second == first
+    assert second == first, "it is confirmed, and not made again"
     assert same.read_bytes == same.added_bytes == 0
     shop.do("CREATE TABLE rest ()", "DROP TABLE rest", database="my shop")
     _, third = points.make(source)
@@ -172,7 +173,16 @@ def test_the_server_keeps_its_log_until_it_is_in_a_vault(shop: Server, make: Mak
 
 
 @pytest.mark.parametrize(
-    "why", ["the state is lost", "the slot is gone", "a new database", "another point between", "it is old"]
+    "why",
+    [
+        "the state is lost",
+        "the slot is gone",
+        "a new database",
+        "a new tablespace",
+        "another point between",
+        "it is old",
+        "a lost pack",
+    ],
 )
 def test_another_base_is_made(shop: Server, make: Make, store: RepositoryStore, tmp_path: Path, why: str) -> None:
     points, source = Points(store), make()
@@ -185,6 +195,17 @@ def test_another_base_is_made(shop: Server, make: Make, store: RepositoryStore, 
             shop.do("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots")
         case "a new database":
             shop.do("CREATE DATABASE newcomer")
+        case "a new tablespace":
+            (shop.place / "apart").mkdir(exist_ok=True)
+            postgresql.give(shop.place / "apart")
+            shop.do(f"CREATE TABLESPACE apart LOCATION '{shop.place}/apart'", "CREATE TABLE far () TABLESPACE apart")
+        case "a lost pack":
+            vault = store.vault
+            assert isinstance(vault, MemoryVault)
+            (largest,) = sorted((key for key in vault.files if "/data/" in key), key=lambda key: len(vault.files[key]))[
+                -1:
+            ]
+            del vault.files[largest]
         case "another point between":
             points.make(make(method="logical", databases=("postgres",)))
         case "it is old":
@@ -195,7 +216,7 @@ def test_another_base_is_made(shop: Server, make: Make, store: RepositoryStore, 
         points.restore(tmp_path / "tested")
         assert compare(expected, source.probe(tmp_path / "tested", expected)).differences == ()
     finally:
-        shop.do("DROP DATABASE IF EXISTS newcomer")
+        shop.do("DROP DATABASE IF EXISTS newcomer", "DROP TABLE IF EXISTS far", "DROP TABLESPACE IF EXISTS apart")
 
 
 @pytest.mark.parametrize("fault", ["a hole in the log", "a log that ends too soon", "an older log"])
@@ -227,3 +248,72 @@ def test_faults_in_the_log_show(shop: Server, make: Make, store: RepositoryStore
     except VerificationError:
         return
     assert any("log" in difference for difference in differences)
+
+
+def test_a_vault_that_fails_to_read_once_is_an_error_and_no_empty_point(
+    shop: Server, make: Make, store: RepositoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points, source = Points(store), make()
+    points.make(source)
+    shop.do("CREATE TABLE more ()", "DROP TABLE more", database="my shop")
+    right = Fetcher.tree
+    failed = []
+
+    def once(self: Fetcher, blob: bytes) -> bytes:
+        if len(failed) < 2:
+            failed.append(blob)
+            if len(failed) == 2:
+                raise VaultError("connection reset")
+        return right(self, blob)
+
+    monkeypatch.setattr(Fetcher, "tree", once)
+    with pytest.raises(VaultError, match="reset"):
+        points.make(source)
+
+
+def test_a_base_that_fails_leaves_no_slot(shop: Server, make: Make, store: RepositoryStore) -> None:
+    shop.do("CREATE ROLE weak LOGIN REPLICATION")
+    try:
+        with pytest.raises(SourceError):
+            Points(store).make(make(user="weak"))
+        assert shop.do("SELECT slot_name FROM pg_replication_slots") == []
+    finally:
+        shop.do("DROP ROLE weak")
+
+
+def test_what_the_servers_settings_say_neither_runs_nor_hangs_a_restore_test(
+    shop: Server, make: Make, store: RepositoryStore, tmp_path: Path
+) -> None:
+    settings = (
+        "ALTER SYSTEM SET archive_cleanup_command = 'touch /tmp/never-run'",
+        "ALTER SYSTEM SET default_transaction_isolation = 'serializable'",
+        "ALTER SYSTEM SET huge_pages = 'on'",
+        "ALTER SYSTEM SET shared_preload_libraries = 'not_there'",
+    )
+    shop.do(*settings)
+    try:
+        points, source = Points(store), make()
+        _, expected = points.make(source)
+        points.restore(tmp_path / "tested")
+        assert compare(expected, source.probe(tmp_path / "tested", expected)).differences == ()
+        points.restore(tmp_path / "restored")
+        assert b"archive_cleanup" not in (tmp_path / "restored/data/postgresql.auto.conf").read_bytes()
+        assert not Path("/tmp/never-run").exists()
+    finally:
+        shop.do("ALTER SYSTEM RESET ALL")
+
+
+def test_a_target_left_in_the_servers_configuration_does_not_keep_it_from_starting(
+    shop: Server, make: Make, store: RepositoryStore, place: Path
+) -> None:
+    configuration = shop.place / "data/postgresql.conf"
+    before = configuration.read_text()
+    configuration.write_text(before + "recovery_target_time = '2020-01-01'\n")
+    try:
+        points = Points(store)
+        points.make(make())
+    finally:
+        configuration.write_text(before)
+    points.restore(place)
+    with opened(shop, place) as again:
+        assert again.do("SELECT count(*) FROM sales.orders", database="my shop") == [(2000,)]

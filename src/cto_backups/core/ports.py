@@ -133,13 +133,16 @@ class Arrival:
 
 
 class Before(Protocol):
-    """The point before, as it lies where the new one is written. What cannot be read there counts as not there."""
+    """The point before, as it lies where the new one is written. Everything raises DamageError, VaultError."""
 
     def folder(self, path: bytes) -> Sequence[Entry]:
         """The entries of a folder (the root is b""), with their paths; none where there is no such folder."""
 
     def content(self, path: bytes) -> bytes | None:
         """The bytes of a file, which has to be a small one; None where there is no such file."""
+
+    def is_whole(self, path: bytes) -> bool:
+        """Whether all that is at a path, and below it, is there to be kept."""
 
 
 @runtime_checkable

@@ -43,7 +43,7 @@ class ArrivalWriter:
 
     def run(self, parent_tree: bytes | None, threads: int) -> bytes:
         """Store everything; the root tree's id. Leaves the depot to be finished by the caller."""
-        self._before = SnapshotBefore(self._fetcher, parent_tree) if parent_tree is not None else None
+        self._before = SnapshotBefore(self._fetcher, self._depot, parent_tree) if parent_tree is not None else None
         with Crew(threads, self._depot.bench, name="store") as crew:
             buffers = BufferPool(crew, threads)
             for arrival in self._tree.arrivals(self._before):

@@ -10,9 +10,10 @@ from typing import Final
 from cto_backups import clock
 from cto_backups.core.model import Fingerprint, Sample
 from cto_backups.core.ports import Before
-from cto_backups.errors import SourceError, VerificationError
+from cto_backups.errors import DamageError, SourceError, VerificationError
 from cto_backups.process import ToolError
-from cto_backups.sources.postgresql_recovery import MOMENTS, Moments
+from cto_backups.sources.postgresql_inventory import tablespaces
+from cto_backups.sources.postgresql_recovery import AUTO_CONF, DATA, MOMENTS, Moments
 from cto_backups.sources.postgresql_replication import Place, Replication, lsn
 from cto_backups.sources.postgresql_server import Server
 
@@ -36,28 +37,38 @@ class Between:
 
     def goes_on(self, before: Before | None, place: Place, databases: Sequence[str]) -> Moments | None:
         """What the point before tells, if the log can be added to it; else another base is due."""
-        content = before.content(b"/" + MOMENTS.encode()) if before is not None else None
-        if content is None:
-            return None
         try:
+            content = before.content(b"/" + MOMENTS.encode()) if before is not None else None
+            if before is None or content is None:
+                return None
             told = Moments.read(content)
-        except VerificationError:
+            if not _is_whole(before, told):
+                return None
+        except (VerificationError, DamageError):
             return None
-        same = told.system == place.system and told.timeline == place.timeline
+        # A server that was set back to an older state goes on in its own way from there.
+        same = told.system == place.system and told.timeline == place.timeline and place.at >= told.ends
         young = timedelta(0) <= clock.now() - told.base_at < self._every
         if not same or not young or set(told.databases) != set(databases) or self.remembered(told) is None:
             return None
+        with self._server.session("postgres") as session:
+            if tablespaces(session) != told.tablespaces:
+                return None
         slot = self._slot()
         return told if slot is not None and slot[1] in _KEPT and lsn(slot[0]) <= told.ends else None
 
-    def hold(self, connection: Replication) -> None:
-        """Have the server keep its log from here on, for the points after a base. Raises ToolError, SourceError."""
+    def hold(self, connection: Replication) -> bool:
+        """Have the server keep its log from here on, for the points after a base; whether there was no slot before.
+
+        Raises ToolError, SourceError.
+        """
         slot = self._slot()
         if slot is not None and slot[1] not in _KEPT:
             connection.drop_slot(self.slot)
             slot = None
         if slot is None:
             connection.make_slot(self.slot)
+        return slot is None
 
     def remember(self, base: Moments, fingerprint: Fingerprint) -> None:
         """Keep what was said of a base. Raises OSError."""
@@ -95,6 +106,14 @@ class Between:
                 "SELECT restart_lsn::text, wal_status FROM pg_replication_slots WHERE slot_name = %s", (self.slot,)
             ).fetchone()
         return None if row is None else (str(row[0] or "0/0"), str(row[1]))
+
+
+def _is_whole(before: Before, told: Moments) -> bool:
+    """Whether all that a point is to keep is there: a server's files, and the log from their beginning on."""
+    data = {entry.name for entry in before.folder(b"/" + DATA.encode())}
+    if not {b"PG_VERSION", b"global", b"base", b"backup_label", AUTO_CONF.encode()} <= data:
+        return False
+    return all(before.is_whole(entry.path) for entry in before.folder(b""))
 
 
 def let_go(server: Server, state: Path) -> None:

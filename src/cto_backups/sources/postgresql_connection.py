@@ -25,6 +25,8 @@ _SETTINGS: Final = {
     "search_path": "pg_catalog",
     "row_security": "off",
     "default_transaction_read_only": "on",
+    "default_transaction_isolation": "read committed",
+    "default_transaction_deferrable": "off",
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
     "jit": "off",
@@ -69,7 +71,8 @@ class Address:
 
         Nothing may be executed in it the usual way.
         """
-        settings = {"statement_timeout": "0", "idle_in_transaction_session_timeout": "0"}
+        # A server may be set to give up who does not answer for seconds: between two answers of ours there may be some.
+        settings = {"statement_timeout": "0", "idle_in_transaction_session_timeout": "0", "wal_sender_timeout": "10min"}
         return self._connected(database, settings, replication="database" if database else "true")
 
     def _connected(
@@ -165,9 +168,16 @@ def installed(configured: str = "") -> dict[int, Path]:
     found: dict[int, Path] = {}
     for folder in folders:
         # Debian's programs on PATH choose among clusters, and are not of one version.
-        if (folder / "pg_dump").is_file() and (version := _version(folder)) is not None:
+        if _is_there(folder / "pg_dump") and (version := _version(folder)) is not None:
             found.setdefault(version, folder)
     return found
+
+
+def _is_there(program: Path) -> bool:
+    try:
+        return program.is_file()
+    except OSError:
+        return False  # a folder that others may search, and we may not
 
 
 def _version(folder: Path) -> int | None:

@@ -31,3 +31,9 @@ def closed(session: Session) -> list[str]:
 def holds_anything(session: Session) -> bool:
     """Whether anybody has made a relation in the session's database."""
     return session.execute(_HAS_RELATIONS).fetchone() is not None
+
+
+def tablespaces(session: Session) -> tuple[int, ...]:
+    """The numbers of the tablespaces that people made."""
+    statement = "SELECT oid::bigint FROM pg_tablespace WHERE spcname !~ '^pg_' ORDER BY 1"
+    return tuple(int(oid) for (oid,) in session.execute(statement).fetchall())

@@ -66,18 +66,27 @@ class LogReceiver:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Receive no more; the slot is free then."""
         self._end()
         self._connection.close()
 
     def until(self, end: int, seconds: float) -> list[Path]:
-        """Wait for the log up to `end`, and receive no more; its files. Raises ToolError."""
-        deadline = clock.monotonic() + seconds
+        """Wait for the log up to `end`, and receive no more; its files. Raises ToolError.
+
+        `seconds` is how long nothing of it may come.
+        """
         with self._changed:
             self._enough = end
+            seen, deadline = -1, 0.0
             while self._received < end and self._failure is None:
-                if clock.monotonic() > deadline:
+                if self._received != seen:
+                    seen, deadline = self._received, clock.monotonic() + seconds
+                elif clock.monotonic() > deadline:
                     raise ToolTimeoutError(
-                        PROGRAM, None, f"the log did not come to {lsn_text(end)} within {seconds:g} seconds"
+                        PROGRAM, None, f"nothing of the log up to {lsn_text(end)} came for {seconds:g} seconds"
                     )
                 self._changed.wait(_STEP_SECONDS)
         if self._failure is not None:

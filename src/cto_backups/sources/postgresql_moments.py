@@ -17,6 +17,7 @@ from psycopg import sql
 from cto_backups import clock
 from cto_backups.core.model import Fingerprint, Sample
 from cto_backups.errors import SourceError
+from cto_backups.sources.postgresql_inventory import tablespaces
 from cto_backups.sources.postgresql_moment import (
     Summed,
     fingerprint_of,
@@ -98,13 +99,14 @@ def _begun(server: Server, name: str, session: Session) -> int:
 @dataclass(frozen=True)
 class Mark:
     """The end of a log: where recovery may end, up to where the log is needed for that, when that was by the server's
-    clock, and the transactions that it knew afterwards.
+    clock, the transactions that it knew afterwards, and the numbers of its tablespaces.
     """
 
     target: int
     ends: int
     at: datetime
     transactions: str
+    tablespaces: tuple[int, ...]
 
 
 def mark(server: Server) -> Mark:
@@ -117,8 +119,9 @@ def mark(server: Server) -> Mark:
         row = session.execute("SELECT clock_timestamp()").fetchone()
         marked = session.execute("SELECT pg_logical_emit_message(true, 'cto.backups', 'end')::text").fetchone()
         ended = session.execute("SELECT pg_current_wal_flush_lsn()::text, pg_current_snapshot()::text").fetchone()
+        spaces = tablespaces(session)
     assert row is not None and marked is not None and ended is not None
-    return Mark(lsn(marked[0]), lsn(ended[0]), row[0], str(ended[1]))
+    return Mark(lsn(marked[0]), lsn(ended[0]), row[0], str(ended[1]), spaces)
 
 
 def is_quiet(server: Server, transactions: str) -> bool:

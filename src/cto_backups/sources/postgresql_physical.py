@@ -55,6 +55,18 @@ class PhysicalForm:
     @contextmanager
     def capture(self) -> Iterator[Capture]:
         """The server's files, and each database at a moment after them. Raises SourceError."""
+        capture: PhysicalCapture | None = None
+        try:
+            with self._capturing() as capture:
+                yield capture
+        finally:
+            # Points would have gone on from a base that is not there: nobody moves its slot on.
+            if capture is not None and capture.leaves_slot:
+                with suppress(SourceError):
+                    let_go(self._server, self._state)
+
+    @contextmanager
+    def _capturing(self) -> "Iterator[PhysicalCapture]":
         with ExitStack() as stack, ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="fingerprint") as pool:
             with self._server.session("postgres") as session:
                 self._refuse_standby(session)
@@ -102,7 +114,7 @@ class PhysicalForm:
         """
         place = self._somewhere(destination)
         restored = reader.restore(place, only=only, existing=existing, options=options, progress=progress)
-        if options is not None and options.at is not None and not restored.problems:
+        if options is not None and options.at is not None:
             try:
                 postgresql_recovery.recover_at(place / DATA, options.at)
             except OSError as error:
@@ -154,35 +166,47 @@ class PhysicalCapture:
         self._about = about
         self._between = between
         self._begun_at = clock.now()
+        self._is_stored = False
 
     @property
     def captured_at(self) -> datetime:
         """What was committed until then is in the point."""
-        return self._arriving.went_on_at or self._held.at or self._begun_at
+        return self._arriving.marked_at or self._begun_at
+
+    @property
+    def leaves_slot(self) -> bool:
+        """Whether a slot was made for a base that was not stored."""
+        return self._arriving.made_slot and not self._is_stored
 
     def fingerprint(self) -> Fingerprint:
         """Complete once every table was summed up. Raises SourceError.
 
-        Of a point that goes on from a base: that of the base, and how far the log goes.
+        Of a point that goes on from a base: that of the base. With how far the log goes, so that no two points are
+        alike between which anything was committed: not all of that is summed up.
         """
         moments = self._arriving.moments
-        if self._arriving.went_on_at is None or moments is None:
-            return self._held.fingerprint(self._about)
-        base = self._between.remembered(moments) if self._between is not None else None
-        if base is None:
-            raise SourceError(
-                "What was said of the last base backup is not known any more",
-                why="the folder of this installation's state was emptied while it worked",
-                todo="back up again: another base backup is made",
-            )
-        return base if moments.until == moments.since else replace(base, samples=(*base.samples, moments.log))
+        if moments is None:
+            raise RuntimeError("nothing has arrived")
+        if not self._arriving.went_on:
+            base = self._held.fingerprint(self._about)
+        else:
+            remembered = self._between.remembered(moments) if self._between is not None else None
+            if remembered is None:
+                raise SourceError(
+                    "What was said of the last base backup is not known any more",
+                    why="the folder of this installation's state was emptied while it worked",
+                    todo="back up again: another base backup is made",
+                )
+            base = remembered
+        return replace(base, samples=(*base.samples, moments.log))
 
     def stored(self) -> None:
         """What was said of a base is remembered, and the server may forget the log that is in the vault."""
+        self._is_stored = True
         moments = self._arriving.moments
         if self._between is None or moments is None:
             return
-        if self._arriving.went_on_at is None:
+        if not self._arriving.went_on:
             with suppress(OSError):  # then the next point is another base
                 self._between.remember(moments, self._held.fingerprint(self._about))
         with suppress(ToolError):  # it keeps its log a little longer: until the next point

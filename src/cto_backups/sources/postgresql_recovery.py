@@ -45,8 +45,12 @@ AUTO_CONF: Final = "postgresql.auto.conf"
 
 MOMENTS: Final = "moments.json"
 # Left from an earlier recovery: a server that is told two targets does not start.
-_RECOVERY: Final = re.compile(rb"^\s*(?:recovery_|restore_command|primary_|standby_|# Added by cto)", re.IGNORECASE)
+_RECOVERY: Final = re.compile(
+    rb"^\s*(?:recovery_|restore_command|archive_cleanup_command|primary_|standby_|# Added by cto)", re.IGNORECASE
+)
 _TARGET: Final = re.compile(rb"^\s*recovery_target_(?:lsn|time)\b", re.IGNORECASE)
+_NO_TARGETS: Final = ("recovery_target", "recovery_target_name", "recovery_target_time", "recovery_target_xid")
+"""Others may stand in postgresql.conf; a server that is told two does not start."""
 # What a server must have room for that recovers what another one did; by its own control file.
 _ROOM: Final = {
     "max_connections": "max_connections setting",
@@ -79,6 +83,7 @@ class Moments:
     since: datetime
     until: datetime
     transactions: str
+    tablespaces: tuple[int, ...]
 
     def written(self) -> bytes:
         """As a file beside the server's."""
@@ -93,6 +98,7 @@ class Moments:
             "since": self.since.isoformat(),
             "until": self.until.isoformat(),
             "transactions": self.transactions,
+            "tablespaces": list(self.tablespaces),
         }
         return json.dumps(document, indent=2, sort_keys=True).encode() + b"\n"
 
@@ -112,6 +118,7 @@ class Moments:
                 since=datetime.fromisoformat(document["since"]),
                 until=datetime.fromisoformat(document["until"]),
                 transactions=str(document["transactions"]),
+                tablespaces=tuple(int(oid) for oid in document["tablespaces"]),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise _unrecovered(f"{MOMENTS} does not tell to which moments") from error
@@ -129,6 +136,7 @@ def settings(before: bytes, target: str, timeline: int, segment_bytes: int) -> b
     lines = [
         "# Added by cto.backups: recovery ends where the log of this recovery point does.",
         f"restore_command = '{_BRING.format(folder=LOG, bytes=segment_bytes)}'",
+        *(f"{name} = ''" for name in _NO_TARGETS),
         f"recovery_target_lsn = '{target}'",
         "recovery_target_inclusive = on",
         "recovery_target_timeline = 'current'" if timeline == 1 else f"recovery_target_timeline = '{timeline}'",
@@ -140,10 +148,11 @@ def settings(before: bytes, target: str, timeline: int, segment_bytes: int) -> b
 
 def recover_at(data: Path, at: datetime) -> None:
     """Let a server that is started on this folder recover to a moment by its clock, and no further. Raises OSError."""
+    time = f"recovery_target_time = '{at.isoformat(sep=' ')}'"
     with (data / AUTO_CONF).open("r+b") as file:
         lines = [line for line in file.read().splitlines(keepends=True) if not _TARGET.match(line)]
         file.seek(0)
-        file.write(b"".join(lines) + f"recovery_target_time = '{at.isoformat(sep=' ')}'\n".encode())
+        file.write(b"".join(lines) + f"recovery_target_lsn = ''\n{time}\n".encode())
         file.truncate()
 
 
@@ -164,6 +173,7 @@ def recovered(server: Server, restored: Path, about: Mapping[str, str], expected
         file = restored / MOMENTS
         told = Moments.read(file.read_bytes() if file.is_file() else b"")
         data = _moved(restored, place)
+        _read_log(tools, place, told)
         known = {sample.key: sample for sample in expected.samples}
         summed: list[Summed] = []
         reached: dict[str, SequenceAt] = {}
@@ -182,13 +192,12 @@ def recovered(server: Server, restored: Path, about: Mapping[str, str], expected
     for key, sample in known.items():
         if key == "server":
             samples.append(sample)
-        elif key == LOG_SAMPLE:
-            samples.append(told.log)
         elif "last" in sample.fields and key in reached:
             is_there = reached[key].reached(sequence_from(sample))
             samples.append(sample if is_there else sequence_sample(key, reached[key]))
     found = fingerprint_of(sorted(summed, key=lambda each: each.name), *shared, samples, PHYSICAL)
-    return replace(found, samples=tuple(sample for sample in found.samples if sample.key in known))
+    wanted = (*found.samples, told.log)
+    return replace(found, samples=tuple(sample for sample in wanted if sample.key in known))
 
 
 def _moved(restored: Path, place: Place) -> Path:
@@ -201,11 +210,41 @@ def _moved(restored: Path, place: Place) -> Path:
     for folder, folders, files in os.walk(place.data):
         place.own(*(Path(folder, name) for name in (*folders, *files)))
     (place.data / DATA).chmod(0o700)
+    _only_ours(place.data / DATA / AUTO_CONF)
     # Whose server it was decides nothing here: who may log in, and what it listens on.
     (place.data / "hba").write_text("local all all trust\n", encoding="utf-8")
     (place.data / "conf").write_text("", encoding="utf-8")
     place.own(place.data / "hba", place.data / "conf")
     return place.data / DATA
+
+
+def _only_ours(file: Path) -> None:
+    """Leave of a server's settings those that lead to the end of its log: others may run commands, or not work here."""
+    lines = file.read_bytes().splitlines(keepends=True) if file.is_file() else []
+    ours = [line for line in lines if _RECOVERY.match(line) and not line.rstrip().endswith(b"= ''")]
+    file.write_bytes(b"".join(ours))
+
+
+def _read_log(tools: Tools, place: Place, told: Moments) -> None:
+    """See that the log has no gap, and makes no tablespace. Raises VerificationError.
+
+    Going through it would make that where the server had it: on the server's own machine, its own files.
+    """
+    folder = place.data / LOG
+    segments = [file for file in sorted(folder.glob("*")) if file.suffix != ".history"]
+    control = _controlled(tools, place, place.data / DATA)
+    for file in segments:  # they are kept without the zeroes at their ends
+        os.truncate(file, int(control["Bytes per WAL segment"]))
+    command = [tools["pg_waldump"], f"--path={folder}", f"--timeline={told.timeline}", "--rmgr=Tablespace"]
+    command += [f"--start={lsn_text(told.begins)}", f"--end={lsn_text(told.ends)}"]
+    try:
+        said = process.run(
+            place.command(*command), environment=place.environment(), timeout_seconds=86_400, folder=place.data
+        )
+    except ToolError as error:
+        raise _unrecovered(f"its log cannot be read from its beginning to its end: {error.detail}") from error
+    if b"CREATE" in said:
+        raise _unrecovered("its log makes a tablespace, for which the server's own path would be used")
 
 
 @contextmanager
@@ -252,11 +291,17 @@ def _wait(address: Address, running: "subprocess.Popen[bytes]", place: Place, wa
             if there:
                 return
         except psycopg.Error as error:
-            if running.poll() is not None:
-                raise _unrecovered(_last(place) or str(error)) from error
+            if running.poll() is not None or not _is_starting(error):
+                raise _unrecovered(_last(place) or " ".join(str(error).split())) from error
         if running.poll() is not None:
             raise _unrecovered(_last(place))
         time.sleep(0.05)
+
+
+def _is_starting(error: psycopg.Error) -> bool:
+    """Whether a server says that it is not there yet, or there is none to say anything."""
+    said = str(error)
+    return "No such file or directory" in said or "refused" in said or "the database system is" in said
 
 
 def _stop(running: "subprocess.Popen[bytes]") -> None:
@@ -268,10 +313,15 @@ def _stop(running: "subprocess.Popen[bytes]") -> None:
         return  # whoever started it ends it
 
 
-def _room(tools: Tools, place: Place, data: Path) -> dict[str, str]:
+def _controlled(tools: Tools, place: Place, data: Path) -> dict[str, str]:
+    """The numbers in a server's control file."""
     command: Sequence[str] = place.command(tools["pg_controldata"], data)
     told = process.run(command, environment=place.environment(), timeout_seconds=60, folder=place.data)
-    found = {name.strip(): value for name, value in _CONTROL.findall(told.decode("utf-8", "replace"))}
+    return {name.strip(): value for name, value in _CONTROL.findall(told.decode("utf-8", "replace"))}
+
+
+def _room(tools: Tools, place: Place, data: Path) -> dict[str, str]:
+    found = _controlled(tools, place, data)
     try:
         return {setting: found[name] for setting, name in _ROOM.items()}
     except KeyError as error:

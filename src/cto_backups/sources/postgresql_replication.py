@@ -277,6 +277,7 @@ class BaseBackup:
         self._connection = connection
         self.begins = begins
         self.timeline = timeline
+        self.tablespaces = tuple(sorted(int(oid) for oid in sizes if oid))
         self.ends = 0
         """Where in the log it ends, once all was read."""
 

@@ -51,8 +51,12 @@ class ServerTree:
         self.root = Entry(b"", b"", EntryKind.FOLDER)
         self.moments: Moments | None = None
         """What the point tells, once all has arrived."""
-        self.went_on_at: datetime | None = None
-        """When the log that was added to the point before was read; None for a base backup."""
+        self.marked_at: datetime | None = None
+        """When the log was marked for the last time, by our clock: what was committed until then is in the point."""
+        self.went_on = False
+        """Whether the log was added to the point before; else this is a base backup."""
+        self.made_slot = False
+        """Whether a slot was made that was not there before."""
         self._server = server
         self._spool = spool
         self._held = held
@@ -94,7 +98,7 @@ class ServerTree:
     def _based(self, log: Replication, place: Place) -> Iterator[Arrival]:
         if self._between is not None:
             slot = self._between.slot
-            self._between.hold(log)
+            self.made_slot = self._between.hold(log)
         else:
             slot = f"cto_backups_{secrets.token_hex(6)}"
             log.hold_log(slot)
@@ -105,7 +109,9 @@ class ServerTree:
         yield from self._files(base)
         for name in self._names:
             self._held.hold(name)
+        self.marked_at = clock.now()
         end = mark(self._server)
+        self._compare_tablespaces(base.tablespaces, end.tablespaces)
         self.moments = Moments(
             system=place.system,
             timeline=base.timeline,
@@ -117,6 +123,7 @@ class ServerTree:
             since=end.at,
             until=end.at,
             transactions=end.transactions,
+            tablespaces=end.tablespaces,
         )
         spaces = self._given_apart.get("tablespace_map")
         if spaces is not None:
@@ -153,17 +160,30 @@ class ServerTree:
     # -- the log alone -------------------------------------------------------------------------------------------------
 
     def _gone_on(self, log: Replication, before: Before, told: Moments) -> Iterator[Arrival]:
-        self.went_on_at = clock.now()
+        self.went_on = True
+        self.marked_at = clock.now()
         top = before.folder(b"")
         if is_quiet(self._server, told.transactions):
             self.moments = told
             yield from (Arrival(entry, kept=True) for entry in top)
             return
         assert self._between is not None
-        receiver = self._received(log, self._between.slot, told.ends, told.timeline)
+        receiver = self._received(log, self._between.slot, told.ends, told.timeline, lasting=True)
+        self.marked_at = clock.now()
         end = mark(self._server)
+        self._compare_tablespaces(told.tablespaces, end.tablespaces)
         self.moments = replace(told, target=end.target, ends=end.ends, until=end.at, transactions=end.transactions)
-        fresh = {segment.name for segment in receiver.until(end.ends, self._server.timeout_seconds)}
+        segments = receiver.until(end.ends, self._server.timeout_seconds)
+        if not _continues(before, segments[0], told.ends % receiver.segment_bytes):
+            # The server was set back, and has come further than it was then: its log is another one.
+            receiver.close()
+            self._receiver, self.moments, self.went_on = None, None, False
+            for segment in segments:
+                segment.unlink()
+            again = self._connected()
+            yield from self._based(again, again.place())
+            return
+        fresh = {segment.name for segment in segments}
         for entry in top:
             self._owner = entry.uid, entry.gid
             match os.fsdecode(entry.name):
@@ -180,6 +200,15 @@ class ServerTree:
                 case _:
                     yield Arrival(entry, kept=True)
 
+    def _compare_tablespaces(self, before: tuple[int, ...], after: tuple[int, ...]) -> None:
+        """What makes a tablespace stands in the log with the server's own path, and would make it again there."""
+        if before != after:
+            raise SourceError(
+                f"source {self._server.name}: tablespaces of {self._server.place} were made or dropped meanwhile",
+                why="a server that recovered from this would use the paths of the one that it was",
+                todo="back up again",
+            )
+
     def _kept(self, before: Before, folder: Entry, but: set[str]) -> Iterator[Arrival]:
         for entry in before.folder(folder.path):
             if os.fsdecode(entry.name) not in but:
@@ -187,8 +216,9 @@ class ServerTree:
 
     # -- what both have ------------------------------------------------------------------------------------------------
 
-    def _received(self, log: Replication, slot: str, begins: int, timeline: int) -> LogReceiver:
-        lasting = self._between is not None
+    def _received(
+        self, log: Replication, slot: str, begins: int, timeline: int, *, lasting: bool = False
+    ) -> LogReceiver:
         receiver = LogReceiver(log, slot, self._spool, begins, timeline, lasting=lasting)
         self._receiver = self._stack.enter_context(receiver)
         return self._receiver
@@ -220,6 +250,15 @@ class ServerTree:
         now = int(clock.now().timestamp()) * 1_000_000_000
         whole = b"/" + os.fsencode(path)
         return Entry(whole.rpartition(b"/")[2], whole, kind, mode, uid, gid, 0, now, now)
+
+
+def _continues(before: Before, segment: Path, size: int) -> bool:
+    """Whether a file of the log begins as the point before has it, as far as that has come."""
+    kept = before.content(f"/{LOG}/{segment.name}".encode()) if size else None
+    if kept is None:
+        return True  # that one was complete
+    with segment.open("rb") as file:
+        return file.read(size) == kept[:size].ljust(size, b"\0")
 
 
 class _FileReader:

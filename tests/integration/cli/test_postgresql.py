@@ -69,8 +69,6 @@ def test_the_files_of_a_server_from_the_policy_to_a_passed_restore_test(
         assert again.status is ExitStatus.SUCCESS, again
         (backed_up,) = again.document["sources"]
         assert backed_up["added_bytes"] < backed_up["read_bytes"] / 10, "what is the same is not stored again"
-        unchanged = home("backup", "shop")
-        assert "unchanged" in unchanged.out, unchanged
     proven = home("test", "shop", "--json")
     assert proven.status is ExitStatus.SUCCESS, proven
     assert proven.document["tests"][0]["rung"] == "proven"
@@ -98,7 +96,7 @@ def test_a_moment_between_two_points_comes_back(home: Home, postgresql_programs:
     proven = home("test", "shop", "--json")
     assert proven.document["tests"][0]["rung"] == "proven", proven
     newest, base = home("points", "shop", "--json").document["points"]
-    assert base["log"] is None
+    assert base["log"]["since"] == base["log"]["until"]
     assert newest["log"]["since"] < moment.isoformat() < newest["log"]["until"]
     with tempfile.TemporaryDirectory(prefix="pg-at-") as folder:
         place = Path(folder) / "back"

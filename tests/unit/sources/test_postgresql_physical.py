@@ -106,6 +106,19 @@ class TestPhysicalForm(SourceContract):
         "no server at all": lost("data/PG_VERSION"),
     }
 
+    # Whatever was committed makes another point, and so does the mark that each leaves in the log.
+
+    def test_an_unchanged_source_has_an_unchanged_fingerprint(self, subject: Subject) -> None:
+        first, second = (captured(subject.make())[1] for _ in range(2))
+        assert (first.checksums, first.counts) == (second.checksums, second.counts)
+        assert first.samples != second.samples
+
+    def test_reading_on_several_threads_in_blocks_and_at_once_gives_the_same(self, subject: Subject) -> None:
+        """It comes in one order only."""
+
+    def test_what_is_known_need_not_be_read_and_counts_the_same(self, subject: Subject, tmp_path: Path) -> None:
+        """All of it comes."""
+
     @pytest.fixture
     def subject(self, shop: Server, make: Make) -> Subject:
         number = iter(range(100))
