@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, settings
 
 from cto_backups.config import redaction
 from cto_backups.sources import servers as look_around
-from servers import postgresql
+from servers import mariadb, postgresql
 
 ROOT = Path(__file__).resolve().parent.parent
 MARKED_BY_FIXTURE = {
@@ -109,6 +109,13 @@ def required_tool() -> RequiredTool:
 def stock_restic() -> Path:
     """The stock restic: ``CTO_RESTIC`` when set, else the one on PATH."""
     return find_tool("restic", package="restic", variable="CTO_RESTIC")
+
+
+@pytest.fixture(scope="session")
+def mariadbd() -> Path:
+    """MariaDB's server, whose other programs are there too."""
+    find_tool("mariadb-dump", package="mariadb-client")
+    return mariadb.programs() or find_tool("mariadbd", package="mariadb-server-core")
 
 
 @pytest.fixture(scope="session")

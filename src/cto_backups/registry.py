@@ -9,6 +9,7 @@ SOURCES = {
     "command": "cto_backups.sources.command:CommandSource",
     "files": "cto_backups.sources.files:FilesSource",
     "git": "cto_backups.sources.git:GitSource",
+    "mysql": "cto_backups.sources.mysql:MysqlSource",
     "postgresql": "cto_backups.sources.postgresql:PostgresqlSource",
     "sqlite": "cto_backups.sources.sqlite:SqliteSource",
 }
@@ -27,7 +28,7 @@ CHANNELS = {
 
 
 # What adapters need beside what everybody has: the module, and the extra that brings it.
-EXTRAS = {"psycopg": "postgresql"}
+EXTRAS = {"psycopg": "postgresql", "pymysql": "mysql"}
 
 
 def load(adapters: dict[str, str], kind: str) -> Any:

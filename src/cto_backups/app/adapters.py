@@ -52,7 +52,7 @@ class Adapters:
             return self._with_own_places(options)
         if kind == "command":
             return self._with_secrets(options)
-        if kind == "postgresql":
+        if kind in ("mysql", "postgresql"):
             return self._with_password(options)
         return options
 

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from cto_backups.config import governance_models, models
 from cto_backups.config.fields import parse_until
+from cto_backups.config.mysql import mysql_options
 from cto_backups.config.postgresql import postgresql_options
 from cto_backups.config.secrets import SecretReference
 from cto_backups.core.defaults import CATEGORIES, CLASSES
@@ -33,7 +34,7 @@ from cto_backups.core.retention import Retention, parse_retention
 from cto_backups.core.schedule import parse_triggers
 from cto_backups.core.verification import parse_share
 
-_PORT = re.compile(r"127\.0\.0\.1:\d{1,5}")
+_PORT = re.compile(r"[^/~]+:\d{1,5}(?:/.+)?")
 _HOST_AND_PATH = re.compile(r"[^/]+:")  # user@host:path, as git and ssh write it
 
 
@@ -227,6 +228,8 @@ class Builder:
                 return {"path": str(self.path(source.path, ("sources", name, "path")))}
             case models.PostgresqlSource():
                 return postgresql_options(name, source, self.path, self.refuse)
+            case models.MysqlSource():
+                return mysql_options(name, source, self.path)
             case models.CommandSource():
                 return {
                     "command": tuple(source.command),

@@ -27,8 +27,8 @@ from cto_backups.core.schedule import TriggerError, parse_triggers
 from cto_backups.core.verification import parse_share
 from cto_backups.errors import KeyProblemError
 
-KINDS = ("files", "git", "sqlite", "command", "postgresql")
-RESOURCE_KINDS = (*KINDS, "mysql", "volume")
+KINDS = ("files", "git", "sqlite", "command", "postgresql", "mysql")
+RESOURCE_KINDS = (*KINDS, "volume")
 VAULT_SCHEMES = ("file",)
 CATALOG_SCHEMES = ("sqlite",)
 

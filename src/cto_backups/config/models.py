@@ -244,8 +244,39 @@ class PostgresqlSource(AnySource):
     """Where throwaway servers of restore tests lie; the folder for temporary files when left out."""
 
 
+class MysqlSource(AnySource):
+    """The databases of a MySQL or MariaDB server, dumped at one moment, and proven on a throwaway server."""
+
+    kind: Literal["mysql"]
+    """What kind of source it is: MySQL or MariaDB; which of them, the server says."""
+    host: Line = Field(default="/run/mysqld/mysqld.sock", examples=["db.example.com", "/run/mysqld/mysqld.sock"])
+    """The server's name, or the path of its socket."""
+    port: Annotated[int, Field(ge=1, le=65535)] = 3306
+    """The port of a host that is a name."""
+    user: Line | None = Field(default=None, examples=["keeper"])
+    """As whom to log in; the user of the operating system when left out."""
+    password: Reference | None = None
+    """Where the password is; none is needed where the server trusts a socket's user."""
+    databases: Annotated[list[Line], Field(min_length=1)] | None = Field(default=None, examples=[["shop", "ledger"]])
+    """The databases to protect; every one of the server when left out, new ones included."""
+    ssl_mode: Literal["verify-identity", "required", "disabled"] | None = None
+    """How a host that is a name is trusted; `verify-identity` when left out."""
+    ssl_ca: Line | None = Field(default=None, examples=["/etc/ssl/certs/db-ca.pem"])
+    """The certificates to trust; the system's when left out."""
+    accounts: bool = True
+    """Whether accounts, roles and what they may do are kept, passwords as hashes; needs SELECT on all of the server."""
+    lock_timeout: Duration = "30 s"
+    """How long a lock that somebody holds is waited for, before the backup gives up."""
+    timeout: Duration = "1 h"
+    """How long a program may give nothing before it is ended, and how long loading a dump may take."""
+    tools: Line | None = Field(default=None, examples=["/opt/mariadb/bin"])
+    """The folder of the server's programs; found on PATH when left out."""
+    scratch: Line | None = Field(default=None, examples=["/var/tmp"])
+    """Where throwaway servers of restore tests lie; the folder for temporary files when left out."""
+
+
 Source = Annotated[
-    FilesSource | GitSource | SqliteSource | CommandSource | PostgresqlSource, Field(discriminator="kind")
+    FilesSource | GitSource | SqliteSource | CommandSource | PostgresqlSource | MysqlSource, Field(discriminator="kind")
 ]
 
 

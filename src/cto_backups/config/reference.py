@@ -28,6 +28,7 @@ _SECTIONS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("`sources.NAME`, `kind: sqlite`", "SqliteSource", models.SqliteSource),
     ("`sources.NAME`, `kind: command`", "CommandSource", models.CommandSource),
     ("`sources.NAME`, `kind: postgresql`", "PostgresqlSource", models.PostgresqlSource),
+    ("`sources.NAME`, `kind: mysql`", "MysqlSource", models.MysqlSource),
     ("`alerts`", "Alerts", alert_models.Alerts),
     ("`alerts.channels.NAME`, every kind", "SmtpChannel", alert_models.AnyChannel),
     ("`alerts.channels.NAME`, `kind: smtp`", "SmtpChannel", alert_models.SmtpChannel),

@@ -40,7 +40,7 @@ class Output:
         self, command: Sequence[str], *, environment: Environment, folder: Path, silent_seconds: float
     ) -> None:
         self._program = command[0]
-        self._silent_seconds = silent_seconds
+        self.silent_seconds = silent_seconds
         self._process = start(
             command, environment=environment.variables, folder=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
         )
@@ -57,7 +57,7 @@ class Output:
 
         Raises ToolError when the program failed, ToolTimeoutError when it had to be ended.
         """
-        if not self._poll.poll(min(self._silent_seconds * 1000, _LONGEST_MS)):
+        if not self._poll.poll(min(self.silent_seconds * 1000, _LONGEST_MS)):
             raise self._hung("it gave nothing")
         count = os.readv(self._pipe, [buffer])
         if not count:
@@ -73,7 +73,7 @@ class Output:
 
     def _ended(self) -> None:
         try:
-            status = self._process.wait(self._silent_seconds)
+            status = self._process.wait(self.silent_seconds)
         except subprocess.TimeoutExpired:
             raise self._hung("it closed its output, and did not end") from None
         if status:
@@ -81,7 +81,7 @@ class Output:
 
     def _hung(self, what: str) -> ToolTimeoutError:
         end(self._process)
-        return ToolTimeoutError(self._program, None, f"{what} for {self._silent_seconds:g} seconds, and was ended")
+        return ToolTimeoutError(self._program, None, f"{what} for {self.silent_seconds:g} seconds, and was ended")
 
 
 def hand(

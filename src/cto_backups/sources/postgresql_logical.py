@@ -31,7 +31,6 @@ from cto_backups.sources.postgresql_moment import (
     Held,
     Moments,
     PostgresqlCapture,
-    Ready,
     Shared,
     Summed,
     bootstrap,
@@ -47,7 +46,7 @@ from cto_backups.sources.postgresql_rows import SequenceAt, Session, hold, seque
 from cto_backups.sources.postgresql_server import Server, said
 from cto_backups.sources.postgresql_throwaway import throwaway
 from cto_backups.sources.staging import staging
-from cto_backups.sources.streams import Stream, StreamTree
+from cto_backups.sources.streams import Ready, Stream, StreamTree
 
 _AT_ONCE: Final = 2
 _TRIES: Final = 5

@@ -65,23 +65,6 @@ class _Dumping:
         self._future.add_done_callback(lambda _: self._release())
 
 
-class Ready:
-    """Implements `streams.Giver` for what is there already."""
-
-    def __init__(self, content: bytes) -> None:
-        self._left = memoryview(content)
-
-    def readinto(self, buffer: memoryview) -> int:
-        """Some of it; 0 at the end."""
-        count = min(len(buffer), len(self._left))
-        buffer[:count] = self._left[:count]
-        self._left = self._left[count:]
-        return count
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
 class Moments:
     """The databases of a server, each held from when its dump begins until it is dumped and summed up.
 

@@ -33,6 +33,22 @@ class Giver(Protocol):
         """Give no more, wherever it stands."""
 
 
+class Ready:
+    """Implements `Giver` for what is there already."""
+
+    def __init__(self, content: bytes) -> None:
+        self._left = memoryview(content)
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Some of it; 0 at the end."""
+        count = min(len(buffer), len(self._left))
+        buffer[:count], self._left = self._left[:count], self._left[count:]
+        return count
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stream:
     """One stream: its name in the tree, what begins it, and what its failure means to people."""

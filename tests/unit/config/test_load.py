@@ -278,7 +278,12 @@ def test_each_action_can_need_an_approval(policy_file: Write, sound: str) -> Non
 
 
 def test_servers_and_volumes_are_excluded_by_the_names_that_the_audit_prints(policy_file: Write, sound: str) -> None:
-    names = ("postgresql:/run/postgresql/.s.PGSQL.5432", "mysql:127.0.0.1:3306", "volume:/volumes/shop/_data")
+    names = (
+        "postgresql:/run/postgresql/.s.PGSQL.5432",
+        "mysql:127.0.0.1:3306",
+        "mysql:db.example.com:3306/a b",
+        "volume:/volumes/shop/_data",
+    )
     written = "".join(f"  - {{resource: '{name}', reason: dumped, owner: ada, until: 2030-01-01}}\n" for name in names)
     excluded = load(policy_file(f"{sound}exclude:\n{written}")).policy.exclusions
     assert tuple(each.resource for each in excluded) == names

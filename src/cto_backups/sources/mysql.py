@@ -1,0 +1,221 @@
+"""A MySQL or MariaDB server as a source: its databases dumped at one moment, with its accounts and what they may do."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+
+import pymysql
+
+from cto_backups.core.model import Fingerprint, Resource
+from cto_backups.core.ports import (
+    Capture,
+    Existing,
+    PointReader,
+    Progress,
+    Restored,
+    RestoreOptions,
+    RestorePlan,
+)
+from cto_backups.errors import PolicyError, RestoreError, VerificationError
+from cto_backups.process import ToolError, ToolMissingError
+from cto_backups.sources import mysql_capture, mysql_restore
+from cto_backups.sources.mysql_catalogue import catalogue
+from cto_backups.sources.mysql_connection import Address, Session, Tools, Version, do, said, version_of
+from cto_backups.sources.mysql_dump import VIEWS_FILE
+from cto_backups.sources.mysql_inventory import databases
+from cto_backups.sources.mysql_moment import (
+    ALGORITHM,
+    fingerprint_of,
+    moving,
+    moving_from,
+    moving_sample,
+    summed_up,
+)
+from cto_backups.sources.mysql_server import Server
+from cto_backups.sources.mysql_throwaway import KEEPER, throwaway
+from cto_backups.sources.mysql_users import accounts
+from cto_backups.sources.options import seconds, text, texts
+from cto_backups.sources.staging import staging
+
+
+class MysqlSource:
+    """Implements `core.ports.Source` for the databases of one server, dumped by mariadb-dump or mysqldump.
+
+    Options: `host` (a name, or the path of a socket), `port`, `user`, `password` (what reveals it), `databases` (all
+    when empty), `ssl_mode`, `ssl_ca`; `accounts`, whether accounts and their rights are kept; `tools`, the folder of
+    the server's programs; `lock_seconds`, how long to wait for a lock; `timeout_seconds`, how long a program may be
+    silent; `scratch`, where throwaway servers live.
+    """
+
+    kind = "mysql"
+
+    def __init__(self, name: str, options: Mapping[str, object], *, state: Path) -> None:
+        self.name = name
+        silent = seconds(options, "timeout_seconds", 3600.0)
+        address = Address(
+            host=text(options, "host"),
+            port=int(seconds(options, "port", 3306)),
+            user=str(options.get("user") or ""),
+            password=_revealed(options),
+            ssl_mode=str(options.get("ssl_mode") or ""),
+            ssl_ca=str(options.get("ssl_ca") or ""),
+            lock_seconds=seconds(options, "lock_seconds", 30.0),
+            silent_seconds=silent,
+        )
+        self._server = Server(
+            name=name,
+            address=address,
+            chosen=texts(options, "databases"),
+            accounts=options.get("accounts", True) is True,
+            tools=str(options.get("tools") or ""),
+            timeout_seconds=silent,
+        )
+        self._scratch = str(options.get("scratch") or "")
+        self._state = state / "sources" / name
+
+    def discover(self) -> Sequence[Resource]:
+        """The server, and every database of it; those that nobody named are found, and not covered."""
+        with self._server.session() as session:
+            found = databases(session)
+        place = self._server.place
+        return [
+            Resource(f"mysql:{place}", "mysql", place),
+            *(
+                Resource(f"mysql:{place}/{name}", "mysql", f"{place}/{name}", size, covered=self._server.covers(name))
+                for name, size in found.items()
+            ),
+        ]
+
+    def capture(self) -> AbstractContextManager[Capture]:
+        """All databases, and who may do what, at one moment. Raises SourceError."""
+        return mysql_capture.capture(self._server, self._state)
+
+    def plan_restore(
+        self,
+        reader: PointReader,
+        destination: Path | None,
+        *,
+        only: Sequence[str] = (),
+        existing: Existing = Existing.REFUSE,
+        options: RestoreOptions | None = None,
+    ) -> RestorePlan:
+        """What `restore` would do; in place, which databases it would make, and which are in the way."""
+        if destination is not None:
+            return reader.plan(destination, only=only, existing=existing, options=options)
+        plan = reader.plan(Path("/"), only=_with_views(only))
+        with self._server.session() as session:
+            there = databases(session)
+        wanted = mysql_restore.databases_in(reader, only)
+        conflicts = tuple(name for name in wanted if name in there)
+        notes = [f"the server {self._server.place} gets: {', '.join(wanted) or 'no database'}"]
+        if conflicts:
+            notes.append(f"it will refuse, for these are there already: {', '.join(conflicts)}")
+        return replace(plan, destination=Path(self._server.place), conflicts=conflicts, notes=(*plan.notes, *notes))
+
+    def restore(
+        self,
+        reader: PointReader,
+        destination: Path | None,
+        *,
+        only: Sequence[str] = (),
+        existing: Existing = Existing.REFUSE,
+        options: RestoreOptions | None = None,
+        progress: Progress | None = None,
+    ) -> Restored:
+        """Write the dumps; in place, make the databases from them. Raises RefusedError, RestoreError."""
+        if destination is not None:
+            return reader.restore(destination, only=only, existing=existing, options=options, progress=progress)
+        with self._server.session() as session, staging(self._state) as place, staging(self._state) as private:
+            mysql_restore.refuse_standing(self.name, mysql_restore.databases_in(reader, only), databases(session))
+            restored = reader.restore(place, only=_with_views(only), options=options, progress=progress)
+            if restored.problems:
+                return replace(restored, places=())  # another vault may have it whole
+            tools = Tools(version_of(session)[0], self._server.tools)
+            loader = mysql_restore.Loader(tools, self._server.address, private, self._server.timeout_seconds)
+            try:
+                notes = mysql_restore.into(loader, session, place)
+            except (ToolError, pymysql.MySQLError) as error:
+                raise RestoreError(
+                    f"source {self.name}: its databases were restored in part",
+                    why=str(error) if isinstance(error, ToolError) else said(error),
+                    todo="look at the server: those before the one that failed are there; drop them to try again",
+                ) from error
+        return replace(restored, places=(self._server.place,), notes=(*restored.notes, *notes))
+
+    def probe(self, restored: Path, expected: Fingerprint) -> Fingerprint:
+        """Make everything anew on a throwaway server of the same series, check its tables, sum them up."""
+        server = next((sample.fields for sample in expected.samples if sample.key == "server"), None)
+        if server is None or expected.algorithm != ALGORITHM:
+            raise VerificationError(
+                f"source {self.name}: the fingerprint is not one of a MySQL or MariaDB server",
+                why=f"it is {expected.algorithm}",
+                todo="make a new recovery point",
+            )
+        plugins = dict(part.split("=", 1) for part in server.get("plugins", "").split(",") if part)
+        tools = Tools(Version.parse(server["version"]), self._server.tools)
+        zones = [zone for zone in server["time_zones"].split(",") if zone]
+        try:
+            with (
+                throwaway(tools, server, plugins, zones=zones, scratch=self._scratch) as address,
+                staging(self._state) as private,
+            ):
+                loader = mysql_restore.Loader(tools, address, private, self._server.timeout_seconds)
+                with_accounts = server["accounts"] == "kept"
+                mysql_restore.make_everything(loader, restored, with_accounts=with_accounts)
+                session = address.connect(patient=True)
+                try:
+                    found = self._found_there(session, sorted(mysql_restore.dumps_in(restored)), expected, tools)
+                    for name in databases(session):
+                        mysql_restore.check_tables(session, name)
+                    return found
+                finally:
+                    session.close()
+        except ToolMissingError as error:
+            raise VerificationError(
+                f"source {self.name}: no throwaway server of {tools.version.name} can be started here",
+                why=error.detail,
+                todo="install that series (Debian: apt-get install mariadb-server-core), or name its folder: `tools`",
+            ) from error
+        except (ToolError, pymysql.MySQLError) as error:
+            raise VerificationError(
+                f"source {self.name}: the restored databases do not work",
+                why=str(error) if isinstance(error, ToolError) else said(error),
+                todo="verify the vault, and test an older recovery point",
+            ) from error
+
+    def incomparable(self, expected: Fingerprint) -> Mapping[str, str]:
+        """Everything can be compared."""
+        return {}
+
+    def _found_there(self, session: Session, names: Sequence[str], expected: Fingerprint, tools: Tools) -> Fingerprint:
+        """The fingerprint of a server that was made anew. What only moves on is as it was, or further on."""
+        made_of = [catalogue(session, name) for name in names]
+        do(session, "START TRANSACTION READ ONLY")
+        summed = summed_up(session, made_of, history=tools.version.keeps_history)
+        known = {sample.key: sample for sample in expected.samples}
+        samples = [known["server"]]
+        for key, at in moving(session, made_of):
+            before = known.get(key)
+            if before is not None:
+                samples.append(before if at.reached(moving_from(before)) else moving_sample(key, at))
+        users = None
+        if known["server"].fields["accounts"] == "kept":
+            objects = {each.name: each.objects for each in made_of}
+            users = accounts(session, tools.version, objects, without=[KEEPER])
+        found = fingerprint_of(summed, users.digests() if users else {}, len(users.every) if users else 0, samples)
+        return replace(found, samples=tuple(sample for sample in found.samples if sample.key in known))
+
+
+def _with_views(only: Sequence[str]) -> Sequence[str]:
+    """A database comes with its views, which lie in a file for all."""
+    return [*only, f"/{VIEWS_FILE}"] if only else only
+
+
+def _revealed(options: Mapping[str, object]) -> Callable[[], str] | None:
+    value = options.get("password")
+    if value is None or callable(value):
+        return value
+    raise PolicyError(
+        "option `password` of a source is wrong", why="it must say where it is", todo="correct the policy"
+    )

@@ -1,0 +1,172 @@
+"""What a database is made of, in words: every column of the server's own catalogue that a restore must bring back.
+
+Whatever another version adds to the catalogue is compared as well; what is left out is named here, with its reason.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Final
+
+from cto_backups.sources.mysql_connection import Session, quoted, rows
+
+_KINDS: Final[Mapping[str, tuple[str, str]]] = {
+    "database": ("SCHEMATA", "SCHEMA_NAME"),
+    "tables": ("TABLES", "TABLE_SCHEMA"),
+    "columns": ("COLUMNS", "TABLE_SCHEMA"),
+    "indexes": ("STATISTICS", "TABLE_SCHEMA"),
+    "constraints": ("TABLE_CONSTRAINTS", "TABLE_SCHEMA"),
+    "keys": ("KEY_COLUMN_USAGE", "TABLE_SCHEMA"),
+    "references": ("REFERENTIAL_CONSTRAINTS", "CONSTRAINT_SCHEMA"),
+    "checks": ("CHECK_CONSTRAINTS", "CONSTRAINT_SCHEMA"),
+    "partitions": ("PARTITIONS", "TABLE_SCHEMA"),
+    "views": ("VIEWS", "TABLE_SCHEMA"),
+    "triggers": ("TRIGGERS", "TRIGGER_SCHEMA"),
+    "routines": ("ROUTINES", "ROUTINE_SCHEMA"),
+    "parameters": ("PARAMETERS", "SPECIFIC_SCHEMA"),
+    "events": ("EVENTS", "EVENT_SCHEMA"),
+}
+_LEFT_OUT: Final = frozenset(
+    {
+        # how much there is, and where: another server counts and lays out anew
+        *("TABLE_ROWS", "AVG_ROW_LENGTH", "DATA_LENGTH", "MAX_DATA_LENGTH", "INDEX_LENGTH", "MAX_INDEX_LENGTH"),
+        *("DATA_FREE", "CARDINALITY", "CHECKSUM", "VERSION", "TEMPORARY", "TABLESPACE_NAME", "NODEGROUP"),
+        # when
+        *("CREATE_TIME", "UPDATE_TIME", "CHECK_TIME", "CREATED", "LAST_ALTERED", "LAST_EXECUTED"),
+        "AUTO_INCREMENT",  # moves on: see `mysql_rows.sequences`
+        "PRIVILEGES",  # of who asks
+        "ORIGINATOR",  # the number of the server
+    }
+)
+_AUTO_INCREMENT: Final = re.compile(r"(?<=\) ENGINE=)(\S+) AUTO_INCREMENT=\d+")
+_SEQUENCE: Final = "minimum_value, maximum_value, start_value, increment, cache_size, cycle_option"
+_SNAPSHOTS: Final = frozenset({"innodb", "rocksdb", "tokudb"})
+# Their rows are with other servers or in other tables: dumps have what they are, and not what they show.
+_ELSEWHERE: Final = frozenset(
+    {"mrg_myisam", "mrg_isam", "connect", "oqgraph", "spider", "vp", "federated", "federatedx", "blackhole"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table with rows: its engine in small letters, and whether it keeps its former rows."""
+
+    name: str
+    engine: str
+    versioned: bool
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether its rows are kept by something else."""
+        return self.engine in _ELSEWHERE
+
+    @property
+    def is_unsafe(self) -> bool:
+        """Whether it is in no snapshot."""
+        return self.engine not in _SNAPSHOTS and not self.is_elsewhere
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What a database is made of: a SHA-256 by kind, and what is in it.
+
+    `state` changes also when a table is made anew just as it was. `objects` are names of relations and routines.
+    """
+
+    name: str
+    digests: Mapping[str, str]
+    tables: Sequence[Table]
+    sequences: Sequence[str]
+    objects: frozenset[str]
+    zones: frozenset[str]
+    state: str
+    unreadable: Sequence[str]
+
+    @property
+    def unsafe(self) -> list[str]:
+        """The tables that are in no snapshot."""
+        return [table.name for table in self.tables if table.is_unsafe]
+
+
+def catalogue(session: Session, name: str) -> Catalogue:
+    """All that `name` is made of. Raises pymysql.MySQLError."""
+    there = {str(table).upper() for (table,) in rows(session, _INFORMATION)}
+    found: dict[str, list[dict[str, object]]] = {
+        kind: _read(session, table, column, name) for kind, (table, column) in _KINDS.items() if table in there
+    }
+    digests = {kind: _digest(_without(each) for each in entries) for kind, entries in found.items()}
+    tables, sequences = [], []
+    for each in sorted(found["tables"], key=lambda entry: str(entry["TABLE_NAME"])):
+        kind = str(each["TABLE_TYPE"])
+        if kind == "SEQUENCE":
+            sequences.append(str(each["TABLE_NAME"]))
+        elif kind in ("BASE TABLE", "SYSTEM VERSIONED"):
+            versioned = kind == "SYSTEM VERSIONED"
+            tables.append(Table(str(each["TABLE_NAME"]), str(each["ENGINE"] or "").lower(), versioned))
+    definitions = [_definition(session, name, table.name) for table in tables]
+    definitions += [_sequence(session, name, sequence) for sequence in sequences]
+    digests["definitions"] = sha256("\n".join(definitions).encode()).hexdigest()
+    relations = {str(each["TABLE_NAME"]).lower() for each in found["tables"]}
+    routines = {str(each["ROUTINE_NAME"]).lower() for each in found["routines"]}
+    born = sorted(f"{each['TABLE_NAME']}\t{each['CREATE_TIME']}" for each in found["tables"])
+    return Catalogue(
+        name=name,
+        digests=digests,
+        tables=tables,
+        sequences=sequences,
+        objects=frozenset(relations | routines),
+        zones=frozenset(str(each["TIME_ZONE"]) for each in found["events"]),
+        state=_digest([*sorted(digests.items()), *((line,) for line in born)]),
+        unreadable=_unreadable(found),
+    )
+
+
+def line(row: Iterable[object]) -> str:
+    """A row of the catalogue as a line of text; what is null is not what is empty."""
+    return "\t".join("\\N" if part is None else _plain(part) for part in row)
+
+
+_INFORMATION: Final = "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'information_schema'"
+
+
+def _read(session: Session, table: str, column: str, name: str) -> list[dict[str, object]]:
+    with session.cursor() as cursor:
+        cursor.execute(f"SELECT * FROM information_schema.{table} WHERE {column} = %s", (name,))
+        titles = [str(described[0]).upper() for described in cursor.description]
+        return [dict(zip(titles, row, strict=True)) for row in cursor.fetchall()]
+
+
+def _without(entry: Mapping[str, object]) -> list[object]:
+    # Aria says less of a table made by default than of one made by SHOW CREATE TABLE, which is compared.
+    left_out = _LEFT_OUT | {"CREATE_OPTIONS"} if entry.get("ENGINE") == "Aria" else _LEFT_OUT
+    kept = sorted(title for title in entry if title not in left_out)
+    return [f"{title}={'NULL' if entry[title] is None else repr(_plain(entry[title]))}" for title in kept]
+
+
+def _plain(value: object) -> str:
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+
+
+def _digest(entries: Iterable[Iterable[object]]) -> str:
+    return sha256("\n".join(sorted(map(line, entries))).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _definition(session: Session, database: str, table: str) -> str:
+    ((_, told),) = rows(session, f"SHOW CREATE TABLE {quoted(database)}.{quoted(table)}")
+    return _AUTO_INCREMENT.sub(r"\1", _plain(told))
+
+
+def _sequence(session: Session, database: str, name: str) -> str:
+    (told,) = rows(session, f"SELECT {_SEQUENCE} FROM {quoted(database)}.{quoted(name)}")
+    return line((name, *told))
+
+
+def _unreadable(found: Mapping[str, Sequence[Mapping[str, object]]]) -> list[str]:
+    """What this user may see that it is there, but not what it is."""
+    hidden = [
+        f"routine {each['ROUTINE_NAME']}"
+        for each in found["routines"]
+        if each["ROUTINE_DEFINITION"] is None and each["ROUTINE_BODY"] == "SQL"
+    ]
+    return hidden + [f"view {each['TABLE_NAME']}" for each in found["views"] if not each["VIEW_DEFINITION"]]

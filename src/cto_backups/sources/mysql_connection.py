@@ -1,0 +1,314 @@
+"""How a MySQL or MariaDB server is reached, by our sessions and its tools alike; secrets are on no command line."""
+
+import os
+import re
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import pymysql
+from pymysql.connections import Connection
+
+from cto_backups.process import ToolError, ToolMissingError, run
+from cto_backups.sources import pipes
+
+if TYPE_CHECKING:
+    Session: TypeAlias = Connection[Any]
+else:
+    Session = Connection  # the driver's class takes no type by itself
+
+_INHERITED: Final = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR")
+_CONNECT_SECONDS: Final = 15
+_ANSWER_SECONDS: Final = 15.0
+_FOR_EVER: Final = 31_536_000
+_UNKNOWN_VARIABLE: Final = 1193
+# What the texts of values depend on, and what would end a long session; a fingerprint is taken under these alone.
+_SETTINGS: Final = {
+    "time_zone": "'+00:00'",
+    "sql_mode": "''",
+    "sql_quote_show_create": "1",
+    "sql_big_selects": "1",
+    "wait_timeout": str(_FOR_EVER),
+    "net_write_timeout": "3600",
+    "max_statement_time": "0",  # MariaDB
+    "max_execution_time": "0",  # MySQL, like the next ones
+    "information_schema_stats_expiry": "0",
+    "print_identified_with_as_hex": "1",
+}
+_SERVER_FOLDERS: Final = ("/usr/sbin", "/usr/libexec", "/usr/local/sbin", "/usr/local/mysql/bin")
+_PROGRAMS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
+    "mariadb": {
+        "dump": ("mariadb-dump", "mysqldump"),
+        "client": ("mariadb", "mysql"),
+        "server": ("mariadbd", "mysqld"),
+        "install": ("mariadb-install-db", "mysql_install_db"),
+        "zones": ("mariadb-tzinfo-to-sql", "mysql_tzinfo_to_sql"),
+    },
+    "mysql": {
+        "dump": ("mysqldump",),
+        "client": ("mysql",),
+        "server": ("mysqld",),
+        "install": ("mysqld",),
+        "zones": ("mysql_tzinfo_to_sql",),
+    },
+}
+_VERSION: Final = re.compile(r"(?:Distrib|from|Ver) (\d+)\.(\d+)\.\d+(\S*)")
+
+
+@dataclass(frozen=True, order=True)
+class Version:
+    """A server's or program's version: who makes it (``mariadb`` or ``mysql``), and the numbers that name a series."""
+
+    flavour: str
+    series: tuple[int, int]
+
+    @classmethod
+    def parse(cls, text: str) -> "Version":
+        """What ``SELECT VERSION()`` says, or ``str`` of a version."""
+        number = re.search(r"(\d+)\.(\d+)", text)
+        series = (int(number[1]), int(number[2])) if number else (0, 0)
+        return cls("mariadb" if "mariadb" in text.lower() else "mysql", series)
+
+    @property
+    def is_mariadb(self) -> bool:
+        """Whether it is one of MariaDB."""
+        return self.flavour == "mariadb"
+
+    @property
+    def name(self) -> str:
+        """What people call it: ``MariaDB 10.11``."""
+        return f"{'MariaDB' if self.is_mariadb else 'MySQL'} {self.series[0]}.{self.series[1]}"
+
+    @property
+    def keeps_history(self) -> bool:
+        """Whether dumps have the former rows of system-versioned tables."""
+        return self.is_mariadb and self.series >= (10, 11)
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a server is, and as whom to log in.
+
+    `host` is a name, or the path of a socket. `password` reveals it. TLS is verified for hosts that are names, unless
+    `ssl_mode` is ``required`` (encrypted, by whomever) or ``disabled``.
+    """
+
+    host: str
+    port: int = 3306
+    user: str = ""
+    password: Callable[[], str] | None = None
+    ssl_mode: str = ""
+    ssl_ca: str = ""
+    lock_seconds: float = 30.0
+    silent_seconds: float = 3600.0
+
+    @property
+    def place(self) -> str:
+        """What people call it."""
+        return self.host if self.host.startswith("/") else f"{self.host}:{self.port}"
+
+    @property
+    def impatient(self) -> "Address":
+        """The same, for what a server that is well answers at once."""
+        return replace(self, silent_seconds=min(self.silent_seconds, _ANSWER_SECONDS))
+
+    def connect(self, *, lock_seconds: float | None = None, patient: bool = False) -> Session:
+        """A session in which the texts of values depend on nothing else. Raises pymysql.MySQLError.
+
+        A `patient` one waits for answers however long they take.
+        """
+        where: dict[str, Any] = (
+            {"unix_socket": self.host} if self.host.startswith("/") else {"host": self.host, "port": self.port}
+        )
+        session: Session = pymysql.connect(
+            user=self.user or None,
+            password=self.password() if self.password else "",
+            charset="utf8mb4",
+            autocommit=True,
+            connect_timeout=_CONNECT_SECONDS,
+            read_timeout=None if patient else self.silent_seconds,
+            write_timeout=self.silent_seconds,
+            program_name="cto.backups",
+            defer_connect=True,
+            **where,
+            **self._tls(),
+        )
+        if self.host.startswith("/"):
+            vars(session)["_secure"] = True  # as the driver says of sockets that it opens: nobody listens in between
+            session.connect(_opened(self.host))
+        else:
+            session.connect()
+        try:
+            seconds = self.lock_seconds if lock_seconds is None else lock_seconds
+            settings = {**_SETTINGS, "lock_wait_timeout": str(max(1, round(seconds)))}
+            for name, value in settings.items():
+                try:
+                    do(session, f"SET SESSION {name} = {value}")
+                except pymysql.MySQLError as error:
+                    if error.args[0] != _UNKNOWN_VARIABLE:
+                        raise
+        except BaseException:
+            session.close()
+            raise
+        return session
+
+    def option_file(self, folder: Path, version: Version) -> Path:
+        """A file in `folder`, for this user's eyes, that tells tools of this flavour how to reach the server."""
+        password = self.password() if self.password else ""
+        lines = ["[client]", f"user={_quoted(self.user)}" if self.user else "", f"password={_quoted(password)}"]
+        if self.host.startswith("/"):
+            lines += [f"socket={_quoted(self.host)}", "protocol=socket"]
+        else:
+            lines += [f"host={_quoted(self.host)}", f"port={self.port}", "protocol=tcp"]
+        lines += self._tool_tls(version)
+        file = folder / "client.cnf"
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as writing:
+            writing.write("\n".join(line for line in lines if line) + "\n")
+        return file
+
+    def environment(self, folder: Path) -> pipes.Environment:
+        """What the server's tools may know of ours; no option file of this user's."""
+        password = self.password() if self.password else ""
+        variables = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        variables |= {"HOME": str(folder), "MYSQL_TEST_LOGIN_FILE": str(folder / "none")}
+        return pipes.Environment(variables, secrets=(password,) if password else ())
+
+    @property
+    def _mode(self) -> str:
+        return "disabled" if self.host.startswith("/") else self.ssl_mode or "verify-identity"
+
+    def _tls(self) -> dict[str, Any]:
+        if self._mode == "disabled":
+            return {"ssl_disabled": True}
+        context = ssl.create_default_context(cafile=self.ssl_ca or None)
+        if self._mode == "required":
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return {"ssl": context}
+
+    def _tool_tls(self, version: Version) -> list[str]:
+        verified = self._mode == "verify-identity"
+        authority = [f"ssl-ca={_quoted(self.ssl_ca or _system_certificates())}"] if verified else []
+        if not version.is_mariadb:
+            return [*authority, f"ssl-mode={self._mode.replace('-', '_').upper()}"]
+        if self._mode == "disabled":
+            return ["skip-ssl"]
+        return [*authority, "ssl-verify-server-cert" if verified else "skip-ssl-verify-server-cert", "ssl"]
+
+
+def rows(session: Session, statement: str, *values: object) -> list[tuple[Any, ...]]:
+    """The rows that a statement gives; `values` stand for each ``%s`` in it. Raises pymysql.MySQLError."""
+    with session.cursor() as cursor:
+        cursor.execute(statement, values or None)
+        return list(cursor.fetchall())
+
+
+def do(session: Session, statement: str) -> None:
+    """Carry out a statement that gives nothing. Raises pymysql.MySQLError."""
+    with session.cursor() as cursor:
+        cursor.execute(statement)
+
+
+def version_of(session: Session) -> tuple[Version, str]:
+    """The server's version, and the whole text of it."""
+    ((text,),) = rows(session, "SELECT VERSION()")
+    return Version.parse(text), str(text)
+
+
+def quoted(name: str) -> str:
+    """A name in a statement."""
+    return "`" + name.replace("`", "``") + "`"
+
+
+def said(error: pymysql.MySQLError) -> str:
+    """What the server or the driver says, with its number."""
+    number, *words = error.args or ("",)
+    text = " ".join(" ".join(map(str, words)).split()) or str(number) or type(error).__name__
+    told = f"{text} ({number})" if isinstance(number, int) and number and words else text
+    return "; ".join((told, *getattr(error, "__notes__", ())))
+
+
+def stop(address: Address, session: Session) -> None:
+    """End what a session is about, whoever waits for it, and also when the server does not answer any more."""
+    with suppress(OSError, AttributeError):
+        vars(session)["_sock"].shutdown(socket.SHUT_RDWR)
+    with suppress(pymysql.MySQLError, OSError):
+        other = address.impatient.connect()
+        try:
+            do(other, f"KILL {int(session.thread_id())}")  # type: ignore[no-untyped-call]
+        finally:
+            other.close()
+
+
+@dataclass(frozen=True)
+class Tools:
+    """A server's programs: ``dump``, ``client``, ``server``, ``install``, ``zones``."""
+
+    version: Version
+    configured: str = ""
+
+    def __getitem__(self, what: str) -> str:
+        """The path of a program of this server's flavour. Raises ToolMissingError."""
+        names = _PROGRAMS[self.version.flavour][what]
+        wrong: list[str] = []
+        for folder in self._folders():
+            for name in names:
+                if not (folder / name).is_file():
+                    continue
+                found = None if what in ("install", "zones") else _program_version(folder / name)
+                if found is None or self._serves(what, found):
+                    return str(folder / name)
+                wrong.append(f"{folder / name} is of {found.name}")
+        where = self.configured or "PATH"
+        raise ToolMissingError(names[0], None, "; ".join(wrong) or f"{names[0]} is not in {where}")
+
+    def _serves(self, what: str, found: Version) -> bool:
+        if found.flavour != self.version.flavour:
+            return False
+        # A restore test compares texts that another version writes otherwise.
+        return found.series == self.version.series if what == "server" else found.series >= self.version.series
+
+    def _folders(self) -> list[Path]:
+        if self.configured:
+            return [Path(self.configured)]
+        on_path = [folder for folder in os.environ.get("PATH", os.defpath).split(os.pathsep) if folder]
+        return [Path(folder) for folder in dict.fromkeys((*on_path, *_SERVER_FOLDERS))]
+
+
+def _program_version(program: Path) -> Version | None:
+    try:
+        told = run([program, "--no-defaults", "--version"], environment={"PATH": os.defpath}, timeout_seconds=30)
+    except ToolError:
+        return None
+    number = _VERSION.search(told.decode("utf-8", "replace"))
+    if number is None:
+        return None
+    return Version("mariadb" if "mariadb" in number[3].lower() else "mysql", (int(number[1]), int(number[2])))
+
+
+def _opened(path: str) -> socket.socket:
+    """A socket's other end; the driver leaves one open that nobody answers at. Raises pymysql.OperationalError."""
+    end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        end.settimeout(_CONNECT_SECONDS)
+        end.connect(path)
+    except OSError as error:
+        end.close()
+        raise pymysql.OperationalError(2002, f"cannot connect to {path}: {error.strerror or error}") from error
+    return end
+
+
+def _system_certificates() -> str:
+    """The certificates that this system trusts, as a file: the tools know no other word for it."""
+    return ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt"
+
+
+def _quoted(value: str) -> str:
+    """A value in an option file."""
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r")
+    return f'"{escaped}"'

@@ -1,0 +1,66 @@
+"""Which databases there are on a server, and what its user may do there."""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import pymysql
+
+from cto_backups.sources.mysql_connection import Session, rows
+
+_SYSTEM: Final = frozenset({"mysql", "information_schema", "performance_schema", "sys"})
+_NO_DATABASE: Final = "#mysql50#"
+"""What the server makes of a folder that lies among its databases, like lost+found."""
+_SIZES: Final = """
+    SELECT s.SCHEMA_NAME, COALESCE(SUM(t.DATA_LENGTH + t.INDEX_LENGTH), 0)
+    FROM information_schema.SCHEMATA s LEFT JOIN information_schema.TABLES t ON t.TABLE_SCHEMA = s.SCHEMA_NAME
+    GROUP BY s.SCHEMA_NAME ORDER BY s.SCHEMA_NAME
+"""
+READING: Final = ("SELECT", "SHOW VIEW", "TRIGGER", "EVENT")
+"""What a dump needs: what it may not see, it leaves out, of triggers even without a word."""
+STOPPING: Final = frozenset({"RELOAD", "FLUSH_TABLES"})
+
+
+def databases(session: Session) -> dict[str, int]:
+    """The databases that hold data of somebody's, with their sizes in bytes, roughly."""
+    found = {str(name): int(size) for name, size in rows(session, _SIZES)}
+    return {
+        name: size for name, size in found.items() if name.lower() not in _SYSTEM and not name.startswith(_NO_DATABASE)
+    }
+
+
+def rights(session: Session, database: str | None = None) -> set[str]:
+    """What the session's user, with its roles, may do everywhere, or also in one database."""
+    grantees = tuple(_grantees(session))
+    places = ", ".join(["%s"] * len(grantees))
+    found = rows(
+        session,
+        f"SELECT PRIVILEGE_TYPE FROM information_schema.USER_PRIVILEGES WHERE GRANTEE IN ({places})",
+        *grantees,
+    )
+    if database is not None:
+        found += rows(
+            session,
+            "SELECT PRIVILEGE_TYPE FROM information_schema.SCHEMA_PRIVILEGES"
+            f" WHERE GRANTEE IN ({places}) AND %s LIKE TABLE_SCHEMA",
+            *grantees,
+            database,
+        )
+    return {str(right) for (right,) in found}
+
+
+def missing_rights(session: Session, chosen: Sequence[str], needed: Iterable[str]) -> list[str]:
+    """What this user may not do everywhere, or in one of the chosen databases, in the order of `needed`."""
+    granted = [rights(session, name) for name in chosen] or [rights(session)]
+    return [right for right in needed if not all(right in each for each in granted)]
+
+
+def _grantees(session: Session) -> Iterable[str]:
+    ((me,),) = rows(session, "SELECT CURRENT_USER()")
+    user, _, host = str(me).rpartition("@")
+    yield f"'{user}'@'{host}'"
+    try:
+        roles = rows(session, "SELECT ROLE_NAME FROM information_schema.ENABLED_ROLES WHERE ROLE_NAME IS NOT NULL")
+    except pymysql.MySQLError:
+        return  # MySQL before version 8 has no roles
+    for (role,) in roles:
+        yield from (f"'{role}'@''", f"'{role}'", f"'{role}'@'%'")
