@@ -1,12 +1,12 @@
 """Our command line, without summing up rows: what a fingerprint costs is the difference."""
 
 from cto_backups.cli.main import main
-from cto_backups.sources import postgresql_moment, postgresql_physical
+from cto_backups.sources import postgresql_physical, postgresql_sums
 
 
-def _nothing(session: object, name: str, *, unlogged: bool = True) -> postgresql_moment.Summed:
-    none = postgresql_moment.TableSums("(large objects)", 0, ("0", "0"))
-    return postgresql_moment.Summed(name, [none], {})
+def _nothing(session: object, name: str, *, unlogged: bool = True) -> postgresql_sums.Summed:
+    none = postgresql_sums.TableSums("(large objects)", 0, ("0", "0"))
+    return postgresql_sums.Summed(name, [none], {})
 
 
 if __name__ == "__main__":

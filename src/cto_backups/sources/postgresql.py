@@ -24,10 +24,10 @@ from cto_backups.sources.postgresql_between import let_go
 from cto_backups.sources.postgresql_connection import Address
 from cto_backups.sources.postgresql_inventory import closed, databases, holds_anything
 from cto_backups.sources.postgresql_logical import LogicalForm
-from cto_backups.sources.postgresql_moment import ALGORITHM
 from cto_backups.sources.postgresql_physical import PhysicalForm
 from cto_backups.sources.postgresql_recovery import PHYSICAL
 from cto_backups.sources.postgresql_server import Server, said
+from cto_backups.sources.postgresql_sums import ALGORITHM
 
 
 class PostgresqlSource:

@@ -26,11 +26,12 @@ from cto_backups.errors import RestoreError, SourceError
 from cto_backups.process import ToolError, run
 from cto_backups.sources import pipes, postgresql_restore
 from cto_backups.sources.postgresql_connection import Address, Tools, find_tools
+from cto_backups.sources.postgresql_dumping import Held, Moments, PostgresqlCapture
 from cto_backups.sources.postgresql_inventory import databases
-from cto_backups.sources.postgresql_moment import (
-    Held,
-    Moments,
-    PostgresqlCapture,
+from cto_backups.sources.postgresql_restore import GLOBALS_FILE, settings_of_all
+from cto_backups.sources.postgresql_rows import SequenceAt, Session, hold, sequences
+from cto_backups.sources.postgresql_server import Server, said
+from cto_backups.sources.postgresql_sums import (
     Shared,
     Summed,
     bootstrap,
@@ -41,9 +42,6 @@ from cto_backups.sources.postgresql_moment import (
     shared_lines,
     summed_up,
 )
-from cto_backups.sources.postgresql_restore import GLOBALS_FILE, settings_of_all
-from cto_backups.sources.postgresql_rows import SequenceAt, Session, hold, sequences
-from cto_backups.sources.postgresql_server import Server, said
 from cto_backups.sources.postgresql_throwaway import throwaway
 from cto_backups.sources.staging import staging
 from cto_backups.sources.streams import Ready, Stream, StreamTree

@@ -25,11 +25,11 @@ from cto_backups.process import ToolError
 from cto_backups.sources import postgresql_recovery
 from cto_backups.sources.postgresql_between import Between, let_go
 from cto_backups.sources.postgresql_inventory import databases
-from cto_backups.sources.postgresql_moment import bootstrap
 from cto_backups.sources.postgresql_moments import HeldMoments
 from cto_backups.sources.postgresql_recovery import DATA
 from cto_backups.sources.postgresql_rows import Session
 from cto_backups.sources.postgresql_server import Server
+from cto_backups.sources.postgresql_sums import bootstrap
 from cto_backups.sources.postgresql_tree import ServerTree
 from cto_backups.sources.staging import staging
 

@@ -23,7 +23,10 @@ from cto_backups.process import ToolError
 from cto_backups.sources import postgresql_restore
 from cto_backups.sources.disposable import Place, disposable, serving
 from cto_backups.sources.postgresql_connection import Address, Tools, find_tools
-from cto_backups.sources.postgresql_moment import (
+from cto_backups.sources.postgresql_replication import lsn, lsn_text
+from cto_backups.sources.postgresql_rows import SequenceAt, sequences
+from cto_backups.sources.postgresql_server import Server
+from cto_backups.sources.postgresql_sums import (
     Summed,
     fingerprint_of,
     sequence_from,
@@ -32,9 +35,6 @@ from cto_backups.sources.postgresql_moment import (
     shared_lines,
     summed_up,
 )
-from cto_backups.sources.postgresql_replication import lsn, lsn_text
-from cto_backups.sources.postgresql_rows import SequenceAt, sequences
-from cto_backups.sources.postgresql_server import Server
 from cto_backups.sources.postgresql_throwaway import SETTINGS
 
 PHYSICAL: Final = "postgresql-physical/1"
