@@ -213,8 +213,9 @@ def test_another_base_is_made(shop: Server, make: Make, store: RepositoryStore, 
     try:
         again, expected = points.make(source)
         assert is_base(again)
-        points.restore(tmp_path / "tested")
-        assert compare(expected, source.probe(tmp_path / "tested", expected)).differences == ()
+        if why in ("a new tablespace", "a lost pack"):  # the others say nothing of what is in it
+            points.restore(tmp_path / "tested")
+            assert compare(expected, source.probe(tmp_path / "tested", expected)).differences == ()
     finally:
         shop.do("DROP DATABASE IF EXISTS newcomer", "DROP TABLE IF EXISTS far", "DROP TABLESPACE IF EXISTS apart")
 

@@ -173,7 +173,7 @@ def _begun(
         raise SourceError(
             f"source {server.name}: nothing makes sure that dump and fingerprint are of one moment",
             why="its user lacks RELOAD, and the server has no binary log whose place snapshots tell",
-            todo="as an administrator: GRANT RELOAD ON *.* TO that user",
+            todo="as an administrator: GRANT RELOAD ON *.* TO that user; or back up when less is written",
         )
     unsafe = ", ".join(f"{quoted(each.name)}.{quoted(name)}" for each in plan.made_of for name in each.unsafe)
     if unsafe:
