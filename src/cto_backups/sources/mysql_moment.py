@@ -23,6 +23,7 @@ from cto_backups.sources.mysql_watch import connections
 ALGORITHM: Final = "mysql/1"
 _MOST_SAMPLES: Final = 1000
 _TRIES: Final = 20
+_STANDSTILLS: Final = 5
 _STANDSTILL_SECONDS: Final = 5.0
 """How long those who commit wait at most for those who do already; what a dump needs to begin comes on top."""
 _ABANDONED_SECONDS: Final = 60
@@ -71,7 +72,8 @@ def together(
     commas between them; they need `stop`. Raises ChangingError, ToolError, pymysql.MySQLError.
     """
     assert stop or (compare and not unsafe)
-    for _ in range(_TRIES):
+    tries = _STANDSTILLS if stop else _TRIES
+    for _ in range(tries):
         with ExitStack() as stack:
             session = stack.enter_context(_closing(address.connect(patient=True)))
             beside = None
@@ -99,7 +101,7 @@ def together(
             )
             return
     raise ChangingError(
-        f"something was written into the binary log between the beginnings of dump and snapshot, {_TRIES} times"
+        f"something was written into the binary log between the beginnings of dump and snapshot, {tries} times"
     )
 
 
