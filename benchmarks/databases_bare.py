@@ -1,7 +1,7 @@
 """Our command line, without summing up rows: what a fingerprint costs is the difference."""
 
 from cto_backups.cli.main import main
-from cto_backups.sources import postgresql_physical, postgresql_sums
+from cto_backups.sources import postgresql_moments, postgresql_sums
 
 
 def _nothing(session: object, name: str, *, unlogged: bool = True) -> postgresql_sums.Summed:
@@ -10,5 +10,5 @@ def _nothing(session: object, name: str, *, unlogged: bool = True) -> postgresql
 
 
 if __name__ == "__main__":
-    postgresql_physical.summed_up = _nothing
+    postgresql_moments.summed_up = _nothing
     main()
