@@ -7,7 +7,7 @@ from operator import attrgetter
 
 from cto_backups import _native
 from cto_backups.core.ports import Arrival, ArrivingTree, BlockReader, Entry, EntryKind, Progress
-from cto_backups.errors import DamageError, SourceError, VaultError
+from cto_backups.errors import DamageError, SourceError
 from cto_backups.repository.before import SnapshotBefore
 from cto_backups.repository.crew import Crew
 from cto_backups.repository.cutter import BATCH_BYTES, BATCH_FILES, READ_WHOLE, Cutter, Tally
@@ -115,7 +115,7 @@ class ArrivalWriter:
         entries = sorted(self._inside.pop(folder.path, ()), key=attrgetter("name"))
         nodes = _native.Nodes(len(entries))
         to_read, alike, below, new_files, new, changed, unchanged = nodes.compare(
-            entries, self._parent(old_tree), self._depot.claims
+            entries, self._fetcher.tree_if_readable(old_tree), self._depot.claims
         )
         arrived = list(to_read)
         for place in alike:
@@ -159,14 +159,6 @@ class ArrivalWriter:
             why="it was to be kept as it is, and its data is not there",
             todo="run 'cto.backups verify' on this vault, then 'repair'; or back up to another vault",
         )
-
-    def _parent(self, tree: bytes | None) -> bytes | None:
-        if tree is None:
-            return None
-        try:
-            return self._fetcher.tree(tree)
-        except (DamageError, VaultError):
-            return None
 
 
 def _whole(reader: BlockReader) -> bytes:

@@ -65,6 +65,15 @@ class Fetcher:
         """A sealed blob's plain bytes. Raises DamageError unless they are what `blob` names."""
         return _native.open_blob(self.files.sealer.native, sealed, blob, plain_size)
 
+    def tree_if_readable(self, blob: bytes | None) -> bytes | None:
+        """A parent's tree; None when there is none, or it cannot be read: then everything is read anew."""
+        if blob is None:
+            return None
+        try:
+            return self.tree(blob)
+        except (DamageError, VaultError):
+            return None
+
     def tree(self, blob: bytes) -> bytes:
         """A tree's plain bytes. Raises DamageError, VaultError."""
         return self._any_place(BlobKind.TREE, blob)

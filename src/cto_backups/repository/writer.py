@@ -12,7 +12,6 @@ from itertools import groupby
 
 from cto_backups import _native
 from cto_backups.core.ports import CaptureTree, Entry, EntryUnreadableError, Progress
-from cto_backups.errors import DamageError, VaultError
 from cto_backups.repository.crew import Crew
 from cto_backups.repository.cutter import BATCH_BYTES, BATCH_FILES, READ_WHOLE, Cutter, Tally
 from cto_backups.repository.depot import Bench, Depot
@@ -89,7 +88,7 @@ class TreeWriter:
         folder.nodes = nodes = _native.Nodes(len(entries))
         folder.waiting = len(entries) + 1
         to_read, stored, below, folder.new_files, new, changed, unchanged = nodes.compare(
-            entries, self._parent(old_tree), self._depot.claims
+            entries, self._fetcher.tree_if_readable(old_tree), self._depot.claims
         )
         unchanged_bytes = 0
         if stored:
@@ -115,15 +114,6 @@ class TreeWriter:
         self._progress.advance(entries=known + len(below), size_bytes=unchanged_bytes)
         self._known(bench, folder, known + 1)
         return [(_Folder(entries[place], folder, place), subtree) for place, subtree in below]
-
-    def _parent(self, tree: bytes | None) -> bytes | None:
-        """The parent's tree; none when it cannot be read (then everything is read anew)."""
-        if tree is None:
-            return None
-        try:
-            return self._fetcher.tree(tree)
-        except (DamageError, VaultError):
-            return None
 
     def _file(self, folder: _Folder, place: int, entry: Entry) -> None:
         """Leave a file to the workers."""

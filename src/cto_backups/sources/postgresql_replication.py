@@ -284,7 +284,6 @@ class BaseBackup:
     def archives(self) -> Iterator["tuple[str, Iterator[memoryview]]"]:
         """Each archive's name (``base.tar``, ``16400.tar``), and its bytes; at last the manifest, as ``manifest``."""
         pending: str | None = None
-        rest: memoryview | None = None
 
         def content() -> Iterator[memoryview]:
             nonlocal pending
