@@ -125,12 +125,45 @@ def snapshot_deleted(site: Site) -> None:
 @fault(
     "Unmounted vault",
     "the vault's folder is there, and empty",
+    word("documents", "OVERDUE"),
     finding("vaults-there", "one"),
     ends(ExitStatus.VAULT, "verify", "one"),
 )
 def unmounted_vault(site: Site) -> None:
     shutil.rmtree(site.vault("one"))
     site.vault("one").mkdir()
+
+
+@fault(
+    "Removed vault",
+    "the folder of one of two vaults was removed a moment ago",
+    word("documents", "OVERDUE"),
+    finding("vaults-there", "one"),
+)
+def removed_vault(site: Site) -> None:
+    shutil.rmtree(site.vault("one"))
+
+
+@fault(
+    "Removed repository",
+    "the vault and its marker are there, and what was stored in it is gone",
+    word("documents", "OVERDUE"),
+    finding("vaults-there", "one"),
+)
+def removed_repository(site: Site) -> None:
+    shutil.rmtree(site.vault("one") / "repositories")
+
+
+@fault(
+    "No vault at all",
+    "the folders of both vaults were removed a moment ago",
+    word("documents", "UNPROTECTED"),
+    finding("vaults-there", "one"),
+    finding("vaults-there", "two"),
+)
+def no_vault(site: Site) -> None:
+    for name in ("one", "two"):
+        shutil.rmtree(site.vault(name))
 
 
 @fault("Older copy of a vault", "the vault is as it was three days ago", *damaged())

@@ -13,6 +13,7 @@ from pathlib import Path
 from cto_backups import clock
 from cto_backups.core.pruning import PruneRules
 from cto_backups.core.vaults import Vault
+from cto_backups.repository.layout import is_there
 from cto_backups.repository.store import RepositoryStore
 from faults.logged_vault import Kill, LoggedVault
 from faults.workplace import PREFIX, Workplace, copy_missing
@@ -47,7 +48,7 @@ class Operation:
 
 def _create(place: Workplace, vault: Vault) -> None:
     vault.create()
-    if not RepositoryStore.exists(vault, PREFIX):
+    if not is_there(vault, PREFIX):
         new_store(vault, options=QUICK_SMALL_PACKS)
     _cleared(place, vault)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from cto_backups.core.payloads import SnapshotLabel
 from cto_backups.core.ports import Existing
 from cto_backups.repository.index import Index
-from cto_backups.repository.store import RepositoryStore
+from cto_backups.repository.layout import is_there
 from cto_backups.sources.command import CommandSource
 from cto_backups.vaults.local import LocalVault
 from stock.product import HOSTNAME, PREFIX, TAGS, back_up, new_store, open_store
@@ -43,7 +43,7 @@ def files(vault: str, tree: str, state: str) -> dict[str, int]:
     """Back up a tree."""
     place = LocalVault("first", Path(vault))
     place.create()
-    store = open_store(place) if RepositoryStore.exists(place, PREFIX) else new_store(place)
+    store = open_store(place) if is_there(place, PREFIX) else new_store(place)
     committed = store.committed()
     parent = committed[-1].reference if committed else None
     _, draft = back_up(store, Path(tree), state=Path(state), parent=parent)

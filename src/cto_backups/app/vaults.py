@@ -28,12 +28,12 @@ def init_vault(opening: "Opened", name: str) -> bool:
     chunking it has to share, KeyProblemError when what is there opens with another secret.
     """
     from cto_backups.flows import records
-    from cto_backups.repository.store import RepositoryStore
+    from cto_backups.repository.layout import is_there
 
     configuration, installation = opening.configuration, opening.installation
     adapters = Adapters(configuration)
     vault, place = adapters.vault(name), configuration.policy.vaults[name].repository
-    if _is_there(adapters, name) and RepositoryStore.exists(vault, place):
+    if _is_there(adapters, name) and is_there(vault, place):
         installation.store(name)
         return False
     known = installation.catalog.repository_of(name)
@@ -52,12 +52,13 @@ def init_vault(opening: "Opened", name: str) -> bool:
 
 def _make(configuration: "Configuration", adapters: Adapters, name: str, polynomial: int | None) -> int:
     """Make one vault unless it is there; its polynomial."""
+    from cto_backups.repository.layout import is_there
     from cto_backups.repository.store import RepositoryStore
 
     settings = configuration.settings
     vault, place = adapters.vault(name), configuration.policy.vaults[name].repository
     vault.create()
-    if RepositoryStore.exists(vault, place):
+    if is_there(vault, place):
         return open_store(configuration, vault).polynomial
     store = RepositoryStore.create(
         vault,

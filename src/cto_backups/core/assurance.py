@@ -44,9 +44,9 @@ class Verdict:
 
     `age` is the time since the newest complete point was captured or confirmed (None: there is none, or its date is not
     believed). `rung` is the strongest one that is as fresh as policy asks, `rung_wanted` what policy asks. `copies`
-    counts the undamaged copies of the newest complete point in vaults of the policy, `copies_wanted` what its category
-    asks. `tested_at` is when a restore test last ran, whatever came of it. `forecast` is how long a restore would take
-    (None: none was ever measured).
+    counts the undamaged copies of the newest complete point in vaults of the policy that are there, `copies_wanted`
+    what its category asks. `tested_at` is when a restore test last ran, whatever came of it. `forecast` is how long a
+    restore would take (None: none was ever measured).
     """
 
     source: str
@@ -68,15 +68,18 @@ class _Case:
     policy: SourcePolicy
     facts: SourceFacts
     vaults: Mapping[str, VaultFacts]
+    away: Mapping[str, str]
     now: datetime
 
     @property
     def copies(self) -> tuple[CopyFacts, ...]:
-        """The copies of the newest complete point that policy asks for and that are not known to be damaged."""
+        """The copies of the newest complete point that policy asks for, which are there and not known to be damaged."""
         return tuple(
             known
             for known in self.facts.copies
-            if known.copy.vault in self.policy.vaults and known.read_passed is not False
+            if known.copy.vault in self.policy.vaults
+            and known.copy.vault not in self.away
+            and known.read_passed is not False
         )
 
     @property
@@ -102,8 +105,9 @@ _Finding = tuple[Status, str]
 def judge(policy: Policy, facts: Facts, now: datetime) -> Mapping[str, Verdict]:
     """The verdict on every source of the policy. Raises ValueError when `now` is naive."""
     require_aware(now)
+    away = facts.vaults_away or {}
     return {
-        name: _judge(_Case(source, facts.sources.get(name, SourceFacts(name)), facts.vaults, now))
+        name: _judge(_Case(source, facts.sources.get(name, SourceFacts(name)), facts.vaults, away, now))
         for name, source in policy.sources.items()
     }
 
@@ -235,9 +239,14 @@ def _being_replaced(case: _Case, newest: RecoveryPoint, beyond_rpo: timedelta) -
 def _judge_copies(case: _Case, newest: RecoveryPoint) -> Iterator[_Finding]:
     wanted, vaults = case.policy.category.copies, case.policy.vaults
     damaged = [known.copy.vault for known in case.facts.copies if known.read_passed is False]
+    away = [known.copy.vault for known in case.facts.copies if known.copy.vault in case.away]
+    some = {*damaged, *away} != {known.copy.vault for known in case.facts.copies}
     if damaged:
-        word = Status.FAILED_TEST if len(damaged) < len(case.facts.copies) else Status.UNPROTECTED
+        word = Status.FAILED_TEST if some else Status.UNPROTECTED
         yield word, f"the last reading of {_named('vault', damaged)} found damage, so its copy does not count"
+    for vault in away:
+        word = Status.OVERDUE if some else Status.UNPROTECTED
+        yield word, f"the copy in vault {vault} does not count, since nobody can read it now: {case.away[vault]}"
     stored = {known.copy.vault for known in case.facts.copies}
     missing = [vault for vault in vaults if vault not in stored]
     if missing:

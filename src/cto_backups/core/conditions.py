@@ -86,10 +86,13 @@ def _late_recoveries(scene: Scene, rule: AlertRule) -> Iterator[Happening]:
 
 
 def _damaged_vaults(scene: Scene, rule: AlertRule) -> Iterator[Happening]:
+    away = scene.facts.vaults_away or {}
     for name in scene.policy.vaults:
         known = scene.facts.vaults.get(name)
         if known is not None and known.read_passed is False:
             yield Happening(rule.name, name, f"the last reading of vault {name} found damage")
+        elif known is not None and known.copy_count and name in away:
+            yield Happening(rule.name, name, f"vault {name} cannot be read now: {away[name]}")
 
 
 def _under_suspicion(scene: Scene, rule: AlertRule) -> Iterator[Happening]:

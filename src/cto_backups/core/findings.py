@@ -48,8 +48,8 @@ class Environment:
 
     `keys` maps the name of each key that is kept as a file to its place, `vaults` each vault on this machine, `sources`
     each source whose data is on this machine. `ciphers` says how a vault's stored bytes are encrypted at rest.
-    `catalog` is the place of the catalog, where it is a file. `unreachable` and `vaults_away` say why a source could
-    not be looked at, and a vault not be read; None: nobody tried. `documents` says of each governing document what is
+    `catalog` is the place of the catalog, where it is a file. `unreachable` says why a source could not be
+    looked at; None: nobody tried. `documents` says of each governing document what is
     wrong with it, or nothing. `loosened` says in which ways the policy's governance asks for less than was accepted;
     None: nothing governs.
     """
@@ -61,7 +61,6 @@ class Environment:
     catalog: Place | None = None
     unreachable: Mapping[str, str] | None = None
     documents: Mapping[str, str] = field(default_factory=dict)
-    vaults_away: Mapping[str, str] | None = None
     loosened: tuple[str, ...] | None = None
 
 

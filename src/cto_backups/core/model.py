@@ -355,7 +355,8 @@ class Facts:
     to a person, by the person's name. `marks` are the points under suspicion of each source, oldest
     first.
     `retentions` are those that policy gave each source, from the last settled one on, the oldest first (where kept
-    points are asked for). `approvals` are all there ever were (for audits).
+    points are asked for). `approvals` are all there ever were (for audits). `vaults_away` says why a vault cannot be
+    read now; None: nobody looked.
     """
 
     sources: Mapping[str, SourceFacts] = field(default_factory=dict)
@@ -371,6 +372,7 @@ class Facts:
     marks: Mapping[str, tuple[Mark, ...]] = field(default_factory=dict)
     retentions: Mapping[str, tuple[RetentionSeen, ...]] = field(default_factory=dict)
     approvals: tuple[Approval, ...] = ()
+    vaults_away: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

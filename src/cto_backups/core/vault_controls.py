@@ -204,7 +204,7 @@ def check_reading(audited: Audited) -> Iterator[Check]:
 
 def check_vaults_there(audited: Audited) -> Iterator[Check]:
     """Each vault can be read, now: from an unmounted disk nothing comes back."""
-    away = audited.environment.vaults_away
+    away = audited.facts.vaults_away
     if away is None:
         return
     for vault in _in_use(audited):

@@ -14,7 +14,7 @@ from cto_backups.core.inventory_controls import UNCLAIMED
 from cto_backups.core.model import Disappearance, Facts, Resource
 from cto_backups.core.policy import Policy
 from cto_backups.errors import BackupsError, BusyError, CatalogError
-from cto_backups.flows import records
+from cto_backups.flows import presence, records
 from cto_backups.flows.catalog_port import Catalog
 from cto_backups.flows.governance import inspect
 from cto_backups.flows.heartbeat import observed
@@ -78,14 +78,13 @@ def audit(
                 unreachable[name] = error
             progress.advance(entries=1)
     unkept = _record(installation, found, now) if write else None
-    away = _away(installation)
-    environment = replace(environment, vaults_away=away)
+    away = presence.away(installation)
     facts = observed(installation, installation.catalog.facts(now), now)
     if unkept is not None or not write:
         facts = _as_found(facts, found, now)
     if look is not None:
         facts = replace(facts, resources={**facts.resources, UNCLAIMED: look.found})
-    facts = replace(facts, approvals=installation.catalog.approvals.listed())
+    facts = replace(facts, approvals=installation.catalog.approvals.listed(), vaults_away=away)
     environment = replace(environment, documents=inspect(installation))
     verdicts = judge(installation.policy, facts, now)
     environment = replace(environment, unreachable={name: _told(error) for name, error in unreachable.items()})
@@ -153,14 +152,3 @@ def _told(error: BackupsError) -> str:
 
 def _points_of(catalog: Catalog, now: datetime, name: str) -> Facts:
     return catalog.facts(now, [name], kept_points=True)
-
-
-def _away(installation: Installation) -> dict[str, str]:
-    """The vaults that cannot be read now, and why."""
-    away: dict[str, str] = {}
-    for name in installation.policy.vaults:
-        try:
-            installation.check_readable(name)
-        except BackupsError as error:
-            away[name] = str(error)
-    return away

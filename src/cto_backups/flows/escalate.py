@@ -22,6 +22,7 @@ from cto_backups.core.wording import listed
 from cto_backups.errors import BackupsError, BusyError, NotFoundError, PolicyError
 from cto_backups.flows.heartbeat import observed
 from cto_backups.flows.installation import Installation
+from cto_backups.flows.presence import looked_at
 
 log = logging.getLogger("cto_backups")
 
@@ -55,7 +56,7 @@ def escalate(installation: Installation) -> tuple[Escalated, ...]:
     with installation.exclusive_alerts():
         now = clock.now()
         catalog, policy = installation.catalog, installation.policy
-        facts = observed(installation, catalog.facts(now), now)
+        facts = looked_at(installation, observed(installation, catalog.facts(now), now))
         open_alerts = catalog.alerts.listed()
         scene = Scene(policy, facts, judge(policy, facts, now), now, open_alerts)
         return tuple(

@@ -12,6 +12,7 @@ from cto_backups.core.policy import Policy
 from cto_backups.flows.expire import kept_by_owners
 from cto_backups.flows.heartbeat import observed
 from cto_backups.flows.installation import Installation
+from cto_backups.flows.presence import looked_at
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,11 @@ class StatusReport:
 
 
 def status(installation: Installation, sources: Iterable[str] | None = None) -> StatusReport:
-    """Judge the named sources, or all. Reads the catalog only."""
+    """Judge the named sources, or all, from the catalog and from a short look at each vault: is it there at all?"""
     names = None if sources is None else [installation.source_policy(name).name for name in sources]
     now = clock.now()
     facts = observed(installation, installation.catalog.facts(now, names), now)
+    facts = looked_at(installation, facts)
     verdicts = judge(installation.policy, facts, now)
     if names is not None:
         verdicts = {name: verdicts[name] for name in names}

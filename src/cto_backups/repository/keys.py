@@ -16,9 +16,9 @@ from cto_backups.core.keys import MOST_KEYS, KeyFile
 from cto_backups.core.vaults import Vault
 from cto_backups.errors import DamageError, KeyProblemError, NotFoundError, VaultMissingError
 from cto_backups.repository.gotime import format_time, parse_time
+from cto_backups.repository.layout import below
 from cto_backups.repository.options import ScryptParameters
 from cto_backups.repository.seal import MasterKey, SealBrokenError, Sealer
-from cto_backups.repository.stored import below
 
 _SALT_BYTES = 64
 _MOST_MEMORY = 1 << 30  # bytes that a key file may make us spend

@@ -25,12 +25,13 @@ from cto_backups.errors import (
     VaultMissingError,
 )
 from cto_backups.repository.keys import open_key, write_key
+from cto_backups.repository.layout import below, is_there
 from cto_backups.repository.locks import locked, locked_for_reading, remove_stale
 from cto_backups.repository.options import RepositoryOptions
 from cto_backups.repository.polynomial import DEGREE, irreducible, random_irreducible
 from cto_backups.repository.seal import MasterKey, SealBrokenError, Sealer
 from cto_backups.repository.snapshot import list_committed, load_snapshot
-from cto_backups.repository.stored import StoredFiles, below, checked_name
+from cto_backups.repository.stored import StoredFiles, checked_name
 
 if TYPE_CHECKING:
     from cto_backups.repository.keyring import RepositoryKeys
@@ -50,16 +51,6 @@ class RepositoryStore:
         self._polynomial = polynomial
         self._options = options
         self._known: dict[str, Committed] = {}
-
-    @staticmethod
-    def exists(vault: Vault, prefix: str) -> bool:
-        """Whether a repository is there. Raises VaultMissingError when the vault itself is not."""
-        try:
-            vault.size(below(prefix, "config"))
-        except VaultMissingError:
-            vault.check()
-            return False
-        return True
 
     @classmethod
     def create(
@@ -87,7 +78,7 @@ class RepositoryStore:
             f"There is a repository {prefix} in vault {vault.name} already",
             todo="open it, or choose another vault or prefix",
         )
-        if cls.exists(vault, prefix):
+        if is_there(vault, prefix):
             raise there
         repository_id = secrets.token_hex(32)
         left = cls._left_behind(vault, prefix, password)

@@ -12,6 +12,7 @@ import orjson
 from cto_backups import _native
 from cto_backups.core.vaults import Vault
 from cto_backups.errors import DamageError, NotFoundError, VaultMissingError
+from cto_backups.repository.layout import below
 from cto_backups.repository.options import MIB
 from cto_backups.repository.seal import Sealer
 
@@ -107,11 +108,6 @@ class StoredFiles:
             else:
                 others.append(file.key)
         return sizes, others
-
-
-def below(prefix: str, key: str) -> str:
-    """The key in a vault of what lies below a repository's place there; "." is the vault's root."""
-    return key if prefix == "." else f"{prefix}/{key}"
 
 
 def is_name(text: str) -> bool:

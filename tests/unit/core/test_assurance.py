@@ -122,6 +122,30 @@ def test_damage_found_before_the_newest_copy_was_stored_still_counts(build):
     assert says(found, "the last reading of vault near found damage")
 
 
+# -- vaults that are not there
+
+
+def test_a_copy_in_a_vault_that_is_not_there_counts_for_nothing(build):
+    found = verdict(build, vaults_away={"near": "its disk is not mounted"})
+    assert (found.status, found.copies, found.rung) == (OVERDUE, 1, Rung.PROVEN)
+    assert found.reasons[0] == (
+        "the copy in vault near does not count, since nobody can read it now: its disk is not mounted"
+    )
+    assert verdict(build, vaults_away={}).status is HEALTHY
+    assert verdict(build, vaults_away={"elsewhere": "gone"}).status is HEALTHY, "nothing of it lies there"
+
+
+def test_without_any_vault_there_is_nothing_to_return_to(build):
+    gone = {"near": "not mounted", "far": "not mounted"}
+    found = verdict(build, vaults_away=gone)
+    assert (found.status, found.copies, found.rung) == (UNPROTECTED, 0, Rung.RECORDED)
+    newest = build.point(build.ago(hours=1))
+    copies = (build.copy(newest, "near", read_passed=False), build.copy(newest, "far", read_passed=True))
+    damaged = build.healthy(newest=newest, copies=copies)
+    assert verdict(build, damaged, vaults_away={"far": "not mounted"}).status is UNPROTECTED, "one damaged, one away"
+    assert verdict(build, damaged, vaults_away={"near": "not mounted"}).status is FAILED_TEST, "far is well"
+
+
 # -- OVERDUE
 
 

@@ -101,6 +101,16 @@ def test_damage_in_a_vault_is_told_once_for_the_vault(build, scene):
     assert told(scene(rule, vaults={})) == []
 
 
+def test_a_vault_that_cannot_be_read_is_told_once_it_held_a_copy(build, scene):
+    vaults = build.read_vaults()
+    vaults["near"] = replace(vaults["near"], copy_count=3)
+    rule = AlertRule("v", Trouble.VAULT_DAMAGED, ("cto",))
+    away = {"near": "its disk is not mounted", "far": "the same"}
+    (happening,) = happenings(scene(rule, vaults=vaults, vaults_away=away))
+    assert (happening.subject, happening.detail) == ("near", "vault near cannot be read now: its disk is not mounted")
+    assert told(scene(rule, vaults=vaults, vaults_away={})) == []
+
+
 def test_a_change_under_suspicion_is_told_until_it_is_cleared(build, scene):
     rule = AlertRule("s", Trouble.SUSPICION, ("cto",))
     old, new = (

@@ -984,8 +984,8 @@ def test_a_source_that_was_taken_out_is_a_finding_until_that_is_accepted(audited
 
 def test_vaults_there(audited):
     assert audited.checks("vaults-there") == ()
-    assert audited.passes("vaults-there", environment=replace(APART, vaults_away={})).count("was there") == 2
-    checks = audited.checks("vaults-there", environment=replace(APART, vaults_away={"far": "not mounted"}))
+    assert audited.passes("vaults-there", vaults_away={}).count("was there") == 2
+    checks = audited.checks("vaults-there", vaults_away={"far": "not mounted"})
     assert [(check.subject, check.passed) for check in checks] == [("near", True), ("far", False)]
     assert checks[1].detail == "not mounted"
 

@@ -36,6 +36,7 @@ from cto_backups.repository import restore
 from cto_backups.repository.depot import Bench, Depot
 from cto_backups.repository.gotime import format_time
 from cto_backups.repository.index import BlobKind, load_index
+from cto_backups.repository.layout import is_there
 from cto_backups.repository.locks import username
 from cto_backups.repository.options import MIB, RepositoryOptions, ScryptParameters
 from cto_backups.repository.store import RepositoryStore
@@ -69,9 +70,9 @@ def store(vault: MemoryVault) -> RepositoryStore:
 
 class TestOpening:
     def test_what_was_created_opens_and_shares_its_polynomial(self, vault: MemoryVault) -> None:
-        assert not RepositoryStore.exists(vault, PREFIX)
+        assert not is_there(vault, PREFIX)
         made = create(vault)
-        assert RepositoryStore.exists(vault, PREFIX)
+        assert is_there(vault, PREFIX)
         opened = RepositoryStore.open(vault, PREFIX, "secret")
         assert (opened.repository_id, opened.polynomial) == (made.repository_id, made.polynomial)
         other = create(MemoryVault(), polynomial=made.polynomial)

@@ -1,0 +1,53 @@
+"""Which vaults are there now: a copy in one that is not counts for nothing, whatever the catalog says."""
+
+import threading
+from dataclasses import replace
+
+from cto_backups import clock
+from cto_backups.core.model import Facts
+from cto_backups.errors import BackupsError, VaultError
+from cto_backups.flows.installation import Installation
+from cto_backups.repository.layout import is_there
+
+PATIENCE_SECONDS = 10.0
+"""How long all vaults together may take to answer: a file system that went away can hang for ever."""
+
+
+def looked_at(installation: Installation, facts: Facts) -> Facts:
+    """The facts, with what keeps each vault of the policy from being read now."""
+    return replace(facts, vaults_away=away(installation))
+
+
+def away(installation: Installation) -> dict[str, str]:
+    """The vaults that cannot be read now, and why. Takes 10 s at most."""
+    names = list(installation.policy.vaults)
+    found: dict[str, str | None] = {}
+
+    def look(name: str) -> None:
+        found[name] = _problem(installation, name)
+
+    # Daemons: one that hangs must not keep the process from ending either.
+    threads = [threading.Thread(target=look, args=(name,), name=f"look-{name}", daemon=True) for name in names]
+    for thread in threads:
+        thread.start()
+    until = clock.monotonic() + PATIENCE_SECONDS
+    for thread in threads:
+        thread.join(max(until - clock.monotonic(), 0.0))
+    silent = f"it did not answer within {PATIENCE_SECONDS:g} s"
+    return {name: problem for name in names if (problem := found.get(name, silent)) is not None}
+
+
+def _problem(installation: Installation, name: str) -> str | None:
+    try:
+        installation.check_readable(name)
+        vault, place = installation.vault(name), installation.policy.vaults[name].repository
+        # A vault that holds nothing yet was never used: what is not in it, is said of each source.
+        if installation.catalog.repository_of(name) is not None and not is_there(vault, place):
+            raise VaultError(
+                f"Vault {name} at {vault.location} has no repository at {place}",
+                why="recovery points were stored there, and its configuration file is gone",
+                todo="Bring it back, or make a new vault under another name.",
+            )
+    except BackupsError as error:
+        return str(error)
+    return None

@@ -1,0 +1,42 @@
+"""Status looks whether vaults are there, and waits for none that hangs."""
+
+import threading
+
+from cto_backups.core.model import Status
+from cto_backups.flows import presence
+from cto_backups.flows.backup import backup
+from cto_backups.flows.status import status
+from cto_backups.vaults.local import LocalVault
+
+
+def test_a_vault_that_hangs_is_away_and_keeps_nobody_waiting(workshop, monkeypatch):
+    monkeypatch.setattr(presence, "PATIENCE_SECONDS", 0.5)
+    assert presence.away(workshop.installation) == {}
+    released, check = threading.Event(), LocalVault.check
+
+    def hang(vault):
+        if vault.name == "two":
+            released.wait(60)
+        check(vault)
+
+    monkeypatch.setattr(LocalVault, "check", hang)
+    try:
+        assert presence.away(workshop.installation) == {"two": "it did not answer within 0.5 s"}
+    finally:
+        released.set()
+
+
+def test_a_vault_that_never_held_anything_need_not_hold_a_repository(workshop):
+    (workshop.vault_root("three") / "repositories" / "main" / "config").unlink()
+    assert "three" not in presence.away(workshop.installation)
+    workshop.catalog.expect_repository("three", "0" * 64)
+    assert "has no repository" in presence.away(workshop.installation)["three"]
+
+
+def test_status_counts_only_copies_that_are_there(workshop):
+    backup(workshop.installation, "documents")
+    before = status(workshop.installation, ["documents"]).verdicts["documents"]
+    workshop.vault_root("one").rename(workshop.vault_root("elsewhere"))
+    after = status(workshop.installation, ["documents"]).verdicts["documents"]
+    assert (before.copies, after.copies, after.status) == (1, 0, Status.UNPROTECTED)
+    assert any("the copy in vault one does not count" in reason for reason in after.reasons)
