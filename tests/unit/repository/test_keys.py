@@ -1,5 +1,6 @@
 """Several key files in one repository: which is tried when, what a wrong password costs, what may be removed."""
 
+import dataclasses
 import hashlib
 import os
 from datetime import UTC, datetime, timedelta
@@ -187,3 +188,8 @@ def test_trying_a_secret_that_people_chose_takes_half_a_second(monkeypatch: pyte
         ScryptParameters(p=1),
         ScryptParameters(p=12),
     ]
+
+
+def test_what_installations_are_given_costs_what_restic_asks() -> None:
+    """Tests give theirs less; see `conftest`."""
+    assert {field.name: field.default for field in dataclasses.fields(ScryptParameters)} == {"n": 32768, "r": 8, "p": 1}
