@@ -293,6 +293,8 @@ def test_a_test_that_could_not_run_is_a_failed_test(workshop: Any) -> None:
     evidence = restore_test(workshop.installation, "documents")
     assert not evidence.passed
     assert workshop.catalog.evidence(source="documents")[0] == evidence
+    assert status(workshop.installation).verdicts["documents"].status is Status.UNPROTECTED
+    shutil.move(workshop.root / "away", workshop.root / "vaults")
     assert status(workshop.installation).verdicts["documents"].status is Status.FAILED_TEST
 
 

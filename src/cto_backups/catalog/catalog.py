@@ -15,6 +15,7 @@ from cto_backups.catalog.marks import Marks
 from cto_backups.catalog.reader import Reader
 from cto_backups.catalog.retentions import Retentions
 from cto_backups.catalog.rows import copy_from_row, moment_to_column, run_from_row, words_to_column
+from cto_backups.catalog.streams import StreamBook
 from cto_backups.catalog.takeover import Takeover
 from cto_backups.core.keeping import Hold
 from cto_backups.core.model import (
@@ -103,6 +104,11 @@ class Catalog(Reader):
     def retentions(self) -> Retentions:
         """Which retentions policy gave each source, and since when."""
         return Retentions(self._database)
+
+    @property
+    def streams(self) -> StreamBook:
+        """What follows the logs of sources, and how far it is."""
+        return StreamBook(self._database)
 
     @property
     def audits(self) -> "Audits":

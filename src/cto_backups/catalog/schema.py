@@ -45,7 +45,6 @@ sources = Table(
     Column("expects_change_seconds", Integer),
 )
 
-# The vaults that policy names for a source.
 source_vaults = Table(
     "source_vaults",
     metadata,
@@ -241,8 +240,7 @@ governing_documents = Table(
     Column("accepted_at", Moment, nullable=False),
 )
 
-# The rules of governance that were accepted, as canonical JSON; empty: none. The last ones hold, by number: a clock may
-# have been wrong.
+# The rules of governance that were accepted, as canonical JSON; empty: none. By number: a clock may have been wrong.
 governing_rules = Table(
     "governing_rules",
     metadata,
@@ -293,7 +291,6 @@ vault_heads = Table(
     Column("sequence", Integer, nullable=False),
 )
 
-# The last sign of life of each worker.
 heartbeat = Table(
     "heartbeat",
     metadata,
@@ -303,6 +300,16 @@ heartbeat = Table(
     Column("host", Text, nullable=False),
     Column("pid", Integer, nullable=False),
     Column("busy_with", Text, nullable=False),
+)
+
+streams = Table(
+    "streams",
+    metadata,
+    Column("source", Text, primary_key=True),
+    Column("token", Integer, nullable=False),
+    Column("leased_until", Moment),
+    Column("reached_at", Moment),
+    Column("told", JSON, nullable=False),
 )
 
 alerts = Table(

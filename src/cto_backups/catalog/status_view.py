@@ -14,7 +14,9 @@ WITH known AS (
         s.name, s.category, s.kind, s.business, s.rpo_seconds, s.test_every_seconds, s.read_within_seconds,
         s.expects_change_seconds, s.confirmed_at, p.id AS point, p.captured_at, p.started_at, p.finished_at,
         p.size_bytes, p.newest_content_at,
-        max(p.captured_at, coalesce(s.confirmed_at, p.captured_at)) AS fresh_at,
+        max(p.captured_at, coalesce(s.confirmed_at, p.captured_at)) AS looked_at,
+        max(p.captured_at, coalesce(s.confirmed_at, p.captured_at), coalesce(t.reached_at, p.captured_at)) AS fresh_at,
+        t.reached_at,
         (SELECT count(*) FROM copies c WHERE c.point = p.id AND c.to_delete = 0) AS copies,
         (SELECT count(*) FROM copies c WHERE c.point = p.id AND c.to_delete = 0 AND (
             SELECT e.passed FROM evidence e
@@ -51,6 +53,7 @@ WITH known AS (
         (SELECT r.started_at FROM runs r WHERE r.source = s.name AND r.action = 'backup'
             ORDER BY r.id DESC LIMIT 1) AS backup_run_at
     FROM sources s
+    LEFT JOIN streams t ON t.source = s.name
     LEFT JOIN points p ON p.id = (
         SELECT n.id FROM points n WHERE n.source = s.name AND n.expired_at IS NULL AND n.complete = 1
         ORDER BY n.captured_at DESC, n.id DESC LIMIT 1)
@@ -61,6 +64,7 @@ aged AS (
         known.*,
         (julianday('now') - julianday(captured_at)) * 86400 AS captured_ago,
         (julianday('now') - julianday(confirmed_at)) * 86400 AS confirmed_ago,
+        (julianday('now') - julianday(reached_at)) * 86400 AS reached_ago,
         (julianday('now') - julianday(fresh_at)) * 86400 AS fresh_ago,
         (julianday('now') - julianday(finished_at)) * 86400 AS finished_ago,
         (julianday('now') - julianday(proven_at)) * 86400 AS proven_ago,
@@ -68,7 +72,7 @@ aged AS (
         (julianday('now') - julianday(newest_reading)) * 86400 AS newest_reading_ago,
         (julianday('now') - julianday(backup_run_at)) * 86400 AS backup_run_ago,
         (julianday(finished_at) - julianday(started_at)) * 86400 AS backup_seconds,
-        (julianday(fresh_at) - julianday(coalesce(newest_content_at, captured_at))) * 86400 AS quiet_seconds
+        (julianday(looked_at) - julianday(coalesce(newest_content_at, captured_at))) * 86400 AS quiet_seconds
     FROM known
 )
 SELECT
@@ -83,7 +87,7 @@ SELECT
         WHEN point IS NULL OR damaged_copies = copies THEN 'UNPROTECTED'
         WHEN damaged_copies > 0 OR damaged_vaults > 0 OR test_passed = 0 THEN 'FAILED_TEST'
         WHEN test_run = 'failed' AND (proven_at IS NULL OR proven_at < test_run_at) THEN 'FAILED_TEST'
-        WHEN captured_ago < -300 OR confirmed_ago < -300 THEN 'OVERDUE'
+        WHEN captured_ago < -300 OR confirmed_ago < -300 OR reached_ago < -300 THEN 'OVERDUE'
         WHEN fresh_ago > rpo_seconds AND NOT (
             backup_run IS 'running' AND backup_run_ago BETWEEN -300 AND max(2 * backup_seconds, 900)
             AND fresh_ago - rpo_seconds <= backup_run_ago + 300) THEN 'OVERDUE'

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cto_backups.core.model import RecoveryPoint
     from cto_backups.core.policy import Policy
     from cto_backups.core.ports import Existing, Restored, RestoreOptions, RestorePlan
+    from cto_backups.core.streams import Tail
     from cto_backups.flows.installation import Installation
     from cto_backups.flows.restore import RestorePreview, RestoreResult
 
@@ -43,6 +44,7 @@ class _Wish:
     verify: bool
     delete: bool
     at: "datetime | None" = None
+    tail: "Tail | None" = None
 
     @property
     def existing(self) -> "Existing":
@@ -55,7 +57,12 @@ class _Wish:
         from cto_backups.core.ports import RestoreOptions
 
         return RestoreOptions(
-            trust_times=self.trust_times, patch=self.patch, verify=self.verify, delete=self.delete, at=self.at
+            trust_times=self.trust_times,
+            patch=self.patch,
+            verify=self.verify,
+            delete=self.delete,
+            at=self.at,
+            tail=self.tail,
         )
 
     def writes(self, *, dry_run: bool) -> "Callable[[Policy], bool]":
@@ -152,10 +159,14 @@ def restore(
         screen, write=wish.writes(dry_run=dry_run), ahead=lambda policy: vault or likely_vault(policy, source or point)
     ) as opening:
         installation = opening.installation
-        found, moment = select_moment(installation, point, source=source, at=at)
+        found, moment, tail = select_moment(installation, point, source=source, at=at)
+        wish = replace(wish, at=moment, tail=tail)
         if moment is not None:
-            wish = replace(wish, at=moment)
-            screen.note(f"Within {found.id}, whose log leads to {moment:%Y-%m-%d %H:%M:%S %Z}.")
+            log = "the log that was streamed after it" if tail is not None else "whose log"
+            screen.note(f"Within {found.id}, {log} leads to {moment:%Y-%m-%d %H:%M:%S %Z}.")
+        elif tail is not None:
+            until = f" (until {tail.mark.moment:%Y-%m-%d %H:%M:%S %Z}, at least)" if tail.mark else ""
+            screen.note(f"With {figures.size(tail.ends - tail.begins)} of log that were streamed since{until}.")
         if not found.complete:
             screen.note(f"{found.id} is incomplete: {len(found.problems)} of it could not be captured.")
         if dry_run:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from cto_backups.core.model import RecoveryPoint
     from cto_backups.core.policy import Policy
+    from cto_backups.core.streams import Tail
     from cto_backups.flows.browse import PointContents
     from cto_backups.flows.installation import Installation
 
@@ -25,14 +26,18 @@ def likely_vault(policy: "Policy", source: str) -> str | None:
 
 def select_moment(
     installation: "Installation", point: str, *, source: str = "", at: str = ""
-) -> "tuple[RecoveryPoint, datetime | None]":
-    """The point meant, as by `select_point`, and the moment within it, where its log leads to the one meant."""
-    from cto_backups.core.log_range import log_range
+) -> "tuple[RecoveryPoint, datetime | None, Tail | None]":
+    """The point meant, as by `select_point`; the moment within it, where its log leads to the one meant; and what was
+    streamed after it, where that is wanted: for a moment after the point, and for a source's newest state.
+    """
+    from cto_backups.flows.restore import with_tail
 
     moment = _meant_moment(installation, at)
     found = select_point(installation, point, source=source, at=at, within=True)
-    told = log_range(found)
-    return found, moment if moment and told and told[0] <= moment <= told[1] else None
+    if moment is None and point != "latest" and point not in installation.policy.sources:
+        return found, None, None  # this point, as it is
+    tail, reaches = with_tail(installation, found, moment)
+    return found, moment if reaches else None, tail
 
 
 def _meant_moment(installation: "Installation", at: str) -> "datetime | None":

@@ -200,6 +200,7 @@ def _source(report: "StatusReport", verdict: "Verdict", scheduled: "ScheduleRow"
         "tested_at": utc(verdict.tested_at),
         "newest_point": documents.point(newest) if newest else None,
         "confirmed_at": utc(facts.confirmed_at if facts else None),
+        "stream": _stream(report, verdict.source),
         "points": facts.point_count if facts else 0,
         "next_run": utc(scheduled.next_run),
         "next_why": scheduled.why,
@@ -232,6 +233,30 @@ def _forecast(expected: "Forecast | None") -> documents.Document | None:
         "most_seconds": seconds(expected.most),
         "tests": expected.tests,
         "wide": expected.wide,
+    }
+
+
+def _stream(report: "StatusReport", name: str) -> documents.Document | None:
+    from cto_backups.core.streams import standing
+
+    facts = report.facts.sources.get(name)
+    stream = facts.stream if facts else None
+    if stream is None:
+        return None
+    return {
+        "log": stream.log,
+        "position": stream.ends,
+        "reached_at": utc(stream.reached_at),
+        "moment": utc(stream.moment),
+        "unsent_bytes": stream.unsent_bytes,
+        "standing": standing(stream, report.policy.sources[name].category.rpo, report.now),
+        "problem": stream.problem or None,
+        "holder": stream.holder,
+        "host": stream.host,
+        "pid": stream.pid,
+        "token": stream.token,
+        "leased_until": utc(stream.leased_until),
+        "began_at": utc(stream.began_at),
     }
 
 

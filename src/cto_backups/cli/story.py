@@ -88,6 +88,10 @@ def _told(screen: Screen, report: "StatusReport", scheduled: "ScheduleRow") -> I
         yield "suspicion", f"{mark.point}: {'; '.join(mark.suspicions)}; clear it, if this was meant: anomaly clear"
     if facts and facts.confirmed_at:
         yield "confirmed", screen.moment(facts.confirmed_at)
+    if facts and facts.stream:
+        from cto_backups.core.streams import going, standing
+
+        yield "its log", standing(facts.stream, category.rpo, report.now) or going(facts.stream, report.now)
 
 
 def _in_turn(report: "StatusReport", name: str) -> Iterator[tuple[str, str]]:

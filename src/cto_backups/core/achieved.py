@@ -52,7 +52,7 @@ def achieved(policy: Policy, facts: Facts, name: str, now: datetime) -> Achieved
     source, known = policy.sources[name], facts.sources.get(name, SourceFacts(name))
     if known.newest is not None and _usable(source, known.copies):
         point = known.newest
-        holds_until = max(point.captured_at, known.confirmed_at or point.captured_at)
+        holds_until = known.fresh_at or point.captured_at
     elif known.proven is not None and known.proven.complete and _usable(source, known.proven_copies):
         point, holds_until = known.proven, known.proven.captured_at
     else:

@@ -23,6 +23,8 @@ from cto_backups.core.model import (
     VaultFacts,
 )
 from cto_backups.core.policy import Policy, SourcePolicy
+from cto_backups.core.streams import standing
+from cto_backups.core.triggers import Continuous
 from cto_backups.core.wording import counted, listed
 
 CLOCK_TOLERANCE = timedelta(minutes=5)
@@ -84,10 +86,9 @@ class _Case:
 
     @property
     def age(self) -> timedelta | None:
-        newest, confirmed = self.facts.newest, self.facts.confirmed_at
-        if newest is None or self.future(newest.captured_at) or self.future(confirmed):
+        fresh_at = self.facts.fresh_at
+        if fresh_at is None or self.future(fresh_at):
             return None
-        fresh_at = max(newest.captured_at, confirmed or newest.captured_at)
         return max(self.now - fresh_at, timedelta())
 
     def future(self, moment: datetime | None) -> bool:
@@ -144,6 +145,7 @@ def _findings(case: _Case) -> Iterator[_Finding]:
         yield Status.UNPROTECTED, f"no vault holds a copy of the newest complete point {newest.id}"
         return
     yield from _judge_age(case, newest)
+    yield from _judge_stream(case)
     yield from _judge_change(case)
     yield from _judge_copies(case, newest)
     yield from _judge_reading(case)
@@ -173,7 +175,7 @@ def _judge_runs(case: _Case) -> Iterator[_Finding]:
 def _judge_age(case: _Case, newest: RecoveryPoint) -> Iterator[_Finding]:
     rpo = case.policy.category.rpo
     if case.age is None:
-        dated = newest.captured_at if case.future(newest.captured_at) else case.facts.confirmed_at
+        dated = newest.captured_at if case.future(newest.captured_at) else case.facts.fresh_at
         assert dated is not None
         yield (
             Status.OVERDUE,
@@ -193,6 +195,16 @@ def age_against_rpo(age: timedelta, rpo: timedelta) -> str:
     told, limit = roughly(age), format_duration(rpo)
     just_over = "a little over " if age > rpo and told == limit else ""
     return f"newest complete point is {just_over}{told} old; RPO is {limit}"
+
+
+def _judge_stream(case: _Case) -> Iterator[_Finding]:
+    # What a stream that stands still costs is for the RPO to say; that it does is said at once.
+    stream = case.facts.stream
+    if stream is None or not any(isinstance(trigger, Continuous) for trigger in case.policy.triggers):
+        return
+    why = standing(stream, case.policy.category.rpo, case.now)
+    if why is not None:
+        yield Status.HEALTHY, f"its log {why}"
 
 
 def _judge_change(case: _Case) -> Iterator[_Finding]:

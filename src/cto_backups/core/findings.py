@@ -51,7 +51,7 @@ class Environment:
     `catalog` is the place of the catalog, where it is a file. `unreachable` says why a source could not be
     looked at; None: nobody tried. `documents` says of each governing document what is
     wrong with it, or nothing. `loosened` says in which ways the policy's governance asks for less than was accepted;
-    None: nothing governs.
+    None: nothing governs. `streams` are the sources whose log is to be followed all the time.
     """
 
     keys: Mapping[str, Place] = field(default_factory=dict)
@@ -62,6 +62,7 @@ class Environment:
     unreachable: Mapping[str, str] | None = None
     documents: Mapping[str, str] = field(default_factory=dict)
     loosened: tuple[str, ...] | None = None
+    streams: tuple[str, ...] = ()
 
 
 PointsOf = Callable[[str], Facts]

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from cto_backups.core.model import RecoveryPoint
+from cto_backups.core.streams import Follows
 
 LOG_SAMPLE = "log"
 """The sample of a fingerprint that tells `since` when and `until` when, in ISO 8601."""
@@ -19,6 +20,17 @@ def log_range(point: RecoveryPoint) -> tuple[datetime, datetime] | None:
     except (KeyError, ValueError):
         return None
     return None if since.tzinfo is None or until.tzinfo is None else (since, until)
+
+
+def follows(point: RecoveryPoint) -> Follows | None:
+    """What a stream goes on from after this point; None where it holds no log, or one of an earlier release."""
+    told = next((sample.fields for sample in point.fingerprint.samples if sample.key == LOG_SAMPLE), None)
+    if told is None or "log" not in told:
+        return None
+    try:
+        return Follows(told["log"], int(told["first_position"]), int(told["end_position"]), told)
+    except (KeyError, ValueError):
+        return None
 
 
 def reaching(points: Iterable[RecoveryPoint], moment: datetime) -> RecoveryPoint | None:

@@ -9,6 +9,7 @@ from cto_backups.core.alerts import Telling
 from cto_backups.core.change import Change
 from cto_backups.core.governance import Approval
 from cto_backups.core.keeping import Hold, Mark, RetentionSeen
+from cto_backups.core.streams import StreamFacts
 
 
 class Rung(IntEnum):
@@ -283,7 +284,7 @@ class SourceFacts:
     have failed in a row. `proven_copies` are those of `proven`, `restores` those of the last passed restore tests,
     newest first. `discovered_at` is when its resources were last looked for. `proven_until` is up to when
     restore tests prove the source: when `proven` passed its last one, but no later than a newer complete point took its
-    place. `oldest_at` is the moment of its oldest kept point.
+    place. `oldest_at` is the moment of its oldest kept point. `stream` is what follows its log, if anything ever did.
     """
 
     source: str
@@ -303,6 +304,16 @@ class SourceFacts:
     discovered_at: datetime | None = None
     proven_until: datetime | None = None
     oldest_at: datetime | None = None
+    stream: StreamFacts | None = None
+
+    @property
+    def fresh_at(self) -> datetime | None:
+        """Until when all that was written is in a vault, as far as is known; None without a complete point."""
+        if self.newest is None:
+            return None
+        streamed = self.stream.reached_at if self.stream is not None else None
+        at = self.newest.captured_at
+        return max(at, self.confirmed_at or at, streamed or at)
 
 
 @dataclass(frozen=True, slots=True)

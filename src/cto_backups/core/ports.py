@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, Protocol, runtime_checkable
 
 from cto_backups.core.model import Fingerprint, Problem, Resource
+from cto_backups.core.streams import Tail
 
 Buffer = bytes | bytearray | memoryview
 
@@ -221,7 +222,7 @@ class RestoreOptions:
     `verify` reads everything back from the disk afterwards. With `delete`, and OVERWRITE, what the point does not have
     is removed from the restored folders at the end, unless there was a problem; all but what `leave` says, and what is
     mounted there. What the point has at a path of `spare`, or below one, is not restored. `at` is the moment to come
-    back to, within a point that holds a log.
+    back to, within a point that holds a log. `tail` is what was streamed after the point.
     """
 
     trust_times: bool = False
@@ -231,6 +232,7 @@ class RestoreOptions:
     leave: Leave | None = None
     spare: frozenset[bytes] = frozenset()
     at: datetime | None = None
+    tail: Tail | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,15 @@ PROTECTION: tuple[Control, ...] = (
         clauses("A1.2;A.8.13;A.5.30;CP-9;CP-10;11.2;Art. 12(6);164.308(a)(7)(ii)(A);164.308(a)(7)(ii)(B)"),
     ),
     Control(
+        "stream",
+        "Logs are followed as they are written",
+        Severity.HIGH,
+        "Between two points, what a continuously protected database commits is only in its log: on its own disk.",
+        "Start 'cto.backups worker', and see what it says; 'cto.backups status SOURCE' tells how far the log is.",
+        source_controls.check_stream,
+        clauses("A1.2;A.8.13;A.8.14;CP-9;CP-10;11.2;Art. 12(6);164.308(a)(7)(ii)(A)"),
+    ),
+    Control(
         "content-stale",
         "Sources change as policy expects",
         Severity.HIGH,

@@ -22,6 +22,7 @@ from cto_backups.core.model import ActionKind, Evidence, Outcome, SourceFacts
 from cto_backups.core.policy import SourcePolicy
 from cto_backups.core.retention import Retention, format_retention
 from cto_backups.core.schedule import format_triggers, longest_gap
+from cto_backups.core.streams import going, standing
 from cto_backups.core.wording import counted
 
 POINT_IN_TIME_WINDOW = timedelta(days=7)
@@ -65,6 +66,19 @@ def check_achieved_rpo(audited: Audited) -> Iterator[Check]:
         else:
             passed = found.loss is not None and found.loss <= rpo
             yield _check(source, passed, achieved_against_rpo(found, rpo))
+
+
+def check_stream(audited: Audited) -> Iterator[Check]:
+    """Where a log is to be followed all the time, somebody follows it, and it reaches every vault."""
+    for name in audited.environment.streams:
+        source, known = audited.policy.sources[name], audited.source(name)
+        if known.newest is None:
+            continue  # there is nothing to go on from; that there is no point, other controls say
+        if known.stream is None:
+            yield _check(source, False, "nobody ever followed its log: only a worker does")
+            continue
+        why = standing(known.stream, source.category.rpo, audited.now)
+        yield _check(source, why is None, f"its log {why or going(known.stream, audited.now)}")
 
 
 def check_content_stale(audited: Audited) -> Iterator[Check]:

@@ -19,6 +19,7 @@ from cto_backups.flows.catalog_port import Catalog
 from cto_backups.flows.governance import inspect
 from cto_backups.flows.heartbeat import observed
 from cto_backups.flows.installation import Installation
+from cto_backups.flows.stream import wanted
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ def audit(
     facts = replace(facts, approvals=installation.catalog.approvals.listed(), vaults_away=away)
     environment = replace(environment, documents=inspect(installation))
     verdicts = judge(installation.policy, facts, now)
+    environment = replace(environment, streams=wanted(installation))
     environment = replace(environment, unreachable={name: _told(error) for name, error in unreachable.items()})
     points_of = partial(_points_of, installation.catalog, now)
     report = audit_controls(installation.policy, facts, verdicts, now, environment, points_of)

@@ -20,6 +20,7 @@ from cto_backups.core.model import (
     TakenPoint,
 )
 from cto_backups.core.policy import Policy
+from cto_backups.core.streams import StreamFacts
 from cto_backups.core.verification import Ledger, Readings
 from cto_backups.evidence.records import Record, SigningKey
 from cto_backups.flows.governance_port import Approvals, Retentions
@@ -129,6 +130,19 @@ class Audits(Protocol):
 
     def take(self, told: "Sequence[ToldAudit]") -> int:
         """Keep the audits that signed records tell of, and that are later than the last one here; how many."""
+
+
+class Streams(Protocol):
+    """What follows the logs of sources."""
+
+    def lease(self, source: str, holder: str, host: str, pid: int, now: datetime, alive: Callable[[int], bool]) -> int:
+        """Take a stream for oneself; the number of this lease. Raises BusyError while another worker has it."""
+
+    def report(self, facts: StreamFacts, now: datetime) -> bool:
+        """Note how far a stream is, and keep it for longer; false when another has it by now."""
+
+    def release(self, source: str, token: int) -> None:
+        """Give a stream back; what is known of it stays."""
 
 
 class Catalog(Protocol):
@@ -259,6 +273,10 @@ class Catalog(Protocol):
 
     def expire_point(self, point_id: str, now: datetime, reasons: Iterable[str], signer: SigningKey) -> bool:
         """Sign that a point is dropped and stop showing it; whether that was done: not to one under a legal hold."""
+
+    @property
+    def streams(self) -> Streams:
+        """What follows the logs of sources, and how far it is."""
 
     @property
     def alerts(self) -> Alerts:

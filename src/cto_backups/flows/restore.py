@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from cto_backups.core.governance import Governed
-from cto_backups.core.log_range import reaching
+from cto_backups.core.log_range import log_range, reaching
 from cto_backups.core.model import CopyFacts, RecoveryPoint
 from cto_backups.core.ports import Existing, PointReader, Restored, RestoreOptions, RestorePlan
+from cto_backups.core.streams import Tail
 from cto_backups.errors import (
     BackupsError,
     DamageError,
@@ -22,6 +23,7 @@ from cto_backups.errors import (
 from cto_backups.flows import perils
 from cto_backups.flows.governance import admit
 from cto_backups.flows.installation import Installation
+from cto_backups.flows.pieces import tail_of
 
 Result = TypeVar("Result")
 
@@ -72,6 +74,18 @@ def select(
             todo=f"See 'cto.backups points {source}' for those there are.",
         )
     return point
+
+
+def with_tail(installation: Installation, point: RecoveryPoint, moment: datetime | None) -> tuple[Tail | None, bool]:
+    """What was streamed after a point, for who wants its newest state or a moment after it, and whether it holds that.
+
+    A point whose own log reaches the moment needs none.
+    """
+    if moment is not None and (told := log_range(point)) is not None and told[0] <= moment <= told[1]:
+        return None, True
+    tail = tail_of(installation, point)
+    reaches = tail is not None and moment is not None and tail.mark is not None and moment <= tail.mark.moment
+    return tail, reaches
 
 
 def _only_source(installation: Installation) -> str:

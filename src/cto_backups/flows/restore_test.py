@@ -11,11 +11,13 @@ from pathlib import Path
 from cto_backups import clock, process
 from cto_backups.core.comparison import Comparison, compare
 from cto_backups.core.model import ActionKind, CopyFacts, Evidence, Outcome, RecoveryPoint, Rung, Step
+from cto_backups.core.ports import RestoreOptions
 from cto_backups.core.wording import counted, not_declared
 from cto_backups.errors import BackupsError, NotFoundError, VerificationError
 from cto_backups.evidence.payloads import evidence_to_payload
 from cto_backups.flows import records
 from cto_backups.flows.installation import Installation
+from cto_backups.flows.pieces import tail_of
 from cto_backups.flows.runs import recorded
 
 Figures = dict[str, int | float | str | bool]
@@ -147,7 +149,11 @@ def _restore(
     installation.check_readable(chosen.copy.vault)
     reader = installation.store(chosen.copy.vault).reader(chosen.copy.reference)
     with installation.progress(f"Restoring {point.id} from {chosen.copy.vault}") as progress:
-        restored = installation.source(point.source).restore(reader, place, progress=progress)
+        tail = tail_of(installation, point, chosen.copy.vault)
+        options = RestoreOptions(tail=tail)
+        restored = installation.source(point.source).restore(reader, place, options=options, progress=progress)
+        if tail is not None:
+            figures.update(streamed_bytes=tail.ends - tail.begins)
     rate = restored.size_bytes / restored.seconds if restored.seconds else 0.0
     figures.update(
         entries=restored.entries,

@@ -21,6 +21,7 @@ from cto_backups.flows.installation import Installation
 from cto_backups.flows.prune import prune
 from cto_backups.flows.repair import repair
 from cto_backups.flows.restore_test import restore_test
+from cto_backups.flows.stream import Streams
 from cto_backups.flows.verify import verify
 
 log = logging.getLogger("cto_backups")
@@ -153,9 +154,22 @@ def work(
 ) -> None:
     """Do what is due, then sleep until something is, until `stop` is set. An action in progress is finished first.
 
+    The logs of sources that are protected continuously are followed meanwhile, where their kind can be.
+
     After each pass people are told what is wrong, where the policy names some. `warn` is told what went wrong beside
     the work: that a dead man's switch, or somebody, could not be reached.
     """
+    with Streams(installation, name or installation.host, warn):
+        _work(installation, stop, report, warn, name)
+
+
+def _work(
+    installation: Installation,
+    stop: threading.Event,
+    report: Callable[[Performed], None],
+    warn: Callable[[str], None],
+    name: str,
+) -> None:
     expiry_due = clock.monotonic()
     while not stop.is_set():
         expiry = clock.monotonic() >= expiry_due

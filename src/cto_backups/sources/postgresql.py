@@ -17,6 +17,7 @@ from cto_backups.core.ports import (
     RestoreOptions,
     RestorePlan,
 )
+from cto_backups.core.streams import Following, Follows
 from cto_backups.errors import PolicyError, VerificationError
 from cto_backups.process import ToolError
 from cto_backups.sources.options import seconds, text, texts
@@ -100,6 +101,15 @@ class PostgresqlSource:
             return self._physical.capture()
         let_go(self._server, self._own)
         return self._logical.capture()
+
+    @property
+    def streams(self) -> bool:
+        """Whether the server's log can be followed between points: with `method: physical` and `base_every`."""
+        return self._is_physical and self._physical.streams
+
+    def follow(self, follows: Follows, position: int) -> AbstractContextManager[Following]:
+        """Follow the server's log on from a position. Raises SourceError."""
+        return self._physical.follow(follows, position)
 
     def plan_restore(
         self,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -20,20 +20,24 @@ from cto_backups.core.ports import (
     RestoreOptions,
     RestorePlan,
 )
+from cto_backups.core.streams import Follows
 from cto_backups.errors import RefusedError, RestoreError, SourceError
 from cto_backups.process import ToolError
 from cto_backups.sources import postgresql_recovery
 from cto_backups.sources.postgresql_between import Between, let_go
 from cto_backups.sources.postgresql_inventory import databases
 from cto_backups.sources.postgresql_moments import HeldMoments
-from cto_backups.sources.postgresql_recovery import DATA
+from cto_backups.sources.postgresql_recovery import AUTO_CONF, DATA, LOG, MOMENTS
 from cto_backups.sources.postgresql_rows import Session
 from cto_backups.sources.postgresql_server import Server
+from cto_backups.sources.postgresql_stream import LogFollower, following
 from cto_backups.sources.postgresql_sums import bootstrap
+from cto_backups.sources.postgresql_tail import put_behind
 from cto_backups.sources.postgresql_tree import ServerTree
 from cto_backups.sources.staging import staging
 
 _AT_ONCE: Final = 2
+_NEEDED_BY_TAIL: Final = (f"/{LOG}", f"/{MOMENTS}", f"/{DATA}/{AUTO_CONF}")
 
 
 class PhysicalForm:
@@ -47,6 +51,15 @@ class PhysicalForm:
         self._state = state
         self._max_rate_kib = max_rate_kib
         self._between = Between(server, state, base_every) if base_every is not None else None
+
+    @property
+    def streams(self) -> bool:
+        """Whether points hold a log that can be followed."""
+        return self._between is not None
+
+    def follow(self, follows: Follows, position: int) -> "AbstractContextManager[LogFollower]":
+        """Follow the server's log on from a position. Raises SourceError."""
+        return following(self._server, follows, position)
 
     def made(self, reader: PointReader) -> bool:
         """Whether a point is of this form."""
@@ -114,6 +127,12 @@ class PhysicalForm:
         """
         place = self._somewhere(destination)
         restored = reader.restore(place, only=only, existing=existing, options=options, progress=progress)
+        if options is not None and options.tail is not None and not only:
+            if any(problem.path.startswith(_NEEDED_BY_TAIL) for problem in restored.problems):
+                told = "without the log that was streamed since: the point's own log did not come back whole"
+            else:
+                told = put_behind(self._server.name, place, options.tail, to_end=options.at is None)
+            restored = replace(restored, notes=(*restored.notes, told))
         if options is not None and options.at is not None:
             try:
                 postgresql_recovery.recover_at(place / DATA, options.at)

@@ -44,6 +44,8 @@ LOG: Final = "wal"
 AUTO_CONF: Final = "postgresql.auto.conf"
 
 MOMENTS: Final = "moments.json"
+STREAMED: Final = "streamed.json"
+"""Beside a restored server's files: up to where the log goes that was streamed after the point."""
 # Left from an earlier recovery: a server that is told two targets does not start.
 _RECOVERY: Final = re.compile(
     rb"^\s*(?:recovery_|restore_command|archive_cleanup_command|primary_|standby_|# Added by cto)", re.IGNORECASE
@@ -70,7 +72,8 @@ class Moments:
 
     `databases` says where in the log each was summed up, `target` where recovery ends by itself, `ends` up to where the
     log is there. The files were read from `begins` on, at `base_at` by our clock. By the server's clock, any moment
-    `since` then `until` then can be recovered to. `transactions` are those that it knew at the end.
+    `since` then `until` then can be recovered to. `transactions` are those that it knew at the end. `first` is the
+    first place in the log that can be recovered to; 0 in points of an earlier release, which no stream goes on from.
     """
 
     system: str
@@ -84,6 +87,7 @@ class Moments:
     until: datetime
     transactions: str
     tablespaces: tuple[int, ...]
+    first: int = 0
 
     def written(self) -> bytes:
         """As a file beside the server's."""
@@ -99,6 +103,7 @@ class Moments:
             "until": self.until.isoformat(),
             "transactions": self.transactions,
             "tablespaces": list(self.tablespaces),
+            "first_lsn": lsn_text(self.first),
         }
         return json.dumps(document, indent=2, sort_keys=True).encode() + b"\n"
 
@@ -119,6 +124,7 @@ class Moments:
                 until=datetime.fromisoformat(document["until"]),
                 transactions=str(document["transactions"]),
                 tablespaces=tuple(int(oid) for oid in document["tablespaces"]),
+                first=lsn(document.get("first_lsn", "0/0")),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise _unrecovered(f"{MOMENTS} does not tell to which moments") from error
@@ -127,7 +133,19 @@ class Moments:
     def log(self) -> Sample:
         """What a fingerprint says of the log that was added to the files since."""
         told = {"since": self.since.isoformat(), "until": self.until.isoformat(), "ends": lsn_text(self.ends)}
+        if self.first:
+            told |= {
+                "log": log_name(self.system, self.timeline),
+                "first_position": str(self.first),
+                "end_position": str(self.ends),
+                "tablespaces": ",".join(map(str, self.tablespaces)),
+            }
         return Sample(LOG_SAMPLE, told)
+
+
+def log_name(system: str, timeline: int) -> str:
+    """What tells one log from another: which server's it is, and its timeline."""
+    return f"{system}-{timeline:08X}"
 
 
 def settings(before: bytes, target: str, timeline: int, segment_bytes: int) -> bytes:
@@ -148,11 +166,19 @@ def settings(before: bytes, target: str, timeline: int, segment_bytes: int) -> b
 
 def recover_at(data: Path, at: datetime) -> None:
     """Let a server that is started on this folder recover to a moment by its clock, and no further. Raises OSError."""
-    time = f"recovery_target_time = '{at.isoformat(sep=' ')}'"
+    _aim(data, f"recovery_target_lsn = ''\nrecovery_target_time = '{at.isoformat(sep=' ')}'\n")
+
+
+def recover_to_end(data: Path) -> None:
+    """Let a server that is started on this folder recover to the end of the log that is there. Raises OSError."""
+    _aim(data, "recovery_target_lsn = ''\n")
+
+
+def _aim(data: Path, target: str) -> None:
     with (data / AUTO_CONF).open("r+b") as file:
         lines = [line for line in file.read().splitlines(keepends=True) if not _TARGET.match(line)]
         file.seek(0)
-        file.write(b"".join(lines) + f"recovery_target_lsn = ''\n{time}\n".encode())
+        file.write(b"".join(lines) + target.encode())
         file.truncate()
 
 
@@ -172,8 +198,9 @@ def recovered(server: Server, restored: Path, about: Mapping[str, str], expected
     with disposable("pg", scratch=server.scratch) as place:
         file = restored / MOMENTS
         told = Moments.read(file.read_bytes() if file.is_file() else b"")
+        streamed = _streamed(restored / STREAMED)
         data = _moved(restored, place)
-        _read_log(tools, place, told)
+        _read_log(tools, place, told, max(told.ends, streamed))
         known = {sample.key: sample for sample in expected.samples}
         summed: list[Summed] = []
         reached: dict[str, SequenceAt] = {}
@@ -187,6 +214,7 @@ def recovered(server: Server, restored: Path, about: Mapping[str, str], expected
                 if len(summed) == 1:
                     shared = shared_lines(session)
         with _recovering(tools, place, data, about["bootstrap"], None) as address:
+            _reached(address, streamed)
             postgresql_restore.check_indexes(tools, address, names, server.timeout_seconds)
     samples: list[Sample] = []
     for key, sample in known.items():
@@ -196,7 +224,10 @@ def recovered(server: Server, restored: Path, about: Mapping[str, str], expected
             is_there = reached[key].reached(sequence_from(sample))
             samples.append(sample if is_there else sequence_sample(key, reached[key]))
     found = fingerprint_of(sorted(summed, key=lambda each: each.name), *shared, samples, PHYSICAL)
-    wanted = (*found.samples, told.log)
+    # Points of an earlier release say less of their log.
+    said = known[LOG_SAMPLE].fields if LOG_SAMPLE in known else {}
+    log = replace(told.log, fields={name: value for name, value in told.log.fields.items() if name in said})
+    wanted = (*found.samples, log)
     return replace(found, samples=tuple(sample for sample in wanted if sample.key in known))
 
 
@@ -225,7 +256,23 @@ def _only_ours(file: Path) -> None:
     file.write_bytes(b"".join(ours))
 
 
-def _read_log(tools: Tools, place: Place, told: Moments) -> None:
+def _streamed(file: Path) -> int:
+    """The last place that is marked in the log that was streamed after the point; 0: there is none."""
+    try:
+        return lsn(json.loads(file.read_bytes()).get("mark", "0/0"))
+    except FileNotFoundError:
+        return 0
+
+
+def _reached(address: Address, place: int) -> None:
+    """See that a server that recovered to the end of its log came as far as that goes. Raises VerificationError."""
+    with address.connect("postgres") as session:
+        (at,) = session.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone() or ("0/0",)
+    if lsn(at) < place:
+        raise _unrecovered(f"the log that was streamed goes up to {lsn_text(place)}, and recovery ended at {at}")
+
+
+def _read_log(tools: Tools, place: Place, told: Moments, ends: int) -> None:
     """See that the log has no gap, and makes no tablespace. Raises VerificationError.
 
     Going through it would make that where the server had it: on the server's own machine, its own files.
@@ -236,7 +283,7 @@ def _read_log(tools: Tools, place: Place, told: Moments) -> None:
     for file in segments:  # they are kept without the zeroes at their ends
         os.truncate(file, int(control["Bytes per WAL segment"]))
     command = [tools["pg_waldump"], f"--path={folder}", f"--timeline={told.timeline}", "--rmgr=Tablespace"]
-    command += [f"--start={lsn_text(told.begins)}", f"--end={lsn_text(told.ends)}"]
+    command += [f"--start={lsn_text(told.begins)}", f"--end={lsn_text(ends)}"]
     try:
         said = process.run(
             place.command(*command), environment=place.environment(), timeout_seconds=86_400, folder=place.data

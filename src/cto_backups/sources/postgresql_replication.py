@@ -160,9 +160,10 @@ class Replication:
 
     # -- the log -------------------------------------------------------------------------------------------------------
 
-    def begin_log(self, slot: str, begins: int, timeline: int) -> None:
-        """Have the server send its log from a place on."""
-        command = f"START_REPLICATION SLOT {slot} PHYSICAL {lsn_text(begins)} TIMELINE {timeline}"
+    def begin_log(self, slot: str | None, begins: int, timeline: int) -> None:
+        """Have the server send its log from a place on; without a slot, what it still has."""
+        held = f"SLOT {slot} " if slot is not None else ""
+        command = f"START_REPLICATION {held}PHYSICAL {lsn_text(begins)} TIMELINE {timeline}"
         result = self._begin(command)
         if result.status != pq.ExecStatus.COPY_BOTH:
             raise self._refused(result)

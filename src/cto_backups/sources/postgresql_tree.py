@@ -124,6 +124,7 @@ class ServerTree:
             until=end.at,
             transactions=end.transactions,
             tablespaces=end.tablespaces,
+            first=end.target,
         )
         spaces = self._given_apart.get("tablespace_map")
         if spaces is not None:

@@ -204,6 +204,9 @@ def test_the_one_sign_of_life_that_there_was_becomes_that_of_its_host(path):
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("DROP TABLE heartbeat")
         connection.execute("DROP TABLE governing_rules")  # younger than that
+        connection.execute("DROP VIEW backup_status")
+        connection.execute("DROP TABLE streams")
+        connection.execute("CREATE VIEW backup_status AS SELECT name FROM sources")
         connection.execute("ALTER TABLE resources DROP COLUMN covered")
         connection.execute("CREATE TABLE heartbeat (id INTEGER PRIMARY KEY, at, next_by, host, pid, busy_with)")
         moment = "2026-03-18T11:00:00.000000Z"

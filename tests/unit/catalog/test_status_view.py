@@ -93,6 +93,9 @@ class Scenario:
             confirmed = self.ago(20, -10, 1, 40, 80)
             values = {"name": self.name, "confirmed": moment_to_column(confirmed)}
             connection.execute("UPDATE sources SET confirmed_at = :confirmed WHERE name = :name", values)
+        if self.dice.random() < 0.3:
+            values = {"name": self.name, "reached": moment_to_column(self.ago(20, -10, 1, 40, 80))}
+            connection.execute("INSERT INTO streams VALUES (:name, 1, NULL, :reached, '{}')", values)
         for number in range(self.pick(1, 0, 1, 2, 3)):
             test = self.build.test(
                 f"t-{self.name}-{number}",

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from cto_backups.core.assurance import SEVERITY, judge
 from cto_backups.core.model import ActionKind, Facts, Outcome, Rung, Status
+from cto_backups.core.streams import StreamFacts
 
 HEALTHY, OVERDUE, FAILED_TEST, UNPROTECTED = (
     Status.HEALTHY,
@@ -144,6 +145,28 @@ def test_without_any_vault_there_is_nothing_to_return_to(build):
     damaged = build.healthy(newest=newest, copies=copies)
     assert verdict(build, damaged, vaults_away={"far": "not mounted"}).status is UNPROTECTED, "one damaged, one away"
     assert verdict(build, damaged, vaults_away={"near": "not mounted"}).status is FAILED_TEST, "far is well"
+
+
+# -- streams
+
+
+def test_what_a_stream_brought_counts_as_fresh_and_one_that_stands_still_is_said(build):
+    stream = StreamFacts("ledger", reached_at=build.ago(minutes=1), leased_until=build.now + DAY)
+    old = build.point(build.ago(days=3))
+
+    def judged(stream, triggers="daily, continuous"):
+        known = replace(build.healthy(newest=old), stream=stream)
+        return verdict(build, known, build.source(triggers=triggers))
+
+    found = judged(stream)
+    assert (found.status, found.age) == (HEALTHY, timedelta(minutes=1))
+    assert not says(found, "its log")
+    lost = judged(replace(stream, leased_until=None, problem="no such server"))
+    assert lost.status is HEALTHY, "the RPO has its say when it is over"
+    assert says(lost, "its log is followed by no worker, for 1 minute: no such server")
+    assert judged(replace(stream, reached_at=build.ago(days=2), leased_until=None)).status is OVERDUE
+    assert judged(replace(stream, reached_at=build.now + DAY)).status is OVERDUE, "a clock is wrong"
+    assert not says(judged(replace(stream, leased_until=None), "daily"), "its log"), "it is not wanted any more"
 
 
 # -- OVERDUE

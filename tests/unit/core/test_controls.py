@@ -23,6 +23,7 @@ from cto_backups.core.model import (
     SourceFacts,
 )
 from cto_backups.core.policy import Access, Exclusion, LockMode
+from cto_backups.core.streams import StreamFacts
 
 DAY = timedelta(days=1)
 BACKUP, TEST, VERIFY = ActionKind.BACKUP, ActionKind.RESTORE_TEST, ActionKind.VERIFY
@@ -105,6 +106,7 @@ def test_a_source_in_order_has_no_findings_and_scores_100(audited):
         "second-person",
         "source-removals",
         "vaults-there",
+        "stream",
     }
     assert len(report.passed) == len(CONTROLS) - len(report.not_applicable)
 
@@ -241,6 +243,20 @@ def test_what_is_excluded_on_purpose_is_no_shrinkage(build, audited):
 
 
 # -- sources
+
+
+def test_a_log_that_is_to_be_followed_is(build, audited):
+    asked = replace(APART, streams=("ledger",))
+
+    def source(**changes):
+        stream = StreamFacts("ledger", reached_at=build.ago(seconds=2), leased_until=build.now + timedelta(minutes=1))
+        return replace(build.healthy(), stream=replace(stream, **changes))
+
+    assert audited.checks("stream") == ()
+    assert "until 2 seconds ago" in audited.passes("stream", source(), environment=asked)
+    assert "no worker" in audited.fails("stream", source(leased_until=None), environment=asked)
+    assert "nobody ever followed" in audited.fails("stream", build.healthy(), environment=asked)
+    assert audited.checks("stream", SourceFacts("ledger"), environment=asked) == ()
 
 
 def test_achieved_rpo_is_judged_by_what_would_come_back(build, audited):

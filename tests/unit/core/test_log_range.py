@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from cto_backups.core.log_range import log_range, reaching
+from cto_backups.core.log_range import follows, log_range, reaching
 from cto_backups.core.model import Fingerprint, RecoveryPoint, Sample
+from cto_backups.core.streams import Follows
 
 BEGINS = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -48,3 +49,15 @@ def test_the_log_that_ends_first_is_chosen(build, logged):
 def test_what_makes_no_sense_leads_nowhere(build, fields):
     point = replace(build.point(id="odd"), fingerprint=Fingerprint("any/1", {}, {}, (Sample("log", fields),)))
     assert log_range(point) is None
+
+
+def test_a_stream_goes_on_where_a_points_log_ends(build):
+    def told(**fields):
+        return follows(replace(build.point(), fingerprint=Fingerprint("any/1", {}, {}, (Sample("log", fields),))))
+
+    whole = {"log": "server-1", "first_position": "10", "end_position": "30", "more": "known to the source"}
+    assert told(**whole) == Follows("server-1", 10, 30, whole)
+    assert told(since="then") is None, "of an earlier release"
+    assert told(log="server-1", first_position="10") is None
+    assert told(log="server-1", first_position="10", end_position="the end") is None
+    assert follows(build.point()) is None

@@ -1,0 +1,216 @@
+"""Streams: what a source writes into its log comes into vaults as it is written, in pieces, between recovery points.
+
+A stream follows a recovery point that holds a log, and goes on where that log ends. Positions count bytes of the log
+from its beginning; `log` tells one log from another (a server that was set back writes another one). Pure.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol, runtime_checkable
+
+from cto_backups.core.duration import roughly
+from cto_backups.core.triggers import Continuous, Triggers
+
+LEASE = timedelta(seconds=30)
+"""How long a worker that gives no sign keeps a stream to itself."""
+
+STALL = timedelta(minutes=1)
+"""How long nothing may reach a vault before a stream is said to stand still; a quarter of a shorter RPO."""
+
+
+@dataclass(frozen=True, slots=True)
+class Follows:
+    """What a stream goes on from: the log of a recovery point, which reaches from `first` (the first position that can
+    be returned to) up to `ends`. `about` is what else its source has to know.
+    """
+
+    log: str
+    first: int
+    ends: int
+    about: Mapping[str, str]
+
+    def same_as(self, other: "Follows") -> bool:
+        """Whether one log is meant, and it may be followed under the same conditions."""
+        mine, others = self.about.get("tablespaces"), other.about.get("tablespaces")
+        return self.log == other.log and mine == others
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A position that was written at a moment by the source's clock: who goes that far can return to the moment."""
+
+    position: int
+    moment: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How far a source's log was at a moment by our clock, and the last mark in it (None: there was none yet)."""
+
+    at: datetime
+    position: int
+    mark: Mark | None = None
+
+
+class Following(Protocol):
+    """A log that is being followed. Every method raises SourceError."""
+
+    @property
+    def ends(self) -> int:
+        """The position up to which all of it was taken."""
+
+    def take(self, seconds: float) -> bytes:
+        """What follows; empty when nothing came for this long. What comes in quick succession comes together."""
+
+    def look(self) -> Look:
+        """How far the source is; raises SourceError too when nothing that was taken may be kept, and why."""
+
+
+@runtime_checkable
+class Streaming(Protocol):
+    """A source whose log can be followed."""
+
+    @property
+    def streams(self) -> bool:
+        """Whether it is set up so that its log can be followed."""
+
+    def follow(self, follows: Follows, position: int) -> AbstractContextManager[Following]:
+        """Follow the log on from a position. Raises SourceError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece of a log in a vault, without its bytes."""
+
+    log: str
+    begins: int
+    ends: int
+
+
+@dataclass(frozen=True, slots=True)
+class PieceRead:
+    """A piece with its bytes, and the last mark up to its end."""
+
+    piece: Piece
+    mark: Mark | None
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """What was streamed after a recovery point: unbroken from the end of its log up to `ends`; `mark` is its last.
+
+    `read` gives the pieces in order, each from a vault that has it intact; raises DamageError, VaultError.
+    """
+
+    log: str
+    begins: int
+    ends: int
+    mark: Mark | None
+    size_bytes: int
+    read: Callable[[], Iterator[PieceRead]]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamFacts:
+    """What is known of a source's stream: where it is, and who keeps it up.
+
+    All that was committed until `reached_at`, by our clock, is in a vault. The source can be brought back to any moment
+    until `moment` by its own clock. `unsent_bytes` were written and not in a vault when it was last looked. `problem`
+    is why it stands still (empty: it does not). The lease is `holder`'s until `leased_until`; `token` grows with each
+    lease, so that who lost it notices.
+    """
+
+    source: str
+    log: str = ""
+    ends: int = 0
+    reached_at: datetime | None = None
+    moment: datetime | None = None
+    unsent_bytes: int = 0
+    problem: str = ""
+    holder: str = ""
+    host: str = ""
+    pid: int = 0
+    token: int = 0
+    leased_until: datetime | None = None
+    began_at: datetime | None = None
+
+
+def desired(sources: Iterable[tuple[str, Triggers]], able: Callable[[str], bool]) -> tuple[str, ...]:
+    """The sources whose log is to be followed: those that are to be protected continuously, and can be."""
+    return tuple(
+        name
+        for name, triggers in sources
+        if any(isinstance(trigger, Continuous) for trigger in triggers) and able(name)
+    )
+
+
+def stall_after(rpo: timedelta) -> timedelta:
+    """How long nothing may reach a vault before people hear of it."""
+    return min(STALL, rpo / 4)
+
+
+def standing(facts: StreamFacts, rpo: timedelta, now: datetime) -> str | None:
+    """Why a stream stands still, in words that follow "its log"; None: it goes on."""
+    late = facts.reached_at is None or now - facts.reached_at > stall_after(rpo)
+    since = f", for {roughly(now - facts.reached_at)}" if facts.reached_at is not None else ""
+    if facts.leased_until is None or facts.leased_until <= now:
+        return f"is followed by no worker{since}{': ' + facts.problem if facts.problem else ''}"
+    if late and (facts.began_at is None or now - facts.began_at > stall_after(rpo)):
+        behind = f", {facts.unsent_bytes} bytes behind" if facts.unsent_bytes else ""
+        return f"does not reach the vaults{since}{behind}{': ' + facts.problem if facts.problem else ''}"
+    return f"does not reach every vault: {facts.problem}" if facts.problem else None
+
+
+def going(facts: StreamFacts, now: datetime) -> str:
+    """How far a stream is, in words that follow "its log"."""
+    if facts.reached_at is None:
+        return f"is followed by {facts.holder}, and nothing of it is in a vault yet"
+    behind = f"{facts.unsent_bytes} bytes behind" if facts.unsent_bytes else "nothing behind"
+    return f"is in the vaults until {roughly(max(now - facts.reached_at, timedelta()))} ago, {behind}"
+
+
+def unbroken(pieces: Iterable[Piece], log: str, begins: int) -> tuple[Piece, ...]:
+    """The pieces that lead on from a position without a gap, in order; where they overlap, the fewest."""
+    ordered = sorted(
+        (piece for piece in pieces if piece.log == log and piece.ends > begins), key=lambda piece: piece.begins
+    )
+    chosen: list[Piece] = []
+    at = begins
+    best: Piece | None = None
+    for piece in ordered:
+        if piece.begins > at:
+            if best is None or best.ends <= at:
+                break
+            chosen.append(best)
+            at = best.ends
+            if piece.begins > at:
+                break
+        if best is None or piece.ends > best.ends:
+            best = piece
+    if best is not None and best.ends > at:
+        chosen.append(best)
+    return tuple(chosen)
+
+
+def needless(pieces: Sequence[Piece], held: Sequence[Follows]) -> tuple[Piece, ...]:
+    """The pieces that nobody needs: a point's own log holds them, or no point leads to them, and newer ones are there.
+
+    `held` are the logs of the points that the same vault keeps.
+    """
+    wanted: set[Piece] = set()
+    for follows in held:
+        wanted.update(unbroken(pieces, follows.log, follows.ends))
+    newest = max((follows.ends for follows in held), default=0)
+    logs = {follows.log for follows in held}
+
+    def is_held(piece: Piece) -> bool:
+        return any(each.log == piece.log and each.first <= piece.begins and piece.ends <= each.ends for each in held)
+
+    return tuple(
+        piece
+        for piece in pieces
+        if is_held(piece) or (piece not in wanted and held and (piece.log not in logs or piece.ends <= newest))
+    )

@@ -1,0 +1,275 @@
+"""Stream: follow a source's log, and bring it to the vaults as it is written. One worker at a time does, under a lease.
+
+What is in one vault counts; a vault that was away gets what it lacks from another. Whoever loses the lease stops before
+it stores anything more.
+"""
+
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from cto_backups import clock
+from cto_backups.core.log_range import follows
+from cto_backups.core.streams import (
+    Following,
+    Follows,
+    Look,
+    Mark,
+    Piece,
+    PieceRead,
+    StreamFacts,
+    Streaming,
+    desired,
+    unbroken,
+)
+from cto_backups.errors import BackupsError, BusyError, VaultError
+from cto_backups.flows.installation import Installation
+from cto_backups.flows.pieces import PieceFiles, fill, tidy
+from cto_backups.flows.recover import process_alive
+
+log = logging.getLogger("cto_backups")
+
+_TAKE_SECONDS: Final = 0.5
+"""How long what comes is gathered before it is brought to the vaults: what a loss of the source may cost."""
+_REPORT_EVERY: Final = timedelta(seconds=2)
+_FILL_EVERY: Final = timedelta(seconds=30)
+_TIDY_EVERY: Final = timedelta(minutes=1)
+_FIRST_PAUSE: Final = 1.0
+_LAST_PAUSE: Final = 60.0
+
+
+def wanted(installation: Installation) -> tuple[str, ...]:
+    """The sources whose log is to be followed: continuous ones, of a kind and set up so that it can be."""
+
+    def able(name: str) -> bool:
+        source = installation.source(name)
+        return isinstance(source, Streaming) and source.streams
+
+    return desired(((name, source.triggers) for name, source in installation.policy.sources.items()), able)
+
+
+class Streams:
+    """Keeps up a worker's streams, each on a thread of its own; a context, which ends them."""
+
+    def __init__(self, installation: Installation, holder: str, warn: Callable[[str], None]) -> None:
+        self._installation = installation
+        self._holder = holder
+        self._warn = warn
+        self._stop = threading.Event()
+        self._threads: dict[str, threading.Thread] = {}
+
+    def __enter__(self) -> "Streams":
+        for name in wanted(self._installation):
+            thread = threading.Thread(target=self._keep_up, args=(name,), name=f"stream-{name}", daemon=True)
+            self._threads[name] = thread
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads.values():
+            thread.join()
+
+    def _keep_up(self, name: str) -> None:
+        """Follow again whenever it ends, after pauses that grow; told once for each reason."""
+        pause, told = _FIRST_PAUSE, ""
+        while not self._stop.is_set():
+            began = clock.monotonic()
+            try:
+                follow(self._installation, name, self._holder, self._stop)
+                reason = ""
+            except BusyError:
+                reason = ""  # another worker is at it: it is asked for again
+            except BackupsError as error:
+                reason = str(error)
+            except Exception as error:
+                log.exception("stream ended", extra={"fields": {"source": name}})
+                reason = f"defect: {type(error).__name__}"
+            if reason and reason != told:
+                log.warning("stream", extra={"fields": {"source": name, "message": reason}})
+                self._warn(f"The log of source '{name}' is not followed: {reason}")
+            told = reason
+            pause = _FIRST_PAUSE if clock.monotonic() - began > _LAST_PAUSE else min(2 * pause, _LAST_PAUSE)
+            self._stop.wait(pause)
+
+
+def follow(installation: Installation, name: str, holder: str, stop: threading.Event) -> None:
+    """Follow one source's log until `stop` is set, or the source has a point that begins another log.
+
+    Returns at once while it has no point with a log: the first backup makes one. Raises BusyError while another worker
+    follows it, SourceError, VaultError.
+    """
+    source = installation.source(name)
+    assert isinstance(source, Streaming)
+    start = _start(installation, name)
+    if start is None:
+        return
+    host, pid = installation.host, os.getpid()
+    book = installation.catalog.streams
+    token = book.lease(name, holder, host, pid, clock.now(), process_alive)
+    stream = _Stream(installation, name, start, stop)
+    began = StreamFacts(name, start.log, holder=holder, host=host, pid=pid, token=token, began_at=clock.now())
+    stream.facts = replace(began, reached_at=stream.known.reached_at, moment=stream.known.moment)
+    try:
+        position = stream.resumed()
+        with source.follow(start, position) as following:
+            stream.run(following)
+    except BackupsError as error:
+        book.report(replace(stream.facts, problem=str(error)), clock.now())
+        raise
+    finally:
+        book.release(name, token)
+
+
+def _start(installation: Installation, name: str) -> Follows | None:
+    point = installation.catalog.latest(name)
+    return follows(point) if point is not None else None
+
+
+@dataclass
+class _Stream:
+    """One stretch of following."""
+
+    installation: Installation
+    name: str
+    follows: Follows
+    stop: threading.Event
+    vaults: list[str] = field(default_factory=list)
+    away: dict[str, str] = field(default_factory=dict)
+    known: StreamFacts = field(init=False)
+    facts: StreamFacts = field(init=False)
+    point: str = ""
+    untidy: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        facts = self.installation.catalog.facts(clock.now(), [self.name]).sources[self.name]
+        self.known = facts.stream or StreamFacts(self.name)
+        if self.known.log != self.follows.log:
+            self.known = StreamFacts(self.name)
+        self.point = facts.newest.id if facts.newest is not None else ""
+
+    def resumed(self) -> int:
+        """Where to go on: after what is in the vaults already. Every vault that is there is given what it lacks."""
+        pieces: set[Piece] = set()
+        names = self.installation.source_policy(self.name).vaults
+        problems: dict[str, BackupsError] = {}
+        for vault in names:
+            try:
+                self.installation.vault(vault).check()
+                pieces.update(PieceFiles(self.installation, vault, self.name).listed())
+                self.vaults.append(vault)
+            except BackupsError as error:
+                problems[vault] = error
+        self.away = {vault: str(error) for vault, error in problems.items()}
+        if not self.vaults:
+            raise VaultError(
+                f"Source '{self.name}': no vault is there to take its log",
+                why="; ".join(self.away.values()),
+                todo="Bring one back; it is tried again by itself.",
+            )
+        for vault in list(self.vaults):
+            self._fill(vault)
+        found = unbroken(pieces, self.follows.log, self.follows.ends)
+        return found[-1].ends if found else self.follows.ends
+
+    def run(self, following: Following) -> None:
+        """Take what comes, and bring it to the vaults, until there is a reason to stop."""
+        now = clock.now()
+        reported, filled, tidied = now, now, now - _TIDY_EVERY
+        mark: Mark | None = None
+        looks: deque[Look] = deque()  # how far the source was, and has not been followed yet
+        while not self.stop.is_set():
+            begins = following.ends
+            data = following.take(_TAKE_SECONDS)
+            look = following.look()
+            if look.mark is not None and look.mark.position <= following.ends:
+                mark = look.mark
+            if data:
+                self._store(PieceRead(Piece(self.follows.log, begins, following.ends), mark, data))
+            looks.append(look)
+            reached = self.facts.reached_at
+            while looks and looks[0].position <= following.ends:
+                reached = looks.popleft().at
+            self._note(following.ends, reached, max(look.position - following.ends, 0), mark)
+            now = clock.now()
+            if now - reported >= _REPORT_EVERY:
+                reported = now
+                if not self.installation.catalog.streams.report(self.facts, now):
+                    raise BusyError(
+                        f"The log of source '{self.name}' is followed by another worker now",
+                        why="this one gave no sign in time",
+                        todo="Nothing: what it stored stays.",
+                    )
+            if self.away and now - filled >= _FILL_EVERY:
+                filled = now
+                self._bring_back()
+            if now - tidied >= _TIDY_EVERY:
+                tidied = now
+                if self._tidied():
+                    return
+
+    def _store(self, read: PieceRead) -> None:
+        for vault in list(self.vaults):
+            try:
+                PieceFiles(self.installation, vault, self.name).put(read)
+            except BackupsError as error:
+                self.vaults.remove(vault)
+                self.away[vault] = str(error)
+        if not self.vaults:
+            raise VaultError(
+                f"Source '{self.name}': no vault takes its log",
+                why="; ".join(self.away.values()),
+                todo="See what keeps them from it; it is tried again by itself.",
+            )
+
+    def _note(self, ends: int, reached: datetime | None, unsent: int, mark: Mark | None) -> None:
+        away = "; ".join(f"vault {name} gets nothing: {why}" for name, why in self.away.items())
+        self.facts = replace(
+            self.facts,
+            ends=ends,
+            reached_at=reached,
+            moment=mark.moment if mark is not None else self.facts.moment,
+            unsent_bytes=unsent,
+            problem=away,
+        )
+
+    def _bring_back(self) -> None:
+        for vault in list(self.away):
+            try:
+                self.installation.vault(vault).check()
+                self._fill(vault)
+            except BackupsError as error:
+                self.away[vault] = str(error)
+                continue
+            del self.away[vault]
+            self.vaults.append(vault)
+
+    def _fill(self, vault: str) -> None:
+        others = [other for other in self.vaults if other != vault]
+        fill(self.installation, self.name, vault, others, self.follows.ends)
+
+    def _tidied(self) -> bool:
+        """Remove what points hold by now; whether the newest of them begins another log."""
+        newest = self.installation.catalog.latest(self.name)
+        if newest is None:
+            return False
+        if newest.id != self.point:
+            told = follows(newest)
+            if told is None or not told.same_as(self.follows):
+                return True
+            self.point, self.follows = newest.id, told
+            self.untidy = set(self.installation.source_policy(self.name).vaults)
+        for known in self.installation.catalog.copies(newest.id) if self.untidy else ():
+            vault = known.copy.vault
+            if vault in self.untidy and vault in self.vaults:
+                self.untidy.discard(vault)
+                try:
+                    tidy(self.installation, self.name, vault)
+                except BackupsError as error:
+                    log.warning("pieces stay", extra={"fields": {"source": self.name, "message": str(error)}})
+        return False

@@ -1,0 +1,129 @@
+"""Streams: which pieces lead on from a point, which nobody needs, and when one stands still."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cto_backups.core.schedule import parse_triggers
+from cto_backups.core.streams import (
+    Follows,
+    Piece,
+    StreamFacts,
+    desired,
+    going,
+    needless,
+    stall_after,
+    standing,
+    unbroken,
+)
+
+NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+ALIVE = StreamFacts("ledger", "a", 100, NOW - timedelta(seconds=1), holder="shop", leased_until=NOW + HOUR)
+
+
+def pieces(*ranges, log="a"):
+    return [Piece(log, begins, ends) for begins, ends in ranges]
+
+
+def test_continuous_sources_that_can_be_followed_are():
+    sources = [
+        (name, parse_triggers(text)) for name, text in (("a", "continuous"), ("b", "daily"), ("c", "continuous"))
+    ]
+    assert desired(sources, lambda name: name != "c") == ("a",)
+
+
+def test_a_log_is_the_same_while_it_may_be_followed_as_before():
+    one = Follows("a", 1, 9, {"tablespaces": "7"})
+    assert one.same_as(Follows("a", 1, 20, {"tablespaces": "7", "since": "then"}))
+    assert not one.same_as(replace(one, log="b"))
+    assert not one.same_as(replace(one, about={"tablespaces": "7,8"}))
+
+
+def test_pieces_lead_on_as_far_as_there_is_no_gap():
+    there = pieces((10, 20), (20, 30), (35, 40))
+    assert unbroken(there, "a", 10) == tuple(there[:2])
+    assert unbroken(there, "a", 15) == tuple(there[:2]), "in the middle of a piece"
+    assert unbroken(there, "a", 30) == (), "a gap"
+    assert unbroken(there, "a", 36) == tuple(there[2:])
+    assert unbroken(there, "a", 40) == ()
+    assert unbroken(there, "b", 10) == ()
+    assert unbroken(pieces((0, 10), (30, 40)), "a", 5) == tuple(pieces((0, 10)))
+
+
+def test_where_pieces_overlap_the_fewest_are_taken():
+    assert unbroken(pieces((0, 10), (5, 12), (8, 30), (30, 31)), "a", 0) == tuple(pieces((0, 10), (8, 30), (30, 31)))
+    assert unbroken(pieces((0, 10), (0, 20), (10, 20)), "a", 0) == tuple(pieces((0, 20)))
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(1, 9))), st.integers(0, 40))
+def test_what_leads_on_is_exactly_what_can_be_reached(ranges, begins):
+    there = pieces(*((at, at + size) for at, size in ranges))
+    chosen = unbroken(there, "a", begins)
+    reachable, grown = begins, True
+    while grown:
+        ends = [piece.ends for piece in there if piece.begins <= reachable < piece.ends]
+        grown = bool(ends)
+        reachable = max(ends, default=reachable)
+    at = begins
+    for piece in chosen:
+        assert piece.begins <= at < piece.ends
+        at = piece.ends
+    assert at == reachable
+
+
+def test_a_piece_goes_when_a_points_own_log_holds_it():
+    there = pieces((10, 20), (20, 30), (30, 40))
+    assert needless(there, [Follows("a", 5, 30, {})]) == tuple(there[:2])
+    assert needless(there, [Follows("a", 15, 30, {})]) == (there[0], there[1]), "nothing leads to what is before"
+    assert needless(there, []) == (), "while there is no point, nobody knows"
+
+
+def test_what_was_streamed_while_a_base_was_read_stays_with_the_point_before():
+    there = pieces((10, 20), (20, 30), (30, 40))
+    before, base = Follows("a", 1, 10, {}), Follows("a", 28, 30, {})
+    assert needless(there, [before, base]) == (), "moments between the two are in no point"
+    assert needless(there, [base]) == tuple(there[:2]), "the point before has expired"
+    later = replace(base, ends=40)
+    assert needless(there, [before, later]) == (there[2],)
+
+
+def test_pieces_of_a_log_that_no_point_follows_go():
+    there = [*pieces((10, 20)), *pieces((500, 600), log="b")]
+    assert needless(there, [Follows("a", 1, 10, {})]) == (there[1],)
+
+
+def test_a_stream_stands_still_when_nobody_follows_or_nothing_arrives():
+    assert standing(ALIVE, HOUR, NOW) is None
+    assert going(ALIVE, NOW) == "is in the vaults until 1 second ago, nothing behind"
+    assert "12 bytes behind" in going(replace(ALIVE, unsent_bytes=12), NOW)
+    assert "nothing of it is in a vault yet" in going(replace(ALIVE, reached_at=None), NOW)
+    for gone in (replace(ALIVE, leased_until=None), replace(ALIVE, leased_until=NOW)):
+        assert standing(gone, HOUR, NOW) == "is followed by no worker, for 1 second"
+    failed = replace(ALIVE, leased_until=None, problem="no such server", reached_at=None)
+    assert standing(failed, HOUR, NOW) == "is followed by no worker: no such server"
+
+
+def test_a_stream_is_given_time_to_begin_and_no_more():
+    late = replace(ALIVE, reached_at=NOW - timedelta(minutes=3), unsent_bytes=7, began_at=NOW - timedelta(seconds=5))
+    assert standing(late, HOUR, NOW) is None
+    late = replace(late, began_at=NOW - timedelta(minutes=2))
+    assert standing(late, HOUR, NOW) == "does not reach the vaults, for 3 minutes, 7 bytes behind"
+    never = replace(late, reached_at=None, unsent_bytes=0, problem="full", began_at=None)
+    assert standing(never, HOUR, NOW) == "does not reach the vaults: full"
+
+
+def test_a_vault_that_gets_nothing_is_said():
+    assert standing(replace(ALIVE, problem="vault two gets nothing"), HOUR, NOW) == (
+        "does not reach every vault: vault two gets nothing"
+    )
+
+
+@pytest.mark.parametrize(
+    ("rpo", "limit"), [(HOUR, timedelta(minutes=1)), (timedelta(minutes=2), timedelta(seconds=30))]
+)
+def test_how_long_nothing_may_arrive(rpo, limit):
+    assert stall_after(rpo) == limit
