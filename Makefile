@@ -21,7 +21,7 @@ TESTS ?= tests
 CTO_FAULT_ROUNDS ?= 200
 export DIR UPGRADE WHEEL
 
-.PHONY: help setup setup-tools demo test lint format test-core test-all test-peers test-faults test-large fuzz \
+.PHONY: help setup setup-tools demo test lint format test-core test-all coverage test-peers test-faults test-large fuzz \
 	bench bench-databases bench-smoke wheel changelog lock clean
 
 help: ## print this list
@@ -65,8 +65,11 @@ test-core: setup
 test-all: setup
 	scratch=$$(mktemp -d); trap 'rm -rf "$$scratch" 2>/dev/null || true' EXIT; \
 	chmod 711 "$$scratch"; mkdir "$$scratch/tmp"; chmod 1777 "$$scratch/tmp"; \
-	TMPDIR="$$scratch/tmp" $(BIN)/pytest $(TESTS) --basetemp "$$scratch/t" -n $(JOBS) --dist worksteal \
-		-m "not newest_restic and not rustic" --cov --cov-report=term:skip-covered $(ARGS)
+	TMPDIR="$$scratch/tmp" $(BIN)/pytest $(TESTS) --ignore tests/unit/core --basetemp "$$scratch/t" -n $(JOBS) \
+		--dist worksteal -m "not newest_restic and not rustic" $(ARGS)
+
+coverage: ## every test but the heavy ones, and what of the program they run (three times as long)
+	@$(MAKE) test-all ARGS="--cov --cov-report=term:skip-covered $(ARGS)"
 
 test-peers: setup-tools ## the tests against stock restic once more, with the newest restic and rustic (needs Go and cargo)
 	@tools/peers .cache/peers restic rustic
