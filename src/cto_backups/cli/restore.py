@@ -159,12 +159,12 @@ def restore(
         screen, write=wish.writes(dry_run=dry_run), ahead=lambda policy: vault or likely_vault(policy, source or point)
     ) as opening:
         installation = opening.installation
-        found, moment, tail = select_moment(installation, point, source=source, at=at)
+        found, moment, tail = select_moment(installation, point, source=source, at=at, vault=vault)
         wish = replace(wish, at=moment, tail=tail)
         if moment is not None:
             log = "the log that was streamed after it" if tail is not None else "whose log"
             screen.note(f"Within {found.id}, {log} leads to {moment:%Y-%m-%d %H:%M:%S %Z}.")
-        elif tail is not None:
+        elif tail is not None and dry_run:
             until = f" (until {tail.mark.moment:%Y-%m-%d %H:%M:%S %Z}, at least)" if tail.mark else ""
             screen.note(f"With {figures.size(tail.ends - tail.begins)} of log that were streamed since{until}.")
         if not found.complete:

@@ -25,7 +25,7 @@ def likely_vault(policy: "Policy", source: str) -> str | None:
 
 
 def select_moment(
-    installation: "Installation", point: str, *, source: str = "", at: str = ""
+    installation: "Installation", point: str, *, source: str = "", at: str = "", vault: str = ""
 ) -> "tuple[RecoveryPoint, datetime | None, Tail | None]":
     """The point meant, as by `select_point`; the moment within it, where its log leads to the one meant; and what was
     streamed after it, where that is wanted: for a moment after the point, and for a source's newest state.
@@ -36,7 +36,7 @@ def select_moment(
     found = select_point(installation, point, source=source, at=at, within=True)
     if moment is None and point != "latest" and point not in installation.policy.sources:
         return found, None, None  # this point, as it is
-    tail, reaches = with_tail(installation, found, moment)
+    tail, reaches = with_tail(installation, found, moment, vault or None)
     return found, moment if reaches else None, tail
 
 

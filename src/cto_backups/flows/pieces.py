@@ -7,14 +7,14 @@ recovery point needs it any more.
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from cto_backups.core.log_range import follows
 from cto_backups.core.model import RecoveryPoint
-from cto_backups.core.streams import Follows, Mark, Piece, PieceRead, Tail, needless, unbroken
+from cto_backups.core.streams import Mark, Piece, PieceRead, Tail, needless, unbroken
 from cto_backups.errors import BackupsError, DamageError, VaultExistsError
 from cto_backups.flows.installation import Installation
 
@@ -106,44 +106,37 @@ def tail_of(installation: Installation, point: RecoveryPoint, vault: str | None 
     if not chosen:
         return None
 
+    def holding(piece: Piece) -> list[str]:
+        return [vault for vault, pieces in held.items() if piece in pieces]
+
+    def last_mark() -> Mark | None:
+        try:  # each piece says the last one up to its end
+            mark = read_from_any(installation, point.source, chosen[-1], holding(chosen[-1])).mark
+        except BackupsError:
+            return None  # whoever reads all of them hears why
+        return mark if mark is not None and mark.position > followed.ends else None
+
     def read() -> Iterator[PieceRead]:
-        return (_from_any(installation, point.source, piece, held) for piece in chosen)
+        return (read_from_any(installation, point.source, piece, holding(piece)) for piece in chosen)
 
     return Tail(
         followed.log,
         chosen[0].begins,
         chosen[-1].ends,
-        _last_mark(installation, point.source, chosen, held, followed),
+        last_mark(),
         sum(sizes[piece] for piece in chosen),
         read,
     )
 
 
-def _last_mark(
-    installation: Installation,
-    source: str,
-    chosen: tuple[Piece, ...],
-    held: Mapping[str, Mapping[Piece, int]],
-    followed: Follows,
-) -> Mark | None:
-    """The last mark that lies in these pieces: each says the last one up to its end."""
-    try:
-        mark = _from_any(installation, source, chosen[-1], held).mark
-    except BackupsError:
-        return None  # whoever reads all of them hears why
-    return mark if mark is not None and mark.position > followed.ends else None
-
-
-def _from_any(
-    installation: Installation, source: str, piece: Piece, held: Mapping[str, Mapping[Piece, int]]
-) -> PieceRead:
+def read_from_any(installation: Installation, source: str, piece: Piece, vaults: Iterable[str]) -> PieceRead:
+    """A piece, from the first of these vaults that has it intact. Raises DamageError, VaultError."""
     problem: BackupsError | None = None
-    for vault, pieces in held.items():
-        if piece in pieces:
-            try:
-                return PieceFiles(installation, vault, source).read(piece)
-            except BackupsError as error:
-                problem = error
+    for vault in vaults:
+        try:
+            return PieceFiles(installation, vault, source).read(piece)
+        except BackupsError as error:
+            problem = error
     assert problem is not None
     raise problem
 

@@ -76,14 +76,16 @@ def select(
     return point
 
 
-def with_tail(installation: Installation, point: RecoveryPoint, moment: datetime | None) -> tuple[Tail | None, bool]:
+def with_tail(
+    installation: Installation, point: RecoveryPoint, moment: datetime | None, vault: str | None
+) -> tuple[Tail | None, bool]:
     """What was streamed after a point, for who wants its newest state or a moment after it, and whether it holds that.
 
     A point whose own log reaches the moment needs none.
     """
     if moment is not None and (told := log_range(point)) is not None and told[0] <= moment <= told[1]:
         return None, True
-    tail = tail_of(installation, point)
+    tail = tail_of(installation, point, vault)
     reaches = tail is not None and moment is not None and tail.mark is not None and moment <= tail.mark.moment
     return tail, reaches
 

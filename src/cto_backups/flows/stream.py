@@ -27,9 +27,9 @@ from cto_backups.core.streams import (
     desired,
     unbroken,
 )
-from cto_backups.errors import BackupsError, BusyError, VaultError
+from cto_backups.errors import BackupsError, BusyError, SourceError, VaultError
 from cto_backups.flows.installation import Installation
-from cto_backups.flows.pieces import PieceFiles, fill, tidy
+from cto_backups.flows.pieces import PieceFiles, fill, read_from_any, tidy
 from cto_backups.flows.recover import process_alive
 
 log = logging.getLogger("cto_backups")
@@ -116,9 +116,9 @@ def follow(installation: Installation, name: str, holder: str, stop: threading.E
     began = StreamFacts(name, start.log, holder=holder, host=host, pid=pid, token=token, began_at=clock.now())
     stream.facts = replace(began, reached_at=stream.known.reached_at, moment=stream.known.moment)
     try:
-        position = stream.resumed()
-        with source.follow(start, position) as following:
-            stream.run(following)
+        last = stream.resumed()
+        with source.follow(start, last.piece.begins if last is not None else start.ends) as following:
+            stream.run(following, stream.compared(following, last) if last is not None else b"")
     except BackupsError as error:
         book.report(replace(stream.facts, problem=str(error)), clock.now())
         raise
@@ -153,8 +153,8 @@ class _Stream:
             self.known = StreamFacts(self.name)
         self.point = facts.newest.id if facts.newest is not None else ""
 
-    def resumed(self) -> int:
-        """Where to go on: after what is in the vaults already. Every vault that is there is given what it lacks."""
+    def resumed(self) -> PieceRead | None:
+        """The last piece that leads on from the point, to go on from. Every vault that is there gets what it lacks."""
         pieces: set[Piece] = set()
         names = self.installation.source_policy(self.name).vaults
         problems: dict[str, BackupsError] = {}
@@ -175,22 +175,39 @@ class _Stream:
         for vault in list(self.vaults):
             self._fill(vault)
         found = unbroken(pieces, self.follows.log, self.follows.ends)
-        return found[-1].ends if found else self.follows.ends
+        return read_from_any(self.installation, self.name, found[-1], self.vaults) if found else None
 
-    def run(self, following: Following) -> None:
-        """Take what comes, and bring it to the vaults, until there is a reason to stop."""
+    def compared(self, following: Following, last: PieceRead) -> bytes:
+        """Take what the last piece holds once more; what came after it.
+
+        A server that was set back goes on in its own way from there. Raises SourceError.
+        """
+        taken = b""
+        while following.ends < last.piece.ends and not self.stop.is_set():
+            taken += following.take(_TAKE_SECONDS)
+        if not last.data.startswith(taken[: len(last.data)]):
+            raise SourceError(
+                f"Source '{self.name}': its log is not the one that was streamed before",
+                why="the server was set back to an older state, and has come as far again",
+                todo="Back it up: a new point begins where it is now.",
+            )
+        return taken[len(last.data) :]
+
+    def run(self, following: Following, data: bytes) -> None:
+        """Bring what was taken to the vaults, and what comes, until there is a reason to stop."""
         now = clock.now()
         reported, filled, tidied = now, now, now - _TIDY_EVERY
         mark: Mark | None = None
         looks: deque[Look] = deque()  # how far the source was, and has not been followed yet
         while not self.stop.is_set():
-            begins = following.ends
-            data = following.take(_TAKE_SECONDS)
+            data += following.take(_TAKE_SECONDS)
             look = following.look()
             if look.mark is not None and look.mark.position <= following.ends:
                 mark = look.mark
             if data:
+                begins = following.ends - len(data)
                 self._store(PieceRead(Piece(self.follows.log, begins, following.ends), mark, data))
+                data = b""
             looks.append(look)
             reached = self.facts.reached_at
             while looks and looks[0].position <= following.ends:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -376,3 +377,23 @@ def test_damage_in_one_vault_is_healed_from_another_and_a_hole_ends_the_log(prot
         assert tail is not None and not re.search(f"{tail.ends:016X}", names[-1]), "it ends before the hole"
     only = protecting("restore", "shop", "--vault", "one", "--to", str(protecting.root / "back"), "--at", "1 s ago")
     assert only.status in (ExitStatus.SUCCESS, ExitStatus.DAMAGE), only
+
+
+def test_a_server_that_was_set_back_is_not_followed_into_another_history(protecting: Home, shop: Server) -> None:
+    with followed(protecting) as installation:
+        shop.do("INSERT INTO commits VALUES (1)")
+        caught_up(installation, shop)
+    with installed(protecting) as installation:
+        point = installation.catalog.latest("shop")
+        assert point is not None
+        tail = tail_of(installation, point)
+        assert tail is not None
+        *_, last = tail.read()
+        for vault in ("one", "two"):
+            files = PieceFiles(installation, vault, "shop")
+            if last.piece in files.listed():
+                files.delete(last.piece)
+                files.put(replace(last, data=last.data[:-1] + bytes([last.data[-1] ^ 1])))
+        with pytest.raises(BackupsError, match="not the one that was streamed before"):
+            follow(installation, "shop", "here", threading.Event())
+    assert "its log is followed by no worker" in " ".join(protecting("status", "shop").out.split())
