@@ -25,6 +25,9 @@ CHANNELS = {
     "smtp": "cto_backups.channels.smtp:SmtpChannel",
     "webhook": "cto_backups.channels.webhook:WebhookChannel",
 }
+WATCHES = {
+    "inotify": "cto_backups.sources.watcher:Watcher",
+}
 
 
 # What adapters need beside what everybody has: the module, and the extra that brings it.

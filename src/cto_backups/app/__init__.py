@@ -143,6 +143,7 @@ def assembled(
             user=user(),
             progress=progress,
             channel=adapters.channel,
+            watch=adapters.watch,
             uid=os.getuid(),
             sudo_user=os.environ.get("SUDO_USER") or None,
         )
@@ -333,9 +334,8 @@ def environment(opening: Opened) -> "Environment":
     from cto_backups.core.findings import Environment
     from cto_backups.core.governing_rules import loosened
 
-    configuration, governance = opening.configuration, opening.configuration.policy.governance
     accepted = opening.installation.catalog.approvals.rules()
-    settings, policy = configuration.settings, configuration.policy
+    settings, policy = opening.configuration.settings, opening.configuration.policy
     keys = {"the repository key": settings.repository_key, "the evidence key": settings.evidence_key}
     scheme, _, catalog = settings.catalog_url.partition(":")
     key_files = {name: reference.path(settings.home) for name, reference in keys.items()}
@@ -348,7 +348,7 @@ def environment(opening: Opened) -> "Environment":
         },
         ciphers=dict.fromkeys(policy.vaults, "AES-256-CTR with Poly1305-AES, in the restic format"),
         catalog=_place(Path(catalog)) if scheme == "sqlite" else None,
-        loosened=loosened(accepted, governance) if accepted or governance else None,
+        loosened=loosened(accepted, policy.governance) if accepted or policy.governance else None,
     )
 
 
@@ -363,8 +363,8 @@ def _local_paths(options: Mapping[str, object]) -> tuple[Path, ...]:
     """The places on this machine that a source's options name."""
     paths = options.get("paths", ())
     assert isinstance(paths, tuple)
-    single = [options[name] for name in ("path", "url") if name in options]
-    return tuple(path for path in map(Path, (*paths, *map(str, single))) if path.is_absolute())
+    single = [str(options[name]) for name in ("path", "url") if name in options]
+    return tuple(path for path in map(Path, (*paths, *single)) if path.is_absolute())
 
 
 def covers(policy: Path, folder: Path) -> bool:

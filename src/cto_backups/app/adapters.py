@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cto_backups.core.payloads import PayloadStore
     from cto_backups.core.ports import Source
     from cto_backups.core.vaults import Vault
+    from cto_backups.core.watched import Watch
     from cto_backups.repository.store import RepositoryStore
 
 
@@ -117,6 +118,11 @@ class Adapters:
         }
         adapter: Channel = registry.load(registry.CHANNELS, channels[name].kind)(name, options)
         return adapter
+
+    def watch(self) -> "Watch":
+        """A new watch for changes on this machine."""
+        watch: Watch = registry.load(registry.WATCHES, "inotify")()
+        return watch
 
     def _secret(self) -> "Secret":
         """The repositories' secret, looked up once: a command that gives it may ask a person each time."""

@@ -18,6 +18,7 @@ def schedule(screen: Screen) -> None:
     with opened(screen, write=False) as opening:
         from cto_backups import clock
         from cto_backups.core.timetable import timetable
+        from cto_backups.core.watching import watching_trigger
 
         policy = opening.configuration.policy
         now = clock.now()
@@ -69,6 +70,8 @@ def schedule(screen: Screen) -> None:
         screen.show(tests)
         screen.show("")
         screen.show(f"Times are in {policy.timezone}. A running 'cto.backups worker' does all this by itself.")
+        if any(watching_trigger(source.triggers) for source in policy.sources.values()):
+            screen.show("With 'on change' and 'continuous' that is the latest: it comes sooner when it sees a change.")
 
 
 @command

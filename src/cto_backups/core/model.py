@@ -10,6 +10,7 @@ from cto_backups.core.change import Change
 from cto_backups.core.governance import Approval
 from cto_backups.core.keeping import Hold, Mark, RetentionSeen
 from cto_backups.core.streams import StreamFacts
+from cto_backups.core.watched import Noticed
 
 
 class Rung(IntEnum):
@@ -284,7 +285,7 @@ class SourceFacts:
     have failed in a row. `proven_copies` are those of `proven`, `restores` those of the last passed restore tests,
     newest first. `discovered_at` is when its resources were last looked for. `proven_until` is up to when
     restore tests prove the source: when `proven` passed its last one, but no later than a newer complete point took its
-    place. `oldest_at` is the moment of its oldest kept point. `stream` is what follows its log, if anything ever did.
+    place. `oldest_at` is of its oldest kept point, `stream` what follows its log, `noticed` what a watch saw.
     """
 
     source: str
@@ -305,6 +306,7 @@ class SourceFacts:
     proven_until: datetime | None = None
     oldest_at: datetime | None = None
     stream: StreamFacts | None = None
+    noticed: Noticed | None = None
 
     @property
     def fresh_at(self) -> datetime | None:
@@ -363,8 +365,7 @@ class Facts:
     began after its copy was stored, found no damage, and leaves no byte unread (all for retention; where asked for).
     `heartbeats` are the last signs of life of each worker, by name; empty when none ever worked.
     `last_tellings` are the last attempts to tell somebody, by channel; `reached` is when a channel last took a message
-    to a person, by the person's name. `marks` are the points under suspicion of each source, oldest
-    first.
+    to a person, by the person's name. `marks` are the points under suspicion of each source, oldest first.
     `retentions` are those that policy gave each source, from the last settled one on, the oldest first (where kept
     points are asked for). `approvals` are all there ever were (for audits). `vaults_away` says why a vault cannot be
     read now; None: nobody looked.

@@ -5,7 +5,7 @@ now is what of that lies in the past. A key names an action by source, slot and 
 doing it once; nothing is remembered between two plans.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -24,8 +24,9 @@ from cto_backups.core.model import (
     VaultFacts,
 )
 from cto_backups.core.policy import Policy, SourcePolicy
-from cto_backups.core.schedule import AT_ONCE, NextRun, Trigger, format_trigger, next_run
+from cto_backups.core.schedule import AT_ONCE, NextRun, format_trigger, next_run
 from cto_backups.core.verification import runs_for_all
+from cto_backups.core.watching import sooner
 from cto_backups.core.wording import counted
 
 ORDER = (
@@ -50,13 +51,13 @@ _GOOD = (Outcome.SUCCEEDED, Outcome.UNCHANGED, Outcome.INCOMPLETE)
 _BAD = (Outcome.FAILED, Outcome.INTERRUPTED)
 
 
-def due(policy: Policy, facts: Facts, now: datetime) -> tuple[Action, ...]:
+def due(policy: Policy, facts: Facts, now: datetime, sources: Collection[str] | None = None) -> tuple[Action, ...]:
     """Every action that is due, the most urgent first: by kind (`ORDER`), then the smallest RPO, then the longest wait.
 
-    Raises ValueError when `now` is naive.
+    With `sources`, only those of these sources. Raises ValueError when `now` is naive.
     """
     require_aware(now)
-    actions = [action for action in _candidates(policy, facts, now) if action.due_at <= now]
+    actions = [action for action in _candidates(policy, facts, now, sources) if action.due_at <= now]
     return tuple(sorted(actions, key=lambda action: _urgency(policy, action)))
 
 
@@ -109,10 +110,12 @@ def retry_at(run: Run | None, failures: int) -> datetime:
     return (run.finished_at or run.started_at) + min(delay, LAST_RETRY)
 
 
-def _candidates(policy: Policy, facts: Facts, now: datetime) -> Iterator[Action]:
-    for source in policy.sources.values():
-        yield from _of_source(policy, source, facts, now)
-    for vault in policy.vaults:
+def _candidates(
+    policy: Policy, facts: Facts, now: datetime, sources: Collection[str] | None = None
+) -> Iterator[Action]:
+    for name in policy.sources if sources is None else sources:
+        yield from _of_source(policy, policy.sources[name], facts, now)
+    for vault in policy.vaults if sources is None else ():
         known = facts.vaults.get(vault, VaultFacts(vault))
         yield from _verify(policy, vault, known)
         yield from _prune(policy, vault, known)
@@ -181,13 +184,9 @@ def last_backup_at(facts: SourceFacts, now: datetime) -> datetime | None:
 
 def next_backup(policy: Policy, source: SourcePolicy, facts: SourceFacts, now: datetime) -> NextRun:
     """When triggers next ask for a backup, and which."""
-    return next_run(
-        source.triggers,
-        last=last_backup_at(facts, now),
-        zone=ZoneInfo(policy.timezone),
-        rpo=source.category.rpo,
-        lead=lead(facts),
-    )
+    served, zone = last_backup_at(facts, now), ZoneInfo(policy.timezone)
+    asked = next_run(source.triggers, last=served, zone=zone, rpo=source.category.rpo, lead=lead(facts))
+    return sooner(asked, source, facts, served)
 
 
 def _backup(policy: Policy, source: SourcePolicy, facts: SourceFacts, now: datetime) -> Iterator[Action]:
@@ -210,15 +209,13 @@ def _backup(policy: Policy, source: SourcePolicy, facts: SourceFacts, now: datet
 
 def why_backup(asked: NextRun, retry: datetime, facts: SourceFacts) -> str:
     """Why a backup is due, in a sentence."""
-    reason = "no backup yet" if asked.at == AT_ONCE else _promise(asked.trigger)
+    reason = "no backup yet" if asked.at == AT_ONCE else f"trigger '{format_trigger(asked.trigger)}'"
+    if asked.changed:
+        reason += ", a change was noticed"
     if retry > asked.at:
         failures = max(facts.failures.get(ActionKind.BACKUP, 0), 1)
         return f"{reason}; tried again after {counted(failures, 'failed run')}"
     return reason
-
-
-def _promise(trigger: Trigger) -> str:
-    return f"trigger '{format_trigger(trigger)}'"
 
 
 # -- copy -------------------------------------------------------------------------------------------------------------

@@ -41,10 +41,14 @@ _TEN_YEARS = 3653  # days
 
 @dataclass(frozen=True, slots=True)
 class NextRun:
-    """When a set of triggers next asks for a run, and the trigger that does; `AT_ONCE` when there was none yet."""
+    """When a set of triggers next asks for a run, and the trigger that does; `AT_ONCE` when there was none yet.
+
+    `changed`: it asks because a change was noticed.
+    """
 
     at: datetime
     trigger: Trigger
+    changed: bool = False
 
 
 def rescan_interval(trigger: Continuous | OnChange | Every, rpo: timedelta) -> timedelta:

@@ -18,11 +18,16 @@ if TYPE_CHECKING:
     from cto_backups.core.payloads import PayloadStore
     from cto_backups.core.ports import Progress, Sandbox, Source
     from cto_backups.core.vaults import Vault
+    from cto_backups.core.watched import Watch
     from cto_backups.flows.catalog_port import Catalog
 
 
 def _no_channel(name: str) -> "Channel":
     raise not_declared("channel", name, ())
+
+
+def _no_watch() -> "Watch":
+    raise AssertionError("this installation was put together without a way to watch")
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,7 @@ class Installation:
     `source`, `vault` and `store` take a name of the policy; `store` opens the repository of a vault (once) and raises
     what keeps it from opening. `own` are the files and folders of this machine that it uses itself: the policy, keys,
     catalog, state and vaults. `progress` opens a progress display with a title. `channel` makes one of the policy.
+    `watch` begins to watch for changes.
     `user` with `uid` is who runs this as the operating system has it, `sudo_user` what sudo says of that.
     """
 
@@ -49,6 +55,7 @@ class Installation:
     user: str
     progress: Callable[[str], "AbstractContextManager[Progress]"]
     channel: "Callable[[str], Channel]" = _no_channel
+    watch: "Callable[[], Watch]" = _no_watch
     uid: int = field(default_factory=os.getuid)
     sudo_user: str | None = None
 

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -23,6 +23,8 @@ from cto_backups.flows.repair import repair
 from cto_backups.flows.restore_test import restore_test
 from cto_backups.flows.stream import Streams
 from cto_backups.flows.verify import verify
+from cto_backups.flows.watch import LOOK_SECONDS, Watching
+from cto_backups.flows.watch import watching as beginning_to_watch
 
 log = logging.getLogger("cto_backups")
 
@@ -96,26 +98,35 @@ def run_due(
     expiry: bool = True,
     interval: timedelta | None = None,
     name: str = "",
+    watching: Watching | None = None,
+    sources: Collection[str] | None = None,
 ) -> Iterator[Performed]:
     """Do what is due now, planning again after each pass until nothing new is due or `stop` is set.
 
     With `expiry`, retention is applied too, for which every kept point is looked at. With `interval`, a sign of life is
     noted before each action and at the end, and the next is owed after twice as long; `name` tells this worker from
-    others, this host's name when left out.
+    others, this host's name when left out. What `watching` has noticed by now counts among the facts. With `sources`,
+    only what is due for these is done.
 
     An action that has failed is not tried twice here: its next time is planned with a growing delay.
     """
     tried: set[str] = set()
+    began = clock.now()
     while not stop.is_set():
         now = clock.now()
-        facts = installation.catalog.facts(now, kept_points=expiry)
-        actions = [action for action in due(installation.policy, facts, now) if action.key not in tried]
+        facts = installation.catalog.facts(now, sources, kept_points=expiry)
+        if watching is not None:
+            # Not what comes while this goes on: who writes all the time would keep it from ever ending.
+            facts = watching.observed(facts, began)
+        actions = [action for action in due(installation.policy, facts, now, sources) if action.key not in tried]
         if not actions:
             break
         for action in actions:
             if stop.is_set():
                 break
             tried.add(action.key)
+            if watching is not None:
+                watching.look()
             if interval is not None:
                 beat(installation, interval, name or installation.host, action.key)
             yield _attempt(installation, action)
@@ -159,8 +170,8 @@ def work(
     After each pass people are told what is wrong, where the policy names some. `warn` is told what went wrong beside
     the work: that a dead man's switch, or somebody, could not be reached.
     """
-    with Streams(installation, name or installation.host, warn):
-        _work(installation, stop, report, warn, name)
+    with Streams(installation, name or installation.host, warn), beginning_to_watch(installation, warn) as watching:
+        _work(installation, stop, report, warn, name, watching)
 
 
 def _work(
@@ -169,6 +180,7 @@ def _work(
     report: Callable[[Performed], None],
     warn: Callable[[str], None],
     name: str,
+    watching: Watching | None,
 ) -> None:
     expiry_due = clock.monotonic()
     while not stop.is_set():
@@ -176,7 +188,7 @@ def _work(
         if expiry:
             expiry_due = clock.monotonic() + EXPIRY_EVERY.total_seconds()
         performed: list[Performed] = []
-        for done in run_due(installation, stop, expiry=expiry, interval=LONGEST_SLEEP, name=name):
+        for done in run_due(installation, stop, expiry=expiry, interval=LONGEST_SLEEP, name=name, watching=watching):
             performed.append(done)
             report(done)
         if not stop.is_set() and (problem := tell_outside(installation, performed)):
@@ -185,7 +197,23 @@ def _work(
             warn(problem)
         now = clock.now()
         facts = installation.catalog.facts(now)
-        moments = [next_due_at(installation.policy, name, facts, now) for name in installation.policy.sources]
+        moments = [next_due_at(installation.policy, source, facts, now) for source in installation.policy.sources]
         waits = [moment - now for moment in moments if moment is not None]
-        wait = min([*waits, LONGEST_SLEEP])
-        stop.wait(max(wait.total_seconds(), 1.0))
+        wait = max(min([*waits, LONGEST_SLEEP]).total_seconds(), 1.0)
+        if watching is None:
+            stop.wait(wait)
+            continue
+        until = clock.monotonic() + wait
+        while not stop.wait(LOOK_SECONDS) and clock.monotonic() < until:
+            watching.look()
+            if changed := watching.due():
+                for done in run_due(
+                    installation,
+                    stop,
+                    expiry=False,
+                    interval=LONGEST_SLEEP,
+                    name=name,
+                    watching=watching,
+                    sources=changed,
+                ):
+                    report(done)

@@ -22,6 +22,7 @@ from cto_backups.core.ports import (
     RestoreOptions,
     RestorePlan,
 )
+from cto_backups.core.watched import Place
 from cto_backups.errors import SourceError
 from cto_backups.sources import digests
 from cto_backups.sources.ledger import Ledger, sample_key
@@ -60,6 +61,27 @@ class FilesSource:
         """The configured paths that are there; sizes of files only, since a folder's size is not known cheaply."""
         roots, _ = self._roots()
         return [self._resource(root) for root in roots]
+
+    def places(self) -> Sequence[Place]:
+        """Each path that is there, with all below it. Raises SourceError when one is not."""
+        roots, missing = self._roots()
+        if missing:
+            raise SourceError(
+                f"source {self.name}: not all of its paths are there",
+                why="; ".join(f"{problem.path}: {problem.detail}" for problem in missing),
+            )
+        return [self._watched(root) for root in roots]
+
+    def _watched(self, root: bytes) -> Place:
+        if os.path.islink(root) or not os.path.isdir(root or b"/"):
+            folder, _, name = root.rpartition(b"/")
+            return Place(folder, names=frozenset({name}))
+        return Place(
+            root,
+            below=True,
+            leaves=self._selection.exclude.match,
+            one_file_system=self._selection.one_file_system,
+        )
 
     @contextmanager
     def capture(self) -> Iterator[Capture]:

@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 from cto_backups import clock
 from cto_backups.core.model import Fingerprint, Problem, Resource
 from cto_backups.core.ports import Capture, Existing, PointReader, Progress, Restored, RestoreOptions, RestorePlan
+from cto_backups.core.watched import Place
 from cto_backups.errors import BusyError, PolicyError, SourceError
 from cto_backups.process import ToolError, ToolMissingError, run
 from cto_backups.sources import digests, git_objects, git_restore
@@ -28,6 +29,25 @@ _VOLATILE = (
     *("FETCH_HEAD", "ORIG_HEAD", "gc.pid", "gc.log", "*.lock", "tmp_*"),
     *("lfs/tmp/", "lfs/logs/", "lfs/cache/", "lfs/incomplete/", "lfs/bad/"),
 )
+
+
+def _is_lock(_path: bytes, name: bytes, _folder: bool) -> bool:
+    """What git writes before it renames it to what counts."""
+    return name.endswith(b".lock")
+
+
+def _folders(path: Path) -> tuple[Path, Path]:
+    """The real folders of a repository, or of a further working tree: its own, and what it shares with others."""
+    own = path / ".git"
+    with suppress(OSError):
+        if own.is_file():
+            own = path / os.fsdecode(own.read_bytes()).removeprefix("gitdir:").strip()
+    own = Path(os.path.realpath(own if own.is_dir() else path))
+    try:
+        common = own / os.fsdecode((own / "commondir").read_bytes()).strip()
+    except OSError:
+        return own, own
+    return own, Path(os.path.realpath(common))
 
 
 class GitSource:
@@ -56,6 +76,23 @@ class GitSource:
         """The repository, once it has answered. Raises SourceError."""
         self._mirror().listing()
         return [Resource(f"git:{self._place.url}", "git", self._place.url)]
+
+    def places(self) -> Sequence[Place]:
+        """HEAD and the refs of a repository that lies here; nowhere for one on a server. Raises SourceError."""
+        if self._place.path is None:
+            return ()
+        own, common = _folders(self._place.path)
+        if not (own / "HEAD").is_file():
+            raise SourceError(
+                f"source {self.name}: {self._place.path} is not there",
+                why=f"no git repository is at {self._place.path}",
+                todo="mount what is not mounted, or correct `url` of this source in the policy",
+            )
+        places = [Place(os.fsencode(folder), names=frozenset({b"HEAD", b"packed-refs"})) for folder in {own, common}]
+        for folder in (common / "refs", common / "reftable"):
+            if folder.is_dir():
+                places.append(Place(os.fsencode(folder), below=True, leaves=_is_lock))
+        return places
 
     @contextmanager
     def capture(self) -> Iterator[Capture]:

@@ -24,6 +24,7 @@ from cto_backups.core.ports import (
     RestoreOptions,
     RestorePlan,
 )
+from cto_backups.core.watched import Place
 from cto_backups.errors import RestoreError, SourceError, VerificationError
 from cto_backups.sources import beside, moments, sqlite_copy
 from cto_backups.sources.ledger import Ledger, sample_key
@@ -57,6 +58,16 @@ class SqliteSource:
             return [resource for resource in look(path) if resource.kind == "sqlite"]
         place = readable(os.fsencode(path))
         return [Resource(f"sqlite:{place}", "sqlite", place, path.stat().st_size, moments.changed_at(_content(path)))]
+
+    def places(self) -> Sequence[Place]:
+        """The database with its write-ahead log and journal, and a link that leads there. Raises SourceError."""
+        found = [self._path()]
+        if self._configured.is_symlink():
+            found.append(self._configured.parent.resolve() / self._configured.name)
+        return [
+            Place(os.fsencode(path.parent), names=frozenset(os.fsencode(each.name) for each in _content(path)))
+            for path in found
+        ]
 
     @contextmanager
     def capture(self) -> Iterator[Capture]:

@@ -1,0 +1,77 @@
+"""When a change that a watch noticed asks for a backup: soon, at a quiet moment, and within bounds.
+
+Who writes all the time must not be read all the time: a source is left alone for nine times as long as its last backup
+took with its copies, so that backups take a tenth of the time at most; and there is a shortest pause between two, so
+that points do not pile up. The ordinary rescans know nothing of this: since events get lost, they come in any case.
+"""
+
+from datetime import datetime, timedelta
+
+from cto_backups.core.model import ActionKind, Run, SourceFacts
+from cto_backups.core.policy import SourcePolicy
+from cto_backups.core.schedule import NextRun
+from cto_backups.core.triggers import Continuous, OnChange, Triggers
+from cto_backups.core.watched import Noticed
+
+REST_FACTOR = 9
+"""For how many times as long as its last backup took a source is left alone."""
+MOST_WITHIN_RPO = 240
+"""How many backups for noticed changes there are at most within one RPO; of a long one, more are no harm."""
+LONGEST_PAUSE = timedelta(minutes=5)
+CONTINUOUS_QUIET = timedelta(seconds=1)
+ON_CHANGE_QUIET = timedelta(seconds=10)
+_ON_CHANGE_PARTS = 24
+_SHORTEST = timedelta(seconds=1)
+
+
+def watching_trigger(triggers: Triggers) -> Continuous | OnChange | None:
+    """The trigger of a set for which its source is watched: the more urgent one of the two there are, if any."""
+    watching = [trigger for trigger in triggers if isinstance(trigger, Continuous | OnChange)]
+    return next((trigger for trigger in watching if isinstance(trigger, Continuous)), next(iter(watching), None))
+
+
+def shortest_pause(rpo: timedelta) -> timedelta:
+    """The least time between the beginnings of two backups for noticed changes."""
+    return max(min(rpo / MOST_WITHIN_RPO, LONGEST_PAUSE), _SHORTEST)
+
+
+def sooner(asked: NextRun, source: SourcePolicy, facts: SourceFacts, served: datetime | None) -> NextRun:
+    """When a backup is asked for, given when that is without any watch: never later than that.
+
+    `served` is the moment up to which backups have the source.
+    """
+    trigger = watching_trigger(source.triggers)
+    if trigger is None or facts.noticed is None or served is None or facts.noticed.last <= served:
+        return asked
+    at = _settled(facts.noticed, trigger, source.category.rpo, served)
+    run = facts.last_runs.get(ActionKind.BACKUP)
+    if run is not None and run.finished_at is not None:
+        rested = run.finished_at + REST_FACTOR * _took(source, facts)
+        at = max(at, rested, run.started_at + shortest_pause(source.category.rpo))
+    return NextRun(at, trigger, changed=True) if at < asked.at else asked
+
+
+def _settled(noticed: Noticed, trigger: Continuous | OnChange, rpo: timedelta, served: datetime) -> datetime:
+    """When to look at these changes, since others may follow at once.
+
+    `continuous` waits for a quiet second, and no longer than the shortest pause; `on change` for ten quiet seconds, and
+    no longer than a 24th of the RPO.
+    """
+    if isinstance(trigger, Continuous):
+        quiet, longest = CONTINUOUS_QUIET, shortest_pause(rpo)
+    else:
+        longest = max(rpo / _ON_CHANGE_PARTS, _SHORTEST)
+        quiet = min(ON_CHANGE_QUIET, longest)
+    return min(noticed.last + quiet, max(noticed.first, served) + longest)
+
+
+def _took(source: SourcePolicy, facts: SourceFacts) -> timedelta:
+    """How long the last backup took, with a copy for each of the other vaults."""
+    backup, copy = (_length(facts.last_runs.get(kind)) for kind in (ActionKind.BACKUP, ActionKind.COPY))
+    return backup + (len(source.vaults) - 1) * copy
+
+
+def _length(run: Run | None) -> timedelta:
+    if run is None or run.finished_at is None:
+        return timedelta()
+    return max(run.finished_at - run.started_at, timedelta())

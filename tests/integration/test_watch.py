@@ -1,0 +1,288 @@
+"""A worker that watches: what changes is backed up soon, by the plan, and nothing depends on it."""
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cto_backups import clock
+from cto_backups.core.model import ActionKind, Outcome
+from cto_backups.core.schedule import parse_triggers
+from cto_backups.core.watched import Seen
+from cto_backups.flows import watch as watch_flow
+from cto_backups.flows import work as work_flow
+from cto_backups.flows.backup import backup
+from cto_backups.flows.installation import Installation
+from cto_backups.flows.watch import Watching, watching
+from cto_backups.flows.work import run_due, work
+from cto_backups.sources.watcher import Watcher
+
+PATIENCE_SECONDS = 30
+
+
+@dataclass
+class Told:
+    """A watch that tells what the test says."""
+
+    changed: set[str] = field(default_factory=set)
+    refusal: str | None = None
+
+    def add(self, source: str, places: Any) -> str | None:
+        return self.refusal
+
+    def look(self) -> Seen:
+        seen = Seen(frozenset(self.changed))
+        self.changed.clear()
+        return seen
+
+    def replaced(self) -> dict[str, str]:
+        return {}
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def watchful(workshop: Any, watch: Any = Watcher, **triggers: str) -> Installation:
+    """The installation with these triggers, and no other source."""
+    policy = workshop.installation.policy
+    sources = {
+        name: replace(policy.sources[name], triggers=parse_triggers(text), test_every=None, vaults=("one",))
+        for name, text in triggers.items()
+    }
+    return replace(workshop.installation, policy=replace(policy, sources=sources), watch=watch)
+
+
+def write(database: Path, note: str = "new") -> None:
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("INSERT INTO entries (note) VALUES (?)", (note,))
+
+
+def points(workshop: Any, source: str = "ledger") -> list[Any]:
+    return list(workshop.catalog.points(source))
+
+
+def done_by(installation: Installation, watch: Watching) -> list[ActionKind]:
+    return [each.action.kind for each in run_due(installation, threading.Event(), expiry=False, watching=watch)]
+
+
+class Clock:
+    """Time that passes when the test says so."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.moment, self.ticks = clock.now(), 0.0
+        monkeypatch.setattr(clock, "now", lambda: self.moment)
+        monkeypatch.setattr(clock, "monotonic", lambda: self.ticks)
+
+    def forward(self, seconds: float) -> None:
+        self.moment += timedelta(seconds=seconds)
+        self.ticks += seconds
+
+
+@pytest.fixture
+def time_passes(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+def test_what_is_noticed_is_due_once_and_served_by_the_backup(workshop: Any, time_passes: Clock) -> None:
+    told = Told()
+    installation = watchful(workshop, lambda: told, ledger="continuous")
+    with watching(installation, pytest.fail) as watch:
+        assert watch is not None
+        assert done_by(installation, watch) == [ActionKind.BACKUP]
+        time_passes.forward(20)
+        assert (done_by(installation, watch), watch.due()) == ([], ())
+        write(workshop.data / "ledger.db")
+        told.changed.add("ledger")
+        watch.look()
+        assert watch.due() == (), "others may follow at once"
+        time_passes.forward(1)
+        assert watch.due() == ("ledger",)
+        assert done_by(installation, watch) == [ActionKind.BACKUP]
+        assert len(points(workshop)) == 2
+        time_passes.forward(60)
+        assert (done_by(installation, watch), watch.due()) == ([], ())
+
+
+def test_a_backup_by_somebody_else_serves_what_was_noticed(workshop: Any, time_passes: Clock) -> None:
+    told = Told()
+    installation = watchful(workshop, lambda: told, ledger="continuous")
+    with watching(installation, pytest.fail) as watch:
+        assert watch is not None
+        done_by(installation, watch)
+        time_passes.forward(20)
+        told.changed.add("ledger")
+        watch.look()
+        time_passes.forward(1)
+        backup(installation, "ledger")
+        assert watch.due() == ("ledger",), "as far as is known here"
+        assert done_by(installation, watch) == []
+        assert watch.due() == ()
+
+
+def test_who_begins_to_watch_looks_at_what_nobody_watched(workshop: Any, time_passes: Clock) -> None:
+    """What changed while no worker ran would otherwise wait for the next rescan."""
+    installation = watchful(workshop, Told, ledger="on change")
+    backup(installation, "ledger")
+    time_passes.forward(60)
+    write(workshop.data / "ledger.db")
+    with watching(installation, pytest.fail) as watch:
+        assert watch is not None
+        assert done_by(installation, watch) == []
+        time_passes.forward(10)
+        assert done_by(installation, watch) == [ActionKind.BACKUP]
+    assert len(points(workshop)) == 2
+
+
+def test_a_watch_that_tells_nothing_never_keeps_a_source_from_its_rescan(workshop: Any, time_passes: Clock) -> None:
+    installation = watchful(workshop, Told, ledger="continuous")
+    with watching(installation, pytest.fail) as watch:
+        assert watch is not None
+        done_by(installation, watch)
+        for _ in range(2):
+            time_passes.forward(14 * 60)
+            assert done_by(installation, watch) == []
+            time_passes.forward(61)
+            write(workshop.data / "ledger.db")
+            assert done_by(installation, watch) == [ActionKind.BACKUP]
+    assert len(points(workshop)) == 3
+
+
+def test_who_writes_all_the_time_does_not_keep_a_pass_from_ending(
+    workshop: Any, time_passes: Clock, monkeypatch: Any
+) -> None:
+    """Each look finds changes, and backups need no rest: the pass still does each once."""
+    told = Told()
+    both = {"ledger", "documents"}
+    installation = watchful(workshop, lambda: told, **dict.fromkeys(both, "continuous"))
+    monkeypatch.setattr("cto_backups.core.watching.shortest_pause", lambda _rpo: timedelta())
+    monkeypatch.setattr("cto_backups.core.watching.REST_FACTOR", 0)
+    with watching(installation, pytest.fail) as watch:
+        assert watch is not None
+        done_by(installation, watch)
+        time_passes.forward(2)
+        told.changed |= both
+        watch.look()
+        time_passes.forward(2)
+        done = []
+        for each in run_due(installation, threading.Event(), expiry=False, watching=watch):
+            done.append(each.action.source)
+            write(workshop.data / "ledger.db")
+            (workshop.data / "files" / "report.txt").write_text(str(len(done)))
+            told.changed |= both
+            time_passes.forward(2)
+            assert len(done) < 5
+        assert sorted(done) == sorted(both)
+        watch.look()
+        assert set(watch.due()) == both
+
+
+def test_where_watching_is_impossible_that_is_said_once_and_rescans_go_on(workshop: Any, time_passes: Clock) -> None:
+    told, said = Told(refusal="the moon is full"), list[str]()
+    installation = watchful(workshop, lambda: told, ledger="continuous", documents="daily")
+    with watching(installation, said.append) as watch:
+        assert watch is not None
+        done_by(installation, watch)
+        for _ in range(3):
+            time_passes.forward(5 * 60 + 1)
+            watch.look()
+        assert said == [
+            "ledger is not watched for changes: the moon is full. It is looked at every 15 minutes instead."
+        ]
+        assert done_by(installation, watch) == [ActionKind.BACKUP]
+        told.refusal = None
+        time_passes.forward(60)
+        watch.look()
+        assert said[1:] == ["ledger is watched for changes again."]
+        time_passes.forward(1)
+        assert watch.due() == ("ledger",), "nobody knows what happened meanwhile"
+
+
+def test_a_place_that_is_gone_is_said_and_watched_again_once_it_is_back(workshop: Any, time_passes: Clock) -> None:
+    said = list[str]()
+    installation = watchful(workshop, documents="on change")
+    files = workshop.data / "files"
+    with watching(installation, said.append) as watch:
+        assert watch is not None and watch.watched == ("documents",)
+        files.rename(files.with_name("away"))
+        watch.look()
+        assert "was removed, renamed or unmounted" in said[0]
+        time_passes.forward(61)
+        watch.look()
+        assert "is there" in said[1] and watch.watched == ()
+        files.with_name("away").rename(files)
+        time_passes.forward(61)
+        watch.look()
+        assert watch.watched == ("documents",)
+
+
+def test_what_is_not_in_files_here_is_not_watched(workshop: Any) -> None:
+    said = list[str]()
+    installation = watchful(workshop, app="continuous")
+    options = {"url": "https://git.example.com/app", "lfs": "auto"}
+    from cto_backups.sources.git import GitSource
+
+    installation = replace(installation, source=lambda name: GitSource(name, options, state=workshop.root))
+    with watching(installation, said.append):
+        assert said[0].startswith("app is not watched for changes: it is not in files of this machine. It is looked at")
+
+
+def test_nothing_is_watched_where_no_trigger_asks_for_it(workshop: Any) -> None:
+    with watching(watchful(workshop, pytest.fail, ledger="hourly"), pytest.fail) as watch:
+        assert watch is None
+
+
+@contextmanager
+def worker(installation: Installation) -> Iterator[list[Any]]:
+    """A worker at work, in a thread; what it did."""
+    stop, done = threading.Event(), list[Any]()
+    thread = threading.Thread(target=work, args=(installation, stop, done.append))
+    thread.start()
+    try:
+        yield done
+    finally:
+        stop.set()
+        thread.join(PATIENCE_SECONDS)
+        assert not thread.is_alive()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_a_worker_backs_a_database_up_within_seconds_while_it_is_written(workshop: Any, monkeypatch: Any) -> None:
+    """The whole of it: the kernel tells, the plan asks, the point holds what was committed."""
+    monkeypatch.setattr("cto_backups.core.watching.shortest_pause", lambda _rpo: timedelta(seconds=0.5))
+    monkeypatch.setattr("cto_backups.core.watching.REST_FACTOR", 0)
+    monkeypatch.setattr("cto_backups.core.watching.CONTINUOUS_QUIET", timedelta(seconds=0.1))
+    monkeypatch.setattr(watch_flow, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(work_flow, "LOOK_SECONDS", 0.05)
+    database = workshop.data / "ledger.db"
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA journal_mode = wal")
+    installation = watchful(workshop, ledger="continuous", documents="daily")
+    with worker(installation) as done, closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        until(lambda: len(done) >= 2)
+        before, began = len(points(workshop)), time.monotonic()
+        while time.monotonic() < began + 2:
+            connection.execute("INSERT INTO entries (note) VALUES ('written')")
+            time.sleep(0.01)
+        (written,) = connection.execute("SELECT count(*) FROM entries").fetchone()
+        until(lambda: points(workshop)[0].fingerprint.counts["rows:entries"] == written)
+        made = len(points(workshop)) - before
+        assert 2 <= made <= 6, "bounded, and not only at the end"
+        time.sleep(0.7)
+        assert len(points(workshop)) - before == made, "nothing changes any more"
+    assert all(each.error is None for each in done)
+    assert [each.action.source for each in done].count("documents") == 1
+    runs = workshop.catalog.facts(clock.now()).sources["ledger"].last_runs
+    assert runs[ActionKind.BACKUP].outcome in (Outcome.SUCCEEDED, Outcome.UNCHANGED)
