@@ -238,6 +238,30 @@ def test_nothing_is_watched_where_no_trigger_asks_for_it(workshop: Any) -> None:
         assert watch is None
 
 
+def test_a_rescan_of_an_unchanged_database_reads_nothing(workshop: Any, time_passes: Clock) -> None:
+    time_passes.forward(60)  # its times are not the latest any more
+    installation = watchful(workshop, Told, ledger="continuous")
+    first = backup(installation, "ledger")
+    time_passes.forward(60)
+    again = backup(installation, "ledger")
+    assert (again.changed, again.point.id, again.draft.read_bytes) == (False, first.point.id, 0)
+    known = workshop.catalog.facts(clock.now()).sources["ledger"]
+    assert known.confirmed_at == clock.now()
+    assert known.last_runs[ActionKind.BACKUP].outcome is Outcome.UNCHANGED
+    assert backup(installation, "ledger", label="before a migration").changed
+    first_vault = replace(installation.policy.sources["ledger"], vaults=("two", "one"))
+    elsewhere = replace(installation, policy=replace(installation.policy, sources={"ledger": first_vault}))
+    assert backup(elsewhere, "ledger").vault == "two", "that vault has no copy of it yet"
+
+
+def test_what_a_source_remarks_is_told(workshop: Any) -> None:
+    with closing(sqlite3.connect(workshop.data / "ledger.db")) as connection, connection:
+        connection.execute("DROP TABLE entries")
+    assert backup(watchful(workshop, Told, ledger="daily"), "ledger").notes == (
+        "the database is empty: it holds no table",
+    )
+
+
 @contextmanager
 def worker(installation: Installation) -> Iterator[list[Any]]:
     """A worker at work, in a thread; what it did."""

@@ -89,6 +89,8 @@ def tell(screen: Screen, done: "Protected", *, indent: str = "") -> None:
     if done.copies:
         made = ", ".join(f"{copy.vault} (+{figures.size(copy.added_bytes)})" for copy in done.copies)
         screen.show(f"{indent}  copied to {made}")
+    for note in result.notes:
+        screen.show(f"{indent}  Note: {note}.")
     if result.changed and point.suspicions:
         screen.show(indent + alarm(point))
     tell_incomplete(screen, point)
@@ -157,5 +159,6 @@ def as_json(done: "Protected") -> documents.Document:
             }
             for copy in done.copies
         ],
+        "notes": list(result.notes),
         "vault_errors": documents.vault_errors(done.vault_problems),
     }

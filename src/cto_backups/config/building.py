@@ -225,7 +225,10 @@ class Builder:
             case models.GitSource():
                 return {"url": self._git_url(source.url, ("sources", name, "url")), "lfs": source.lfs}
             case models.SqliteSource():
-                return {"path": str(self.path(source.path, ("sources", name, "path")))}
+                return {
+                    "path": str(self.path(source.path, ("sources", name, "path"))),
+                    "lock_seconds": parse_duration(source.lock_timeout).total_seconds(),
+                }
             case models.PostgresqlSource():
                 return postgresql_options(name, source, self.path, self.refuse)
             case models.MysqlSource():

@@ -186,6 +186,8 @@ class SqliteSource(AnySource):
     """What kind of source it is."""
     path: Line = Field(examples=["/srv/ledger.db"])
     """The database file; `~` is the home folder, a relative one starts at the folder of this file."""
+    lock_timeout: Duration = "30 s"
+    """How long to wait for a program that holds the database exclusively, before the backup fails."""
 
 
 class CommandSource(AnySource):

@@ -98,6 +98,7 @@ HINTS = {
     "one_file_system": "whether to leave out what is mounted below",
     "lfs": "whether to fetch Git LFS objects: auto, yes, no",
     "path": "the database file",
+    "lock_timeout": "how long to wait for a program that holds it",
     "command": "what to run: what it prints is protected",
     "filename": "the name under which it is kept",
     "restore_command": "what reads it when it is restored in place",

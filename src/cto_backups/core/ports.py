@@ -202,6 +202,15 @@ class Capture(Protocol):
         """Told once the point is safe: what was learned (digests of unchanged files) may be remembered now."""
 
 
+@runtime_checkable
+class Remarking(Protocol):
+    """A capture that has something to tell a person, though nothing is missing in it."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences without their full stop."""
+
+
 class Existing(StrEnum):
     """What to do with what already stands where a restore writes."""
 
@@ -364,6 +373,14 @@ class Source(Protocol):
 
     def incomparable(self, expected: Fingerprint) -> Mapping[str, str]:
         """Parts of the fingerprint that this process cannot compare (owners, when not root): name → reason."""
+
+
+@runtime_checkable
+class Recognising(Protocol):
+    """A source that can tell, without reading its content, that it is as it was captured last."""
+
+    def still(self, fingerprint: Fingerprint) -> datetime | None:
+        """The moment at which it was seen to be what this fingerprint is of; None when it has to be read to know."""
 
 
 class Sandbox(Protocol):

@@ -12,7 +12,7 @@ from cto_backups import clock
 from cto_backups.core.model import ActionKind, Copy, Outcome, RecoveryPoint
 from cto_backups.core.payloads import Draft, PayloadStore, SnapshotLabel
 from cto_backups.core.policy import SourcePolicy
-from cto_backups.core.ports import Capture, Source
+from cto_backups.core.ports import Capture, Recognising, Remarking, Source
 from cto_backups.core.wording import counted, listed
 from cto_backups.errors import BackupsError, KeyProblemError, SourceError, VaultError
 from cto_backups.evidence.payloads import copy_to_payload, point_to_payload
@@ -25,7 +25,10 @@ ON_DEMAND_KEPT = timedelta(days=90)
 
 @dataclass(frozen=True)
 class BackupResult:
-    """What a backup did. `changed` false: the source still equals `point`, which is confirmed as fresh."""
+    """What a backup did. `changed` false: the source still equals `point`, which is confirmed as fresh.
+
+    `notes` are sentences of the source on what it captured.
+    """
 
     source: str
     point: RecoveryPoint
@@ -34,6 +37,7 @@ class BackupResult:
     draft: Draft
     seconds: float
     vault_problems: dict[str, BackupsError] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def backup(installation: Installation, source_name: str, *, label: str | None = None) -> BackupResult:
@@ -61,7 +65,7 @@ def backup(installation: Installation, source_name: str, *, label: str | None = 
             installation.catalog.confirm(source_name, taken.captured_at)
         seconds = clock.monotonic() - started
         _note(run, point, draft, seconds, changed=taken.changed)
-        return BackupResult(source_name, point, taken.changed, taken.vault, draft, seconds, vault_problems)
+        return BackupResult(source_name, point, taken.changed, taken.vault, draft, seconds, vault_problems, taken.notes)
 
 
 def new_point_id(source: str, now: datetime) -> str:
@@ -85,6 +89,7 @@ class _Taken:
     draft: Draft
     changed: bool
     captured_at: datetime
+    notes: tuple[str, ...] = ()
 
 
 class _SignedError(Exception):
@@ -121,6 +126,11 @@ def _take(
 ) -> _Taken:
     previous = wish.previous
     parent = _reference_in(installation, previous, vault_name)
+    may_confirm = wish.label is None and parent is not None
+    if may_confirm and previous is not None and previous.complete and isinstance(wish.source, Recognising):
+        seen_at = wish.source.still(previous.fingerprint)
+        if seen_at is not None:
+            return _Taken(previous, vault_name, _nothing_read(previous), False, seen_at)
     with (
         installation.progress(f"Backing up {policy.name}") as progress,
         wish.source.capture() as capture,
@@ -129,7 +139,6 @@ def _take(
         if previous is not None:
             # The best guess there is: a source seldom changes much in size.
             progress.total(entries=previous.entry_count, size_bytes=previous.size_bytes)
-        may_confirm = wish.label is None and parent is not None
         draft = writing.write(
             capture.tree,
             parent=parent,
@@ -151,7 +160,22 @@ def _take(
             except VaultError as error:
                 raise _SignedError(error) from error
         capture.stored()
-    return _Taken(point, vault_name, draft, draft.kept, capture.captured_at)
+        notes = capture.notes if isinstance(capture, Remarking) else ()
+    return _Taken(point, vault_name, draft, draft.kept, capture.captured_at, notes)
+
+
+def _nothing_read(point: RecoveryPoint) -> Draft:
+    return Draft(
+        root=point.root,
+        entries=point.entry_count,
+        size_bytes=point.size_bytes,
+        read_bytes=0,
+        added_bytes=0,
+        new_entries=0,
+        changed_entries=0,
+        unchanged_entries=point.entry_count,
+        kept=False,
+    )
 
 
 def _no_vault(policy: SourcePolicy, problems: dict[str, BackupsError]) -> BackupsError:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from cto_backups import clock
@@ -26,9 +27,10 @@ from cto_backups.core.ports import (
 )
 from cto_backups.core.watched import Place
 from cto_backups.errors import RestoreError, SourceError, VerificationError
-from cto_backups.sources import beside, moments, sqlite_copy
+from cto_backups.sources import beside, moments, sqlite_copy, sqlite_seen
 from cto_backups.sources.ledger import Ledger, sample_key
 from cto_backups.sources.look import look
+from cto_backups.sources.mounts import network_file_system
 from cto_backups.sources.names import raw, readable
 from cto_backups.sources.options import seconds, text
 from cto_backups.sources.sqlite_rows import ALGORITHMS
@@ -39,7 +41,7 @@ from cto_backups.sources.tree import FileTree
 class SqliteSource:
     """Implements `core.ports.Source` for one SQLite database.
 
-    Options: `path`; `busy_seconds`, how long to wait for a lock (30). The recovery point holds a copy made by SQLite's
+    Options: `path`; `lock_seconds`, how long to wait for a lock (30). The recovery point holds a copy made by SQLite's
     own online backup, under the database's own path. Nothing is ever written beside the database.
     """
 
@@ -48,7 +50,7 @@ class SqliteSource:
     def __init__(self, name: str, options: Mapping[str, object], *, state: Path) -> None:
         self.name = name
         self._configured = Path(os.path.normpath(text(options, "path")))
-        self._busy_seconds = seconds(options, "busy_seconds", 30.0)
+        self._lock_seconds = seconds(options, "lock_seconds", 30.0)
         self._state = state / "sources" / name
 
     def discover(self) -> Sequence[Resource]:
@@ -90,10 +92,20 @@ class SqliteSource:
             file = folder / "copy.db"
             status = path.stat()
             # Before the copy: it may hold a little more than that, never less.
-            newest = moments.written_at(_content(path), clock.now())
-            staged = sqlite_copy.take(self.name, path, file, sample_key(self.name), self._busy_seconds)
+            newest, seen = moments.written_at(_content(path), clock.now()), sqlite_copy.states(path)
+            staged = sqlite_copy.take(self.name, path, file, sample_key(self.name), self._lock_seconds)
             os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
-            yield _SqliteCapture(path, file, status, staged, newest)
+            remember = partial(sqlite_seen.remember, self._state / "seen", seen, staged.fingerprint, staged.captured_at)
+            yield _SqliteCapture(path, file, status, staged, newest, remember)
+
+    def still(self, fingerprint: Fingerprint) -> datetime | None:
+        """When the database was seen to be as it was captured with this fingerprint; None when it has to be read."""
+        now = clock.now()
+        try:
+            seen = sqlite_copy.states(self._path())
+        except (SourceError, OSError):
+            return None
+        return now if sqlite_seen.still(self._state / "seen", seen, fingerprint, now) else None
 
     def plan_restore(
         self,
@@ -221,6 +233,7 @@ class _SqliteCapture:
         status: os.stat_result,
         staged: sqlite_copy.Staged,
         newest_content_at: datetime | None,
+        remember: Callable[[], None],
     ) -> None:
         self.captured_at: datetime = staged.captured_at
         self.newest_content_at = newest_content_at
@@ -228,7 +241,8 @@ class _SqliteCapture:
         self._files = FileTree([os.fsencode(path)], Ledger(b"", ()), base=os.fsencode(file), prefix=os.fsencode(path))
         self.tree: CaptureTree = _OriginalAttributes(self._files, os.fsencode(file), os.fsencode(path), status)
         self._fingerprint = staged.fingerprint
-        self.notes = () if staged.fingerprint.counts["tables"] else ("the database is empty: it holds no table",)
+        self._remember = remember
+        self.notes = _notes(path, staged.fingerprint)
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -238,7 +252,20 @@ class _SqliteCapture:
         return self._fingerprint
 
     def stored(self) -> None:
-        """Nothing is remembered: each copy is made anew."""
+        """Remember what the files were like: while they stay so, nothing has to be read."""
+        self._remember()
+
+
+def _notes(path: Path, fingerprint: Fingerprint) -> tuple[str, ...]:
+    notes = []
+    if not fingerprint.counts["tables"]:
+        notes.append("the database is empty: it holds no table")
+    if (kind := network_file_system(os.fsencode(path))) is not None:
+        notes.append(
+            f"the database is on a network file system ({kind}), where SQLite's locks may not hold: use it from one"
+            " machine alone, this one"
+        )
+    return tuple(notes)
 
 
 class _OriginalAttributes:

@@ -6,6 +6,7 @@ does not.
 
 import os
 import re
+import shutil
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -17,13 +18,15 @@ from urllib.parse import quote
 from cto_backups import clock
 from cto_backups.core.model import Fingerprint, Sample
 from cto_backups.errors import SourceError
-from cto_backups.sources import sqlite_rows
+from cto_backups.sources import sqlite_rows, sqlite_seen
 from cto_backups.sources.names import readable
 
 MAGIC = b"SQLite format 3\0"
 SIDECARS = ("-wal", "-shm", "-journal")
 CARRIED = ("-wal", "-journal")  # what holds content; -shm is an index that SQLite makes anew
 _ATTEMPTS = 3
+_LOOKED_AT = 1024  # of a file that is no database
+_RANDOM_VALUES = 200  # so many of the 256 values are in 1024 random bytes, and in hardly anything else
 _UNKNOWN = re.compile(r"no such (function|collation sequence): (.+)")
 
 
@@ -35,23 +38,24 @@ class Staged:
     fingerprint: Fingerprint
 
 
-def take(name: str, database: Path, staged: Path, key: bytes, busy_seconds: float) -> Staged:
+def take(name: str, database: Path, staged: Path, key: bytes, lock_seconds: float) -> Staged:
     """Copy `database` to `staged` (which is not there yet) and fingerprint it.
 
-    Raises SourceError: missing, not a database, encrypted, locked, or damaged.
+    Raises SourceError: missing, not a database, encrypted, locked, damaged, or too large for the free space.
     """
     _check_header(name, database)
     try:
         quiet = _must_stay_quiet(database)
         for _ in range(_ATTEMPTS):
+            _check_room(name, database, staged.parent, copies=2 if quiet else 1)
             if quiet:
-                copied = _take_quiet(name, database, staged, key, busy_seconds)
+                copied = _take_quiet(name, database, staged, key, lock_seconds)
                 if copied is not None:
                     return copied
                 quiet = _must_stay_quiet(database)
                 continue
             try:
-                return _take_live(name, database, staged, key, busy_seconds)
+                return _take_live(name, database, staged, key, lock_seconds)
             except sqlite3.OperationalError as error:
                 if _code(error) not in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
                     raise
@@ -59,7 +63,7 @@ def take(name: str, database: Path, staged: Path, key: bytes, busy_seconds: floa
                 _discard(staged)
                 quiet = True
     except sqlite3.Error as error:
-        raise _refusal(name, database, error, busy_seconds) from error
+        raise _refusal(name, database, error, lock_seconds) from error
     except OSError as error:
         raise SourceError(
             f"source {name}: {database} cannot be copied",
@@ -68,8 +72,8 @@ def take(name: str, database: Path, staged: Path, key: bytes, busy_seconds: floa
         ) from error
     raise SourceError(
         f"source {name}: {database} cannot be read at rest",
-        why=f"a program began or ended writing to it during each of {_ATTEMPTS} attempts",
-        todo="try again",
+        why=f"a program wrote to it during each of {_ATTEMPTS} attempts, and lets nobody read meanwhile",
+        todo="let the program use SQLite's normal locking_mode, or back it up when the program rests",
     )
 
 
@@ -100,7 +104,7 @@ def complaints(connection: sqlite3.Connection, *, thorough: bool) -> list[str]:
             else:
                 connection.create_collation(unknown[2], lambda one, two: (one > two) - (one < two))
         else:
-            return [] if said == ["ok"] else said
+            return [] if said == ["ok"] else [line for each in said for line in each.splitlines() if "***" not in line]
 
 
 def describe(
@@ -136,10 +140,10 @@ def describe(
     )
 
 
-def _take_live(name: str, database: Path, staged: Path, key: bytes, busy_seconds: float) -> Staged:
+def _take_live(name: str, database: Path, staged: Path, key: bytes, lock_seconds: float) -> Staged:
     """Copy within one read transaction of a read-only connection."""
     rows = None
-    with closing(_connect(database, "mode=ro", busy_seconds)) as connection:
+    with closing(_connect(database, "mode=ro", lock_seconds)) as connection:
         connection.execute("BEGIN")
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         captured_at = clock.now()
@@ -151,21 +155,21 @@ def _take_live(name: str, database: Path, staged: Path, key: bytes, busy_seconds
     return _finished(name, database, staged, key, captured_at, rows)
 
 
-def _take_quiet(name: str, database: Path, staged: Path, key: bytes, busy_seconds: float) -> Staged | None:
+def _take_quiet(name: str, database: Path, staged: Path, key: bytes, lock_seconds: float) -> Staged | None:
     """Copy the files of a database that nobody has open; None when somebody wrote meanwhile.
 
     Opening it, even read-only, would make files beside it, or would need to where that is not possible.
     """
     captured_at = clock.now()
-    before = _states(database)
+    before = states(database)
     resting = staged.with_name("resting.db")
     for suffix, state in before.items():
         if state is not None:
             _copy(Path(f"{database}{suffix}"), Path(f"{resting}{suffix}"))
-    if _states(database) != before:
+    if states(database) != before:
         _discard(resting)
         return None
-    with closing(_connect(resting, "mode=rw", busy_seconds)) as connection:
+    with closing(_connect(resting, "mode=rw", lock_seconds)) as connection:
         _back_up(connection, staged)
     _discard(resting)
     return _finished(name, database, staged, key, captured_at, None)
@@ -208,17 +212,9 @@ def _must_stay_quiet(database: Path) -> bool:
     return False
 
 
-def _states(database: Path) -> dict[str, tuple[int, int, int] | None]:
-    """Size, mtime and inode of the files that hold a database's content."""
-    states: dict[str, tuple[int, int, int] | None] = {}
-    for suffix in ("", *CARRIED):
-        try:
-            status = Path(f"{database}{suffix}").stat()
-        except FileNotFoundError:
-            states[suffix] = None
-        else:
-            states[suffix] = (status.st_size, status.st_mtime_ns, status.st_ino)
-    return states
+def states(database: Path) -> sqlite_seen.States:
+    """What the files that hold a database's content are like."""
+    return sqlite_seen.states(database, ("", *CARRIED))
 
 
 def _copy(origin: Path, target: Path) -> None:
@@ -232,9 +228,9 @@ def _discard(database: Path) -> None:
         Path(f"{database}{suffix}").unlink(missing_ok=True)
 
 
-def _connect(path: Path, mode: str, busy_seconds: float) -> sqlite3.Connection:
+def _connect(path: Path, mode: str, lock_seconds: float) -> sqlite3.Connection:
     address = f"file:{quote(os.fsencode(path))}?{mode}"
-    connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=busy_seconds)
+    connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=lock_seconds)
     connection.execute("PRAGMA cell_size_check = ON")
     return connection
 
@@ -242,28 +238,54 @@ def _connect(path: Path, mode: str, busy_seconds: float) -> sqlite3.Connection:
 def _check_header(name: str, database: Path) -> None:
     try:
         with database.open("rb") as file:
-            start = file.read(len(MAGIC))
+            start = file.read(_LOOKED_AT)
     except OSError as error:
         raise SourceError(
             f"source {name}: {database} cannot be read",
             why=error.strerror or str(error),
             todo="correct `path` of this source in the policy, or let this user read the file",
         ) from error
-    if start and start != MAGIC:
+    if start and not start.startswith(MAGIC):
+        raise _no_database(name, database, start)
+
+
+def _no_database(name: str, database: Path, start: bytes) -> SourceError:
+    """What a file is that does not begin as a database does, as far as its first bytes tell."""
+    todo = "correct `path` of this source in the policy"
+    if not any(start):
+        why = f"its first {len(start)} bytes are zeroes: a disk or a broken copy has lost them"
+        todo = "restore the last proven recovery point; no new point was made"
+    elif len(set(start)) > _RANDOM_VALUES:
+        why = "its first bytes look random: it is encrypted as a whole, or something else"
+        todo = "back it up with what its own program exports (`kind: command`), or as files while that is stopped"
+    else:
+        why = "its first bytes are not SQLite's"
+    return SourceError(f"source {name}: {database} is not a SQLite database", why=why, todo=todo)
+
+
+def _check_room(name: str, database: Path, folder: Path, *, copies: int) -> None:
+    """Refuse before anything is copied what cannot be copied in the end."""
+    sizes = [state[0] for state in states(database).values() if state is not None]
+    needed, free = copies * sum(sizes), shutil.disk_usage(folder).free
+    if needed > free:
         raise SourceError(
-            f"source {name}: {database} is not a SQLite database",
-            why="its first bytes are not SQLite's; it is something else, or it is encrypted as a whole",
-            todo="correct `path`, or protect an encrypted database as files, while its program is stopped",
+            f"source {name}: there is no room for a copy of {database}",
+            why=f"it takes up to {_megabytes(needed)} for a while, and {_megabytes(free)} are free in the state folder",
+            todo="make room there, or name a folder on a larger disk as `state` in the policy",
         )
 
 
-def _refusal(name: str, database: Path, error: sqlite3.Error, busy_seconds: float) -> SourceError:
+def _megabytes(size: int) -> str:
+    return f"{size / 1_000_000:,.1f} MB"
+
+
+def _refusal(name: str, database: Path, error: sqlite3.Error, lock_seconds: float) -> SourceError:
     code = _code(error)
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return SourceError(
             f"source {name}: {database} is locked",
-            why=f"another program held it exclusively for more than {busy_seconds:g} seconds",
-            todo="find the program (`fuser` names it), or give this source a larger `busy_seconds`",
+            why=f"another program held it exclusively for more than {lock_seconds:g} seconds",
+            todo="find the program (`fuser` names it), or give this source a longer `lock_timeout`",
         )
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return SourceError(

@@ -74,7 +74,7 @@ def test_places_start_at_the_folder_of_the_file_or_at_home(
         "one_file_system": False,
     }
     assert sources["app-repo"].options == {"url": str(tmp_path.parent / "app.git"), "lfs": "auto"}
-    assert sources["ledger"].options == {"path": str(tmp_path / "ledger.db")}
+    assert sources["ledger"].options == {"path": str(tmp_path / "ledger.db"), "lock_seconds": 30.0}
     assert sources["ledger"].vaults == ("one",)
     assert settings.home == tmp_path
     assert settings.catalog_url == f"sqlite:{tmp_path}/catalog.db"

@@ -1,6 +1,7 @@
 """What the SQLite source does with databases as they are found: in use, locked, damaged, and no databases at all."""
 
 import os
+import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -28,7 +29,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def source(path: Path, tmp_path: Path) -> SqliteSource:
-    return SqliteSource("people", {"path": str(path), "busy_seconds": 0.05}, state=tmp_path / "state")
+    return SqliteSource("people", {"path": str(path), "lock_seconds": 0.05}, state=tmp_path / "state")
 
 
 @contextmanager
@@ -77,7 +78,7 @@ def test_a_capture_under_constant_writing_is_one_moment(
     path: Path, source: SqliteSource, tmp_path: Path, journal: str
 ) -> None:
     """Each transaction moves money from one account to the other: the total never changes."""
-    source = SqliteSource("people", {"path": str(path), "busy_seconds": 20}, state=tmp_path / "state")
+    source = SqliteSource("people", {"path": str(path), "lock_seconds": 20}, state=tmp_path / "state")
     with opened(path, journal, rows=0) as database:
         database.executemany("INSERT INTO t VALUES (?, ?)", [(number, 100) for number in range(2000)])
         database.commit()
@@ -259,11 +260,77 @@ def test_a_folder_is_refused(path: Path, source: SqliteSource) -> None:
     assert "not a file" in refused(source).what
 
 
-@pytest.mark.parametrize("content", [b"x", b"PK\3\4 a zip file, say", os.urandom(4096)])
-def test_what_is_no_database_is_refused(path: Path, source: SqliteSource, content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"x", "are not SQLite's"),
+        (b"PK\3\4 a zip file, say" * 100, "are not SQLite's"),
+        (os.urandom(4096), "encrypted"),
+        (bytes(4096), "are zeroes"),
+    ],
+)
+def test_what_is_no_database_is_refused_as_what_it_looks_like(
+    path: Path, source: SqliteSource, content: bytes, why: str
+) -> None:
     path.write_bytes(content)
     assert "not a SQLite database" in refused(source).what
-    assert "encrypted" in refused(source).why
+    assert why in refused(source).why
+
+
+@pytest.mark.parametrize("journal", ["delete", "wal"])
+def test_a_database_too_large_for_the_free_space_is_refused_before_it_is_copied(
+    path: Path, source: SqliteSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, journal: str
+) -> None:
+    with opened(path, journal, rows=20_000):
+        pass
+    monkeypatch.setattr(sqlite_copy.shutil, "disk_usage", lambda _folder: shutil._ntuple_diskusage(10, 5, 100_000))
+    monkeypatch.setattr(sqlite_copy, "_back_up", pytest.fail)
+    monkeypatch.setattr(sqlite_copy, "_copy", pytest.fail)
+    error = refused(source)
+    assert "no room for a copy" in error.what and "0.1 MB are free" in error.why
+    assert f"{path.stat().st_size * (2 if journal == 'wal' else 1) / 1e6:,.1f} MB" in error.why
+
+
+def test_free_pages_that_lead_nowhere_are_told_in_one_line(path: Path, source: SqliteSource) -> None:
+    with opened(path, rows=2000) as database:
+        database.execute("DELETE FROM t WHERE a > 100")
+        database.commit()
+    spoil(path, 32, 4)
+    error = refused(source)
+    assert "is damaged" in error.what
+    assert "Main freelist" in error.why and "\n" not in error.why
+
+
+@pytest.mark.parametrize("journal", ["delete", "wal"])
+def test_a_database_that_is_replaced_in_the_middle_is_whole_in_the_point(
+    path: Path, source: SqliteSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, journal: str
+) -> None:
+    """What another program renamed over it comes with the next point: the one that was begun is of the former."""
+    real, other = sqlite_copy._back_up, tmp_path / "other.db"
+    with opened(other, "delete", rows=3000):
+        pass
+
+    def replace_and_back_up(connection: sqlite3.Connection, staged: Path) -> None:
+        if other.exists():
+            other.rename(path)
+            for ending in ("-wal", "-shm"):  # who replaces a database must, or SQLite reads them with the new one
+                Path(f"{path}{ending}").unlink(missing_ok=True)
+        real(connection, staged)
+
+    with opened(path, journal, rows=1000):
+        monkeypatch.setattr(sqlite_copy, "_back_up", replace_and_back_up)
+        first, second = captured(source)[1], captured(source)[1]
+    assert (first.counts["rows:t"], second.counts["rows:t"]) == (1000, 3000)
+
+
+def test_a_database_on_a_network_file_system_is_captured_with_a_warning(
+    path: Path, source: SqliteSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(path):
+        pass
+    monkeypatch.setattr("cto_backups.sources.sqlite.network_file_system", lambda _path: "nfs4")
+    with source.capture() as capture:
+        assert "network file system (nfs4)" in capture.notes[0]  # type: ignore[attr-defined]
 
 
 def test_a_database_that_may_not_be_read_is_refused(open_place: Path, ordinary_user: AsUser) -> None:
@@ -365,7 +432,7 @@ def test_a_failed_capture_leaves_nothing_staged(path: Path, source: SqliteSource
     assert list((tmp_path / "state" / "sources" / "people").iterdir()) == []
 
 
-@pytest.mark.parametrize("options", [{}, {"path": 5}, {"path": "/x", "busy_seconds": -1}])
+@pytest.mark.parametrize("options", [{}, {"path": 5}, {"path": "/x", "lock_seconds": -1}])
 def test_wrong_options_are_a_mistake_in_the_policy(options: dict[str, object], tmp_path: Path) -> None:
     with pytest.raises(PolicyError):
         SqliteSource("people", options, state=tmp_path)
