@@ -102,6 +102,18 @@ def newest(connection: Connection, source: str, *, complete: bool, at: datetime 
     return None if row is None else point_from_row(row)
 
 
+def following(connection: Connection, source: str, moment: datetime) -> RecoveryPoint | None:
+    """The oldest kept point of a source that was captured after a moment."""
+    row = connection.execute(
+        """
+        SELECT * FROM points WHERE source = :source AND expired_at IS NULL AND captured_at > :moment
+        ORDER BY captured_at, id LIMIT 1
+        """,
+        {"source": source, "moment": moment_to_column(moment)},
+    ).fetchone()
+    return None if row is None else point_from_row(row)
+
+
 def unshown_points(connection: Connection, signer: str) -> tuple[tuple[RecoveryPoint, Copy], ...]:
     """What the records of broken-off backups call safe, and `points` does not have."""
     rows = connection.execute(

@@ -41,6 +41,11 @@ class Reader:
         with self.reading() as connection:
             return queries.newest(connection, source, complete=False, at=moment)
 
+    def after(self, source: str, moment: datetime) -> RecoveryPoint | None:
+        """The oldest kept point of a source that was captured after a moment."""
+        with self.reading() as connection:
+            return queries.following(connection, source, moment)
+
     def copies(self, point_id: str) -> tuple[CopyFacts, ...]:
         """The copies of a point, with what is proven of each."""
         with self.reading() as connection:

@@ -12,7 +12,7 @@ from cto_backups.cli.command import command
 from cto_backups.cli.opening import opened
 from cto_backups.cli.options import attended
 from cto_backups.cli.screen import Screen
-from cto_backups.cli.selecting import likely_vault, select_moment
+from cto_backups.cli.selecting import likely_vault, meant_moment, select_moment
 from cto_backups.errors import DamageError, ExitStatus, RefusedError, RestoreError, UsageError
 
 if TYPE_CHECKING:
@@ -167,6 +167,10 @@ def restore(
         elif tail is not None and dry_run:
             until = f" (until {tail.mark.moment:%Y-%m-%d %H:%M:%S %Z}, at least)" if tail.mark else ""
             screen.note(f"With {figures.size(tail.ends - tail.begins)} of log that were streamed since{until}.")
+        elif at:
+            from cto_backups.cli.distance import distance
+
+            screen.note(distance(installation, found, meant_moment(installation, at), screen.zone))
         if not found.complete:
             screen.note(f"{found.id} is incomplete: {len(found.problems)} of it could not be captured.")
         if dry_run:

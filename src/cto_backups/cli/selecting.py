@@ -32,7 +32,7 @@ def select_moment(
     """
     from cto_backups.flows.restore import with_tail
 
-    moment = _meant_moment(installation, at)
+    moment = meant_moment(installation, at) if at else None
     found = select_point(installation, point, source=source, at=at, within=True)
     if moment is None and point != "latest" and point not in installation.policy.sources:
         return found, None, None  # this point, as it is
@@ -40,13 +40,14 @@ def select_moment(
     return found, moment if reaches else None, tail
 
 
-def _meant_moment(installation: "Installation", at: str) -> "datetime | None":
+def meant_moment(installation: "Installation", at: str) -> "datetime":
+    """The moment that `--at` means. Raises UsageError."""
     from zoneinfo import ZoneInfo
 
     from cto_backups import clock
     from cto_backups.cli.moments import parse_moment
 
-    return parse_moment(at, now=clock.now(), zone=ZoneInfo(installation.policy.timezone)) if at else None
+    return parse_moment(at, now=clock.now(), zone=ZoneInfo(installation.policy.timezone))
 
 
 def select_point(
@@ -68,7 +69,7 @@ def select_point(
             why="a point's id already says which moment is meant",
             todo="Leave one of them out, or name a source with --at.",
         )
-    moment = _meant_moment(installation, at)
+    moment = meant_moment(installation, at) if at else None
     found = select(installation, point, source=source or None, moment=moment, within=within)
     if source and found.source != source:
         raise UsageError(

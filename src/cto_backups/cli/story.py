@@ -47,6 +47,7 @@ def _told(screen: Screen, report: "StatusReport", scheduled: "ScheduleRow") -> I
     from cto_backups.core.achieved import achieved, achieved_against_rpo
     from cto_backups.core.duration import format_cadence, format_duration
     from cto_backups.core.retention import format_retention
+    from cto_backups.core.watching import watching_trigger
 
     policy = report.policy.sources[scheduled.source]
     facts = report.facts.sources.get(policy.name)
@@ -66,7 +67,9 @@ def _told(screen: Screen, report: "StatusReport", scheduled: "ScheduleRow") -> I
     rto = format_duration(category.rto)
     yield "forecast RTO", f"{verdict.forecast or 'unknown: no restore was ever measured'}; RTO is {rto}"
     yield from _in_turn(report, policy.name)
-    yield "triggers", f"{scheduled.triggers}; next {screen.moment(scheduled.next_run)} ({scheduled.why})"
+    # Where a worker watches, it comes as soon as something changes.
+    by = "next by" if watching_trigger(policy.triggers) else "next"
+    yield "triggers", f"{scheduled.triggers}; {by} {screen.moment(scheduled.next_run)} ({scheduled.why})"
     yield "kept", format_retention(policy.retention)
     yield "restore test", format_cadence(policy.test_every) + _by(screen, report, policy.name)
     yield "reading", f"every byte within {format_duration(category.read_within)}{_read_by(screen, report, policy.name)}"

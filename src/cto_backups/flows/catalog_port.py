@@ -314,6 +314,9 @@ class Catalog(Protocol):
     def at(self, source: str, moment: datetime) -> RecoveryPoint | None:
         """The newest point of a source at or before a moment."""
 
+    def after(self, source: str, moment: datetime) -> RecoveryPoint | None:
+        """The oldest point of a source after a moment."""
+
     def copies(self, point_id: str) -> tuple[CopyFacts, ...]:
         """The copies of a point, with what is proven of each."""
 

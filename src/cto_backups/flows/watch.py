@@ -42,11 +42,6 @@ class Watching:
         self._try_again = 0.0
 
     @property
-    def wanted(self) -> bool:
-        """Whether anything is to be watched."""
-        return bool(self._triggers)
-
-    @property
     def watched(self) -> tuple[str, ...]:
         """The sources that are watched now."""
         return tuple(name for name, reason in self._reasons.items() if reason is None)

@@ -173,6 +173,8 @@ def test_the_point_at_a_moment_is_the_newest_kept_one_captured_until_then(open_c
 
     moment = build.now + timedelta(minutes=asked)
     assert catalog.at("ledger", moment) == newest(point for point in model if point.captured_at <= moment)
+    later = [point for point in model if point.captured_at > moment]
+    assert catalog.after("ledger", moment) == min(later, key=lambda point: (point.captured_at, point.id), default=None)
     assert catalog.latest("ledger", complete=False) == newest(model)
     assert catalog.latest("ledger") == newest(point for point in model if point.complete)
     assert sorted(ids(catalog.points())) == ids(model)

@@ -91,6 +91,7 @@ def test_single_look_ups_use_an_index(catalog, build, plans):
         catalog.point("p1")
         catalog.latest("ledger")
         catalog.at("ledger", build.now)
+        catalog.after("ledger", build.now)
         catalog.points("ledger", limit=3)
         catalog.points(limit=3)
         catalog.copies("p1")
