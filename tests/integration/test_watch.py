@@ -233,6 +233,16 @@ def test_what_is_not_in_files_here_is_not_watched(workshop: Any) -> None:
         assert said[0].startswith("app is not watched for changes: it is not in files of this machine. It is looked at")
 
 
+def test_a_place_that_cannot_be_looked_at_does_not_stop_the_worker(workshop: Any, monkeypatch: Any) -> None:
+    def refuse(_source: object) -> None:
+        raise PermissionError(13, "Permission denied", "/srv/app/.git/refs")
+
+    monkeypatch.setattr("cto_backups.sources.git.GitSource.places", refuse)
+    said = list[str]()
+    with watching(watchful(workshop, app="continuous"), said.append):
+        assert "/srv/app/.git/refs: Permission denied." in said[0]
+
+
 def test_nothing_is_watched_where_no_trigger_asks_for_it(workshop: Any) -> None:
     with watching(watchful(workshop, pytest.fail, ledger="hourly"), pytest.fail) as watch:
         assert watch is None

@@ -102,6 +102,8 @@ class Watching:
             reason = error.why or str(error)
         except BackupsError as error:
             reason = str(error)
+        except OSError as error:
+            reason = f"{error.filename}: {error.strerror}"
         self._say(name, reason)
         if reason is None:
             self._changed(name, clock.now())
@@ -111,6 +113,8 @@ class Watching:
         self._reasons[name] = reason
         if reason == before and known:
             return
+        if reason is None:
+            log.info("watched", extra={"fields": {"source": name}})
         if reason is not None:
             source = self._installation.policy.sources[name]
             every = format_duration(rescan_interval(self._triggers[name], source.category.rpo))
