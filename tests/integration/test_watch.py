@@ -233,6 +233,13 @@ def test_what_is_not_in_files_here_is_not_watched(workshop: Any) -> None:
         assert said[0].startswith("app is not watched for changes: it is not in files of this machine. It is looked at")
 
 
+def test_of_a_kind_that_is_never_watched_nothing_is_said(workshop: Any) -> None:
+    """Its `continuous` means rescans, or a log that is followed."""
+    installation = watchful(workshop, ledger="continuous")
+    with watching(replace(installation, source=lambda _name: object()), pytest.fail) as watch:
+        assert watch is not None and watch.watched == ()
+
+
 def test_a_place_that_cannot_be_looked_at_does_not_stop_the_worker(workshop: Any, monkeypatch: Any) -> None:
     def refuse(_source: object) -> None:
         raise PermissionError(13, "Permission denied", "/srv/app/.git/refs")

@@ -25,6 +25,8 @@ log = logging.getLogger("cto_backups")
 LOOK_SECONDS = 0.5
 """How often changes are asked for: what happens in between is told as one."""
 TRY_AGAIN_SECONDS = 60.0
+TRY_AGAIN_FACTOR = 100
+"""What could not be watched is tried again after a minute, or after so many times as long as trying took."""
 
 
 class Watching:
@@ -48,18 +50,16 @@ class Watching:
 
     def look(self) -> None:
         """Take in what has happened; now and then, begin again with what could not be watched."""
-        seen = self._watch.look()
-        lost = dict(seen.lost)
-        if clock.monotonic() >= self._try_again:
-            self._try_again = clock.monotonic() + TRY_AGAIN_SECONDS
-            lost |= self._watch.replaced()
-            for name, reason in lost.items():
-                self._say(name, reason)
+        seen, again = self._watch.look(), clock.monotonic() >= self._try_again
+        lost = {**seen.lost, **(self._watch.replaced() if again else {})}
+        for name, reason in lost.items():
+            self._say(name, reason)
+        if again:
+            began = clock.monotonic()
             for name in sorted(self._triggers.keys() - set(self.watched)):
                 self._begin(name)
-        else:
-            for name, reason in lost.items():
-                self._say(name, reason)
+            took = clock.monotonic() - began  # it may have gone through a large tree, in vain
+            self._try_again = clock.monotonic() + max(TRY_AGAIN_SECONDS, TRY_AGAIN_FACTOR * took)
         now = clock.now()
         for name in seen.changed | lost.keys():
             self._changed(name, now)
