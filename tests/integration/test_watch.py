@@ -161,7 +161,7 @@ def test_who_writes_all_the_time_does_not_keep_a_pass_from_ending(
     told = Told()
     both = {"ledger", "documents"}
     installation = watchful(workshop, lambda: told, **dict.fromkeys(both, "continuous"))
-    monkeypatch.setattr("cto_backups.core.watching.shortest_pause", lambda _rpo: timedelta())
+    monkeypatch.setattr("cto_backups.core.watching.shortest_pause", lambda _source: timedelta())
     monkeypatch.setattr("cto_backups.core.watching.REST_FACTOR", 0)
     with watching(installation, pytest.fail) as watch:
         assert watch is not None
@@ -302,7 +302,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 def test_a_worker_backs_a_database_up_within_seconds_while_it_is_written(workshop: Any, monkeypatch: Any) -> None:
     """The whole of it: the kernel tells, the plan asks, the point holds what was committed."""
-    monkeypatch.setattr("cto_backups.core.watching.shortest_pause", lambda _rpo: timedelta(seconds=0.5))
+    monkeypatch.setattr("cto_backups.core.watching.shortest_pause", lambda _source: timedelta(seconds=0.5))
     monkeypatch.setattr("cto_backups.core.watching.REST_FACTOR", 0)
     monkeypatch.setattr("cto_backups.core.watching.CONTINUOUS_QUIET", timedelta(seconds=0.1))
     monkeypatch.setattr(watch_flow, "LOOK_SECONDS", 0.05)

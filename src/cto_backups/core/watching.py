@@ -18,6 +18,8 @@ REST_FACTOR = 9
 MOST_WITHIN_RPO = 240
 """How many backups for noticed changes there are at most within one RPO; of a long one, more are no harm."""
 LONGEST_PAUSE = timedelta(minutes=5)
+MOST_KEPT = 100_000
+"""How many points a retention by age may come to keep of a source that changes all the time, before they get rarer."""
 CONTINUOUS_QUIET = timedelta(seconds=1)
 ON_CHANGE_QUIET = timedelta(seconds=10)
 _ON_CHANGE_PARTS = 24
@@ -30,9 +32,11 @@ def watching_trigger(triggers: Triggers) -> Continuous | OnChange | None:
     return next((trigger for trigger in watching if isinstance(trigger, Continuous)), next(iter(watching), None))
 
 
-def shortest_pause(rpo: timedelta) -> timedelta:
-    """The least time between the beginnings of two backups for noticed changes."""
-    return max(min(rpo / MOST_WITHIN_RPO, LONGEST_PAUSE), _SHORTEST)
+def shortest_pause(source: SourcePolicy) -> timedelta:
+    """The least time between the beginnings of two backups for noticed changes; longer where points are kept longer."""
+    retention = source.retention
+    pause = max(source.category.rpo / MOST_WITHIN_RPO, (retention.keep_for or timedelta()) / MOST_KEPT, _SHORTEST)
+    return LONGEST_PAUSE if retention.permanent else min(pause, LONGEST_PAUSE)
 
 
 def sooner(asked: NextRun, source: SourcePolicy, facts: SourceFacts, served: datetime | None) -> NextRun:
@@ -43,24 +47,24 @@ def sooner(asked: NextRun, source: SourcePolicy, facts: SourceFacts, served: dat
     trigger = watching_trigger(source.triggers)
     if trigger is None or facts.noticed is None or served is None or facts.noticed.last <= served:
         return asked
-    at = _settled(facts.noticed, trigger, source.category.rpo, served)
+    at = _settled(facts.noticed, trigger, source, served)
     run = facts.last_runs.get(ActionKind.BACKUP)
     if run is not None and run.finished_at is not None:
         rested = run.finished_at + REST_FACTOR * _took(source, facts)
-        at = max(at, rested, run.started_at + shortest_pause(source.category.rpo))
+        at = max(at, rested, run.started_at + shortest_pause(source))
     return NextRun(at, trigger, changed=True) if at < asked.at else asked
 
 
-def _settled(noticed: Noticed, trigger: Continuous | OnChange, rpo: timedelta, served: datetime) -> datetime:
+def _settled(noticed: Noticed, trigger: Continuous | OnChange, source: SourcePolicy, served: datetime) -> datetime:
     """When to look at these changes, since others may follow at once.
 
     `continuous` waits for a quiet second, and no longer than the shortest pause; `on change` for ten quiet seconds, and
     no longer than a 24th of the RPO.
     """
     if isinstance(trigger, Continuous):
-        quiet, longest = CONTINUOUS_QUIET, shortest_pause(rpo)
+        quiet, longest = CONTINUOUS_QUIET, shortest_pause(source)
     else:
-        longest = max(rpo / _ON_CHANGE_PARTS, _SHORTEST)
+        longest = max(source.category.rpo / _ON_CHANGE_PARTS, _SHORTEST)
         quiet = min(ON_CHANGE_QUIET, longest)
     return min(noticed.last + quiet, max(noticed.first, served) + longest)
 

@@ -8,6 +8,7 @@ import pytest
 from cto_backups.core.defaults import CATEGORIES
 from cto_backups.core.model import ActionKind, Outcome
 from cto_backups.core.plan import due, next_due_at
+from cto_backups.core.retention import parse_retention
 from cto_backups.core.schedule import parse_triggers
 from cto_backups.core.watched import Noticed
 from cto_backups.core.watching import shortest_pause, watching_trigger
@@ -18,7 +19,7 @@ HOUR = timedelta(hours=1)
 
 
 def source(build, triggers, rpo=HOUR):
-    return build.source(triggers=triggers, category=replace(CATEGORIES["A"], rpo=rpo))
+    return build.source(triggers=triggers, category=replace(CATEGORIES["A"], rpo=rpo), retention="2 days, 30 daily")
 
 
 def known(build, first=None, last=None, *, took=SECOND, copied=SECOND, ended=-10 * MINUTE):
@@ -91,9 +92,19 @@ def test_points_do_not_pile_up(build):
     assert due_in(build, "continuous", facts) == 10 * SECOND - SECOND / 100
 
 
-@pytest.mark.parametrize(("rpo", "pause"), [(MINUTE, SECOND), (HOUR, 15 * SECOND), (7 * 24 * HOUR, 5 * MINUTE)])
-def test_the_pause_follows_the_rpo(rpo, pause):
-    assert shortest_pause(rpo) == pause
+@pytest.mark.parametrize(
+    ("rpo", "retention", "pause"),
+    [
+        (MINUTE, "7 daily", SECOND),
+        (HOUR, "2 days, 30 daily", 15 * SECOND),
+        (7 * 24 * HOUR, "30 versions", 5 * MINUTE),
+        (HOUR, "50 days", 43.2 * SECOND),
+        (HOUR, "7 years", 5 * MINUTE),
+        (HOUR, "permanent", 5 * MINUTE),
+    ],
+)
+def test_the_pause_follows_the_rpo_and_how_long_points_are_kept(build, rpo, retention, pause):
+    assert shortest_pause(replace(source(build, "continuous", rpo), retention=parse_retention(retention))) == pause
 
 
 def test_a_source_without_a_backup_is_due_anyway(build):
