@@ -119,6 +119,7 @@ COMMANDS = (
             "restore contracts --to /tmp/contracts",
             "restore contracts --at 'yesterday 9:00' --to /tmp/c --only '*.pdf'",
             f"restore {_POINT} --in-place --overwrite",
+            "restore shop --at '10:07' --database ledger --table sales.orders",
         ),
     ),
     Entry(

@@ -11,9 +11,11 @@ from cto_backups.cli import documents, figures
 from cto_backups.cli.command import command
 from cto_backups.cli.opening import opened
 from cto_backups.cli.options import attended
+from cto_backups.cli.restore_database import DatabaseAsked, restore_database
+from cto_backups.cli.restored import as_document, problem_of
 from cto_backups.cli.screen import Screen
 from cto_backups.cli.selecting import likely_vault, meant_moment, select_moment
-from cto_backups.errors import DamageError, ExitStatus, RefusedError, RestoreError, UsageError
+from cto_backups.errors import ExitStatus, RefusedError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,8 +33,8 @@ _SHOWN = 20
 
 
 @dataclass(frozen=True)
-class _Wish:
-    """What is asked for; `destination` None means in place."""
+class Wish:
+    """What is asked for; `destination` None means in place, or beside: into the server, under another name."""
 
     destination: Path | None
     only: tuple[str, ...]
@@ -45,15 +47,18 @@ class _Wish:
     delete: bool
     at: "datetime | None" = None
     tail: "Tail | None" = None
+    is_beside: bool = False
 
     @property
     def existing(self) -> "Existing":
+        """What becomes of what is there."""
         from cto_backups.core.ports import Existing
 
         return Existing.OVERWRITE if self.overwrite else Existing.REFUSE
 
     @property
     def options(self) -> "RestoreOptions":
+        """How files are restored."""
         from cto_backups.core.ports import RestoreOptions
 
         return RestoreOptions(
@@ -72,7 +77,7 @@ class _Wish:
             from cto_backups.core.governance import Governed
 
             rules = policy.governance
-            over_data = (self.destination is None or self.overwrite) and not dry_run
+            over_data = (self.destination is None or self.overwrite) and not (dry_run or self.is_beside)
             return bool(
                 over_data and rules and (rules.approved_by(Governed.RESTORE) or rules.governing(Governed.RESTORE))
             )
@@ -107,6 +112,21 @@ def restore(
         list[str] | None,
         typer.Option("--only", metavar="PATH", help="Only this path or shell pattern; may be repeated."),
     ] = None,
+    database: Annotated[
+        str,
+        typer.Option(
+            "--database",
+            metavar="NAME",
+            help="One database of a server: into the server under another name, unless --to or --in-place is given.",
+        ),
+    ] = "",
+    table: Annotated[
+        list[str] | None,
+        typer.Option("--table", metavar="SCHEMA.TABLE", help="With --database: only this table; may be repeated."),
+    ] = None,
+    as_name: Annotated[
+        str, typer.Option("--as", metavar="NAME", help="With --database: what it is to be called in the server.")
+    ] = "",
     vault: Annotated[str, typer.Option("--vault", metavar="NAME", help="From this vault only.")] = "",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace what is there and differs; leave alone what does not.")
@@ -117,9 +137,7 @@ def restore(
     patch: Annotated[
         bool, typer.Option("--patch", help="With --overwrite: rewrite large files where they stand, by parts.")
     ] = False,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Afterwards read everything back from the disk and compare.")
-    ] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Afterwards read everything back and compare.")] = False,
     delete: Annotated[
         bool, typer.Option("--delete", help="With --overwrite: remove what the point does not have from its folders.")
     ] = False,
@@ -133,12 +151,18 @@ def restore(
         ),
     ] = False,
 ) -> ExitStatus:
-    """Restore a recovery point, elsewhere (--to) or in place (--in-place).
+    """Restore a recovery point, elsewhere (--to) or in place (--in-place); or one --database, beside the one there.
 
     Nothing that exists is replaced without --overwrite, and with it only what differs. What is damaged in one vault is
     taken from another.
     """
-    if (to is None) == (not in_place):
+    asked = DatabaseAsked(database, tuple(table or ()), as_name)
+    if asked:
+        given = {"--only": only, "--trust-times": trust_times, "--patch": patch, "--delete": delete}
+        asked.check(
+            to=to, in_place=in_place, verify=verify, others={option: bool(value) for option, value in given.items()}
+        )
+    elif (to is None) == (not in_place):
         raise UsageError(
             "Restore to where?" if to is None else "--to and --in-place exclude each other",
             why="neither --to nor --in-place is given" if to is None else "a restore goes to one place",
@@ -153,7 +177,8 @@ def restore(
             todo="Add --overwrite, or leave it out.",
         )
     place = to.absolute() if to else None
-    wish = _Wish(place, tuple(only or ()), vault or None, overwrite, yes, trust_times, patch, verify, delete)
+    wish = Wish(place, tuple(only or ()), vault or None, overwrite, yes, trust_times, patch, verify, delete)
+    wish = replace(wish, is_beside=place is None and not in_place)
     # A restore changes no fact: the catalog is only read, unless somebody has to approve it.
     with opened(
         screen, write=wish.writes(dry_run=dry_run), ahead=lambda policy: vault or likely_vault(policy, source or point)
@@ -173,12 +198,14 @@ def restore(
             screen.note(distance(installation, found, meant_moment(installation, at), screen.zone))
         if not found.complete:
             screen.note(f"{found.id} is incomplete: {len(found.problems)} of it could not be captured.")
+        if asked:
+            return restore_database(screen, installation, found, asked, wish, dry_run=dry_run)
         if dry_run:
             return _preview(screen, installation, found, wish)
         return _restore(screen, installation, found, wish)
 
 
-def _planned(installation: "Installation", point: "RecoveryPoint", wish: _Wish) -> "RestorePreview":
+def _planned(installation: "Installation", point: "RecoveryPoint", wish: Wish) -> "RestorePreview":
     from cto_backups.flows.restore import preview
 
     return preview(
@@ -192,7 +219,7 @@ def _planned(installation: "Installation", point: "RecoveryPoint", wish: _Wish) 
     )
 
 
-def _preview(screen: Screen, installation: "Installation", point: "RecoveryPoint", wish: _Wish) -> ExitStatus:
+def _preview(screen: Screen, installation: "Installation", point: "RecoveryPoint", wish: Wish) -> ExitStatus:
     seen = _planned(installation, point, wish)
     plan = seen.plan
     refused = bool(plan.conflicts) and not wish.overwrite
@@ -252,14 +279,14 @@ def _conflicts(seen: "RestorePreview") -> str:
     return f"{figures.count(number)} file{'' if number == 1 else 's'}"
 
 
-def _restore(screen: Screen, installation: "Installation", point: "RecoveryPoint", wish: _Wish) -> ExitStatus:
+def _restore(screen: Screen, installation: "Installation", point: "RecoveryPoint", wish: Wish) -> ExitStatus:
     from cto_backups.flows.perils import peril
     from cto_backups.flows.restore import restore
 
     danger = peril(wish.destination) if wish.delete and wish.destination is not None else None
     if not wish.yes and (wish.destination is None or danger):
         _ask(screen, installation, point, wish, danger)
-    with _watched(installation, point.source):
+    with watched(installation, point.source):
         result = restore(
             installation,
             point,
@@ -269,16 +296,16 @@ def _restore(screen: Screen, installation: "Installation", point: "RecoveryPoint
             options=wish.options,
             vault=wish.vault,
         )
-    problem = _problem(result)
+    problem = problem_of(result)
     status = problem.exit_status if problem else ExitStatus.SUCCESS
-    screen.document(_document(result, status))
+    screen.document(as_document(result, status))
     _tell(screen, result, wish)
     if problem:
         screen.problem(problem)
     return status
 
 
-def _watched(installation: "Installation", source: str) -> "AbstractContextManager[None]":
+def watched(installation: "Installation", source: str) -> "AbstractContextManager[None]":
     """Somebody is told when it takes longer than its RTO, where the policy says whom."""
     if not installation.policy.alerts.people:
         return nullcontext()
@@ -287,7 +314,7 @@ def _watched(installation: "Installation", source: str) -> "AbstractContextManag
     return watched_recovery(installation, source)
 
 
-def _ask(screen: Screen, installation: "Installation", point: "RecoveryPoint", wish: _Wish, danger: str | None) -> None:
+def _ask(screen: Screen, installation: "Installation", point: "RecoveryPoint", wish: Wish, danger: str | None) -> None:
     where = f"into {wish.destination} with --delete" if danger else "in place"
     if screen.options.json or not attended():
         raise RefusedError(
@@ -316,7 +343,7 @@ def _what(screen: Screen, point: "RecoveryPoint") -> str:
     return f"{point.id} (of {screen.moment(point.captured_at)})"
 
 
-def _tell(screen: Screen, result: "RestoreResult", wish: _Wish) -> None:
+def _tell(screen: Screen, result: "RestoreResult", wish: Wish) -> None:
     restored = result.restored
     screen.show(f"Restored {_what(screen, result.point)} from {result.vault}.")
     speed = figures.rate(restored.size_bytes, restored.seconds)
@@ -338,51 +365,3 @@ def _tell(screen: Screen, result: "RestoreResult", wish: _Wish) -> None:
         screen.note(f"{result.healed} damaged in {result.vault} came from another vault.")
     for trouble in result.vault_problems:
         screen.note(f"Not used: {trouble}")
-
-
-def _problem(result: "RestoreResult") -> RestoreError | DamageError | None:
-    missing = result.restored.problems
-    if not missing:
-        return None
-    lines = [f"{problem.path} ({problem.kind}: {problem.detail})" for problem in missing[:20]]
-    lines += [f"… and {len(missing) - 20} more"] if len(missing) > 20 else []
-    why = "\n" + "\n".join(lines)
-    if any(problem.kind == "altered" for problem in missing):
-        return DamageError(
-            f"{len(missing)} of {result.point.id} are not on the disk as the recovery point has them",
-            why=why,
-            todo="The disk that was restored to may be failing: look at the kernel's log, and restore to another one.",
-        )
-    if all(problem.kind == "extraneous" for problem in missing):
-        return RestoreError(
-            f"{result.point.id} is restored, but not all that it does not have could be removed",
-            why=why,
-            todo="Run this as a user who may remove them, or remove them by hand.",
-        )
-    return RestoreError(
-        f"{len(missing)} of {result.point.id} did not come back whole",
-        why=why,
-        todo="The rest is restored. See 'cto.backups points' for another point that may hold these whole.",
-    )
-
-
-def _document(result: "RestoreResult", status: ExitStatus) -> documents.Document:
-    restored = result.restored
-    return {
-        "status": int(status),
-        "dry_run": False,
-        "point": documents.point(result.point),
-        "vault": result.vault,
-        "entries": restored.entries,
-        "size_bytes": restored.size_bytes,
-        "kept_entries": restored.kept_entries,
-        "kept_bytes": restored.kept_bytes,
-        "deleted_entries": restored.deleted_entries,
-        "deleted_bytes": restored.deleted_bytes,
-        "seconds": round(restored.seconds, 3),
-        "places": list(restored.places),
-        "healed": result.healed,
-        "problems": documents.problems(restored.problems),
-        "notes": list(restored.notes),
-        "vault_problems": list(result.vault_problems),
-    }

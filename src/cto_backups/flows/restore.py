@@ -118,7 +118,7 @@ def preview(
     def plan(reader: PointReader) -> RestorePlan:
         return source.plan_restore(reader, destination, only=only, existing=existing, options=options)
 
-    vault_name, planned, _ = _from_any(installation, point, vault, plan)
+    vault_name, planned, _ = from_any(installation, point, vault, plan)
     return RestorePreview(point, vault_name, planned)
 
 
@@ -141,13 +141,27 @@ def restore(
     options = perils.checked(installation, point, destination, options)
     if over_data(destination, existing):
         _admit(installation, point, destination, only, existing, options, vault)
+    return fetched(installation, point, destination, only=only, existing=existing, options=options, vault=vault)
+
+
+def fetched(
+    installation: Installation,
+    point: RecoveryPoint,
+    destination: Path | None,
+    *,
+    only: Sequence[str],
+    existing: Existing,
+    options: RestoreOptions,
+    vault: str | None,
+) -> RestoreResult:
+    """What `restore` does, once it is known that it may."""
     source = installation.source(point.source)
     with installation.progress(f"Restoring {point.id}") as progress:
 
         def write(reader: PointReader) -> Restored:
             return source.restore(reader, destination, only=only, existing=existing, options=options, progress=progress)
 
-        vault_name, restored, wrong = _from_any(installation, point, vault, write)
+        vault_name, restored, wrong = from_any(installation, point, vault, write)
     for problem in restored.problems:
         if problem.kind == "missing":
             wrong.setdefault(vault_name, problem.detail)
@@ -197,7 +211,7 @@ def _admit(
     admit(installation, Governed.RESTORE, parameters, summary=f"Restoring {point.id} {where}")
 
 
-def _from_any(
+def from_any(
     installation: Installation, point: RecoveryPoint, vault: str | None, use: Callable[[PointReader], Result]
 ) -> tuple[str, Result, dict[str, str]]:
     """What `use` makes of the first copy that can be read: from which vault, and what is wrong with those before it.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psycopg
 
+from cto_backups.core.database_restore import DatabasePlan, DatabaseRestored, DatabaseWish, Fetch, Stage
 from cto_backups.core.model import Fingerprint, Resource
 from cto_backups.core.ports import (
     Capture,
@@ -23,6 +24,7 @@ from cto_backups.process import ToolError
 from cto_backups.sources.options import seconds, text, texts
 from cto_backups.sources.postgresql_between import let_go
 from cto_backups.sources.postgresql_connection import Address
+from cto_backups.sources.postgresql_database import DatabaseForm
 from cto_backups.sources.postgresql_inventory import closed, databases, holds_anything
 from cto_backups.sources.postgresql_logical import LogicalForm
 from cto_backups.sources.postgresql_physical import PhysicalForm
@@ -69,6 +71,7 @@ class PostgresqlSource:
         every = options.get("base_every_seconds")
         base_every = timedelta(seconds=seconds(options, "base_every_seconds", 1.0)) if every else None
         self._physical = PhysicalForm(self._server, own, rate, base_every)
+        self._database = DatabaseForm(self._server)
         self._is_physical = options.get("method") == "physical"
 
     def discover(self) -> Sequence[Resource]:
@@ -137,6 +140,14 @@ class PostgresqlSource:
         return self._form_of(reader).restore(
             reader, destination, only=only, existing=existing, options=options, progress=progress
         )
+
+    def plan_database(self, reader: PointReader, told: Fingerprint, wish: DatabaseWish) -> DatabasePlan:
+        """What `restore_database` would do: of the one form of point as of the other."""
+        return self._database.plan(reader, told, wish)
+
+    def restore_database(self, fetch: Fetch, told: Fingerprint, wish: DatabaseWish, stage: Stage) -> DatabaseRestored:
+        """Bring one database, or tables of it, to the server, or as a dump to a folder."""
+        return self._database.restore(fetch, told, wish, stage)
 
     def probe(self, restored: Path, expected: Fingerprint) -> Fingerprint:
         """Bring the databases up on a throwaway server of the same version, check their indexes, sum them up."""

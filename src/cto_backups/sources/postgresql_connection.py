@@ -121,6 +121,11 @@ class Address:
         return {"sslmode": mode, **({"sslrootcert": certificate} if mode.startswith("verify") else {})}
 
 
+def by_name(database: str) -> str:
+    """A database where a program takes a connection string as well: it is a name, whatever is in it."""
+    return "dbname='" + database.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
 def _system_certificates() -> str:
     """The certificates that this system trusts, as a file: programs before version 16 do not know 'system'."""
     usual = ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt"

@@ -37,3 +37,12 @@ def tablespaces(session: Session) -> tuple[int, ...]:
     """The numbers of the tablespaces that people made."""
     statement = "SELECT oid::bigint FROM pg_tablespace WHERE spcname !~ '^pg_' ORDER BY 1"
     return tuple(int(oid) for (oid,) in session.execute(statement).fetchall())
+
+
+def unlogged(session: Session) -> list[tuple[str, str]]:
+    """The tables whose rows are in no log, by schema and name: a server that recovers empties them."""
+    statement = """
+        SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relpersistence = 'u' AND c.relkind = 'r' ORDER BY 1, 2
+        """
+    return [(str(schema), str(name)) for schema, name in session.execute(statement).fetchall()]

@@ -25,7 +25,7 @@ from cto_backups.core.ports import (
 from cto_backups.errors import RestoreError, SourceError
 from cto_backups.process import ToolError, run
 from cto_backups.sources import pipes, postgresql_restore
-from cto_backups.sources.postgresql_connection import Address, Tools, find_tools
+from cto_backups.sources.postgresql_connection import Address, Tools, by_name, find_tools
 from cto_backups.sources.postgresql_dumping import Held, Moments, PostgresqlCapture
 from cto_backups.sources.postgresql_inventory import databases
 from cto_backups.sources.postgresql_restore import GLOBALS_FILE, settings_of_all
@@ -242,7 +242,7 @@ class LogicalForm:
                 "--create",
                 # What is in no encoding is taken as it is.
                 *(["--encoding=SQL_ASCII"] if held.unencoded else []),
-                f"--dbname={_quoted(held.name)}",
+                f"--dbname={by_name(held.name)}",
             ]
         )
 
@@ -260,8 +260,3 @@ class LogicalForm:
 
 def _file(database: str) -> str:
     return f"{quote(database, safe='')}.dump"
-
-
-def _quoted(database: str) -> str:
-    """A name that is no connection string, whatever is in it."""
-    return "dbname='" + database.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -27,6 +27,7 @@ from cto_backups.sources import postgresql_recovery
 from cto_backups.sources.postgresql_between import Between, let_go
 from cto_backups.sources.postgresql_inventory import databases
 from cto_backups.sources.postgresql_moments import HeldMoments
+from cto_backups.sources.postgresql_part import NUMBERS, numbered
 from cto_backups.sources.postgresql_recovery import AUTO_CONF, DATA, LOG, MOMENTS
 from cto_backups.sources.postgresql_rows import Session
 from cto_backups.sources.postgresql_server import Server
@@ -86,6 +87,7 @@ class PhysicalForm:
                 names = list(databases(session))
                 first = bootstrap(session)
                 major = session.info.server_version // 10_000
+                numbers = numbered(session)
             if self._between is None:
                 let_go(self._server, self._state)
             spool = stack.enter_context(staging(self._state))
@@ -93,7 +95,7 @@ class PhysicalForm:
             tree = ServerTree(
                 self._server, spool, held, names, stack, max_rate_kib=self._max_rate_kib, between=self._between
             )
-            about = Sample("server", {"version": str(major), "bootstrap": first})
+            about = Sample("server", {"version": str(major), "bootstrap": first, NUMBERS: numbers})
             try:
                 yield PhysicalCapture(tree, held, about, self._between)
             finally:
@@ -157,7 +159,8 @@ class PhysicalForm:
         raise RefusedError(
             f"source {self._server.name}: the files of a server are not restored into one that is running",
             why="it would have to stop, and its files to go, before they can be replaced",
-            todo="restore with --to FOLDER, and start a server on the folder `data` in it",
+            todo="restore with --to FOLDER, and start a server on the folder `data` in it; "
+            "or one database into the server that runs: --database NAME",
         )
 
     def _refuse_standby(self, session: Session) -> None:

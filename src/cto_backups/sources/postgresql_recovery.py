@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -23,6 +23,7 @@ from cto_backups.process import ToolError
 from cto_backups.sources import postgresql_restore
 from cto_backups.sources.disposable import Place, disposable, serving
 from cto_backups.sources.postgresql_connection import Address, Tools, find_tools
+from cto_backups.sources.postgresql_control import controlled, room
 from cto_backups.sources.postgresql_replication import lsn, lsn_text
 from cto_backups.sources.postgresql_rows import SequenceAt, sequences
 from cto_backups.sources.postgresql_server import Server
@@ -41,6 +42,7 @@ PHYSICAL: Final = "postgresql-physical/1"
 DATA: Final = "data"
 TABLESPACES: Final = "tablespaces"
 LOG: Final = "wal"
+FOLDERS: Final = (DATA, TABLESPACES, LOG)
 AUTO_CONF: Final = "postgresql.auto.conf"
 
 MOMENTS: Final = "moments.json"
@@ -53,17 +55,8 @@ _RECOVERY: Final = re.compile(
 _TARGET: Final = re.compile(rb"^\s*recovery_target_(?:lsn|time)\b", re.IGNORECASE)
 _NO_TARGETS: Final = ("recovery_target", "recovery_target_name", "recovery_target_time", "recovery_target_xid")
 """Others may stand in postgresql.conf; a server that is told two does not start."""
-# What a server must have room for that recovers what another one did; by its own control file.
-_ROOM: Final = {
-    "max_connections": "max_connections setting",
-    "max_worker_processes": "max_worker_processes setting",
-    "max_wal_senders": "max_wal_senders setting",
-    "max_prepared_transactions": "max_prepared_xacts setting",
-    "max_locks_per_transaction": "max_locks_per_xact setting",
-}
 # Files of the log are kept without the zeroes at their ends, and a server wants them whole.
 _BRING: Final = 'cp "../{folder}/%f" "%p" && case "%f" in *.history) ;; *) truncate -s {bytes} "%p" ;; esac'
-_CONTROL: Final = re.compile(r"^(.+?):\s+(\d+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -231,11 +224,32 @@ def recovered(server: Server, restored: Path, about: Mapping[str, str], expected
     return replace(found, samples=tuple(sample for sample in wanted if sample.key in known))
 
 
+@contextmanager
+def brought_up(
+    tools: Tools, place: Place, restored: Path, about: Mapping[str, str], at: datetime | None
+) -> Iterator[Address]:
+    """A server in this place that recovered from these files: to a moment, or to the end of its log. It is open.
+
+    Raises ToolError, VerificationError.
+    """
+    file = restored / MOMENTS
+    told = Moments.read(file.read_bytes() if file.is_file() else b"")
+    streamed = _streamed(restored / STREAMED)
+    data = _moved(restored, place)
+    _read_log(tools, place, told, max(told.ends, streamed))
+    if at is not None:
+        recover_at(data, at)
+    with _recovering(tools, place, data, about["bootstrap"], None) as address:
+        if at is None:
+            _reached(address, streamed)
+        yield address
+
+
 def _moved(restored: Path, place: Place) -> Path:
     """Bring the files to where their server's user may come; the folder of its data."""
     if not (restored / DATA / "PG_VERSION").is_file():
         raise _unrecovered(f"there is no {DATA}/PG_VERSION in it")
-    for name in (DATA, TABLESPACES, LOG):
+    for name in FOLDERS:
         if (restored / name).exists():
             shutil.move(restored / name, place.data / name)
     for folder, folders, files in os.walk(place.data):
@@ -279,7 +293,7 @@ def _read_log(tools: Tools, place: Place, told: Moments, ends: int) -> None:
     """
     folder = place.data / LOG
     segments = [file for file in sorted(folder.glob("*")) if file.suffix != ".history"]
-    control = _controlled(tools, place, place.data / DATA)
+    control = controlled(tools, place, place.data / DATA)
     for file in segments:  # they are kept without the zeroes at their ends
         os.truncate(file, int(control["Bytes per WAL segment"]))
     command = [tools["pg_waldump"], f"--path={folder}", f"--timeline={told.timeline}", "--rmgr=Tablespace"]
@@ -299,7 +313,7 @@ def _recovering(tools: Tools, place: Place, data: Path, bootstrap: str, at: str 
     """A server that recovered to just before this place in the log, and waits there; or to the end, and is open."""
     given = {
         **SETTINGS,
-        **_room(tools, place, data),
+        **room(tools, place, data),
         "unix_socket_directories": str(place.socket),
         "config_file": str(place.data / "conf"),
         "hba_file": str(place.data / "hba"),
@@ -358,21 +372,6 @@ def _stop(running: "subprocess.Popen[bytes]") -> None:
         running.wait(600)
     except subprocess.TimeoutExpired:
         return  # whoever started it ends it
-
-
-def _controlled(tools: Tools, place: Place, data: Path) -> dict[str, str]:
-    """The numbers in a server's control file."""
-    command: Sequence[str] = place.command(tools["pg_controldata"], data)
-    told = process.run(command, environment=place.environment(), timeout_seconds=60, folder=place.data)
-    return {name.strip(): value for name, value in _CONTROL.findall(told.decode("utf-8", "replace"))}
-
-
-def _room(tools: Tools, place: Place, data: Path) -> dict[str, str]:
-    found = _controlled(tools, place, data)
-    try:
-        return {setting: found[name] for setting, name in _ROOM.items()}
-    except KeyError as error:
-        raise ToolError("pg_controldata", 0, f"it does not tell {error.args[0]}") from None
 
 
 def _last(place: Place) -> str:

@@ -20,7 +20,7 @@ from cto_backups.sources.postgresql_rows import Session
 GLOBALS_FILE: Final = "globals.sql"
 MAINTENANCE: Final = "postgres"
 """The database that every server has: a restore in place leaves the server's own as it is."""
-_LONGEST_NAME: Final = 63
+LONGEST_NAME: Final = 63
 _SAID: Final = re.compile(r"Command was:|CONTEXT:|LINE \d+:|Query was:|detail:")
 _JOBS: Final = 2
 _NAME: Final = rb'(?:"(?:[^"]|"")*"|[^\s";]+)'
@@ -68,6 +68,14 @@ def databases_in(reader: PointReader, only: Sequence[str]) -> list[str]:
     return [name for name in names if name != MAINTENANCE]
 
 
+def roles_in(file: Path) -> list[str]:
+    """The roles that a dump of what all databases share makes. Raises OSError."""
+    return [
+        _unquoted(name).decode("utf-8", "replace")
+        for name in re.findall(rb"(?m)^" + _CREATE_ROLE.pattern, file.read_bytes())
+    ]
+
+
 def refuse_standing(source: str, wanted: Sequence[str], there: Mapping[str, int], existing: Existing) -> None:
     """Raise RefusedError for databases that are there, and are not to be replaced."""
     standing = [name for name in wanted if name in there]
@@ -100,7 +108,7 @@ def make_globals(tools: Tools, address: Address, file: Path) -> None:
 def make_database(tools: Tools, address: Address, file: Path, timeout_seconds: float) -> None:
     """Make a database from its dump; the server's own empty one of this name goes first. Raises ToolError."""
     options = ["--create", "--clean", "--if-exists", "--exit-on-error", f"--jobs={_JOBS}", "--no-password"]
-    _run([tools["pg_restore"], *options, "--dbname=template1", str(file)], address, timeout_seconds)
+    run_program([tools["pg_restore"], *options, "--dbname=template1", str(file)], address, timeout_seconds)
 
 
 def check_indexes(tools: Tools, address: Address, names: Sequence[str], timeout_seconds: float) -> None:
@@ -110,7 +118,7 @@ def check_indexes(tools: Tools, address: Address, names: Sequence[str], timeout_
             continue
         _quieten(address, name)
         options = ["--heapallindexed", "--parent-check", "--rootdescend", "--install-missing", "--no-password"]
-        _run([tools["pg_amcheck"], *options, f"--database={_exactly(name)}"], address, timeout_seconds)
+        run_program([tools["pg_amcheck"], *options, f"--database={_exactly(name)}"], address, timeout_seconds)
 
 
 def into(
@@ -128,12 +136,12 @@ def into(
         name = unquote(file.name.removesuffix(".dump"))
         if name == MAINTENANCE:
             continue
-        aside = _aside(name, now)
+        aside = aside_name(name, now)
         there = session.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone()
         if there:
-            _rename(session, name, aside)
+            rename(session, name, aside)
         try:
-            _run(
+            run_program(
                 [
                     tools["pg_restore"],
                     "--create",
@@ -150,21 +158,22 @@ def into(
         except ToolError:
             session.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
             if there:
-                _rename(session, aside, name)
+                rename(session, aside, name)
             raise
         if there:
             kept[name] = aside
     return kept
 
 
-def _rename(session: Session, name: str, to: str) -> None:
+def rename(session: Session, name: str, to: str) -> None:
+    """Rename a database: nobody may be connected to it. Raises psycopg.Error."""
     session.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(name), sql.Identifier(to)))
 
 
-def _aside(name: str, now: datetime) -> str:
+def aside_name(name: str, now: datetime) -> str:
     """Another name for a database: a server cuts longer ones, and then they are those of others."""
     ending = f"-before-restore-{now:%Y%m%dT%H%M%SZ}"
-    return name.encode()[: _LONGEST_NAME - len(ending)].decode("utf-8", "ignore") + ending
+    return name.encode()[: LONGEST_NAME - len(ending)].decode("utf-8", "ignore") + ending
 
 
 def _exactly(name: str) -> str:
@@ -172,10 +181,13 @@ def _exactly(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _run(command: Sequence[str], address: Address, timeout_seconds: float, given: bytes | None = None) -> None:
-    """Run a program; of its complaint only what is none of the data's: statements may hold passwords, and rows."""
+def run_program(command: Sequence[str], address: Address, timeout_seconds: float, given: bytes | None = None) -> bytes:
+    """What a program prints; of its complaint only what is none of the data's: statements may hold passwords, and rows.
+
+    Raises ToolError.
+    """
     try:
-        run(command, environment=address.environment().variables, timeout_seconds=timeout_seconds, given=given)
+        return run(command, environment=address.environment().variables, timeout_seconds=timeout_seconds, given=given)
     except ToolError as error:
         raise type(error)(error.program, error.status, _SAID.split(error.detail)[0].rstrip("; ")) from None
 
@@ -208,7 +220,7 @@ def _has_amcheck(address: Address, name: str) -> bool:
 
 
 def _psql(tools: Tools, address: Address, script: bytes) -> None:
-    _run(
+    run_program(
         [tools["psql"], "--no-psqlrc", "--quiet", "--no-password", "--set=ON_ERROR_STOP=1", "--dbname=postgres"],
         address,
         600,

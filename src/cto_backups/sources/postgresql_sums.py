@@ -70,8 +70,7 @@ def fingerprint_of(
     largest: list[tuple[int, Sample]] = []
     for each in summed:
         checksums |= {f"{each.name}: {kind}": digest for kind, digest in each.catalogue.items()}
-        content = "\n".join(f"{table.name}\t{table.rows}\t{table.sums[0]}\t{table.sums[1]}" for table in each.tables)
-        checksums[f"{each.name}: rows"] = sha256(content.encode()).hexdigest()
+        checksums[f"{each.name}: rows"] = rows_digest(each.tables)
         *own, large_objects = each.tables
         counts["tables"] += len(own)
         counts["rows"] += sum(table.rows for table in own)
@@ -84,6 +83,12 @@ def fingerprint_of(
         counts=counts,
         samples=(*samples, *(sample for _, sample in largest[:_MOST_SAMPLES])),
     )
+
+
+def rows_digest(tables: Sequence[TableSums]) -> str:
+    """One digest of all that tables hold."""
+    content = "\n".join(f"{table.name}\t{table.rows}\t{table.sums[0]}\t{table.sums[1]}" for table in tables)
+    return sha256(content.encode()).hexdigest()
 
 
 def _table_sample(database: str, table: TableSums) -> Sample:

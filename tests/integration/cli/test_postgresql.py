@@ -1,5 +1,6 @@
 """A PostgreSQL server from the policy file to a passed restore test, and what the audit says of its databases."""
 
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,6 +94,13 @@ def test_a_moment_between_two_points_comes_back(home: Home, postgresql_programs:
         assert again.status is ExitStatus.SUCCESS, again
         (added,) = again.document["sources"]
         assert added["read_bytes"] < 20 << 20, "the log, and no more"
+        table = ("--database", "my shop", "--table", "twins", "--as", "twins then")
+        beside = home("restore", "shop", "--at", moment.isoformat(), *table, "--json")
+        assert beside.status is ExitStatus.SUCCESS, beside
+        assert (beside.document["name"], beside.document["tables"]) == ("twins then", ["twins"])
+        kept = "SELECT count(*) FROM twins WHERE word = 'kept'"
+        assert whole.do(kept, database="twins then") == [(1,)]
+        assert whole.do(kept, database="my shop") == [(0,)]
     proven = home("test", "shop", "--json")
     assert proven.document["tests"][0]["rung"] == "proven", proven
     newest, base = home("points", "shop", "--json").document["points"]
@@ -107,6 +115,55 @@ def test_a_moment_between_two_points_comes_back(home: Home, postgresql_programs:
         postgresql.give(place)
         with postgresql.running(postgresql_programs, place) as back:
             assert back.do("SELECT word FROM twins WHERE word = 'kept'", database="my shop") == [("kept",)]
+
+
+def test_one_database_comes_beside_at_once_and_in_place_once_it_is_approved(protecting: Home, server: Server) -> None:
+    policy = protecting.policy.read_text().rstrip("\n")
+    protecting.policy.write_text(f"{policy}\n\ngovernance:\n  approvals: {{restore: anyone}}\n")
+    assert protecting("backup", "shop").status is ExitStatus.SUCCESS
+    one = ("restore", "shop", "--database", "my shop")
+    before = server.do("SELECT datname FROM pg_database ORDER BY 1")
+    planned = protecting(*one, "--dry-run")
+    assert planned.status is ExitStatus.SUCCESS and "my shop_restored_" in planned.out, planned
+    assert server.do("SELECT datname FROM pg_database ORDER BY 1") == before
+    beside = protecting(*one)
+    assert beside.status is ExitStatus.SUCCESS, beside
+    (name,) = re.findall(r"as database (my shop_restored_\d{8}_\d{6}) on", beside.out)
+    assert server.do("SELECT count(*) FROM sales.orders", database=name) == [(2000,)]
+    server.do(f'DROP DATABASE "{name}"')
+    assert protecting(*one, "--in-place", "--overwrite").status is ExitStatus.REFUSED, "nobody said yes"
+    over = (*one, "--in-place", "--overwrite", "--yes")
+    refused = protecting(*over)
+    assert refused.status is ExitStatus.REFUSED and "needs an approval" in refused.err, refused
+    (asked,) = re.findall(r"approval-\w+-\w+", refused.err.partition("cto.backups approve ")[2])
+    assert protecting("approve", asked, "--reason", "the order table is gone").status is ExitStatus.SUCCESS
+    done = protecting(*over, "--json")
+    assert done.status is ExitStatus.SUCCESS, done
+    assert done.document["kept_as"].startswith("my shop-before-restore-")
+    server.do(f'DROP DATABASE "{done.document["kept_as"]}"')
+
+
+def test_words_that_exclude_each_other_are_told(home: Home) -> None:
+    for words, said in (
+        (("--table", "a"), "needs --database"),
+        (("--as", "a"), "needs --database"),
+        (("--database", "a", "--only", "b"), "--only exclude"),
+        (("--database", "a", "--to", "b", "--in-place"), "--to exclude"),
+        (("--database", "a", "--to", "b", "--as", "c"), "--to exclude"),
+        (("--database", "a", "--table", "b", "--in-place"), "--table exclude"),
+        (("--database", "a", "--to", "b", "--verify"), "--verify and --to exclude"),
+        (("--database", "a", "--trust-times", "--overwrite"), "--trust-times exclude"),
+    ):
+        refused = home("restore", "data-files", *words)
+        assert refused.status is ExitStatus.USAGE, words
+        assert said in refused.err, words
+
+
+def test_other_sources_have_no_databases_to_choose_from(home: Home) -> None:
+    assert home("backup", "data-files").status is ExitStatus.SUCCESS
+    refused = home("restore", "data-files", "--database", "a")
+    assert refused.status is ExitStatus.USAGE
+    assert "kind files" in refused.err and "--only" in refused.err
 
 
 def test_a_database_that_nobody_named_is_a_finding(protecting: Home, server: Server) -> None:

@@ -235,6 +235,13 @@ def test_any_moment_comes_back_and_the_restore_test_goes_to_the_end(protecting: 
         assert point is not None
     with recovered(shop, protecting, point.id) as again:
         assert again.do("SELECT n FROM commits") == [], "a point that is named comes back as it is"
+    for words, found in ((("--at", moment.isoformat()), [(1,)]), ((), [(2,), (3,)])):
+        one = ("--database", "postgres", "--table", "commits", "--as", "one table")
+        beside = protecting("restore", "shop", *words, *one)
+        assert beside.status is ExitStatus.SUCCESS, beside
+        assert "of log that were streamed since" in beside.err
+        assert shop.do("SELECT n FROM commits ORDER BY n", database="one table") == found
+        shop.do('DROP DATABASE "one table"')
     tested = protecting("test", "shop", "--json")
     assert tested.status is ExitStatus.SUCCESS, tested
     (restore,) = [step for step in tested.document["tests"][0]["steps"] if step["name"] == "restore"]
