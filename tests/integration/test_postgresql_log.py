@@ -251,6 +251,50 @@ def test_faults_in_the_log_show(shop: Server, make: Make, store: RepositoryStore
     assert any("log" in difference for difference in differences)
 
 
+def test_a_slot_that_keeps_too_much_is_seen_before_its_log_is_lost(
+    shop: Server, make: Make, store: RepositoryStore
+) -> None:
+    def written(megabytes: int) -> None:
+        for _ in range(megabytes // 16):
+            shop.do("SELECT pg_logical_emit_message(false, 'test', 'x')", "SELECT pg_switch_wal()")
+
+    def set_to(**settings: str) -> None:
+        changed = (f"ALTER SYSTEM SET {name} = '{value}'" for name, value in settings.items())
+        shop.do(*changed, "SELECT pg_reload_conf()")
+        for name, value in settings.items():
+            for _ in range(200):
+                if shop.do(f"SHOW {name}") == [(value,)]:
+                    break
+                time.sleep(0.05)
+
+    points, source = Points(store), make()
+    assert source.retained_logs() == []
+    points.make(source)
+    (log,) = source.retained_logs()
+    assert log.ours and not log.peril and log.retained_bytes < 64 << 20
+    try:
+        set_to(max_wal_size="32MB")
+        written(160)
+        (log,) = source.retained_logs()
+        assert "nothing bounds" in log.peril and log.retained_bytes > 128 << 20
+        moved = PostgresqlSource("shop", {"host": str(shop.place), "user": "postgres"}, state=Path("/elsewhere"))
+        (elsewhere,) = moved.retained_logs()
+        assert not elsewhere.ours and elsewhere.slot == log.slot
+        set_to(max_slot_wal_keep_size="256MB")
+        (log,) = source.retained_logs()
+        assert "throws it away once" in log.peril
+        written(160)
+        shop.do("CHECKPOINT")
+        (log,) = source.retained_logs()
+        assert log.is_lost and "read all files again" in log.peril
+        again, _ = points.make(source)
+        assert is_base(again)
+        (log,) = source.retained_logs()
+        assert not log.peril
+    finally:
+        shop.do("ALTER SYSTEM RESET ALL", "SELECT pg_reload_conf()")
+
+
 def test_a_vault_that_fails_to_read_once_is_an_error_and_no_empty_point(
     shop: Server, make: Make, store: RepositoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

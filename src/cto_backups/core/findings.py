@@ -10,6 +10,7 @@ from cto_backups.core.assurance import Verdict
 from cto_backups.core.frameworks import Clause
 from cto_backups.core.model import Facts, SourceFacts, VaultFacts
 from cto_backups.core.policy import Policy
+from cto_backups.core.retained_log import RetainedLog
 
 
 class Severity(StrEnum):
@@ -52,6 +53,7 @@ class Environment:
     looked at; None: nobody tried. `documents` says of each governing document what is
     wrong with it, or nothing. `loosened` says in which ways the policy's governance asks for less than was accepted;
     None: nothing governs. `streams` are the sources whose log is to be followed all the time.
+    `retained` says what servers keep of their logs for a source.
     """
 
     keys: Mapping[str, Place] = field(default_factory=dict)
@@ -63,6 +65,7 @@ class Environment:
     documents: Mapping[str, str] = field(default_factory=dict)
     loosened: tuple[str, ...] | None = None
     streams: tuple[str, ...] = ()
+    retained: Mapping[str, tuple[RetainedLog, ...]] = field(default_factory=dict)
 
 
 PointsOf = Callable[[str], Facts]

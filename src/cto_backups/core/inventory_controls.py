@@ -63,6 +63,14 @@ def check_reachable(audited: Audited) -> Iterator[Check]:
             yield Check(source.name, why is None, told, category=source.category.name)
 
 
+def check_retained_log(audited: Audited) -> Iterator[Check]:
+    """No server keeps more of its log for a source than it can bear; none has thrown any of it away."""
+    for source in audited.policy.sources.values():
+        for log in audited.environment.retained.get(source.name, ()):
+            told = f"{log.told}: {log.peril}" if log.peril else log.told
+            yield Check(source.name, not log.peril, told, category=source.category.name)
+
+
 def check_vanished(audited: Audited) -> Iterator[Check]:
     """What was found once is still there, or said to be gone on purpose."""
     known = _known(audited)

@@ -15,6 +15,17 @@ OPERATION: tuple[Control, ...] = (
         clauses("CC7.2;A.8.13;A.8.16;CP-9;11.2;Art. 12(1)"),
     ),
     Control(
+        "retained-log",
+        "No server keeps more log for us than it can bear",
+        Severity.HIGH,
+        "A server keeps its log until it is in a vault: when backups stop, its disk fills up, and it stops; or it "
+        "throws the log away, and the moments since the last point with it.",
+        "See why the source is not backed up. If the slot is nobody's any more, drop it on the server; and bound what "
+        "slots keep there (max_slot_wal_keep_size), well above what is written between two backups.",
+        inventory_controls.check_retained_log,
+        clauses("A1.2;CC7.2;A.8.13;A.8.16;CP-9;11.2;Art. 12(1)"),
+    ),
+    Control(
         "vaults-there",
         "Every vault can be read",
         Severity.HIGH,

@@ -13,6 +13,7 @@ from cto_backups.core.findings import AuditReport, Environment
 from cto_backups.core.inventory_controls import UNCLAIMED
 from cto_backups.core.model import Disappearance, Facts, Resource
 from cto_backups.core.policy import Policy
+from cto_backups.core.retained_log import LogRetainer, RetainedLog
 from cto_backups.errors import BackupsError, BusyError, CatalogError
 from cto_backups.flows import presence, records
 from cto_backups.flows.catalog_port import Catalog
@@ -70,11 +71,15 @@ def audit(
     now = clock.now()
     found: dict[str, Sequence[Resource]] = {}
     unreachable: dict[str, BackupsError] = {}
+    retained: dict[str, tuple[RetainedLog, ...]] = {}
     with installation.progress("Looking at every source") as progress:
         progress.total(entries=len(installation.policy.sources), size_bytes=0)
         for name in installation.policy.sources:
             try:
-                found[name] = installation.source(name).discover()
+                source = installation.source(name)
+                found[name] = source.discover()
+                if isinstance(source, LogRetainer):
+                    retained[name] = tuple(source.retained_logs())
             except BackupsError as error:
                 unreachable[name] = error
             progress.advance(entries=1)
@@ -88,8 +93,8 @@ def audit(
     facts = replace(facts, approvals=installation.catalog.approvals.listed(), vaults_away=away)
     environment = replace(environment, documents=inspect(installation))
     verdicts = judge(installation.policy, facts, now)
-    environment = replace(environment, streams=wanted(installation))
-    environment = replace(environment, unreachable={name: _told(error) for name, error in unreachable.items()})
+    told = {name: _told(error) for name, error in unreachable.items()}
+    environment = replace(environment, unreachable=told, retained=retained, streams=wanted(installation))
     points_of = partial(_points_of, installation.catalog, now)
     report = audit_controls(installation.policy, facts, verdicts, now, environment, points_of)
 

@@ -18,6 +18,7 @@ from cto_backups.core.ports import (
     RestoreOptions,
     RestorePlan,
 )
+from cto_backups.core.retained_log import RetainedLog
 from cto_backups.core.streams import Following, Follows
 from cto_backups.errors import PolicyError, VerificationError
 from cto_backups.process import ToolError
@@ -29,6 +30,7 @@ from cto_backups.sources.postgresql_inventory import closed, databases, holds_an
 from cto_backups.sources.postgresql_logical import LogicalForm
 from cto_backups.sources.postgresql_physical import PhysicalForm
 from cto_backups.sources.postgresql_recovery import PHYSICAL
+from cto_backups.sources.postgresql_retained import retained_logs
 from cto_backups.sources.postgresql_server import Server, said
 from cto_backups.sources.postgresql_sums import ALGORITHM
 
@@ -97,6 +99,10 @@ class PostgresqlSource:
             ),
             *(Resource(f"postgresql:{place}/{name}", "postgresql", f"{place}/{name}", covered=False) for name in shut),
         ]
+
+    def retained_logs(self) -> Sequence[RetainedLog]:
+        """What the server keeps of its log in slots of this source, also where that is no longer asked for."""
+        return retained_logs(self._server, self._own)
 
     def capture(self) -> AbstractContextManager[Capture]:
         """The server's databases, each at one moment. Raises SourceError."""

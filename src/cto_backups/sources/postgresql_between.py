@@ -140,5 +140,10 @@ def slot_name(source: str, state: Path) -> str:
     except OSError:
         machine = ""
     own = sha256(f"{machine}\0{state.absolute()}".encode()).hexdigest()[:8]
+    return f"{slot_beginning(source)}{own}"
+
+
+def slot_beginning(source: str) -> str:
+    """How the names of slots begin that are of this source, in whichever installation."""
     words = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in source.lower())
-    return f"cto_backups_{words[:_LONGEST]}_{own}"
+    return f"cto_backups_{words[:_LONGEST]}_"

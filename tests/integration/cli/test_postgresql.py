@@ -94,6 +94,8 @@ def test_a_moment_between_two_points_comes_back(home: Home, postgresql_programs:
         assert again.status is ExitStatus.SUCCESS, again
         (added,) = again.document["sources"]
         assert added["read_bytes"] < 20 << 20, "the log, and no more"
+        audited = home("audit", "--json", "--no-save").document
+        assert [each["checks"] for each in audited["passed"] if each["control"] == "retained-log"] == [1]
         table = ("--database", "my shop", "--table", "twins", "--as", "twins then")
         beside = home("restore", "shop", "--at", moment.isoformat(), *table, "--json")
         assert beside.status is ExitStatus.SUCCESS, beside
