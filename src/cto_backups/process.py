@@ -11,6 +11,9 @@ from typing import BinaryIO
 _USERINFO = re.compile(r"(?<=//)[^/@\s]+@")
 _LINES = 6
 
+LONGEST_SECONDS = 7 * 86_400.0
+"""For what takes as long as there is data, and says nothing meanwhile: a restore, a check of all indexes."""
+
 
 class ToolError(Exception):
     """A program did not do what it was asked.

@@ -14,8 +14,6 @@ from cto_backups.process import run
 from cto_backups.sources.postgresql_connection import Address, Tools, by_name
 from cto_backups.sources.postgresql_restore import run_program
 
-LONGEST_SECONDS: Final = 7 * 86_400.0
-"""How long a dump or a load may take: nobody is told to hurry who brings data back."""
 _LOOK_SECONDS: Final = 3600.0
 _JOBS: Final = 2
 _NAME: Final = r'(?:"(?:[^"]|"")*"|[^\s";]+)'
@@ -55,7 +53,7 @@ class Archive:
         with address.connect(database) as session:
             if session.info.parameter_status("server_encoding") == "SQL_ASCII":
                 command.append("--encoding=SQL_ASCII")  # what is in no encoding is taken as it is
-        run_program([*command, f"--dbname={by_name(database)}"], address, LONGEST_SECONDS)
+        run_program([*command, f"--dbname={by_name(database)}"], address)
         return cls(tools, file)
 
     def entries(self) -> list[str]:
@@ -95,7 +93,7 @@ class Archive:
         with _listed(entries) as chosen:
             command = [self.tools["pg_restore"], "--exit-on-error", "--no-tablespaces", "--no-password", *options]
             command += [*chosen, f"--jobs={_JOBS}", f"--dbname={by_name(database)}", str(self.file)]
-            run_program(command, address, LONGEST_SECONDS)
+            run_program(command, address)
 
     def _said(self, *options: str, entries: Sequence[str] | None = None) -> str:
         environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}

@@ -131,9 +131,7 @@ class LogicalForm:
                 return replace(restored, places=())  # another vault may have it whole
             try:
                 tools = self._server.programs(session.info.server_version // 10_000)
-                kept = postgresql_restore.into(
-                    tools, self._server.address, session, place, self._server.timeout_seconds, clock.now()
-                )
+                kept = postgresql_restore.into(tools, self._server.address, session, place, clock.now())
             except ToolError as error:
                 raise RestoreError(
                     f"source {self._server.name}: its databases were restored in part",
@@ -159,10 +157,10 @@ class LogicalForm:
             files = sorted(restored.glob("*.dump"))
             postgresql_restore.make_globals(tools, address, restored / GLOBALS_FILE)
             for file in files:
-                postgresql_restore.make_database(tools, address, file, self._server.timeout_seconds)
+                postgresql_restore.make_database(tools, address, file)
             names = [unquote(file.name.removesuffix(".dump")) for file in files]
             found = self._found_there(address, names, expected)
-            postgresql_restore.check_indexes(tools, address, names, self._server.timeout_seconds)  # adds an extension
+            postgresql_restore.check_indexes(tools, address, names)  # adds an extension
             return found
 
     def _names(self, session: Session) -> list[str]:

@@ -208,7 +208,7 @@ def recovered(server: Server, restored: Path, about: Mapping[str, str], expected
                     shared = shared_lines(session)
         with _recovering(tools, place, data, about["bootstrap"], None) as address:
             _reached(address, streamed)
-            postgresql_restore.check_indexes(tools, address, names, server.timeout_seconds)
+            postgresql_restore.check_indexes(tools, address, names)
     samples: list[Sample] = []
     for key, sample in known.items():
         if key == "server":

@@ -12,7 +12,7 @@ from psycopg import sql
 
 from cto_backups.core.ports import EntryKind, Existing, PointReader
 from cto_backups.errors import RefusedError
-from cto_backups.process import ToolError, run
+from cto_backups.process import LONGEST_SECONDS, ToolError, run
 from cto_backups.sources.names import readable
 from cto_backups.sources.postgresql_connection import Address, Tools
 from cto_backups.sources.postgresql_rows import Session
@@ -105,25 +105,23 @@ def make_globals(tools: Tools, address: Address, file: Path) -> None:
     _psql(tools, address, b"".join(lines))
 
 
-def make_database(tools: Tools, address: Address, file: Path, timeout_seconds: float) -> None:
+def make_database(tools: Tools, address: Address, file: Path) -> None:
     """Make a database from its dump; the server's own empty one of this name goes first. Raises ToolError."""
     options = ["--create", "--clean", "--if-exists", "--exit-on-error", f"--jobs={_JOBS}", "--no-password"]
-    run_program([tools["pg_restore"], *options, "--dbname=template1", str(file)], address, timeout_seconds)
+    run_program([tools["pg_restore"], *options, "--dbname=template1", str(file)], address)
 
 
-def check_indexes(tools: Tools, address: Address, names: Sequence[str], timeout_seconds: float) -> None:
+def check_indexes(tools: Tools, address: Address, names: Sequence[str]) -> None:
     """Check every table and index with pg_amcheck, the index entries against the rows. Raises ToolError."""
     for name in names:
         if not _has_amcheck(address, name):
             continue
         _quieten(address, name)
         options = ["--heapallindexed", "--parent-check", "--rootdescend", "--install-missing", "--no-password"]
-        run_program([tools["pg_amcheck"], *options, f"--database={_exactly(name)}"], address, timeout_seconds)
+        run_program([tools["pg_amcheck"], *options, f"--database={_exactly(name)}"], address)
 
 
-def into(
-    tools: Tools, address: Address, session: Session, place: Path, timeout_seconds: float, now: datetime
-) -> dict[str, str]:
+def into(tools: Tools, address: Address, session: Session, place: Path, now: datetime) -> dict[str, str]:
     """Make the dumped databases on a server in use; those there are kept under other names, which this tells.
 
     Roles that the server lacks are made, those it has stay as they are. A database that could not be made whole is gone
@@ -153,7 +151,6 @@ def into(
                     str(file),
                 ],
                 address,
-                timeout_seconds,
             )
         except ToolError:
             session.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
@@ -181,13 +178,13 @@ def _exactly(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def run_program(command: Sequence[str], address: Address, timeout_seconds: float, given: bytes | None = None) -> bytes:
+def run_program(command: Sequence[str], address: Address, given: bytes | None = None) -> bytes:
     """What a program prints; of its complaint only what is none of the data's: statements may hold passwords, and rows.
 
     Raises ToolError.
     """
     try:
-        return run(command, environment=address.environment().variables, timeout_seconds=timeout_seconds, given=given)
+        return run(command, environment=address.environment().variables, timeout_seconds=LONGEST_SECONDS, given=given)
     except ToolError as error:
         raise type(error)(error.program, error.status, _SAID.split(error.detail)[0].rstrip("; ")) from None
 
@@ -223,7 +220,6 @@ def _psql(tools: Tools, address: Address, script: bytes) -> None:
     run_program(
         [tools["psql"], "--no-psqlrc", "--quiet", "--no-password", "--set=ON_ERROR_STOP=1", "--dbname=postgres"],
         address,
-        600,
         script,
     )
 
