@@ -10,6 +10,7 @@ SOURCES = {
     "files": "cto_backups.sources.files:FilesSource",
     "git": "cto_backups.sources.git:GitSource",
     "mysql": "cto_backups.sources.mysql:MysqlSource",
+    "pgbackrest": "cto_backups.sources.pgbackrest:PgbackrestSource",
     "postgresql": "cto_backups.sources.postgresql:PostgresqlSource",
     "sqlite": "cto_backups.sources.sqlite:SqliteSource",
 }

@@ -74,6 +74,8 @@ def _first_vault(policy: "Policy", *, sources: list[str] | None) -> str | None:
 
 def tell(screen: Screen, done: "Protected", *, indent: str = "") -> None:
     """Say what a backup and its copies did."""
+    from cto_backups.core.elsewhere import elsewhere
+
     result, point = done.backup, done.backup.point
     took = figures.duration(result.seconds)
     if result.changed:
@@ -86,6 +88,8 @@ def tell(screen: Screen, done: "Protected", *, indent: str = "") -> None:
     else:
         screen.show(f"{indent}{result.source}: unchanged, {point.id} is confirmed as fresh")
         screen.show(f"{indent}  {_entries(point)} looked at, {figures.size(result.draft.read_bytes)} read in {took}")
+    if (where := elsewhere(point)) is not None:
+        screen.show(f"{indent}  {where}")
     if done.copies:
         made = ", ".join(f"{copy.vault} (+{figures.size(copy.added_bytes)})" for copy in done.copies)
         screen.show(f"{indent}  copied to {made}")

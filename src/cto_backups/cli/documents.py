@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cto_backups.cli.errors import as_document
 from cto_backups.cli.screen import seconds, utc
 from cto_backups.core.change import Change
+from cto_backups.core.elsewhere import elsewhere
 from cto_backups.core.governance import Approval, Identity
 from cto_backups.core.keeping import Hold, Mark
 from cto_backups.core.log_range import log_range
@@ -31,6 +32,7 @@ def point(found: RecoveryPoint) -> Document:
         "captured_at": utc(found.captured_at),
         "newest_content_at": utc(found.newest_content_at),
         "log": log(found),
+        "elsewhere": where(found),
         "started_at": utc(found.started_at),
         "finished_at": utc(found.finished_at),
         "complete": found.complete,
@@ -48,6 +50,14 @@ def log(found: RecoveryPoint) -> Document | None:
     """The range of a point's log, any moment of which comes back; None without one."""
     told = log_range(found)
     return None if told is None else {"since": utc(told[0]), "until": utc(told[1])}
+
+
+def where(found: RecoveryPoint) -> Document | None:
+    """In whose repositories the data of a point lie; None where they lie in vaults."""
+    told = elsewhere(found)
+    if told is None:
+        return None
+    return {"program": told.program, "repositories": [{**asdict(each), "holds": each.holds} for each in told.keeping]}
 
 
 def mark(found: Mark) -> Document:

@@ -69,6 +69,7 @@ def _list(
     more: bool,
 ) -> None:
     from cto_backups.cli.tables import row, table
+    from cto_backups.core.elsewhere import elsewhere
 
     if not shown:
         screen.show("There is no recovery point yet. Make one with: cto.backups backup")
@@ -82,7 +83,7 @@ def _list(
             point.id,
             screen.moment(point.captured_at),
             figures.size(point.size_bytes),
-            str(len(copies[point.id])),
+            str(len(copies[point.id]) if (where := elsewhere(point)) is None else len(where.holding)),
             _state(point, copies[point.id]) + _besides(point, held[point.id], marks),
         )
     screen.show(listing)
@@ -101,6 +102,8 @@ def _besides(point: "RecoveryPoint", holds: "list[Hold]", marks: "dict[str, Mark
 
 
 def _state(point: "RecoveryPoint", copies: "tuple[CopyFacts, ...]") -> str:
+    from cto_backups.core.elsewhere import elsewhere
+
     if not point.complete:
         return "incomplete"
     if point.taken_over:
@@ -109,6 +112,8 @@ def _state(point: "RecoveryPoint", copies: "tuple[CopyFacts, ...]") -> str:
         return "failed"
     if any(facts.test_passed for facts in copies):
         return "proven"
+    if elsewhere(point) is not None:
+        return "recorded"
     return "read" if any(facts.read_since for facts in copies) else "stored"
 
 
@@ -127,6 +132,7 @@ def _show_one(screen: Screen, installation: "Installation", name: str) -> None:
     if not screen.talks:
         return
     from cto_backups.cli.tables import row, table
+    from cto_backups.core.elsewhere import elsewhere
 
     facts = table("", "", flexible=("",))
     facts.show_header = False
@@ -135,6 +141,7 @@ def _show_one(screen: Screen, installation: "Installation", name: str) -> None:
         "source": f"{point.source} ({point.kind}, category {point.category}, {point.business})",
         "moment": f"{screen.moment(point.captured_at)} ({screen.zone_name})",
         "content": f"{figures.count(point.entry_count)} entries, {figures.size(point.size_bytes)}",
+        "the data": str(elsewhere(point) or ""),
         "added": figures.size(point.added_bytes),
         "label": point.label or "",
         "kept until": screen.moment(point.keep_until) if point.keep_until else "",

@@ -86,7 +86,7 @@ def _selection(
 def tell(screen: Screen, evidence: "Evidence", *, indent: str = "") -> None:
     """Say how a restore test went, step by step."""
     took = figures.duration((evidence.finished_at - evidence.started_at).total_seconds())
-    verdict = "proven" if evidence.passed else "FAILED"
+    verdict = "proven" if evidence.passed else "restored, NOT PROVEN" if is_alone(evidence) else "FAILED"
     of = f"{evidence.point} from {evidence.vault}" if evidence.point else "no recovery point"
     screen.show(f"{indent}{evidence.source}: {verdict} in {took}: {of}")
     for step in evidence.steps:
@@ -98,8 +98,20 @@ def tell(screen: Screen, evidence: "Evidence", *, indent: str = "") -> None:
         screen.problem(failed(evidence))
 
 
+def is_alone(evidence: "Evidence") -> bool:
+    """Whether what came back works, and there was nothing to compare it with."""
+    wrong = [step for step in evidence.steps if not step.passed]
+    return bool(wrong) and all(step.figures.get("nothing_to_compare") for step in wrong)
+
+
 def failed(evidence: "Evidence") -> VerificationError:
     """The error that a failed restore test stands for."""
+    if is_alone(evidence):
+        return VerificationError(
+            f"The restore test of '{evidence.source}' proves nothing",
+            why=evidence.reason,
+            todo="Let the source say what it holds: name its server in the policy, then back up, and test again.",
+        )
     return VerificationError(
         f"The restore test of '{evidence.source}' failed",
         why=evidence.reason,

@@ -123,11 +123,20 @@ def _table(screen: Screen, report: "StatusReport", rows: "Mapping[str, ScheduleR
             category.name,
             verdict.status.value,
             f"{newest} / {figures.age(category.rpo)}",
-            f"{verdict.copies}/{max(verdict.copies_wanted, len(report.policy.sources[name].vaults))}",
+            f"{verdict.copies}/{max(verdict.copies_wanted, _places(report, name))}",
             _proof(report, verdict),
             figures.relative(rows[name].next_run, report.now) if rows[name].next_run > report.now else "now",
         )
     screen.show(listing)
+
+
+def _places(report: "StatusReport", name: str) -> int:
+    """In how many places the newest point of a source should be."""
+    from cto_backups.core.elsewhere import elsewhere
+
+    facts = report.facts.sources.get(name)
+    where = elsewhere(facts.newest if facts else None)
+    return len(report.policy.sources[name].vaults) if where is None else len(where.keeping)
 
 
 def _proof(report: "StatusReport", verdict: "Verdict") -> str:

@@ -46,6 +46,7 @@ def tell(screen: Screen, report: "StatusReport", scheduled: "ScheduleRow") -> No
 def _told(screen: Screen, report: "StatusReport", scheduled: "ScheduleRow") -> Iterator[tuple[str, str]]:
     from cto_backups.core.achieved import achieved, achieved_against_rpo
     from cto_backups.core.duration import format_cadence, format_duration
+    from cto_backups.core.elsewhere import elsewhere
     from cto_backups.core.retention import format_retention
     from cto_backups.core.watching import watching_trigger
 
@@ -84,6 +85,8 @@ def _told(screen: Screen, report: "StatusReport", scheduled: "ScheduleRow") -> I
         f"{newest.id}: {figures.entries(newest.entry_count)}, {figures.size(newest.size_bytes)}" if newest else "none"
     )
     yield "newest", told
+    if (where := elsewhere(newest)) is not None:
+        yield "the data", str(where)
     if newest and newest.newest_content_at:
         since = figures.relative(newest.newest_content_at, report.now)
         yield "its content", f"newest of {screen.moment(newest.newest_content_at)} ({since})"

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from cto_backups.config import governance_models, models
 from cto_backups.config.fields import parse_until
 from cto_backups.config.mysql import mysql_options
+from cto_backups.config.pgbackrest import pgbackrest_options, pgbackrest_repositories
 from cto_backups.config.postgresql import postgresql_options
 from cto_backups.config.secrets import SecretReference
 from cto_backups.core.defaults import CATEGORIES, CLASSES
@@ -197,6 +198,7 @@ class Builder:
             probe=tuple(source.probe or ()),
             probe_timeout=parse_duration(source.probe_timeout),
             expects_change=parse_duration(source.expects_change) if source.expects_change else None,
+            repositories=pgbackrest_repositories(source) if isinstance(source, models.PgbackrestSource) else {},
         )
         for violation in check_source(built):
             if violation.field != "vaults" or vaults:  # that the file has no vault is a mistake told elsewhere
@@ -233,6 +235,8 @@ class Builder:
                 return postgresql_options(name, source, self.path, self.refuse)
             case models.MysqlSource():
                 return mysql_options(name, source, self.path)
+            case models.PgbackrestSource():
+                return pgbackrest_options(name, source, self.path, self.refuse)
             case models.CommandSource():
                 return {
                     "command": tuple(source.command),

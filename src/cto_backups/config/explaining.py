@@ -13,6 +13,7 @@ from cto_backups.config.document import Node, Span
 from cto_backups.config.fields import KINDS
 from cto_backups.config.mistakes import Mistake, closest
 from cto_backups.config.page import Page
+from cto_backups.config.pgbackrest_models import KeptRepository
 
 Place = tuple[str | int, ...]
 
@@ -163,7 +164,8 @@ def _model_at(details: ErrorDetails) -> type[BaseModel]:
     if len(where) <= 1:
         return models.PolicyFile
     if where[0] == "sources":
-        return models.SOURCE_MODELS[str(where[2])]
+        kinds = models.SOURCE_MODELS | models.SERVER_MODELS
+        return KeptRepository if _is_of_repository(where) else kinds[str(where[2])]
     if where[0] == "alerts":
         if where[1] == "channels" and len(where) > 4:
             return alert_models.CHANNEL_MODELS[str(where[3])]
@@ -175,6 +177,10 @@ def _model_at(details: ErrorDetails) -> type[BaseModel]:
         }
         return parts[str(where[1])] if len(where) > 2 else governance_models.Governance
     return _SECTIONS[str(where[0])]
+
+
+def _is_of_repository(where: tuple[int | str, ...]) -> bool:
+    return len(where) > 5 and where[3] == "repositories"
 
 
 def settings_of(model: type[BaseModel]) -> tuple[str, ...]:
@@ -203,7 +209,7 @@ def _section(details: ErrorDetails) -> str:
     if len(where) <= 1:
         return "a policy file"
     if where[0] == "sources":
-        return f"a source of kind {where[2]}"
+        return "a repository" if _is_of_repository(where) else f"a source of kind {where[2]}"
     if where[0] == "alerts":
         if where[1] == "channels" and len(where) > 4:
             return f"a channel of kind {where[3]}"

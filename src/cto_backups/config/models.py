@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from cto_backups.config.alert_models import Alerts
+from cto_backups.config.any_source import AnySource as AnySource
 from cto_backups.config.fields import (
     Arguments,
     Cadence,
@@ -36,13 +37,13 @@ from cto_backups.config.fields import (
     Until,
     Unused,
     VariableName,
-    VaultNames,
     VaultUrl,
     WebAddress,
     problem,
 )
 from cto_backups.config.governance_models import Governance
 from cto_backups.config.part import Part
+from cto_backups.config.pgbackrest_models import PgbackrestSource as PgbackrestSource
 
 VERSION = 1
 
@@ -126,31 +127,6 @@ class DataClass(Part):
     """How long their recovery points are kept; left out, each source must say it."""
     test: Cadence | None = None
     """How often they are restored as a test."""
-
-
-class AnySource(Part):
-    """What every source has, beside its kind."""
-
-    data_class: ClassName | None = Field(default=None, alias="class")
-    """The kind of data: gives category, triggers, retention and test cadence. Needed unless those are given."""
-    category: CategoryName | None = None
-    """The objectives that apply, instead of those of the class."""
-    triggers: Triggers | None = None
-    """When it is backed up: a set of triggers, as one text with commas or as a list."""
-    retention: Retention | None = None
-    """How long its recovery points are kept; a point that any of the rules keeps is kept."""
-    test: Cadence | None = None
-    """How often it is restored as a test and compared; `none` for never."""
-    vaults: VaultNames | None = None
-    """The vaults its copies go to; all of them when left out."""
-    owner: Line | None = Field(default=None, examples=["cto@example.com"])
-    """Who answers for this data."""
-    probe: Arguments | None = Field(default=None, examples=[["./try-the-restored-data"]])
-    """What restore tests run on what came back, in the folder it was restored to; status 0 says that it serves."""
-    probe_timeout: Duration = "10 minutes"
-    """How long `probe` may take."""
-    expects_change: Duration | None = Field(default=None, examples=["26 h"])
-    """Something in it changes at least this often: a source that stands still for longer is OVERDUE."""
 
 
 class FilesSource(AnySource):
@@ -278,7 +254,8 @@ class MysqlSource(AnySource):
 
 
 Source = Annotated[
-    FilesSource | GitSource | SqliteSource | CommandSource | PostgresqlSource | MysqlSource, Field(discriminator="kind")
+    FilesSource | GitSource | SqliteSource | CommandSource | PostgresqlSource | MysqlSource | PgbackrestSource,
+    Field(discriminator="kind"),
 ]
 
 
@@ -351,9 +328,16 @@ class PolicyFile(Part):
         return data
 
 
-SOURCE_MODELS: dict[str, type[FilesSource | GitSource | SqliteSource | CommandSource]] = {
+SOURCE_MODELS: dict[str, type[AnySource]] = {
     "files": FilesSource,
     "git": GitSource,
     "sqlite": SqliteSource,
     "command": CommandSource,
+}
+"""What a new policy file may be made with; `SERVER_MODELS` have more settings than its lines have room for."""
+
+SERVER_MODELS: dict[str, type[AnySource]] = {
+    "postgresql": PostgresqlSource,
+    "mysql": MysqlSource,
+    "pgbackrest": PgbackrestSource,
 }

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 from cto_backups.core.calendar_times import require_aware
 from cto_backups.core.duration import format_duration, roughly
+from cto_backups.core.elsewhere import data_copies, elsewhere, findings_elsewhere, rung_elsewhere
 from cto_backups.core.forecast import Forecast, forecast
 from cto_backups.core.model import (
     ActionKind,
@@ -127,7 +128,7 @@ def _judge(case: _Case) -> Verdict:
         rung=_rung(case),
         rung_wanted=case.policy.category.rung,
         age=case.age,
-        copies=len(case.copies),
+        copies=data_copies(case.facts.newest, len(case.copies)),
         copies_wanted=case.policy.category.copies,
         tested_at=last_test.finished_at if last_test else None,
         forecast=forecast(case.facts),
@@ -148,6 +149,7 @@ def _findings(case: _Case) -> Iterator[_Finding]:
     yield from _judge_stream(case)
     yield from _judge_change(case)
     yield from _judge_copies(case, newest)
+    yield from findings_elsewhere(newest, case.policy.category)
     yield from _judge_reading(case)
     yield from _judge_tests(case)
     yield from _judge_forecast(case)
@@ -269,7 +271,7 @@ def _judge_copies(case: _Case, newest: RecoveryPoint) -> Iterator[_Finding]:
             yield Status.OVERDUE, f"{sentence}, which was made {roughly(waiting)} ago"
         else:
             yield Status.HEALTHY, f"{sentence} yet"
-    if len(vaults) < wanted:
+    if elsewhere(newest) is None and len(vaults) < wanted:
         yield (
             Status.HEALTHY,
             f"policy names {counted(len(vaults), 'vault')}, but category {case.policy.category.name} asks for "
@@ -366,6 +368,9 @@ def _rung(case: _Case) -> Rung:
     if tested and not failed:
         last = case.facts.last_test
         return max(Rung.PROVEN, last.rung) if last is not None and last.passed else Rung.PROVEN
+    stands = rung_elsewhere(case.facts, lambda at: not case.future(at) and (every is None or case.now - at <= every))
+    if stands is not None:
+        return stands
     within = case.policy.category.read_within
     vaults = (case.vaults.get(known.copy.vault) for known in case.copies)
     # Of a verification in parts, the oldest of its readings counts.
@@ -376,7 +381,7 @@ def _rung(case: _Case) -> Rung:
 
 def _good_news(case: _Case) -> str:
     assert case.age is not None
-    copies = counted(len(case.copies), "copy", "copies")
+    copies = str(elsewhere(case.facts.newest) or counted(len(case.copies), "copy", "copies"))
     proven_at = case.facts.proven_at
     proof = f"proven by a restore test {case.since(proven_at)}" if proven_at else "not proven by a restore test"
     rpo = format_duration(case.policy.category.rpo)

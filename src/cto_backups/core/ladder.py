@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from cto_backups.core.assurance import CLOCK_TOLERANCE
 from cto_backups.core.calendar_times import require_aware
+from cto_backups.core.elsewhere import elsewhere
 from cto_backups.core.model import CopyFacts, Facts, RecoveryPoint, Rung, SourceFacts, VaultFacts
 from cto_backups.core.policy import Policy, SourcePolicy
 
@@ -128,7 +129,9 @@ def _steps(
         yield LadderStep(Rung.STORED, Standing.MISSING)
         return
     yield LadderStep(Rung.STORED, Standing.HOLDS, copy.copy.stored_at, copy.copy.reference[:12])
-    if copy.read_passed is False:
+    if elsewhere(point) is not None and copy.read_passed is not False:
+        yield LadderStep(Rung.READ, Standing.MISSING)  # of the record alone, and not of the data
+    elif copy.read_passed is False:
         yield LadderStep(Rung.READ, Standing.FAILED, copy.read_at, copy.read_evidence, asked.read_by)
     else:
         # Of a reading in parts, the oldest of its parts counts; before that all is read, there is nothing to show.

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from cto_backups.core.calendar_times import require_aware
 from cto_backups.core.duration import format_duration
+from cto_backups.core.elsewhere import comparable
 from cto_backups.core.expiry import decide_source, needs_approval
 from cto_backups.core.model import (
     Action,
@@ -20,6 +21,7 @@ from cto_backups.core.model import (
     Outcome,
     RecoveryPoint,
     Run,
+    Rung,
     SourceFacts,
     VaultFacts,
 )
@@ -280,6 +282,8 @@ def next_test(source: SourcePolicy, facts: SourceFacts, now: datetime) -> tuple[
     last = facts.last_test
     if last is None or last.finished_at > now:
         return facts.newest.finished_at, "never tested"
+    if not last.passed and not (comparable(facts.newest) or last.rung < Rung.RESTORED):
+        return last.finished_at + source.test_every, "it came back, and there is nothing to compare it with"
     if not last.passed:
         return last.finished_at, f"the last restore test failed: {last.reason}"
     # A little early, so that the next one is done before the last one is too old.

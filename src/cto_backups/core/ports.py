@@ -231,7 +231,8 @@ class RestoreOptions:
     `verify` reads everything back from the disk afterwards. With `delete`, and OVERWRITE, what the point does not have
     is removed from the restored folders at the end, unless there was a problem; all but what `leave` says, and what is
     mounted there. What the point has at a path of `spare`, or below one, is not restored. `at` is the moment to come
-    back to, within a point that holds a log. `tail` is what was streamed after the point.
+    back to, within a point that holds a log. `tail` is what was streamed after the point. `one_copy`: what does not
+    come back from one place is not taken from another, since this is a test of that place.
     """
 
     trust_times: bool = False
@@ -242,6 +243,7 @@ class RestoreOptions:
     spare: frozenset[bytes] = frozenset()
     at: datetime | None = None
     tail: Tail | None = None
+    one_copy: bool = False
 
 
 @dataclass(frozen=True, slots=True)

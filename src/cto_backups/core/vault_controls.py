@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 
 from cto_backups.core.assurance import CLOCK_TOLERANCE
 from cto_backups.core.duration import format_duration, roughly
+from cto_backups.core.elsewhere import UNDECLARED, declared, elsewhere
 from cto_backups.core.findings import Audited, Check
 from cto_backups.core.model import Outcome
 from cto_backups.core.policy import Access, LockMode, SourcePolicy, VaultPolicy
@@ -54,7 +55,8 @@ def check_failure_domains(audited: Audited) -> Iterator[Check]:
     for source in audited.policy.sources.values():
         at_home = _devices_of_data(audited, source)
         vaults = _holding(audited, source)
-        domains: set[Hashable] = {_domain(audited, vault) for vault in vaults if _device(audited, vault) not in at_home}
+        apart = [vault for vault in vaults if _device(audited, vault) not in at_home and vault.provider != UNDECLARED]
+        domains: set[Hashable] = {_domain(audited, vault) for vault in apart}
         asked = min(source.category.copies, 2)
         beside = [vault.name for vault in vaults if _device(audited, vault) in at_home]
         figures = (
@@ -155,11 +157,16 @@ def check_pruning(audited: Audited) -> Iterator[Check]:
 
 
 def check_encryption(audited: Audited) -> Iterator[Check]:
-    """What a vault stores is encrypted at rest."""
+    """What a vault stores is encrypted at rest; so is what lies in repositories of others."""
     for vault in _in_use(audited):
         cipher = audited.environment.ciphers.get(vault.name, "")
         detail = f"encrypted with {cipher}" if cipher else "nothing says that its stored bytes are encrypted"
         yield Check(vault.name, bool(cipher), detail)
+    for source in audited.policy.sources.values():
+        found = elsewhere(audited.source(source.name).newest)
+        for each in found.keeping if found is not None else ():
+            detail = f"encrypted with {each.cipher}" if each.cipher else "its backups lie there unencrypted"
+            yield _check(source, bool(each.cipher), f"{each.repository}: {detail}")
 
 
 def check_key_apart(audited: Audited) -> Iterator[Check]:
@@ -230,7 +237,11 @@ def check_vault_runs(audited: Audited) -> Iterator[Check]:
 
 
 def _holding(audited: Audited, source: SourcePolicy) -> list[VaultPolicy]:
-    """The vaults with an undamaged copy of the newest complete point."""
+    """The vaults with an undamaged copy of the newest complete point; or the repositories of others that hold it."""
+    newest = audited.source(source.name).newest
+    if (found := elsewhere(newest)) is not None:
+        # The vaults have its record alone: what counts is where the data lie.
+        return [declared(source, found, each.repository) for each in found.holding]
     held = {known.copy.vault for known in audited.source(source.name).copies if known.read_passed is not False}
     return [vault for name in source.vaults if name in held and (vault := audited.policy.vaults.get(name)) is not None]
 

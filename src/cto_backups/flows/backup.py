@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from cto_backups import clock
+from cto_backups.core.elsewhere import told
 from cto_backups.core.model import ActionKind, Copy, Outcome, RecoveryPoint
 from cto_backups.core.payloads import Draft, PayloadStore, SnapshotLabel
 from cto_backups.core.policy import SourcePolicy
@@ -240,6 +241,8 @@ def _point(
     draft: Draft,
 ) -> RecoveryPoint:
     now = clock.now()
+    fingerprint = capture.fingerprint()
+    where = told(fingerprint)
     return RecoveryPoint(
         id=wish.point_id,
         source=policy.name,
@@ -249,12 +252,13 @@ def _point(
         started_at=wish.started_at,
         captured_at=capture.captured_at,
         finished_at=now,
-        size_bytes=draft.size_bytes,
+        # What a restore writes, wherever the data lie.
+        size_bytes=where.size_bytes if where is not None else draft.size_bytes,
         added_bytes=draft.added_bytes,
         entry_count=draft.entries,
         root=draft.root,
         paths=capture.paths,
-        fingerprint=capture.fingerprint(),
+        fingerprint=fingerprint,
         policy_digest=installation.policy.digest,
         parent=wish.previous.id if wish.previous else None,
         label=wish.label,

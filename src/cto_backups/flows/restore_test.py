@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cto_backups import clock, process
 from cto_backups.core.comparison import Comparison, compare
+from cto_backups.core.elsewhere import comparable, elsewhere
 from cto_backups.core.model import ActionKind, CopyFacts, Evidence, Outcome, RecoveryPoint, Rung, Step
 from cto_backups.core.ports import RestoreOptions
 from cto_backups.core.wording import counted, not_declared
@@ -150,7 +151,7 @@ def _restore(
     reader = installation.store(chosen.copy.vault).reader(chosen.copy.reference)
     with installation.progress(f"Restoring {point.id} from {chosen.copy.vault}") as progress:
         tail = tail_of(installation, point, chosen.copy.vault)
-        options = RestoreOptions(tail=tail)
+        options = RestoreOptions(tail=tail, one_copy=True)
         restored = installation.source(point.source).restore(reader, place, options=options, progress=progress)
         if tail is not None:
             figures.update(streamed_bytes=tail.ends - tail.begins)
@@ -161,6 +162,8 @@ def _restore(
         bytes_per_second=round(rate),
         problems=len(restored.problems),
     )
+    if elsewhere(point) is not None:
+        figures["data"] = "; ".join(restored.notes)
     if restored.problems:
         first = restored.problems[0]
         raise VerificationError(
@@ -177,6 +180,12 @@ def _verify(installation: Installation, point: RecoveryPoint, place: Path, figur
         )
     source = installation.source(point.source)
     actual = source.probe(place, point.fingerprint)
+    if not comparable(point):
+        figures["nothing_to_compare"] = True
+        raise VerificationError(
+            "It came back and works, but that proves nothing: there is nothing to compare it with",
+            why="nobody could ask its source what it holds; give the source a connection to it in the policy",
+        )
     comparison = compare(point.fingerprint, actual, ignore=source.incomparable(point.fingerprint))
     figures.update(
         checksums_match=comparison.checksums_match,

@@ -15,6 +15,7 @@ from cto_backups.errors import RefusedError
 from cto_backups.process import LONGEST_SECONDS, ToolError, run
 from cto_backups.sources.names import readable
 from cto_backups.sources.postgresql_connection import Address, Tools
+from cto_backups.sources.postgresql_inventory import databases
 from cto_backups.sources.postgresql_rows import Session
 
 GLOBALS_FILE: Final = "globals.sql"
@@ -112,8 +113,11 @@ def make_database(tools: Tools, address: Address, file: Path) -> None:
 
 
 def check_indexes(tools: Tools, address: Address, names: Sequence[str]) -> None:
-    """Check every table and index with pg_amcheck, the index entries against the rows. Raises ToolError."""
-    for name in names:
+    """Check every table and index with pg_amcheck, the index entries against the rows; of all databases without names.
+
+    Raises ToolError.
+    """
+    for name in names or _databases(address):
         if not _has_amcheck(address, name):
             continue
         _quieten(address, name)
@@ -209,6 +213,11 @@ def _quieten(address: Address, name: str) -> None:
     with address.connect(name, read_only=False) as session:
         for (trigger,) in session.execute("SELECT evtname FROM pg_event_trigger WHERE evtenabled <> 'D'").fetchall():
             session.execute(sql.SQL("ALTER EVENT TRIGGER {} DISABLE").format(sql.Identifier(trigger)))
+
+
+def _databases(address: Address) -> list[str]:
+    with address.connect(MAINTENANCE) as session:
+        return list(databases(session))
 
 
 def _has_amcheck(address: Address, name: str) -> bool:

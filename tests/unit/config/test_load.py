@@ -14,7 +14,7 @@ from cto_backups.config.mistakes import PolicyMistakesError
 from cto_backups.core.defaults import CATEGORIES, CLASSES
 from cto_backups.core.governance import DESTRUCTIVE, Governance, Governed, GoverningDocument, Who
 from cto_backups.core.model import Rung
-from cto_backups.core.policy import LockMode
+from cto_backups.core.policy import Access, LockMode
 from cto_backups.core.retention import Retention
 from cto_backups.core.schedule import At, Every
 
@@ -287,3 +287,28 @@ def test_servers_and_volumes_are_excluded_by_the_names_that_the_audit_prints(pol
     written = "".join(f"  - {{resource: '{name}', reason: dumped, owner: ada, until: 2030-01-01}}\n" for name in names)
     excluded = load(policy_file(f"{sound}exclude:\n{written}")).policy.exclusions
     assert tuple(each.resource for each in excluded) == names
+
+
+def test_what_is_said_of_repositories_is_what_is_said_of_vaults(policy_file: Write, sound: str) -> None:
+    payroll = """
+sources:
+  payroll:
+    kind: pgbackrest
+    class: documentation
+    stanza: main
+    config: backups/pgbackrest.conf
+    backup_every: 26 h
+    repositories:
+      repo1: {provider: local, region: here, storage: disk}
+      repo2: {provider: aws, region: far, storage: objects, off_site: true, lock: compliance, access: append-only}
+"""
+    path = policy_file(sound.replace("\nsources:\n", payroll, 1))
+    source = load(path).policy.sources["payroll"]
+    near, far = source.repositories["repo1"], source.repositories["repo2"]
+    assert (near.provider, near.region, near.storage, near.off_site) == ("local", "here", "disk", False)
+    assert (near.lock_mode, near.access) == (LockMode.NONE, Access.FULL)
+    assert (far.off_site, far.lock_mode, far.access) == (True, LockMode.COMPLIANCE, Access.APPEND_ONLY)
+    assert far.name == "pgBackRest's repo2"
+    assert source.options["config"] == str(path.parent / "backups/pgbackrest.conf")
+    assert (source.options["backup_every"], source.options["sums_every"], source.options["host"]) == (93600.0, None, "")
+    assert not load(path).policy.sources["checkout"].repositories

@@ -1,0 +1,41 @@
+"""What the policy file says of every source, whatever its kind."""
+
+from pydantic import Field
+
+from cto_backups.config.fields import (
+    Arguments,
+    Cadence,
+    CategoryName,
+    ClassName,
+    Duration,
+    Line,
+    Retention,
+    Triggers,
+    VaultNames,
+)
+from cto_backups.config.part import Part
+
+
+class AnySource(Part):
+    """What every source has, beside its kind."""
+
+    data_class: ClassName | None = Field(default=None, alias="class")
+    """The kind of data: gives category, triggers, retention and test cadence. Needed unless those are given."""
+    category: CategoryName | None = None
+    """The objectives that apply, instead of those of the class."""
+    triggers: Triggers | None = None
+    """When it is backed up: a set of triggers, as one text with commas or as a list."""
+    retention: Retention | None = None
+    """How long its recovery points are kept; a point that any of the rules keeps is kept."""
+    test: Cadence | None = None
+    """How often it is restored as a test and compared; `none` for never."""
+    vaults: VaultNames | None = None
+    """The vaults its copies go to; all of them when left out."""
+    owner: Line | None = Field(default=None, examples=["cto@example.com"])
+    """Who answers for this data."""
+    probe: Arguments | None = Field(default=None, examples=[["./try-the-restored-data"]])
+    """What restore tests run on what came back, in the folder it was restored to; status 0 says that it serves."""
+    probe_timeout: Duration = "10 minutes"
+    """How long `probe` may take."""
+    expects_change: Duration | None = Field(default=None, examples=["26 h"])
+    """Something in it changes at least this often: a source that stands still for longer is OVERDUE."""
