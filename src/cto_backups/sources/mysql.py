@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pymysql
@@ -22,7 +23,7 @@ from cto_backups.process import ToolError, ToolMissingError
 from cto_backups.sources import mysql_capture, mysql_restore
 from cto_backups.sources.mysql_catalogue import catalogue
 from cto_backups.sources.mysql_connection import Address, Session, Tools, Version, do, said, version_of
-from cto_backups.sources.mysql_dump import VIEWS_FILE
+from cto_backups.sources.mysql_dump import BROKEN_FILE, VIEWS_FILE
 from cto_backups.sources.mysql_inventory import databases
 from cto_backups.sources.mysql_moment import (
     ALGORITHM,
@@ -104,10 +105,9 @@ class MysqlSource:
         if destination is not None:
             return reader.plan(destination, only=only, existing=existing, options=options)
         plan = reader.plan(Path("/"), only=_with_views(only))
-        with self._server.session() as session:
-            there = databases(session)
         wanted = mysql_restore.databases_in(reader, only)
-        conflicts = tuple(name for name in wanted if name in there)
+        with self._server.session() as session:
+            conflicts = mysql_restore.standing(session, wanted)
         notes = [f"the server {self._server.place} gets: {', '.join(wanted) or 'no database'}"]
         if conflicts:
             notes.append(f"it will refuse, for these are there already: {', '.join(conflicts)}")
@@ -127,14 +127,16 @@ class MysqlSource:
         if destination is not None:
             return reader.restore(destination, only=only, existing=existing, options=options, progress=progress)
         with self._server.session() as session, staging(self._state) as place, staging(self._state) as private:
-            mysql_restore.refuse_standing(self.name, mysql_restore.databases_in(reader, only), databases(session))
+            wanted = mysql_restore.databases_in(reader, only)
+            mysql_restore.refuse_standing(self.name, mysql_restore.standing(session, wanted))
             restored = reader.restore(place, only=_with_views(only), options=options, progress=progress)
             if restored.problems:
                 return replace(restored, places=())  # another vault may have it whole
             tools = Tools(version_of(session)[0], self._server.tools)
             loader = mysql_restore.Loader(tools, self._server.address, private, self._server.timeout_seconds)
             try:
-                notes = mysql_restore.into(loader, session, place)
+                with mysql_restore.room_for_rows(session):
+                    notes = mysql_restore.into(loader, session, place)
             except (ToolError, pymysql.MySQLError) as error:
                 raise RestoreError(
                     f"source {self.name}: its databases were restored in part",
@@ -160,12 +162,15 @@ class MysqlSource:
                 throwaway(tools, server, plugins, zones=zones, scratch=self._scratch) as address,
                 staging(self._state) as private,
             ):
-                loader = mysql_restore.Loader(tools, address, private, self._server.timeout_seconds)
+                loader = mysql_restore.Loader(tools, address, private, self._server.timeout_seconds, then=True)
                 with_accounts = server["accounts"] == "kept"
                 mysql_restore.make_everything(loader, restored, with_accounts=with_accounts)
                 session = address.connect(patient=True)
                 try:
                     found = self._found_there(session, sorted(mysql_restore.dumps_in(restored)), expected, tools)
+                    if (restored / BROKEN_FILE).is_file():
+                        digest = sha256((restored / BROKEN_FILE).read_bytes()).hexdigest()
+                        found = replace(found, checksums={**found.checksums, "server: broken views": digest})
                     for name in databases(session):
                         mysql_restore.check_tables(session, name)
                     return found

@@ -19,12 +19,13 @@ from cto_backups.process import ToolError
 from cto_backups.sources import pipes
 from cto_backups.sources.mysql_catalogue import Catalogue, catalogue
 from cto_backups.sources.mysql_connection import Session, Version, quoted, rows, said, stop, version_of
-from cto_backups.sources.mysql_dump import VIEWS_FILE, Parts, file_of
-from cto_backups.sources.mysql_inventory import READING, STOPPING, databases, rights
+from cto_backups.sources.mysql_dump import BROKEN_FILE, VIEWS_FILE, Parts, file_of
+from cto_backups.sources.mysql_inventory import READING, STOPPING, databases, is_dumped, rights
 from cto_backups.sources.mysql_moment import (
     ChangingError,
     Held,
     Summed,
+    broken_views,
     fingerprint_of,
     moving,
     moving_sample,
@@ -41,6 +42,7 @@ from cto_backups.sources.staging import staging
 from cto_backups.sources.streams import Ready, Stream, StreamTree
 
 _TRIES: Final = 5
+_ANY_NUMBER: Final = 1 << 62
 _BEGINNING_SECONDS: Final = 10.0
 """How long a dump may take to begin: it is waited for while nobody may commit."""
 _PLUGINS: Final = """
@@ -112,6 +114,9 @@ def capture(server: Server, state: Path) -> Iterator[MysqlCapture]:
             Stream(file.encode(), partial(held.parts.begin, number), partial(server.refusal, file))
             for number, file in enumerate(files)
         ]
+        broken = broken_views(plan.made_of)
+        if broken:
+            streams.append(Stream(BROKEN_FILE.encode(), partial(Ready, broken), partial(server.refusal, BROKEN_FILE)))
         if users is not None:
             for file, content in ((USERS_FILE, users.users_file()), (GRANTS_FILE, users.grants_file())):
                 streams.append(Stream(file.encode(), partial(Ready, content), partial(server.refusal, file)))
@@ -133,13 +138,20 @@ def capture(server: Server, state: Path) -> Iterator[MysqlCapture]:
 def _planned(server: Server, session: Session) -> Plan:
     """What there is, once it is sure that this user may see all of it."""
     version, whole = version_of(session)
-    there = databases(session)
+    there = {name: size for name, size in databases(session).items() if is_dumped(name)}
     missing = [name for name in server.chosen if name not in there]
     if missing or not there:
         raise SourceError(
             f"source {server.name}: there is no database {', '.join(missing) or 'at all'} at {server.place}",
             why=f"there are: {', '.join(there) or 'none that this user may see'}",
             todo="correct `databases` of this source in the policy, or see what its user may read",
+        )
+    ((most,),) = rows(session, "SELECT @@GLOBAL.sql_select_limit")
+    if int(most) < _ANY_NUMBER:
+        raise SourceError(
+            f"source {server.name}: the server at {server.place} gives {most} rows of a table, and no more",
+            why="its setting sql_select_limit says so, and dumps would be cut by it",
+            todo="as an administrator: SET GLOBAL sql_select_limit = DEFAULT",
         )
     names = sorted(server.chosen or there, key=file_of)
     server.require(session, READING)
@@ -222,6 +234,7 @@ def _dump(server: Server, control: Session, plan: Plan, program: str, options: P
     words = ["--single-transaction", "--quick", "--routines", "--events", "--triggers", "--hex-blob", "--tz-utc"]
     words += ["--no-tablespaces", "--default-character-set=utf8mb4", "--skip-dump-date", "--comments"]
     words += ["--max-allowed-packet=1G", "--no-autocommit"]
+    words += [f"--ignore-table={each.name}.{view}" for each in plan.made_of for view in each.broken]
     if plan.version.is_mariadb:
         words += ["--master-data=2"] if tells else []
         words += ["--dump-history"] if plan.version.keeps_history else []

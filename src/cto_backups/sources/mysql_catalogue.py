@@ -36,10 +36,13 @@ _LEFT_OUT: Final = frozenset(
         *("CREATE_TIME", "UPDATE_TIME", "CHECK_TIME", "CREATED", "LAST_ALTERED", "LAST_EXECUTED"),
         "AUTO_INCREMENT",  # moves on: see `mysql_rows.sequences`
         "PRIVILEGES",  # of who asks
+        "ROW_FORMAT",  # as it was usual once: where somebody asked for it, SHOW CREATE TABLE says so
         "ORIGINATOR",  # the number of the server
     }
 )
 _AUTO_INCREMENT: Final = re.compile(r"(?<=\) ENGINE=)(\S+) AUTO_INCREMENT=\d+")
+# Where a table lies is not what it is; and how older servers stored moments, a dump does not keep.
+_STORAGE: Final = re.compile(r" ?(?:DATA|INDEX) DIRECTORY ?= ?'(?:[^']|'')*'| /\* mariadb-5\.3 \*/")
 _SEQUENCE: Final = "minimum_value, maximum_value, start_value, increment, cache_size, cycle_option"
 _SNAPSHOTS: Final = frozenset({"innodb", "rocksdb", "tokudb"})
 # Their rows are with other servers or in other tables: dumps have what they are, and not what they show.
@@ -72,6 +75,7 @@ class Catalogue:
     """What a database is made of: a SHA-256 by kind, and what is in it.
 
     `state` changes also when a table is made anew just as it was. `objects` are names of relations and routines.
+    `broken` are the statements of views that nobody can use, as what they show is gone; they are no part of the rest.
     """
 
     name: str
@@ -82,6 +86,7 @@ class Catalogue:
     zones: frozenset[str]
     state: str
     unreadable: Sequence[str]
+    broken: Mapping[str, str]
 
     @property
     def unsafe(self) -> list[str]:
@@ -95,6 +100,9 @@ def catalogue(session: Session, name: str) -> Catalogue:
     found: dict[str, list[dict[str, object]]] = {
         kind: _read(session, table, column, name) for kind, (table, column) in _KINDS.items() if table in there
     }
+    broken = _broken(session, name, found["tables"])
+    for kind in ("tables", "columns", "views"):
+        found[kind] = [each for each in found[kind] if each["TABLE_NAME"] not in broken]
     digests = {kind: _digest(_without(each) for each in entries) for kind, entries in found.items()}
     tables, sequences = [], []
     for each in sorted(found["tables"], key=lambda entry: str(entry["TABLE_NAME"])):
@@ -119,6 +127,7 @@ def catalogue(session: Session, name: str) -> Catalogue:
         zones=frozenset(str(each["TIME_ZONE"]) for each in found["events"]),
         state=_digest([*sorted(digests.items()), *((line,) for line in born)]),
         unreadable=_unreadable(found),
+        broken=broken,
     )
 
 
@@ -132,7 +141,11 @@ _INFORMATION: Final = "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TA
 
 def _read(session: Session, table: str, column: str, name: str) -> list[dict[str, object]]:
     with session.cursor() as cursor:
-        cursor.execute(f"SELECT * FROM information_schema.{table} WHERE {column} = %s", (name,))
+        cursor.execute(
+            # By bytes too: the catalogue takes `Shop` and `shop` for one, of which there may be two.
+            f"SELECT * FROM information_schema.{table} WHERE {column} = %s AND CAST({column} AS BINARY) = %s",
+            (name, name),
+        )
         titles = [str(described[0]).upper() for described in cursor.description]
         return [dict(zip(titles, row, strict=True)) for row in cursor.fetchall()]
 
@@ -141,7 +154,9 @@ def _without(entry: Mapping[str, object]) -> list[object]:
     # Aria says less of a table made by default than of one made by SHOW CREATE TABLE, which is compared.
     left_out = _LEFT_OUT | {"CREATE_OPTIONS"} if entry.get("ENGINE") == "Aria" else _LEFT_OUT
     kept = sorted(title for title in entry if title not in left_out)
-    return [f"{title}={'NULL' if entry[title] is None else repr(_plain(entry[title]))}" for title in kept]
+    return [
+        f"{title}={'NULL' if entry[title] is None else repr(_STORAGE.sub('', _plain(entry[title])))}" for title in kept
+    ]
 
 
 def _plain(value: object) -> str:
@@ -154,12 +169,22 @@ def _digest(entries: Iterable[Iterable[object]]) -> str:
 
 def _definition(session: Session, database: str, table: str) -> str:
     ((_, told),) = rows(session, f"SHOW CREATE TABLE {quoted(database)}.{quoted(table)}")
-    return _AUTO_INCREMENT.sub(r"\1", _plain(told))
+    return _STORAGE.sub("", _AUTO_INCREMENT.sub(r"\1", _plain(told)))
 
 
 def _sequence(session: Session, database: str, name: str) -> str:
     (told,) = rows(session, f"SELECT {_SEQUENCE} FROM {quoted(database)}.{quoted(name)}")
     return line((name, *told))
+
+
+def _broken(session: Session, database: str, found: Sequence[Mapping[str, object]]) -> dict[str, str]:
+    """The views of which the server says something else than that they are views."""
+    broken = {}
+    for each in found:
+        if each["TABLE_TYPE"] == "VIEW" and each["TABLE_COMMENT"] != "VIEW":
+            view = str(each["TABLE_NAME"])
+            broken[view] = _plain(rows(session, f"SHOW CREATE VIEW {quoted(database)}.{quoted(view)}")[0][1])
+    return broken
 
 
 def _unreadable(found: Mapping[str, Sequence[Mapping[str, object]]]) -> list[str]:

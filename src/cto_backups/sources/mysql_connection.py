@@ -32,6 +32,7 @@ _SETTINGS: Final = {
     "sql_mode": "''",
     "sql_quote_show_create": "1",
     "sql_big_selects": "1",
+    "sql_select_limit": "18446744073709551615",
     "wait_timeout": str(_FOR_EVER),
     "net_write_timeout": "3600",
     "max_statement_time": "0",  # MariaDB
@@ -126,7 +127,8 @@ class Address:
         )
         session: Session = pymysql.connect(
             user=self.user or None,
-            password=self.password() if self.password else "",
+            # As bytes: of a text the driver makes Latin-1, and the server's own tools UTF-8.
+            password=(self.password() if self.password else "").encode("utf-8", "surrogateescape"),
             charset="utf8mb4",
             autocommit=True,
             connect_timeout=_CONNECT_SECONDS,

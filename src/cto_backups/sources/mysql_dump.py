@@ -17,11 +17,19 @@ from cto_backups.sources.mysql_connection import quoted
 from cto_backups.sources.streams import Giver
 
 VIEWS_FILE: Final = "views.sql"
+BROKEN_FILE: Final = "broken-views.sql"
 _PREFIX: Final = "database-"
 _SUFFIX: Final = ".sql"
+_NEXT_LINE: Final = "\n-- "
+"""A comment's next line, where a name has one."""
 COMPLETED: Final = b"-- Dump completed\n"
 _READ: Final = 1 << 18
 _LONGEST_PREAMBLE: Final = 1 << 20
+# Else a table would lose what was valid when it was written, or would not be made at all.
+_LENIENT: Final = (
+    b"/*!40101 SET SQL_MODE=CONCAT(@@SQL_MODE, ',ALLOW_INVALID_DATES') */;\n"
+    b"/*M!100201 SET check_constraint_checks=0 */;\n"
+)
 _POSITION: Final = re.compile(rb"^-- CHANGE MASTER TO MASTER_LOG_FILE='([^']*)', MASTER_LOG_POS=(\d+);", re.MULTILINE)
 
 
@@ -34,8 +42,8 @@ class Position:
 
 
 def file_of(database: str) -> str:
-    """The name of a database's dump."""
-    return f"{_PREFIX}{quote(database, safe='')}{_SUFFIX}"
+    """The name of a database's dump: letters beyond ASCII as they are, for 64 of them would be too long otherwise."""
+    return f"{_PREFIX}{''.join(quote(each, safe='') if each.isascii() else each for each in database)}{_SUFFIX}"
 
 
 def database_of(file: str) -> str | None:
@@ -47,7 +55,7 @@ def database_of(file: str) -> str | None:
 
 def mark_of(database: str) -> bytes:
     """What stands before what a dump says of a database."""
-    return f"\n--\n-- Current Database: {quoted(database)}\n--\n\n".encode()
+    return f"\n--\n-- Current Database: {quoted(database).replace(chr(10), _NEXT_LINE)}\n--\n\n".encode()
 
 
 class Parts:
@@ -89,7 +97,7 @@ class Parts:
         while (at := self._held.find(self._first)) < 0:
             if len(self._held) > _LONGEST_PREAMBLE or not self._more():
                 raise ToolError(self._program, 0, "it does not say which database it dumps")
-        self.preamble = bytes(self._held[:at])
+        self.preamble = bytes(self._held[:at]) + _LENIENT
         del self._held[:at]
         self._begun()
 

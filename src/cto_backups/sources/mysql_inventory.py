@@ -8,12 +8,18 @@ import pymysql
 from cto_backups.sources.mysql_connection import Session, rows
 
 _SYSTEM: Final = frozenset({"mysql", "information_schema", "performance_schema", "sys"})
+_SCHEMA_OF_HELP: Final = """
+    SELECT COUNT(*) FROM information_schema.TABLES
+    WHERE TABLE_SCHEMA = 'sys' AND CAST(TABLE_SCHEMA AS BINARY) = 'sys' AND TABLE_NAME = 'sys_config'
+"""
+"""Whether `sys` is the server's: older ones have none, and somebody may have given a database that name."""
 _NO_DATABASE: Final = "#mysql50#"
 """What the server makes of a folder that lies among its databases, like lost+found."""
+_NAMES: Final = "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA"
+# By bytes: the catalogue takes `Shop` and `shop` for one, of which there may be two.
 _SIZES: Final = """
-    SELECT s.SCHEMA_NAME, COALESCE(SUM(t.DATA_LENGTH + t.INDEX_LENGTH), 0)
-    FROM information_schema.SCHEMATA s LEFT JOIN information_schema.TABLES t ON t.TABLE_SCHEMA = s.SCHEMA_NAME
-    GROUP BY s.SCHEMA_NAME ORDER BY s.SCHEMA_NAME
+    SELECT TABLE_SCHEMA, COALESCE(SUM(DATA_LENGTH + INDEX_LENGTH), 0) FROM information_schema.TABLES
+    GROUP BY CAST(TABLE_SCHEMA AS BINARY)
 """
 READING: Final = ("SELECT", "SHOW VIEW", "TRIGGER", "EVENT")
 """What a dump needs: what it may not see, it leaves out, of triggers even without a word."""
@@ -22,10 +28,16 @@ STOPPING: Final = frozenset({"RELOAD", "FLUSH_TABLES"})
 
 def databases(session: Session) -> dict[str, int]:
     """The databases that hold data of somebody's, with their sizes in bytes, roughly."""
-    found = {str(name): int(size) for name, size in rows(session, _SIZES)}
-    return {
-        name: size for name, size in found.items() if name.lower() not in _SYSTEM and not name.startswith(_NO_DATABASE)
-    }
+    sizes = {str(name): int(size) for name, size in rows(session, _SIZES)}
+    found = {name: sizes.get(name, 0) for name in sorted(str(name) for (name,) in rows(session, _NAMES))}
+    ((own_help,),) = rows(session, _SCHEMA_OF_HELP)
+    system = _SYSTEM if own_help else _SYSTEM - {"sys"}
+    return {name: size for name, size in found.items() if name not in system and not name.startswith(_NO_DATABASE)}
+
+
+def is_dumped(database: str) -> bool:
+    """Whether the dump program knows such a name from the server's own tables: it takes `Mysql` for `mysql`."""
+    return database.lower() != "mysql"
 
 
 def rights(session: Session, database: str | None = None) -> set[str]:

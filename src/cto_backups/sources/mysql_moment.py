@@ -24,6 +24,8 @@ ALGORITHM: Final = "mysql/1"
 _MOST_SAMPLES: Final = 1000
 _TRIES: Final = 20
 _STANDSTILLS: Final = 5
+_LONG_LOG: Final = 1 << 24
+"""A dump reads the log's last file up to its end, for the GTID there, while nobody may commit."""
 _STANDSTILL_SECONDS: Final = 5.0
 """How long those who commit wait at most for those who do already; what a dump needs to begin comes on top."""
 _ABANDONED_SECONDS: Final = 60
@@ -75,6 +77,8 @@ def together(
     tries = _STANDSTILLS if stop else _TRIES
     for _ in range(tries):
         with ExitStack() as stack:
+            if stop and compare:
+                _shorten_log(address)
             session = stack.enter_context(_closing(address.connect(patient=True)))
             beside = None
             if unsafe:  # not at the standstill: who is about to write there, and stands still, would be waited for
@@ -141,12 +145,24 @@ def fingerprint_of(
         counts["rows"] += sum(table.rows for table in each.tables)
         largest += [(table.rows, _table_sample(name, table)) for table in each.tables]
     largest.sort(key=lambda pair: (-pair[0], pair[1].key))
+    broken = broken_views([each.made_of for each in summed])
+    if broken:
+        checksums["server: broken views"] = sha256(broken).hexdigest()
     return Fingerprint(
         algorithm=ALGORITHM,
         checksums=checksums,
         counts=counts,
         samples=(*samples, *(sample for _, sample in largest[:_MOST_SAMPLES])),
     )
+
+
+def broken_views(made_of: Sequence[Catalogue]) -> bytes:
+    """The statements of views that no server takes, as a file; nothing where there are none."""
+    statements = [statement for each in made_of for _, statement in sorted(each.broken.items())]
+    if not statements:
+        return b""
+    lines = ["-- Views that nobody can use: what they show is not there any more, and no server takes them."]
+    return "\n".join([*lines, *(f"{statement};" for statement in statements), "-- Dump completed", ""]).encode()
 
 
 def moving_sample(key: str, at: SequenceAt) -> Sample:
@@ -181,6 +197,15 @@ def _lock(session: Session, unsafe: str) -> None:
     except pymysql.MySQLError as error:
         error.add_note("while tables were locked that are in no snapshot (MyISAM, Aria and the like)")
         raise
+
+
+def _shorten_log(address: Address) -> None:
+    """Have the server begin another file of its binary log, where the last one is long."""
+    with _closing(address.impatient.connect()) as session:
+        at = _snapshot_position(session)
+        if at is not None and at.offset > _LONG_LOG:
+            with suppress(pymysql.MySQLError):  # who may not, waits longer
+                do(session, "FLUSH LOCAL BINARY LOGS")
 
 
 @contextmanager

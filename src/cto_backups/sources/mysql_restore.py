@@ -1,10 +1,13 @@
 """Databases made anew from dumps: on a throwaway server, and on one that is in use."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import pymysql
 
 from cto_backups.core.ports import EntryKind, PointReader
 from cto_backups.errors import RefusedError
@@ -12,28 +15,48 @@ from cto_backups.process import ToolError
 from cto_backups.sources import pipes
 from cto_backups.sources.mysql_connection import Address, Session, Tools, do, quoted, rows
 from cto_backups.sources.mysql_dump import COMPLETED, VIEWS_FILE, database_of
+from cto_backups.sources.mysql_inventory import databases
 from cto_backups.sources.mysql_users import GRANTS_FILE, USERS_FILE, accounts, lacking, names
 from cto_backups.sources.names import readable
 
 _SECTION: Final = re.compile(rb"^--\n-- Current Database: `((?:[^`]|``)*)`\n--\n\nUSE ", re.MULTILINE)
 _SAID: Final = re.compile(r"ERROR (\d+) ")
-# What these say quotes what is in the dump: rows, or statements with passwords' hashes.
-_QUOTING: Final = frozenset({"1062", "1064", "1264", "1292", "1366", "1406", "1525"})
-_QUOTATION: Final = re.compile(r"'.*'|near '.*", re.DOTALL)
+# What these quote are names; what others do may be rows of the dump, or statements with passwords' hashes.
+_NAMING: Final = frozenset(
+    [
+        *("1005", "1007", "1008", "1044", "1045", "1046", "1049", "1050", "1051", "1054", "1060", "1061", "1071"),
+        *("1091", "1113", "1115", "1118", "1142", "1143", "1146", "1193", "1215", "1227", "1235", "1273", "1286"),
+        *("1304", "1305", "1356", "1359", "1360", "1370", "1396", "1418", "1419", "1449", "1524", "1698", "4025"),
+    ]
+)
+_TOO_SMALL: Final = frozenset({"1153", "2006", "2013"})
+_PACKET: Final = 1 << 30
+_MAKE_DATABASE: Final = re.compile(
+    rb"^CREATE DATABASE /\*!32312 IF NOT EXISTS\*/ (`(?:[^`]|``)*`.*?;)\n\nUSE ", re.MULTILINE | re.DOTALL
+)
+_HEAD: Final = 1 << 20
+_DEFINER: Final = re.compile(rb"\bDEFINER=(`(?:[^`]|``)*`@`(?:[^`]|``)*`)")
+_DATABASE_EXISTS: Final = 1007
+_QUOTATION: Final = re.compile(r"'.*'|near '.*|(?<=for value ).*", re.DOTALL)
 _NO_CHECK: Final = "doesn't support check"
 
 
 @dataclass(frozen=True)
 class Loader:
-    """Loads dumps with the server's own client; `folder` is private, and has the option file."""
+    """Loads dumps with the server's own client; `folder` is private, and has the option file.
+
+    With `then`, dumps are loaded as if it were still the moment at which they were made: an event whose time has passed
+    since is made all the same.
+    """
 
     tools: Tools
     address: Address
     folder: Path
     timeout_seconds: float
+    then: bool = False
 
-    def load(self, file: Path) -> None:
-        """Carry out what is in a file, to its end. Raises ToolError."""
+    def load(self, file: Path, *, anyway: bool = False) -> None:
+        """Carry out what is in a file, to its end; `anyway`, as much of it as can be. Raises ToolError."""
         try:
             with file.open("rb") as reading:
                 reading.seek(max(0, file.stat().st_size - len(COMPLETED)))
@@ -50,6 +73,8 @@ class Loader:
             "--max-allowed-packet=1G",
             "--skip-reconnect",
             "--connect-timeout=15",
+            *(["--force"] if anyway else []),
+            *([f"--init-command=SET SESSION timestamp = {int(file.stat().st_mtime)}"] if self.then else []),
         ]
         try:
             with file.open("rb") as reading:
@@ -63,12 +88,12 @@ class Loader:
         except ToolError as error:
             raise type(error)(file.name, error.status, _without_data(error)) from None
 
-    def load_text(self, content: bytes, name: str) -> None:
+    def load_text(self, content: bytes, name: str, *, anyway: bool = False) -> None:
         """Carry out these statements, which are of the file `name`. Raises ToolError."""
         file = self.folder / name
         file.write_bytes(content)
         try:
-            self.load(file)
+            self.load(file, anyway=anyway)
         finally:
             file.unlink()
 
@@ -85,9 +110,16 @@ def databases_in(reader: PointReader, only: Sequence[str]) -> list[str]:
     return sorted(name for name in map(database_of, paths) if name is not None)
 
 
-def refuse_standing(source: str, wanted: Sequence[str], there: Mapping[str, int]) -> None:
+def standing(session: Session, wanted: Sequence[str]) -> tuple[str, ...]:
+    """Those of these databases that are there, whatever their case where the server does not tell cases apart."""
+    ((same,),) = rows(session, "SELECT @@GLOBAL.lower_case_table_names")
+    there = databases(session)
+    known = {name.lower() for name in there} if same else set(there)
+    return tuple(name for name in wanted if (name.lower() if same else name) in known)
+
+
+def refuse_standing(source: str, standing: Sequence[str]) -> None:
     """Raise RefusedError for databases that are there: no server can give them another name."""
-    standing = [name for name in wanted if name in there]
     if standing:
         raise RefusedError(
             f"source {source}: {', '.join(standing)} is there already",
@@ -102,9 +134,31 @@ def make_everything(loader: Loader, place: Path, *, with_accounts: bool) -> None
         loader.load(place / USERS_FILE)
     for file in dumps_in(place).values():
         loader.load(file)
+    if with_accounts:
+        loader.load(place / GRANTS_FILE, anyway=True)  # a view that calls a function needs who may call it
+    else:
+        _make_definers(loader.address, place / VIEWS_FILE)
     loader.load(place / VIEWS_FILE)
     if with_accounts:
         loader.load(place / GRANTS_FILE)
+
+
+def _make_definers(address: Address, views: Path) -> None:
+    """Make those as whom views and functions work, where accounts are left out: else a view that calls one is not made.
+
+    Raises pymysql.MySQLError.
+    """
+    session = address.connect()
+    try:
+        names = {found.decode("utf-8", "surrogateescape") for found in _DEFINER.findall(views.read_bytes())}
+        for (definer,) in rows(session, "SELECT DISTINCT DEFINER FROM information_schema.ROUTINES"):
+            user, _, host = str(definer).rpartition("@")
+            names.add(f"{quoted(user)}@{quoted(host)}")
+        for name in sorted(names):
+            do(session, f"CREATE USER IF NOT EXISTS {name}")
+            do(session, f"GRANT ALL PRIVILEGES ON *.* TO {name}")
+    finally:
+        session.close()
 
 
 def check_tables(session: Session, database: str) -> None:
@@ -133,12 +187,16 @@ def into(loader: Loader, session: Session, place: Path) -> list[str]:
     if (place / USERS_FILE).is_file():
         loader.load_text(_whole(lacking((place / USERS_FILE).read_bytes(), there)), USERS_FILE)
     for name, file in dumps.items():
+        _make_database(session, name, file)
         try:
             loader.load(file)
-        except ToolError:
+        except ToolError as error:
             do(session, f"DROP DATABASE IF EXISTS {quoted(name)}")
-            raise
+            raise _explained(error, session) from None
     notes = []
+    grants = _whole(lacking((place / GRANTS_FILE).read_bytes(), there)) if (place / GRANTS_FILE).is_file() else b""
+    if grants:
+        loader.load_text(grants, GRANTS_FILE, anyway=True)  # a view that calls a function needs who may call it
     for name, statements in _views(place):
         if name in dumps:
             try:
@@ -147,11 +205,64 @@ def into(loader: Loader, session: Session, place: Path) -> list[str]:
                 raise ToolError(
                     error.program, error.status, f"the tables of {name} are there, its views are not: {error.detail}"
                 ) from None
-    if (place / GRANTS_FILE).is_file():
-        # Right after another: what somebody may do must not wait for what another may not be given.
-        loader.load_text(_whole(lacking((place / GRANTS_FILE).read_bytes(), there)), GRANTS_FILE)
+    if grants:
+        loader.load_text(grants, GRANTS_FILE)
         notes.append("accounts that the server had keep the rights that they had")
     return notes
+
+
+def _make_database(session: Session, name: str, file: Path) -> None:
+    """Make a database just as its dump says, but for `if not exists`: the dump would replace what is there.
+
+    Somebody may have made it since one looked; or the server takes its name for another's, but for the case. Raises
+    ToolError, pymysql.MySQLError.
+    """
+    try:
+        with file.open("rb") as reading:
+            told = _MAKE_DATABASE.search(reading.read(_HEAD))
+    except OSError as error:
+        raise ToolError(file.name, None, error.strerror or str(error)) from error
+    if told is None:
+        raise ToolError(file.name, None, "it does not say how its database is made")
+    try:
+        do(session, f"CREATE DATABASE {told[1].decode('utf-8', 'surrogateescape')}")
+    except pymysql.MySQLError as error:
+        if error.args[0] != _DATABASE_EXISTS:
+            raise
+        raise ToolError(
+            file.name, None, f"a database {name} was made meanwhile, or there is one whose name differs in case alone"
+        ) from error
+
+
+@contextmanager
+def room_for_rows(session: Session) -> Iterator[None]:
+    """Let the server take rows as long as dumps may have, and its usual ones afterwards; where we may say so."""
+    ((usual,),) = rows(session, "SELECT @@GLOBAL.max_allowed_packet")
+    raised = False
+    if int(usual) < _PACKET:
+        with suppress(pymysql.MySQLError):
+            do(session, f"SET GLOBAL max_allowed_packet = {_PACKET}")
+            raised = True
+    try:
+        yield
+    finally:
+        if raised:
+            with suppress(pymysql.MySQLError):
+                do(session, f"SET GLOBAL max_allowed_packet = {int(usual)}")
+                # A dump looks through the log's last file for its place, and breaks at rows that are too long again.
+                do(session, "FLUSH BINARY LOGS")
+
+
+def _explained(error: ToolError, session: Session) -> ToolError:
+    """With the likeliest reason, where the server hangs up on what is too long for it."""
+    number = _SAID.match(error.detail)
+    if number is None or number[1] not in _TOO_SMALL:
+        return error
+    ((packet,),) = rows(session, "SELECT @@GLOBAL.max_allowed_packet")
+    return ToolError(
+        error.program, error.status, f"{error.detail}: a row may be longer than the server takes (max_allowed_packet is"
+        f" {int(packet) >> 20} MiB)"
+    )  # fmt: skip
 
 
 def _has_accounts(place: Path) -> bool:
@@ -168,9 +279,11 @@ def _views(place: Path) -> Iterator[tuple[str, bytes]]:
         return
     content = (place / VIEWS_FILE).read_bytes()
     found = list(_SECTION.finditer(content))
+    if not found:
+        return  # no database of the server has any
     ends = [*(section.start() for section in found[1:]), len(content)]
     for section, end in zip(found, ends, strict=True):
-        name = section[1].replace(b"``", b"`").decode("utf-8", "surrogateescape")
+        name = section[1].replace(b"``", b"`").replace(b"\n-- ", b"\n").decode("utf-8", "surrogateescape")
         yield name, _whole(content[: found[0].start()] + content[section.start() : end])
 
 
@@ -180,4 +293,4 @@ def _without_data(error: ToolError) -> str:
     if not complaints:
         return f"it ended with status {error.status}" if error.lines else error.detail
     number = _SAID.match(complaints[-1])
-    return _QUOTATION.sub("'…'", complaints[-1]) if number and number[1] in _QUOTING else complaints[-1]
+    return complaints[-1] if number and number[1] in _NAMING else _QUOTATION.sub("'…'", complaints[-1])

@@ -20,7 +20,8 @@ from cto_backups.sources.mysql_connection import Session, quoted, rows
 
 _COLUMNS: Final = """
     SELECT TABLE_NAME, COLUMN_NAME, LOWER(DATA_TYPE), UPPER(COALESCE(GENERATION_EXPRESSION, ''))
-    FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = %s ORDER BY TABLE_NAME, COLUMN_NAME
+    FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = %s AND CAST(TABLE_SCHEMA AS BINARY) = %s
+    ORDER BY TABLE_NAME, COLUMN_NAME
 """
 _GEOMETRY: Final = frozenset(
     [
@@ -47,7 +48,8 @@ _MARKER: Final = 10**30
 """Added for each row that has a digest: a sum leaves out null, which is what a server makes of a text too long."""
 _AUTO: Final = """
     SELECT TABLE_NAME, AUTO_INCREMENT FROM information_schema.TABLES
-    WHERE TABLE_SCHEMA = %s AND AUTO_INCREMENT IS NOT NULL AND TABLE_TYPE <> 'SEQUENCE' ORDER BY TABLE_NAME
+    WHERE TABLE_SCHEMA = %s AND CAST(TABLE_SCHEMA AS BINARY) = %s
+    AND AUTO_INCREMENT IS NOT NULL AND TABLE_TYPE <> 'SEQUENCE' ORDER BY TABLE_NAME
 """
 
 
@@ -82,7 +84,7 @@ def tables(
     system-versioned tables count. What was read is let go of, where the server does so before the transaction ends.
     """
     columns: dict[str, list[tuple[str, str, str]]] = {}
-    for table, *column in rows(session, _COLUMNS, made_of.name):
+    for table, *column in rows(session, _COLUMNS, made_of.name, made_of.name):
         columns.setdefault(str(table), []).append((str(column[0]), str(column[1]), str(column[2])))
     for table in made_of.tables:
         if table.is_elsewhere:
@@ -131,7 +133,8 @@ def sequences(session: Session, made_of: Catalogue) -> list[SequenceAt]:
         if not goes_round:
             found.append(SequenceAt(f"sequence {name}", int(increment) >= 0, int(upcoming)))
     found += [
-        SequenceAt(f"next number of {name}", True, int(number)) for name, number in rows(session, _AUTO, made_of.name)
+        SequenceAt(f"next number of {name}", True, int(number))
+        for name, number in rows(session, _AUTO, made_of.name, made_of.name)
     ]
     return found
 

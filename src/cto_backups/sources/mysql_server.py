@@ -9,7 +9,7 @@ import pymysql
 from cto_backups.errors import SourceError
 from cto_backups.process import ToolError, ToolMissingError
 from cto_backups.sources.mysql_connection import Address, Session, Tools, Version, said
-from cto_backups.sources.mysql_inventory import missing_rights
+from cto_backups.sources.mysql_inventory import is_dumped, missing_rights
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Server:
 
     def covers(self, database: str) -> bool:
         """Whether a database is protected."""
-        return not self.chosen or database in self.chosen
+        return is_dumped(database) and (not self.chosen or database in self.chosen)
 
     def require(self, session: Session, needed: Sequence[str]) -> None:
         """Raise SourceError when the session's user lacks one of these rights."""

@@ -35,6 +35,7 @@ _SETTINGS: Final = {
     "max-allowed-packet": "1G",
     "max-connections": "20",
     "local-infile": "0",
+    "symbolic-links": "0",  # else a table would be made where the server's own lies: outside of this place
     "loose-mysqlx": "OFF",
     "loose-plugin-maturity": "experimental",
 }
