@@ -1,4 +1,4 @@
-"""Databases come back without this program: stock restic restores the dumps, and the server's own client reads them."""
+"""Databases come back without this program: stock restic restores dumps and log, the server's own tools read them."""
 
 import subprocess
 from datetime import UTC, datetime
@@ -18,23 +18,34 @@ pytestmark = pytest.mark.stock_restic
 def test_stock_brings_databases_and_accounts_back(stock_restic: Path, mariadbd: Path, tmp_path: Path) -> None:
     """In the order that the how-to tells: users, databases, grants as far as they go, views, grants."""
     store = new_store(tmp_path / "vault")
-    with mariadb.server(mariadbd) as server:
+    with mariadb.server(mariadbd, **{"binlog-format": "ROW"}) as server:
         mariadb.fill(server)
-        options = {"host": str(server.socket), "user": "root", "password": lambda: mariadb.PASSWORD}
+        options: dict[str, object] = {"host": str(server.socket), "user": "root", "password": lambda: mariadb.PASSWORD}
+        options["base_every_seconds"] = 3600.0
         source = MysqlSource("shop", options, state=tmp_path / "state")
-        with source.capture() as capture, store.writing() as writing:
-            draft = writing.write(capture.tree)
-            assert capture.fingerprint().counts["databases"] == 2
-            snapshot = writing.commit(draft, SnapshotLabel(datetime.now(UTC), HOSTNAME, "root", capture.paths, TAGS))
+        snapshot = None
+        for number in range(3):
+            with source.capture() as capture, store.writing() as writing:
+                draft = writing.write(capture.tree, parent=snapshot)
+                assert capture.fingerprint().counts["databases"] == 2
+                label = SnapshotLabel(datetime.now(UTC), HOSTNAME, "root", capture.paths, TAGS)
+                snapshot = writing.commit(draft, label)
+            server.do(f"INSERT INTO zoo.names VALUES ({5000 + number}, 'logged')")
+        assert snapshot is not None
     Restic(stock_restic, tmp_path / "vault" / PREFIX).run("restore", snapshot, "--target", tmp_path / "back")
     dumps = sorted(file.name for file in (tmp_path / "back").glob("database-*.sql"))
-    with mariadb.server(mariadbd) as other:
+    with mariadb.server(mariadbd, **{"gtid-strict-mode": "0"}) as other:
         client = ["mariadb", "--no-defaults", f"--socket={other.socket}", f"--password={mariadb.PASSWORD}", "-uroot"]
         client += ["--comments", "--binary-mode", "--default-character-set=utf8mb4", "--max-allowed-packet=1G"]
         for name in ("users.sql", *dumps, "grants.sql --force", "views.sql", "grants.sql"):
             name, *force = name.split()
             with (tmp_path / "back" / name).open("rb") as file:
                 subprocess.run([*client, *force], stdin=file, check=not force)
+        pieces = sorted((tmp_path / "back").glob("binlog-*"))
+        assert len(pieces) == 2
+        log = subprocess.run(["mariadb-binlog", *pieces], capture_output=True, check=True).stdout
+        subprocess.run(client, input=log, check=True)
+        assert other.do("SELECT id FROM zoo.names WHERE word = 'logged'") == [(5000,), (5001,)]
         assert other.do("SELECT COUNT(*), SUM(thrice) FROM orders", database="my shop") == [(1502, 4221562.5)]
         assert other.do("SELECT COUNT(*) FROM across", database="my shop") == [(120,)]
         assert other.do("SELECT COUNT(*) FROM mysql.procs_priv WHERE User = 'shop keeper'") == [(1,)]

@@ -3,6 +3,7 @@
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -121,6 +122,23 @@ def server(mariadbd: Path, **settings: str) -> Iterator[Server]:
             process.kill()  # whoever is connected is of a test that has ended
             process.wait(30)
         shutil.rmtree(place, ignore_errors=True)
+
+
+def killed_and_started_again(made: Server) -> "subprocess.Popen[bytes]":
+    """Kill a server as a loss of power to its process would, and start another on its files; whoever asks ends it."""
+    command = Path(f"/proc/{made.pid}/cmdline").read_bytes().split(b"\0")[:-1]
+    os.kill(made.pid, signal.SIGKILL)
+    while b"\nState:\tZ" not in Path(f"/proc/{made.pid}/status").read_bytes():
+        time.sleep(0.01)
+    made.socket.unlink()
+    user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
+    identity: dict[str, Any] = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
+    with (made.place / "log").open("ab") as log:
+        again = subprocess.Popen(command, stdout=log, stderr=log, cwd=made.place, **identity)
+    while not made.socket.exists():
+        assert again.poll() is None, (made.place / "log").read_text()
+        time.sleep(0.05)
+    return again
 
 
 USERS = """

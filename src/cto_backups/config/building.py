@@ -234,7 +234,7 @@ class Builder:
             case models.PostgresqlSource():
                 return postgresql_options(name, source, self.path, self.refuse)
             case models.MysqlSource():
-                return mysql_options(name, source, self.path)
+                return mysql_options(name, source, self.path, self.refuse)
             case models.PgbackrestSource():
                 return pgbackrest_options(name, source, self.path, self.refuse)
             case models.CommandSource():

@@ -243,6 +243,8 @@ class MysqlSource(AnySource):
     """The certificates to trust; the system's when left out."""
     accounts: bool = True
     """Whether accounts, roles and what they may do are kept, passwords as hashes; needs SELECT on all of the server."""
+    base_every: Duration | None = Field(default=None, examples=["1 day"])
+    """How often all is dumped; in between only the binary log of MariaDB is read, and any moment comes back."""
     lock_timeout: Duration = "30 s"
     """How long a lock that somebody holds is waited for, before the backup gives up."""
     timeout: Duration = "1 h"

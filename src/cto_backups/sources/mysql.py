@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 
@@ -18,9 +19,9 @@ from cto_backups.core.ports import (
     RestoreOptions,
     RestorePlan,
 )
-from cto_backups.errors import PolicyError, RestoreError, VerificationError
+from cto_backups.errors import PolicyError, RefusedError, RestoreError, VerificationError
 from cto_backups.process import ToolError, ToolMissingError
-from cto_backups.sources import mysql_capture, mysql_restore
+from cto_backups.sources import mysql_capture, mysql_log, mysql_logged, mysql_restore
 from cto_backups.sources.mysql_catalogue import catalogue
 from cto_backups.sources.mysql_connection import Address, Session, Tools, Version, do, said, version_of
 from cto_backups.sources.mysql_dump import BROKEN_FILE, VIEWS_FILE
@@ -46,7 +47,8 @@ class MysqlSource:
     Options: `host` (a name, or the path of a socket), `port`, `user`, `password` (what reveals it), `databases` (all
     when empty), `ssl_mode`, `ssl_ca`; `accounts`, whether accounts and their rights are kept; `tools`, the folder of
     the server's programs; `lock_seconds`, how long to wait for a lock; `timeout_seconds`, how long a program may be
-    silent; `scratch`, where throwaway servers live.
+    silent; `scratch`, where throwaway servers live; `base_every_seconds`, how often all is dumped when
+    the binary log is kept in between.
     """
 
     kind = "mysql"
@@ -72,6 +74,8 @@ class MysqlSource:
             tools=str(options.get("tools") or ""),
             timeout_seconds=silent,
         )
+        every = options.get("base_every_seconds")
+        self._base_every = timedelta(seconds=seconds(options, "base_every_seconds", 0)) if every is not None else None
         self._scratch = str(options.get("scratch") or "")
         self._state = state / "sources" / name
 
@@ -90,6 +94,8 @@ class MysqlSource:
 
     def capture(self) -> AbstractContextManager[Capture]:
         """All databases, and who may do what, at one moment. Raises SourceError."""
+        if self._base_every is not None:
+            return mysql_logged.capture(self._server, self._state, self._base_every)
         return mysql_capture.capture(self._server, self._state)
 
     def plan_restore(
@@ -107,7 +113,7 @@ class MysqlSource:
         plan = reader.plan(Path("/"), only=_with_views(only))
         wanted = mysql_restore.databases_in(reader, only)
         with self._server.session() as session:
-            conflicts = mysql_restore.standing(session, wanted)
+            conflicts = self._standing(reader, session, only)
         notes = [f"the server {self._server.place} gets: {', '.join(wanted) or 'no database'}"]
         if conflicts:
             notes.append(f"it will refuse, for these are there already: {', '.join(conflicts)}")
@@ -124,19 +130,27 @@ class MysqlSource:
         progress: Progress | None = None,
     ) -> Restored:
         """Write the dumps; in place, make the databases from them. Raises RefusedError, RestoreError."""
+        at = options.at if options is not None else None
         if destination is not None:
-            return reader.restore(destination, only=only, existing=existing, options=options, progress=progress)
+            restored = reader.restore(destination, only=only, existing=existing, options=options, progress=progress)
+            if at is not None:
+                mysql_log.cut(destination, at)
+            return restored
         with self._server.session() as session, staging(self._state) as place, staging(self._state) as private:
-            wanted = mysql_restore.databases_in(reader, only)
-            mysql_restore.refuse_standing(self.name, mysql_restore.standing(session, wanted))
+            self._refuse(reader, session, only)
             restored = reader.restore(place, only=_with_views(only), options=options, progress=progress)
             if restored.problems:
                 return replace(restored, places=())  # another vault may have it whole
+            if at is not None:
+                mysql_log.cut(place, at)
+            log = mysql_log.whole_log(place)
             tools = Tools(version_of(session)[0], self._server.tools)
             loader = mysql_restore.Loader(tools, self._server.address, private, self._server.timeout_seconds)
             try:
-                with mysql_restore.room_for_rows(session):
+                with mysql_restore.eased(session):
                     notes = mysql_restore.into(loader, session, place)
+                    if log is not None:
+                        mysql_log.replay(loader, place, log)
             except (ToolError, pymysql.MySQLError) as error:
                 raise RestoreError(
                     f"source {self.name}: its databases were restored in part",
@@ -157,6 +171,7 @@ class MysqlSource:
         plugins = dict(part.split("=", 1) for part in server.get("plugins", "").split(",") if part)
         tools = Tools(Version.parse(server["version"]), self._server.tools)
         zones = [zone for zone in server["time_zones"].split(",") if zone]
+        log = mysql_log.whole_log(restored)
         try:
             with (
                 throwaway(tools, server, plugins, zones=zones, scratch=self._scratch) as address,
@@ -165,9 +180,13 @@ class MysqlSource:
                 loader = mysql_restore.Loader(tools, address, private, self._server.timeout_seconds, then=True)
                 with_accounts = server["accounts"] == "kept"
                 mysql_restore.make_everything(loader, restored, with_accounts=with_accounts)
+                if log is not None:
+                    mysql_log.replay(loader, restored, log)
                 session = address.connect(patient=True)
                 try:
-                    found = self._found_there(session, sorted(mysql_restore.dumps_in(restored)), expected, tools)
+                    found = self._found_there(session, sorted(databases(session)), expected, tools)
+                    if log is not None:
+                        found = replace(found, samples=(*found.samples, log.sample))
                     if (restored / BROKEN_FILE).is_file():
                         digest = sha256((restored / BROKEN_FILE).read_bytes()).hexdigest()
                         found = replace(found, checksums={**found.checksums, "server: broken views": digest})
@@ -193,6 +212,25 @@ class MysqlSource:
         """Everything can be compared."""
         return {}
 
+    def _standing(self, reader: PointReader, session: Session, only: Sequence[str]) -> tuple[str, ...]:
+        """The databases that are in the way: where a log is to be carried out, every one that is there."""
+        if _goes_on(reader):
+            return tuple(databases(session))
+        return mysql_restore.standing(session, mysql_restore.databases_in(reader, only))
+
+    def _refuse(self, reader: PointReader, session: Session, only: Sequence[str]) -> None:
+        """Raise RefusedError where something else than the point would be touched, or half of it restored."""
+        standing = self._standing(reader, session, only)
+        if _goes_on(reader) and (only or standing):
+            raise RefusedError(
+                f"source {self.name}: a log is carried out on a server without databases alone, and all of it",
+                why="it is of all databases: it says what became of each, by its name"
+                + (f"; there are: {', '.join(standing)}" if standing else ""),
+                todo="restore in place on a new server; or with --to FOLDER, and take what you need from a server"
+                " that is made from it",
+            )
+        mysql_restore.refuse_standing(self.name, standing)
+
     def _found_there(self, session: Session, names: Sequence[str], expected: Fingerprint, tools: Tools) -> Fingerprint:
         """The fingerprint of a server that was made anew. What only moves on is as it was, or further on."""
         made_of = [catalogue(session, name) for name in names]
@@ -210,6 +248,11 @@ class MysqlSource:
             users = accounts(session, tools.version, objects, without=[KEEPER])
         found = fingerprint_of(summed, users.digests() if users else {}, len(users.every) if users else 0, samples)
         return replace(found, samples=tuple(sample for sample in found.samples if sample.key in known))
+
+
+def _goes_on(reader: PointReader) -> bool:
+    """Whether a point has a log that leads on from its dumps."""
+    return any(True for _ in reader.listing([f"/{mysql_log.PREFIX}*"]))
 
 
 def _with_views(only: Sequence[str]) -> Sequence[str]:

@@ -19,7 +19,7 @@ from cto_backups.process import ToolError
 from cto_backups.sources import pipes
 from cto_backups.sources.mysql_catalogue import Catalogue, catalogue
 from cto_backups.sources.mysql_connection import Session, Version, quoted, rows, said, stop, version_of
-from cto_backups.sources.mysql_dump import BROKEN_FILE, VIEWS_FILE, Parts, file_of
+from cto_backups.sources.mysql_dump import BROKEN_FILE, VIEWS_FILE, Parts, Position, file_of
 from cto_backups.sources.mysql_inventory import READING, STOPPING, databases, is_dumped, rights
 from cto_backups.sources.mysql_moment import (
     ChangingError,
@@ -83,6 +83,12 @@ class MysqlCapture:
         self.tree: CaptureTree = streams
         self._server, self._plan, self._held, self._users, self._summed = server, plan, held, users, summed
 
+    @property
+    def place(self) -> Position | None:
+        """Where in the binary log its moment is, if the server tells."""
+        where = self._held.where
+        return Position(where["binlog_file"], int(where["binlog_position"])) if "binlog_file" in where else None
+
     def fingerprint(self) -> Fingerprint:
         """Complete once every table was summed up. Raises SourceError."""
         try:
@@ -103,7 +109,7 @@ def capture(server: Server, state: Path) -> Iterator[MysqlCapture]:
     """All databases, and who may do what, at one moment; `state` is a private folder. Raises SourceError."""
     with ExitStack() as stack, ThreadPoolExecutor(1, thread_name_prefix="fingerprint") as pool:
         control = stack.enter_context(server.session())
-        plan = _planned(server, control)
+        plan = planned(server, control)
         options = server.address.option_file(stack.enter_context(staging(state)), plan.version)
         held, users = _begun(server, control, plan, options, stack)
         now = clock.now()
@@ -135,7 +141,7 @@ def capture(server: Server, state: Path) -> Iterator[MysqlCapture]:
                 stop(server.address, held.session)
 
 
-def _planned(server: Server, session: Session) -> Plan:
+def planned(server: Server, session: Session) -> Plan:
     """What there is, once it is sure that this user may see all of it."""
     version, whole = version_of(session)
     there = {name: size for name, size in databases(session).items() if is_dumped(name)}
@@ -187,7 +193,7 @@ def _begun(
             why="its user lacks RELOAD, and the server has no binary log whose place snapshots tell",
             todo="as an administrator: GRANT RELOAD ON *.* TO that user; or back up when less is written",
         )
-    unsafe = ", ".join(f"{quoted(each.name)}.{quoted(name)}" for each in plan.made_of for name in each.unsafe)
+    unsafe = unsafe_in(plan)
     if unsafe:
         server.require(control, ["LOCK TABLES"])
     if unsafe and not may_stop:
@@ -199,7 +205,7 @@ def _begun(
     program = server.program(plan.version, "dump")  # looked for now, and not while nobody may commit
     start = partial(_dump, server, control, plan, program, options, tells=tells)
     for _ in range(_TRIES):
-        users = _users(server, control, plan)
+        users = who(server, control, plan)
         with ExitStack() as own:
             try:
                 held = own.enter_context(
@@ -213,7 +219,7 @@ def _begun(
                     why=str(error),
                     todo="as an administrator: GRANT RELOAD ON *.* TO that user",
                 ) from error
-            if _users(server, control, plan) == users:
+            if who(server, control, plan) == users:
                 stack.push(own.pop_all())
                 return held, users
     raise SourceError(
@@ -223,7 +229,13 @@ def _begun(
     )
 
 
-def _users(server: Server, session: Session, plan: Plan) -> Accounts | None:
+def unsafe_in(plan: Plan) -> str:
+    """The tables that are in no snapshot, with commas between them, as a statement names them."""
+    return ", ".join(f"{quoted(each.name)}.{quoted(name)}" for each in plan.made_of for name in each.unsafe)
+
+
+def who(server: Server, session: Session, plan: Plan) -> Accounts | None:
+    """Who may do what, where that is kept. Raises pymysql.MySQLError."""
     objects = {each.name: each.objects for each in plan.made_of}
     return accounts(session, plan.version, objects) if server.accounts else None
 
@@ -254,13 +266,13 @@ def _dump(server: Server, control: Session, plan: Plan, program: str, options: P
         output,
         names,
         begun,
-        partial(_unaltered, control, plan),
+        partial(unaltered, control, plan),
         wait_seconds=server.timeout_seconds,
         program=Path(program).name,
     )
 
 
-def _unaltered(control: Session, plan: Plan) -> None:
+def unaltered(control: Session, plan: Plan) -> None:
     """Raise ToolError when a database is made of something else than before its moment."""
     try:
         altered = [each.name for each in plan.made_of if catalogue(control, each.name).state != each.state]

@@ -48,6 +48,7 @@ _PROGRAMS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         "server": ("mariadbd", "mysqld"),
         "install": ("mariadb-install-db", "mysql_install_db"),
         "zones": ("mariadb-tzinfo-to-sql", "mysql_tzinfo_to_sql"),
+        "log": ("mariadb-binlog", "mysqlbinlog"),
     },
     "mysql": {
         "dump": ("mysqldump",),
@@ -55,6 +56,7 @@ _PROGRAMS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         "server": ("mysqld",),
         "install": ("mysqld",),
         "zones": ("mysql_tzinfo_to_sql",),
+        "log": ("mysqlbinlog",),
     },
 }
 _VERSION: Final = re.compile(r"(?:Distrib|from|Ver) (\d+)\.(\d+)\.\d+(\S*)")
@@ -249,7 +251,7 @@ def stop(address: Address, session: Session) -> None:
 
 @dataclass(frozen=True)
 class Tools:
-    """A server's programs: ``dump``, ``client``, ``server``, ``install``, ``zones``."""
+    """A server's programs: ``dump``, ``client``, ``server``, ``install``, ``zones``, ``log``."""
 
     version: Version
     configured: str = ""
@@ -262,7 +264,7 @@ class Tools:
             for name in names:
                 if not (folder / name).is_file():
                     continue
-                found = None if what in ("install", "zones") else _program_version(folder / name)
+                found = None if what in ("install", "zones", "log") else _program_version(folder / name)
                 if found is None or self._serves(what, found):
                     return str(folder / name)
                 wrong.append(f"{folder / name} is of {found.name}")

@@ -109,6 +109,31 @@ def together(
     )
 
 
+@contextmanager
+def snapshot(address: Address, unsafe: str) -> Iterator[tuple[Session, Session | None, Position]]:
+    """A session that sees one moment, another that holds the tables that are in no snapshot, and its place in the log.
+
+    Nobody stands still for that. MariaDB alone tells the place. Raises ChangingError, pymysql.MySQLError.
+    """
+    with ExitStack() as stack:
+        session = stack.enter_context(_closing(address.connect(patient=True)))
+        beside = None
+        if unsafe:
+            beside = stack.enter_context(_closing(address.connect(patient=True)))
+            _lock(beside, unsafe)
+        do(session, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        do(session, "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+        at = _snapshot_position(session)
+        if at is None:
+            raise ChangingError("the server does not tell any more where in the binary log its snapshots are")
+        yield session, beside, at
+
+
+def place_of(session: Session, version: Version, at: Position) -> dict[str, str]:
+    """What a fingerprint tells of a place in the binary log."""
+    return {"binlog_file": at.file, "binlog_position": str(at.offset), **_gtid(session, version, at)}
+
+
 def summed_up(
     session: Session, made_of: Sequence[Catalogue], *, history: bool, beside: Session | None = None
 ) -> list[Summed]:

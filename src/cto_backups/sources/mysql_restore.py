@@ -65,14 +65,7 @@ class Loader:
         except OSError as error:
             raise ToolError(file.name, None, error.strerror or str(error)) from error
         command = [
-            self.tools["client"],
-            f"--defaults-file={self.address.option_file(self.folder, self.tools.version)}",
-            "--binary-mode",
-            "--comments",  # else it takes them out of routines
-            "--default-character-set=utf8mb4",
-            "--max-allowed-packet=1G",
-            "--skip-reconnect",
-            "--connect-timeout=15",
+            *self.client(),
             *(["--force"] if anyway else []),
             *([f"--init-command=SET SESSION timestamp = {int(file.stat().st_mtime)}"] if self.then else []),
         ]
@@ -86,7 +79,20 @@ class Loader:
                     timeout_seconds=self.timeout_seconds,
                 )
         except ToolError as error:
-            raise type(error)(file.name, error.status, _without_data(error)) from None
+            raise type(error)(file.name, error.status, without_data(error)) from None
+
+    def client(self) -> list[str]:
+        """The command that carries out what it reads. Raises ToolMissingError."""
+        return [
+            self.tools["client"],
+            f"--defaults-file={self.address.option_file(self.folder, self.tools.version)}",
+            "--binary-mode",
+            "--comments",  # else it takes them out of routines
+            "--default-character-set=utf8mb4",
+            "--max-allowed-packet=1G",
+            "--skip-reconnect",
+            "--connect-timeout=15",
+        ]
 
     def load_text(self, content: bytes, name: str, *, anyway: bool = False) -> None:
         """Carry out these statements, which are of the file `name`. Raises ToolError."""
@@ -235,20 +241,30 @@ def _make_database(session: Session, name: str, file: Path) -> None:
 
 
 @contextmanager
-def room_for_rows(session: Session) -> Iterator[None]:
-    """Let the server take rows as long as dumps may have, and its usual ones afterwards; where we may say so."""
-    ((usual,),) = rows(session, "SELECT @@GLOBAL.max_allowed_packet")
-    raised = False
-    if int(usual) < _PACKET:
+def eased(session: Session) -> Iterator[None]:
+    """Let the server take rows as long as dumps may have, and numbers of transactions in a log that are below its own.
+
+    Afterwards it is as it was; where we may not say so, it is from the beginning.
+    """
+    usual = dict(
+        rows(session, "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('max_allowed_packet', 'gtid_strict_mode')")
+    )
+    wanted = {"gtid_strict_mode": "OFF"} if usual.get("gtid_strict_mode") == "ON" else {}
+    if int(usual["max_allowed_packet"]) < _PACKET:
+        wanted["max_allowed_packet"] = str(_PACKET)
+    said = []
+    for name, value in wanted.items():
         with suppress(pymysql.MySQLError):
-            do(session, f"SET GLOBAL max_allowed_packet = {_PACKET}")
-            raised = True
+            do(session, f"SET GLOBAL {name} = {value}")
+            said.append(name)
     try:
         yield
     finally:
-        if raised:
+        for name in said:
             with suppress(pymysql.MySQLError):
-                do(session, f"SET GLOBAL max_allowed_packet = {int(usual)}")
+                do(session, f"SET GLOBAL {name} = {usual[name]}")
+        if "max_allowed_packet" in said:
+            with suppress(pymysql.MySQLError):
                 # A dump looks through the log's last file for its place, and breaks at rows that are too long again.
                 do(session, "FLUSH BINARY LOGS")
 
@@ -287,7 +303,7 @@ def _views(place: Path) -> Iterator[tuple[str, bytes]]:
         yield name, _whole(content[: found[0].start()] + content[section.start() : end])
 
 
-def _without_data(error: ToolError) -> str:
+def without_data(error: ToolError) -> str:
     """What the client complains of, without the statement that it prints as well."""
     complaints = [line for line in error.lines if line.startswith("ERROR ")]
     if not complaints:

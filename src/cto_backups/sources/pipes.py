@@ -111,6 +111,44 @@ def hand(
         raise failure(command[0], status, complaints.tail())
 
 
+def join(
+    giving: Sequence[str],
+    taking: Sequence[str],
+    *,
+    environment: Environment,
+    folder: Path,
+    timeout_seconds: float,
+) -> None:
+    """Let one program read what another prints, and wait until both say that this went well.
+
+    Raises ToolError, ToolMissingError, ToolTimeoutError.
+    """
+    first = start(
+        giving, environment=environment.variables, folder=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+    )
+    try:
+        assert first.stdout is not None
+        between = first.stdout.fileno()
+        with first.stdout:
+            second = start(
+                taking, environment=environment.variables, folder=folder, stdin=between, stdout=subprocess.DEVNULL
+            )
+        complaints = _Complaints(first, environment.secrets), _Complaints(second, environment.secrets)
+        try:
+            statuses = second.wait(timeout_seconds), first.wait(timeout_seconds)
+        except subprocess.TimeoutExpired:
+            detail = f"it was not done after {timeout_seconds:g} seconds, and was ended"
+            raise ToolTimeoutError(taking[0], None, detail) from None
+        finally:
+            end(second)
+    finally:
+        end(first)
+    if statuses[0]:  # who gives to it cannot go on then either
+        raise failure(taking[0], statuses[0], complaints[1].tail())
+    if statuses[1]:
+        raise failure(giving[0], statuses[1], complaints[0].tail())
+
+
 class _Complaints:
     """Reads what a program says on its standard error, so that it never waits for somebody to; keeps the end of it."""
 

@@ -1,6 +1,9 @@
 """A MariaDB server from the policy file to a passed restore test, and what the audit says of its databases."""
 
+import subprocess
+import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -29,7 +32,7 @@ def password(home: Home, value: str) -> None:
 
 @pytest.fixture(scope="module")
 def server(mariadbd: Path) -> Iterator[Server]:
-    with mariadb.server(mariadbd) as made:
+    with mariadb.server(mariadbd, **{"binlog-format": "ROW"}) as made:
         mariadb.fill(made)
         yield made
 
@@ -63,6 +66,32 @@ def test_from_the_policy_to_a_passed_restore_test_and_back(protecting: Home, ser
     done = protecting("restore", "shop", "--in-place", "--yes")
     assert done.status is ExitStatus.SUCCESS, done
     assert server.do("SELECT COUNT(*) FROM orders", database="my shop") == [(1502,)]
+
+
+def test_a_moment_within_the_log_of_a_point_comes_back(protecting: Home, server: Server, tmp_path: Path) -> None:
+    text = protecting.policy.read_text()
+    protecting.policy.write_text(text.replace("    databases: [my shop, zoo]\n", "    base_every: 1 day\n"))
+    server.do("CREATE TABLE zoo.moments (n int PRIMARY KEY)")
+    try:
+        for number in range(3):
+            backed_up = protecting("backup", "shop", "--json")
+            assert backed_up.status is ExitStatus.SUCCESS, backed_up
+            if number == 1:
+                time.sleep(1.1)
+                ((at,),) = server.do("SELECT UTC_TIMESTAMP()")
+            server.do(f"INSERT INTO zoo.moments VALUES ({number})")
+            time.sleep(1.1)
+        assert protecting("test", "shop").status is ExitStatus.SUCCESS
+        newest = protecting("points", "shop", "--json").document["points"][0]
+        assert newest["log"]["since"] < f"{at:%Y-%m-%dT%H:%M:%S}" < newest["log"]["until"]
+        early = at - timedelta(seconds=1)
+        done = protecting("restore", "shop", "--at", f"{early:%Y-%m-%dT%H:%M:%S}Z", "--to", str(tmp_path / "then"))
+        assert done.status is ExitStatus.SUCCESS, done
+        pieces = sorted((tmp_path / "then").glob("binlog-*"))
+        told = subprocess.run(["mariadb-binlog", "-v", *pieces], capture_output=True, text=True, check=True).stdout
+        assert "@1=0" in told and "@1=1" not in told and "@1=2" not in told
+    finally:
+        server.do("DROP TABLE zoo.moments")
 
 
 def test_a_database_that_nobody_named_is_a_finding(protecting: Home, server: Server) -> None:

@@ -204,10 +204,10 @@ def test_a_password_may_be_of_any_letters(hard: Server, make: Make, password: st
     ],
 )
 def test_what_a_client_complains_of_is_told_without_rows(line: str, told: str) -> None:
-    said = mysql_restore._without_data(ToolError("mariadb", 1, line, [line]))
+    said = mysql_restore.without_data(ToolError("mariadb", 1, line, [line]))
     assert said.startswith(line[:10]) and told not in said
 
 
 def test_which_table_is_not_there_is_told() -> None:
     line = "ERROR 1146 (42S02) at line 3: Table 'zoo.names' doesn't exist"
-    assert mysql_restore._without_data(ToolError("mariadb", 1, line, [line])) == line
+    assert mysql_restore.without_data(ToolError("mariadb", 1, line, [line])) == line
