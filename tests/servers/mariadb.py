@@ -74,6 +74,7 @@ def server(mariadbd: Path, **settings: str) -> Iterator[Server]:
         "datadir": str(place / "data"),
         "socket": str(place / "mariadb.sock"),
         "pid-file": str(place / "pid"),
+        "tmpdir": str(place),  # one that begins removes from there what others are using
         "bind-address": "127.0.0.1",
         "port": str(free_port()),
         "innodb-log-file-size": "8M",

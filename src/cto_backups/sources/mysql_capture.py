@@ -179,6 +179,9 @@ def planned(server: Server, session: Session) -> Plan:
         "time_zones": ",".join(sorted(zones)),
         "accounts": "kept" if server.accounts else "left out",
     }
+    keys = sorted({key for each in made_of for key in each.keys})
+    if keys:
+        told["encryption_keys"] = ",".join(map(str, keys))
     return Plan(version, made_of, told, moving(session, made_of))
 
 

@@ -40,6 +40,8 @@ _LEFT_OUT: Final = frozenset(
         "ORIGINATOR",  # the number of the server
     }
 )
+_ENCRYPTED: Final = re.compile(r"\bENCRYPTED`?=['`]?YES\b", re.IGNORECASE)
+_KEY: Final = re.compile(r"\bENCRYPTION_KEY_ID`?=(\d+)", re.IGNORECASE)
 _AUTO_INCREMENT: Final = re.compile(r"(?<=\) ENGINE=)(\S+) AUTO_INCREMENT=\d+")
 # Where a table lies is not what it is; and how older servers stored moments, a dump does not keep.
 _STORAGE: Final = re.compile(r" ?(?:DATA|INDEX) DIRECTORY ?= ?'(?:[^']|'')*'| /\* mariadb-5\.3 \*/")
@@ -76,6 +78,7 @@ class Catalogue:
 
     `state` changes also when a table is made anew just as it was. `objects` are names of relations and routines.
     `broken` are the statements of views that nobody can use, as what they show is gone; they are no part of the rest.
+    `keys` are the numbers of the keys that tables name by which they are encrypted.
     """
 
     name: str
@@ -87,6 +90,7 @@ class Catalogue:
     state: str
     unreadable: Sequence[str]
     broken: Mapping[str, str]
+    keys: frozenset[int] = frozenset()
 
     @property
     def unsafe(self) -> list[str]:
@@ -117,7 +121,9 @@ def catalogue(session: Session, name: str) -> Catalogue:
     digests["definitions"] = sha256("\n".join(definitions).encode()).hexdigest()
     relations = {str(each["TABLE_NAME"]).lower() for each in found["tables"]}
     routines = {str(each["ROUTINE_NAME"]).lower() for each in found["routines"]}
-    born = sorted(f"{each['TABLE_NAME']}\t{each['CREATE_TIME']}" for each in found["tables"])
+    # An archive says of itself when it was last written to.
+    aged = [each for each in found["tables"] if each["ENGINE"] != "ARCHIVE"]
+    born = sorted(f"{each['TABLE_NAME']}\t{each['CREATE_TIME']}" for each in aged)
     return Catalogue(
         name=name,
         digests=digests,
@@ -128,6 +134,7 @@ def catalogue(session: Session, name: str) -> Catalogue:
         state=_digest([*sorted(digests.items()), *((line,) for line in born)]),
         unreadable=_unreadable(found),
         broken=broken,
+        keys=frozenset(key for each in found["tables"] for key in _keys(str(each["CREATE_OPTIONS"]))),
     )
 
 
@@ -175,6 +182,11 @@ def _definition(session: Session, database: str, table: str) -> str:
 def _sequence(session: Session, database: str, name: str) -> str:
     (told,) = rows(session, f"SELECT {_SEQUENCE} FROM {quoted(database)}.{quoted(name)}")
     return line((name, *told))
+
+
+def _keys(options: str) -> list[int]:
+    named = _KEY.search(options)
+    return [int(named[1]) if named else 1] if named or _ENCRYPTED.search(options) else []
 
 
 def _broken(session: Session, database: str, found: Sequence[Mapping[str, object]]) -> dict[str, str]:

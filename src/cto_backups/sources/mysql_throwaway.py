@@ -1,6 +1,7 @@
 """A server for one restore test: in a private folder, reached by a socket there alone, gone in the end."""
 
 import os
+import secrets
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -54,7 +55,8 @@ def throwaway(
 ) -> Iterator[Address]:
     """A new, empty server with these settings, on which there is nobody but us. Raises VerificationError, ToolError.
 
-    `plugins` are libraries by the names of plugins; `zones` are time zones that it must know by their names.
+    `plugins` are libraries by the names of plugins; `zones` are time zones that it must know by their names. Tables
+    that name keys of encryption are encrypted by new ones, which are gone with it.
     """
     with disposable("mysql", scratch=scratch) as place:
         same = [f"--{name.replace('_', '-')}={settings[name]}" for name in SAME if name in settings]
@@ -63,6 +65,7 @@ def throwaway(
         socket = place.socket / "s"
         files = [folder, f"--socket={socket}", f"--pid-file={place.socket / 'pid'}", f"--tmpdir={place.data}"]
         words = [f"--{name}={value}" if value else f"--{name}" for name, value in _SETTINGS.items()]
+        words += _keys(place, settings.get("encryption_keys", ""))
         with serving(place, tools["server"], "--no-defaults", *files, *words, *same) as server:
             first = Address(host=str(socket), user="root")
             session = _connected(first, server, place)
@@ -73,6 +76,17 @@ def throwaway(
             address = Address(host=str(socket), user=KEEPER)
             _prepare(address, tools, plugins, zones)
             yield address
+
+
+def _keys(place: Place, numbers: str) -> list[str]:
+    """The words that make a server know keys of these numbers."""
+    if not numbers:
+        return []
+    file = place.data / "keys"
+    file.write_text("".join(f"{number};{secrets.token_hex(32)}\n" for number in numbers.split(",")), encoding="ascii")
+    file.chmod(0o600)
+    place.own(file)
+    return ["--plugin-load-add=file_key_management", f"--file-key-management-filename={file}"]
 
 
 def _install(tools: Tools, place: Place, folder: str, same: list[str]) -> None:

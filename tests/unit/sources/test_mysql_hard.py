@@ -13,7 +13,8 @@ from cto_backups.core.comparison import compare
 from cto_backups.core.model import Fingerprint
 from cto_backups.errors import RefusedError, RestoreError, SourceError
 from cto_backups.process import ToolError
-from cto_backups.sources import mysql_restore
+from cto_backups.sources import mysql_catalogue, mysql_restore, mysql_throwaway
+from cto_backups.sources.disposable import disposable
 from cto_backups.sources.mysql import MysqlSource
 from servers import mariadb
 from servers.mariadb import Server
@@ -142,6 +143,27 @@ def test_a_database_that_somebody_makes_meanwhile_is_left_alone(
         assert hard.do("SELECT n FROM mine.t") == [(42,)]
     finally:
         hard.do("DROP DATABASE mine")
+
+
+@pytest.mark.parametrize(
+    ("options", "keys"),
+    [
+        ("`ENCRYPTED`=YES", [1]),
+        ("partitioned `encrypted`='yes' `ENCRYPTION_KEY_ID`=7", [7]),
+        ("`ENCRYPTION_KEY_ID`=3", [3]),
+        ("`ENCRYPTED`=NO", []),
+        ("row_format=DYNAMIC", []),
+    ],
+)
+def test_a_restore_test_has_keys_of_the_numbers_that_tables_name(options: str, keys: list[int]) -> None:
+    assert mysql_catalogue._keys(options) == keys
+    with disposable("mysql") as place:
+        words = mysql_throwaway._keys(place, ",".join(map(str, keys)))
+        assert bool(words) == bool(keys)
+        if words:
+            file = Path(words[1].partition("=")[2])
+            assert [line.partition(";")[0] for line in file.read_text().splitlines()] == [str(key) for key in keys]
+            assert file.stat().st_mode & 0o777 == 0o600 and file.is_relative_to(place.data)
 
 
 @pytest.mark.parametrize(("same", "standing"), [(0, ()), (1, ("Shop",))])
