@@ -66,7 +66,13 @@ def server(mariadbd: Path, **settings: str) -> Iterator[Server]:
         os.chown(place, user.pw_uid, user.pw_gid)
     identity: dict[str, Any] = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
     how: dict[str, Any] = {
-        "env": {"PATH": f"{os.environ['PATH']}:/usr/sbin", "HOME": str(place), "LC_ALL": "C.UTF-8", "TZ": "Asia/Tokyo"},
+        "env": {
+            "PATH": f"{os.environ['PATH']}:/usr/sbin",
+            "HOME": str(place),
+            "LC_ALL": "C.UTF-8",
+            "TZ": "Asia/Tokyo",
+            "TMPDIR": str(place),  # one that begins removes from there what others are using
+        },
         "cwd": place,
         **identity,
     }
@@ -74,7 +80,6 @@ def server(mariadbd: Path, **settings: str) -> Iterator[Server]:
         "datadir": str(place / "data"),
         "socket": str(place / "mariadb.sock"),
         "pid-file": str(place / "pid"),
-        "tmpdir": str(place),  # one that begins removes from there what others are using
         "bind-address": "127.0.0.1",
         "port": str(free_port()),
         "innodb-log-file-size": "8M",
@@ -135,7 +140,8 @@ def killed_and_started_again(made: Server) -> "subprocess.Popen[bytes]":
     user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
     identity: dict[str, Any] = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
     with (made.place / "log").open("ab") as log:
-        again = subprocess.Popen(command, stdout=log, stderr=log, cwd=made.place, **identity)
+        environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "TMPDIR": str(made.place)}
+        again = subprocess.Popen(command, stdout=log, stderr=log, cwd=made.place, env=environment, **identity)
     while not made.socket.exists():
         assert again.poll() is None, (made.place / "log").read_text()
         time.sleep(0.05)

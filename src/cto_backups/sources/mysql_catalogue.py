@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
+import pymysql
+
 from cto_backups.sources.mysql_connection import Session, quoted, rows
 
 _KINDS: Final[Mapping[str, tuple[str, str]]] = {
@@ -40,6 +42,7 @@ _LEFT_OUT: Final = frozenset(
         "ORIGINATOR",  # the number of the server
     }
 )
+_INVALID: Final = frozenset({1054, 1142, 1143, 1146, 1305, 1356, 1370, 1449})
 _ENCRYPTED: Final = re.compile(r"\bENCRYPTED`?=['`]?YES\b", re.IGNORECASE)
 _KEY: Final = re.compile(r"\bENCRYPTION_KEY_ID`?=(\d+)", re.IGNORECASE)
 _AUTO_INCREMENT: Final = re.compile(r"(?<=\) ENGINE=)(\S+) AUTO_INCREMENT=\d+")
@@ -190,12 +193,18 @@ def _keys(options: str) -> list[int]:
 
 
 def _broken(session: Session, database: str, found: Sequence[Mapping[str, object]]) -> dict[str, str]:
-    """The views of which the server says something else than that they are views."""
+    """The views that have no columns, as what they show is gone, or those who may show it; not for a moment alone."""
     broken = {}
     for each in found:
-        if each["TABLE_TYPE"] == "VIEW" and each["TABLE_COMMENT"] != "VIEW":
-            view = str(each["TABLE_NAME"])
-            broken[view] = _plain(rows(session, f"SHOW CREATE VIEW {quoted(database)}.{quoted(view)}")[0][1])
+        if each["TABLE_TYPE"] != "VIEW" or each["TABLE_COMMENT"] == "VIEW":
+            continue  # of others the server says what is wrong
+        view = f"{quoted(database)}.{quoted(str(each['TABLE_NAME']))}"
+        try:
+            rows(session, f"SHOW FIELDS FROM {view}")
+        except pymysql.MySQLError as error:
+            if error.args[0] not in _INVALID:
+                raise
+            broken[str(each["TABLE_NAME"])] = _plain(rows(session, f"SHOW CREATE VIEW {view}")[0][1])
     return broken
 
 

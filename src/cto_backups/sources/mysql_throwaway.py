@@ -60,10 +60,11 @@ def throwaway(
     """
     with disposable("mysql", scratch=scratch) as place:
         same = [f"--{name.replace('_', '-')}={settings[name]}" for name in SAME if name in settings]
-        folder = f"--datadir={place.data / 'data'}"
-        _install(tools, place, folder, same)
+        # Each program that begins removes temporary tables from there, and must not find those of servers in use.
+        folders = [f"--datadir={place.data / 'data'}", f"--tmpdir={place.data}"]
+        _install(tools, place, folders, same)
         socket = place.socket / "s"
-        files = [folder, f"--socket={socket}", f"--pid-file={place.socket / 'pid'}", f"--tmpdir={place.data}"]
+        files = [*folders, f"--socket={socket}", f"--pid-file={place.socket / 'pid'}"]
         words = [f"--{name}={value}" if value else f"--{name}" for name, value in _SETTINGS.items()]
         words += _keys(place, settings.get("encryption_keys", ""))
         with serving(place, tools["server"], "--no-defaults", *files, *words, *same) as server:
@@ -89,12 +90,12 @@ def _keys(place: Place, numbers: str) -> list[str]:
     return ["--plugin-load-add=file_key_management", f"--file-key-management-filename={file}"]
 
 
-def _install(tools: Tools, place: Place, folder: str, same: list[str]) -> None:
+def _install(tools: Tools, place: Place, folders: list[str], same: list[str]) -> None:
     if tools.version.is_mariadb:
         words = ["--auth-root-authentication-method=normal", "--skip-test-db", "--loose-innodb-log-file-size=64M"]
-        command = [tools["install"], "--no-defaults", folder, *words, *same]
+        command = [tools["install"], "--no-defaults", *folders, *words, *same]
     else:
-        command = [tools["server"], "--no-defaults", "--initialize-insecure", folder, *same]
+        command = [tools["server"], "--no-defaults", "--initialize-insecure", *folders, *same]
     environment = dict(place.environment())
     environment["PATH"] += ":/usr/sbin:/usr/libexec"
     try:

@@ -1,5 +1,6 @@
 """MySQL and MariaDB: what real servers have that is hard to bring back, and what a restore must leave alone."""
 
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ from cto_backups.process import ToolError
 from cto_backups.sources import mysql_catalogue, mysql_restore, mysql_throwaway
 from cto_backups.sources.disposable import disposable
 from cto_backups.sources.mysql import MysqlSource
+from cto_backups.sources.mysql_connection import Tools, Version
+from cto_backups.sources.mysql_throwaway import throwaway
 from servers import mariadb
 from servers.mariadb import Server
 
@@ -233,3 +236,17 @@ def test_what_a_client_complains_of_is_told_without_rows(line: str, told: str) -
 def test_which_table_is_not_there_is_told() -> None:
     line = "ERROR 1146 (42S02) at line 3: Table 'zoo.names' doesn't exist"
     assert mysql_restore.without_data(ToolError("mariadb", 1, line, [line])) == line
+
+
+def test_a_throwaway_server_leaves_temporary_tables_of_other_servers_alone(mariadbd: Path) -> None:
+    """A server that begins removes those from the folder for temporary files: they are in use, of one that works."""
+    with tempfile.NamedTemporaryFile(prefix="#sql-temptable-", suffix=".MAD", delete=False) as file:
+        victim = Path(file.name)
+    try:
+        with disposable("mysql") as place:
+            place.own(victim)
+        with throwaway(Tools(Version("mariadb", (10, 11))), {}, {}):
+            assert victim.exists()
+        assert victim.exists()
+    finally:
+        victim.unlink(missing_ok=True)
