@@ -147,7 +147,7 @@ class MysqlSource:
             tools = Tools(version_of(session)[0], self._server.tools)
             loader = mysql_restore.Loader(tools, self._server.address, private, self._server.timeout_seconds)
             try:
-                with mysql_restore.eased(session):
+                with mysql_restore.eased(session, log=log is not None):
                     notes = mysql_restore.into(loader, session, place)
                     if log is not None:
                         mysql_log.replay(loader, place, log)

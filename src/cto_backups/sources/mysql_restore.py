@@ -241,15 +241,15 @@ def _make_database(session: Session, name: str, file: Path) -> None:
 
 
 @contextmanager
-def eased(session: Session) -> Iterator[None]:
-    """Let the server take rows as long as dumps may have, and numbers of transactions in a log that are below its own.
+def eased(session: Session, *, log: bool) -> Iterator[None]:
+    """Let the server take rows as long as dumps may have, and of a log numbers of transactions that are below its own.
 
     Afterwards it is as it was; where we may not say so, it is from the beginning.
     """
     usual = dict(
         rows(session, "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('max_allowed_packet', 'gtid_strict_mode')")
     )
-    wanted = {"gtid_strict_mode": "OFF"} if usual.get("gtid_strict_mode") == "ON" else {}
+    wanted = {"gtid_strict_mode": "OFF"} if log and usual.get("gtid_strict_mode") == "ON" else {}
     if int(usual["max_allowed_packet"]) < _PACKET:
         wanted["max_allowed_packet"] = str(_PACKET)
     said = []

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -468,20 +469,24 @@ def test_a_database_that_could_not_be_made_is_gone_again(shop: Server, other: Se
 # -- the throwaway server ----------------------------------------------------------------------------------------------
 
 
-def test_nothing_is_left_of_a_throwaway_server(make: Make, tmp_path: Path) -> None:
-    source = make(scratch=str(tmp_path), databases=("zoo",))
-    for parent in tmp_path.parents:
-        if not parent.stat().st_mode & 0o001:
-            parent.chmod(0o711)
-    tmp_path.chmod(0o711)
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """Where the user may come as whom a server runs that root started."""
+    with tempfile.TemporaryDirectory(prefix="mysql-scratch-") as folder:
+        Path(folder).chmod(0o711)
+        yield Path(folder)
+
+
+def test_nothing_is_left_of_a_throwaway_server(make: Make, scratch: Path, tmp_path: Path) -> None:
+    source = make(scratch=str(scratch), databases=("zoo",))
     point, expected = captured(source)
     source.restore(point, tmp_path / "restored")
     (tmp_path / "restored" / "views.sql").write_bytes(b"this is no 'SQL secret';\n" + COMPLETED)
     with pytest.raises(VerificationError, match="do not work") as raised:
         source.probe(tmp_path / "restored", expected)
     assert "ERROR 1064" in raised.value.why and "secret" not in raised.value.why
-    assert [path.name for path in tmp_path.glob("cto-backups*")] == []
-    assert not any(str(tmp_path) in command for command in commands())
+    assert list(scratch.iterdir()) == []
+    assert not any(str(scratch) in command for command in commands())
 
 
 def test_a_server_of_another_series_proves_nothing(make: Make, tmp_path: Path) -> None:
