@@ -162,6 +162,8 @@ def planned(server: Server, session: Session) -> Plan:
     names = sorted(server.chosen or there, key=file_of)
     server.require(session, READING)
     made_of = [catalogue(session, name) for name in names]
+    if any(each.broken for each in made_of):
+        server.require(session, ["EXECUTE"])  # else a view may seem to be broken that calls a function
     hidden = [f"{each.name}: {what}" for each in made_of for what in each.unreadable]
     if hidden:
         raise SourceError(

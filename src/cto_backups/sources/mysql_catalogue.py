@@ -42,7 +42,8 @@ _LEFT_OUT: Final = frozenset(
         "ORIGINATOR",  # the number of the server
     }
 )
-_INVALID: Final = frozenset({1054, 1142, 1143, 1146, 1305, 1356, 1370, 1449})
+# What this user may not do is none of these: a view that somebody else may use is to be dumped, or nothing is.
+_INVALID: Final = frozenset({1054, 1146, 1305, 1356, 1449})
 _ENCRYPTED: Final = re.compile(r"\bENCRYPTED`?=['`]?YES\b", re.IGNORECASE)
 _KEY: Final = re.compile(r"\bENCRYPTION_KEY_ID`?=(\d+)", re.IGNORECASE)
 _AUTO_INCREMENT: Final = re.compile(r"(?<=\) ENGINE=)(\S+) AUTO_INCREMENT=\d+")

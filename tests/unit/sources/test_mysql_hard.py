@@ -50,8 +50,11 @@ ODD = {
         "CREATE VIEW broken_too AS SELECT n FROM broken",
         "GRANT SELECT ON hard.broken TO caller@localhost",
         "DROP TABLE gone",
-        "CREATE EVENT once ON SCHEDULE AT NOW() + INTERVAL 2 SECOND DO SET @done = 1",
-        "CREATE EVENT once_kept ON SCHEDULE AT NOW() + INTERVAL 2 SECOND ON COMPLETION PRESERVE DO SET @done = 1",
+    ),
+    "timed": (
+        "CREATE TABLE t (n int)",
+        "CREATE EVENT once ON SCHEDULE AT NOW() + INTERVAL 1 HOUR DO SET @done = 1",
+        "CREATE EVENT once_kept ON SCHEDULE AT NOW() + INTERVAL 1 HOUR ON COMPLETION PRESERVE DO SET @done = 1",
     ),
     "two\nlines": ("CREATE TABLE t (n int)", "CREATE VIEW v AS SELECT n FROM t"),
     "Hard": (
@@ -93,8 +96,10 @@ def test_what_is_hard_to_bring_back_comes_back(hard: Server, make: Make, tmp_pat
     source = make()
     apart = sorted((hard.place / "apart").rglob("*"))
     assert len(apart) > 3
+    hard.do("ALTER EVENT timed.once ON SCHEDULE AT NOW() + INTERVAL 3 SECOND")
+    hard.do("ALTER EVENT timed.once_kept ON SCHEDULE AT NOW() + INTERVAL 3 SECOND")
     point, expected = captured(source)
-    time.sleep(2.5)  # the events' time passes
+    time.sleep(3.5)  # the events' time passes
     assert differences(source, point, tmp_path / "restored", expected) == ()
     assert sorted((hard.place / "apart").rglob("*")) == apart, "a restore test makes tables nowhere else"
     assert b"/database-Hard.sql" in point.entries and b"/database-hard.sql" in point.entries
@@ -113,6 +118,7 @@ def test_it_comes_back_in_place_and_long_rows_with_it(hard: Server, make: Make) 
             "DROP DATABASE bulky",
             "DROP DATABASE hard",
             "DROP DATABASE Hard",
+            "DROP DATABASE timed",
             f"DROP DATABASE `{LONG}`",
             "DROP DATABASE `two\nlines`",
         )
@@ -207,6 +213,31 @@ def test_a_server_that_cuts_what_it_gives_is_not_dumped(hard: Server, make: Make
         assert "sql_select_limit" in raised.value.todo
     finally:
         hard.do("SET GLOBAL sql_select_limit = DEFAULT")
+
+
+def test_a_view_that_the_user_may_not_use_is_not_taken_for_a_broken_one(hard: Server, make: Make) -> None:
+    """One that calls a function shows its columns only to who may call it: it would be missing in the dump."""
+    rights = "SELECT, SHOW VIEW, TRIGGER, EVENT, LOCK TABLES, RELOAD"
+    hard.do("CREATE DATABASE views", "CREATE FUNCTION views.f() RETURNS int DETERMINISTIC RETURN 1")
+    hard.do("CREATE VIEW views.calling AS SELECT views.f() AS n", "CREATE USER keeper@localhost IDENTIFIED BY 'kept'")
+    hard.do(f"GRANT {rights} ON *.* TO keeper@localhost")
+    keeper = make(user="keeper", password=lambda: "kept", databases=("views",))
+    try:
+        with pytest.raises(SourceError) as raised:
+            captured(keeper)
+        assert "execute" in raised.value.why.lower()
+        hard.do("GRANT EXECUTE ON *.* TO keeper@localhost")
+        point, _ = captured(keeper)
+        assert b"/broken-views.sql" not in point.entries
+        hard.do(
+            "CREATE TABLE views.t (n int)", "CREATE VIEW views.broken AS SELECT n FROM views.t", "DROP TABLE views.t"
+        )
+        hard.do("REVOKE EXECUTE ON *.* FROM keeper@localhost", "DROP VIEW views.calling")
+        with pytest.raises(SourceError) as raised:
+            captured(keeper)
+        assert "EXECUTE" in raised.value.todo
+    finally:
+        hard.do("DROP DATABASE views", "DROP USER keeper@localhost")
 
 
 @pytest.mark.parametrize("password", ["pässwort", "пароль €", "日本"])
