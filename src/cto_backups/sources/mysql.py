@@ -145,7 +145,7 @@ class MysqlSource:
                 mysql_log.cut(place, at)
             log = mysql_log.whole_log(place)
             tools = Tools(version_of(session)[0], self._server.tools)
-            loader = mysql_restore.Loader(tools, self._server.address, private, self._server.timeout_seconds)
+            loader = mysql_restore.Loader(tools, self._server.address, private)
             try:
                 with mysql_restore.eased(session, log=log is not None):
                     notes = mysql_restore.into(loader, session, place)
@@ -177,7 +177,7 @@ class MysqlSource:
                 throwaway(tools, server, plugins, zones=zones, scratch=self._scratch) as address,
                 staging(self._state) as private,
             ):
-                loader = mysql_restore.Loader(tools, address, private, self._server.timeout_seconds, then=True)
+                loader = mysql_restore.Loader(tools, address, private, then=True)
                 with_accounts = server["accounts"] == "kept"
                 mysql_restore.make_everything(loader, restored, with_accounts=with_accounts)
                 if log is not None:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from cto_backups.core.log_range import LOG_SAMPLE
 from cto_backups.core.model import Sample
 from cto_backups.errors import RestoreError, VerificationError
-from cto_backups.process import ToolError
+from cto_backups.process import LONGEST_SECONDS, ToolError
 from cto_backups.sources import pipes
 from cto_backups.sources.mysql_binlog import MAGIC, BrokenLogError, Event, events_in
 from cto_backups.sources.mysql_dump import Position
@@ -221,7 +221,7 @@ def replay(loader: Loader, place: Path, log: Log) -> None:
             loader.client(),
             environment=loader.address.environment(loader.folder),
             folder=loader.folder,
-            timeout_seconds=loader.timeout_seconds,
+            timeout_seconds=LONGEST_SECONDS,
         )
     except ToolError as error:
         raise type(error)(error.program, error.status, f"the log stops: {without_data(error)}") from None

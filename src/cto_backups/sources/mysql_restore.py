@@ -11,7 +11,7 @@ import pymysql
 
 from cto_backups.core.ports import EntryKind, PointReader
 from cto_backups.errors import RefusedError
-from cto_backups.process import ToolError
+from cto_backups.process import LONGEST_SECONDS, ToolError
 from cto_backups.sources import pipes
 from cto_backups.sources.mysql_connection import Address, Session, Tools, do, quoted, rows
 from cto_backups.sources.mysql_dump import COMPLETED, VIEWS_FILE, database_of
@@ -52,7 +52,6 @@ class Loader:
     tools: Tools
     address: Address
     folder: Path
-    timeout_seconds: float
     then: bool = False
 
     def load(self, file: Path, *, anyway: bool = False) -> None:
@@ -76,7 +75,7 @@ class Loader:
                     command,
                     environment=self.address.environment(self.folder),
                     folder=self.folder,
-                    timeout_seconds=self.timeout_seconds,
+                    timeout_seconds=LONGEST_SECONDS,
                 )
         except ToolError as error:
             raise type(error)(file.name, error.status, without_data(error)) from None
