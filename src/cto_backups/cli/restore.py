@@ -184,8 +184,11 @@ def restore(
         screen, write=wish.writes(dry_run=dry_run), ahead=lambda policy: vault or likely_vault(policy, source or point)
     ) as opening:
         installation = opening.installation
-        found, moment, tail = select_moment(installation, point, source=source, at=at, vault=vault)
+        found, meant = select_moment(installation, point, source=source, at=at, vault=vault)
+        moment, tail = meant.at, meant.tail
         wish = replace(wish, at=moment, tail=tail)
+        if meant.note:
+            screen.note(meant.note)
         if moment is not None:
             log = "the log that was streamed after it" if tail is not None else "whose log"
             screen.note(f"Within {found.id}, {log} leads to {moment:%Y-%m-%d %H:%M:%S %Z}.")

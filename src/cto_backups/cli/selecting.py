@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
     from cto_backups.core.model import RecoveryPoint
     from cto_backups.core.policy import Policy
-    from cto_backups.core.streams import Tail
     from cto_backups.flows.browse import PointContents
     from cto_backups.flows.installation import Installation
+    from cto_backups.flows.restore import Within
 
 _ESCAPE = re.compile(rb"\\\\|\\x([0-9a-f]{2})|\\u([0-9a-f]{4})|\\U([0-9a-f]{8})")
 
@@ -26,18 +26,15 @@ def likely_vault(policy: "Policy", source: str) -> str | None:
 
 def select_moment(
     installation: "Installation", point: str, *, source: str = "", at: str = "", vault: str = ""
-) -> "tuple[RecoveryPoint, datetime | None, Tail | None]":
-    """The point meant, as by `select_point`; the moment within it, where its log leads to the one meant; and what was
-    streamed after it, where that is wanted: for a moment after the point, and for a source's newest state.
-    """
-    from cto_backups.flows.restore import with_tail
+) -> "tuple[RecoveryPoint, Within]":
+    """The point meant, as by `select_point`; and how it is brought to the moment meant, or a source's newest state."""
+    from cto_backups.flows.restore import Within, within
 
     moment = meant_moment(installation, at) if at else None
     found = select_point(installation, point, source=source, at=at, within=True)
     if moment is None and point != "latest" and point not in installation.policy.sources:
-        return found, None, None  # this point, as it is
-    tail, reaches = with_tail(installation, found, moment, vault or None)
-    return found, moment if reaches else None, tail
+        return found, Within(None, None)  # this point, as it is
+    return found, within(installation, found, moment, vault or None)
 
 
 def meant_moment(installation: "Installation", at: str) -> "datetime":

@@ -47,10 +47,14 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How far a source's log was at a moment by our clock, and the last mark in it (None: there was none yet)."""
+    """How far a source's log was at a moment by our clock, and the last mark in it (None: there was none yet).
+
+    By the source's own clock, all that was taken before was committed until `moment`.
+    """
 
     at: datetime
     position: int
+    moment: datetime
     mark: Mark | None = None
 
 
@@ -91,17 +95,22 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class PieceRead:
-    """A piece with its bytes, and the last mark up to its end."""
+    """A piece with its bytes, and the last mark up to its end.
+
+    By the source's clock, all that is committed in it was until `until` (None: it does not tell).
+    """
 
     piece: Piece
     mark: Mark | None
     data: bytes
+    until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Tail:
     """What was streamed after a recovery point: unbroken from the end of its log up to `ends`; `mark` is its last.
 
+    `until` is as in `PieceRead`. `gap` is where the log goes on after pieces that are lost (None: nothing is missing).
     `read` gives the pieces in order, each from a vault that has it intact; raises DamageError, VaultError.
     """
 
@@ -111,6 +120,8 @@ class Tail:
     mark: Mark | None
     size_bytes: int
     read: Callable[[], Iterator[PieceRead]]
+    until: datetime | None = None
+    gap: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +204,13 @@ def unbroken(pieces: Iterable[Piece], log: str, begins: int) -> tuple[Piece, ...
     if best is not None and best.ends > at:
         chosen.append(best)
     return tuple(chosen)
+
+
+def gap_after(pieces: Iterable[Piece], log: str, ends: int, held: Iterable[Follows]) -> int | None:
+    """Where pieces of a log go on beyond this position, if nothing leads there: neither they nor a point's own log."""
+    if any(follows.log == log and follows.ends > ends for follows in held):
+        return None  # what lies between belongs to a later point, or went with one
+    return min((piece.begins for piece in pieces if piece.log == log and piece.begins > ends), default=None)
 
 
 def needless(pieces: Sequence[Piece], held: Sequence[Follows]) -> tuple[Piece, ...]:

@@ -14,7 +14,7 @@ from typing import Final
 
 from cto_backups.core.log_range import follows
 from cto_backups.core.model import RecoveryPoint
-from cto_backups.core.streams import Mark, Piece, PieceRead, Tail, needless, unbroken
+from cto_backups.core.streams import Mark, Piece, PieceRead, Tail, gap_after, needless, unbroken
 from cto_backups.errors import BackupsError, DamageError, VaultExistsError
 from cto_backups.flows.installation import Installation
 
@@ -55,6 +55,8 @@ class PieceFiles:
         }
         if read.mark is not None:
             told |= {"mark": read.mark.position, "moment": read.mark.moment.isoformat()}
+        if read.until is not None:
+            told["until"] = read.until.isoformat()
         content = json.dumps(told).encode() + b"\n" + read.data
         sealed = self.installation.store(self.vault_name).seal(content)
         try:
@@ -70,11 +72,12 @@ class PieceFiles:
             told = json.loads(line)
             named = (told["source"], told["log"], told["begins"], told["ends"])
             mark = Mark(int(told["mark"]), datetime.fromisoformat(told["moment"])) if "mark" in told else None
+            until = datetime.fromisoformat(told["until"]) if "until" in told else None
         except (ValueError, KeyError, TypeError) as error:
             raise self._damaged(piece, "it does not say what it is") from error
         if named != (self.source, piece.log, piece.begins, piece.ends) or len(data) != piece.ends - piece.begins:
             raise self._damaged(piece, "it is another one, or a part of it")
-        return PieceRead(piece, mark, data)
+        return PieceRead(piece, mark, data, until)
 
     def delete(self, piece: Piece) -> None:
         """Remove it; fine when it is gone already. Raises RefusedError where this host may only add."""
@@ -89,44 +92,61 @@ class PieceFiles:
 
 
 def tail_of(installation: Installation, point: RecoveryPoint, vault: str | None = None) -> Tail | None:
-    """What was streamed after a point, from all vaults that are there, or from one; None when nothing was."""
+    """What was streamed after a point, from all vaults that are there, or from one; None when nothing was.
+
+    Where the first piece is lost, nothing of it, with the gap.
+    """
     followed = follows(point)
     if followed is None:
         return None
     names = (vault,) if vault is not None else tuple(installation.policy.vaults)
-    held: dict[str, dict[Piece, int]] = {}
-    for name in names:
-        try:
-            installation.check_readable(name)
-            held[name] = PieceFiles(installation, name, point.source).listed()
-        except BackupsError:
-            continue  # what others have may do
+    held = _held(installation, point.source, names)
     sizes = {piece: size for found in held.values() for piece, size in found.items()}
     chosen = unbroken(sizes, followed.log, followed.ends)
-    if not chosen:
+    ends = chosen[-1].ends if chosen else followed.ends
+    points = installation.catalog.points(point.source)
+    later = [told for each in points if each.id != point.id and (told := follows(each)) is not None]
+    gap = gap_after(sizes, followed.log, ends, later)
+    if gap is not None:
+        # A piece that was stored while its folder was read may have been missed, and not the one after it.
+        again = _held(installation, point.source, names)
+        gap = gap if not unbroken((piece for found in again.values() for piece in found), followed.log, ends) else None
+    if not chosen and gap is None:
         return None
 
     def holding(piece: Piece) -> list[str]:
         return [vault for vault, pieces in held.items() if piece in pieces]
 
-    def last_mark() -> Mark | None:
-        try:  # each piece says the last one up to its end
-            mark = read_from_any(installation, point.source, chosen[-1], holding(chosen[-1])).mark
-        except BackupsError:
-            return None  # whoever reads all of them hears why
-        return mark if mark is not None and mark.position > followed.ends else None
+    def last() -> tuple[Mark | None, datetime | None]:
+        until: datetime | None = None
+        for piece in reversed(chosen):  # each says the last mark up to its end; a worker's first ones do not
+            try:
+                read = read_from_any(installation, point.source, piece, holding(piece))
+            except BackupsError:
+                continue  # whoever reads all of them hears why
+            until = read.until if piece == chosen[-1] else until
+            if read.mark is not None:
+                return read.mark if read.mark.position > followed.ends else None, until
+        return None, until
 
     def read() -> Iterator[PieceRead]:
         return (read_from_any(installation, point.source, piece, holding(piece)) for piece in chosen)
 
-    return Tail(
-        followed.log,
-        chosen[0].begins,
-        chosen[-1].ends,
-        last_mark(),
-        sum(sizes[piece] for piece in chosen),
-        read,
-    )
+    mark, until = last()
+    begins = chosen[0].begins if chosen else followed.ends
+    size = sum(sizes[piece] for piece in chosen)
+    return Tail(followed.log, begins, ends, mark, size, read, until, gap)
+
+
+def _held(installation: Installation, source: str, vaults: Iterable[str]) -> dict[str, dict[Piece, int]]:
+    held: dict[str, dict[Piece, int]] = {}
+    for name in vaults:
+        try:
+            installation.check_readable(name)
+            held[name] = PieceFiles(installation, name, source).listed()
+        except BackupsError:
+            continue  # what others have may do
+    return held
 
 
 def read_from_any(installation: Installation, source: str, piece: Piece, vaults: Iterable[str]) -> PieceRead:

@@ -76,18 +76,39 @@ def select(
     return point
 
 
-def with_tail(
-    installation: Installation, point: RecoveryPoint, moment: datetime | None, vault: str | None
-) -> tuple[Tail | None, bool]:
-    """What was streamed after a point, for who wants its newest state or a moment after it, and whether it holds that.
-
-    A point whose own log reaches the moment needs none.
+@dataclass(frozen=True)
+class Within:
+    """How a point is brought to what is wanted: `tail` is put behind it, and recovery ends `at` a moment (None: at the
+    end of the log). `note` says where that is not what was asked for.
     """
-    if moment is not None and (told := log_range(point)) is not None and told[0] <= moment <= told[1]:
-        return None, True
+
+    tail: Tail | None
+    at: datetime | None
+    note: str = ""
+
+
+def within(installation: Installation, point: RecoveryPoint, moment: datetime | None, vault: str | None) -> Within:
+    """What it takes to bring a point to a moment that is not before it, or (None) to the newest state that is known.
+
+    Never to a later one: where the end of what was streamed may be, the last mark before the moment is meant.
+    """
+    told = log_range(point)
+    if moment is not None and told is not None and told[0] <= moment <= told[1]:
+        return Within(None, moment)
+    if moment is not None and told is not None and moment < told[0]:
+        note = f"By the clock of its source, which differs from this machine's, this is of {told[0]:%H:%M:%S %Z}."
+        return Within(None, None, note)
     tail = tail_of(installation, point, vault)
-    reaches = tail is not None and moment is not None and tail.mark is not None and moment <= tail.mark.moment
-    return tail, reaches
+    if moment is None or tail is None:
+        return Within(tail, None)
+    if tail.mark is not None and moment <= tail.mark.moment:
+        return Within(tail, moment)
+    if tail.until is not None and tail.until <= moment:
+        return Within(tail, None)
+    meant = tail.mark.moment if tail.mark is not None else None
+    last = f"{meant:%Y-%m-%d %H:%M:%S %Z}, the last that is marked before" if meant else "the point itself"
+    note = f"What was committed by {moment:%H:%M:%S %Z} cannot be told apart from what came later: this is {last}."
+    return Within(tail if meant else None, meant, note)
 
 
 def _only_source(installation: Installation) -> str:
@@ -180,7 +201,8 @@ def fetched(
         still = {problem.path for problem in again.problems}
         healed += sum(1 for path in lost if path not in still)
         left = tuple(problem for problem in restored.problems if problem.path not in lost)
-        restored = replace(restored, problems=(*left, *again.problems))
+        notes = dict.fromkeys((*restored.notes, *again.notes))
+        restored = replace(restored, problems=(*left, *again.problems), notes=tuple(notes))
         lost = tuple(problem.path for problem in again.problems if problem.elsewhere)
     return RestoreResult(point, vault_name, restored, healed, troubles(wrong))
 

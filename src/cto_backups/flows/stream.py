@@ -39,8 +39,11 @@ _TAKE_SECONDS: Final = 0.5
 _REPORT_EVERY: Final = timedelta(seconds=2)
 _FILL_EVERY: Final = timedelta(seconds=30)
 _TIDY_EVERY: Final = timedelta(minutes=1)
+_COMPARE_EVERY: Final = timedelta(minutes=10)
 _FIRST_PAUSE: Final = 1.0
 _LAST_PAUSE: Final = 60.0
+_BUSY_PAUSE: Final = 5.0
+"""How often a worker looks whether another one, which follows the log, still does: that one's death costs this long."""
 
 
 def wanted(installation: Installation) -> tuple[str, ...]:
@@ -79,12 +82,12 @@ class Streams:
         """Follow again whenever it ends, after pauses that grow; told once for each reason."""
         pause, told = _FIRST_PAUSE, ""
         while not self._stop.is_set():
-            began = clock.monotonic()
+            began, busy = clock.monotonic(), False
             try:
                 follow(self._installation, name, self._holder, self._stop)
                 reason = ""
             except BusyError:
-                reason = ""  # another worker is at it: it is asked for again
+                reason, busy = "", True  # another worker is at it: it is asked for again
             except BackupsError as error:
                 reason = str(error)
             except Exception as error:
@@ -95,7 +98,7 @@ class Streams:
                 self._warn(f"The log of source '{name}' is not followed: {reason}")
             told = reason
             pause = _FIRST_PAUSE if clock.monotonic() - began > _LAST_PAUSE else min(2 * pause, _LAST_PAUSE)
-            self._stop.wait(pause)
+            self._stop.wait(_BUSY_PAUSE if busy else pause)
 
 
 def follow(installation: Installation, name: str, holder: str, stop: threading.Event) -> None:
@@ -195,8 +198,8 @@ class _Stream:
 
     def run(self, following: Following, data: bytes) -> None:
         """Bring what was taken to the vaults, and what comes, until there is a reason to stop."""
-        now = clock.now()
-        reported, filled, tidied = now, now, now - _TIDY_EVERY
+        now = clock.monotonic()  # the clock of the wall may be set meanwhile
+        reported, filled, compared, tidied = now, now, now, now - _TIDY_EVERY.total_seconds()
         mark: Mark | None = None
         looks: deque[Look] = deque()  # how far the source was, and has not been followed yet
         while not self.stop.is_set():
@@ -206,29 +209,53 @@ class _Stream:
                 mark = look.mark
             if data:
                 begins = following.ends - len(data)
-                self._store(PieceRead(Piece(self.follows.log, begins, following.ends), mark, data))
+                piece = Piece(self.follows.log, begins, following.ends)
+                self._store(PieceRead(piece, mark, data, look.moment))
                 data = b""
             looks.append(look)
             reached = self.facts.reached_at
             while looks and looks[0].position <= following.ends:
                 reached = looks.popleft().at
             self._note(following.ends, reached, max(look.position - following.ends, 0), mark)
-            now = clock.now()
-            if now - reported >= _REPORT_EVERY:
+            now = clock.monotonic()
+            if now - reported >= _REPORT_EVERY.total_seconds():
                 reported = now
-                if not self.installation.catalog.streams.report(self.facts, now):
+                if not self.installation.catalog.streams.report(self.facts, clock.now()):
                     raise BusyError(
                         f"The log of source '{self.name}' is followed by another worker now",
                         why="this one gave no sign in time",
                         todo="Nothing: what it stored stays.",
                     )
-            if self.away and now - filled >= _FILL_EVERY:
+            if self.away and now - filled >= _FILL_EVERY.total_seconds():
                 filled = now
                 self._bring_back()
-            if now - tidied >= _TIDY_EVERY:
+            if now - tidied >= _TIDY_EVERY.total_seconds():
                 tidied = now
                 if self._tidied():
                     return
+            if now - compared >= _COMPARE_EVERY.total_seconds():
+                compared = now
+                self._compare(following.ends)
+
+    def _compare(self, ends: int) -> None:
+        """See that what was stored is there still. Raises VaultError: it is streamed once more then, if it can be."""
+        if ends <= self.follows.ends:
+            return
+        for vault in self.vaults:
+            pieces = PieceFiles(self.installation, vault, self.name)
+            if self._leads(pieces, ends):
+                continue
+            self._fill(vault)
+            if not self._leads(pieces, ends):
+                raise VaultError(
+                    f"Source '{self.name}': pieces of its log are gone from the vaults",
+                    why=f"nothing in '{vault}' leads to where its log was stored",
+                    todo="See who removed them. They are streamed once more, as far as the server has them.",
+                )
+
+    def _leads(self, pieces: PieceFiles, ends: int) -> bool:
+        found = unbroken(pieces.listed(), self.follows.log, self.follows.ends)
+        return bool(found) and found[-1].ends >= ends
 
     def _store(self, read: PieceRead) -> None:
         for vault in list(self.vaults):

@@ -33,11 +33,12 @@ from cto_backups.sources.postgresql_rows import Session
 from cto_backups.sources.postgresql_server import Server
 from cto_backups.sources.postgresql_stream import LogFollower, following
 from cto_backups.sources.postgresql_sums import bootstrap
-from cto_backups.sources.postgresql_tail import put_behind
+from cto_backups.sources.postgresql_tail import Gathered, gather, put_behind
 from cto_backups.sources.postgresql_tree import ServerTree
 from cto_backups.sources.staging import staging
 
 _AT_ONCE: Final = 2
+_OF_A_PART: Final = "without the log that was streamed since: that goes with all of a server's files, not with a part"
 _NEEDED_BY_TAIL: Final = (f"/{LOG}", f"/{MOMENTS}", f"/{DATA}/{AUTO_CONF}")
 
 
@@ -128,13 +129,17 @@ class PhysicalForm:
         To a moment, with `options.at`; else to the end of the log that is there.
         """
         place = self._somewhere(destination)
-        restored = reader.restore(place, only=only, existing=existing, options=options, progress=progress)
-        if options is not None and options.tail is not None and not only:
-            if any(problem.path.startswith(_NEEDED_BY_TAIL) for problem in restored.problems):
-                told = "without the log that was streamed since: the point's own log did not come back whole"
-            else:
-                told = put_behind(self._server.name, place, options.tail, to_end=options.at is None)
-            restored = replace(restored, notes=(*restored.notes, told))
+        at, tail = (options.at, options.tail) if options is not None else (None, None)
+        # What is fetched once more from another vault may be what the log is to be put behind.
+        if tail is None or (only and not any(path.startswith(_NEEDED_BY_TAIL) for path in only)):
+            restored = reader.restore(place, only=only, existing=existing, options=options, progress=progress)
+            if tail is not None:
+                restored = replace(restored, notes=(*restored.notes, _OF_A_PART))
+        else:
+            with staging(self._state) as spool:
+                gathered = gather(self._server.name, tail, spool, at)
+                restored = reader.restore(place, only=only, existing=existing, options=options, progress=progress)
+                restored = self._with_tail(restored, place, gathered, to_end=at is None)
         if options is not None and options.at is not None:
             try:
                 postgresql_recovery.recover_at(place / DATA, options.at)
@@ -145,6 +150,18 @@ class PhysicalForm:
                     todo="restore again, and all of it: without --only",
                 ) from error
         return restored
+
+    def _with_tail(self, restored: Restored, place: Path, tail: Gathered, *, to_end: bool) -> Restored:
+        if any(problem.path.startswith(_NEEDED_BY_TAIL) for problem in restored.problems):
+            told = "the log that was streamed since waits for the point's own, which did not come back whole from there"
+            return replace(restored, notes=(*restored.notes, told))
+        if not ((place / MOMENTS).is_file() and (place / DATA / AUTO_CONF).is_file()):
+            return replace(restored, notes=(*restored.notes, _OF_A_PART))
+        problems = restored.problems
+        if tail.problem:
+            problems = (*problems, Problem(f"/{LOG}", "unreadable", f"the log that was streamed since: {tail.problem}"))
+        told = put_behind(self._server.name, place, tail, to_end=to_end)
+        return replace(restored, notes=(*restored.notes, told), problems=problems)
 
     def probe(self, restored: Path, server: Mapping[str, str], expected: Fingerprint) -> Fingerprint:
         """Recover to each database's moment and sum it up, then to the end, and check the indexes.

@@ -108,7 +108,7 @@ class LogFollower:
         flushed, transactions, moment = row
         if transactions != self._transactions and clock.monotonic() - self._marked >= _MARK_EVERY.total_seconds():
             self._write_mark(moment)
-        return Look(at, lsn(flushed), self._mark)
+        return Look(at, lsn(flushed), moment, self._mark)
 
     def _write_mark(self, moment: datetime) -> None:
         """Something committed after this moment: a server that recovers to a moment looks for what came after it."""

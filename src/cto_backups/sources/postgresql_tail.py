@@ -2,10 +2,13 @@
 
 import json
 import os
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Final
 
-from cto_backups.core.streams import Tail
-from cto_backups.errors import RestoreError
+from cto_backups.core.streams import Mark, Tail
+from cto_backups.errors import BackupsError, RestoreError
 from cto_backups.sources.postgresql_log import segment_name
 from cto_backups.sources.postgresql_recovery import (
     AUTO_CONF,
@@ -19,16 +22,62 @@ from cto_backups.sources.postgresql_recovery import (
 )
 from cto_backups.sources.postgresql_replication import lsn_text
 
+_COPY_BYTES: Final = 1 << 20
 
-def put_behind(source: str, place: Path, tail: Tail, *, to_end: bool) -> str:
+
+@dataclass(frozen=True)
+class Gathered:
+    """What was streamed, in one file: from `begins` up to `ends`, with the last mark in it.
+
+    `problem` is why it does not go on (empty: there is no more).
+    """
+
+    log: str
+    file: Path
+    begins: int
+    ends: int
+    mark: Mark | None
+    problem: str
+
+
+def gather(source: str, tail: Tail, spool: Path, at: datetime | None) -> Gathered:
+    """Read what was streamed into a folder of ours, as far as it is whole: while a server's files come back, a new
+    point may take its place in the vaults. Raises RestoreError when that is not far enough for the moment `at`.
+    """
+    file = spool / "streamed"
+    ends, mark, problem = tail.begins, None, ""
+    try:
+        with file.open("xb") as output:
+            try:
+                for read in tail.read():
+                    output.write(memoryview(read.data)[max(ends - read.piece.begins, 0) :])
+                    ends, mark = read.piece.ends, read.mark or mark
+            except BackupsError as error:
+                problem = f"it ends at {lsn_text(ends)}, after which a piece cannot be read: {error}"
+    except OSError as error:
+        raise _unwritten(source, error, "see that there is room, and restore again") from error
+    if not problem and tail.gap is not None:
+        problem = f"it has a gap: nothing leads from {lsn_text(ends)} to {lsn_text(tail.gap)}"
+    if at is not None and (mark is None or mark.moment < at):
+        raise RestoreError(
+            f"source {source}: the log that was streamed does not lead to {at:%Y-%m-%d %H:%M:%S %Z}",
+            why=problem,
+            todo=f"ask for a moment until {mark.moment:%Y-%m-%d %H:%M:%S %Z}"
+            if mark is not None
+            else "restore the point itself, by its id",
+        )
+    return Gathered(tail.log, file, tail.begins, ends, mark, "" if at is not None else problem)
+
+
+def put_behind(source: str, place: Path, tail: Gathered, *, to_end: bool) -> str:
     """Write what was streamed into the files of the log below `place`; what was, in a sentence.
 
-    With `to_end` a server that is started there recovers to the end of it. Raises RestoreError and what `tail` raises.
+    With `to_end` a server that is started there recovers to the end of it. Raises RestoreError.
     """
     try:
         told = Moments.read((place / MOMENTS).read_bytes())
         if log_name(told.system, told.timeline) != tail.log or tail.begins > told.ends or tail.ends <= told.ends:
-            return "without the log that was streamed since: it is not one that goes on from this point"
+            return "without the log that was streamed since: none goes on from this point"
         segment_bytes = _segment_bytes(place / DATA / AUTO_CONF)
         written = _written(place / LOG, told, tail, segment_bytes)
         document = {"ends": lsn_text(written)}
@@ -38,30 +87,19 @@ def put_behind(source: str, place: Path, tail: Tail, *, to_end: bool) -> str:
         if to_end:
             recover_to_end(place / DATA)
     except OSError as error:
-        raise RestoreError(
-            f"source {source}: the log that was streamed could not be written",
-            why=f"{error.filename}: {error.strerror}",
-            todo="restore again, and all of it: without --only",
-        ) from error
+        raise _unwritten(source, error, "restore again, and all of it: without --only") from error
     moment = f", the last moment that is marked in it {tail.mark.moment:%Y-%m-%d %H:%M:%S %Z}" if tail.mark else ""
     return f"with {written - told.ends} bytes of log that were streamed since, up to {lsn_text(written)}{moment}"
 
 
-def _written(folder: Path, told: Moments, tail: Tail, segment_bytes: int) -> int:
+def _written(folder: Path, told: Moments, tail: Gathered, segment_bytes: int) -> int:
     owner = folder.stat()
     at = told.ends
-    for read in tail.read():
-        begins, data = read.piece.begins, memoryview(read.data)
-        if begins > at:
-            raise RestoreError(
-                "The log that was streamed has a gap",
-                why=f"nothing leads from {lsn_text(at)} to {lsn_text(begins)}",
-                todo="verify the vaults; the recovery point itself comes back with --point",
-            )
-        data = data[at - begins :]
-        while data:
+    with tail.file.open("rb") as file:
+        file.seek(at - tail.begins)
+        while at < tail.ends:
             number, inside = divmod(at, segment_bytes)
-            part = data[: segment_bytes - inside]
+            part = file.read(min(segment_bytes - inside, _COPY_BYTES))
             path = folder / segment_name(told.timeline, number, segment_bytes)
             new = not path.exists()
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -71,9 +109,16 @@ def _written(folder: Path, told: Moments, tail: Tail, segment_bytes: int) -> int
                     os.fchown(descriptor, owner.st_uid, owner.st_gid)
             finally:
                 os.close(descriptor)
-            data = data[len(part) :]
             at += len(part)
     return at
+
+
+def _unwritten(source: str, error: OSError, todo: str) -> RestoreError:
+    return RestoreError(
+        f"source {source}: the log that was streamed could not be written",
+        why=f"{error.filename}: {error.strerror}",
+        todo=todo,
+    )
 
 
 def _segment_bytes(settings: Path) -> int:

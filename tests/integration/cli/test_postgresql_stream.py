@@ -248,6 +248,29 @@ def test_any_moment_comes_back_and_the_restore_test_goes_to_the_end(protecting: 
     assert restore["figures"]["streamed_bytes"] > 0
 
 
+def test_a_moment_after_the_last_mark_brings_nothing_back_that_came_later(
+    protecting: Home, shop: Server, monkeypatch: Any
+) -> None:
+    from datetime import timedelta
+
+    from cto_backups.sources import postgresql_stream
+
+    monkeypatch.setattr(postgresql_stream, "_MARK_EVERY", timedelta(hours=1))
+    with followed(protecting) as installation:
+        until(lambda: (at := facts(installation)) and at.moment, "the only mark")
+        shop.do("INSERT INTO commits VALUES (1)")
+        ((between,),) = shop.do("SELECT clock_timestamp()")
+        shop.do("INSERT INTO commits VALUES (2)")
+        caught_up(installation, shop)
+        ((after,),) = shop.do("SELECT clock_timestamp()")
+    told = protecting("restore", "shop", "--at", between.isoformat(), "--to", "/nowhere", "--dry-run")
+    assert "cannot be told apart" in " ".join(told.err.split()), told
+    with recovered(shop, protecting, "shop", "--at", between.isoformat()) as again:
+        assert again.do("SELECT n FROM commits") == [], "what is marked last before that moment"
+    with recovered(shop, protecting, "shop", "--at", after.isoformat()) as again:
+        assert again.do("SELECT n FROM commits ORDER BY n") == [(1,), (2,)], "nothing came after it"
+
+
 def test_what_was_streamed_is_put_behind_a_point_by_the_documented_commands(
     protecting: Home, shop: Server, stock_restic: Path, tmp_path: Path
 ) -> None:
@@ -374,16 +397,55 @@ def test_damage_in_one_vault_is_healed_from_another_and_a_hole_ends_the_log(prot
         path.write_bytes(path.read_bytes()[:-1] + b"?")
     with recovered(shop, protecting, "shop") as again:
         assert again.do("SELECT count(*) FROM commits") == [(3,)]
-    for vault in protecting.root.glob("vaults/*"):
-        for path in vault.glob(f"streams/main/shop/*/{names[-2]}"):
-            path.unlink()
+    middle = [path for vault in protecting.root.glob("vaults/*") for path in vault.rglob(names[-2])]
+    for path in middle:
+        path.chmod(0o600)
+        path.write_bytes(path.read_bytes()[:-2] + b"??")
+    back = protecting.root / "back"
+    damaged = protecting("restore", "shop", "--to", str(back))
+    assert damaged.status is ExitStatus.RESTORE, damaged
+    assert "a piece cannot be read" in " ".join(damaged.err.split()), damaged
+    assert (back / "data" / "PG_VERSION").is_file() and (back / "streamed.json").is_file(), "all that is before it"
+    for path in middle:
+        path.unlink()
     with installed(protecting) as installation:
         point = installation.catalog.latest("shop")
         assert point is not None
         tail = tail_of(installation, point)
         assert tail is not None and not re.search(f"{tail.ends:016X}", names[-1]), "it ends before the hole"
-    only = protecting("restore", "shop", "--vault", "one", "--to", str(protecting.root / "back"), "--at", "1 s ago")
-    assert only.status in (ExitStatus.SUCCESS, ExitStatus.DAMAGE), only
+    holed = protecting("restore", "shop", "--to", str(protecting.root / "holed"))
+    assert holed.status is ExitStatus.RESTORE and "has a gap" in " ".join(holed.err.split()), holed
+    tested = protecting("test", "shop", "--vault", "two")
+    assert tested.status is ExitStatus.VERIFICATION and "has a gap" in " ".join(tested.err.split()), tested
+    with followed(protecting) as installation:
+        caught_up(installation, shop)
+        tail = tail_of(installation, point)
+        assert tail is not None and tail.gap is None, "the server still had it"
+
+
+def test_pieces_that_vanish_from_the_vaults_are_streamed_once_more(
+    protecting: Home, shop: Server, monkeypatch: Any
+) -> None:
+    from datetime import timedelta
+
+    from cto_backups.flows import stream
+
+    monkeypatch.setattr(stream, "_COMPARE_EVERY", timedelta(seconds=1))
+    with pytest.raises(BackupsError, match="gone from the vaults"), followed(protecting) as installation:
+        for number in range(3):
+            shop.do(f"INSERT INTO commits VALUES ({number})")
+            caught_up(installation, shop)
+        names = sorted(path.name for path in protecting.vault("one").glob("streams/main/shop/*/*.sealed"))
+        for vault in protecting.root.glob("vaults/*"):
+            for path in vault.rglob(names[0]):
+                path.unlink()
+        until(lambda: "gone from the vaults" in facts(installation).problem, "it is said")
+    with followed(protecting) as installation:
+        caught_up(installation, shop)
+        point = installation.catalog.latest("shop")
+        assert point is not None
+        tail = tail_of(installation, point)
+        assert tail is not None and tail.gap is None and tail.ends >= int(names[-1][17:33], 16)
 
 
 def test_a_server_that_was_set_back_is_not_followed_into_another_history(protecting: Home, shop: Server) -> None:

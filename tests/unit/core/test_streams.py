@@ -13,6 +13,7 @@ from cto_backups.core.streams import (
     Piece,
     StreamFacts,
     desired,
+    gap_after,
     going,
     needless,
     stall_after,
@@ -120,6 +121,14 @@ def test_a_vault_that_gets_nothing_is_said():
     assert standing(replace(ALIVE, problem="vault two gets nothing"), HOUR, NOW) == (
         "does not reach every vault: vault two gets nothing"
     )
+
+
+def test_a_gap_is_what_nothing_leads_over():
+    there = [*pieces((10, 20), (30, 40), (50, 60)), *pieces((70, 80), log="b")]
+    assert gap_after(there, "a", 20, []) == 30
+    assert gap_after(there, "a", 60, []) is None, "another log is another one"
+    assert gap_after(there, "a", 20, [Follows("a", 5, 20, {}), Follows("b", 5, 90, {})]) == 30
+    assert gap_after(there, "a", 20, [Follows("a", 15, 45, {})]) is None, "a later point holds what lies between"
 
 
 @pytest.mark.parametrize(
