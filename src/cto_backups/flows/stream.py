@@ -9,6 +9,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -27,7 +28,7 @@ from cto_backups.core.streams import (
     desired,
     unbroken,
 )
-from cto_backups.errors import BackupsError, BusyError, SourceError, VaultError
+from cto_backups.errors import BackupsError, BusyError, DamageError, SourceError, VaultError
 from cto_backups.flows.installation import Installation
 from cto_backups.flows.pieces import PieceFiles, fill, read_from_any, tidy
 from cto_backups.flows.recover import process_alive
@@ -157,7 +158,7 @@ class _Stream:
         self.point = facts.newest.id if facts.newest is not None else ""
 
     def resumed(self) -> PieceRead | None:
-        """The last piece that leads on from the point, to go on from. Every vault that is there gets what it lacks."""
+        """The last whole piece that leads on from the point. Every vault that is there gets what it lacks."""
         pieces: set[Piece] = set()
         names = self.installation.source_policy(self.name).vaults
         problems: dict[str, BackupsError] = {}
@@ -178,7 +179,10 @@ class _Stream:
         for vault in list(self.vaults):
             self._fill(vault)
         found = unbroken(pieces, self.follows.log, self.follows.ends)
-        return read_from_any(self.installation, self.name, found[-1], self.vaults) if found else None
+        for piece in reversed(found):
+            with suppress(DamageError):  # it is streamed once more
+                return read_from_any(self.installation, self.name, piece, self.vaults)
+        return None
 
     def compared(self, following: Following, last: PieceRead) -> bytes:
         """Take what the last piece holds once more; what came after it.

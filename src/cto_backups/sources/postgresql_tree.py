@@ -105,7 +105,8 @@ class ServerTree:
         files = self._connected()
         begun_at = clock.now()
         base = files.base_backup(f"cto.backups {self._server.name}".replace("'", " "), self._max_rate_kib)
-        receiver = self._received(log, slot, base.begins, base.timeline)
+        # Until the base is in a vault, the point before and what is streamed after it go on from what the slot holds.
+        receiver = self._received(log, slot, base.begins, base.timeline, lasting=self._between is not None)
         yield from self._files(base)
         for name in self._names:
             self._held.hold(name)

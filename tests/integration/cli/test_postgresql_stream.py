@@ -362,6 +362,35 @@ def test_a_new_point_takes_the_place_of_what_was_streamed(protecting: Home, shop
         assert again.do("SELECT n FROM commits ORDER BY n") == [(1,), (2,)]
 
 
+def test_while_a_base_is_read_the_server_keeps_the_log_since_the_point_before(
+    protecting: Home, shop: Server, monkeypatch: Any
+) -> None:
+    """A stream that begins anew meanwhile goes on from there, and so does the next point when the base fails."""
+    from cto_backups.sources import postgresql_log
+    from cto_backups.sources.postgresql_replication import Replication
+
+    kept: list[Any] = []
+    finish = Replication.finish_log
+
+    def slot() -> Any:
+        return shop.do("SELECT restart_lsn FROM pg_replication_slots WHERE slot_name LIKE 'cto_backups_shop_%'")
+
+    def finished(connection: Replication, durable: int) -> None:
+        kept.append(slot())
+        finish(connection, durable)
+
+    monkeypatch.setattr(postgresql_log, "_REPORT_SECONDS", 0.0)
+    monkeypatch.setattr(Replication, "finish_log", finished)
+    before = slot()
+    (remembered,) = protecting.root.rglob("base.json")
+    remembered.unlink()
+    shop.do("INSERT INTO commits VALUES (1)", "SELECT pg_switch_wal()", "INSERT INTO commits VALUES (2)")
+    assert protecting("backup", "shop").status is ExitStatus.SUCCESS
+    assert remembered.exists(), "it was a base"
+    assert kept == [before]
+    assert slot() != before, "it is let go once the base is in a vault"
+
+
 def test_no_log_that_makes_a_tablespace_gets_to_a_vault(protecting: Home, shop: Server) -> None:
     """Going through it would make it at its own path, on the server's machine among its own files."""
     space = Path(tempfile.mkdtemp(prefix="pg-space-"))
@@ -421,6 +450,15 @@ def test_damage_in_one_vault_is_healed_from_another_and_a_hole_ends_the_log(prot
         caught_up(installation, shop)
         tail = tail_of(installation, point)
         assert tail is not None and tail.gap is None, "the server still had it"
+    last = max(names, *(path.name for path in protecting.vault("two").glob("streams/main/shop/*/*.sealed")))
+    for path in (path for vault in protecting.root.glob("vaults/*") for path in vault.rglob(last)):
+        path.chmod(0o600)
+        path.write_bytes(path.read_bytes()[:-2] + b"??")
+    shop.do("INSERT INTO commits VALUES (4)")
+    with followed(protecting) as installation:
+        caught_up(installation, shop)
+        tail = tail_of(installation, point)
+        assert tail is not None and [*tail.read()], "it goes on before a last piece that is damaged"
 
 
 def test_pieces_that_vanish_from_the_vaults_are_streamed_once_more(
