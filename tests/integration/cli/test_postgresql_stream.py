@@ -504,3 +504,27 @@ def test_a_server_that_was_set_back_is_not_followed_into_another_history(protect
         with pytest.raises(BackupsError, match="not the one that was streamed before"):
             follow(installation, "shop", "here", threading.Event())
     assert "its log is followed by no worker" in " ".join(protecting("status", "shop").out.split())
+
+
+def test_the_log_goes_behind_a_point_whose_own_came_from_another_vault(
+    protecting: Home, shop: Server, monkeypatch: Any
+) -> None:
+    from cto_backups.core.model import Problem
+    from cto_backups.repository.reader import SnapshotReader
+
+    with followed(protecting) as installation:
+        shop.do("INSERT INTO commits VALUES (1)")
+        caught_up(installation, shop)
+    restore = SnapshotReader.restore
+
+    def damaged(reader: SnapshotReader, destination: Path, **options: Any) -> Any:
+        restored = restore(reader, destination, **options)
+        if options["only"]:
+            return restored
+        (log,) = (destination / "wal").glob("*3")
+        log.unlink()
+        return replace(restored, problems=(Problem(f"/wal/{log.name}", "damaged", "by this test"),))
+
+    monkeypatch.setattr(SnapshotReader, "restore", damaged)
+    with recovered(shop, protecting, "shop") as again:
+        assert again.do("SELECT n FROM commits") == [(1,)]
