@@ -195,7 +195,7 @@ def restore(
         elif tail is not None and dry_run:
             until = f" (until {tail.mark.moment:%Y-%m-%d %H:%M:%S %Z}, at least)" if tail.mark else ""
             screen.note(f"With {figures.size(tail.ends - tail.begins)} of log that were streamed since{until}.")
-        elif at:
+        elif at and tail is None and not meant.note:
             from cto_backups.cli.distance import distance
 
             screen.note(distance(installation, found, meant_moment(installation, at), screen.zone))
