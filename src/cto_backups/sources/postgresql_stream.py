@@ -23,6 +23,8 @@ from cto_backups.sources.postgresql_server import Server
 _AT_ONCE_BYTES: Final = 4 << 20
 _REPORT_SECONDS: Final = 5.0
 _MARK_EVERY: Final = timedelta(seconds=5)
+_MARK_ONE_EVERY: Final = timedelta(minutes=1)
+"""After a single transaction, which may be somebody else's mark: two who follow a server must not keep it awake."""
 
 
 @contextmanager
@@ -106,8 +108,11 @@ class LogFollower:
                 todo="back up again: a new point begins with all files",
             )
         flushed, transactions, moment = row
-        if transactions != self._transactions and clock.monotonic() - self._marked >= _MARK_EVERY.total_seconds():
-            self._write_mark(moment)
+        if transactions != self._transactions:
+            begun = _begun(transactions) - _begun(self._transactions) if self._transactions else 2
+            every = _MARK_EVERY if begun > 1 else _MARK_ONE_EVERY
+            if clock.monotonic() - self._marked >= every.total_seconds():
+                self._write_mark(moment)
         return Look(at, lsn(flushed), moment, self._mark)
 
     def _write_mark(self, moment: datetime) -> None:
@@ -117,3 +122,8 @@ class LogFollower:
         assert row is not None
         self._mark, self._transactions = Mark(lsn(row[0]), moment), row[1]
         self._marked = clock.monotonic()
+
+
+def _begun(snapshot: str) -> int:
+    """How many transactions had begun by a snapshot, as the server writes it: `xmin:xmax:…`."""
+    return int(snapshot.split(":")[1])
