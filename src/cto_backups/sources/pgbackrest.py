@@ -31,8 +31,9 @@ from cto_backups.sources.pgbackrest_keeping import Wanted, usable
 from cto_backups.sources.pgbackrest_program import Program, opened, refused
 from cto_backups.sources.postgresql_connection import Address
 from cto_backups.sources.postgresql_inventory import databases
-from cto_backups.sources.postgresql_recovery import DATA, PHYSICAL
+from cto_backups.sources.postgresql_recovery import DATA
 from cto_backups.sources.postgresql_server import Server, said
+from cto_backups.sources.postgresql_sums import PHYSICAL_HASHES
 
 _SUPERUSER: Final = "postgres"
 _QUIET: Final = "archive_mode is off in its postgresql.auto.conf: nothing of it goes into pgBackRest's archive"
@@ -178,7 +179,7 @@ class PgbackrestSource:
 
     def probe(self, restored: Path, expected: Fingerprint) -> Fingerprint:
         """Recover on a throwaway server to each database's moment, sum it up, go on to the end, check the indexes."""
-        if expected.algorithm not in (PHYSICAL, UNASKED):
+        if expected.algorithm not in (*PHYSICAL_HASHES, UNASKED):
             raise VerificationError(
                 f"source {self.name}: the fingerprint is not one of a PostgreSQL server",
                 why=f"it is {expected.algorithm}",

@@ -29,10 +29,9 @@ from cto_backups.sources.postgresql_database import DatabaseForm
 from cto_backups.sources.postgresql_inventory import closed, databases, holds_anything
 from cto_backups.sources.postgresql_logical import LogicalForm
 from cto_backups.sources.postgresql_physical import PhysicalForm
-from cto_backups.sources.postgresql_recovery import PHYSICAL
 from cto_backups.sources.postgresql_retained import retained_logs
 from cto_backups.sources.postgresql_server import Server, said
-from cto_backups.sources.postgresql_sums import ALGORITHM
+from cto_backups.sources.postgresql_sums import LOGICAL_HASHES, PHYSICAL_HASHES
 
 
 class PostgresqlSource:
@@ -158,7 +157,10 @@ class PostgresqlSource:
     def probe(self, restored: Path, expected: Fingerprint) -> Fingerprint:
         """Bring the databases up on a throwaway server of the same version, check their indexes, sum them up."""
         server = next((sample.fields for sample in expected.samples if sample.key == "server"), None)
-        forms: dict[str, LogicalForm | PhysicalForm] = {ALGORITHM: self._logical, PHYSICAL: self._physical}
+        forms: dict[str, LogicalForm | PhysicalForm] = {
+            **dict.fromkeys(LOGICAL_HASHES, self._logical),
+            **dict.fromkeys(PHYSICAL_HASHES, self._physical),
+        }
         form = forms.get(expected.algorithm)
         if server is None or form is None:
             raise VerificationError(

@@ -29,11 +29,10 @@ from cto_backups.sources.postgresql_connection import Address, Tools, find_tools
 from cto_backups.sources.postgresql_inventory import databases, unlogged
 from cto_backups.sources.postgresql_landing import Landing, default_name, no_room
 from cto_backups.sources.postgresql_part import blank, not_needed, number_of, number_of_now
-from cto_backups.sources.postgresql_recovery import PHYSICAL
 from cto_backups.sources.postgresql_restore import GLOBALS_FILE
-from cto_backups.sources.postgresql_rows import tables
+from cto_backups.sources.postgresql_rows import SEEDED, RowHash, tables
 from cto_backups.sources.postgresql_server import Server
-from cto_backups.sources.postgresql_sums import ALGORITHM, rows_digest
+from cto_backups.sources.postgresql_sums import LOGICAL_HASHES, PHYSICAL_HASHES, rows_digest
 from cto_backups.sources.postgresql_throwaway import throwaway
 
 _ROWS: Final = ": rows"
@@ -51,6 +50,7 @@ class _Origin:
     is_physical: bool
     about: Mapping[str, str]
     rows: str
+    row_hash: RowHash
 
     @property
     def major(self) -> int:
@@ -70,6 +70,7 @@ class _Taken:
     size_bytes: int
     notes: tuple[str, ...] = ()
     rows: str | None = None
+    row_hash: RowHash = SEEDED
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,9 @@ class DatabaseForm:
             landing = postgresql_landing.look(self._server, session, wish, origin.major)
             postgresql_landing.see_room(self._server, session, taken.size_bytes)
             with stage(f"Loading {landing.name}"):
-                notes = postgresql_landing.land(self._server, session, landing, taken.archive, taken.roles, taken.rows)
+                notes = postgresql_landing.land(
+                    self._server, session, landing, taken.archive, taken.roles, taken.rows, taken.row_hash
+                )
             kept = postgresql_landing.open_up(self._server, session, landing, wish, clock.now())
             (size_bytes,) = session.execute("SELECT pg_database_size(%s)", (landing.name,)).fetchone() or (0,)
         return DatabaseRestored(landing.name, self._server.place, int(size_bytes), kept, (*taken.notes, *notes))
@@ -180,7 +183,9 @@ class DatabaseForm:
                     file = job.restored / _dump(wish.database)
                     roles = postgresql_restore.roles_in(job.restored / GLOBALS_FILE)
                     rows = origin.rows if wish.verify else None
-                    taken = _Taken(Archive(tools, file), roles, file.stat().st_size, rows=rows)
+                    taken = _Taken(
+                        Archive(tools, file), roles, file.stat().st_size, rows=rows, row_hash=origin.row_hash
+                    )
             yield taken
 
     def _out_of_files(self, job: _Job, fetch: Fetch, stage: Stage) -> _Taken:
@@ -272,7 +277,7 @@ class DatabaseForm:
 
     def _origin(self, told: Fingerprint, wish: DatabaseWish) -> _Origin:
         about = next((sample.fields for sample in told.samples if sample.key == "server"), None)
-        if about is None or told.algorithm not in (ALGORITHM, PHYSICAL):
+        if about is None or told.algorithm not in {**LOGICAL_HASHES, **PHYSICAL_HASHES}:
             raise RestoreError(
                 f"source {self._server.name}: the point does not tell which databases are in it",
                 why="it has no fingerprint of a PostgreSQL server",
@@ -280,7 +285,9 @@ class DatabaseForm:
             )
         names = [key.removesuffix(_ROWS) for key in told.checksums if key.endswith(_ROWS)]
         self._see_database(names, wish)
-        return _Origin(told.algorithm == PHYSICAL, about, told.checksums[f"{wish.database}{_ROWS}"])
+        row_hash = {**LOGICAL_HASHES, **PHYSICAL_HASHES}[told.algorithm]
+        physical = told.algorithm in PHYSICAL_HASHES
+        return _Origin(physical, about, told.checksums[f"{wish.database}{_ROWS}"], row_hash)
 
     def _see_database(self, there: Collection[str], wish: DatabaseWish) -> None:
         if wish.database in there:

@@ -10,6 +10,7 @@ from cto_backups.core.model import Fingerprint, Problem, Sample
 from cto_backups.core.ports import CaptureTree
 from cto_backups.sources.postgresql_rows import SequenceAt, Session
 from cto_backups.sources.postgresql_sums import (
+    LOGICAL,
     Shared,
     Summed,
     fingerprint_of,
@@ -112,7 +113,7 @@ class PostgresqlCapture:
         taken = [self._moments.taken[name] for name in sorted(self._moments.taken)]
         moved = [sequence_sample(sequence_key(held.name, each), each) for held, _ in taken for each in held.ahead]
         summed = [future.result() for _, future in taken]
-        return fingerprint_of(summed, self._shared.digests, self._shared.roles, [server, *moved])
+        return fingerprint_of(summed, self._shared.digests, self._shared.roles, [server, *moved], LOGICAL)
 
     def stored(self) -> None:
         """Nothing is remembered: what is in a database is only known when it is read."""

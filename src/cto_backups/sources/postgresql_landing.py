@@ -21,7 +21,7 @@ from cto_backups.errors import RefusedError, RestoreError, UsageError
 from cto_backups.process import ToolError
 from cto_backups.sources.postgresql_archive import Archive
 from cto_backups.sources.postgresql_restore import LONGEST_NAME, MAINTENANCE, aside_name, rename
-from cto_backups.sources.postgresql_rows import Session, tables
+from cto_backups.sources.postgresql_rows import SEEDED, RowHash, Session, tables
 from cto_backups.sources.postgresql_server import Server, said
 from cto_backups.sources.postgresql_sums import rows_digest
 
@@ -172,11 +172,17 @@ def no_room(what: str, folder: Path, needed: int, free: int) -> RestoreError:
 
 
 def land(
-    server: Server, session: Session, landing: Landing, archive: Archive, roles: Sequence[str], rows: str | None
+    server: Server,
+    session: Session,
+    landing: Landing,
+    archive: Archive,
+    roles: Sequence[str],
+    rows: str | None,
+    row_hash: RowHash = SEEDED,
 ) -> tuple[str, ...]:
     """Make the database under its working name; notes. `roles` are those of the server it came from.
 
-    With `rows`, the digest of all that was taken, what is there then has to be just that. Raises ToolError,
+    With `rows`, the digest of all that was taken, by `row_hash`, what is there then has to be just that. Raises ToolError,
     psycopg.Error, RestoreError: then nothing is left of it, nor of roles that were made for it.
     """
     made: list[str] = []
@@ -187,7 +193,7 @@ def land(
                 session.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(role)))
                 made.append(role)
         _load(server, session, landing, archive)
-        compared = _compared(server, landing, rows) if rows is not None else ()
+        compared = _compared(server, landing, rows, row_hash) if rows is not None else ()
     except BaseException:
         with suppress(psycopg.Error):
             session.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(landing.working)))
@@ -216,9 +222,9 @@ def _load(server: Server, session: Session, landing: Landing, archive: Archive) 
             apart.execute((everybody + about.properties).encode("utf-8", "surrogateescape"))
 
 
-def _compared(server: Server, landing: Landing, rows: str) -> tuple[str, ...]:
+def _compared(server: Server, landing: Landing, rows: str, row_hash: RowHash) -> tuple[str, ...]:
     with server.address.connect(landing.working) as session:
-        found = list(tables(session))
+        found = list(tables(session, row_hash))
     if rows_digest(found) != rows:
         raise RestoreError(
             f"source {server.name}: {landing.name} was not restored",

@@ -32,6 +32,7 @@ from cto_backups.sources.postgresql_restore import GLOBALS_FILE, settings_of_all
 from cto_backups.sources.postgresql_rows import SequenceAt, Session, hold, sequences
 from cto_backups.sources.postgresql_server import Server, said
 from cto_backups.sources.postgresql_sums import (
+    LOGICAL_HASHES,
     Shared,
     Summed,
     bootstrap,
@@ -213,7 +214,7 @@ class LogicalForm:
         reached: dict[str, SequenceAt] = {}
         for name in names:
             with address.connect(name) as session:
-                summed.append(summed_up(session, name))
+                summed.append(summed_up(session, name, LOGICAL_HASHES[expected.algorithm]))
                 reached |= {sequence_key(name, each): each for each in sequences(session)}
         with address.connect("postgres") as session:
             shared, roles = shared_lines(session)
@@ -223,7 +224,7 @@ class LogicalForm:
             if "last" in sample.fields and key in reached:
                 before = sequence_from(sample)
                 samples.append(sample if reached[key].reached(before) else sequence_sample(key, reached[key]))
-        found = fingerprint_of(summed, shared, roles, samples)
+        found = fingerprint_of(summed, shared, roles, samples, expected.algorithm)
         wanted = tuple(sample for sample in found.samples if sample.key in known)
         return replace(found, samples=wanted)
 

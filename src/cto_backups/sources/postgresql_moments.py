@@ -18,11 +18,11 @@ from cto_backups import clock
 from cto_backups.core.model import Fingerprint, Sample
 from cto_backups.errors import SourceError
 from cto_backups.sources.postgresql_inventory import tablespaces
-from cto_backups.sources.postgresql_recovery import PHYSICAL
 from cto_backups.sources.postgresql_replication import Replication, lsn
 from cto_backups.sources.postgresql_rows import SequenceAt, Session, lock, sequences, table_names
 from cto_backups.sources.postgresql_server import Server
 from cto_backups.sources.postgresql_sums import (
+    PHYSICAL,
     Summed,
     fingerprint_of,
     sequence_key,

@@ -28,6 +28,8 @@ from cto_backups.sources.postgresql_replication import lsn, lsn_text
 from cto_backups.sources.postgresql_rows import SequenceAt, sequences
 from cto_backups.sources.postgresql_server import Server
 from cto_backups.sources.postgresql_sums import (
+    PHYSICAL,
+    PHYSICAL_HASHES,
     Summed,
     fingerprint_of,
     sequence_from,
@@ -38,7 +40,6 @@ from cto_backups.sources.postgresql_sums import (
 )
 from cto_backups.sources.postgresql_throwaway import SETTINGS
 
-PHYSICAL: Final = "postgresql-physical/1"
 DATA: Final = "data"
 TABLESPACES: Final = "tablespaces"
 LOG: Final = "wal"
@@ -195,6 +196,9 @@ def recovered(server: Server, restored: Path, about: Mapping[str, str], expected
         data = _moved(restored, place)
         _read_log(tools, place, told, max(told.ends, streamed))
         known = {sample.key: sample for sample in expected.samples}
+        # Where nothing was said of the data, it is summed up all the same: that each row can be read is proven.
+        algorithm = expected.algorithm if expected.algorithm in PHYSICAL_HASHES else PHYSICAL
+        row_hash = PHYSICAL_HASHES[algorithm]
         summed: list[Summed] = []
         reached: dict[str, SequenceAt] = {}
         shared: tuple[dict[str, str], int] = ({}, 0)
@@ -202,7 +206,7 @@ def recovered(server: Server, restored: Path, about: Mapping[str, str], expected
         for name in names:
             at = lsn_text(told.databases[name])
             with _recovering(tools, place, data, about["bootstrap"], at) as address, address.connect(name) as session:
-                summed.append(summed_up(session, name, unlogged=False))
+                summed.append(summed_up(session, name, row_hash, unlogged=False))
                 reached |= {sequence_key(name, each): each for each in sequences(session)}
                 if len(summed) == 1:
                     shared = shared_lines(session)
@@ -216,7 +220,7 @@ def recovered(server: Server, restored: Path, about: Mapping[str, str], expected
         elif "last" in sample.fields and key in reached:
             is_there = reached[key].reached(sequence_from(sample))
             samples.append(sample if is_there else sequence_sample(key, reached[key]))
-    found = fingerprint_of(sorted(summed, key=lambda each: each.name), *shared, samples, PHYSICAL)
+    found = fingerprint_of(sorted(summed, key=lambda each: each.name), *shared, samples, algorithm)
     # Points of an earlier release say less of their log.
     said = known[LOG_SAMPLE].fields if LOG_SAMPLE in known else {}
     log = replace(told.log, fields={name: value for name, value in told.log.fields.items() if name in said})

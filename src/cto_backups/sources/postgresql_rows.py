@@ -1,9 +1,10 @@
 """What a database holds, summed up: rows of each table whatever their order, and the words of its catalogue.
 
-``postgresql/1``: of each table the number of its rows, and two sums over the first and second 8 bytes (as signed
-numbers) of the SHA-256 of each row's binary form. Sums and not exclusive ors: those do not see a pair of equal rows
-that is lost. What embeds numbers that a restored server gives anew (types of the user's own, references to objects)
-goes in as text.
+``postgresql/2``: of each table the number of its rows, and two sums over each row's binary form, hashed by the server's
+own `hashbyteaextended` with the seeds 1 and 2, as signed numbers. ``postgresql/1``: over the first and second 8 bytes
+of its SHA-256. Sums and not exclusive ors: those do not see a pair of equal rows that is lost. Of bytes and not of
+values: equal numbers may be written differently (1.0 and 1.00). What embeds numbers that a restored server gives anew
+(types of the user's own, references to objects) goes in as text.
 """
 
 import re
@@ -38,12 +39,17 @@ _TABLES: Final = """
     ORDER BY n.nspname, c.relname
 """
 
-_HASHED: Final = sql.SQL("""
-    SELECT count(*),
-        coalesce(sum(('x' || encode(substr(h, 1, 8), 'hex'))::bit(64)::bigint::numeric), 0)::text,
-        coalesce(sum(('x' || encode(substr(h, 9, 8), 'hex'))::bit(64)::bigint::numeric), 0)::text
-    FROM ({rows}) each (h)
+# The inner part is worked out once a row, and not once a sum: an OFFSET, even of nothing, keeps the planner from
+# merging it into the outer one. As a constant of its type it forbids no parallel workers.
+_SUMMED: Final = sql.SQL("""
+    SELECT count(*), coalesce(sum({first}), 0)::text, coalesce(sum({second}), 0)::text
+    FROM (SELECT {once} FROM ({rows}) raw (bytes) OFFSET '0'::bigint) each (h)
 """)
+# Production goes on meanwhile: one more process for a session at most, and none where the server forbids it.
+_WORKERS: Final = """
+    SELECT set_config('max_parallel_workers_per_gather',
+        least(current_setting('max_parallel_workers_per_gather')::int, 1)::text, false)
+"""
 
 _NAMES: Final = """
     SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -60,9 +66,9 @@ _SIZES: Final = """
 _WHOLE_BYTES: Final = 1 << 26
 # A value holds 1 GB at most: what is large is summed up part by part, its number and place before each part.
 _LARGE_OBJECTS: Final = sql.SQL(f"""
-    SELECT sha256(int8send(number) || lo_get(oid)) FROM ({_SIZES}) small WHERE bytes <= {_WHOLE_BYTES}
+    SELECT int8send(number) || lo_get(oid) FROM ({_SIZES}) small WHERE bytes <= {_WHOLE_BYTES}
     UNION ALL
-    SELECT sha256(int8send(number) || int8send(begins) || lo_get(oid, begins, {_WHOLE_BYTES}))
+    SELECT int8send(number) || int8send(begins) || lo_get(oid, begins, {_WHOLE_BYTES})
     FROM ({_SIZES}) large, generate_series(0, bytes - 1, {_WHOLE_BYTES}) begins WHERE bytes > {_WHOLE_BYTES}
 """)
 
@@ -80,6 +86,28 @@ _SEQUENCES: Final = """
     SELECT schemaname, sequencename, increment_by > 0, coalesce(last_value, 0)::text, last_value IS NOT NULL
     FROM pg_sequences WHERE schemaname !~ '^pg_' AND NOT cycle ORDER BY schemaname, sequencename
 """
+
+
+@dataclass(frozen=True, slots=True)
+class RowHash:
+    """How a row's bytes become two numbers that are added up, in SQL: `once` of `bytes` is the `h` of the other two."""
+
+    once: sql.SQL
+    first: sql.SQL
+    second: sql.SQL
+
+
+SHA_256: Final = RowHash(
+    sql.SQL("sha256(bytes)"),
+    sql.SQL("('x' || encode(substr(h, 1, 8), 'hex'))::bit(64)::bigint::numeric"),
+    sql.SQL("('x' || encode(substr(h, 9, 8), 'hex'))::bit(64)::bigint::numeric"),
+)
+SEEDED: Final = RowHash(
+    sql.SQL("ROW(bytes)"), sql.SQL("hash_record_extended(h, 1)"), sql.SQL("hash_record_extended(h, 2)")
+)
+# Of a record of one field, the hash is that of the field: it has a name of its own from version 18 on, and takes less.
+_NAMED: Final = RowHash(sql.SQL("bytes"), sql.SQL("hashbyteaextended(h, 1)"), sql.SQL("hashbyteaextended(h, 2)"))
+_NAMED_SINCE: Final = 18_00_00
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,15 +135,16 @@ class SequenceAt:
         return self.used and (self.last >= before.last if self.rising else self.last <= before.last)
 
 
-def tables(session: Session, *, unlogged: bool = True) -> Iterator[TableSums]:
+def tables(session: Session, row_hash: RowHash = SEEDED, *, unlogged: bool = True) -> Iterator[TableSums]:
     """Every table of the database, as the session's snapshot shows it, and its large objects. Raises psycopg.Error.
 
     What is not in the log (`unlogged`) is in a dump, and not in what is recovered from the server's files.
     """
     kept = ["p", "u"] if unlogged else ["p"]
+    session.execute(_WORKERS)
     for schema, name, columns, whole in session.execute(_TABLES, (kept,)).fetchall():
-        yield _sums(session, f"{schema}.{name}", _rows(schema, name, columns or (), whole or ()))
-    parts = _sums(session, "(large objects)", _LARGE_OBJECTS)
+        yield _sums(session, row_hash, f"{schema}.{name}", _rows(schema, name, columns or (), whole or ()))
+    parts = _sums(session, row_hash, "(large objects)", _LARGE_OBJECTS)
     count = session.execute("SELECT count(*) FROM pg_largeobject_metadata").fetchone()
     yield replace(parts, rows=int(count[0]) if count else 0)
 
@@ -179,14 +208,17 @@ def _rows(schema: str, name: str, columns: Sequence[str], whole: Sequence[bool])
         else sql.SQL("t.{}::text").format(sql.Identifier(column))
         for column, binary in zip(columns, whole, strict=True)
     ]
-    return sql.SQL("SELECT sha256(record_send(ROW({columns}))) FROM ONLY {table} t").format(
+    return sql.SQL("SELECT record_send(ROW({columns})) FROM ONLY {table} t").format(
         columns=sql.SQL(", ").join(parts), table=sql.Identifier(schema, name)
     )
 
 
-def _sums(session: Session, name: str, rows: sql.Composable) -> TableSums:
+def _sums(session: Session, row_hash: RowHash, name: str, rows: sql.Composable) -> TableSums:
+    if row_hash is SEEDED and session.info.server_version >= _NAMED_SINCE:
+        row_hash = _NAMED
+    statement = _SUMMED.format(rows=rows, once=row_hash.once, first=row_hash.first, second=row_hash.second)
     try:
-        row = session.execute(_HASHED.format(rows=rows)).fetchone()
+        row = session.execute(statement).fetchone()
     except psycopg.Error as error:
         error.add_note(f"while {name} was read")
         raise

@@ -7,9 +7,25 @@ from typing import Final
 
 from cto_backups.core.model import Fingerprint, Sample
 from cto_backups.sources.postgresql_catalogue import DATABASE, GLOBALS
-from cto_backups.sources.postgresql_rows import SequenceAt, Session, TableSums, catalogue, line, tables
+from cto_backups.sources.postgresql_rows import (
+    SEEDED,
+    SHA_256,
+    RowHash,
+    SequenceAt,
+    Session,
+    TableSums,
+    catalogue,
+    line,
+    tables,
+)
 
-ALGORITHM: Final = "postgresql/1"
+LOGICAL: Final = "postgresql/2"
+"""Of databases that are dumped."""
+PHYSICAL: Final = "postgresql-physical/2"
+"""Of a server whose files are copied."""
+LOGICAL_HASHES: Final[Mapping[str, RowHash]] = {"postgresql/1": SHA_256, LOGICAL: SEEDED}
+PHYSICAL_HASHES: Final[Mapping[str, RowHash]] = {"postgresql-physical/1": SHA_256, PHYSICAL: SEEDED}
+"""How rows are hashed, by the names of algorithms; the first are made no longer, but still compared with."""
 _MOST_SAMPLES: Final = 1000
 
 
@@ -49,12 +65,12 @@ def bootstrap(session: Session) -> str:
     return str(row[0]) if row else "postgres"
 
 
-def summed_up(session: Session, name: str, *, unlogged: bool = True) -> Summed:
+def summed_up(session: Session, name: str, row_hash: RowHash = SEEDED, *, unlogged: bool = True) -> Summed:
     """All of a database, as the session's snapshot shows it. Raises psycopg.Error."""
     about = session.execute(DATABASE).fetchone()
     words = line(about or ())
     told = {**catalogue(session), "database": sha256(words.encode()).hexdigest()}
-    return Summed(name, list(tables(session, unlogged=unlogged)), told)
+    return Summed(name, list(tables(session, row_hash, unlogged=unlogged)), told)
 
 
 def fingerprint_of(
@@ -62,7 +78,7 @@ def fingerprint_of(
     shared: Mapping[str, str],
     roles: int,
     samples: Sequence[Sample],
-    algorithm: str = ALGORITHM,
+    algorithm: str,
 ) -> Fingerprint:
     """The fingerprint of all that was summed up; of the tables, the largest are samples."""
     checksums = {f"server: {kind}": digest for kind, digest in shared.items()}

@@ -28,7 +28,7 @@ SETTINGS: Final = {
     "maintenance_work_mem": "128MB",
     "max_wal_size": "2GB",
     "autovacuum": "off",
-    "max_parallel_workers_per_gather": "0",
+    "max_parallel_workers_per_gather": "1",
     "logging_collector": "off",
     "unix_socket_permissions": "0777",  # its folder is private
 }

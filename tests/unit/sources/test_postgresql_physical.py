@@ -6,6 +6,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,7 +16,10 @@ from source_contract import Fault, SourceContract, Subject, captured
 from cto_backups.core.comparison import compare
 from cto_backups.core.ports import ArrivingTree
 from cto_backups.errors import RefusedError, SourceError
+from cto_backups.sources import postgresql_dumping, postgresql_logical, postgresql_moments
 from cto_backups.sources.postgresql import PostgresqlSource
+from cto_backups.sources.postgresql_rows import SHA_256
+from cto_backups.sources.postgresql_sums import summed_up
 from servers import postgresql
 from servers.postgresql import Server
 
@@ -286,3 +290,20 @@ def test_a_point_of_the_other_form_is_still_tested_and_restored(make: Make, tmp_
     source.restore(point, tmp_path / "dumps")
     assert (tmp_path / "dumps/my%20shop.dump").is_file()
     assert compare(expected, source.probe(tmp_path / "dumps", expected)).differences == ()
+
+
+@pytest.mark.parametrize("method", ["physical", "logical"])
+def test_a_point_that_was_summed_up_the_former_way_is_still_tested(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """By the algorithm that its fingerprint names."""
+    source = make(method=method, databases=("my shop",))
+    with monkeypatch.context() as former:
+        for module in (postgresql_moments, postgresql_logical):
+            former.setattr(module, "summed_up", partial(summed_up, row_hash=SHA_256))
+        former.setattr(postgresql_moments, "PHYSICAL", "postgresql-physical/1")
+        former.setattr(postgresql_dumping, "LOGICAL", "postgresql/1")
+        point, expected = captured(source)
+    assert expected.algorithm in ("postgresql-physical/1", "postgresql/1")
+    point.restore(tmp_path / "restored")
+    assert compare(expected, source.probe(tmp_path / "restored", expected)).differences == ()

@@ -1,0 +1,135 @@
+"""Rows are summed up by their bytes, so that nothing which is written differently counts as the same."""
+
+import struct
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from cto_backups.sources.postgresql_connection import Address
+from cto_backups.sources.postgresql_rows import SEEDED, SHA_256, RowHash, Session, tables
+from servers import postgresql
+from servers.postgresql import Server
+
+HASHES = {"postgresql/1": SHA_256, "postgresql/2": SEEDED}
+INSENSITIVE = "COLLATE public.insensitive"
+
+
+@pytest.fixture(scope="module")
+def server(postgresql_programs: Path) -> Iterator[Server]:
+    with postgresql.server(postgresql_programs) as made:
+        made.do("CREATE COLLATION insensitive (provider = icu, locale = 'und-u-ks-level2', deterministic = false)")
+        yield made
+
+
+@pytest.fixture(scope="module")
+def newer(newer_postgresql_programs: Path) -> Iterator[Server]:
+    with postgresql.server(newer_postgresql_programs) as made:
+        yield made
+
+
+def sums(session: Session, row_hash: RowHash = SEEDED) -> tuple[int, tuple[str, str]]:
+    """The rows and the sums of the only table."""
+    table, large_objects = tables(session, row_hash)
+    assert large_objects.rows == 0
+    return table.rows, table.sums
+
+
+def at(server: Server) -> Session:
+    """A session as a source has it, in which things may be made."""
+    return Address(host=str(server.place), user="postgres").connect("postgres", read_only=False)
+
+
+@pytest.mark.parametrize(
+    ("column", "before", "after"),
+    [
+        ("numeric", "('1.0')", "('1.00')"),
+        ("float8", "('0')", "('-0')"),
+        ("interval", "('1 day')", "('24 hours')"),
+        ("interval", "('1 month')", "('30 days')"),
+        (f"text {INSENSITIVE}", "('Word')", "('word')"),
+        ("json", "('{}')", "('{ }')"),
+        ("jsonb", "('1.0')", "('1.00')"),
+        ("int[]", "('{1,2}')", "('[0:1]={1,2}')"),
+        ("text", "('')", "(NULL)"),
+        ("bytea", "('')", "('\\x00')"),
+        ("text, y text", "('ab', 'c')", "('a', 'bc')"),
+        ("text, y text", "('a', NULL)", "(NULL, 'a')"),
+        ("int, y text", "(1, 'a'), (2, 'b')", "(1, 'b'), (2, 'a')"),
+        ("int", "(1), (1), (2), (2)", "(1), (1), (3), (3)"),
+        ("int", "(1), (1), (2), (2)", "(1), (2), (3), (4)"),
+        ("int8", "(1), (4)", "(2), (3)"),
+        ("int8", "(0)", "(4294967296)"),
+        ("int2", "(1)", "(-1)"),
+    ],
+)
+@pytest.mark.parametrize("algorithm", HASHES)
+def test_what_is_not_the_same_bytes_has_other_sums(
+    server: Server, algorithm: str, column: str, before: str, after: str
+) -> None:
+    """Equal values in other words, values in other places, pairs that cancel out elsewhere."""
+    with at(server) as session:
+        found = []
+        for rows in (before, after):
+            session.execute(f"CREATE TABLE public.t (x {column})")
+            session.execute(f"INSERT INTO public.t VALUES {rows}")
+            found.append(sums(session, HASHES[algorithm]))
+            session.execute("DROP TABLE public.t")
+    assert found[0][0] == found[1][0]
+    assert found[0][1][0] != found[1][1][0]
+    assert found[0][1][1] != found[1][1][1]
+
+
+@pytest.mark.parametrize("name", ["server", "newer"])
+def test_the_algorithms_are_what_the_reference_says(name: str, request: pytest.FixtureRequest) -> None:
+    """Points are compared years later, and restored by newer servers: whatever the version, sums stay as they are."""
+    server: Server = request.getfixturevalue(name)
+    with at(server) as session:
+        session.execute("CREATE TABLE public.t (b int, a text, c numeric, d boolean)")
+        session.execute(
+            "INSERT INTO public.t VALUES (7, 'word', 1.50, true), (NULL, 'é', 0, NULL), (7, 'word', 1.50, true)"
+        )
+        old, new = sums(session, SHA_256), sums(session, SEEDED)
+        session.execute("DROP TABLE public.t")
+    one = _sent(
+        (25, b"word"), (23, struct.pack(">i", 7)), (1700, bytes.fromhex("000200000000000200011388")), (16, b"\1")
+    )
+    two = _sent((25, "é".encode()), (23, None), (1700, bytes(8)), (16, None))
+    digests = [sha256(one).digest(), sha256(two).digest(), sha256(one).digest()]
+    expected = [sum(struct.unpack(">q", digest[n : n + 8])[0] for digest in digests) for n in (0, 8)]
+    assert old == (3, (str(expected[0]), str(expected[1])))
+    assert new == (3, ("10353867231083353770", "12487690239224642021"))
+
+
+def _sent(*columns: tuple[int, bytes | None]) -> bytes:
+    """What record_send gives: the number of columns, then the type, size and bytes of each."""
+    parts = [struct.pack(">i", len(columns))]
+    for number, value in columns:
+        parts.append(struct.pack(">Ii", number, -1 if value is None else len(value)) + (value or b""))
+    return b"".join(parts)
+
+
+def test_one_more_process_helps_where_the_server_lets_it(newer: Server) -> None:
+    """It sees the same moment, and there is one at most, whatever the server would give."""
+    rows = "SELECT n, 'row ' || n AS word FROM generate_series(1, 20000) n"
+    newer.do(f"CREATE TABLE t WITH (parallel_workers = 4) AS {rows}", "ANALYZE t")
+    launched = "SELECT parallel_workers_launched FROM pg_stat_database WHERE datname = current_database()"
+    found = {}
+    with at(newer) as holding:
+        holding.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        (snapshot,) = holding.execute("SELECT pg_export_snapshot()").fetchone() or ("",)
+        newer.do("DELETE FROM t WHERE n % 2 = 0")
+        for allowed in (0, 4):
+            ((before,),) = newer.do(launched)
+            with at(newer) as session:
+                session.execute("SET parallel_setup_cost = 0")
+                session.execute(f"SET max_parallel_workers_per_gather = {allowed}")
+                session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+                session.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'")
+                found[allowed] = sums(session)
+            ((after,),) = newer.do(launched)
+            assert after - before == (1 if allowed else 0)
+    newer.do("DROP TABLE public.t")
+    assert found[4] == found[0]
+    assert found[0][0] == 20_000
