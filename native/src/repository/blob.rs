@@ -9,7 +9,7 @@ use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use sha2::{Digest, Sha256};
-use zstd_safe::{CCtx, CParameter, DCtx, InBuffer, OutBuffer};
+use zstd_safe::{CCtx, CParameter, DCtx, InBuffer, OutBuffer, Strategy};
 
 use super::broken::Broken;
 use super::buffers::view;
@@ -57,9 +57,73 @@ pub fn unhex(text: &str) -> Option<Id> {
     Some(id)
 }
 
+const LIGHTER_THAN: i32 = 3; // the usual level; who chooses another wants just that
+const COMPARE_FROM: usize = 256 << 10;
+const COMPARE_EVERY: u32 = 32;
+
+/// A quicker way to compress, taken for as long as it makes frames that are hardly larger: of the pages of databases it
+/// makes smaller ones.
+struct Lighter {
+    compressor: CCtx<'static>,
+    frame: Vec<u8>,
+    is_taken: bool,
+    until_compared: u32,
+}
+
+impl Lighter {
+    fn new() -> Self {
+        let mut compressor = CCtx::create();
+        for parameter in [
+            CParameter::CompressionLevel(2),
+            CParameter::Strategy(Strategy::ZSTD_fast),
+            CParameter::MinMatch(5),
+            CParameter::HashLog(16),
+        ] {
+            compressor
+                .set_parameter(parameter)
+                .expect("zstd takes these");
+        }
+        Lighter {
+            compressor,
+            frame: Vec::new(),
+            is_taken: false,
+            until_compared: 0,
+        }
+    }
+
+    /// Compress one way or the other; now and then both ways, to see which it is to be from then on.
+    fn compress(
+        &mut self,
+        usual: &mut CCtx<'static>,
+        frame: &mut Vec<u8>,
+        plain: &[u8],
+    ) -> Result<(), Broken> {
+        if self.until_compared > 0 {
+            self.until_compared -= 1;
+            let chosen = if self.is_taken {
+                &mut self.compressor
+            } else {
+                usual
+            };
+            return compress(chosen, frame, plain);
+        }
+        compress(usual, frame, plain)?;
+        compress(&mut self.compressor, &mut self.frame, plain)?;
+        // At most 1 % larger.
+        self.is_taken = self.frame.len() * 100 <= frame.len() * 101;
+        self.until_compared = COMPARE_EVERY - 1;
+        if self.frame.len() < frame.len() {
+            std::mem::swap(frame, &mut self.frame);
+        }
+        self.frame = Vec::new(); // not needed for long
+        Ok(())
+    }
+}
+
 /// One thread's compressor, with room of its own.
 pub struct Squeezer {
     compressor: CCtx<'static>,
+    lighter: Option<Lighter>,
     probe: CCtx<'static>,
     pub frame: Vec<u8>,
 }
@@ -76,6 +140,7 @@ impl Squeezer {
             .expect("zstd takes any level");
         Squeezer {
             compressor,
+            lighter: (level == LIGHTER_THAN).then(Lighter::new),
             probe,
             frame: Vec::new(),
         }
@@ -87,7 +152,12 @@ impl Squeezer {
         if !always && size >= PROBE_FROM && !self.promising(plain)? {
             return Ok(false);
         }
-        compress(&mut self.compressor, &mut self.frame, plain)?;
+        match &mut self.lighter {
+            Some(lighter) if !always && size >= COMPARE_FROM => {
+                lighter.compress(&mut self.compressor, &mut self.frame, plain)?
+            }
+            _ => compress(&mut self.compressor, &mut self.frame, plain)?,
+        }
         let made = self.frame.len();
         // Less than 97 % of it, or at least worth a few bytes.
         Ok(always || made * 100 < size * 97 || made + 64 < size)

@@ -290,7 +290,7 @@ class PolicyFile(Part):
     state: Line = Field(default="state", examples=["state"])
     """A folder for caches, staging and sandboxes, relative to the folder of this file."""
     compression: Annotated[int, Field(ge=1, le=19)] = 3
-    """The zstd compression level, from 1 (fast) to 19 (small)."""
+    """The zstd compression level, from 1 (fast) to 19 (small); at 3, in a quicker way where that costs at most 1 %."""
     verify_on_write: Literal["full", "sampled"] = "full"
     """How much of what is written is opened and compared again before it counts as stored."""
     prune: Cadence = "weekly"
