@@ -216,6 +216,8 @@ class PostgresqlSource(AnySource):
     """How many MiB a second of the server's files are read at most, with `method: physical`."""
     base_every: Duration | None = Field(default=None, examples=["1 day"])
     """How often all files are read, with `method: physical`; in between only the log is, and any moment comes back."""
+    sums: Literal["all", "sampled"] = "all"
+    """`sampled`, with `method: physical`: of tables of 1 GiB or more, parts are compared; a test proves less then."""
     tools: Line | None = Field(default=None, examples=["/usr/lib/postgresql/17/bin"])
     """The folder of PostgreSQL's programs; found by the server's version when left out."""
     scratch: Line | None = Field(default=None, examples=["/var/tmp"])

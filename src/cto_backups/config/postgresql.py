@@ -27,6 +27,7 @@ def postgresql_options(
         ("databases", physical and source.databases, "the files of a server hold all of its databases"),
         ("role_passwords", physical and not source.role_passwords, "the files of a server hold the passwords too"),
         ("max_rate", not physical and source.max_rate, "only files are read at a rate"),
+        ("sums", not physical and source.sums != "all", "rows of a dump lie in other places once they are restored"),
         ("base_every", not physical and source.base_every, "a dump is always of all"),
     ):
         if wrong:
@@ -37,6 +38,7 @@ def postgresql_options(
             )
     return {
         "method": source.method,
+        "sums": source.sums,
         "base_every_seconds": parse_duration(source.base_every).total_seconds() if source.base_every else None,
         "max_rate_kib": source.max_rate * 1024 if source.max_rate else None,
         "host": source.host,

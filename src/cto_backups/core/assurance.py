@@ -351,6 +351,8 @@ def forecast_against_rto(expected: Forecast, rto: timedelta) -> str:
 
 def _judge_rung(case: _Case) -> Iterator[_Finding]:
     rung, wanted = _rung(case), case.policy.category.rung
+    if rung is Rung.RESTORED:
+        yield Status.HEALTHY, "the last restore test compared only samples of it: it came back, and is not proven"
     # How soon a rung must be reached is for tests and readings to say; that it is not reached is said in any case.
     if rung < wanted:
         yield Status.HEALTHY, f"it stands on rung {rung.name.lower()}; policy asks for {wanted.name.lower()}"
@@ -367,7 +369,7 @@ def _rung(case: _Case) -> Rung:
     failed = any(status is Status.FAILED_TEST for status, _ in _judge_tests(case))
     if tested and not failed:
         last = case.facts.last_test
-        return max(Rung.PROVEN, last.rung) if last is not None and last.passed else Rung.PROVEN
+        return last.rung if last is not None and last.passed else Rung.PROVEN
     stands = rung_elsewhere(case.facts, lambda at: not case.future(at) and (every is None or case.now - at <= every))
     if stands is not None:
         return stands
@@ -383,7 +385,8 @@ def _good_news(case: _Case) -> str:
     assert case.age is not None
     copies = str(elsewhere(case.facts.newest) or counted(len(case.copies), "copy", "copies"))
     proven_at = case.facts.proven_at
-    proof = f"proven by a restore test {case.since(proven_at)}" if proven_at else "not proven by a restore test"
+    word = "restored" if _rung(case) is Rung.RESTORED else "proven"
+    proof = f"{word} by a restore test {case.since(proven_at)}" if proven_at else "not proven by a restore test"
     rpo = format_duration(case.policy.category.rpo)
     return f"newest complete point is {roughly(case.age)} old (RPO {rpo}), {copies}, {proof}"
 

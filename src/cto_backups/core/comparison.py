@@ -3,17 +3,21 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Final
 
 from cto_backups.core.model import Fingerprint, Sample
 
 NOTHING_IGNORED: Mapping[str, str] = MappingProxyType({})
+BEYOND_SAMPLES: Final = "rows_beyond_samples"
+"""The count by which a fingerprint says of how many rows it tells only that they are there, and not what is in them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """The verdict on each part of a fingerprint, and every difference in a sentence.
 
-    `ignored` maps what could not be compared here (checksums, sample fields) to the reason.
+    `ignored` maps what could not be compared here (checksums, sample fields) to the reason. `beyond_samples` is how
+    many rows were counted only, since just samples of large tables are compared: such a comparison proves less.
     """
 
     checksums_match: bool
@@ -21,6 +25,7 @@ class Comparison:
     sample_data_valid: bool
     differences: tuple[str, ...]
     ignored: Mapping[str, str] = field(default_factory=dict)
+    beyond_samples: int = 0
 
     @property
     def passed(self) -> bool:
@@ -45,6 +50,7 @@ def compare(expected: Fingerprint, actual: Fingerprint, *, ignore: Mapping[str, 
         sample_data_valid=not samples,
         differences=(*checksums, *counts, *samples),
         ignored={name: reason for name, reason in ignore.items() if name in known},
+        beyond_samples=expected.counts.get(BEYOND_SAMPLES, 0),
     )
 
 

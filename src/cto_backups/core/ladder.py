@@ -142,7 +142,9 @@ def _steps(
         if copy.tested_at is None or (copy.test_rung or Rung.STORED) >= rung:
             yield _step(rung, copy.tested_at, copy.test_evidence, asked.test_every, asked.test_by, now)
         else:
-            yield LadderStep(rung, Standing.FAILED, copy.tested_at, copy.test_evidence, asked.test_by)
+            # A passed test that stays below a rung compared only a part: it shows nothing against the rung.
+            standing = Standing.MISSING if copy.test_passed else Standing.FAILED
+            yield LadderStep(rung, standing, copy.tested_at, copy.test_evidence, asked.test_by)
 
 
 def _step(

@@ -118,7 +118,7 @@ def _test(installation: Installation, source_name: str, point: RecoveryPoint | N
         started_at=started_at,
         finished_at=clock.now(),
         passed=passed,
-        rung=_rung(steps, passed=passed),
+        rung=_rung(steps, passed=passed, sampled=comparison is not None and comparison.beyond_samples > 0),
         steps=tuple(steps.taken),
         reason=reason,
     )
@@ -195,8 +195,11 @@ def _verify(installation: Installation, point: RecoveryPoint, place: Path, figur
         counts=len(point.fingerprint.counts),
         samples=len(point.fingerprint.samples),
     )
-    if comparison.ignored:
-        figures["not_compared"] = "; ".join(f"{name}: {reason}" for name, reason in comparison.ignored.items())
+    left_out = [f"{name}: {reason}" for name, reason in comparison.ignored.items()]
+    if comparison.beyond_samples:
+        left_out.append(f"{counted(comparison.beyond_samples, 'row')} of large tables, outside of their samples")
+    if left_out:
+        figures["not_compared"] = "; ".join(left_out)
     if comparison.differences:
         raise VerificationError("The restored data is not what was captured", why="; ".join(comparison.differences[:5]))
     return comparison
@@ -232,10 +235,11 @@ def _clean_up(installation: Installation, steps: _Steps, place: Path) -> None:
         return
 
 
-def _rung(steps: _Steps, *, passed: bool) -> Rung:
-    compared = any(step.name == "verify_integrity" and step.passed for step in steps.taken)
+def _rung(steps: _Steps, *, passed: bool, sampled: bool) -> Rung:
+    """What the steps reached. What was compared only in samples is restored, and not proven, whatever else passed."""
+    compared = not sampled and any(step.name == "verify_integrity" and step.passed for step in steps.taken)
     asked = [step.passed for step in steps.taken if step.name == "probe"]
-    if passed:
+    if passed and compared:
         return Rung.SERVING if asked else Rung.PROVEN
     if compared and not all(asked):
         return Rung.PROVEN

@@ -41,7 +41,7 @@ class PostgresqlSource:
     when empty), `sslmode`, `sslrootcert`; `tools`, the folder of PostgreSQL's programs; `lock_seconds`, how long a lock
     may be waited for; `timeout_seconds`, how long a program may be silent; `role_passwords`; `scratch`, where throwaway
     servers live; `max_rate_kib`, how much a second the files of a server may be read at; `base_every_seconds`, how
-    often they are, when in between only the log is.
+    often they are, when in between only the log is; `sums`, `all` or `sampled`, of which rows they are taken.
     """
 
     kind = "postgresql"
@@ -71,7 +71,7 @@ class PostgresqlSource:
         rate = int(seconds(options, "max_rate_kib", 1.0)) if options.get("max_rate_kib") else None
         every = options.get("base_every_seconds")
         base_every = timedelta(seconds=seconds(options, "base_every_seconds", 1.0)) if every else None
-        self._physical = PhysicalForm(self._server, own, rate, base_every)
+        self._physical = PhysicalForm(self._server, own, rate, base_every, sampled=options.get("sums") == "sampled")
         self._database = DatabaseForm(self._server)
         self._is_physical = options.get("method") == "physical"
 

@@ -182,8 +182,8 @@ def land(
 ) -> tuple[str, ...]:
     """Make the database under its working name; notes. `roles` are those of the server it came from.
 
-    With `rows`, the digest of all that was taken, by `row_hash`, what is there then has to be just that. Raises ToolError,
-    psycopg.Error, RestoreError: then nothing is left of it, nor of roles that were made for it.
+    With `rows`, the digest of all that was taken, by `row_hash`, what is there then has to be just that.
+    Raises ToolError, psycopg.Error, RestoreError: then nothing is left of it, nor of roles that were made for it.
     """
     made: list[str] = []
     try:

@@ -19,11 +19,13 @@ from cto_backups.core.model import Fingerprint, Sample
 from cto_backups.errors import SourceError
 from cto_backups.sources.postgresql_inventory import tablespaces
 from cto_backups.sources.postgresql_replication import Replication, lsn
-from cto_backups.sources.postgresql_rows import SequenceAt, Session, lock, sequences, table_names
+from cto_backups.sources.postgresql_rows import SequenceAt, Session, lock, sequences, table_names, whole
 from cto_backups.sources.postgresql_server import Server
 from cto_backups.sources.postgresql_sums import (
     PHYSICAL,
+    SAMPLED,
     Summed,
+    drawn,
     fingerprint_of,
     sequence_key,
     sequence_sample,
@@ -136,11 +138,12 @@ def is_quiet(server: Server, transactions: str) -> bool:
 class HeldMoments:
     """Databases held at moments, one after the other, and summed up meanwhile."""
 
-    def __init__(self, server: Server, pool: ThreadPoolExecutor, stack: ExitStack) -> None:
+    def __init__(self, server: Server, pool: ThreadPoolExecutor, stack: ExitStack, *, sampled: bool = False) -> None:
         self.at: datetime | None = None
         """When the first was held."""
         self._server = server
         self._pool = pool
+        self._sampled = sampled
         self._stack = stack
         self._taken: list[tuple[Moment, Future[Summed]]] = []
         self._shared: tuple[dict[str, str], int] = ({}, 0)
@@ -166,7 +169,7 @@ class HeldMoments:
         for held, _ in self._taken:
             samples += [sequence_sample(sequence_key(held.name, each), each) for each in held.ahead]
         summed = [future.result() for _, future in self._taken]
-        return fingerprint_of(summed, *self._shared, samples, PHYSICAL)
+        return fingerprint_of(summed, *self._shared, samples, SAMPLED if self._sampled else PHYSICAL)
 
     def cancel(self) -> None:
         """Let go of everything: nobody asks for the sums any more, or all are there."""
@@ -176,7 +179,8 @@ class HeldMoments:
 
     def _summed(self, held: Moment) -> Summed:
         try:
-            return summed_up(held.session, held.name, unlogged=False)
+            parts = drawn if self._sampled else whole
+            return summed_up(held.session, held.name, unlogged=False, parts=parts)
         except psycopg.Error as error:
             raise self._server.unreadable(held.name, error) from error
         finally:

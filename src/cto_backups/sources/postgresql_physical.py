@@ -45,13 +45,23 @@ _NEEDED_BY_TAIL: Final = (f"/{LOG}", f"/{MOMENTS}", f"/{DATA}/{AUTO_CONF}")
 class PhysicalForm:
     """What a source does with a server whose files are copied while it works.
 
-    With `base_every`, they are read so often, and in between what is added to the server's log.
+    With `base_every`, they are read so often, and in between what is added to the server's log. `sampled`: only parts
+    of large tables are summed up.
     """
 
-    def __init__(self, server: Server, state: Path, max_rate_kib: int | None, base_every: timedelta | None) -> None:
+    def __init__(
+        self,
+        server: Server,
+        state: Path,
+        max_rate_kib: int | None,
+        base_every: timedelta | None,
+        *,
+        sampled: bool = False,
+    ) -> None:
         self._server = server
         self._state = state
         self._max_rate_kib = max_rate_kib
+        self._sampled = sampled
         self._between = Between(server, state, base_every) if base_every is not None else None
 
     @property
@@ -92,7 +102,7 @@ class PhysicalForm:
             if self._between is None:
                 let_go(self._server, self._state)
             spool = stack.enter_context(staging(self._state))
-            held = HeldMoments(self._server, pool, stack)
+            held = HeldMoments(self._server, pool, stack, sampled=self._sampled)
             tree = ServerTree(
                 self._server, spool, held, names, stack, max_rate_kib=self._max_rate_kib, between=self._between
             )

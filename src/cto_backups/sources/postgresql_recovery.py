@@ -31,6 +31,7 @@ from cto_backups.sources.postgresql_sums import (
     PHYSICAL,
     PHYSICAL_HASHES,
     Summed,
+    drawn_before,
     fingerprint_of,
     sequence_from,
     sequence_key,
@@ -206,7 +207,8 @@ def recovered(server: Server, restored: Path, about: Mapping[str, str], expected
         for name in names:
             at = lsn_text(told.databases[name])
             with _recovering(tools, place, data, about["bootstrap"], at) as address, address.connect(name) as session:
-                summed.append(summed_up(session, name, row_hash, unlogged=False))
+                parts = drawn_before(name, expected)
+                summed.append(summed_up(session, name, row_hash, unlogged=False, parts=parts))
                 reached |= {sequence_key(name, each): each for each in sequences(session)}
                 if len(summed) == 1:
                     shared = shared_lines(session)

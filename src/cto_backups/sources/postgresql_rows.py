@@ -8,7 +8,7 @@ values: equal numbers may be written differently (1.0 and 1.00). What embeds num
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, Final, LiteralString
@@ -26,7 +26,8 @@ _TABLES: Final = """
             t.typnamespace = 'pg_catalog'::regnamespace AND t.typtype = 'b' AND t.typsend <> 0
                 AND t.typname NOT LIKE 'reg%%' AND t.typname NOT LIKE '\\_reg%%' AND t.typname NOT LIKE '%%aclitem'
                 AND t.typname NOT LIKE '%%pg_node_tree' AND t.typname NOT LIKE '%%float_' AND t.typcategory <> 'G'
-            ORDER BY a.attname) FILTER (WHERE a.attnum IS NOT NULL)
+            ORDER BY a.attname) FILTER (WHERE a.attnum IS NOT NULL),
+        pg_table_size(c.oid)
     FROM pg_class c
     JOIN pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -35,7 +36,7 @@ _TABLES: Final = """
         AND n.nspname !~ '^pg_(toast|temp)' AND n.nspname NOT IN ('pg_catalog', 'information_schema')
         AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
             AND d.deptype = 'e')
-    GROUP BY n.nspname, c.relname
+    GROUP BY n.nspname, c.relname, c.oid
     ORDER BY n.nspname, c.relname
 """
 
@@ -111,12 +112,34 @@ _NAMED_SINCE: Final = 18_00_00
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """The blocks of a table that are summed up: about `percent` of them (a number as text), drawn by a seed."""
+
+    percent: str
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
 class TableSums:
-    """What is said of one table (or of all large objects): how many rows, and the two sums, as texts of numbers."""
+    """What is said of one table (or of all large objects): how many rows, and the two sums, as texts of numbers.
+
+    With a `part`, the sums are of the rows in it alone, of which there are `part_rows`.
+    """
 
     name: str
     rows: int
     sums: tuple[str, str]
+    part: Part | None = None
+    part_rows: int = 0
+
+
+Parts = Callable[[str, int], Part | None]
+"""Which part of a table is summed up, by its name and its bytes; None: all of it."""
+
+
+def whole(name: str, size_bytes: int) -> Part | None:
+    """All of every table."""
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,18 +158,26 @@ class SequenceAt:
         return self.used and (self.last >= before.last if self.rising else self.last <= before.last)
 
 
-def tables(session: Session, row_hash: RowHash = SEEDED, *, unlogged: bool = True) -> Iterator[TableSums]:
+def tables(
+    session: Session, row_hash: RowHash = SEEDED, *, unlogged: bool = True, parts: Parts = whole
+) -> Iterator[TableSums]:
     """Every table of the database, as the session's snapshot shows it, and its large objects. Raises psycopg.Error.
 
     What is not in the log (`unlogged`) is in a dump, and not in what is recovered from the server's files.
     """
     kept = ["p", "u"] if unlogged else ["p"]
     session.execute(_WORKERS)
-    for schema, name, columns, whole in session.execute(_TABLES, (kept,)).fetchall():
-        yield _sums(session, row_hash, f"{schema}.{name}", _rows(schema, name, columns or (), whole or ()))
-    parts = _sums(session, row_hash, "(large objects)", _LARGE_OBJECTS)
-    count = session.execute("SELECT count(*) FROM pg_largeobject_metadata").fetchone()
-    yield replace(parts, rows=int(count[0]) if count else 0)
+    for schema, name, columns, binary, size_bytes in session.execute(_TABLES, (kept,)).fetchall():
+        part = parts(f"{schema}.{name}", int(size_bytes or 0))
+        rows = _rows(schema, name, columns or (), binary or (), part)
+        summed = _sums(session, row_hash, f"{schema}.{name}", rows)
+        if part is not None:
+            table = sql.Identifier(schema, name)
+            count = _count(session, sql.SQL("SELECT count(*) FROM ONLY {}").format(table))
+            summed = replace(summed, rows=count, part=part, part_rows=summed.rows)
+        yield summed
+    pieces = _sums(session, row_hash, "(large objects)", _LARGE_OBJECTS)
+    yield replace(pieces, rows=_count(session, sql.SQL("SELECT count(*) FROM pg_largeobject_metadata")))
 
 
 def hold(session: Session) -> str:
@@ -201,15 +232,22 @@ def _settled(told: str) -> str:
     return _BRACKETS.sub("", _CAST.sub("", told))
 
 
-def _rows(schema: str, name: str, columns: Sequence[str], whole: Sequence[bool]) -> sql.Composed:
-    parts = [
+def _count(session: Session, statement: sql.SQL | sql.Composed) -> int:
+    row = session.execute(statement).fetchone()
+    return int(row[0]) if row else 0
+
+
+def _rows(schema: str, name: str, columns: Sequence[str], binaries: Sequence[bool], part: Part | None) -> sql.Composed:
+    values = [
         sql.SQL("t.{}").format(sql.Identifier(column))
         if binary
         else sql.SQL("t.{}::text").format(sql.Identifier(column))
-        for column, binary in zip(columns, whole, strict=True)
+        for column, binary in zip(columns, binaries, strict=True)
     ]
-    return sql.SQL("SELECT record_send(ROW({columns})) FROM ONLY {table} t").format(
-        columns=sql.SQL(", ").join(parts), table=sql.Identifier(schema, name)
+    # Which blocks are drawn does not depend on how many there are: those that came since hold nothing of the moment.
+    drawn = sql.SQL(" TABLESAMPLE SYSTEM ({}) REPEATABLE ({})").format(float(part.percent), part.seed) if part else None
+    return sql.SQL("SELECT record_send(ROW({columns})) FROM ONLY {table} t{drawn}").format(
+        columns=sql.SQL(", ").join(values), table=sql.Identifier(schema, name), drawn=drawn or sql.SQL("")
     )
 
 

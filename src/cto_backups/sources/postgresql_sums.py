@@ -1,15 +1,19 @@
 """What databases are summed up to, as their sessions see them, and the fingerprint of that."""
 
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
+from cto_backups.core.comparison import BEYOND_SAMPLES
 from cto_backups.core.model import Fingerprint, Sample
 from cto_backups.sources.postgresql_catalogue import DATABASE, GLOBALS
 from cto_backups.sources.postgresql_rows import (
     SEEDED,
     SHA_256,
+    Part,
+    Parts,
     RowHash,
     SequenceAt,
     Session,
@@ -17,16 +21,26 @@ from cto_backups.sources.postgresql_rows import (
     catalogue,
     line,
     tables,
+    whole,
 )
 
 LOGICAL: Final = "postgresql/2"
 """Of databases that are dumped."""
 PHYSICAL: Final = "postgresql-physical/2"
 """Of a server whose files are copied."""
+SAMPLED: Final = "postgresql-physical-sampled/2"
+"""The same, with sums over parts of large tables."""
 LOGICAL_HASHES: Final[Mapping[str, RowHash]] = {"postgresql/1": SHA_256, LOGICAL: SEEDED}
-PHYSICAL_HASHES: Final[Mapping[str, RowHash]] = {"postgresql-physical/1": SHA_256, PHYSICAL: SEEDED}
+PHYSICAL_HASHES: Final[Mapping[str, RowHash]] = {
+    "postgresql-physical/1": SHA_256,
+    PHYSICAL: SEEDED,
+    SAMPLED: SEEDED,
+}
 """How rows are hashed, by the names of algorithms; the first are made no longer, but still compared with."""
 _MOST_SAMPLES: Final = 1000
+_WHOLE_BYTES: Final = 1 << 30
+_PART_BYTES: Final = 256 << 20
+_LEAST_PERCENT: Final = 1.0
 
 
 @dataclass(frozen=True)
@@ -65,12 +79,33 @@ def bootstrap(session: Session) -> str:
     return str(row[0]) if row else "postgres"
 
 
-def summed_up(session: Session, name: str, row_hash: RowHash = SEEDED, *, unlogged: bool = True) -> Summed:
+def drawn(name: str, size_bytes: int) -> Part | None:
+    """A part of a table that is large, other blocks each time; None: all of it."""
+    if size_bytes < _WHOLE_BYTES:
+        return None
+    percent = max(_LEAST_PERCENT, 100 * _PART_BYTES / size_bytes)
+    return Part(f"{percent:.3f}", secrets.randbelow(1 << 31))
+
+
+def drawn_before(database: str, expected: Fingerprint) -> Parts:
+    """The same parts of a database's tables as in a fingerprint."""
+    fields = {sample.key: sample.fields for sample in expected.samples}
+
+    def part(name: str, _: int) -> Part | None:
+        told = fields.get(f"{database}: {name}", {})
+        return Part(told["percent"], int(told["seed"])) if "seed" in told else None
+
+    return part
+
+
+def summed_up(
+    session: Session, name: str, row_hash: RowHash = SEEDED, *, unlogged: bool = True, parts: Parts = whole
+) -> Summed:
     """All of a database, as the session's snapshot shows it. Raises psycopg.Error."""
     about = session.execute(DATABASE).fetchone()
     words = line(about or ())
     told = {**catalogue(session), "database": sha256(words.encode()).hexdigest()}
-    return Summed(name, list(tables(session, row_hash, unlogged=unlogged)), told)
+    return Summed(name, list(tables(session, row_hash, unlogged=unlogged, parts=parts)), told)
 
 
 def fingerprint_of(
@@ -91,13 +126,18 @@ def fingerprint_of(
         counts["tables"] += len(own)
         counts["rows"] += sum(table.rows for table in own)
         counts["large_objects"] += large_objects.rows
+        beyond = sum(table.rows - table.part_rows for table in each.tables if table.part is not None)
+        if beyond:
+            counts[BEYOND_SAMPLES] = counts.get(BEYOND_SAMPLES, 0) + beyond
         largest += [(table.rows, _table_sample(each.name, table)) for table in each.tables]
-    largest.sort(key=lambda pair: (-pair[0], pair[1].key))
+    # Of which a part was summed up, it must stand there which: whoever compares draws it again.
+    largest.sort(key=lambda pair: ("seed" not in pair[1].fields, -pair[0], pair[1].key))
+    most = max(_MOST_SAMPLES, sum("seed" in sample.fields for _, sample in largest))
     return Fingerprint(
         algorithm=algorithm,
         checksums=checksums,
         counts=counts,
-        samples=(*samples, *(sample for _, sample in largest[:_MOST_SAMPLES])),
+        samples=(*samples, *(sample for _, sample in largest[:most])),
     )
 
 
@@ -108,9 +148,14 @@ def rows_digest(tables: Sequence[TableSums]) -> str:
 
 
 def _table_sample(database: str, table: TableSums) -> Sample:
-    return Sample(
-        f"{database}: {table.name}", {"rows": str(table.rows), "sum_1": table.sums[0], "sum_2": table.sums[1]}
-    )
+    fields = {"rows": str(table.rows), "sum_1": table.sums[0], "sum_2": table.sums[1]}
+    if table.part is not None:
+        fields |= {
+            "percent": table.part.percent,
+            "seed": str(table.part.seed),
+            "rows_in_sample": str(table.part_rows),
+        }
+    return Sample(f"{database}: {table.name}", fields)
 
 
 def sequence_key(database: str, sequence: SequenceAt) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cto_backups.errors import ExitStatus
+from cto_backups.sources import postgresql_sums
 from integration.cli.conftest import Home
 from servers import postgresql
 from servers.postgresql import Server
@@ -58,21 +59,32 @@ def test_from_the_policy_to_a_passed_restore_test_and_back(protecting: Home, ser
 
 
 def test_the_files_of_a_server_from_the_policy_to_a_passed_restore_test(
-    home: Home, postgresql_programs: Path, tmp_path: Path
+    home: Home, postgresql_programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The last point with `sums: sampled`, of which the test proves less, and says so."""
+    monkeypatch.setattr(postgresql_sums, "_WHOLE_BYTES", 256 << 10)
+    monkeypatch.setattr(postgresql_sums, "_PART_BYTES", 128 << 10)
     with postgresql.server(postgresql_programs, wal_level="logical") as whole:
         postgresql.fill(whole)
         section = SECTION.format(host=whole.place).replace("    databases: [my shop]", "    method: physical")
         home.policy.write_text(home.policy.read_text().replace("\nsources:\n", "\nsources:" + section, 1))
         assert home("backup", "shop").status is ExitStatus.SUCCESS
         whole.do("INSERT INTO twins VALUES ('after the first point')", database="my shop")
+        home.policy.write_text(
+            home.policy.read_text().replace("method: physical", "method: physical\n    sums: sampled")
+        )
         again = home("backup", "shop", "--json")
         assert again.status is ExitStatus.SUCCESS, again
         (backed_up,) = again.document["sources"]
         assert backed_up["added_bytes"] < backed_up["read_bytes"] / 10, "what is the same is not stored again"
-    proven = home("test", "shop", "--json")
-    assert proven.status is ExitStatus.SUCCESS, proven
-    assert proven.document["tests"][0]["rung"] == "proven"
+    tested = home("test", "shop", "--json")
+    assert tested.status is ExitStatus.SUCCESS, tested
+    (test,) = tested.document["tests"]
+    assert test["rung"] == "restored"
+    (told,) = (step["figures"]["not_compared"] for step in test["steps"] if step["name"] == "verify_integrity")
+    assert re.fullmatch(r"[1-9][0-9,]* rows of large tables, outside of their samples", told)
+    assert "compared only samples of it" in home("status").out
+    assert told in home("evidence", "show", test["id"]).out
     refused = home("restore", "shop", "--in-place", "--yes")
     assert refused.status is ExitStatus.REFUSED, refused
     assert "--to FOLDER" in refused.err

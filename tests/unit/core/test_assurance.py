@@ -253,6 +253,14 @@ def test_a_source_whose_own_probe_answered_serves(build):
     assert verdict(build, build.healthy(last_test=None)).rung is Rung.PROVEN
 
 
+def test_a_source_of_which_only_samples_were_compared_stands_on_a_lower_rung(build):
+    sampled = build.test(build.ago(days=2), rung=Rung.RESTORED)
+    found = verdict(build, build.healthy(last_test=sampled))
+    assert (found.status, found.rung) == (HEALTHY, Rung.RESTORED)
+    assert says(found, "restored by a restore test 48 h ago")
+    assert says(found, "the last restore test compared only samples of it")
+
+
 def test_a_source_that_needs_no_test_is_healthy_without_one(build):
     untested = build.healthy(proven=None, proven_at=None, last_test=None)
     found = verdict(build, untested, build.source(category="C", test_every="none"))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cto_backups.core.comparison import compare
+from cto_backups.core.comparison import BEYOND_SAMPLES, compare
 from cto_backups.core.model import Fingerprint, Sample
 
 names = st.text("abc", min_size=1, max_size=3)
@@ -82,6 +82,12 @@ def test_what_cannot_be_compared_here_is_left_out_and_reported():
     comparison = compare(CAPTURED, restored, ignore=ignore)
     assert comparison.passed
     assert comparison.ignored == {"owners": "not root", "owner": "not root"}
+
+
+def test_rows_beyond_samples_are_told():
+    sampled = replace(CAPTURED, counts={**CAPTURED.counts, BEYOND_SAMPLES: 7})
+    assert compare(sampled, sampled).beyond_samples == 7
+    assert compare(CAPTURED, CAPTURED).beyond_samples == 0
 
 
 def test_ignoring_everything_proves_nothing():

@@ -108,6 +108,15 @@ def test_a_failed_test_fails_the_rungs_that_it_did_not_reach(build, climb, rung,
     assert near.rung is stands
 
 
+def test_a_passed_test_of_samples_leaves_the_next_rung_missing(build, climb):
+    known = with_copies(
+        build, tested_at=build.ago(days=1), test_passed=True, test_rung=Rung.RESTORED, test_evidence="test-1"
+    )
+    near = climb(known)[0]
+    assert [step.standing for step in near.steps[4:]] == [HOLDS, MISSING]
+    assert near.rung is Rung.RESTORED
+
+
 def test_evidence_that_is_older_than_policy_asks_or_from_the_future_holds_nothing(build, climb):
     month = timedelta(days=30)
     within = build.source().category.read_within

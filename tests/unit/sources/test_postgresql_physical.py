@@ -16,10 +16,10 @@ from source_contract import Fault, SourceContract, Subject, captured
 from cto_backups.core.comparison import compare
 from cto_backups.core.ports import ArrivingTree
 from cto_backups.errors import RefusedError, SourceError
-from cto_backups.sources import postgresql_dumping, postgresql_logical, postgresql_moments
+from cto_backups.sources import postgresql_dumping, postgresql_logical, postgresql_moments, postgresql_sums
 from cto_backups.sources.postgresql import PostgresqlSource
 from cto_backups.sources.postgresql_rows import SHA_256
-from cto_backups.sources.postgresql_sums import summed_up
+from cto_backups.sources.postgresql_sums import SAMPLED, summed_up
 from servers import postgresql
 from servers.postgresql import Server
 
@@ -307,3 +307,53 @@ def test_a_point_that_was_summed_up_the_former_way_is_still_tested(
     assert expected.algorithm in ("postgresql-physical/1", "postgresql/1")
     point.restore(tmp_path / "restored")
     assert compare(expected, source.probe(tmp_path / "restored", expected)).differences == ()
+
+
+def test_of_large_tables_the_same_blocks_are_summed_up_after_recovery(
+    shop: Server, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With dead rows in them, while rows come, change and go; and what is altered in these blocks shows."""
+    monkeypatch.setattr(postgresql_sums, "_WHOLE_BYTES", 2 << 20)
+    monkeypatch.setattr(postgresql_sums, "_PART_BYTES", 1 << 20)
+    shop.do(
+        "CREATE TABLE large AS SELECT n, 'row ' || n AS word FROM generate_series(1, 60000) n",
+        "UPDATE large SET word = word || '.' WHERE n % 3 = 0",
+        "DELETE FROM large WHERE n % 7 = 0",
+        database="my shop",
+    )
+    ((path,),) = shop.do("SELECT pg_relation_filepath('large')", database="my shop")
+    stopping = threading.Event()
+
+    def write() -> None:
+        with shop.connect("my shop") as session:
+            number = 0
+            while not stopping.is_set():
+                number += 1
+                session.execute("UPDATE large SET word = 'changed' WHERE n = %s * 11", (number,))
+                session.execute("DELETE FROM large WHERE n = %s * 13", (number,))
+                session.execute("INSERT INTO large SELECT -n, 'new' FROM generate_series(1, 50) n")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    source = make(sums="sampled")
+    try:
+        point, expected = captured(source)
+    finally:
+        stopping.set()
+        writer.join()
+        shop.do("DROP TABLE large", database="my shop")
+    assert expected.algorithm == SAMPLED
+    (sampled,) = (sample for sample in expected.samples if "seed" in sample.fields)
+    assert sampled.key == "my shop: public.large"
+    rows, within = int(sampled.fields["rows"]), int(sampled.fields["rows_in_sample"])
+    assert 0 < within < rows
+    assert expected.counts["rows_beyond_samples"] == rows - within
+    point.restore(tmp_path / "restored")
+    assert compare(expected, source.probe(tmp_path / "restored", expected)).differences == ()
+    point.restore(tmp_path / "altered")
+    file = tmp_path / "altered" / "data" / path
+    content = file.read_bytes()
+    assert b"row 5" in content
+    file.write_bytes(content.replace(b"row 5", b"row 6"))
+    (first, *_) = compare(expected, source.probe(tmp_path / "altered", expected)).differences
+    assert first.startswith("checksum my shop: rows differs")
