@@ -351,7 +351,8 @@ def forecast_against_rto(expected: Forecast, rto: timedelta) -> str:
 
 def _judge_rung(case: _Case) -> Iterator[_Finding]:
     rung, wanted = _rung(case), case.policy.category.rung
-    if rung is Rung.RESTORED:
+    last = case.facts.last_test
+    if rung is Rung.RESTORED and last is not None and last.passed and last.rung is rung:
         yield Status.HEALTHY, "the last restore test compared only samples of it: it came back, and is not proven"
     # How soon a rung must be reached is for tests and readings to say; that it is not reached is said in any case.
     if rung < wanted:
