@@ -1,5 +1,6 @@
 """One capture of a server: what there is, its moment, the dump of that, and what it is summed up to."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -42,6 +43,8 @@ from cto_backups.sources.staging import staging
 from cto_backups.sources.streams import Ready, Stream, StreamTree
 
 _TRIES: Final = 5
+_LOOKS: Final = (0.0, 0.5, 2.0)
+"""How long to wait before each look at what a database is made of, in seconds."""
 _ANY_NUMBER: Final = 1 << 62
 _BEGINNING_SECONDS: Final = 10.0
 """How long a dump may take to begin: it is waited for while nobody may commit."""
@@ -278,12 +281,24 @@ def _dump(server: Server, control: Session, plan: Plan, program: str, options: P
 
 
 def unaltered(control: Session, plan: Plan) -> None:
-    """Raise ToolError when a database is made of something else than before its moment."""
+    """Raise ToolError when a database is made of something else than before its moment.
+
+    What differs is looked at again: a server that opens tables anew says less of what rests on them for a moment.
+    """
+    altered = plan.made_of
     try:
-        altered = [each.name for each in plan.made_of if catalogue(control, each.name).state != each.state]
+        for pause in _LOOKS:
+            time.sleep(pause)
+            found = [(each, catalogue(control, each.name)) for each in altered]
+            altered = [before for before, now in found if now.state != before.state]
+            if not altered:
+                return
     except pymysql.MySQLError as error:
         raise ToolError("the catalogue", None, said(error)) from error
-    if altered:
-        raise ToolError(
-            "the catalogue", None, f"somebody made, altered, emptied or dropped tables of {', '.join(altered)}"
-        )
+    kinds = {kind for before, now in found for kind in now.digests if now.digests[kind] != before.digests.get(kind)}
+    raise ToolError(
+        "the catalogue",
+        None,
+        f"somebody made, altered, emptied or dropped tables of {', '.join(each.name for each in altered)}"
+        f" ({', '.join(sorted(kinds)) or 'made anew as they were'})",
+    )
