@@ -5,6 +5,7 @@ says that its own has begun; that takes some hundredths of a second, and the rig
 tell where in the binary log they are; if that differs, both begin anew. With both, both must hold.
 """
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from cto_backups.sources.mysql_watch import connections
 ALGORITHM: Final = "mysql/1"
 _MOST_SAMPLES: Final = 1000
 _TRIES: Final = 20
+_SETTLING_SECONDS: Final = 0.02
+_SETTLING_LOOKS: Final = 10
 _STANDSTILLS: Final = 5
 _LONG_LOG: Final = 1 << 24
 """A dump reads the log's last file up to its end, for the GTID there, while nobody may commit."""
@@ -88,6 +91,8 @@ def together(
                 if stop:
                     control = still.enter_context(_closing(address.impatient.connect(lock_seconds=_STANDSTILL_SECONDS)))
                     still.enter_context(_standstill(control, version))
+                    if compare:
+                        _settle(control)
                 do(session, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
                 do(session, "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
                 before = connections(session)
@@ -252,6 +257,18 @@ def _standstill(session: Session, version: Version) -> Iterator[None]:
         yield
     finally:
         do(session, end)
+
+
+def _settle(session: Session) -> None:
+    """Wait until nothing more comes into the binary log: a statement on a table that knows no transactions, which was
+    at it when commits began to stand still, is written there a moment later.
+    """
+    at = _snapshot_position(session)
+    for _ in range(_SETTLING_LOOKS):
+        time.sleep(_SETTLING_SECONDS)
+        before, at = at, _snapshot_position(session)
+        if at == before:
+            return
 
 
 def _snapshot_position(session: Session) -> Position | None:
