@@ -24,8 +24,7 @@ from cto_backups.core.model import (
     VaultFacts,
 )
 from cto_backups.core.policy import Policy, SourcePolicy
-from cto_backups.core.streams import standing
-from cto_backups.core.triggers import Continuous
+from cto_backups.core.streams import is_continuous, standing
 from cto_backups.core.wording import counted, listed
 
 CLOCK_TOLERANCE = timedelta(minutes=5)
@@ -202,7 +201,7 @@ def age_against_rpo(age: timedelta, rpo: timedelta) -> str:
 def _judge_stream(case: _Case) -> Iterator[_Finding]:
     # What a stream that stands still costs is for the RPO to say; that it does is said at once.
     stream = case.facts.stream
-    if stream is None or not any(isinstance(trigger, Continuous) for trigger in case.policy.triggers):
+    if stream is None or not is_continuous(case.policy.triggers):
         return
     why = standing(stream, case.policy.category.rpo, case.now)
     if why is not None:

@@ -151,11 +151,12 @@ class StreamFacts:
 
 def desired(sources: Iterable[tuple[str, Triggers]], able: Callable[[str], bool]) -> tuple[str, ...]:
     """The sources whose log is to be followed: those that are to be protected continuously, and can be."""
-    return tuple(
-        name
-        for name, triggers in sources
-        if any(isinstance(trigger, Continuous) for trigger in triggers) and able(name)
-    )
+    return tuple(name for name, triggers in sources if is_continuous(triggers) and able(name))
+
+
+def is_continuous(triggers: Triggers) -> bool:
+    """Whether a source is to be protected all the time."""
+    return any(isinstance(trigger, Continuous) for trigger in triggers)
 
 
 def stall_after(rpo: timedelta) -> timedelta:
