@@ -61,37 +61,49 @@ const LIGHTER_THAN: i32 = 3; // the usual level; who chooses another wants just 
 const COMPARE_FROM: usize = 256 << 10;
 const COMPARE_EVERY: u32 = 32;
 
-/// A quicker way to compress, taken for as long as it makes frames that are hardly larger: of the pages of databases it
-/// makes smaller ones.
+/// Quicker ways to compress. The first that makes frames hardly larger than the usual one's is taken for a while: of the
+/// pages of databases it is one of these, since what repeats in them is near and seldom long. Their tables fit into a
+/// processor's inner caches.
 struct Lighter {
-    compressor: CCtx<'static>,
+    compressors: [CCtx<'static>; 2],
     frame: Vec<u8>,
-    is_taken: bool,
+    taken: Option<usize>,
     until_compared: u32,
 }
 
 impl Lighter {
     fn new() -> Self {
-        let mut compressor = CCtx::create();
-        for parameter in [
-            CParameter::CompressionLevel(2),
-            CParameter::Strategy(Strategy::ZSTD_fast),
-            CParameter::MinMatch(5),
-            CParameter::HashLog(16),
-        ] {
+        let with = |strategy, hash_log, more: Option<CParameter>| {
+            let mut compressor = CCtx::create();
+            let level = CParameter::CompressionLevel(LIGHTER_THAN - 1);
+            let own = [
+                level,
+                CParameter::Strategy(strategy),
+                CParameter::MinMatch(5),
+            ];
+            for parameter in own
+                .into_iter()
+                .chain([CParameter::HashLog(hash_log)])
+                .chain(more)
+            {
+                compressor
+                    .set_parameter(parameter)
+                    .expect("zstd takes these");
+            }
             compressor
-                .set_parameter(parameter)
-                .expect("zstd takes these");
-        }
+        };
         Lighter {
-            compressor,
+            compressors: [
+                with(Strategy::ZSTD_fast, 14, None),
+                with(Strategy::ZSTD_dfast, 15, Some(CParameter::ChainLog(14))),
+            ],
             frame: Vec::new(),
-            is_taken: false,
+            taken: None,
             until_compared: 0,
         }
     }
 
-    /// Compress one way or the other; now and then both ways, to see which it is to be from then on.
+    /// Compress in one way; now and then in each, to see which it is to be from then on.
     fn compress(
         &mut self,
         usual: &mut CCtx<'static>,
@@ -100,21 +112,25 @@ impl Lighter {
     ) -> Result<(), Broken> {
         if self.until_compared > 0 {
             self.until_compared -= 1;
-            let chosen = if self.is_taken {
-                &mut self.compressor
-            } else {
-                usual
+            let chosen = match self.taken {
+                Some(way) => &mut self.compressors[way],
+                None => usual,
             };
             return compress(chosen, frame, plain);
         }
         compress(usual, frame, plain)?;
-        compress(&mut self.compressor, &mut self.frame, plain)?;
-        // At most 1 % larger.
-        self.is_taken = self.frame.len() * 100 <= frame.len() * 101;
-        self.until_compared = COMPARE_EVERY - 1;
-        if self.frame.len() < frame.len() {
-            std::mem::swap(frame, &mut self.frame);
+        let most = frame.len() * 101; // at most 1 % larger
+        self.taken = None;
+        for (way, compressor) in self.compressors.iter_mut().enumerate().rev() {
+            compress(compressor, &mut self.frame, plain)?;
+            if self.frame.len() * 100 <= most {
+                self.taken = Some(way);
+            }
+            if self.frame.len() < frame.len() {
+                std::mem::swap(frame, &mut self.frame);
+            }
         }
+        self.until_compared = COMPARE_EVERY - 1;
         self.frame = Vec::new(); // not needed for long
         Ok(())
     }
