@@ -5,7 +5,7 @@ from cto_backups.sources import postgresql_moments, postgresql_sums
 
 
 def _nothing(session: object, name: str, **_: object) -> postgresql_sums.Summed:
-    none = postgresql_sums.TableSums("(large objects)", 0, ("0", "0"))
+    none = postgresql_sums.TableSums("(large objects)", 0, ("0",))
     return postgresql_sums.Summed(name, [none], {})
 
 

@@ -26,11 +26,12 @@ from cto_backups.sources import postgresql_cut, postgresql_landing, postgresql_r
 from cto_backups.sources.disposable import Place, disposable
 from cto_backups.sources.postgresql_archive import Archive
 from cto_backups.sources.postgresql_connection import Address, Tools, find_tools
+from cto_backups.sources.postgresql_hashes import COLUMNS, RowHash
 from cto_backups.sources.postgresql_inventory import databases, unlogged
 from cto_backups.sources.postgresql_landing import Landing, default_name, no_room
 from cto_backups.sources.postgresql_part import blank, not_needed, number_of, number_of_now
 from cto_backups.sources.postgresql_restore import GLOBALS_FILE
-from cto_backups.sources.postgresql_rows import SEEDED, RowHash, tables
+from cto_backups.sources.postgresql_rows import tables
 from cto_backups.sources.postgresql_server import Server
 from cto_backups.sources.postgresql_sums import LOGICAL_HASHES, PHYSICAL_HASHES, rows_digest
 from cto_backups.sources.postgresql_throwaway import throwaway
@@ -70,7 +71,7 @@ class _Taken:
     size_bytes: int
     notes: tuple[str, ...] = ()
     rows: str | None = None
-    row_hash: RowHash = SEEDED
+    row_hash: RowHash = COLUMNS
 
 
 @dataclass(frozen=True)

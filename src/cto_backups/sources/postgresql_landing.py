@@ -20,8 +20,9 @@ from cto_backups.core.wording import counted, listed
 from cto_backups.errors import RefusedError, RestoreError, UsageError
 from cto_backups.process import ToolError
 from cto_backups.sources.postgresql_archive import Archive
+from cto_backups.sources.postgresql_hashes import COLUMNS, RowHash
 from cto_backups.sources.postgresql_restore import LONGEST_NAME, MAINTENANCE, aside_name, rename
-from cto_backups.sources.postgresql_rows import SEEDED, RowHash, Session, tables
+from cto_backups.sources.postgresql_rows import Session, tables
 from cto_backups.sources.postgresql_server import Server, said
 from cto_backups.sources.postgresql_sums import rows_digest
 
@@ -178,7 +179,7 @@ def land(
     archive: Archive,
     roles: Sequence[str],
     rows: str | None,
-    row_hash: RowHash = SEEDED,
+    row_hash: RowHash = COLUMNS,
 ) -> tuple[str, ...]:
     """Make the database under its working name; notes. `roles` are those of the server it came from.
 

@@ -1,10 +1,8 @@
 """What a database holds, summed up: rows of each table whatever their order, and the words of its catalogue.
 
-``postgresql/2``: of each table the number of its rows, and two sums over each row's binary form, hashed by the server's
-own `hashbyteaextended` with the seeds 1 and 2, as signed numbers. ``postgresql/1``: over the first and second 8 bytes
-of its SHA-256. Sums and not exclusive ors: those do not see a pair of equal rows that is lost. Of bytes and not of
-values: equal numbers may be written differently (1.0 and 1.00). What embeds numbers that a restored server gives anew
-(types of the user's own, references to objects) goes in as text.
+Of each table the number of its rows, and sums over the numbers that `postgresql_hashes` makes of each row. Sums and not
+exclusive ors: those do not see a pair of equal rows that is lost. Of bytes and not of values: equal numbers may be
+written differently (1.0 and 1.00).
 """
 
 import re
@@ -17,21 +15,26 @@ import psycopg
 from psycopg import sql
 
 from cto_backups.sources.postgresql_catalogue import LINES
+from cto_backups.sources.postgresql_hashes import COLUMNS, Column, RowHash
 
 Session = psycopg.Connection[tuple[Any, ...]]
 
 _TABLES: Final = """
     SELECT n.nspname, c.relname, array_agg(a.attname ORDER BY a.attname) FILTER (WHERE a.attnum IS NOT NULL),
+        array_agg(t.typname ORDER BY a.attname) FILTER (WHERE a.attnum IS NOT NULL),
+        array_agg(coalesce(p.proname, '') ORDER BY a.attname) FILTER (WHERE a.attnum IS NOT NULL),
         array_agg(
             t.typnamespace = 'pg_catalog'::regnamespace AND t.typtype = 'b' AND t.typsend <> 0
                 AND t.typname NOT LIKE 'reg%%' AND t.typname NOT LIKE '\\_reg%%' AND t.typname NOT LIKE '%%aclitem'
                 AND t.typname NOT LIKE '%%pg_node_tree' AND t.typname NOT LIKE '%%float_' AND t.typcategory <> 'G'
             ORDER BY a.attname) FILTER (WHERE a.attnum IS NOT NULL),
+        array_agg(a.atttypmod >= 0 ORDER BY a.attname) FILTER (WHERE a.attnum IS NOT NULL),
         pg_table_size(c.oid)
     FROM pg_class c
     JOIN pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
     LEFT JOIN pg_type t ON t.oid = a.atttypid
+    LEFT JOIN pg_proc p ON p.oid = t.typsend
     WHERE c.relkind = 'r' AND c.relpersistence = ANY (%s::"char"[])
         AND n.nspname !~ '^pg_(toast|temp)' AND n.nspname NOT IN ('pg_catalog', 'information_schema')
         AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
@@ -40,12 +43,6 @@ _TABLES: Final = """
     ORDER BY n.nspname, c.relname
 """
 
-# The inner part is worked out once a row, and not once a sum: an OFFSET, even of nothing, keeps the planner from
-# merging it into the outer one. As a constant of its type it forbids no parallel workers.
-_SUMMED: Final = sql.SQL("""
-    SELECT count(*), coalesce(sum({first}), 0)::text, coalesce(sum({second}), 0)::text
-    FROM (SELECT {once} FROM ({rows}) raw (bytes) OFFSET '0'::bigint) each (h)
-""")
 # Production goes on meanwhile: one more process for a session at most, and none where the server forbids it.
 _WORKERS: Final = """
     SELECT set_config('max_parallel_workers_per_gather',
@@ -90,28 +87,6 @@ _SEQUENCES: Final = """
 
 
 @dataclass(frozen=True, slots=True)
-class RowHash:
-    """How a row's bytes become two numbers that are added up, in SQL: `once` of `bytes` is the `h` of the other two."""
-
-    once: sql.SQL
-    first: sql.SQL
-    second: sql.SQL
-
-
-SHA_256: Final = RowHash(
-    sql.SQL("sha256(bytes)"),
-    sql.SQL("('x' || encode(substr(h, 1, 8), 'hex'))::bit(64)::bigint::numeric"),
-    sql.SQL("('x' || encode(substr(h, 9, 8), 'hex'))::bit(64)::bigint::numeric"),
-)
-SEEDED: Final = RowHash(
-    sql.SQL("ROW(bytes)"), sql.SQL("hash_record_extended(h, 1)"), sql.SQL("hash_record_extended(h, 2)")
-)
-# Of a record of one field, the hash is that of the field: it has a name of its own from version 18 on, and takes less.
-_NAMED: Final = RowHash(sql.SQL("bytes"), sql.SQL("hashbyteaextended(h, 1)"), sql.SQL("hashbyteaextended(h, 2)"))
-_NAMED_SINCE: Final = 18_00_00
-
-
-@dataclass(frozen=True, slots=True)
 class Part:
     """The blocks of a table that are summed up: about `percent` of them (a number as text), drawn by a seed."""
 
@@ -121,14 +96,14 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class TableSums:
-    """What is said of one table (or of all large objects): how many rows, and the two sums, as texts of numbers.
+    """What is said of one table (or of all large objects): how many rows, and the sums, as texts of numbers.
 
     With a `part`, the sums are of the rows in it alone, of which there are `part_rows`.
     """
 
     name: str
     rows: int
-    sums: tuple[str, str]
+    sums: tuple[str, ...]
     part: Part | None = None
     part_rows: int = 0
 
@@ -159,7 +134,7 @@ class SequenceAt:
 
 
 def tables(
-    session: Session, row_hash: RowHash = SEEDED, *, unlogged: bool = True, parts: Parts = whole
+    session: Session, row_hash: RowHash = COLUMNS, *, unlogged: bool = True, parts: Parts = whole
 ) -> Iterator[TableSums]:
     """Every table of the database, as the session's snapshot shows it, and its large objects. Raises psycopg.Error.
 
@@ -167,16 +142,18 @@ def tables(
     """
     kept = ["p", "u"] if unlogged else ["p"]
     session.execute(_WORKERS)
-    for schema, name, columns, binary, size_bytes in session.execute(_TABLES, (kept,)).fetchall():
+    for schema, name, *told, size_bytes in session.execute(_TABLES, (kept,)).fetchall():
         part = parts(f"{schema}.{name}", int(size_bytes or 0))
-        rows = _rows(schema, name, columns or (), binary or (), part)
-        summed = _sums(session, row_hash, f"{schema}.{name}", rows)
+        columns = [Column(*each) for each in zip(*(of_all or () for of_all in told), strict=True)]
+        statement = row_hash.of_columns(_named_t(schema, name, part), columns, session.info.server_version)
+        summed = _sums(session, f"{schema}.{name}", statement)
         if part is not None:
             table = sql.Identifier(schema, name)
             count = _count(session, sql.SQL("SELECT count(*) FROM ONLY {}").format(table))
             summed = replace(summed, rows=count, part=part, part_rows=summed.rows)
         yield summed
-    pieces = _sums(session, row_hash, "(large objects)", _LARGE_OBJECTS)
+    large_objects = row_hash.of_bytes(_LARGE_OBJECTS, session.info.server_version)
+    pieces = _sums(session, "(large objects)", large_objects)
     yield replace(pieces, rows=_count(session, sql.SQL("SELECT count(*) FROM pg_largeobject_metadata")))
 
 
@@ -237,28 +214,18 @@ def _count(session: Session, statement: sql.SQL | sql.Composed) -> int:
     return int(row[0]) if row else 0
 
 
-def _rows(schema: str, name: str, columns: Sequence[str], binaries: Sequence[bool], part: Part | None) -> sql.Composed:
-    values = [
-        sql.SQL("t.{}").format(sql.Identifier(column))
-        if binary
-        else sql.SQL("t.{}::text").format(sql.Identifier(column))
-        for column, binary in zip(columns, binaries, strict=True)
-    ]
+def _named_t(schema: str, name: str, part: Part | None) -> sql.Composed:
+    """A table, or a part of it, as it stands after FROM."""
     # Which blocks are drawn does not depend on how many there are: those that came since hold nothing of the moment.
     drawn = sql.SQL(" TABLESAMPLE SYSTEM ({}) REPEATABLE ({})").format(float(part.percent), part.seed) if part else None
-    return sql.SQL("SELECT record_send(ROW({columns})) FROM ONLY {table} t{drawn}").format(
-        columns=sql.SQL(", ").join(values), table=sql.Identifier(schema, name), drawn=drawn or sql.SQL("")
-    )
+    return sql.SQL("ONLY {} t{}").format(sql.Identifier(schema, name), drawn or sql.SQL(""))
 
 
-def _sums(session: Session, row_hash: RowHash, name: str, rows: sql.Composable) -> TableSums:
-    if row_hash is SEEDED and session.info.server_version >= _NAMED_SINCE:
-        row_hash = _NAMED
-    statement = _SUMMED.format(rows=rows, once=row_hash.once, first=row_hash.first, second=row_hash.second)
+def _sums(session: Session, name: str, statement: sql.Composed) -> TableSums:
     try:
         row = session.execute(statement).fetchone()
     except psycopg.Error as error:
         error.add_note(f"while {name} was read")
         raise
     assert row is not None
-    return TableSums(name, int(row[0]), (row[1], row[2]))
+    return TableSums(name, int(row[0]), tuple(row[1:]))

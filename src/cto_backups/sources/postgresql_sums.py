@@ -9,12 +9,10 @@ from typing import Final
 from cto_backups.core.comparison import BEYOND_SAMPLES
 from cto_backups.core.model import Fingerprint, Sample
 from cto_backups.sources.postgresql_catalogue import DATABASE, GLOBALS
+from cto_backups.sources.postgresql_hashes import COLUMNS, SEEDED, SHA_256, RowHash
 from cto_backups.sources.postgresql_rows import (
-    SEEDED,
-    SHA_256,
     Part,
     Parts,
-    RowHash,
     SequenceAt,
     Session,
     TableSums,
@@ -24,19 +22,25 @@ from cto_backups.sources.postgresql_rows import (
     whole,
 )
 
-LOGICAL: Final = "postgresql/2"
+LOGICAL: Final = "postgresql/3"
 """Of databases that are dumped."""
-PHYSICAL: Final = "postgresql-physical/2"
+PHYSICAL: Final = "postgresql-physical/3"
 """Of a server whose files are copied."""
-SAMPLED: Final = "postgresql-physical-sampled/2"
+SAMPLED: Final = "postgresql-physical-sampled/3"
 """The same, with sums over parts of large tables."""
-LOGICAL_HASHES: Final[Mapping[str, RowHash]] = {"postgresql/1": SHA_256, LOGICAL: SEEDED}
+LOGICAL_HASHES: Final[Mapping[str, RowHash]] = {
+    "postgresql/1": SHA_256,
+    "postgresql/2": SEEDED,
+    LOGICAL: COLUMNS,
+}
 PHYSICAL_HASHES: Final[Mapping[str, RowHash]] = {
     "postgresql-physical/1": SHA_256,
-    PHYSICAL: SEEDED,
-    SAMPLED: SEEDED,
+    "postgresql-physical/2": SEEDED,
+    "postgresql-physical-sampled/2": SEEDED,
+    PHYSICAL: COLUMNS,
+    SAMPLED: COLUMNS,
 }
-"""How rows are hashed, by the names of algorithms; the first are made no longer, but still compared with."""
+"""How rows are hashed, by the names of algorithms; the former are made no longer, but still compared with."""
 _MOST_SAMPLES: Final = 1000
 _WHOLE_BYTES: Final = 1 << 30
 _PART_BYTES: Final = 256 << 20
@@ -99,7 +103,7 @@ def drawn_before(database: str, expected: Fingerprint) -> Parts:
 
 
 def summed_up(
-    session: Session, name: str, row_hash: RowHash = SEEDED, *, unlogged: bool = True, parts: Parts = whole
+    session: Session, name: str, row_hash: RowHash = COLUMNS, *, unlogged: bool = True, parts: Parts = whole
 ) -> Summed:
     """All of a database, as the session's snapshot shows it. Raises psycopg.Error."""
     about = session.execute(DATABASE).fetchone()
@@ -143,12 +147,13 @@ def fingerprint_of(
 
 def rows_digest(tables: Sequence[TableSums]) -> str:
     """One digest of all that tables hold."""
-    content = "\n".join(f"{table.name}\t{table.rows}\t{table.sums[0]}\t{table.sums[1]}" for table in tables)
+    content = "\n".join("\t".join((table.name, str(table.rows), *table.sums)) for table in tables)
     return sha256(content.encode()).hexdigest()
 
 
 def _table_sample(database: str, table: TableSums) -> Sample:
-    fields = {"rows": str(table.rows), "sum_1": table.sums[0], "sum_2": table.sums[1]}
+    fields = {"rows": str(table.rows)}
+    fields |= {f"sum_{number}": text for number, text in enumerate(table.sums, 1)}
     if table.part is not None:
         fields |= {
             "percent": table.part.percent,

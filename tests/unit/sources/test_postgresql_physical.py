@@ -18,7 +18,7 @@ from cto_backups.core.ports import ArrivingTree
 from cto_backups.errors import RefusedError, SourceError
 from cto_backups.sources import postgresql_dumping, postgresql_logical, postgresql_moments, postgresql_sums
 from cto_backups.sources.postgresql import PostgresqlSource
-from cto_backups.sources.postgresql_rows import SHA_256
+from cto_backups.sources.postgresql_hashes import SHA_256
 from cto_backups.sources.postgresql_sums import SAMPLED, summed_up
 from servers import postgresql
 from servers.postgresql import Server

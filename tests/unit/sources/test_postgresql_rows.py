@@ -8,17 +8,19 @@ from pathlib import Path
 import pytest
 
 from cto_backups.sources.postgresql_connection import Address
-from cto_backups.sources.postgresql_rows import SEEDED, SHA_256, RowHash, Session, tables
+from cto_backups.sources.postgresql_hashes import COLUMNS, SEEDED, SHA_256, RowHash
+from cto_backups.sources.postgresql_rows import Session, tables
 from servers import postgresql
 from servers.postgresql import Server
 
-HASHES = {"postgresql/1": SHA_256, "postgresql/2": SEEDED}
+HASHES = {"postgresql/1": SHA_256, "postgresql/2": SEEDED, "postgresql/3": COLUMNS}
 INSENSITIVE = "COLLATE public.insensitive"
 
 
 @pytest.fixture(scope="module")
 def server(postgresql_programs: Path) -> Iterator[Server]:
     with postgresql.server(postgresql_programs) as made:
+        made.do("CREATE TYPE public.mood AS ENUM ('sad', 'glad')")
         made.do("CREATE COLLATION insensitive (provider = icu, locale = 'und-u-ks-level2', deterministic = false)")
         yield made
 
@@ -29,7 +31,7 @@ def newer(newer_postgresql_programs: Path) -> Iterator[Server]:
         yield made
 
 
-def sums(session: Session, row_hash: RowHash = SEEDED) -> tuple[int, tuple[str, str]]:
+def sums(session: Session, row_hash: RowHash = COLUMNS) -> tuple[int, tuple[str, ...]]:
     """The rows and the sums of the only table."""
     table, large_objects = tables(session, row_hash)
     assert large_objects.rows == 0
@@ -61,7 +63,27 @@ def at(server: Server) -> Session:
         ("int", "(1), (1), (2), (2)", "(1), (2), (3), (4)"),
         ("int8", "(1), (4)", "(2), (3)"),
         ("int8", "(0)", "(4294967296)"),
+        ("int8", "(1)", "(4294967296)"),
+        ("int8", "(-1)", "(4294967295)"),
+        ("int8", "(0)", "(NULL)"),
         ("int2", "(1)", "(-1)"),
+        ("int2, y int4", "(0, NULL)", "(NULL, 0)"),
+        ("int4, y int4", "(1, 2), (3, 4)", "(1, 4), (3, 2)"),
+        ("numeric(8, 2)", "('1.5')", "('-1.5')"),
+        ("numeric(8, 2)", "('0')", "('NaN')"),
+        ("numeric(8, 2)", "('0')", "(NULL)"),
+        ("numeric(8, 2)", "('10')", "('1000')"),
+        ("numeric", "('NaN')", "('Infinity')"),
+        ("bool", "(false)", "(NULL)"),
+        ("bool", "(false)", "(true)"),
+        ("uuid", "('00000000-0000-0000-0000-000000000000')", "(NULL)"),
+        ("date", "('infinity')", "('-infinity')"),
+        ("timestamptz", "('2000-01-01 00:00:00.000001Z')", "('2000-01-01 01:11:34.967296Z')"),
+        ("timestamptz", "('infinity')", "('-infinity')"),
+        ("char(3)", "('a')", "('b')"),
+        ("text", "('a')", "('a ')"),
+        ("public.mood", "('sad')", "('glad')"),
+        ("point", "('1,2')", "('2,1')"),
     ],
 )
 @pytest.mark.parametrize("algorithm", HASHES)
@@ -77,8 +99,7 @@ def test_what_is_not_the_same_bytes_has_other_sums(
             found.append(sums(session, HASHES[algorithm]))
             session.execute("DROP TABLE public.t")
     assert found[0][0] == found[1][0]
-    assert found[0][1][0] != found[1][1][0]
-    assert found[0][1][1] != found[1][1][1]
+    assert all(one != other for one, other in zip(found[0][1], found[1][1], strict=True))
 
 
 @pytest.mark.parametrize("name", ["server", "newer"])
@@ -90,7 +111,19 @@ def test_the_algorithms_are_what_the_reference_says(name: str, request: pytest.F
         session.execute(
             "INSERT INTO public.t VALUES (7, 'word', 1.50, true), (NULL, 'é', 0, NULL), (7, 'word', 1.50, true)"
         )
-        old, new = sums(session, SHA_256), sums(session, SEEDED)
+        old, former = sums(session, SHA_256), sums(session, SEEDED)
+        session.execute("DROP TABLE public.t")
+        session.execute(
+            "CREATE TABLE public.t (a int8, b int4, c int2, d text, e varchar, f uuid, g numeric(9, 3), h bool,"
+            " i numeric, j jsonb, k json, l timestamptz, m text[], n float8, o bytea, p char(4), q inet, r date)"
+        )
+        session.execute(
+            "INSERT INTO public.t VALUES (-9876543210, 7, -3, 'é', 'word', '3f9d1a70-8e0c-4c55-9b2e-0123456789ab',"
+            " -1.5, true, 1.50, '{\"a\": 1.0}', '{ }', '2026-11-29 12:00:00.5Z', '{a,NULL}', 0.1, '\\x00ff', 'ab',"
+            " '10.0.0.1', '2026-11-29')"
+        )
+        session.execute("INSERT INTO public.t (a) VALUES (NULL)")
+        new = sums(session, COLUMNS)
         session.execute("DROP TABLE public.t")
     one = _sent(
         (25, b"word"), (23, struct.pack(">i", 7)), (1700, bytes.fromhex("000200000000000200011388")), (16, b"\1")
@@ -99,7 +132,32 @@ def test_the_algorithms_are_what_the_reference_says(name: str, request: pytest.F
     digests = [sha256(one).digest(), sha256(two).digest(), sha256(one).digest()]
     expected = [sum(struct.unpack(">q", digest[n : n + 8])[0] for digest in digests) for n in (0, 8)]
     assert old == (3, (str(expected[0]), str(expected[1])))
-    assert new == (3, ("10353867231083353770", "12487690239224642021"))
+    assert former == (3, ("10353867231083353770", "12487690239224642021"))
+    assert new == (2, ("-5763414366466293435",))
+
+
+def test_every_value_of_a_wide_table_counts(server: Server) -> None:
+    """There are more columns than go into one number at once, and none of them is left out."""
+    kinds = ("int8", "text", "int4", "jsonb", "numeric(6, 1)", "date", "bool")
+    columns = [f"c{place:04} {kinds[place % len(kinds)]}" for place in range(1200)]
+    with at(server) as session:
+        session.execute(f"CREATE TABLE public.t ({', '.join(columns)})")
+        session.execute("INSERT INTO public.t (c0000) VALUES (1)")
+        seen = {sums(session)}
+        others = {"int8": "7", "text": "'x'", "int4": "7", "jsonb": "'7'", "numeric(6, 1)": "7", "date": "'epoch'"}
+        for place in (*range(0, 240, 3), 1198, 1199):
+            session.execute(f"UPDATE public.t SET c{place:04} = {others.get(kinds[place % len(kinds)], 'true')}")
+            seen.add(sums(session))
+        session.execute("DROP TABLE public.t")
+    assert len(seen) == 1 + 80 + 2
+
+
+def test_a_table_without_columns_has_rows(server: Server) -> None:
+    with at(server) as session:
+        session.execute("CREATE TABLE public.t ()")
+        session.execute("INSERT INTO public.t DEFAULT VALUES")
+        assert sums(session) == (1, ("1",))
+        session.execute("DROP TABLE public.t")
 
 
 def _sent(*columns: tuple[int, bytes | None]) -> bytes:
