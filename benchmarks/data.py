@@ -7,6 +7,7 @@ import subprocess
 import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from itertools import islice
 from pathlib import Path
 
 MIB = 1 << 20
@@ -51,13 +52,14 @@ def make(folder: Path, name: str, size: Size) -> Path:
     return place
 
 
-def _originals() -> list[Path]:
+def _originals(most: int) -> list[Path]:
+    """The first source files of this machine: all, or the most that are wanted."""
     roots = [Path(sysconfig.get_paths()["stdlib"])]
     go = shutil.which("go")
     if go:
         root = subprocess.run([go, "env", "GOROOT"], capture_output=True, text=True, check=True).stdout.strip()
         roots.append(Path(root))
-    found = [path for root in roots for path in _sources(root)]
+    found = list(islice((path for root in roots for path in _sources(root)), most))
     if not found:
         raise SystemExit("No source code was found to make the source tree of.")
     return found
@@ -74,7 +76,7 @@ def _sources(root: Path) -> Iterator[Path]:
 
 def _source_tree(place: Path, files: int) -> None:
     """Copies of real source files, each with a line of its own in front, so that no two have equal content."""
-    originals = _originals()
+    originals = _originals(files)
     for number in range(files):
         original = originals[number % len(originals)]
         content = original.read_bytes()[: 2 * MIB]

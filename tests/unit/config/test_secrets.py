@@ -226,6 +226,8 @@ def test_a_command_is_stopped_with_whoever_waits_for_it(tmp_path: Path) -> None:
         [
             sys.executable,
             "-c",
+            # Whoever starts tests in the background may let them ignore what Ctrl-C sends, and programs inherit that.
+            "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
             "import sys; from pathlib import Path; from cto_backups.config.secrets import SecretReference;"
             "SecretReference.parse(sys.argv[1]).resolve(Path('.'))",
             command,
@@ -238,7 +240,7 @@ def test_a_command_is_stopped_with_whoever_waits_for_it(tmp_path: Path) -> None:
     pid = int(written.read_text())
     time.sleep(0.2)
     waiting.send_signal(signal.SIGINT)
-    waiting.wait(timeout=60)
+    assert waiting.wait(timeout=50) == -signal.SIGINT, "and not because the command took too long"
     for _ in range(500):
         if not Path(f"/proc/{pid}").exists() or "(sh) Z" in Path(f"/proc/{pid}/stat").read_text():
             return
