@@ -26,6 +26,7 @@ _PLAIN: Final = {"LC_ALL": "C", "PATH": os.defpath}
 _SETTINGS: Final = {
     "skip-networking": "",
     "skip-log-bin": "",
+    "loose-debug-no-sync": "",  # MariaDB's
     "innodb-flush-log-at-trx-commit": "0",
     "innodb-doublewrite": "0",
     "innodb-buffer-pool-size": "128M",
@@ -93,6 +94,7 @@ def _keys(place: Place, numbers: str) -> list[str]:
 def _install(tools: Tools, place: Place, folders: list[str], same: list[str]) -> None:
     if tools.version.is_mariadb:
         words = ["--auth-root-authentication-method=normal", "--skip-test-db", "--loose-innodb-log-file-size=64M"]
+        words.append("--loose-debug-no-sync")
         command = [tools["install"], "--no-defaults", *folders, *words, *same]
     else:
         command = [tools["server"], "--no-defaults", "--initialize-insecure", *folders, *same]
