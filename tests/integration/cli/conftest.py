@@ -160,7 +160,8 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Home:
     made = Home(top / "home", top / "data")
     made.data.mkdir()
     fill(made.data)
-    answer = run("init", str(made.root), "--protect", str(made.data), "--business", "acme", cwd=top)
+    # In this process, where key files are made that cost little to open: most of what a small command does, else.
+    answer = made("init", str(made.root), "--protect", str(made.data), "--business", "acme")
     assert answer.status is ExitStatus.SUCCESS, answer
     answer = made("backup")
     assert answer.status is ExitStatus.SUCCESS, answer
