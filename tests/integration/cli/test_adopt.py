@@ -1,8 +1,10 @@
 """A repository that stock restic made is taken over as it is; both go on working with it."""
 
 import hashlib
+import os
 import shutil
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,23 +18,35 @@ from .conftest import Home
 HOST = socket.gethostname()
 
 
-@pytest.fixture
-def restic(stock_restic: Path, tmp_path: Path) -> Restic:
-    """A repository of restic's own: two paths of this host, one of another host, tags, odd names."""
-    made = Restic(stock_restic, tmp_path / "restic repo")
+@pytest.fixture(scope="module")
+def old(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folders that restic backed up; who changes them brings them back as they were."""
+    return tmp_path_factory.mktemp("restic") / "old"
+
+
+@pytest.fixture(scope="module")
+def original(stock_restic: Path, old: Path) -> Restic:
+    """A repository of restic's own: two paths of this host, one of another host, tags, odd names. Tests get copies."""
+    made = Restic(stock_restic, old.parent / "repository")
     made.run("init")
     for name in ("photos", "letters & more é"):
-        folder = tmp_path / "old" / name
+        folder = old / name
         folder.mkdir(parents=True)
         (folder / "one [bold].txt").write_text(name * 100)
         (folder / "large.bin").write_bytes(bytes(range(256)) * 20_000)
         made.backup(folder, "--tag", "weekly,first one")
-    (tmp_path / "old" / "photos" / "new\nline").write_text("two lines\n")
-    made.backup(tmp_path / "old" / "photos")
-    made.backup(tmp_path / "old" / "photos", "--host", "laptop.example")
+    (old / "photos" / "new\nline").write_text("two lines\n")
+    made.backup(old / "photos")
+    made.backup(old / "photos", "--host", "laptop.example")
+    return made
+
+
+@pytest.fixture
+def restic(original: Restic, tmp_path: Path) -> Restic:
+    """A copy of that repository, and its password in the file `pw` beside it."""
     (tmp_path / "pw").write_text(PASSWORD + "\n")
     (tmp_path / "pw").chmod(0o600)
-    return made
+    return original.elsewhere(shutil.copytree(original.repository, tmp_path / "restic repo"))
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -61,7 +75,7 @@ def test_a_dry_run_shows_what_would_be_taken_over_and_changes_nothing(home: Home
 
 
 def test_nothing_that_restic_stored_is_changed_and_it_goes_on_with_its_own_password(
-    home: Home, restic: Restic, tmp_path: Path
+    home: Home, restic: Restic, old: Path
 ) -> None:
     before, text = contents(restic.repository), home.policy.read_text()
     taken = adopt(home, restic)
@@ -74,7 +88,7 @@ def test_nothing_that_restic_stored_is_changed_and_it_goes_on_with_its_own_passw
     assert kept
     assert set(kept) <= set(home.policy.read_text().splitlines())
     # Restic goes on with its own password, and opens with ours too.
-    restic.backup(tmp_path / "old" / "photos")
+    restic.backup(old / "photos")
     restic.check("--read-data")
     ours = (home.root / "keys" / "repository.key").read_text().strip()
     assert len(Restic(restic.binary, restic.repository, ours).snapshots()) == 5
@@ -86,12 +100,14 @@ def test_nothing_that_restic_stored_is_changed_and_it_goes_on_with_its_own_passw
     assert (contents(restic.repository), home.policy.read_bytes()) == (again, policy)
 
 
-def test_what_was_taken_over_is_restored_but_never_called_proven(home: Home, restic: Restic, tmp_path: Path) -> None:
+def test_what_was_taken_over_is_restored_but_never_called_proven(
+    home: Home, restic: Restic, old: Path, tmp_path: Path
+) -> None:
     newest = str(adopt(home, restic)["points"][1])  # type: ignore[index]
     assert newest.startswith("photos-")
     assert home("restore", newest, "--to", str(tmp_path / "out")).status is ExitStatus.SUCCESS
-    original = tmp_path / "old" / "photos"
-    assert compare.differences(original, tmp_path / "out" / original.relative_to("/")) == []
+    photos = old / "photos"
+    assert compare.differences(photos, tmp_path / "out" / photos.relative_to("/")) == []
     answer = home("test", "photos", "--json")
     assert answer.status is ExitStatus.VERIFICATION
     evidence = answer.document["tests"][0]
@@ -102,11 +118,21 @@ def test_what_was_taken_over_is_restored_but_never_called_proven(home: Home, res
     assert home("status", "photos", "--json").document["sources"][0]["rung"] in ("recorded", "stored")
 
 
+@pytest.fixture
+def newest(old: Path) -> Iterator[None]:
+    """One file more among what restic backed up."""
+    times = (old / "photos").stat()
+    (old / "photos" / "newest.txt").write_text("newest\n")
+    yield
+    (old / "photos" / "newest.txt").unlink()
+    os.utime(old / "photos", ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+@pytest.mark.usefixtures("newest")
 def test_backups_verifications_and_restore_tests_go_on_in_the_repository(
     home: Home, restic: Restic, tmp_path: Path
 ) -> None:
     adopt(home, restic)
-    (tmp_path / "old" / "photos" / "newest.txt").write_text("newest\n")
     answer = home("backup", "photos", "--json")
     assert answer.status is ExitStatus.SUCCESS, answer
     made = answer.document["sources"][0]
@@ -138,11 +164,11 @@ def test_retention_drops_nothing_that_was_taken_over_for_ninety_days(home: Home,
 
 
 def test_snapshots_go_to_the_source_that_protects_the_same_paths_or_the_one_that_is_named(
-    home: Home, restic: Restic, tmp_path: Path
+    home: Home, restic: Restic, old: Path
 ) -> None:
-    add = f"  pictures: {{kind: files, class: documentation, paths: [{tmp_path / 'old' / 'photos'}]}}\n"
+    add = f"  pictures: {{kind: files, class: documentation, paths: [{old / 'photos'}]}}\n"
     home.policy.write_text(home.policy.read_text().replace("sources:\n", "sources:\n" + add, 1))
-    letters = tmp_path / "old" / "letters & more é"
+    letters = old / "letters & more é"
     taken = adopt(home, restic, "--source", f"mail={letters}", "--host", "laptop.example", "--vault", "disk")
     assert taken["vault"] == "disk"
     assert {(each["source"], len(each["snapshots"]), each["new"]) for each in taken["sources"]} == {  # type: ignore[attr-defined]
@@ -152,9 +178,11 @@ def test_snapshots_go_to_the_source_that_protects_the_same_paths_or_the_one_that
     assert taken["left"] == []
 
 
-def test_a_source_of_something_else_and_paths_that_no_snapshot_has_are_refused(home: Home, restic: Restic) -> None:
+def test_a_source_of_something_else_and_paths_that_no_snapshot_has_are_refused(
+    home: Home, restic: Restic, old: Path
+) -> None:
     password = f"file:{restic.repository.parent / 'pw'}"
-    photos = restic.repository.parent / "old" / "photos"
+    photos = old / "photos"
     start = ("adopt", str(restic.repository), "--password", password, "--source")
     assert home(*start, f"data-files={photos}").status is ExitStatus.REFUSED
     assert home(*start, "x=/no/such/path").status is ExitStatus.USAGE
@@ -174,20 +202,20 @@ def test_the_old_password_is_asked_for_by_reference(home: Home, restic: Restic, 
 
 
 def test_a_repository_of_version_1_is_refused_with_the_way_on(
-    home: Home, stock_restic: Path, restic: Restic, tmp_path: Path
+    home: Home, restic: Restic, old: Path, tmp_path: Path
 ) -> None:
-    old = Restic(stock_restic, tmp_path / "v1")
-    old.run("init", "--repository-version", "1")
-    old.backup(tmp_path / "old" / "photos")
-    arguments = ("adopt", str(old.repository), "--password", f"file:{tmp_path / 'pw'}")
+    former = restic.elsewhere(tmp_path / "v1")
+    former.run("init", "--repository-version", "1")
+    former.backup(old / "photos")
+    arguments = ("adopt", str(former.repository), "--password", f"file:{tmp_path / 'pw'}")
     answer = home(*arguments)
     assert answer.status is ExitStatus.REFUSED
     assert "restic migrate upgrade_repo_v2" in answer.err
-    old.run("migrate", "upgrade_repo_v2")
+    former.run("migrate", "upgrade_repo_v2")
     answer = home(*arguments)
     assert answer.status is ExitStatus.SUCCESS, answer
     assert home("verify", "v1").status is ExitStatus.SUCCESS
-    assert home("adopt", str(tmp_path / "old")).status is ExitStatus.NOT_FOUND
+    assert home("adopt", str(old)).status is ExitStatus.NOT_FOUND
     assert home("adopt", str(home.vault("one"))).status is ExitStatus.REFUSED
 
 
