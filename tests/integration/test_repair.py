@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from cto_backups.flows.restore_test import restore_test
 from cto_backups.flows.verify import verify
 from cto_backups.flows.work import perform
 from cto_backups.repository.locks import locked
+from integration.conftest import build, fill
 from integration.test_flows import change, flip, packs
 
 ALL = ("one", "two", "three")
@@ -30,8 +32,6 @@ def snapshots(workshop: Any, vault: str) -> list[Path]:
 
 def forget_opened(workshop: Any) -> Any:
     """The installation as another process finds it: nothing of the repositories is remembered."""
-    from integration.conftest import build
-
     workshop.catalog.close()
     return build(workshop.root, workshop.data, workshop.sources)
 
@@ -89,13 +89,26 @@ def test_a_snapshot_that_no_vault_has_is_made_again_from_the_catalog(workshop: A
     workshop.catalog.close()
 
 
-def test_what_no_vault_has_is_read_from_its_source_again(workshop: Any, tmp_path: Path) -> None:
+def test_what_no_vault_has_is_read_from_its_source_again(tmp_path: Path) -> None:
     """The file has not changed, and would not have been opened; its content heals the old point in every vault."""
-    point = protect(workshop.installation, "documents").backup.point
-    for vault in ALL:
-        for pack in packs(workshop, vault):
-            pack.unlink()
-    result = repair(workshop.installation, "one")
+    (tmp_path / "data").mkdir()
+    sources = fill(tmp_path / "data")
+
+    def above() -> list[int]:
+        return [folder.stat().st_mtime_ns for folder in (tmp_path / "data").parents]
+
+    # The old point has the folders above the data as they were: others on this machine, who write there, change them.
+    for number in count():
+        workshop = build(tmp_path / f"home-{number}", tmp_path / "data", sources)
+        before = above()
+        point = protect(workshop.installation, "documents").backup.point
+        for vault in ALL:
+            for pack in packs(workshop, vault):
+                pack.unlink()
+        result = repair(workshop.installation, "one")
+        if above() == before:
+            break
+        workshop.catalog.close()
     assert result.reread == ("documents",)
     assert result.repaired.lost_blobs > 0
     assert workshop.catalog.latest("documents").label == "repair of vault one"
@@ -104,6 +117,7 @@ def test_what_no_vault_has_is_read_from_its_source_again(workshop: Any, tmp_path
         assert verify(workshop.installation, vault).passed, vault
     restored = restore(workshop.installation, point, tmp_path / "out", vault="three")
     assert restored.restored.problems == ()
+    workshop.catalog.close()
 
 
 def test_what_is_lost_for_good_is_said_with_its_points_and_paths(workshop: Any, tmp_path: Path) -> None:
