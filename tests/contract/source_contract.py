@@ -77,6 +77,11 @@ class SourceContract:
         if "fault" in metafunc.fixturenames:
             metafunc.parametrize("fault", list(self.faults.values()), ids=list(self.faults))
 
+    @pytest.fixture
+    def taken(self, subject: Subject) -> tuple[MemoryPoint, Fingerprint]:
+        """What faults are injected into. Where capturing takes long, a subclass takes it once for all of them."""
+        return captured(subject.source)
+
     def test_what_was_captured_probes_equal_once_it_is_restored(self, subject: Subject, tmp_path: Path) -> None:
         point, expected = captured(subject.source)
         point.restore(tmp_path / "restored")
@@ -84,8 +89,10 @@ class SourceContract:
         first, second = comparable(subject.source, expected, found)
         assert first == second
 
-    def test_every_fault_in_the_restored_data_shows(self, subject: Subject, tmp_path: Path, fault: Fault) -> None:
-        point, expected = captured(subject.source)
+    def test_every_fault_in_the_restored_data_shows(
+        self, subject: Subject, taken: tuple[MemoryPoint, Fingerprint], tmp_path: Path, fault: Fault
+    ) -> None:
+        point, expected = taken
         point.restore(tmp_path / "restored")
         fault(tmp_path / "restored")
         try:

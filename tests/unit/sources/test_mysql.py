@@ -51,13 +51,22 @@ def shop(mariadbd: Path) -> Iterator[Server]:
         yield made
 
 
-@pytest.fixture
-def make(shop: Server, tmp_path: Path) -> Make:
+def making(shop: Server, state: Path) -> Make:
     def made(name: str = "shop", **options: Any) -> MysqlSource:
         given = {"host": str(shop.socket), "user": "root", "password": lambda: mariadb.PASSWORD, **options}
-        return MysqlSource(name, given, state=tmp_path / "state")
+        return MysqlSource(name, given, state=state)
 
     return made
+
+
+@pytest.fixture
+def make(shop: Server, tmp_path: Path) -> Make:
+    return making(shop, tmp_path / "state")
+
+
+@pytest.fixture(scope="module")
+def taken_once(shop: Server, tmp_path_factory: pytest.TempPathFactory) -> tuple[MemoryPoint, Fingerprint]:
+    return captured(making(shop, tmp_path_factory.mktemp("state"))())
 
 
 def restored_from(source: MysqlSource, point: MemoryPoint, place: Path, expected: Fingerprint) -> tuple[str, ...]:
@@ -118,6 +127,10 @@ class TestMysqlSource(SourceContract):
         "a lost grant": without_line(rb"EXECUTE ON PROCEDURE", "grants.sql"),
         "a lost default role": without_line(rb"SET DEFAULT ROLE", "grants.sql"),
     }
+
+    @pytest.fixture
+    def taken(self, taken_once: tuple[MemoryPoint, Fingerprint]) -> tuple[MemoryPoint, Fingerprint]:
+        return taken_once
 
     @pytest.fixture
     def subject(self, shop: Server, make: Make) -> Subject:

@@ -47,13 +47,22 @@ def shop(postgresql_programs: Path) -> Iterator[Server]:
         yield made
 
 
-@pytest.fixture
-def make(shop: Server, tmp_path: Path) -> Make:
+def making(shop: Server, state: Path) -> Make:
     def made(name: str = "shop", **options: Any) -> PostgresqlSource:
         given = {"host": str(shop.place), "port": shop.port, "user": "postgres", **options}
-        return PostgresqlSource(name, given, state=tmp_path / "state")
+        return PostgresqlSource(name, given, state=state)
 
     return made
+
+
+@pytest.fixture
+def make(shop: Server, tmp_path: Path) -> Make:
+    return making(shop, tmp_path / "state")
+
+
+@pytest.fixture(scope="module")
+def taken_once(shop: Server, tmp_path_factory: pytest.TempPathFactory) -> tuple[MemoryPoint, Fingerprint]:
+    return captured(making(shop, tmp_path_factory.mktemp("state"))())
 
 
 def restored_from(source: PostgresqlSource, point: MemoryPoint, place: Path, expected: Fingerprint) -> tuple[str, ...]:
@@ -97,6 +106,10 @@ class TestPostgresqlSource(SourceContract):
         "a lost membership": without_line(b"GRANT readers TO"),
         "a lost setting of a role": without_line(b'ALTER ROLE "shop keeper" SET'),
     }
+
+    @pytest.fixture
+    def taken(self, taken_once: tuple[MemoryPoint, Fingerprint]) -> tuple[MemoryPoint, Fingerprint]:
+        return taken_once
 
     @pytest.fixture
     def subject(self, shop: Server, make: Make) -> Subject:

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from fakes.points import MemoryPoint
 from source_contract import Fault, SourceContract, Subject, captured
 
 from cto_backups.core.comparison import compare
+from cto_backups.core.model import Fingerprint
 from cto_backups.core.ports import ArrivingTree
 from cto_backups.errors import RefusedError, SourceError
 from cto_backups.sources import postgresql_dumping, postgresql_logical, postgresql_moments, postgresql_sums
@@ -48,13 +50,22 @@ def shop(postgresql_programs: Path) -> Iterator[Server]:
         yield made
 
 
-@pytest.fixture
-def make(shop: Server, tmp_path: Path) -> Make:
+def making(shop: Server, state: Path) -> Make:
     def made(name: str = "shop", **options: Any) -> PostgresqlSource:
         given = {"host": str(shop.place), "port": shop.port, "user": "postgres", "method": "physical", **options}
-        return PostgresqlSource(name, given, state=tmp_path / "state")
+        return PostgresqlSource(name, given, state=state)
 
     return made
+
+
+@pytest.fixture
+def make(shop: Server, tmp_path: Path) -> Make:
+    return making(shop, tmp_path / "state")
+
+
+@pytest.fixture(scope="module")
+def taken_once(shop: Server, tmp_path_factory: pytest.TempPathFactory) -> tuple[MemoryPoint, Fingerprint]:
+    return captured(making(shop, tmp_path_factory.mktemp("state"))())
 
 
 def altered(relation: str, old: bytes, new: bytes) -> Fault:
@@ -122,6 +133,10 @@ class TestPhysicalForm(SourceContract):
 
     def test_what_is_known_need_not_be_read_and_counts_the_same(self, subject: Subject, tmp_path: Path) -> None:
         """All of it comes."""
+
+    @pytest.fixture
+    def taken(self, taken_once: tuple[MemoryPoint, Fingerprint]) -> tuple[MemoryPoint, Fingerprint]:
+        return taken_once
 
     @pytest.fixture
     def subject(self, shop: Server, make: Make) -> Subject:
