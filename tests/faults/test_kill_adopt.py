@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from children import import_path
 from cto_backups import app
 from cto_backups.errors import ExitStatus
 from cto_backups.evidence.records import Record, verify_chain
 from stock.restic import PASSWORD, Restic
 
-TESTS = Path(__file__).parent.parent
 STRIDE = 7
 MOST = 60  # moments to die at; a test sees that there are no more
 
@@ -48,7 +48,7 @@ def adopt(root: Path, at: int = 0) -> "subprocess.CompletedProcess[str]":
     ]
     return subprocess.run(
         [sys.executable, "-m", "faults.adopt_child", str(at), root / "moments", *command],
-        env=os.environ | {"PYTHONPATH": os.fspath(TESTS)},
+        env=os.environ | import_path(),
         capture_output=True,
         text=True,
         check=False,

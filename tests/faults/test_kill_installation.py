@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from children import import_path
 from cto_backups.flows import expire
 from cto_backups.flows.protect import protect
 from cto_backups.flows.recover import recover
@@ -24,7 +25,6 @@ from integration.conftest import VAULTS, Workshop, build, fill
 
 Copied = tuple[str, str]  # a point, and a vault that holds a copy of it
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 CHILD = Path(__file__).with_name("installation_child.py")
 # What the commit order of a backup with two copies consists of; a test of its own sees that nothing is left out.
 STAGES = {"lock", "pack", "index", "snapshot", "records", "lock-delete"}
@@ -73,10 +73,9 @@ def home(tmp_path: Path) -> Path:
 
 def start_child(home: Path, task: str = "protect", **environment: str) -> subprocess.Popen[bytes]:
     """A process of its own that does the task."""
-    path = os.pathsep.join([str(REPOSITORY / "tests"), str(REPOSITORY / "tests" / "contract")])
     return subprocess.Popen(
         [sys.executable, str(CHILD), str(home / "home"), str(home / "data"), task],
-        env={**os.environ, "PYTHONPATH": path, LOG: str(home / "log"), **environment},
+        env={**os.environ, **import_path("contract"), LOG: str(home / "log"), **environment},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

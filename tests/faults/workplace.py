@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from children import import_path
 from cto_backups.core.vaults import Vault
 from cto_backups.errors import BackupsError
 from cto_backups.repository.store import RepositoryStore
@@ -28,7 +29,6 @@ from faults.logged_vault import KILL, LOG, Kill, Line, Moment, read_log
 from stock.product import PREFIX, QUICK_SMALL_PACKS, back_up, below, new_store, open_store
 from trees import compare
 
-TESTS = Path(__file__).parent.parent
 VAULTS = ("first", "second")
 _BEGAN = datetime(2026, 1, 1, tzinfo=UTC)  # version n is a snapshot of n days later
 
@@ -175,7 +175,7 @@ class Workplace:
     def start(self, operation: str, kill: Kill | None = None) -> "subprocess.Popen[bytes]":
         """A child process that does an operation of `faults.operations`, with a new log."""
         self.log.unlink(missing_ok=True)
-        environment = os.environ | {"PYTHONPATH": os.fspath(TESTS), LOG: os.fspath(self.log)}
+        environment = os.environ | import_path() | {LOG: os.fspath(self.log)}
         environment.pop(KILL, None)
         if kill is not None:
             environment[KILL] = str(kill)

@@ -3,15 +3,13 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from children import import_path
 from fuzz.readers import READERS
-
-TESTS = Path(__file__).parent.parent
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -57,10 +55,9 @@ print("refused" if refused else "taken", int(peak.split()[1]) >> 10)
 @pytest.mark.parametrize("bomb", ["zstd announced", "zstd unannounced", "zstd as blob", "json lists", "json objects"])
 def test_little_content_does_not_take_much_memory(bomb: str) -> None:
     """In a process that may have 700 MB more than it has; it ends by itself, with an error of ours."""
-    path = os.pathsep.join([str(TESTS), str(TESTS / "contract")])
     done = subprocess.run(
         [sys.executable, "-c", BOMBS, bomb],
-        env=os.environ | {"PYTHONPATH": path},
+        env=os.environ | import_path("contract"),
         capture_output=True,
         text=True,
         timeout=60,

@@ -11,12 +11,13 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from children import import_path
+
 MB = 1_000_000
 
 
 def measured(*arguments: str | Path) -> dict[str, int]:
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}/tests:{ROOT}/tests/contract:{ROOT}"}
+    environment = os.environ | import_path("contract", "..")
     done = subprocess.run(
         [sys.executable, "-m", "large.child", *arguments], env=environment, capture_output=True, text=True, check=False
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from children import import_path
 from contract.fakes.vaults import InterceptedVault
 from cto_backups.core.ports import Existing, RestoreOptions
 from cto_backups.errors import VaultError, VaultMissingError
@@ -18,7 +19,6 @@ from cto_backups.flows.restore import restore
 from integration.conftest import build
 from stock.product import back_up, below, new_store, open_store
 
-TESTS = Path(__file__).parent.parent
 VERIFIED = RestoreOptions(verify=True)
 
 
@@ -86,7 +86,7 @@ def test_a_restore_over_files_that_is_killed_is_completed_by_the_next(
     reader.restore(place)
     restored = below(place, tree)
     child = [sys.executable, "-m", "faults.restore_child", vault, snapshot, place, "patch" if patch else "replace"]
-    environment = os.environ | {"PYTHONPATH": os.fspath(TESTS)}
+    environment = os.environ | import_path()
     for seed in range(max(3, fault_rounds // 4)):
         chance = random.Random(seed)
         wrong = {}
@@ -128,7 +128,7 @@ def test_a_restore_that_is_killed_while_it_removes_is_completed_by_the_next(tmp_
             (restored / f"folder/{number}").mkdir()
             for inner in range(60):
                 (restored / f"folder/{number}/{inner}").touch()
-        process = subprocess.Popen(child, env=os.environ | {"PYTHONPATH": os.fspath(TESTS)}, stdout=subprocess.PIPE)
+        process = subprocess.Popen(child, env=os.environ | import_path(), stdout=subprocess.PIPE)
         assert process.stdout is not None
         assert process.stdout.readline() == b"begin\n"
         while process.poll() is None and len(list((restored / "folder").iterdir())) > 61 - chance.randrange(20):
