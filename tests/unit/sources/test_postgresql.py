@@ -395,9 +395,11 @@ def test_a_host_that_is_a_name_must_show_the_right_certificate(
                 (place / file).write_text(content)
                 os.chown(place / file, place.stat().st_uid, place.stat().st_gid)
                 (place / file).chmod(0o600)
+            before = made.do("SELECT pg_conf_load_time()")
             made.do("ALTER SYSTEM SET ssl = on")
             made.do("SELECT pg_reload_conf()")
-            time.sleep(0.5)
+            while made.do("SELECT pg_conf_load_time()") == before:
+                time.sleep(0.01)
 
         shows(right)
         given = {"host": "localhost", "port": made.port, "password": lambda: "secret of tests"}
