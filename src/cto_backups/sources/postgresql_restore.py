@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote
@@ -22,8 +23,10 @@ GLOBALS_FILE: Final = "globals.sql"
 MAINTENANCE: Final = "postgres"
 """The database that every server has: a restore in place leaves the server's own as it is."""
 LONGEST_NAME: Final = 63
-_SAID: Final = re.compile(r"Command was:|CONTEXT:|LINE \d+:|Query was:|detail:")
+_COMPLAINT: Final = re.compile(r"\berror:|\bERROR:|\bFATAL:")
+_SAID: Final = re.compile(r"Command was:|CONTEXT:|DETAIL:|LINE \d+:|QUERY:|Query was:|detail:")
 _JOBS: Final = 2
+_MOST_SAID: Final = 600
 _NAME: Final = rb'(?:"(?:[^"]|"")*"|[^\s";]+)'
 _CREATE_ROLE: Final = re.compile(rb"CREATE ROLE (" + _NAME + rb");")
 _ALTER_ROLE: Final = re.compile(rb"ALTER ROLE (" + _NAME + rb") (?:WITH|SET|IN) ")
@@ -190,7 +193,15 @@ def run_program(command: Sequence[str], address: Address, given: bytes | None = 
     try:
         return run(command, environment=address.environment().variables, timeout_seconds=LONGEST_SECONDS, given=given)
     except ToolError as error:
-        raise type(error)(error.program, error.status, _SAID.split(error.detail)[0].rstrip("; ")) from None
+        raise type(error)(error.program, error.status, _complaint(error)) from None
+
+
+def _complaint(error: ToolError) -> str:
+    """The first complaint alone: after it come the statement, however long, where in it, and rows."""
+    lines = list(dropwhile(lambda line: not _COMPLAINT.search(line), error.lines))
+    first = [*lines[:1], *takewhile(lambda line: not (_SAID.search(line) or _COMPLAINT.search(line)), lines[1:])]
+    told = " ".join(first)[:_MOST_SAID] or error.detail
+    return _SAID.split(told)[0].rstrip("; ")
 
 
 def _make_missing_roles(tools: Tools, address: Address, file: Path, there: set[bytes]) -> None:

@@ -22,9 +22,12 @@ from cto_backups.core.database_restore import DatabaseRestored, DatabaseWish
 from cto_backups.core.model import Fingerprint
 from cto_backups.core.ports import Entry, EntryKind, Existing, PointReader, RestoreOptions, Silent
 from cto_backups.errors import BackupsError, NotFoundError, RefusedError, RestoreError, UsageError
+from cto_backups.process import ToolError
 from cto_backups.repository.options import RepositoryOptions, ScryptParameters
 from cto_backups.repository.store import RepositoryStore
 from cto_backups.sources.postgresql import PostgresqlSource
+from cto_backups.sources.postgresql_archive import Archive
+from cto_backups.sources.postgresql_connection import Address, find_tools
 from cto_backups.sources.postgresql_sums import summed_up
 from servers import postgresql
 from servers.postgresql import Server
@@ -394,6 +397,32 @@ def test_who_may_only_make_databases_gets_one_that_is_closed_to_others(shop: Sho
     with shop.server.connect(done.name) as session:
         owners = "SELECT DISTINCT pg_get_userbyid(relowner) FROM pg_class WHERE relnamespace = 'sales'::regnamespace"
         assert session.execute(owners).fetchall() == [("maker",)]
+
+
+def test_why_a_database_cannot_be_made_is_told_without_its_statements_and_rows(shop: Shop, tmp_path: Path) -> None:
+    """However long the statement is, and whatever the server says of where in it."""
+    address = Address(str(shop.server.place), user="postgres")
+    shop.server.do("CREATE DATABASE frail", "CREATE DATABASE empty")
+    shop.server.do(
+        "CREATE TABLE known (n int)",
+        "INSERT INTO known VALUES (1)",
+        "CREATE FUNCTION is_known(int) RETURNS bool LANGUAGE sql AS 'SELECT EXISTS (SELECT FROM known WHERE n = $1)'",
+        "CREATE TABLE checked (n int CHECK (is_known(n)))",
+        "INSERT INTO checked VALUES (1)",
+        database="frail",
+    )
+    archive = Archive.of(find_tools(15, ""), address, "frail", tmp_path / "frail.dump")
+    with pytest.raises(ToolError) as raised:
+        archive.load(address, "empty")
+    assert raised.value.detail.endswith('relation "known" does not exist')
+    assert "checked" in raised.value.detail and "SELECT" not in raised.value.detail
+    shop.server.do(
+        "CREATE TYPE nothing AS (n int)", "CREATE TABLE made (a int,\nb int,\nc nothing,\nd int)", database="frail"
+    )
+    archive = Archive.of(find_tools(15, ""), address, "frail", tmp_path / "frail.dump", "--table=made")
+    with pytest.raises(ToolError) as raised:
+        archive.load(address, "empty")
+    assert raised.value.detail.endswith('type "public.nothing" does not exist')
 
 
 @pytest.mark.parametrize("form", FORMS)
