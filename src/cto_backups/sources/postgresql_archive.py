@@ -25,6 +25,8 @@ _NAMES_ROLES: Final = re.compile(
     r"^(?:ALTER .* OWNER TO|GRANT|REVOKE|ALTER DEFAULT PRIVILEGES|CREATE POLICY|CREATE USER MAPPING|ALTER ROLE) .*$",
     re.MULTILINE,
 )
+# Lines that are psql's own; within quotes and comments, they are somebody's text.
+_OF_PSQL: Final = re.compile(r"""('(?:[^']|'')*'|"(?:[^"]|"")*"|^--.*)|^\\.*\n?""", re.MULTILINE)
 _WORD: Final = re.compile(r'"(?:[^"]|"")*"|[^\s"(),;=]+')
 
 
@@ -66,7 +68,7 @@ class Archive:
         entries = [entry for entry in self.entries() if _OF_DATABASE.match(entry)]
         script = self._said("--create", "--file=-", entries=entries)
         # Nothing of it is given to a program that would carry out lines that begin with a backslash.
-        script = "".join(line for line in script.splitlines(keepends=True) if not line.startswith("\\"))
+        script = _OF_PSQL.sub(lambda found: found[1] or "", script)
         made = _CREATE.search(script)
         if made is None:
             raise RestoreError(

@@ -22,6 +22,8 @@ from cto_backups.sources.postgresql_rows import Session
 
 _MOST_NAMED: Final = 20
 _ENTRY: Final = re.compile(r"\d+; ((\d+) (\d+) (.*))")
+# How names are written where pg_restore lists what is in an archive, a line each.
+_LISTED: Final = str.maketrans("\r\n", "  ")
 
 _TABLES: Final = """
     SELECT n.nspname || '.' || c.relname, format('%I.%I', n.nspname, c.relname), c.relname, c.oid::bigint
@@ -184,12 +186,13 @@ def with_rows_of(archive: Archive, address: Address, database: str, wanted: Sequ
     with address.connect(database) as session:
         chosen = choose(session, database, wanted)
     described = [(found[4], entry) for entry in archive.entries() if (found := _ENTRY.fullmatch(entry))]
-    rows = tuple(f"TABLE DATA {schema} {name} " for schema, name in chosen.parts)
+    listed = [f"{schema} {name} ".translate(_LISTED) for schema, name in chosen.parts]
+    rows = tuple(f"TABLE DATA {name}" for name in listed)
     data = [entry for words, entry in described if words.startswith((*rows, "SEQUENCE SET "))]
     archive.load(address, database, "--section=data", entries=data)
     later = [entry for words, entry in described if not words.startswith(_NOT_WITHOUT_ROWS)]
     archive.load(address, database, "--section=post-data", entries=later)
-    keys = tuple(f"FK CONSTRAINT {schema} {name} " for schema, name in chosen.parts)
+    keys = tuple(f"FK CONSTRAINT {name}" for name in listed)
     foreign = [entry for words, entry in described if words.startswith(keys)]
     for entry in foreign:
         with suppress(ToolError):  # one to a table without rows

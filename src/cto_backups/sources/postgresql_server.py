@@ -85,5 +85,5 @@ class Server:
 
 def said(error: psycopg.Error) -> str:
     """What the server said, without rows and statements."""
-    words = error.diag.message_primary or " ".join(str(error).split()) or type(error).__name__
+    words = " ".join((error.diag.message_primary or str(error)).split()) or type(error).__name__
     return "; ".join((words, *getattr(error, "__notes__", ())))

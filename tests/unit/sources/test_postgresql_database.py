@@ -33,13 +33,19 @@ from servers import postgresql
 from servers.postgresql import Server
 
 FORMS = ("logical", "physical")
-MORE = """
+MORE = r"""
 CREATE TABLE sales.items (bought bigint REFERENCES sales.orders, number int NOT NULL);
 INSERT INTO sales.items SELECT id, 1 FROM sales.orders;
 CREATE TABLE sales.returns () INHERITS (sales.items);
 INSERT INTO sales.returns SELECT id, -1 FROM sales.orders LIMIT 10;
 CREATE TABLE "Odd. name" (n int CHECK (sales.add(n, 1) > 0));
 INSERT INTO "Odd. name" VALUES (1);
+CREATE TABLE "two
+lines" (n int);
+INSERT INTO "two
+lines" VALUES (2);
+COMMENT ON DATABASE "my shop" IS 'it''s
+\two lines';
 GRANT CONNECT ON DATABASE "my shop" TO readers;
 REVOKE CONNECT ON DATABASE "my shop" FROM PUBLIC;
 ALTER ROLE readers IN DATABASE "my shop" SET work_mem = '5MB';
@@ -183,7 +189,8 @@ def test_a_database_comes_beside_the_one_that_runs(shop: Shop, restore: Restore,
         FROM pg_database WHERE datname = '{}'"""
     settings = """SELECT COALESCE(r.rolname, ''), s.setconfig FROM pg_db_role_setting s LEFT JOIN pg_roles r
         ON r.oid = s.setrole WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = '{}') ORDER BY 1"""
-    for statement in (about, settings):
+    comment = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = '{}'"
+    for statement in (about, settings, comment):
         assert shop.server.do(statement.format(DEFAULT_NAME)) == shop.server.do(statement.format("my shop")) != []
 
 
@@ -234,13 +241,13 @@ def test_a_moment_within_the_log_comes_back(shop: Shop, restore: Restore) -> Non
 @pytest.mark.parametrize("form", FORMS)
 def test_tables_come_with_what_they_cannot_be_without(shop: Shop, restore: Restore, form: str) -> None:
     """Types, functions, partitions, children, the sequence where it was; and none of the other tables."""
-    tables = ("sales.orders", "sales.events", "items", "public.Odd. name")
+    tables = ("sales.orders", "sales.events", "items", "public.Odd. name", "two\nlines")
     done = restore(form, name="some", tables=tables)
     there, stood = rows(shop.server, "some"), rows(shop.server, "my shop")
     there.pop("(large objects)")
     wanted = {"sales.orders", "sales.events_2025", "sales.events_2026", "sales.items", "sales.returns"}
-    assert there == {name: sums for name, sums in stood.items() if name in wanted or "Odd" in name}
-    assert len(there) == len(wanted) + 1
+    assert there == {name: sums for name, sums in stood.items() if name in wanted or "Odd" in name or "two" in name}
+    assert len(there) == len(wanted) + 2
     assert not any("foreign key" in note for note in done.notes), "both ends were taken"
     look = """
         SELECT (SELECT count(*) FROM pg_indexes WHERE schemaname = 'sales'),
