@@ -1,5 +1,6 @@
 """A worker that watches: what changes is backed up soon, by the plan, and nothing depends on it."""
 
+import shutil
 import sqlite3
 import threading
 import time
@@ -220,6 +221,29 @@ def test_a_place_that_is_gone_is_said_and_watched_again_once_it_is_back(workshop
         time_passes.forward(61)
         watch.look()
         assert watch.watched == ("documents",)
+
+
+def test_a_source_is_watched_where_a_link_leads_now(workshop: Any, time_passes: Clock) -> None:
+    """One that is a folder above it too: a release is often put in the place of another so."""
+    installation = watchful(workshop, ledger="continuous")
+    for name in ("first", "second"):
+        shutil.copytree(workshop.data, workshop.data.with_name(name))
+    shutil.rmtree(workshop.data)
+    workshop.data.symlink_to("first")
+    with watching(installation, pytest.fail) as watch:
+        assert watch is not None
+        assert done_by(installation, watch) == [ActionKind.BACKUP]
+        workshop.data.unlink()
+        workshop.data.symlink_to("second")
+        time_passes.forward(61)
+        watch.look()
+        time_passes.forward(1)
+        assert done_by(installation, watch) == [ActionKind.BACKUP], "nobody watched this one"
+        time_passes.forward(20)
+        write(workshop.data / "ledger.db")
+        watch.look()
+        time_passes.forward(1)
+        assert done_by(installation, watch) == [ActionKind.BACKUP]
 
 
 def test_what_is_not_in_files_here_is_not_watched(workshop: Any) -> None:

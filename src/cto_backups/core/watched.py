@@ -52,7 +52,10 @@ class Watch(Protocol):
     """Tells which sources may have changed. It may tell too much, and now and then too little."""
 
     def add(self, source: str, places: Sequence[Place]) -> str | None:
-        """Begin to watch a source, all of its places or none; why it cannot be watched, None when it is."""
+        """Begin to watch a source, all of these places or none, and no others of before.
+
+        Why it cannot be watched, None when it is.
+        """
 
     def look(self) -> Seen:
         """What was seen since the last call; returns at once."""

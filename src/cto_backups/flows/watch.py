@@ -5,8 +5,8 @@ before; from then on the catalog's facts say which of the noticed changes a back
 """
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 
@@ -15,7 +15,7 @@ from cto_backups.core.duration import format_duration
 from cto_backups.core.model import Facts
 from cto_backups.core.plan import due, last_backup_at
 from cto_backups.core.schedule import rescan_interval
-from cto_backups.core.watched import Noticed, Watch, Watchable
+from cto_backups.core.watched import Noticed, Place, Watch, Watchable
 from cto_backups.core.watching import watching_trigger
 from cto_backups.errors import BackupsError, SourceError
 from cto_backups.flows.installation import Installation
@@ -27,6 +27,8 @@ LOOK_SECONDS = 0.5
 TRY_AGAIN_SECONDS = 60.0
 TRY_AGAIN_FACTOR = 100
 """What could not be watched is tried again after a minute, or after so many times as long as trying took."""
+
+_Folders = list[tuple[bytes, frozenset[bytes] | None]]
 
 
 class Watching:
@@ -41,6 +43,7 @@ class Watching:
         triggers = {name: watching_trigger(source.triggers) for name, source in installation.policy.sources.items()}
         self._triggers = {name: trigger for name, trigger in triggers.items() if trigger is not None}
         self._reasons: dict[str, str | None] = {}
+        self._folders: dict[str, _Folders] = {}
         self._try_again = 0.0
 
     @property
@@ -56,6 +59,8 @@ class Watching:
             self._say(name, reason)
         if again:
             began = clock.monotonic()
+            for name in self.watched:
+                self._follow(name)
             for name in sorted(self._triggers.keys() - set(self.watched)):
                 self._begin(name)
             took = clock.monotonic() - began  # it may have gone through a large tree, in vain
@@ -90,6 +95,13 @@ class Watching:
         before = self._noticed.get(name)
         self._noticed[name] = Noticed(before.first if before else now, now)
 
+    def _follow(self, name: str) -> None:
+        """Begin again where a source has come to lie elsewhere: a link on the way to it leads to another place."""
+        with suppress(BackupsError, OSError):  # not there: its backup tells
+            source = self._installation.source(name)
+            if isinstance(source, Watchable) and _folders(source.places()) != self._folders[name]:
+                self._begin(name)
+
     def _begin(self, name: str) -> None:
         try:
             source = self._installation.source(name)
@@ -97,6 +109,7 @@ class Watching:
                 del self._triggers[name]  # of its kind none is: nobody expects it
                 return
             places = source.places()
+            self._folders[name] = _folders(places)
             reason = self._watch.add(name, places) if places else "it is not in files of this machine"
         except SourceError as error:
             reason = error.why or str(error)
@@ -122,6 +135,10 @@ class Watching:
             log.warning("not watched", extra={"fields": {"source": name, "message": reason}})
         elif known:
             self._warn(f"{name} is watched for changes again.")
+
+
+def _folders(places: Sequence[Place]) -> _Folders:
+    return [(place.folder, place.names) for place in places]
 
 
 @contextmanager

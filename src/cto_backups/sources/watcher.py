@@ -35,6 +35,7 @@ class Watcher:
 
     def add(self, source: str, places: Sequence[Place]) -> str | None:
         """Watch all these places, or none of them; why not, in the words of a sentence's end."""
+        self._drop(source)
         for place in places:
             kind = network_file_system(place.folder)
             if kind is not None:
