@@ -21,6 +21,8 @@ from cto_backups.core.model import Fingerprint
 from cto_backups.core.payloads import Draft
 from cto_backups.core.ports import RestoreOptions
 from cto_backups.errors import RefusedError, RestoreError, SourceError, VerificationError
+from cto_backups.flows.backup import backup
+from cto_backups.flows.restore_test import restore_test
 from cto_backups.repository.options import RepositoryOptions, ScryptParameters
 from cto_backups.repository.store import RepositoryStore
 from cto_backups.sources import mysql_logged, mysql_spool
@@ -358,13 +360,25 @@ def test_a_log_that_leads_elsewhere_shows(
     assert any("zoo: rows" in each for each in found) and any("log" in each for each in found)
 
 
-def test_what_never_came_into_the_log_shows(shop: Server, make: Make, points: Points, tmp_path: Path) -> None:
+def test_what_never_came_into_the_log_fails_the_restore_test_and_the_next_point_is_dumped(
+    shop: Server, make: Make, workshop: Any
+) -> None:
+    """Else no point could be proven until dumps are due again; but not once dumps are found not to help."""
     source = make()
-    points.make(source)
+    installation = replace(workshop.installation, source=lambda _name: source)
+    assert is_base(backup(installation, "ledger").draft)
     shop.do("SET SESSION sql_log_bin = 0", "INSERT INTO zoo.ticks VALUES (400)")
-    _, expected = points.make(source)
-    points.restore(source, tmp_path / "restored")
-    assert any("zoo: table ticks" in each for each in differences(source, tmp_path / "restored", expected))
+    assert not is_base(backup(installation, "ledger").draft)
+    failed = restore_test(installation, "ledger")
+    assert not failed.passed and "zoo: table ticks" in failed.reason
+    again = backup(installation, "ledger")
+    assert is_base(again.draft)
+    tick(shop, 401)
+    further = backup(installation, "ledger")
+    assert not is_base(further.draft)
+    workshop.catalog.add_evidence(replace(failed, id="another", point=further.point.id))
+    tick(shop, 402)
+    assert not is_base(backup(installation, "ledger").draft), "dumps did not help the last time"
 
 
 @pytest.mark.parametrize(("setting", "told"), [("MIXED", "binlog_format is MIXED"), ("STATEMENT", "second time")])

@@ -6,14 +6,15 @@ records and policy in the vault, and last the rows in the catalog. Whatever is m
 
 import secrets
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from cto_backups import clock
 from cto_backups.core.elsewhere import told
-from cto_backups.core.model import ActionKind, Copy, Outcome, RecoveryPoint
+from cto_backups.core.log_range import log_range
+from cto_backups.core.model import ActionKind, Copy, Outcome, RecoveryPoint, Rung
 from cto_backups.core.payloads import Draft, PayloadStore, SnapshotLabel
 from cto_backups.core.policy import SourcePolicy
-from cto_backups.core.ports import Capture, Recognising, Remarking, Source
+from cto_backups.core.ports import ArrivingTree, Capture, Recognising, Remarking, Source
 from cto_backups.core.wording import counted, listed
 from cto_backups.errors import BackupsError, KeyProblemError, SourceError, VaultError
 from cto_backups.evidence.payloads import copy_to_payload, point_to_payload
@@ -140,6 +141,8 @@ def _take(
         if previous is not None:
             # The best guess there is: a source seldom changes much in size.
             progress.total(entries=previous.entry_count, size_bytes=previous.size_bytes)
+        if previous is not None and isinstance(capture.tree, ArrivingTree) and _leads_astray(installation, previous):
+            parent, may_confirm = None, False
         draft = writing.write(
             capture.tree,
             parent=parent,
@@ -220,6 +223,28 @@ def _empty(source: str, draft: Draft, previous: RecoveryPoint | None) -> SourceE
         why=why,
         todo="Check that it is mounted and reachable. If it is meant to be empty, take it out of the policy.",
     )
+
+
+def _leads_astray(installation: Installation, previous: RecoveryPoint) -> bool:
+    """Whether a restore test found that a point's log leads elsewhere: so would that of each point after it.
+
+    Not where the last test of a point from another base found that too: then yet another base would not help.
+    """
+    reach = log_range(previous)
+    if reach is None or _tested(installation, previous) is not False:
+        return False
+    for point in installation.catalog.points(previous.source):
+        passed, other = _tested(installation, point), log_range(point)
+        if passed or (passed is False and (other is None or other[0] != reach[0])):
+            return bool(passed)
+    return True
+
+
+def _tested(installation: Installation, point: RecoveryPoint) -> bool | None:
+    """What the last restore test found that could compare what came back; None without one."""
+    none = datetime.min.replace(tzinfo=UTC)
+    facts = max(installation.catalog.copies(point.id), key=lambda copy: copy.tested_at or none, default=None)
+    return facts.test_passed if facts is not None and (facts.test_passed or facts.test_rung is Rung.RESTORED) else None
 
 
 def _unchanged(previous: RecoveryPoint | None, capture: Capture) -> bool:
