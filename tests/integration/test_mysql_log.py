@@ -169,8 +169,13 @@ def test_a_point_that_goes_on_is_proven_at_its_own_place_under_writes(
 def test_any_second_since_the_dumps_comes_back_on_a_new_server(
     mariadbd: Path, shop: Server, make: Make, points: Points, tmp_path: Path
 ) -> None:
-    """Also one before the newest point, and one at which something is there that was dropped since."""
+    """Also one before the newest point, and one at which something is there that was dropped since.
+
+    No event comes between the dumps and the log.
+    """
     source = make()
+    event = "ON SCHEDULE EVERY 1 SECOND DO INSERT IGNORE INTO zoo.ticks VALUES (0), (1), (2)"
+    shop.do(f"CREATE EVENT `my shop`.busy {event}")
     points.make(source)
     moments = []
     shop.do("CREATE DATABASE fleeting", "CREATE TABLE fleeting.t SELECT 5 AS n")
@@ -187,7 +192,8 @@ def test_any_second_since_the_dumps_comes_back_on_a_new_server(
         assert datetime.fromisoformat(log["since"]) < moments[0] < moments[-1] < datetime.fromisoformat(log["until"])
         assert points.last is not None
         reader = points.store.reader(points.last)
-        with mariadb.server(mariadbd, **{"gtid-strict-mode": "1", "binlog-format": "ROW"}) as other:
+        settings = {"gtid-strict-mode": "1", "binlog-format": "ROW", "event-scheduler": "ON"}
+        with mariadb.server(mariadbd, **settings) as other:
             there = make(host=str(other.socket))
             other.do("CREATE DATABASE of_others")
             assert there.plan_restore(reader, None).conflicts == ("of_others",)
@@ -199,7 +205,7 @@ def test_any_second_since_the_dumps_comes_back_on_a_new_server(
             there.restore(reader, None, options=RestoreOptions(at=moments[2]))
             assert other.do("SELECT MAX(n), COUNT(*) FROM zoo.ticks WHERE n < 1000") == [(2, 3)]
             assert other.do("SELECT n FROM fleeting.t") == [(5,)]
-            assert other.do("SELECT @@GLOBAL.gtid_strict_mode") == [(1,)]
+            assert other.do("SELECT @@GLOBAL.gtid_strict_mode, @@GLOBAL.event_scheduler") == [(1, "ON")]
         points.restore(source, tmp_path / "early", RestoreOptions(at=moments[0]))
         points.restore(source, tmp_path / "late")
         assert len(list((tmp_path / "early").glob("binlog-*"))) < len(list((tmp_path / "late").glob("binlog-*")))
@@ -207,7 +213,7 @@ def test_any_second_since_the_dumps_comes_back_on_a_new_server(
             with pytest.raises(RestoreError, match="not in the log"):
                 source.restore(reader, tmp_path / f"{at.year}", options=RestoreOptions(at=at))
     finally:
-        shop.do("CREATE OR REPLACE TABLE zoo.ticks (n int PRIMARY KEY)")
+        shop.do("DROP EVENT `my shop`.busy", "CREATE OR REPLACE TABLE zoo.ticks (n int PRIMARY KEY)")
 
 
 def test_a_server_at_rest_has_an_unchanged_fingerprint(shop: Server, make: Make, points: Points) -> None:

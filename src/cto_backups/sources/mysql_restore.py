@@ -241,19 +241,21 @@ def _make_database(session: Session, name: str, file: Path) -> None:
 
 @contextmanager
 def eased(session: Session, *, log: bool) -> Iterator[None]:
-    """Let the server take rows as long as dumps may have, and of a log numbers of transactions that are below its own.
+    """Let the server take rows as long as dumps may have, and of a log numbers of transactions that are below its own;
+    of a log, that no event does something in between.
 
-    Afterwards it is as it was; where we may not say so, it is from the beginning.
+    Afterwards it is as it was; where we may not say so, it is from the beginning. Raises pymysql.MySQLError where we
+    may not keep events from happening.
     """
-    usual = dict(
-        rows(session, "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('max_allowed_packet', 'gtid_strict_mode')")
-    )
-    wanted = {"gtid_strict_mode": "OFF"} if log and usual.get("gtid_strict_mode") == "ON" else {}
+    names = "('max_allowed_packet', 'gtid_strict_mode', 'event_scheduler')"
+    usual = dict(rows(session, f"SHOW GLOBAL VARIABLES WHERE Variable_name IN {names}"))
+    # An event would change what the log is about to change, and once more what it did.
+    wanted = {name: "OFF" for name in ("event_scheduler", "gtid_strict_mode") if log and usual.get(name) == "ON"}
     if int(usual["max_allowed_packet"]) < _PACKET:
         wanted["max_allowed_packet"] = str(_PACKET)
     said = []
     for name, value in wanted.items():
-        with suppress(pymysql.MySQLError):
+        with suppress(*(() if name == "event_scheduler" else (pymysql.MySQLError,))):
             do(session, f"SET GLOBAL {name} = {value}")
             said.append(name)
     try:
