@@ -222,8 +222,9 @@ def needless(pieces: Sequence[Piece], held: Sequence[Follows]) -> tuple[Piece, .
     wanted: set[Piece] = set()
     for follows in held:
         wanted.update(unbroken(pieces, follows.log, follows.ends))
-    newest = max((follows.ends for follows in held), default=0)
-    logs = {follows.log for follows in held}
+    newest: dict[str, int] = {}  # positions of one log say nothing of another's
+    for follows in held:
+        newest[follows.log] = max(follows.ends, newest.get(follows.log, 0))
 
     def is_held(piece: Piece) -> bool:
         return any(each.log == piece.log and each.first <= piece.begins and piece.ends <= each.ends for each in held)
@@ -231,5 +232,5 @@ def needless(pieces: Sequence[Piece], held: Sequence[Follows]) -> tuple[Piece, .
     return tuple(
         piece
         for piece in pieces
-        if is_held(piece) or (piece not in wanted and held and (piece.log not in logs or piece.ends <= newest))
+        if is_held(piece) or (piece not in wanted and held and piece.ends <= newest.get(piece.log, piece.ends))
     )

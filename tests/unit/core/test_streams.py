@@ -97,6 +97,13 @@ def test_pieces_of_a_log_that_no_point_follows_go():
     assert needless(there, [Follows("a", 1, 10, {})]) == (there[1],)
 
 
+def test_what_lies_behind_a_gap_waits_for_a_later_point_of_the_same_log():
+    there = pieces((10, 20), (30, 40))
+    held = [Follows("a", 1, 10, {}), Follows("b", 50, 90, {})]
+    assert needless(there, held) == (), "another vault may still bring what lies between"
+    assert needless(there, [*held, Follows("a", 45, 50, {})]) == (there[1],)
+
+
 def test_a_stream_stands_still_when_nobody_follows_or_nothing_arrives():
     assert standing(ALIVE, HOUR, NOW) is None
     assert going(ALIVE, NOW) == "is in the vaults until 1 second ago, nothing behind"
