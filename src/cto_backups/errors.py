@@ -6,7 +6,8 @@
     ├── UsageError                    2   the command line asks for something that does not exist or fit
     ├── PolicyError                   3   backups.yaml is wrong
     ├── SourceError                   5   a source cannot be read
-    │   └── IncompleteError           6   a recovery point was saved, but some of its data could not be read
+    │   ├── IncompleteError           6   a recovery point was saved, but some of its data could not be read
+    │   └── PointNeededError          5   its log leads on from its newest recovery point no longer
     ├── VaultError                    7   a vault cannot do what is asked
     │   ├── VaultMissingError         7   it is not there, or a stored file is not
     │   ├── VaultExistsError          7   the stored file is there already
@@ -103,6 +104,12 @@ class IncompleteError(SourceError):
 
     code = "incomplete"
     exit_status = ExitStatus.INCOMPLETE
+
+
+class PointNeededError(SourceError):
+    """A source's log leads on from its newest recovery point no longer: it can be followed from a new one."""
+
+    code = "point-needed"
 
 
 class VaultError(BackupsError):

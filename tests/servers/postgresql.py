@@ -116,6 +116,29 @@ def running(bin: Path, place: Path, **settings: str) -> Iterator[Server]:
         process.wait(30)
 
 
+@contextmanager
+def standby(primary: Server, **settings: str) -> Iterator[Server]:
+    """A server that follows another one; it ends with the block."""
+    place = Path(tempfile.mkdtemp(prefix="pg-test-"))
+    identity = _identity()
+    if identity:
+        os.chown(place, identity["user"], identity["group"])
+    options = ["-h", primary.place, "-U", primary.user, "-c", "fast", "--no-sync", "-R"]
+    try:
+        subprocess.run(
+            [primary.bin / "pg_basebackup", "-D", place / "data", *options],
+            check=True,
+            capture_output=True,
+            env=_environment(place),
+            cwd=place,
+            **identity,
+        )
+        with running(primary.bin, place, **settings) as made:
+            yield made
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
 def give(place: Path) -> None:
     """Give a place with all in it to the servers' user."""
     identity = _identity()

@@ -12,7 +12,7 @@ from cto_backups.core.streams import LEASE, StreamFacts
 from cto_backups.errors import BusyError
 
 _COLUMNS = ("source", "token", "leased_until", "reached_at")
-_MOMENTS = ("moment", "began_at")
+_MOMENTS = ("moment", "began_at", "stuck_since")
 
 
 class StreamBook:
@@ -44,7 +44,7 @@ class StreamBook:
                 token=known.token + 1,
                 leased_until=now + LEASE,
                 began_at=now,
-                problem="",
+                problem=known.problem if known.stuck_at else "",
             )
             _write(connection, taken)
             return taken.token

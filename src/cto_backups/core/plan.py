@@ -28,7 +28,7 @@ from cto_backups.core.model import (
 from cto_backups.core.policy import Policy, SourcePolicy
 from cto_backups.core.schedule import AT_ONCE, NextRun, format_trigger, next_run
 from cto_backups.core.verification import runs_for_all
-from cto_backups.core.watching import sooner
+from cto_backups.core.watching import for_stream, sooner
 from cto_backups.core.wording import counted
 
 ORDER = (
@@ -188,7 +188,7 @@ def next_backup(policy: Policy, source: SourcePolicy, facts: SourceFacts, now: d
     """When triggers next ask for a backup, and which."""
     served, zone = last_backup_at(facts, now), ZoneInfo(policy.timezone)
     asked = next_run(source.triggers, last=served, zone=zone, rpo=source.category.rpo, lead=lead(facts))
-    return sooner(asked, source, facts, served)
+    return for_stream(sooner(asked, source, facts, served), source, facts)
 
 
 def _backup(policy: Policy, source: SourcePolicy, facts: SourceFacts, now: datetime) -> Iterator[Action]:
@@ -211,7 +211,7 @@ def _backup(policy: Policy, source: SourcePolicy, facts: SourceFacts, now: datet
 
 def why_backup(asked: NextRun, retry: datetime, facts: SourceFacts) -> str:
     """Why a backup is due, in a sentence."""
-    reason = "no backup yet" if asked.at == AT_ONCE else f"trigger '{format_trigger(asked.trigger)}'"
+    reason = "no backup yet" if asked.at == AT_ONCE else asked.because or f"trigger '{format_trigger(asked.trigger)}'"
     if asked.changed:
         reason += ", a change was noticed"
     if retry > asked.at:

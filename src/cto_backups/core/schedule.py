@@ -43,12 +43,13 @@ _TEN_YEARS = 3653  # days
 class NextRun:
     """When a set of triggers next asks for a run, and the trigger that does; `AT_ONCE` when there was none yet.
 
-    `changed`: it asks because a change was noticed.
+    `changed`: it asks because a change was noticed. `because` is why it asks where that is no trigger's doing.
     """
 
     at: datetime
     trigger: Trigger
     changed: bool = False
+    because: str = ""
 
 
 def rescan_interval(trigger: Continuous | OnChange | Every, rpo: timedelta) -> timedelta:

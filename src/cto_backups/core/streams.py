@@ -59,7 +59,7 @@ class Look:
 
 
 class Following(Protocol):
-    """A log that is being followed. Every method raises SourceError."""
+    """A log that is being followed. Every method raises SourceError; where only a new point helps, PointNeededError."""
 
     @property
     def ends(self) -> int:
@@ -81,7 +81,7 @@ class Streaming(Protocol):
         """Whether it is set up so that its log can be followed."""
 
     def follow(self, follows: Follows, position: int) -> AbstractContextManager[Following]:
-        """Follow the log on from a position. Raises SourceError."""
+        """Follow the log on from a position. Raises SourceError; where only a new point helps, PointNeededError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,8 @@ class StreamFacts:
 
     All that was committed until `reached_at`, by our clock, is in a vault. The source can be brought back to any moment
     until `moment` by its own clock. `unsent_bytes` were written and not in a vault when it was last looked. `problem`
-    is why it stands still (empty: it does not). The lease is `holder`'s until `leased_until`; `token` grows with each
+    is why it stands still (empty: it does not). Since `stuck_since` it leads on from the point `stuck_at` no longer,
+    and needs a new one (empty: it leads on). The lease is `holder`'s until `leased_until`; `token` grows with each
     lease, so that who lost it notices.
     """
 
@@ -147,6 +148,8 @@ class StreamFacts:
     token: int = 0
     leased_until: datetime | None = None
     began_at: datetime | None = None
+    stuck_at: str = ""
+    stuck_since: datetime | None = None
 
 
 def desired(sources: Iterable[tuple[str, Triggers]], able: Callable[[str], bool]) -> tuple[str, ...]:
@@ -168,6 +171,8 @@ def standing(facts: StreamFacts, rpo: timedelta, now: datetime) -> str | None:
     """Why a stream stands still, in words that follow "its log"; None: it goes on."""
     late = facts.reached_at is None or now - facts.reached_at > stall_after(rpo)
     since = f", for {roughly(now - facts.reached_at)}" if facts.reached_at is not None else ""
+    if facts.stuck_at:
+        return f"leads on from {facts.stuck_at} no longer{since}, so that a new point is due at once: {facts.problem}"
     if facts.leased_until is None or facts.leased_until <= now:
         return f"is followed by no worker{since}{': ' + facts.problem if facts.problem else ''}"
     if late and (facts.began_at is None or now - facts.began_at > stall_after(rpo)):

@@ -1,4 +1,6 @@
-"""When a change that a watch noticed asks for a backup: soon, at a quiet moment, and within bounds.
+"""When what goes on beside the triggers asks for a backup: a change that a watch noticed, or a stream that is stuck.
+
+A noticed change asks for one soon, at a quiet moment, and within bounds.
 
 Who writes all the time must not be read all the time: a source is left alone for nine times as long as its last backup
 took with its copies, so that backups take a tenth of the time at most; and there is a shortest pause between two, so
@@ -7,7 +9,7 @@ that points do not pile up. The ordinary rescans know nothing of this: since eve
 
 from datetime import datetime, timedelta
 
-from cto_backups.core.model import ActionKind, Run, SourceFacts
+from cto_backups.core.model import ActionKind, Outcome, Run, SourceFacts
 from cto_backups.core.policy import SourcePolicy
 from cto_backups.core.schedule import NextRun
 from cto_backups.core.triggers import Continuous, OnChange, Triggers
@@ -53,6 +55,23 @@ def sooner(asked: NextRun, source: SourcePolicy, facts: SourceFacts, served: dat
         rested = run.finished_at + REST_FACTOR * _took(source, facts)
         at = max(at, rested, run.started_at + shortest_pause(source))
     return NextRun(at, trigger, changed=True) if at < asked.at else asked
+
+
+def for_stream(asked: NextRun, source: SourcePolicy, facts: SourceFacts) -> NextRun:
+    """When a backup is asked for, given when that is without a stream: at once where that needs a new point to go on.
+
+    Once for each time: a backup that began since, and made no other point, could not help it.
+    """
+    stream, run, newest = facts.stream, facts.last_runs.get(ActionKind.BACKUP), facts.newest
+    trigger = next((trigger for trigger in source.triggers if isinstance(trigger, Continuous)), None)
+    if trigger is None or stream is None or stream.stuck_since is None:
+        return asked
+    if newest is None or newest.id != stream.stuck_at or stream.stuck_since >= asked.at:
+        return asked
+    helpless = run is not None and run.outcome is Outcome.UNCHANGED and run.started_at > stream.stuck_since
+    return (
+        asked if helpless else NextRun(stream.stuck_since, trigger, because="its log needs a new point to go on from")
+    )
 
 
 def _settled(noticed: Noticed, trigger: Continuous | OnChange, source: SourcePolicy, served: datetime) -> datetime:

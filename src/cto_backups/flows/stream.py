@@ -28,7 +28,7 @@ from cto_backups.core.streams import (
     desired,
     unbroken,
 )
-from cto_backups.errors import BackupsError, BusyError, DamageError, SourceError, VaultError
+from cto_backups.errors import BackupsError, BusyError, CatalogError, DamageError, PointNeededError, VaultError
 from cto_backups.flows.installation import Installation
 from cto_backups.flows.pieces import PieceFiles, fill, read_from_any, tidy
 from cto_backups.flows.recover import process_alive
@@ -65,6 +65,7 @@ class Streams:
         self._holder = holder
         self._warn = warn
         self._stop = threading.Event()
+        self._stuck = threading.Event()
         self._threads: dict[str, threading.Thread] = {}
 
     def __enter__(self) -> "Streams":
@@ -79,18 +80,24 @@ class Streams:
         for thread in self._threads.values():
             thread.join()
 
+    def need_point(self) -> bool:
+        """Whether a stream has come to need a new point since this was asked last: the plan knows of which source."""
+        needed = self._stuck.is_set()
+        self._stuck.clear()
+        return needed
+
     def _keep_up(self, name: str) -> None:
         """Follow again whenever it ends, after pauses that grow; told once for each reason."""
         pause, told = _FIRST_PAUSE, ""
         while not self._stop.is_set():
-            began, busy = clock.monotonic(), False
+            began, busy, stuck = clock.monotonic(), False, False
             try:
                 follow(self._installation, name, self._holder, self._stop)
                 reason = ""
             except BusyError:
                 reason, busy = "", True  # another worker is at it: it is asked for again
             except BackupsError as error:
-                reason = str(error)
+                reason, stuck = str(error), isinstance(error, PointNeededError)
             except Exception as error:
                 log.exception("stream ended", extra={"fields": {"source": name}})
                 reason = f"defect: {type(error).__name__}"
@@ -99,7 +106,21 @@ class Streams:
                 self._warn(f"The log of source '{name}' is not followed: {reason}")
             told = reason
             pause = _FIRST_PAUSE if clock.monotonic() - began > _LAST_PAUSE else min(2 * pause, _LAST_PAUSE)
-            self._stop.wait(_BUSY_PAUSE if busy else pause)
+            if stuck:
+                self._stuck.set()
+                self._wait_for_point(name, _LAST_PAUSE)
+            else:
+                self._stop.wait(_BUSY_PAUSE if busy else pause)
+
+    def _wait_for_point(self, name: str, seconds: float) -> None:
+        """Until there is another newest point, and no longer than this: the old log may be there again."""
+        until = clock.monotonic() + seconds
+        with suppress(CatalogError):
+            newest = self._installation.catalog.latest(name)
+            while clock.monotonic() < until and not self._stop.wait(_FIRST_PAUSE):
+                if self._installation.catalog.latest(name) != newest:
+                    return
+        self._stop.wait(max(until - clock.monotonic(), 0.0))
 
 
 def follow(installation: Installation, name: str, holder: str, stop: threading.Event) -> None:
@@ -123,6 +144,12 @@ def follow(installation: Installation, name: str, holder: str, stop: threading.E
         last = stream.resumed()
         with source.follow(start, last.piece.begins if last is not None else start.ends) as following:
             stream.run(following, stream.compared(following, last) if last is not None else b"")
+    except PointNeededError as error:
+        same = stream.known.stuck_at == stream.point
+        since = stream.known.stuck_since if same else clock.now()
+        facts = replace(stream.facts, problem=str(error), stuck_at=stream.point, stuck_since=since)
+        book.report(facts, clock.now())
+        raise
     except BackupsError as error:
         book.report(replace(stream.facts, problem=str(error)), clock.now())
         raise
@@ -193,7 +220,7 @@ class _Stream:
         while following.ends < last.piece.ends and not self.stop.is_set():
             taken += following.take(_TAKE_SECONDS)
         if not last.data.startswith(taken[: len(last.data)]):
-            raise SourceError(
+            raise PointNeededError(
                 f"Source '{self.name}': its log is not the one that was streamed before",
                 why="the server was set back to an older state, and has come as far again",
                 todo="Back it up: a new point begins where it is now.",

@@ -170,8 +170,11 @@ def work(
     After each pass people are told what is wrong, where the policy names some. `warn` is told what went wrong beside
     the work: that a dead man's switch, or somebody, could not be reached.
     """
-    with Streams(installation, name or installation.host, warn), beginning_to_watch(installation, warn) as watching:
-        _work(installation, stop, report, warn, name, watching)
+    with (
+        Streams(installation, name or installation.host, warn) as streams,
+        beginning_to_watch(installation, warn) as watching,
+    ):
+        _work(installation, stop, report, warn, name, watching, streams)
 
 
 def _work(
@@ -181,6 +184,7 @@ def _work(
     warn: Callable[[str], None],
     name: str,
     watching: Watching | None,
+    streams: Streams,
 ) -> None:
     expiry_due = clock.monotonic()
     while not stop.is_set():
@@ -200,11 +204,10 @@ def _work(
         moments = [next_due_at(installation.policy, source, facts, now) for source in installation.policy.sources]
         waits = [moment - now for moment in moments if moment is not None]
         wait = max(min([*waits, LONGEST_SLEEP]).total_seconds(), 1.0)
-        if watching is None:
-            stop.wait(wait)
-            continue
         until = clock.monotonic() + wait
-        while not stop.wait(LOOK_SECONDS) and clock.monotonic() < until:
+        while not stop.wait(LOOK_SECONDS) and clock.monotonic() < until and not streams.need_point():
+            if watching is None:
+                continue
             watching.look()
             if changed := watching.due():
                 for done in run_due(

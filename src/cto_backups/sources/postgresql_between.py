@@ -54,8 +54,12 @@ class Between:
         with self._server.session("postgres") as session:
             if tablespaces(session) != told.tablespaces:
                 return None
+        return told if self.is_kept(told.ends) else None
+
+    def is_kept(self, position: int) -> bool:
+        """Whether the server keeps its log for us from a position on. Raises SourceError."""
         slot = self._slot()
-        return told if slot is not None and slot[1] in _KEPT and lsn(slot[0]) <= told.ends else None
+        return slot is not None and slot[1] in _KEPT and lsn(slot[0]) <= position
 
     def hold(self, connection: Replication) -> bool:
         """Have the server keep its log from here on, for the points after a base; whether there was no slot before.

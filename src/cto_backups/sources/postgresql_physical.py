@@ -71,7 +71,8 @@ class PhysicalForm:
 
     def follow(self, follows: Follows, position: int) -> "AbstractContextManager[LogFollower]":
         """Follow the server's log on from a position. Raises SourceError."""
-        return following(self._server, follows, position)
+        assert self._between is not None
+        return following(self._server, follows, position, self._between.is_kept)
 
     def made(self, reader: PointReader) -> bool:
         """Whether a point is of this form."""

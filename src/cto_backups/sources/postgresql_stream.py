@@ -5,14 +5,14 @@ on, and a stream goes on from there. No place is ever reported safe: a server th
 us, and forgets nothing for us.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Final
 
 from cto_backups import clock
 from cto_backups.core.streams import Follows, Look, Mark
-from cto_backups.errors import SourceError
+from cto_backups.errors import PointNeededError, SourceError
 from cto_backups.process import ToolError
 from cto_backups.sources.postgresql_inventory import tablespaces
 from cto_backups.sources.postgresql_recovery import log_name
@@ -28,8 +28,13 @@ _MARK_ONE_EVERY: Final = timedelta(minutes=1)
 
 
 @contextmanager
-def following(server: Server, follows: Follows, position: int) -> Iterator["LogFollower"]:
-    """Follow a server's log from a position on. Raises SourceError."""
+def following(
+    server: Server, follows: Follows, position: int, is_kept: Callable[[int], bool]
+) -> Iterator["LogFollower"]:
+    """Follow a server's log from a position on. Raises SourceError.
+
+    `is_kept` tells whether the server keeps it for the points from there on, once it could not be followed.
+    """
     try:
         with (
             Replication(server.address, server.timeout_seconds) as connection,
@@ -37,7 +42,7 @@ def following(server: Server, follows: Follows, position: int) -> Iterator["LogF
         ):
             place = connection.place()
             if log_name(place.system, place.timeline) != follows.log or place.at < position:
-                raise SourceError(
+                raise PointNeededError(
                     f"source {server.name}: the log of {server.place} is not the one that its newest point holds",
                     why="the server was set back, made anew, or another one took its place",
                     todo="back up again: a new point begins with its files",
@@ -46,6 +51,12 @@ def following(server: Server, follows: Follows, position: int) -> Iterator["LogF
             connection.begin_log(None, position, place.timeline)
             yield LogFollower(server, connection, session, follows, position)
     except ToolError as error:
+        if not is_kept(follows.ends):
+            raise PointNeededError(
+                f"source {server.name}: the server keeps its log from {lsn_text(follows.ends)} on no longer",
+                why=error.detail,
+                todo="back up again: a new point begins with its files",
+            ) from error
         raise SourceError(
             f"source {server.name}: the log of {server.place} cannot be followed from {lsn_text(position)}",
             why=error.detail,
@@ -92,7 +103,7 @@ class LogFollower:
         return bytes(taken)
 
     def look(self) -> Look:
-        """How far the server is. Raises SourceError when a tablespace was made: nothing of that may be kept.
+        """How far the server is. Raises PointNeededError when a tablespace was made: nothing of that may be kept.
 
         Who recovered would make it where the server has it, on the server's own machine with the same files.
         """
@@ -102,7 +113,7 @@ class LogFollower:
         ).fetchone()
         spaces = ",".join(map(str, tablespaces(self._session)))
         if row is None or spaces != self._tablespaces:
-            raise SourceError(
+            raise PointNeededError(
                 f"source {self._server.name}: tablespaces of {self._server.place} were made or dropped",
                 why="a server that recovered from this log would use the paths of the one that it was",
                 todo="back up again: a new point begins with all files",

@@ -19,7 +19,7 @@ import pytest
 
 from cto_backups.app import opened
 from cto_backups.core.log_range import follows
-from cto_backups.errors import BackupsError, BusyError, ExitStatus
+from cto_backups.errors import BackupsError, BusyError, ExitStatus, PointNeededError
 from cto_backups.flows.installation import Installation
 from cto_backups.flows.pieces import PieceFiles, tail_of
 from cto_backups.flows.stream import follow
@@ -57,9 +57,10 @@ def protecting(home: Home, shop: Server) -> Iterator[Home]:
         shop.do(f"SELECT pg_drop_replication_slot('{slot}')")
 
 
-def protect(home: Home, server: Server) -> Home:
+def protect(home: Home, server: Server, host: Path | None = None) -> Home:
     text = home.policy.read_text()
-    home.policy.write_text(text.replace("\nsources:\n", "\nsources:" + SECTION.format(host=server.place), 1))
+    section = SECTION.format(host=host or server.place)
+    home.policy.write_text(text.replace("\nsources:\n", "\nsources:" + section, 1))
     assert home("backup").status is ExitStatus.SUCCESS
     return home
 
@@ -504,6 +505,61 @@ def test_a_server_that_was_set_back_is_not_followed_into_another_history(protect
         with pytest.raises(BackupsError, match="not the one that was streamed before"):
             follow(installation, "shop", "here", threading.Event())
     assert "its log is followed by no worker" in " ".join(protecting("status", "shop").out.split())
+
+
+def test_after_a_failover_a_new_base_is_made_at_once_and_the_stream_goes_on(
+    home: Home, postgresql_programs: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    from datetime import timedelta
+
+    from cto_backups.sources import postgresql_stream
+
+    monkeypatch.setattr(postgresql_stream, "_MARK_ONE_EVERY", timedelta(seconds=1))
+    monkeypatch.setattr(postgresql_stream, "_MARK_EVERY", timedelta(seconds=1))
+    host = tmp_path / "db"  # what leads to the server that may be written to, as a name does
+    with postgresql.server(postgresql_programs, wal_level="logical") as primary:
+        host.symlink_to(primary.place)
+        primary.do("CREATE TABLE commits (n bigint)")
+        protect(home, primary, host)
+        with postgresql.standby(primary) as second:
+            with followed(home) as installation:
+                primary.do("INSERT INTO commits VALUES (1)")
+                caught_up(installation, primary)
+                before = installation.catalog.latest("shop")
+                ((moment,),) = primary.do("SELECT clock_timestamp()")
+                primary.do("INSERT INTO commits VALUES (2)")
+                until(lambda: facts(installation).moment > moment, "a mark after it")
+                ((written,),) = primary.do("SELECT pg_current_wal_flush_lsn()")
+                replayed = f"SELECT pg_last_wal_replay_lsn() >= '{written}'"
+                until(lambda: second.do(replayed) == [(True,)], "the standby has it")
+                caught_up(installation, primary)
+            assert before is not None
+            kill(primary)
+            second.do("SELECT pg_promote()")
+            host.unlink()
+            host.symlink_to(second.place)
+            with pytest.raises(PointNeededError, match="another one took its place"), followed(home) as installation:
+                until(lambda: facts(installation).stuck_at == before.id, "it is said")
+            said = home("status", "shop")
+            assert f"leads on from {before.id} no longer" in " ".join(said.out.split()), said
+            due = home("schedule", "--json").document
+            assert "its log needs a new point to go on from" in str(due), due
+            second.do("INSERT INTO commits VALUES (3)")
+            working = worker(home, tmp_path / "worker.log", "one")
+            try:
+                with installed(home) as installation:
+                    until(lambda: installation.catalog.latest("shop") != before, "a new point")
+                    caught_up(installation, second)
+                    assert not facts(installation).stuck_at
+                    second.do("INSERT INTO commits VALUES (4)")
+                    caught_up(installation, second)
+            finally:
+                working.terminate()
+                working.wait()
+        with recovered(second, home, "shop") as again:
+            assert again.do("SELECT n FROM commits ORDER BY n") == [(1,), (2,), (3,), (4,)]
+        with recovered(second, home, "shop", "--at", moment.isoformat()) as again:
+            assert again.do("SELECT n FROM commits") == [(1,)], "what was streamed before is there still"
 
 
 def test_the_log_goes_behind_a_point_whose_own_came_from_another_vault(

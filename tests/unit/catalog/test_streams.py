@@ -33,6 +33,15 @@ def test_a_stream_is_one_workers_until_its_lease_is_over(catalog, build):
     assert known(catalog, build).holder == "two"
 
 
+def test_what_a_stream_needs_stays_known_while_it_is_tried_again(catalog, build):
+    token = lease(catalog, build)
+    needs = StreamFacts("ledger", "a", stuck_at="p", stuck_since=build.now, problem="set back", token=token)
+    catalog.streams.report(needs, build.now)
+    catalog.streams.release("ledger", token)
+    lease(catalog, build)
+    assert (known(catalog, build).stuck_since, known(catalog, build).problem) == (build.now, "set back")
+
+
 def test_who_lost_the_lease_can_note_nothing_more(catalog, build):
     first = lease(catalog, build)
     facts = replace(known(catalog, build), log="a", ends=100, reached_at=build.now, moment=build.now, unsent_bytes=3)

@@ -97,6 +97,14 @@ def test_pieces_of_a_log_that_no_point_follows_go():
     assert needless(there, [Follows("a", 1, 10, {})]) == (there[1],)
 
 
+def test_a_stream_that_needs_a_new_point_says_so_whoever_follows_it():
+    stuck = replace(ALIVE, stuck_at="ledger-1", stuck_since=NOW, problem="another server")
+    for facts in (stuck, replace(stuck, leased_until=None)):
+        assert standing(facts, HOUR, NOW) == (
+            "leads on from ledger-1 no longer, for 1 second, so that a new point is due at once: another server"
+        )
+
+
 def test_what_lies_behind_a_gap_waits_for_a_later_point_of_the_same_log():
     there = pieces((10, 20), (30, 40))
     held = [Follows("a", 1, 10, {}), Follows("b", 50, 90, {})]

@@ -7,9 +7,10 @@ import pytest
 
 from cto_backups.core.defaults import CATEGORIES
 from cto_backups.core.model import ActionKind, Outcome
-from cto_backups.core.plan import due, next_due_at
+from cto_backups.core.plan import due, next_due_at, upcoming
 from cto_backups.core.retention import parse_retention
 from cto_backups.core.schedule import parse_triggers
+from cto_backups.core.streams import StreamFacts
 from cto_backups.core.watched import Noticed
 from cto_backups.core.watching import shortest_pause, watching_trigger
 
@@ -137,3 +138,34 @@ def test_continuous_is_the_more_urgent_of_two():
     assert watching_trigger(parse_triggers("on change, continuous")) == parse_triggers("continuous")[0]
     assert watching_trigger(parse_triggers("daily, on change")) == parse_triggers("on change")[0]
     assert watching_trigger(parse_triggers("daily")) is None
+
+
+def stuck(build, facts, since=-MINUTE):
+    return replace(facts, stream=StreamFacts("ledger", stuck_at=facts.newest.id, stuck_since=build.now + since))
+
+
+def test_a_stream_that_needs_a_new_point_gets_it_at_once(build):
+    facts = stuck(build, known(build))
+    assert due_in(build, "daily, continuous", facts) == -MINUTE
+    policy = build.policy(source(build, "daily, continuous"))
+    (backup,) = (
+        action
+        for action in upcoming(policy, "ledger", build.facts(facts), build.now)
+        if action.kind is ActionKind.BACKUP
+    )
+    assert backup.reason == "its log needs a new point to go on from"
+
+
+def test_a_stream_asks_for_one_point_and_not_in_the_place_of_a_backup_that_is_due(build):
+    facts = known(build)
+    usual = due_in(build, "daily, continuous", facts)
+    assert usual > timedelta()
+    assert due_in(build, "daily", stuck(build, facts)) > timedelta(), "it is followed no longer"
+    assert due_in(build, "daily, continuous", replace(stuck(build, facts), newest=build.point(build.now))) > timedelta()
+    flowing = replace(facts, stream=StreamFacts("ledger"))
+    assert due_in(build, "daily, continuous", flowing) == usual
+    assert due_in(build, "daily, continuous", stuck(build, facts, since=usual)) == usual
+    unchanged = build.runs(build.run("backup", build.now - SECOND, Outcome.UNCHANGED))
+    assert due_in(build, "daily, continuous", replace(stuck(build, facts), last_runs=unchanged)) > timedelta()
+    failed = build.runs(build.run("backup", build.now - SECOND, Outcome.FAILED, took=SECOND))
+    assert due_in(build, "daily, continuous", replace(stuck(build, facts), last_runs=failed)) == MINUTE
