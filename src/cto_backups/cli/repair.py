@@ -14,6 +14,9 @@ from cto_backups.core.wording import counted
 from cto_backups.errors import DamageError, ExitStatus, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cto_backups.core.payloads import Damage
     from cto_backups.flows.repair import RepairResult
 
 _SHOWN = 20
@@ -103,7 +106,8 @@ def _tell(screen: Screen, result: "RepairResult") -> None:
         screen.show(f"  fetched  {counted(blobs, 'blob')} {would}brought from {vault}")
     if result.copies:
         screen.show(f"  copied   snapshots {would}made again: {', '.join(result.copies)}")
-    _tell_records(screen, result, would)
+    _tell_put_back(screen, result.records, f"records  {would}put back from the catalog:")
+    _tell_put_back(screen, result.pieces, f"streamed {would}brought from another vault, or streamed once more:")
     if result.reread:
         screen.show(f"  read     backed up anew, for what no vault had: {', '.join(result.reread)}")
     if repaired.lost_blobs and not repaired.done:
@@ -114,13 +118,13 @@ def _tell(screen: Screen, result: "RepairResult") -> None:
         screen.problem(_lost(result))
 
 
-def _tell_records(screen: Screen, result: "RepairResult", would: str) -> None:
-    if result.records:
-        screen.show(f"  records  {would}put back from the catalog:")
-    for damage in result.records[:_SHOWN]:
+def _tell_put_back(screen: Screen, damages: "Sequence[Damage]", head: str) -> None:
+    if damages:
+        screen.show(f"  {head}")
+    for damage in damages[:_SHOWN]:
         screen.show(f"           {damage.what}: {damage.detail}")
-    if len(result.records) > _SHOWN:
-        screen.show(f"           … and {len(result.records) - _SHOWN} more")
+    if len(damages) > _SHOWN:
+        screen.show(f"           … and {len(damages) - _SHOWN} more")
 
 
 def _lost(result: "RepairResult") -> DamageError:
@@ -159,6 +163,7 @@ def _document(result: "RepairResult") -> documents.Document:
         "added_bytes": repaired.added_bytes,
         "copies": list(result.copies),
         "records": documents.damages(result.records),
+        "pieces": documents.damages(result.pieces),
         "reread_sources": list(result.reread),
         "problems": [*result.problems],
         "left": list(result.left),

@@ -62,8 +62,9 @@ class Verified:
     """What a verification read, and what it found damaged.
 
     `packs` and `pack_bytes` are all that the store holds (or that the references need), `packs_read` and `bytes_read`
-    what of it was read now. `readings` are for the ledger; None when only structure or only some references were
-    looked at. `remarks` are sentences on what does not belong there, though it hurts nothing.
+    what of it was read now; of a whole vault, the bytes of what was streamed are counted too. `readings` are for the
+    ledger; None when only structure or only some references were looked at. `remarks` are sentences on what does not
+    belong there, though it hurts nothing.
     """
 
     files_read: int

@@ -212,6 +212,11 @@ def unbroken(pieces: Iterable[Piece], log: str, begins: int) -> tuple[Piece, ...
     return tuple(chosen)
 
 
+def gets_nothing(vault: str) -> str:
+    """How the problem of a stream names a vault that it cannot store to."""
+    return f"vault {vault} gets nothing"
+
+
 def gap_after(pieces: Iterable[Piece], log: str, ends: int, held: Iterable[Follows]) -> int | None:
     """Where pieces of a log go on beyond this position, if nothing leads there: neither they nor a point's own log."""
     if any(follows.log == log and follows.ends > ends for follows in held):

@@ -97,6 +97,12 @@ class Readings:
     intact: Set[bytes] = frozenset()
     damaged: Set[bytes] = frozenset()
 
+    def joined(self, other: "Readings") -> "Readings":
+        """These readings and those of something else in the same vault."""
+        return Readings(
+            self.at, {*self.present, *other.present}, self.intact | other.intact, self.damaged | other.damaged
+        )
+
     def after(self, ledger: Ledger) -> Ledger:
         """The ledger with these readings in it, and without what is not there any more."""
         return Ledger(

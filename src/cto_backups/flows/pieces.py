@@ -7,15 +7,15 @@ recovery point needs it any more.
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from cto_backups.core.log_range import follows
 from cto_backups.core.model import RecoveryPoint
-from cto_backups.core.streams import Mark, Piece, PieceRead, Tail, gap_after, needless, unbroken
-from cto_backups.errors import BackupsError, DamageError, VaultExistsError
+from cto_backups.core.streams import Follows, Mark, Piece, PieceRead, Tail, gap_after, needless, unbroken
+from cto_backups.errors import BackupsError, DamageError, VaultError, VaultExistsError
 from cto_backups.flows.installation import Installation
 
 _PIECE: Final = re.compile(r"([^/]+)/([0-9A-F]{16})-([0-9A-F]{16})\.sealed")
@@ -31,10 +31,10 @@ class PieceFiles:
 
     @property
     def _folder(self) -> str:
-        place = self.installation.policy.vaults[self.vault_name].repository.rpartition("/")[2]
-        return f"streams/{place if place != '.' else 'main'}/{self.source}"
+        return f"{_folder_of_all(self.installation, self.vault_name)}/{self.source}"
 
-    def _key(self, piece: Piece) -> str:
+    def key(self, piece: Piece) -> str:
+        """Where it lies in the vault."""
         return f"{self._folder}/{piece.log}/{piece.begins:016X}-{piece.ends:016X}.sealed"
 
     def listed(self) -> dict[Piece, int]:
@@ -45,8 +45,8 @@ class PieceFiles:
                 found[Piece(match[1], int(match[2], 16), int(match[3], 16))] = stored.size_bytes
         return found
 
-    def put(self, read: PieceRead) -> None:
-        """Seal and store a piece, durable on return; fine when it is there already."""
+    def put(self, read: PieceRead, *, overwrite: bool = False) -> None:
+        """Seal and store a piece, durable on return; without `overwrite`, one that is there already is left."""
         told: dict[str, str | int] = {
             "source": self.source,
             "log": read.piece.log,
@@ -60,13 +60,13 @@ class PieceFiles:
         content = json.dumps(told).encode() + b"\n" + read.data
         sealed = self.installation.store(self.vault_name).seal(content)
         try:
-            self.installation.vault(self.vault_name).put(self._key(read.piece), [sealed])
+            self.installation.vault(self.vault_name).put(self.key(read.piece), [sealed], overwrite=overwrite)
         except VaultExistsError:
             return
 
     def read(self, piece: Piece) -> PieceRead:
         """A piece, opened. Raises DamageError when it is not what its name says."""
-        content = self.installation.vault(self.vault_name).read(self._key(piece))
+        content = self.installation.vault(self.vault_name).read(self.key(piece))
         line, _, data = self.installation.store(self.vault_name).unseal(content).partition(b"\n")
         try:
             told = json.loads(line)
@@ -81,14 +81,42 @@ class PieceFiles:
 
     def delete(self, piece: Piece) -> None:
         """Remove it; fine when it is gone already. Raises RefusedError where this host may only add."""
-        self.installation.vault(self.vault_name).delete(self._key(piece))
+        self.installation.vault(self.vault_name).delete(self.key(piece))
+
+    def wanted(self, pieces: Collection[Piece]) -> tuple[Piece, ...]:
+        """Of these pieces, those that points need which have a copy in this vault."""
+        gone = set(needless(tuple(pieces), [told for _, told in self.held()]))
+        return tuple(piece for piece in pieces if piece not in gone)
+
+    def held(self) -> list[tuple[str, Follows]]:
+        """The logs of the points that have a copy in this vault, with the references of these copies."""
+        copies = {copy.point: copy.reference for copy in self.installation.catalog.copies_in(self.vault_name)}
+        points = [point for point in self.installation.catalog.points(self.source) if point.id in copies]
+        return [(copies[point.id], told) for point in points if (told := follows(point)) is not None]
 
     def _damaged(self, piece: Piece, why: str) -> DamageError:
         return DamageError(
-            f"Vault '{self.vault_name}': {self._key(piece)} is damaged",
+            f"Vault '{self.vault_name}': {self.key(piece)} is damaged",
             why=why,
             todo="Another vault may have it whole; a new recovery point of the source takes its place.",
         )
+
+
+def pieces_in(installation: Installation, vault_name: str) -> dict[str, dict[Piece, int]]:
+    """All pieces in a vault by their source, with stored sizes in bytes; of any source there ever was."""
+    folder = _folder_of_all(installation, vault_name)
+    found: dict[str, dict[Piece, int]] = {}
+    for stored in installation.vault(vault_name).list(folder):
+        source, _, name = stored.key.removeprefix(folder + "/").partition("/")
+        if match := _PIECE.fullmatch(name):
+            piece = Piece(match[1], int(match[2], 16), int(match[3], 16))
+            found.setdefault(source, {})[piece] = stored.size_bytes
+    return found
+
+
+def _folder_of_all(installation: Installation, vault_name: str) -> str:
+    place = installation.policy.vaults[vault_name].repository.rpartition("/")[2]
+    return f"streams/{place if place != '.' else 'main'}"
 
 
 def tail_of(installation: Installation, point: RecoveryPoint, vault: str | None = None) -> Tail | None:
@@ -114,14 +142,11 @@ def tail_of(installation: Installation, point: RecoveryPoint, vault: str | None 
     if not chosen and gap is None:
         return None
 
-    def holding(piece: Piece) -> list[str]:
-        return [vault for vault, pieces in held.items() if piece in pieces]
-
     def last() -> tuple[Mark | None, datetime | None]:
         until: datetime | None = None
         for piece in reversed(chosen):  # each says the last mark up to its end; a worker's first ones do not
             try:
-                read = read_from_any(installation, point.source, piece, holding(piece))
+                read = read_from_any(installation, point.source, piece, _holding(held, piece))
             except BackupsError:
                 continue  # whoever reads all of them hears why
             until = read.until if piece == chosen[-1] else until
@@ -130,7 +155,7 @@ def tail_of(installation: Installation, point: RecoveryPoint, vault: str | None 
         return None, until
 
     def read() -> Iterator[PieceRead]:
-        return (read_from_any(installation, point.source, piece, holding(piece)) for piece in chosen)
+        return read_on(installation, point.source, held, Piece(followed.log, followed.ends, ends))
 
     mark, until = last()
     begins = chosen[0].begins if chosen else followed.ends
@@ -147,6 +172,40 @@ def _held(installation: Installation, source: str, vaults: Iterable[str]) -> dic
         except BackupsError:
             continue  # what others have may do
     return held
+
+
+def read_on(
+    installation: Installation, source: str, held: Mapping[str, Collection[Piece]], stretch: Piece
+) -> Iterator[PieceRead]:
+    """The pieces that lead through a stretch of the log, in order, each from a vault that has it intact.
+
+    One that none has is gone round where others hold the same. `held` are the pieces in each vault. Raises DamageError,
+    VaultError.
+    """
+    unread: dict[Piece, BackupsError] = {}
+    at, problem = stretch.begins, None
+    while at < stretch.ends:
+        there = {piece for pieces in held.values() for piece in pieces if piece not in unread}
+        for piece in unbroken(there, stretch.log, at):
+            try:
+                read = read_from_any(installation, source, piece, _holding(held, piece))
+            except BackupsError as error:
+                unread[piece] = problem = error
+                break
+            yield read
+            at = piece.ends
+            if at >= stretch.ends:
+                return
+        else:
+            raise problem or VaultError(
+                f"Source '{source}': nothing leads through its log from {at:016X} on",
+                why="no vault that can be read has that piece",
+                todo="Bring a vault back that has it.",
+            )
+
+
+def _holding(held: Mapping[str, Collection[Piece]], piece: Piece) -> list[str]:
+    return [vault for vault, pieces in held.items() if piece in pieces]
 
 
 def read_from_any(installation: Installation, source: str, piece: Piece, vaults: Iterable[str]) -> PieceRead:
@@ -182,12 +241,7 @@ def tidy(installation: Installation, source: str, vault: str) -> int:
         return 0
     files = PieceFiles(installation, vault, source)
     pieces = tuple(files.listed())
-    if not pieces:
-        return 0
-    there = {copy.point for copy in installation.catalog.copies_in(vault)}
-    points = (point for point in installation.catalog.points(source) if point.id in there)
-    held = [followed for point in points if (followed := follows(point)) is not None]
-    gone = needless(pieces, held)
+    gone = set(pieces) - set(files.wanted(pieces)) if pieces else set()
     for piece in gone:
         files.delete(piece)
     return len(gone)

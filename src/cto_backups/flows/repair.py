@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, replace
 from cto_backups import clock
 from cto_backups.core.model import ActionKind, Copy, Outcome
 from cto_backups.core.payloads import Damage, PayloadStore, Repaired, RepairScope
+from cto_backups.core.verification import Ledger
 from cto_backups.errors import BackupsError
 from cto_backups.evidence.payloads import copy_to_payload
-from cto_backups.flows import record_check, records
+from cto_backups.flows import piece_check, record_check, records
 from cto_backups.flows.backup import snapshot_label
 from cto_backups.flows.copy import copy
 from cto_backups.flows.installation import Installation
@@ -24,8 +25,9 @@ class RepairResult:
     """What was damaged in one vault, and what became of it.
 
     `copies` are points whose snapshot was lost or damaged, and is there again; `reread` the sources that were backed up
-    anew, since no vault had what they lack; `records` what was put back of the signed records. `verified` is what the
-    vault is like now: None when nothing was to be done, or was done. `problems` say what could not be put right.
+    anew, since no vault had what they lack; `records` what was put back of the signed records, `pieces` of what was
+    streamed. `verified` is what the vault is like now: None when nothing was to be done, or was done. `problems` say
+    what could not be put right.
     """
 
     vault: str
@@ -35,12 +37,13 @@ class RepairResult:
     reread: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     records: tuple[Damage, ...] = ()
+    pieces: tuple[Damage, ...] = ()
     verified: VerifyResult | None = None
 
     @property
     def clean(self) -> bool:
         """Whether nothing was damaged."""
-        return self.repaired.clean and not self.copies and not self.problems and not self.records
+        return self.repaired.clean and not (self.copies or self.problems or self.records or self.pieces)
 
     @property
     def left(self) -> tuple[str, ...]:
@@ -76,7 +79,11 @@ def plan(installation: Installation, vault_name: str, *, scope: RepairScope = Re
         repaired = store.repair(donors, scope=scope, dry_run=True, progress=progress)
     lost = tuple(sorted(lost.point for lost in _lost_copies(installation, vault_name, store, repaired)))
     unsaid = record_check.check(installation, vault_name)
-    return RepairResult(vault_name, repaired, clock.monotonic() - started, copies=lost, records=unsaid)
+    every = scope is RepairScope.EVERYTHING
+    ledger = Ledger() if every else None
+    pieces = piece_check.check(installation, vault_name, at=clock.now(), ledger=ledger).damages
+    seconds = clock.monotonic() - started
+    return RepairResult(vault_name, repaired, seconds, copies=lost, records=unsaid, pieces=pieces)
 
 
 def repair(installation: Installation, vault_name: str, *, scope: RepairScope = RepairScope.EVERYTHING) -> RepairResult:
@@ -102,6 +109,10 @@ def repair(installation: Installation, vault_name: str, *, scope: RepairScope = 
         if repaired.lost_blobs:
             course.problems.extend(f"could not help: {trouble}" for trouble in (*away, *repaired.troubles))
             _reread_sources(installation, vault_name, store, course)
+        streamed = piece_check.put_back(installation, vault_name, read_data=scope is RepairScope.EVERYTHING)
+        course.problems.extend(f"{damage.what}: {damage.detail}; no vault has it whole" for damage in streamed.lost)
+        for source in streamed.sources:
+            _reread_source(installation, vault_name, source, course)
         result = RepairResult(
             vault_name,
             repaired,
@@ -110,6 +121,7 @@ def repair(installation: Installation, vault_name: str, *, scope: RepairScope = 
             tuple(course.reread),
             tuple(course.problems),
             mended,
+            tuple(streamed.mended),
         )
         if not result.clean:
             result = _verified(installation, result, scope)
@@ -203,14 +215,20 @@ def _reread_sources(installation: Installation, vault_name: str, store: PayloadS
         if held.reference in hurt:
             sources.add(installation.catalog.point(held.point).source)
     for source in sorted(sources & set(installation.policy.sources)):
-        try:
-            done = protect(installation, source, label=f"repair of vault {vault_name}")
-        except BackupsError as error:
-            course.problems.append(f"source {source} could not be read again: {error}")
-            continue
-        course.reread.append(source)
-        if vault_name in done.vault_problems:
-            course.problems.append(f"source {source}: {done.vault_problems[vault_name]}")
+        _reread_source(installation, vault_name, source, course)
+
+
+def _reread_source(installation: Installation, vault_name: str, source: str, course: _Course) -> None:
+    if source in course.reread:
+        return
+    try:
+        done = protect(installation, source, label=f"repair of vault {vault_name}")
+    except BackupsError as error:
+        course.problems.append(f"source {source} could not be read again: {error}")
+        return
+    course.reread.append(source)
+    if vault_name in done.vault_problems:
+        course.problems.append(f"source {source}: {done.vault_problems[vault_name]}")
 
 
 # -- what became of it -------------------------------------------------------------------------------------------------
@@ -231,6 +249,7 @@ def _verified(installation: Installation, result: RepairResult, scope: RepairSco
         "lost_blobs": str(repaired.lost_blobs),
         "copies": list(result.copies),
         "records": [damage.what for damage in result.records[:_RECORDED]],
+        "pieces": [damage.what for damage in result.pieces[:_RECORDED]],
         "reread_sources": list(result.reread),
         "problems": list(result.problems),
     }

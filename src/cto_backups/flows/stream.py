@@ -26,6 +26,7 @@ from cto_backups.core.streams import (
     StreamFacts,
     Streaming,
     desired,
+    gets_nothing,
     unbroken,
 )
 from cto_backups.errors import BackupsError, BusyError, CatalogError, DamageError, PointNeededError, VaultError
@@ -303,7 +304,7 @@ class _Stream:
             )
 
     def _note(self, ends: int, reached: datetime | None, unsent: int, mark: Mark | None) -> None:
-        away = "; ".join(f"vault {name} gets nothing: {why}" for name, why in self.away.items())
+        away = "; ".join(f"{gets_nothing(name)}: {why}" for name, why in self.away.items())
         self.facts = replace(
             self.facts,
             ends=ends,

@@ -3,6 +3,7 @@
 import secrets
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from fractions import Fraction
 
 from cto_backups import clock
 from cto_backups.core.model import ActionKind, Copy, Evidence, Outcome, Rung, Step
@@ -10,7 +11,7 @@ from cto_backups.core.payloads import Damage, Verified
 from cto_backups.core.verification import Ledger, Part
 from cto_backups.errors import VaultReadOnlyError
 from cto_backups.evidence.payloads import evidence_to_payload
-from cto_backups.flows import record_check, records
+from cto_backups.flows import piece_check, record_check, records
 from cto_backups.flows.chains import expired_by_others
 from cto_backups.flows.installation import Installation
 from cto_backups.flows.runs import recorded
@@ -47,6 +48,7 @@ def verify(
             verified = installation.store(vault_name).verify(
                 read_data=read_data, part=part, ledger=ledger, progress=progress
             )
+        verified = _with_pieces(installation, vault_name, verified, ledger, part)
         if verified.readings is not None:
             # Before any evidence: were it the other way round, a pack found damaged might be forgotten.
             installation.catalog.note_readings(vault_name, verified.readings)
@@ -77,6 +79,27 @@ def verify(
             # So that it is due again, and comes from another vault; where it still is the newest, or asked for.
             installation.catalog.forget_copy(copy.point, vault_name)
         return VerifyResult(vault_name, verified, evidence, hurt)
+
+
+def _with_pieces(
+    installation: Installation, vault_name: str, verified: Verified, ledger: Ledger, part: Part | None
+) -> Verified:
+    """With what was streamed into the vault: of that, the same share is read as of the repository."""
+    readings = verified.readings
+    if readings is None:
+        found = piece_check.check(installation, vault_name, at=clock.now())
+        return replace(verified, damages=(*verified.damages, *found.damages))
+    share = Fraction(verified.bytes_read, verified.pack_bytes) if part is not None and verified.pack_bytes else None
+    share = min(share, Fraction(1)) if share is not None else None
+    found = piece_check.check(installation, vault_name, at=readings.at, ledger=ledger, share=share)
+    return replace(
+        verified,
+        damages=(*verified.damages, *found.damages),
+        readings=readings.joined(found.readings),
+        files_read=verified.files_read + len(found.readings.intact | found.readings.damaged),
+        bytes_read=verified.bytes_read + found.read_bytes,
+        pack_bytes=verified.pack_bytes + found.stored_bytes,
+    )
 
 
 def _lost(

@@ -166,6 +166,13 @@ def test_what_is_gone_is_forgotten_and_what_is_new_is_known_from_now():
     assert after == Ledger({pack(1): at(2), pack(3): at(5), pack(4): None}, set())
 
 
+def test_readings_of_two_kinds_of_files_are_those_of_one_vault():
+    packs = Readings(at(5), [pack(0), pack(1)], intact={pack(0)}, damaged={pack(1)})
+    pieces = Readings(at(5), [pack(2), pack(3)], intact={pack(2)})
+    both = packs.joined(pieces)
+    assert both == Readings(at(5), {pack(number) for number in range(4)}, {pack(0), pack(2)}, {pack(1)})
+
+
 def test_a_pack_that_was_damaged_and_is_not_read_stays_damaged():
     ledger = Ledger({pack(0): None, pack(1): at(2)}, {pack(0)})
     after = Readings(at(5), {pack(0), pack(1)}, intact={pack(1)}).after(ledger)

@@ -1,0 +1,171 @@
+"""What was streamed into vaults is read, mended and pruned as everything else that lies there."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+from cto_backups import clock
+from cto_backups.core.log_range import LOG_SAMPLE
+from cto_backups.core.model import Fingerprint, Rung, Sample
+from cto_backups.core.streams import Mark, Piece, PieceRead, StreamFacts, gets_nothing
+from cto_backups.core.verification import Part
+from cto_backups.flows.pieces import PieceFiles, tail_of
+from cto_backups.flows.protect import protect
+from cto_backups.flows.repair import plan, repair
+from cto_backups.flows.verify import verify
+from integration.test_flows import change, flip
+
+LOG = "one-log"
+MOMENT = datetime(2026, 11, 29, 12, tzinfo=UTC)
+VAULTS = ("one", "two", "three")
+
+
+class Logged:
+    """A source whose points also hold a log, up to `ends`: what is streamed goes on from there."""
+
+    def __init__(self, source: Any, places: dict[str, int]) -> None:
+        self._source = source
+        self._places = places
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+    @contextmanager
+    def capture(self) -> Iterator[Any]:
+        with self._source.capture() as capture:
+            yield LoggedCapture(capture, self._places["ends"])
+
+
+class LoggedCapture:
+    def __init__(self, capture: Any, ends: int) -> None:
+        self._capture = capture
+        self._ends = ends
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._capture, name)
+
+    def fingerprint(self) -> Fingerprint:
+        told = {"log": LOG, "first_position": "1", "end_position": str(self._ends), "tablespaces": ""}
+        told |= {"since": MOMENT.isoformat(), "until": MOMENT.isoformat()}
+        found = self._capture.fingerprint()
+        return replace(found, samples=(*found.samples, Sample(LOG_SAMPLE, told)))
+
+
+@pytest.fixture
+def places() -> dict[str, int]:
+    return {"ends": 100}
+
+
+@pytest.fixture
+def streamed(workshop: Any, places: dict[str, int]) -> Any:
+    """An installation with a point that holds a log up to 100, and four pieces up to 500 in each vault."""
+    workshop.wrap_source = lambda source: Logged(source, places)
+    protect(workshop.installation, "documents")
+    for begins in range(100, 500, 100):
+        stream(workshop, begins, begins + 100)
+    return workshop
+
+
+def stream(workshop: Any, begins: int, ends: int, vaults: tuple[str, ...] = VAULTS) -> None:
+    moment = MOMENT + timedelta(seconds=ends)
+    for vault in vaults:
+        read = PieceRead(Piece(LOG, begins, ends), Mark(ends - 1, moment), content(begins, ends), moment)
+        files(workshop, vault).put(read)
+
+
+def content(begins: int, ends: int) -> bytes:
+    return bytes(at % 251 for at in range(begins, ends))
+
+
+def files(workshop: Any, vault: str) -> PieceFiles:
+    return PieceFiles(workshop.installation, vault, "documents")
+
+
+def harm(workshop: Any, begins: int, vaults: tuple[str, ...] = VAULTS) -> None:
+    for vault in vaults:
+        (path,) = (workshop.vault_root(vault) / "streams/main/documents" / LOG).glob(f"{begins:016X}-*")
+        flip(path)
+
+
+def newest(workshop: Any) -> Any:
+    return workshop.catalog.latest("documents")
+
+
+def test_what_was_streamed_is_read_with_the_rest_and_counts_for_every_byte(streamed: Any) -> None:
+    whole = verify(streamed.installation, "one")
+    assert whole.passed and whole.evidence.rung is Rung.READ
+    assert whole.verified.bytes_read == whole.verified.pack_bytes
+    assert len(streamed.catalog.ledger("one").last_read) == whole.verified.packs + 4
+    stream(streamed, 500, 600)
+    part = verify(streamed.installation, "one", part=Part(share=Fraction(1, 100)))
+    assert part.passed and part.evidence.read_since is not None, "what is new is read at once"
+    structure = verify(streamed.installation, "one", read_data=False)
+    assert structure.passed and len(streamed.catalog.ledger("one").last_read) == whole.verified.packs + 5
+
+
+def test_damage_and_a_gap_are_said_with_the_point_that_they_hurt(streamed: Any) -> None:
+    harm(streamed, 200, ("one",))
+    found = verify(streamed.installation, "one")
+    assert not found.passed and "is damaged" not in found.evidence.reason and "piece" in found.evidence.reason
+    assert set(found.hurt) == {newest(streamed).id}
+    assert verify(streamed.installation, "one", read_data=False).passed, "the damaged one is there"
+    assert verify(streamed.installation, "two").passed
+    files(streamed, "two").delete(Piece(LOG, 200, 300))
+    for read_data in (True, False):
+        found = verify(streamed.installation, "two", read_data=read_data)
+        assert not found.passed and "pieces are missing from" in found.evidence.reason
+    assert not verify(streamed.installation, "one", part=Part(share=Fraction(1, 100))).passed, "until it is mended"
+
+
+def test_a_vault_that_a_stream_is_still_filling_is_not_damaged(streamed: Any) -> None:
+    files(streamed, "two").delete(Piece(LOG, 200, 300))
+    now = clock.now()
+    token = streamed.catalog.streams.lease("documents", "w", "host", 1, now, bool)
+    facts = StreamFacts("documents", LOG, token=token, problem=f"{gets_nothing('two')}: away")
+    streamed.catalog.streams.report(facts, now)
+    assert verify(streamed.installation, "two").passed
+
+
+def test_repair_brings_pieces_from_a_vault_that_has_them_whole_however_they_are_cut_there(streamed: Any) -> None:
+    harm(streamed, 200, ("one",))
+    files(streamed, "one").delete(Piece(LOG, 300, 400))
+    for piece in (Piece(LOG, 200, 300), Piece(LOG, 300, 400)):
+        files(streamed, "two").delete(piece)
+    stream(streamed, 150, 450, ("two",))
+    harm(streamed, 200, ("three",))
+    shown = plan(streamed.installation, "one")
+    assert not shown.passed and len(shown.pieces) == 2
+    done = repair(streamed.installation, "one")
+    assert done.passed and not done.clean and len(done.pieces) == 2 and not done.reread
+    for piece in (Piece(LOG, 200, 300), Piece(LOG, 300, 400)):
+        assert files(streamed, "one").read(piece).data == content(piece.begins, piece.ends)
+    assert repair(streamed.installation, "one").clean
+
+
+def test_what_no_vault_has_whole_is_in_a_new_point_after_a_repair(streamed: Any, places: dict[str, int]) -> None:
+    harm(streamed, 200)
+    before = newest(streamed)
+    places["ends"] = 500
+    change(streamed)
+    done = repair(streamed.installation, "one")
+    assert done.passed and done.reread == ("documents",), done
+    assert newest(streamed).id != before.id
+    assert any("no vault has it whole" in problem for problem in done.problems)
+    assert verify(streamed.installation, "one").passed
+
+
+def test_a_restore_goes_round_a_damaged_piece_where_others_hold_the_same(streamed: Any) -> None:
+    stream(streamed, 100, 400, ("two",))
+    harm_large = (streamed.vault_root("two") / "streams/main/documents" / LOG).glob(f"{100:016X}-{400:016X}*")
+    flip(next(iter(harm_large)))
+    tail = tail_of(streamed.installation, newest(streamed))
+    assert tail is not None and (tail.begins, tail.ends) == (100, 500)
+    data = bytearray()
+    for read in tail.read():
+        data += read.data[100 + len(data) - read.piece.begins :]
+    assert bytes(data) == content(100, 500)
