@@ -159,13 +159,29 @@ def test_what_no_vault_has_whole_is_in_a_new_point_after_a_repair(streamed: Any,
     assert verify(streamed.installation, "one").passed
 
 
-def test_a_restore_goes_round_a_damaged_piece_where_others_hold_the_same(streamed: Any) -> None:
+def test_a_restore_goes_round_a_damaged_piece_where_others_hold_the_same(
+    streamed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stream(streamed, 100, 400, ("two",))
     harm_large = (streamed.vault_root("two") / "streams/main/documents" / LOG).glob(f"{100:016X}-{400:016X}*")
     flip(next(iter(harm_large)))
+    seen = list[str]()
+    vault = streamed.installation.vault("one")
+    monkeypatch.setattr(type(vault), "read", _noting(type(vault).read, seen))
     tail = tail_of(streamed.installation, newest(streamed))
     assert tail is not None and (tail.begins, tail.ends) == (100, 500)
     data = bytearray()
     for read in tail.read():
         data += read.data[100 + len(data) - read.piece.begins :]
     assert bytes(data) == content(100, 500)
+    assert len(seen) == len(set(seen)), "each is read once"
+
+
+def _noting(read: Any, seen: list[str]) -> Any:
+    def noted(vault: Any, key: str, *arguments: Any) -> bytes:
+        if key.startswith("streams/"):
+            seen.append(f"{vault.name}:{key}")
+        found: bytes = read(vault, key, *arguments)
+        return found
+
+    return noted

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from cto_backups.catalog.database import Connection
@@ -13,6 +13,7 @@ from cto_backups.catalog.rows import (
     point_from_row,
     run_from_row,
 )
+from cto_backups.core.log_range import LOG_SAMPLE, reaching
 from cto_backups.core.model import Copy, Evidence, RecoveryPoint, Run
 from cto_backups.core.wording import did_you_mean
 from cto_backups.errors import NotFoundError
@@ -20,6 +21,7 @@ from cto_backups.evidence.payloads import copy_from_payload, point_from_payload
 from cto_backups.evidence.records import Record
 
 _NAMED_AT_MOST = 5
+_CLOCKS_DIFFER = timedelta(days=1)
 
 
 def point(connection: Connection, name: str) -> RecoveryPoint:
@@ -112,6 +114,31 @@ def following(connection: Connection, source: str, moment: datetime) -> Recovery
         {"source": source, "moment": moment_to_column(moment)},
     ).fetchone()
     return None if row is None else point_from_row(row)
+
+
+def leading_to(connection: Connection, source: str, moment: datetime) -> RecoveryPoint | None:
+    """Of the kept points of a source whose log holds a moment, by the source's clock, the one whose log ends first.
+
+    A log ends when its point is captured; the two clocks are taken to differ by less than a day.
+    """
+    rows = connection.execute(
+        """
+        SELECT p.* FROM points p, json_each(p.fingerprint, '$.samples') s
+        WHERE p.source = :source AND p.expired_at IS NULL AND p.captured_at > :since
+            AND json_extract(s.value, '$.key') = :log
+            AND julianday(json_extract(s.value, '$.fields.since')) - julianday(:moment) < :second
+            AND julianday(json_extract(s.value, '$.fields.until')) - julianday(:moment) > -:second
+        ORDER BY p.captured_at, p.id
+        """,
+        {
+            "source": source,
+            "since": moment_to_column(moment - _CLOCKS_DIFFER),
+            "log": LOG_SAMPLE,
+            "moment": moment_to_column(moment),
+            "second": 1 / 86_400,  # SQLite's moments are less exact
+        },
+    )
+    return next((point for point in map(point_from_row, rows) if reaching([point], moment) is not None), None)
 
 
 def unshown_points(connection: Connection, signer: str) -> tuple[tuple[RecoveryPoint, Copy], ...]:

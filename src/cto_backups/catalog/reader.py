@@ -46,6 +46,11 @@ class Reader:
         with self.reading() as connection:
             return queries.following(connection, source, moment)
 
+    def leading_to(self, source: str, moment: datetime) -> RecoveryPoint | None:
+        """Of the kept points of a source whose log holds a moment, the one whose log ends first."""
+        with self.reading() as connection:
+            return queries.leading_to(connection, source, moment)
+
     def copies(self, point_id: str) -> tuple[CopyFacts, ...]:
         """The copies of a point, with what is proven of each."""
         with self.reading() as connection:

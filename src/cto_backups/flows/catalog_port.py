@@ -317,6 +317,9 @@ class Catalog(Protocol):
     def after(self, source: str, moment: datetime) -> RecoveryPoint | None:
         """The oldest point of a source after a moment."""
 
+    def leading_to(self, source: str, moment: datetime) -> RecoveryPoint | None:
+        """Of the points of a source whose log holds a moment, the one whose log ends first."""
+
     def copies(self, point_id: str) -> tuple[CopyFacts, ...]:
         """The copies of a point, with what is proven of each."""
 

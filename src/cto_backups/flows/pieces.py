@@ -132,15 +132,19 @@ def tail_of(installation: Installation, point: RecoveryPoint, vault: str | None 
     sizes = {piece: size for found in held.values() for piece, size in found.items()}
     chosen = unbroken(sizes, followed.log, followed.ends)
     ends = chosen[-1].ends if chosen else followed.ends
-    points = installation.catalog.points(point.source)
-    later = [told for each in points if each.id != point.id and (told := follows(each)) is not None]
-    gap = gap_after(sizes, followed.log, ends, later)
+    gap = gap_after(sizes, followed.log, ends, ())
+    if gap is not None:
+        points = installation.catalog.points(point.source)
+        later = [told for each in points if each.id != point.id and (told := follows(each)) is not None]
+        gap = gap_after(sizes, followed.log, ends, later)
     if gap is not None:
         # A piece that was stored while its folder was read may have been missed, and not the one after it.
         again = _held(installation, point.source, names)
         gap = gap if not unbroken((piece for found in again.values() for piece in found), followed.log, ends) else None
     if not chosen and gap is None:
         return None
+
+    looked_at: dict[Piece, PieceRead] = {}
 
     def last() -> tuple[Mark | None, datetime | None]:
         until: datetime | None = None
@@ -149,13 +153,14 @@ def tail_of(installation: Installation, point: RecoveryPoint, vault: str | None 
                 read = read_from_any(installation, point.source, piece, _holding(held, piece))
             except BackupsError:
                 continue  # whoever reads all of them hears why
+            looked_at[piece] = read
             until = read.until if piece == chosen[-1] else until
             if read.mark is not None:
                 return read.mark if read.mark.position > followed.ends else None, until
         return None, until
 
     def read() -> Iterator[PieceRead]:
-        return read_on(installation, point.source, held, Piece(followed.log, followed.ends, ends))
+        return read_on(installation, point.source, held, Piece(followed.log, followed.ends, ends), looked_at)
 
     mark, until = last()
     begins = chosen[0].begins if chosen else followed.ends
@@ -175,20 +180,25 @@ def _held(installation: Installation, source: str, vaults: Iterable[str]) -> dic
 
 
 def read_on(
-    installation: Installation, source: str, held: Mapping[str, Collection[Piece]], stretch: Piece
+    installation: Installation,
+    source: str,
+    held: Mapping[str, Collection[Piece]],
+    stretch: Piece,
+    known: Mapping[Piece, PieceRead] | None = None,
 ) -> Iterator[PieceRead]:
     """The pieces that lead through a stretch of the log, in order, each from a vault that has it intact.
 
-    One that none has is gone round where others hold the same. `held` are the pieces in each vault. Raises DamageError,
-    VaultError.
+    One that none has is gone round where others hold the same. `held` are the pieces in each vault, `known` those that
+    were read already. Raises DamageError, VaultError.
     """
+    read_already = known or {}
     unread: dict[Piece, BackupsError] = {}
     at, problem = stretch.begins, None
     while at < stretch.ends:
         there = {piece for pieces in held.values() for piece in pieces if piece not in unread}
         for piece in unbroken(there, stretch.log, at):
             try:
-                read = read_from_any(installation, source, piece, _holding(held, piece))
+                read = read_already.get(piece) or read_from_any(installation, source, piece, _holding(held, piece))
             except BackupsError as error:
                 unread[piece] = problem = error
                 break

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from cto_backups.core.governance import Governed
-from cto_backups.core.log_range import log_range, reaching
+from cto_backups.core.log_range import log_range
 from cto_backups.core.model import CopyFacts, RecoveryPoint
 from cto_backups.core.ports import Existing, PointReader, Restored, RestoreOptions, RestorePlan
 from cto_backups.core.streams import Tail
@@ -65,7 +65,7 @@ def select(
     if moment is None:
         point = installation.catalog.latest(source, complete=False)
     else:
-        led = reaching(installation.catalog.points(source), moment) if within else None
+        led = installation.catalog.leading_to(source, moment) if within else None
         point = led or installation.catalog.at(source, moment)
     if point is None:
         when = "" if moment is None else f" at or before {moment:%Y-%m-%d %H:%M:%S %Z}"

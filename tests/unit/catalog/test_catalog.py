@@ -1,13 +1,14 @@
 """What is written is read back; twice is once; what is gone is told."""
 
 import threading
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cto_backups.core.model import ActionKind, Outcome, Resource, Step
+from cto_backups.core.log_range import reaching
+from cto_backups.core.model import ActionKind, Fingerprint, Outcome, Resource, Sample, Step
 from cto_backups.errors import ForeignRepositoryError, NotFoundError
 
 
@@ -146,6 +147,27 @@ def test_points_are_listed_newest_first(catalog, build):
     assert ids(catalog.points()) == ids(catalog.points("ledger")) == ["p1", "p2", "p3"]
     assert ids(catalog.points(limit=2)) == ["p1", "p2"]
     assert catalog.points("nobody") == ()
+
+
+def test_the_point_whose_log_leads_to_a_moment_is_the_one_whose_log_ends_first(catalog, build):
+    minute = timedelta(minutes=1)
+    points = []
+    for number, (since, until) in enumerate([(0, 0), (0, 5), (0, 10), (0, 15), (17, 17), (17, 20)]):
+        fields = {
+            "since": (build.now + since * minute).astimezone(timezone(timedelta(hours=3))).isoformat(),
+            "until": (build.now + until * minute).isoformat(),
+        }
+        told = Fingerprint("any/1", {}, {}, (Sample("other", {}), Sample("log", fields)))
+        # Its source's clock is five hours behind.
+        points.append(build.point(f"p{number}", build.now + until * minute + timedelta(hours=5), fingerprint=told))
+    for point in [build.point("plain", build.now + 7 * minute), *points]:
+        catalog.add_point_with_copy(point, build.copy(point.id))
+    catalog.expire_point("p2", build.now, ["old"], build.key)
+    kept = [point for point in points if point.id != "p2"]
+    for seconds in (-1, 0, 0.001, 299.999, 300, 300.001, 420, 900, 900.001, 1000, 1020, 1100, 1200, 1201):
+        moment = build.now + timedelta(seconds=seconds)
+        assert catalog.leading_to("ledger", moment) == reaching(kept, moment), seconds
+    assert catalog.leading_to("other", build.now) is None
 
 
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -92,6 +92,7 @@ def test_single_look_ups_use_an_index(catalog, build, plans):
         catalog.latest("ledger")
         catalog.at("ledger", build.now)
         catalog.after("ledger", build.now)
+        catalog.leading_to("ledger", build.now)
         catalog.points("ledger", limit=3)
         catalog.points(limit=3)
         catalog.copies("p1")
