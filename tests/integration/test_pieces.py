@@ -12,16 +12,22 @@ import pytest
 from cto_backups import clock
 from cto_backups.core.log_range import LOG_SAMPLE
 from cto_backups.core.model import Fingerprint, Rung, Sample
+from cto_backups.core.payloads import SnapshotLabel
+from cto_backups.core.policy import Access
 from cto_backups.core.streams import Mark, Piece, PieceRead, StreamFacts, gets_nothing
 from cto_backups.core.verification import Part
+from cto_backups.errors import DamageError
+from cto_backups.flows.piece_upkeep import fill, join, tidy
 from cto_backups.flows.pieces import PieceFiles, tail_of
 from cto_backups.flows.protect import protect
+from cto_backups.flows.prune import plan as prune_plan
+from cto_backups.flows.prune import prune
 from cto_backups.flows.repair import plan, repair
 from cto_backups.flows.verify import verify
 from integration.test_flows import change, flip
 
 LOG = "one-log"
-MOMENT = datetime(2026, 11, 29, 12, tzinfo=UTC)
+MOMENT = datetime(2026, 1, 2, 12, tzinfo=UTC)
 VAULTS = ("one", "two", "three")
 
 
@@ -175,6 +181,119 @@ def test_a_restore_goes_round_a_damaged_piece_where_others_hold_the_same(
         data += read.data[100 + len(data) - read.piece.begins :]
     assert bytes(data) == content(100, 500)
     assert len(seen) == len(set(seen)), "each is read once"
+
+
+def small_ones(workshop: Any, count: int = 40, vaults: tuple[str, ...] = VAULTS) -> None:
+    for begins in range(500, 500 + count):
+        stream(workshop, begins, begins + 1, vaults)
+
+
+def whole_tail(workshop: Any, vault: str | None = None) -> bytes:
+    tail = tail_of(workshop.installation, newest(workshop), vault)
+    assert tail is not None and tail.gap is None
+    data = bytearray()
+    for read in tail.read():
+        data += read.data[100 + len(data) - read.piece.begins :]
+    return bytes(data)
+
+
+def test_small_pieces_are_joined_once_they_are_an_hour_old_and_say_the_same(
+    streamed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_ones(streamed)
+    before = tail_of(streamed.installation, newest(streamed), "one")
+    assert before is not None
+    monkeypatch.setattr(clock, "now", lambda: MOMENT + timedelta(minutes=60))
+    assert join(streamed.installation, "documents", "one") == (0, 0), "a new point may take their place"
+    monkeypatch.setattr(clock, "now", lambda: MOMENT + timedelta(minutes=60, seconds=535))
+    assert join(streamed.installation, "documents", "one") == (39, 1), "of 44, those that are old enough"
+    monkeypatch.undo()
+    assert set(files(streamed, "one").listed()) == {Piece(LOG, 100, 535), *pieces(range(535, 540))}
+    assert whole_tail(streamed, "one") == content(100, 540)
+    after = tail_of(streamed.installation, newest(streamed), "one")
+    assert after is not None and (after.mark, after.until) == (before.mark, before.until)
+    assert b"".join(read.data for read in before.read()) == content(100, 540), "who began to read finds them joined"
+    assert fill(streamed.installation, "documents", "two", ["one"], 0) == 0
+    assert fill(streamed.installation, "documents", "one", ["two"], 0) == 0
+    assert join(streamed.installation, "documents", "one") == (0, 0), "few are not worth it"
+    assert verify(streamed.installation, "one").passed
+
+
+def pieces(places: range) -> list[Piece]:
+    return [Piece(LOG, at, at + 1) for at in places]
+
+
+def test_who_was_killed_while_joining_left_nothing_that_stays(streamed: Any) -> None:
+    small_ones(streamed)
+    stream(streamed, 500, 540, ("one",))
+    assert whole_tail(streamed, "one") == content(100, 540)
+    join(streamed.installation, "documents", "one")
+    assert Piece(LOG, 500, 540) in files(streamed, "one").listed()
+    assert not set(pieces(range(500, 540))) & set(files(streamed, "one").listed())
+    small_ones(streamed, vaults=("two",))
+    stream(streamed, 500, 540, ("two",))
+    flip(streamed.vault_root("two") / files(streamed, "two").key(Piece(LOG, 500, 540)))
+    join(streamed.installation, "documents", "two")
+    assert whole_tail(streamed, "two") == content(100, 540), "a larger one that is damaged takes the place of none"
+
+
+def test_nothing_is_removed_when_what_was_joined_does_not_come_back(
+    streamed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_ones(streamed)
+    vault = type(streamed.installation.vault("one"))
+    put = vault.put
+
+    def lying(self: Any, key: str, parts: Any, **options: Any) -> None:
+        put(self, key, [bytes(part)[:-1] + b"?" for part in parts], **options)
+
+    monkeypatch.setattr(vault, "put", lying)
+    with pytest.raises(DamageError):
+        join(streamed.installation, "documents", "one")
+    monkeypatch.undo()
+    assert whole_tail(streamed, "one") == content(100, 540)
+
+
+def test_prune_removes_what_points_hold_and_joins_the_rest(streamed: Any, places: dict[str, int]) -> None:
+    small_ones(streamed)
+    places["ends"] = 300
+    change(streamed)
+    protect(streamed.installation, "documents")
+    shown = prune_plan(streamed.installation, "one")
+    assert (shown.pieces.deleted, shown.pieces.joined) == (2, 0)
+    done = prune(streamed.installation, "one")
+    assert (done.pieces.deleted, done.pieces.deleted_bytes) == (2, shown.pieces.deleted_bytes)
+    assert (done.pieces.joined, done.pieces.larger) == (42, 1)
+    assert set(files(streamed, "one").listed()) == {Piece(LOG, 300, 540)}
+    only_added_to = replace(
+        streamed.installation,
+        policy=replace(
+            streamed.installation.policy,
+            vaults={
+                name: replace(vault, access=Access.APPEND_ONLY)
+                for name, vault in streamed.installation.policy.vaults.items()
+            },
+        ),
+    )
+    before = files(streamed, "two").listed()
+    assert tidy(only_added_to, "documents", "two") == 0
+    assert join(only_added_to, "documents", "two") == (0, 0)
+    assert files(streamed, "two").listed() == before
+
+
+def test_what_belongs_to_no_point_any_more_goes_with_a_prune_and_not_while_nobody_knows(streamed: Any) -> None:
+    for name in ("gone", "another-hosts"):
+        read = files(streamed, "one").read(Piece(LOG, 100, 200))
+        PieceFiles(streamed.installation, "one", name).put(read)
+    stream(streamed, 500, 600)
+    label = SnapshotLabel(MOMENT, "host", "user", ("/x",), ("source:another-hosts", "point:p"))
+    with streamed.installation.store("one").writing() as writing:
+        writing.recommit(newest(streamed).root, label)
+    done = prune(streamed.installation, "one")
+    assert (done.pieces.deleted, done.pieces.kept) == (1, ["another-hosts"])
+    assert not PieceFiles(streamed.installation, "one", "gone").listed()
+    assert PieceFiles(streamed.installation, "one", "another-hosts").listed()
+    assert whole_tail(streamed, "one") == content(100, 600)
 
 
 def _noting(read: Any, seen: list[str]) -> Any:

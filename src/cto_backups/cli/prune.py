@@ -76,6 +76,14 @@ def _tell(screen: Screen, result: "PruneResult") -> None:
     if plan.taken_over:
         packs = counted(len(plan.taken_over), "pack")
         screen.show(f"  {'took' if done else 'take'} over  {packs} that rustic means to delete")
+    pieces = result.pieces
+    if pieces.deleted:
+        gone = f"{counted(pieces.deleted, 'piece')} of logs, {size(pieces.deleted_bytes)}"
+        screen.show(f"  {'deleted' if done else 'delete'}  {gone}: points hold what is in them, or none leads to them")
+    if pieces.joined:
+        screen.show(f"  joined  {counted(pieces.joined, 'piece')} of logs to {pieces.larger}")
+    for source in pieces.kept:
+        screen.show(f"  kept  the log of {source}: its points are not in this catalog ('cto.backups catalog rebuild')")
     if plan.freed_bytes:
         screen.show(f"  {size(plan.freed_bytes)} will be deleted by a prune in a day or later")
     if plan.waiting:
@@ -107,6 +115,13 @@ def _document(result: "PruneResult") -> documents.Document:
         "gone": list(plan.gone),
         "listed_again": list(plan.relisted),
         "taken_over": list(plan.taken_over),
+        "pieces": {
+            "deleted": result.pieces.deleted,
+            "deleted_bytes": result.pieces.deleted_bytes,
+            "joined": result.pieces.joined,
+            "larger": result.pieces.larger,
+            "kept_for": list(result.pieces.kept),
+        },
     }
 
 

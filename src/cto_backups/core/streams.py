@@ -4,6 +4,7 @@ A stream follows a recovery point that holds a log, and goes on where that log e
 from its beginning; `log` tells one log from another (a server that was set back writes another one). Pure.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -18,6 +19,19 @@ LEASE = timedelta(seconds=30)
 
 STALL = timedelta(minutes=1)
 """How long nothing may reach a vault before a stream is said to stand still; a quarter of a shorter RPO."""
+
+
+SMALL_BYTES = 4 << 20
+"""Pieces below this size are joined once they are `JOIN_AFTER` old."""
+
+JOINED_BYTES = 16 << 20
+"""How much a joined piece holds at most: it is read, and checked, as a whole."""
+
+JOIN_LEAST = 16
+"""How many small pieces are worth a larger one: fewer wait for more."""
+
+JOIN_AFTER = timedelta(hours=1)
+"""Until then a new recovery point usually takes the place of pieces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +226,43 @@ def unbroken(pieces: Iterable[Piece], log: str, begins: int) -> tuple[Piece, ...
     return tuple(chosen)
 
 
+def covered(pieces: Iterable[Piece]) -> Callable[[Piece], bool]:
+    """Whether pieces hold all that is in another one, however they are cut."""
+    stretches: dict[str, list[tuple[int, int]]] = {}
+    for piece in sorted(pieces, key=lambda each: each.begins):
+        of_log = stretches.setdefault(piece.log, [])
+        if of_log and piece.begins <= of_log[-1][1]:
+            of_log[-1] = of_log[-1][0], max(of_log[-1][1], piece.ends)
+        else:
+            of_log.append((piece.begins, piece.ends))
+
+    def holds(piece: Piece) -> bool:
+        of_log = stretches.get(piece.log, [])
+        at = bisect_right(of_log, piece.begins, key=lambda stretch: stretch[0]) - 1
+        return at >= 0 and piece.ends <= of_log[at][1]
+
+    return holds
+
+
+def joinable(pieces: Iterable[Piece]) -> Iterator[tuple[Piece, ...]]:
+    """Small pieces that follow each other, in groups of at least `JOIN_LEAST`, or as much as a joined one may hold."""
+    group: list[Piece] = []
+    for piece in sorted(pieces, key=lambda each: (each.log, each.begins, each.ends)):
+        follows = bool(group) and (piece.log, piece.begins) == (group[-1].log, group[-1].ends)
+        is_small = piece.ends - piece.begins < SMALL_BYTES
+        if group and not (follows and is_small):
+            if len(group) >= JOIN_LEAST:
+                yield tuple(group)
+            group = []
+        if is_small:
+            group.append(piece)
+        if group and group[-1].ends - group[0].begins >= JOINED_BYTES - SMALL_BYTES:
+            yield tuple(group)
+            group = []
+    if len(group) >= JOIN_LEAST:
+        yield tuple(group)
+
+
 def gets_nothing(vault: str) -> str:
     """How the problem of a stream names a vault that it cannot store to."""
     return f"vault {vault} gets nothing"
@@ -224,13 +275,14 @@ def gap_after(pieces: Iterable[Piece], log: str, ends: int, held: Iterable[Follo
     return min((piece.begins for piece in pieces if piece.log == log and piece.begins > ends), default=None)
 
 
-def needless(pieces: Sequence[Piece], held: Sequence[Follows]) -> tuple[Piece, ...]:
+def needless(pieces: Sequence[Piece], held: Sequence[Follows], others: Sequence[Follows] = ()) -> tuple[Piece, ...]:
     """The pieces that nobody needs: a point's own log holds them, or no point leads to them, and newer ones are there.
 
-    `held` are the logs of the points that the same vault keeps.
+    `held` are the logs of the points that the same vault keeps, `others` those that only others keep: what leads on
+    from one of these is waiting for it.
     """
     wanted: set[Piece] = set()
-    for follows in held:
+    for follows in (*held, *others):
         wanted.update(unbroken(pieces, follows.log, follows.ends))
     newest: dict[str, int] = {}  # positions of one log say nothing of another's
     for follows in held:

@@ -105,7 +105,7 @@ def put_back(installation: Installation, vault_name: str, *, read_data: bool = T
         wanted = files.wanted(found)
         for damage, lacking in _lacking(files, wanted, read_data=read_data):
             try:
-                read = _joined(read_on(installation, source, others, lacking), lacking)
+                read = _joined(read_on(installation, source, tuple(others), others, lacking), lacking)
             except BackupsError:
                 files.delete(lacking)  # nobody can open it; what is not there is streamed once more
                 done.lost.append(damage)

@@ -15,7 +15,7 @@ from typing import Final
 from cto_backups.core.log_range import follows
 from cto_backups.core.model import RecoveryPoint
 from cto_backups.core.streams import Follows, Mark, Piece, PieceRead, Tail, gap_after, needless, unbroken
-from cto_backups.errors import BackupsError, DamageError, VaultError, VaultExistsError
+from cto_backups.errors import BackupsError, DamageError, VaultError, VaultExistsError, VaultMissingError
 from cto_backups.flows.installation import Installation
 
 _PIECE: Final = re.compile(r"([^/]+)/([0-9A-F]{16})-([0-9A-F]{16})\.sealed")
@@ -84,8 +84,12 @@ class PieceFiles:
         self.installation.vault(self.vault_name).delete(self.key(piece))
 
     def wanted(self, pieces: Collection[Piece]) -> tuple[Piece, ...]:
-        """Of these pieces, those that points need which have a copy in this vault."""
-        gone = set(needless(tuple(pieces), [told for _, told in self.held()]))
+        """Of these pieces, those that points need; all, as long as no point is known that has a copy in this vault."""
+        copies = {copy.point for copy in self.installation.catalog.copies_in(self.vault_name)}
+        points = self.installation.catalog.points(self.source) if pieces else ()
+        logs = [(point.id in copies, told) for point in points if (told := follows(point)) is not None]
+        here, others = ([told for is_here, told in logs if is_here is wanted] for wanted in (True, False))
+        gone = set(needless(tuple(pieces), here, others))
         return tuple(piece for piece in pieces if piece not in gone)
 
     def held(self) -> list[tuple[str, Follows]]:
@@ -129,21 +133,15 @@ def tail_of(installation: Installation, point: RecoveryPoint, vault: str | None 
         return None
     names = (vault,) if vault is not None else tuple(installation.policy.vaults)
     held = _held(installation, point.source, names)
-    sizes = {piece: size for found in held.values() for piece, size in found.items()}
-    chosen = unbroken(sizes, followed.log, followed.ends)
-    ends = chosen[-1].ends if chosen else followed.ends
-    gap = gap_after(sizes, followed.log, ends, ())
+    chosen, gap = _leading(installation, point, followed, held)
     if gap is not None:
-        points = installation.catalog.points(point.source)
-        later = [told for each in points if each.id != point.id and (told := follows(each)) is not None]
-        gap = gap_after(sizes, followed.log, ends, later)
-    if gap is not None:
-        # A piece that was stored while its folder was read may have been missed, and not the one after it.
+        # What was stored, or joined, while its folder was read may have been missed, and not what comes after it.
         again = _held(installation, point.source, names)
-        gap = gap if not unbroken((piece for found in again.values() for piece in found), followed.log, ends) else None
+        held = {name: {**held.get(name, {}), **found} for name, found in again.items()}
+        chosen, gap = _leading(installation, point, followed, held)
     if not chosen and gap is None:
         return None
-
+    ends = chosen[-1].ends if chosen else followed.ends
     looked_at: dict[Piece, PieceRead] = {}
 
     def last() -> tuple[Mark | None, datetime | None]:
@@ -160,12 +158,29 @@ def tail_of(installation: Installation, point: RecoveryPoint, vault: str | None 
         return None, until
 
     def read() -> Iterator[PieceRead]:
-        return read_on(installation, point.source, held, Piece(followed.log, followed.ends, ends), looked_at)
+        stretch = Piece(followed.log, followed.ends, ends)
+        return read_on(installation, point.source, names, held, stretch, looked_at)
 
     mark, until = last()
     begins = chosen[0].begins if chosen else followed.ends
+    sizes = {piece: size for found in held.values() for piece, size in found.items()}
     size = sum(sizes[piece] for piece in chosen)
     return Tail(followed.log, begins, ends, mark, size, read, until, gap)
+
+
+def _leading(
+    installation: Installation, point: RecoveryPoint, followed: Follows, held: Mapping[str, Collection[Piece]]
+) -> tuple[tuple[Piece, ...], int | None]:
+    """What leads on from a point, and where there is more that nothing leads to."""
+    pieces = {piece for found in held.values() for piece in found}
+    chosen = unbroken(pieces, followed.log, followed.ends)
+    ends = chosen[-1].ends if chosen else followed.ends
+    gap = gap_after(pieces, followed.log, ends, ())
+    if gap is not None:
+        points = installation.catalog.points(point.source)
+        later = [told for each in points if each.id != point.id and (told := follows(each)) is not None]
+        gap = gap_after(pieces, followed.log, ends, later)
+    return chosen, gap
 
 
 def _held(installation: Installation, source: str, vaults: Iterable[str]) -> dict[str, dict[Piece, int]]:
@@ -182,25 +197,29 @@ def _held(installation: Installation, source: str, vaults: Iterable[str]) -> dic
 def read_on(
     installation: Installation,
     source: str,
+    vaults: Iterable[str],
     held: Mapping[str, Collection[Piece]],
     stretch: Piece,
     known: Mapping[Piece, PieceRead] | None = None,
 ) -> Iterator[PieceRead]:
     """The pieces that lead through a stretch of the log, in order, each from a vault that has it intact.
 
-    One that none has is gone round where others hold the same. `held` are the pieces in each vault, `known` those that
-    were read already. Raises DamageError, VaultError.
+    One that none has is gone round where others hold the same. `held` are the pieces in each of the vaults, `known`
+    those that were read already. Raises DamageError, VaultError.
     """
     read_already = known or {}
-    unread: dict[Piece, BackupsError] = {}
-    at, problem = stretch.begins, None
+    unread: set[Piece] = set()
+    at, problem, names = stretch.begins, None, tuple(vaults)
     while at < stretch.ends:
         there = {piece for pieces in held.values() for piece in pieces if piece not in unread}
         for piece in unbroken(there, stretch.log, at):
             try:
                 read = read_already.get(piece) or read_from_any(installation, source, piece, _holding(held, piece))
             except BackupsError as error:
-                unread[piece] = problem = error
+                problem = error
+                unread.add(piece)
+                if isinstance(error, VaultMissingError):  # it was joined with others meanwhile, perhaps
+                    held = _held(installation, source, names)
                 break
             yield read
             at = piece.ends
@@ -228,30 +247,3 @@ def read_from_any(installation: Installation, source: str, piece: Piece, vaults:
             problem = error
     assert problem is not None
     raise problem
-
-
-def fill(installation: Installation, source: str, vault: str, others: list[str], since: int) -> int:
-    """Bring a vault the pieces that end after a position and that others have; how many. Raises what vaults raise."""
-    files = PieceFiles(installation, vault, source)
-    there = files.listed()
-    brought = 0
-    for other in others:
-        theirs = PieceFiles(installation, other, source)
-        for piece in sorted(theirs.listed(), key=lambda each: each.begins):
-            if piece not in there and piece.ends > since:
-                files.put(theirs.read(piece))
-                there[piece] = 0
-                brought += 1
-    return brought
-
-
-def tidy(installation: Installation, source: str, vault: str) -> int:
-    """Remove from a vault the pieces that no recovery point in it needs; how many. Not where this host may only add."""
-    if installation.policy.append_only(vault):
-        return 0
-    files = PieceFiles(installation, vault, source)
-    pieces = tuple(files.listed())
-    gone = set(pieces) - set(files.wanted(pieces)) if pieces else set()
-    for piece in gone:
-        files.delete(piece)
-    return len(gone)

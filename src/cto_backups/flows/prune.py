@@ -1,6 +1,6 @@
-"""Prune: reclaim, in one vault, the bytes that no recovery point needs any more."""
+"""Prune: reclaim, in one vault, the bytes that no recovery point needs any more, and the pieces of logs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from cto_backups import clock
@@ -8,6 +8,7 @@ from cto_backups.core.governance import Governed
 from cto_backups.core.model import ActionKind
 from cto_backups.core.pruning import Pruned, PrunePlan
 from cto_backups.core.wording import counted
+from cto_backups.flows import piece_upkeep
 from cto_backups.flows.governance import admit
 from cto_backups.flows.installation import Installation
 from cto_backups.flows.runs import recorded
@@ -15,11 +16,12 @@ from cto_backups.flows.runs import recorded
 
 @dataclass(frozen=True)
 class PruneResult:
-    """What was done, or would be, in one vault."""
+    """What was done, or would be, in one vault; `pieces` with what was streamed into it."""
 
     vault: str
     pruned: Pruned
     seconds: float
+    pieces: piece_upkeep.Pruned = field(default_factory=piece_upkeep.Pruned)
 
 
 def plan(installation: Installation, vault_name: str) -> PruneResult:
@@ -27,7 +29,8 @@ def plan(installation: Installation, vault_name: str) -> PruneResult:
     started = clock.monotonic()
     installation.vault(vault_name).check()
     pruned = installation.store(vault_name).prune(dry_run=True, expected=partial(_expected, installation, vault_name))
-    return PruneResult(vault_name, pruned, clock.monotonic() - started)
+    pieces = piece_upkeep.prune(installation, vault_name, dry_run=True)
+    return PruneResult(vault_name, pruned, clock.monotonic() - started, pieces)
 
 
 def prune(installation: Installation, vault_name: str) -> PruneResult:
@@ -46,6 +49,7 @@ def prune(installation: Installation, vault_name: str) -> PruneResult:
                 agree=partial(_agree, installation, vault_name),
                 progress=progress,
             )
+        pieces = piece_upkeep.prune(installation, vault_name, dry_run=False)
         seconds = clock.monotonic() - started
         found = pruned.plan
         run.figures.update(
@@ -53,9 +57,11 @@ def prune(installation: Installation, vault_name: str) -> PruneResult:
             freed_bytes=found.freed_bytes,
             added_bytes=pruned.added_bytes,
             unused_bytes=found.unused_bytes,
+            deleted_pieces=pieces.deleted,
+            joined_pieces=pieces.joined,
             seconds=round(seconds, 3),
         )
-        return PruneResult(vault_name, pruned, seconds)
+        return PruneResult(vault_name, pruned, seconds, pieces)
 
 
 def _expected(installation: Installation, vault_name: str) -> list[str]:

@@ -8,8 +8,8 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -31,7 +31,8 @@ from cto_backups.core.streams import (
 )
 from cto_backups.errors import BackupsError, BusyError, CatalogError, DamageError, PointNeededError, VaultError
 from cto_backups.flows.installation import Installation
-from cto_backups.flows.pieces import PieceFiles, fill, read_from_any, tidy
+from cto_backups.flows.piece_upkeep import fill, join, tidy
+from cto_backups.flows.pieces import PieceFiles, read_from_any
 from cto_backups.flows.recover import process_alive
 
 log = logging.getLogger("cto_backups")
@@ -42,6 +43,7 @@ _REPORT_EVERY: Final = timedelta(seconds=2)
 _FILL_EVERY: Final = timedelta(seconds=30)
 _TIDY_EVERY: Final = timedelta(minutes=1)
 _COMPARE_EVERY: Final = timedelta(minutes=10)
+_JOIN_EVERY: Final = timedelta(minutes=10)
 _FIRST_PAUSE: Final = 1.0
 _LAST_PAUSE: Final = 60.0
 _BUSY_PAUSE: Final = 5.0
@@ -230,6 +232,31 @@ class _Stream:
 
     def run(self, following: Following, data: bytes) -> None:
         """Bring what was taken to the vaults, and what comes, until there is a reason to stop."""
+        with self._joining():
+            self._run(following, data)
+
+    @contextmanager
+    def _joining(self) -> Iterator[None]:
+        """What is old is joined on a thread of its own: nothing that comes waits for that."""
+        ended = threading.Event()
+
+        def go_on() -> None:
+            while not ended.wait(_JOIN_EVERY.total_seconds()):
+                for vault in list(self.vaults):
+                    try:
+                        join(self.installation, self.name, vault, lambda: ended.is_set() or self.stop.is_set())
+                    except BackupsError as error:
+                        log.warning("pieces stay", extra={"fields": {"source": self.name, "message": str(error)}})
+
+        thread = threading.Thread(target=go_on, name=f"join-{self.name}", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def _run(self, following: Following, data: bytes) -> None:
         now = clock.monotonic()  # the clock of the wall may be set meanwhile
         reported, filled, compared, tidied = now, now, now, now - _TIDY_EVERY.total_seconds()
         mark: Mark | None = None

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate, pairwise
 
 import pytest
 from hypothesis import given
@@ -9,12 +10,18 @@ from hypothesis import strategies as st
 
 from cto_backups.core.schedule import parse_triggers
 from cto_backups.core.streams import (
+    JOIN_LEAST,
+    JOINED_BYTES,
+    SMALL_BYTES,
     Follows,
     Piece,
     StreamFacts,
+    covered,
     desired,
     gap_after,
+    gets_nothing,
     going,
+    joinable,
     needless,
     stall_after,
     standing,
@@ -133,7 +140,7 @@ def test_a_stream_is_given_time_to_begin_and_no_more():
 
 
 def test_a_vault_that_gets_nothing_is_said():
-    assert standing(replace(ALIVE, problem="vault two gets nothing"), HOUR, NOW) == (
+    assert standing(replace(ALIVE, problem=gets_nothing("two")), HOUR, NOW) == (
         "does not reach every vault: vault two gets nothing"
     )
 
@@ -151,3 +158,51 @@ def test_a_gap_is_what_nothing_leads_over():
 )
 def test_how_long_nothing_may_arrive(rpo, limit):
     assert stall_after(rpo) == limit
+
+
+def test_what_leads_on_from_a_point_that_another_vault_keeps_waits_for_it():
+    there = [*pieces((10, 20)), *pieces((110, 120), log="b")]
+    here, elsewhere = Follows("a", 1, 10, {}), Follows("b", 100, 110, {})
+    assert needless(there, [here]) == (there[1],)
+    assert needless(there, [here], [elsewhere]) == ()
+    assert needless(pieces((5, 8)), [here], [replace(here, ends=20)]) == tuple(pieces((5, 8))), "its own log holds it"
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(1, 9))), st.integers(0, 40), st.integers(1, 9))
+def test_pieces_hold_what_they_hold_however_they_are_cut(ranges, begins, size):
+    there = pieces(*((at, at + length) for at, length in ranges))
+    bytes_there = {at for piece in there for at in range(piece.begins, piece.ends)}
+    (asked,) = pieces((begins, begins + size))
+    assert covered(there)(asked) == bytes_there.issuperset(range(begins, begins + size))
+    assert not covered(there)(replace(asked, log="b"))
+
+
+def test_small_pieces_that_follow_each_other_are_joined():
+    few = pieces(*((at, at + 1) for at in range(JOIN_LEAST - 1)))
+    enough = pieces(*((at, at + 1) for at in range(JOIN_LEAST)))
+    large = pieces((JOIN_LEAST, JOIN_LEAST + SMALL_BYTES))
+    assert list(joinable(few)) == []
+    assert list(joinable(enough)) == [tuple(enough)]
+    assert list(joinable([*reversed(enough), *large])) == [tuple(enough)], "a large one stays as it is"
+    apart = pieces((100, 101), (102, 103), *((at, at + 1) for at in range(103, 103 + JOIN_LEAST)))
+    assert list(joinable([*few, *apart])) == [tuple(apart[1:])], "none is joined over a gap"
+    other = pieces(*((at, at + 1) for at in range(JOIN_LEAST)), log="b")
+    assert list(joinable([*enough, *other])) == [tuple(enough), tuple(other)]
+
+
+def test_a_joined_piece_is_bounded():
+    size = SMALL_BYTES - 1
+    there = pieces(*((at * size, (at + 1) * size) for at in range(9)))
+    groups = list(joinable(there))
+    assert [len(group) for group in groups] == [4, 4]
+    assert all(group[-1].ends - group[0].begins <= JOINED_BYTES for group in groups)
+
+
+@given(st.lists(st.integers(1, 3 * SMALL_BYTES), max_size=60))
+def test_whatever_is_joined_is_small_and_without_a_gap(sizes):
+    ends = list(accumulate(sizes))
+    there = pieces(*zip([0, *ends], ends, strict=False))
+    for group in joinable(there):
+        assert len(group) > 1 and group[-1].ends - group[0].begins <= JOINED_BYTES
+        assert all(one.ends == after.begins for one, after in pairwise(group))
+        assert all(piece.ends - piece.begins < SMALL_BYTES for piece in group)
