@@ -19,6 +19,7 @@ from cto_backups.sources.postgresql_recovery import log_name
 from cto_backups.sources.postgresql_replication import Replication, lsn, lsn_text
 from cto_backups.sources.postgresql_rows import Session
 from cto_backups.sources.postgresql_server import Server
+from cto_backups.sources.postgresql_spaces import SpaceWatch
 
 _AT_ONCE_BYTES: Final = 4 << 20
 _REPORT_SECONDS: Final = 5.0
@@ -73,6 +74,7 @@ class LogFollower:
         self._server = server
         self._connection = connection
         self._session = session
+        self._spaces = SpaceWatch(position)
         self._tablespaces = follows.about.get("tablespaces", "")
         self._ends = position
         self._reported = clock.monotonic()
@@ -86,7 +88,10 @@ class LogFollower:
         return self._ends
 
     def take(self, seconds: float) -> bytes:
-        """What follows; empty when nothing came for this long. What comes in quick succession comes together."""
+        """What follows; empty when nothing came for this long. What comes in quick succession comes together.
+
+        Raises PointNeededError for log that makes a tablespace, which the server need not tell of yet, or any more.
+        """
         taken = bytearray()
         until = clock.monotonic() + seconds
         while len(taken) < _AT_ONCE_BYTES and (left := until - clock.monotonic()) > 0:
@@ -100,7 +105,10 @@ class LogFollower:
             if clock.monotonic() - self._reported > _REPORT_SECONDS:
                 self._reported = clock.monotonic()
                 self._connection.report(self._ends, 0)
-        return bytes(taken)
+        whole = bytes(taken)
+        if (made := self._spaces.find(whole)) is not None:
+            raise self._tablespace(f"its log makes one at {made.path}, after {lsn_text(made.at)}")
+        return whole
 
     def look(self) -> Look:
         """How far the server is. Raises PointNeededError when a tablespace was made: nothing of that may be kept.
@@ -113,11 +121,7 @@ class LogFollower:
         ).fetchone()
         spaces = ",".join(map(str, tablespaces(self._session)))
         if row is None or spaces != self._tablespaces:
-            raise PointNeededError(
-                f"source {self._server.name}: tablespaces of {self._server.place} were made or dropped",
-                why="a server that recovered from this log would use the paths of the one that it was",
-                todo="back up again: a new point begins with all files",
-            )
+            raise self._tablespace("it has others than its newest point")
         flushed, transactions, moment = row
         if transactions != self._transactions:
             begun = _begun(transactions) - _begun(self._transactions) if self._transactions else 2
@@ -125,6 +129,13 @@ class LogFollower:
             if clock.monotonic() - self._marked >= every.total_seconds():
                 self._write_mark(moment)
         return Look(at, lsn(flushed), moment, self._mark)
+
+    def _tablespace(self, how: str) -> PointNeededError:
+        return PointNeededError(
+            f"source {self._server.name}: tablespaces of {self._server.place} were made or dropped",
+            why=f"{how}; a server that recovered from this log would use the paths of the one that it was",
+            todo="back up again: a new point begins with all files",
+        )
 
     def _write_mark(self, moment: datetime) -> None:
         """Something committed after this moment: a server that recovers to a moment looks for what came after it."""

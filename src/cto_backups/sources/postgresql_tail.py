@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from cto_backups.core.streams import Mark, Tail
 from cto_backups.errors import BackupsError, RestoreError
@@ -21,8 +21,10 @@ from cto_backups.sources.postgresql_recovery import (
     recover_to_end,
 )
 from cto_backups.sources.postgresql_replication import lsn_text
+from cto_backups.sources.postgresql_spaces import Made, SpaceWatch
 
 _COPY_BYTES: Final = 1 << 20
+_LOOK_BYTES: Final = 64 << 10
 
 
 @dataclass(frozen=True)
@@ -46,16 +48,25 @@ def gather(source: str, tail: Tail, spool: Path, at: datetime | None) -> Gathere
     """
     file = spool / "streamed"
     ends, mark, problem = tail.begins, None, ""
+    spaces = SpaceWatch(tail.begins)
     try:
         with file.open("xb") as output:
             try:
                 for read in tail.read():
-                    output.write(memoryview(read.data)[max(ends - read.piece.begins, 0) :])
+                    made = _put(output, spaces, memoryview(read.data)[max(ends - read.piece.begins, 0) :])
+                    if made is not None:
+                        ends = max(made.at, tail.begins)
+                        output.truncate(ends - tail.begins)
+                        problem = f"it ends at {lsn_text(ends)}, after which it makes a tablespace at {made.path}"
+                        problem += ": a server that goes through it uses that path, on whichever machine"
+                        break
                     ends, mark = read.piece.ends, read.mark or mark
             except BackupsError as error:
                 problem = f"it ends at {lsn_text(ends)}, after which a piece cannot be read: {error}"
     except OSError as error:
         raise _unwritten(source, error, "see that there is room, and restore again") from error
+    if mark is not None and mark.position > ends:
+        mark = None
     if not problem and tail.gap is not None:
         problem = f"it has a gap: nothing leads from {lsn_text(ends)} to {lsn_text(tail.gap)}"
     if at is not None and (mark is None or mark.moment < at):
@@ -67,6 +78,16 @@ def gather(source: str, tail: Tail, spool: Path, at: datetime | None) -> Gathere
             else "restore the point itself, by its id",
         )
     return Gathered(tail.log, file, tail.begins, ends, mark, "" if at is not None else problem)
+
+
+def _put(output: BinaryIO, spaces: SpaceWatch, data: memoryview) -> Made | None:
+    """Write a piece of the log up to where it makes a tablespace, if it does."""
+    for at in range(0, len(data), _LOOK_BYTES):
+        part = data[at : at + _LOOK_BYTES]
+        if (made := spaces.find(part)) is not None:
+            return made
+        output.write(part)
+    return None
 
 
 def put_behind(source: str, place: Path, tail: Gathered, *, to_end: bool) -> str:

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from cto_backups import clock
 from cto_backups.core.ports import Arrival, Before, Entry, EntryKind
@@ -25,6 +25,7 @@ from cto_backups.sources.postgresql_moments import HeldMoments, is_quiet, mark
 from cto_backups.sources.postgresql_recovery import AUTO_CONF, DATA, LOG, MOMENTS, TABLESPACES, Moments
 from cto_backups.sources.postgresql_replication import BaseBackup, Place, Replication, lsn_text
 from cto_backups.sources.postgresql_server import Server
+from cto_backups.sources.postgresql_spaces import made_in
 from cto_backups.sources.streams import Ready
 from cto_backups.sources.tar import Member, TarReader
 
@@ -132,6 +133,8 @@ class ServerTree:
             yield self._given(f"{DATA}/tablespace_map", postgresql_recovery.tablespace_map(spaces))
         yield self._settings(self._given_apart.get(AUTO_CONF, b""))
         yield self._given(f"{DATA}/recovery.signal", b"")
+        if self._makes_tablespace(receiver, base.begins, end.ends):
+            self._refuse_tablespaces()
         yield self._folder(LOG)
         yield from self._segments(receiver)
         if base.timeline > 1:
@@ -176,8 +179,10 @@ class ServerTree:
         self._compare_tablespaces(told.tablespaces, end.tablespaces)
         self.moments = replace(told, target=end.target, ends=end.ends, until=end.at, transactions=end.transactions)
         segments = receiver.until(end.ends, self._server.timeout_seconds)
-        if not _continues(before, segments[0], told.ends % receiver.segment_bytes):
-            # The server was set back, and has come further than it was then: its log is another one.
+        is_other = not _continues(before, segments[0], told.ends % receiver.segment_bytes)
+        if is_other or self._makes_tablespace(receiver, told.ends, end.ends):
+            # The server was set back, and has come further than it was then: its log is another one. Or a tablespace
+            # was made that the server does not tell of: it waits for a standby, or was dropped again.
             receiver.close()
             self._receiver, self.moments, self.went_on = None, None, False
             for segment in segments:
@@ -205,11 +210,18 @@ class ServerTree:
     def _compare_tablespaces(self, before: tuple[int, ...], after: tuple[int, ...]) -> None:
         """What makes a tablespace stands in the log with the server's own path, and would make it again there."""
         if before != after:
-            raise SourceError(
-                f"source {self._server.name}: tablespaces of {self._server.place} were made or dropped meanwhile",
-                why="a server that recovered from this would use the paths of the one that it was",
-                todo="back up again",
-            )
+            self._refuse_tablespaces()
+
+    def _refuse_tablespaces(self) -> NoReturn:
+        raise SourceError(
+            f"source {self._server.name}: tablespaces of {self._server.place} were made or dropped meanwhile",
+            why="a server that recovered from this would use the paths of the one that it was",
+            todo="back up again",
+        )
+
+    def _makes_tablespace(self, receiver: LogReceiver, since: int, ends: int) -> bool:
+        segments = receiver.until(ends, self._server.timeout_seconds)
+        return made_in(segments, since - since % receiver.segment_bytes, since) is not None
 
     def _kept(self, before: Before, folder: Entry, but: set[str]) -> Iterator[Arrival]:
         for entry in before.folder(folder.path):

@@ -414,6 +414,50 @@ def test_no_log_that_makes_a_tablespace_gets_to_a_vault(protecting: Home, shop: 
         space.rmdir()
 
 
+def test_a_tablespace_that_the_server_does_not_tell_of_gets_to_no_vault_and_a_restore_stops_before_it(
+    protecting: Home, shop: Server, monkeypatch: Any
+) -> None:
+    """One that was dropped again within the half second: only the log has it."""
+    from cto_backups.sources import postgresql_stream
+
+    space = Path(tempfile.mkdtemp(prefix="pg-space-"))
+    postgresql.give(space)
+    blip = (f"CREATE TABLESPACE blip LOCATION '{space}'", "DROP TABLESPACE blip")
+    try:
+        with pytest.raises(PointNeededError, match=f"makes one at {space}"), followed(protecting) as seen:
+            caught_up(seen, shop)
+            shop.do("INSERT INTO commits VALUES (1)")
+            caught_up(seen, shop)
+            shop.do(*blip)
+            until(lambda: facts(seen).stuck_at, "it is said")
+        with installed(protecting) as installation:
+            before = installation.catalog.latest("shop")
+            assert before is not None
+            tail = tail_of(installation, before)
+            assert tail is not None and all(str(space).encode() not in read.data for read in tail.read())
+        # As an earlier release streamed it:
+        with monkeypatch.context() as patched, followed(protecting) as seen:
+            patched.setattr(postgresql_stream.SpaceWatch, "find", lambda *_: None)
+            shop.do("INSERT INTO commits VALUES (2)")
+            caught_up(seen, shop)
+        back = protecting.root / "back"
+        told = protecting("restore", "shop", "--to", str(back))
+        assert told.status is ExitStatus.RESTORE, told
+        assert f"makes a tablespace at {space}" in " ".join(told.err.split()), told
+        postgresql_files = [path.read_bytes() for path in (back / "wal").iterdir()]
+        assert all(str(space).encode() not in content for content in postgresql_files)
+        assert protecting("backup", "shop").status is ExitStatus.SUCCESS
+        with installed(protecting) as installation:
+            newest = installation.catalog.latest("shop")
+            assert newest is not None
+            told_before, told_after = follows(before), follows(newest)
+            assert told_before and told_after and told_after.first > told_before.ends, "a base, not the log"
+        assert list(space.iterdir()) == []
+    finally:
+        shop.do("DROP TABLESPACE IF EXISTS blip")
+        space.rmdir()
+
+
 def test_damage_in_one_vault_is_healed_from_another_and_a_hole_ends_the_log(protecting: Home, shop: Server) -> None:
     with followed(protecting) as installation:
         for number in range(3):
