@@ -40,3 +40,18 @@ def test_status_counts_only_copies_that_are_there(workshop):
     after = status(workshop.installation, ["documents"]).verdicts["documents"]
     assert (before.copies, after.copies, after.status) == (1, 0, Status.UNPROTECTED)
     assert any("the copy in vault one does not count" in reason for reason in after.reasons)
+
+
+def test_what_a_worker_sees_of_vaults_is_in_the_view_for_whoever_asks_the_catalog_alone(workshop):
+    backup(workshop.installation, "documents")
+
+    def copies_there():
+        presence.note(workshop.installation)
+        with workshop.catalog.reading() as connection:
+            return connection.scalar("SELECT status FROM backup_status WHERE source = 'documents'")
+
+    before = copies_there()
+    workshop.vault_root("one").rename(workshop.vault_root("elsewhere"))
+    assert (before != "UNPROTECTED", copies_there()) == (True, "UNPROTECTED")
+    workshop.vault_root("elsewhere").rename(workshop.vault_root("one"))
+    assert copies_there() == before

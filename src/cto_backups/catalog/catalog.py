@@ -143,6 +143,14 @@ class Catalog(Reader):
         with self.reading() as connection:
             return inventory.repository_of(connection, vault)
 
+    def note_away(self, vaults: Collection[str], now: datetime) -> None:
+        """Note which vaults cannot be read now; those that hold nothing are left out."""
+        with self.reading() as connection:
+            if inventory.away(connection) == frozenset(vaults):
+                return
+        with self._writing() as connection:
+            inventory.note_away(connection, vaults, now)
+
     def expect_repository(self, vault: str, repository: str) -> None:
         """Remember which repository belongs to a vault, the first time; raise ForeignRepositoryError for another."""
         with self.reading() as connection:

@@ -14,8 +14,22 @@ from typing import Any
 from cto_backups.catalog.rows import UnreadableError
 from cto_backups.errors import BusyError, CatalogError, NotFoundError, RefusedError
 
-VERSION = "0012"
-KNOWN_VERSIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011", "0012")
+VERSION = "0013"
+KNOWN_VERSIONS = (
+    "0001",
+    "0002",
+    "0003",
+    "0004",
+    "0005",
+    "0006",
+    "0007",
+    "0008",
+    "0009",
+    "0010",
+    "0011",
+    "0012",
+    "0013",
+)
 BUSY_SECONDS = 30
 _MOST_IDLE = 8
 MIGRATIONS = Path(__file__).parent / "migrations"

@@ -113,6 +113,23 @@ def repository_of(connection: Connection, vault: str) -> str | None:
     return known
 
 
+def note_away(connection: Connection, away: Collection[str], now: datetime) -> None:
+    """Note which vaults cannot be read now, and since when."""
+    values = {"away": json.dumps(sorted(away)), "now": moment_to_column(now)}
+    connection.execute(
+        """
+        UPDATE vaults SET away_since =
+            CASE WHEN name IN (SELECT value FROM json_each(:away)) THEN coalesce(away_since, :now) END
+        """,
+        values,
+    )
+
+
+def away(connection: Connection) -> frozenset[str]:
+    """The vaults that could not be read when a worker last looked."""
+    return frozenset(connection.scalars("SELECT name FROM vaults WHERE away_since IS NOT NULL"))
+
+
 def expect_repository(connection: Connection, vault: str, repository: str) -> None:
     """Remember which repository belongs to a vault, the first time; raise ForeignRepositoryError for another."""
     here = {"vault": vault, "repository": repository}

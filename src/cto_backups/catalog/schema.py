@@ -190,10 +190,10 @@ vaults = Table(
     Column("repository", Text),  # the id of the repository that belongs there
     Column("copy_count", Integer, nullable=False, server_default="0"),
     Column("first_copy_at", Moment),
+    Column("away_since", Moment),  # since when a worker finds that it cannot be read; none where it can
 )
 
-# Legal holds, released ones included.
-holds = Table(
+holds = Table(  # released ones included
     "holds",
     metadata,
     Column("id", Text, primary_key=True),

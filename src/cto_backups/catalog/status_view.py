@@ -22,6 +22,13 @@ WITH known AS (
             SELECT e.passed FROM evidence e
             WHERE e.vault = c.vault AND e.kind = 'verify' AND e.started_at >= c.stored_at
             ORDER BY e.finished_at DESC, e.id DESC LIMIT 1) = 0) AS damaged_copies,
+        (SELECT count(*) FROM copies c JOIN vaults w ON w.name = c.vault
+            WHERE c.point = p.id AND c.to_delete = 0 AND w.away_since IS NOT NULL) AS away_copies,
+        (SELECT count(*) FROM copies c JOIN vaults w ON w.name = c.vault
+            WHERE c.point = p.id AND c.to_delete = 0 AND w.away_since IS NULL AND coalesce((
+                SELECT e.passed FROM evidence e
+                WHERE e.vault = c.vault AND e.kind = 'verify' AND e.started_at >= c.stored_at
+                ORDER BY e.finished_at DESC, e.id DESC LIMIT 1), 1) = 1) AS sound_copies,
         (SELECT count(*) FROM source_vaults v WHERE v.source = s.name AND NOT EXISTS (
             SELECT 1 FROM copies c WHERE c.point = p.id AND c.vault = v.vault AND c.to_delete = 0)) AS missing_copies,
         (SELECT count(*) FROM source_vaults v WHERE v.source = s.name AND (
@@ -84,13 +91,14 @@ SELECT
     test_at AS last_test_date,
     test_passed AS last_test_passed,
     CASE
-        WHEN point IS NULL OR damaged_copies = copies THEN 'UNPROTECTED'
+        WHEN point IS NULL OR sound_copies = 0 THEN 'UNPROTECTED'
         WHEN damaged_copies > 0 OR damaged_vaults > 0 OR test_passed = 0 THEN 'FAILED_TEST'
         WHEN test_run = 'failed' AND (proven_at IS NULL OR proven_at < test_run_at) THEN 'FAILED_TEST'
         WHEN captured_ago < -300 OR confirmed_ago < -300 OR reached_ago < -300 THEN 'OVERDUE'
         WHEN fresh_ago > rpo_seconds AND NOT (
             backup_run IS 'running' AND backup_run_ago BETWEEN -300 AND max(2 * backup_seconds, 900)
             AND fresh_ago - rpo_seconds <= backup_run_ago + 300) THEN 'OVERDUE'
+        WHEN away_copies > 0 THEN 'OVERDUE'
         WHEN quiet_seconds > expects_change_seconds THEN 'OVERDUE'
         WHEN missing_copies > 0 AND (copy_run IS 'failed' OR finished_ago > min(rpo_seconds / 4.0, 900)) THEN 'OVERDUE'
         WHEN newest_reading_ago < -300 OR oldest_reading_ago > read_within_seconds THEN 'OVERDUE'

@@ -171,6 +171,9 @@ class Catalog(Protocol):
     def repository_of(self, vault: str) -> str | None:
         """The id of the repository that belongs to a vault, once it is known."""
 
+    def note_away(self, vaults: Collection[str], now: datetime) -> None:
+        """Note which vaults cannot be read now."""
+
     def record_resources(self, source: str, resources: Iterable[Resource], now: datetime) -> None:
         """Remember what discovery found in a source."""
 

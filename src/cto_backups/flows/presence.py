@@ -1,5 +1,6 @@
 """Which vaults are there now: a copy in one that is not counts for nothing, whatever the catalog says."""
 
+import logging
 import threading
 from dataclasses import replace
 
@@ -9,6 +10,8 @@ from cto_backups.errors import BackupsError, VaultError
 from cto_backups.flows.installation import Installation
 from cto_backups.repository.layout import is_there
 
+log = logging.getLogger("cto_backups")
+
 PATIENCE_SECONDS = 10.0
 """How long all vaults together may take to answer: a file system that went away can hang for ever."""
 
@@ -16,6 +19,14 @@ PATIENCE_SECONDS = 10.0
 def looked_at(installation: Installation, facts: Facts) -> Facts:
     """The facts, with what keeps each vault of the policy from being read now."""
     return replace(facts, vaults_away=away(installation))
+
+
+def note(installation: Installation) -> None:
+    """Note which vaults cannot be read now, for whoever asks the catalog alone. A failure of that is only logged."""
+    try:
+        installation.catalog.note_away(away(installation), clock.now())
+    except BackupsError as error:
+        log.warning("vaults not noted", extra={"fields": {"message": str(error)}})
 
 
 def away(installation: Installation) -> dict[str, str]:

@@ -18,6 +18,7 @@ from cto_backups.flows.expire import expire
 from cto_backups.flows.expire import plan as plan_expiry
 from cto_backups.flows.heartbeat import beat, ping
 from cto_backups.flows.installation import Installation
+from cto_backups.flows.presence import note as note_presence
 from cto_backups.flows.prune import prune
 from cto_backups.flows.repair import repair
 from cto_backups.flows.restore_test import restore_test
@@ -186,7 +187,7 @@ def _work(
     watching: Watching | None,
     streams: Streams,
 ) -> None:
-    expiry_due = clock.monotonic()
+    expiry_due = look_due = clock.monotonic()
     while not stop.is_set():
         expiry = clock.monotonic() >= expiry_due
         if expiry:
@@ -199,6 +200,9 @@ def _work(
             warn(problem)
         if not stop.is_set() and (problem := escalate_beside(installation)):
             warn(problem)
+        if clock.monotonic() >= look_due:
+            look_due = clock.monotonic() + LONGEST_SLEEP.total_seconds()
+            note_presence(installation)
         now = clock.now()
         facts = installation.catalog.facts(now)
         moments = [next_due_at(installation.policy, source, facts, now) for source in installation.policy.sources]

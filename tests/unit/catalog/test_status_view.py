@@ -182,7 +182,9 @@ def test_view_and_judgement_use_the_same_word(catalog, build, seed):
                     passed=seed % 2 == 1 or dice.random() < 0.6,
                 )
                 holdings.add_evidence(connection, reading)
-    verdicts = judge(policy, catalog.facts(now), now)
+    away = {vault: "gone" for vault in ("near", "far", "third") if seed in (3, 6, 7) and dice.random() < 0.5}
+    catalog.note_away(away, now)
+    verdicts = judge(policy, replace(catalog.facts(now), vaults_away=away), now)
     rows = view(catalog)
     differences = {
         name: (rows[name]["status"], verdict.status.value, verdict.reasons)
@@ -230,3 +232,18 @@ def test_a_source_whose_every_copy_is_damaged_is_unprotected(catalog, build):
         catalog.add_evidence(build.reading(f"v-{vault}", vault, now, passed=False))
         assert view(catalog)["ledger"]["status"] == word
         assert judge(build.policy(), catalog.facts(now), now)["ledger"].status == word
+
+
+def test_a_copy_in_a_vault_that_is_away_counts_for_nothing_until_it_is_back(catalog, build):
+    now = clock.now()
+    catalog.sync_policy(build.policy(), b"", now)
+    for vault in ("near", "far"):
+        catalog.add_point_with_copy(build.point("p1", now), build.copy("p1", vault, now - timedelta(minutes=5)))
+    catalog.add_evidence(build.test("e1", "p1", now))
+    words = []
+    for away in ({}, {"near": "gone"}, {"near": "gone", "far": "gone"}, {"far": "gone", "unused": "gone"}, {}):
+        catalog.note_away(away, now)
+        words.append(view(catalog)["ledger"]["status"])
+        judged = judge(build.policy(), replace(catalog.facts(now), vaults_away=away), now)["ledger"]
+        assert judged.status == words[-1]
+    assert words == ["HEALTHY", "OVERDUE", "UNPROTECTED", "OVERDUE", "HEALTHY"]
