@@ -1,10 +1,12 @@
 """What was streamed into vaults is read, mended and pruned as everything else that lies there."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,14 +18,16 @@ from cto_backups.core.payloads import SnapshotLabel
 from cto_backups.core.policy import Access
 from cto_backups.core.streams import Mark, Piece, PieceRead, StreamFacts, gets_nothing
 from cto_backups.core.verification import Part
-from cto_backups.errors import DamageError
+from cto_backups.errors import DamageError, SourceError
 from cto_backups.flows.piece_upkeep import fill, join, tidy
 from cto_backups.flows.pieces import PieceFiles, tail_of
 from cto_backups.flows.protect import protect
 from cto_backups.flows.prune import plan as prune_plan
 from cto_backups.flows.prune import prune
 from cto_backups.flows.repair import plan, repair
+from cto_backups.flows.stream import follow
 from cto_backups.flows.verify import verify
+from integration.conftest import Workshop, build
 from integration.test_flows import change, flip
 
 LOG = "one-log"
@@ -65,6 +69,17 @@ class LoggedCapture:
 @pytest.fixture
 def places() -> dict[str, int]:
     return {"ends": 100}
+
+
+@pytest.fixture
+def workshop(tmp_path: Path) -> Iterator[Workshop]:
+    """An installation with one small source."""
+    (tmp_path / "data" / "files").mkdir(parents=True)
+    (tmp_path / "data" / "files" / "report.txt").write_text("figures")
+    options = {"paths": (str(tmp_path / "data" / "files"),), "include": (), "exclude": (), "one_file_system": False}
+    made = build(tmp_path / "home", tmp_path / "data", {"documents": ("files", options)})
+    yield made
+    made.catalog.close()
 
 
 @pytest.fixture
@@ -294,6 +309,41 @@ def test_what_belongs_to_no_point_any_more_goes_with_a_prune_and_not_while_nobod
     assert not PieceFiles(streamed.installation, "one", "gone").listed()
     assert PieceFiles(streamed.installation, "one", "another-hosts").listed()
     assert whole_tail(streamed, "one") == content(100, 600)
+
+
+class Dying:
+    """A log whose source is gone after its last words."""
+
+    def __init__(self, begins: int, error: Exception) -> None:
+        self.ends = begins
+        self._error = error
+
+    def take(self, seconds: float) -> bytes:
+        data = content(self.ends, self.ends + 10)
+        self.ends += 10
+        return data
+
+    def look(self) -> Any:
+        raise self._error
+
+
+@pytest.mark.parametrize(("error", "ends"), [(OSError("reset by peer"), 510), (SourceError("not to be kept"), 500)])
+def test_the_last_words_of_a_source_are_kept_unless_it_says_otherwise(
+    streamed: Any, error: Exception, ends: int
+) -> None:
+    class Following(Logged):
+        streams = True
+
+        @contextmanager
+        def follow(self, follows: Any, position: int) -> Iterator[Dying]:
+            yield Dying(position, error)  # what was stored last comes once more
+
+    streamed.wrap_source = lambda source: Following(source, {"ends": 100})
+    with pytest.raises(type(error)):
+        follow(streamed.installation, "documents", "worker", threading.Event())
+    tail = tail_of(streamed.installation, newest(streamed))
+    assert tail is not None and tail.ends == ends
+    assert whole_tail(streamed) == content(100, ends)
 
 
 def _noting(read: Any, seen: list[str]) -> Any:

@@ -83,7 +83,10 @@ class Following(Protocol):
         """What follows; empty when nothing came for this long. What comes in quick succession comes together."""
 
     def look(self) -> Look:
-        """How far the source is; raises SourceError too when nothing that was taken may be kept, and why."""
+        """How far the source is; raises SourceError too when nothing that was taken may be kept, and why.
+
+        Whatever else it raises says that the source is gone: what was taken before may be kept.
+        """
 
 
 @runtime_checkable

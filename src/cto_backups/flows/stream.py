@@ -263,14 +263,11 @@ class _Stream:
         looks: deque[Look] = deque()  # how far the source was, and has not been followed yet
         while not self.stop.is_set():
             data += following.take(_TAKE_SECONDS)
-            look = following.look()
+            look = self._looked(following, data)
             if look.mark is not None and look.mark.position <= following.ends:
                 mark = look.mark
-            if data:
-                begins = following.ends - len(data)
-                piece = Piece(self.follows.log, begins, following.ends)
-                self._store(PieceRead(piece, mark, data, look.moment))
-                data = b""
+            self._keep(following.ends, data, mark, look.moment)
+            data = b""
             looks.append(look)
             reached = self.facts.reached_at
             while looks and looks[0].position <= following.ends:
@@ -295,6 +292,20 @@ class _Stream:
             if now - compared >= _COMPARE_EVERY.total_seconds():
                 compared = now
                 self._compare(following.ends)
+
+    def _looked(self, following: Following, data: bytes) -> Look:
+        """How far the source is. Where it is gone, its last words are kept: they are all that there will be."""
+        try:
+            return following.look()
+        except BackupsError:
+            raise
+        except Exception:
+            self._keep(following.ends, data, None, None)
+            raise
+
+    def _keep(self, ends: int, data: bytes, mark: Mark | None, until: datetime | None) -> None:
+        if data:
+            self._store(PieceRead(Piece(self.follows.log, ends - len(data), ends), mark, data, until))
 
     def _compare(self, ends: int) -> None:
         """See that what was stored is there still. Raises VaultError: it is streamed once more then, if it can be."""

@@ -41,6 +41,13 @@ def following(
             Replication(server.address, server.timeout_seconds) as connection,
             server.session("postgres", read_only=False) as session,
         ):
+            (standby,) = session.execute("SELECT pg_is_in_recovery()").fetchone() or (False,)
+            if standby:
+                raise SourceError(
+                    f"source {server.name}: the server at {server.place} is a standby",
+                    why="moments can be marked in the log of its primary alone",
+                    todo="let `host` lead to the primary; it is tried again",
+                )
             place = connection.place()
             if log_name(place.system, place.timeline) != follows.log or place.at < position:
                 raise PointNeededError(
@@ -95,7 +102,12 @@ class LogFollower:
         taken = bytearray()
         until = clock.monotonic() + seconds
         while len(taken) < _AT_ONCE_BYTES and (left := until - clock.monotonic()) > 0:
-            piece = self._connection.log_data(left)
+            try:
+                piece = self._connection.log_data(left)
+            except ToolError:
+                if taken:
+                    break  # the server's last words; the next question finds that it is gone
+                raise
             if piece is not None:
                 begins, data = piece
                 if begins != self._ends:

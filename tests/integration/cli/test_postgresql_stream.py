@@ -19,7 +19,7 @@ import pytest
 
 from cto_backups.app import opened
 from cto_backups.core.log_range import follows
-from cto_backups.errors import BackupsError, BusyError, ExitStatus, PointNeededError
+from cto_backups.errors import BackupsError, BusyError, ExitStatus, PointNeededError, SourceError
 from cto_backups.flows.installation import Installation
 from cto_backups.flows.pieces import PieceFiles, tail_of
 from cto_backups.flows.stream import follow
@@ -579,9 +579,12 @@ def test_after_a_failover_a_new_base_is_made_at_once_and_the_stream_goes_on(
                 caught_up(installation, primary)
             assert before is not None
             kill(primary)
-            second.do("SELECT pg_promote()")
             host.unlink()
             host.symlink_to(second.place)
+            with pytest.raises(SourceError, match="is a standby"), followed(home) as installation:
+                until(lambda: facts(installation).problem, "it is said")
+            second.do("SELECT pg_promote()")
+            until(lambda: second.do("SELECT NOT pg_is_in_recovery()") == [(True,)], "it is the primary")
             with pytest.raises(PointNeededError, match="another one took its place"), followed(home) as installation:
                 until(lambda: facts(installation).stuck_at == before.id, "it is said")
             said = home("status", "shop")
