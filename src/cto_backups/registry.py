@@ -10,7 +10,7 @@ SOURCES = {
     "files": "cto_backups.sources.files:FilesSource",
     "git": "cto_backups.sources.git:GitSource",
     "mysql": "cto_backups.sources.mysql:MysqlSource",
-    "pgbackrest": "cto_backups.sources.pgbackrest:PgbackrestSource",
+    "pgbackrest": "cto_backups.sources.pgbackrest:pgbackrest_source",
     "postgresql": "cto_backups.sources.postgresql:PostgresqlSource",
     "sqlite": "cto_backups.sources.sqlite:SqliteSource",
 }
@@ -36,7 +36,7 @@ EXTRAS = {"psycopg": "postgresql", "pymysql": "mysql"}
 
 
 def load(adapters: dict[str, str], kind: str) -> Any:
-    """The adapter class of a kind. Raises PolicyError naming the kinds there are, or what is to be installed."""
+    """What makes the adapter of a kind. Raises PolicyError naming the kinds there are, or what is to be installed."""
     try:
         module, name = adapters[kind].split(":")
     except KeyError:

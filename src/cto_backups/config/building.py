@@ -10,9 +10,9 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from cto_backups.config import governance_models, models
+from cto_backups.config.elsewhere import kept_repositories, pgbackrest_options
 from cto_backups.config.fields import parse_until
 from cto_backups.config.mysql import mysql_options
-from cto_backups.config.pgbackrest import pgbackrest_options, pgbackrest_repositories
 from cto_backups.config.postgresql import postgresql_options
 from cto_backups.config.secrets import SecretReference
 from cto_backups.core.defaults import CATEGORIES, CLASSES
@@ -198,7 +198,7 @@ class Builder:
             probe=tuple(source.probe or ()),
             probe_timeout=parse_duration(source.probe_timeout),
             expects_change=parse_duration(source.expects_change) if source.expects_change else None,
-            repositories=pgbackrest_repositories(source) if isinstance(source, models.PgbackrestSource) else {},
+            repositories=kept_repositories(source),
         )
         for violation in check_source(built):
             if violation.field != "vaults" or vaults:  # that the file has no vault is a mistake told elsewhere

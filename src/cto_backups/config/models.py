@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from cto_backups.config.alert_models import Alerts
 from cto_backups.config.any_source import AnySource as AnySource
+from cto_backups.config.elsewhere_models import PgbackrestSource as PgbackrestSource
 from cto_backups.config.fields import (
     Arguments,
     Cadence,
@@ -43,7 +44,6 @@ from cto_backups.config.fields import (
 )
 from cto_backups.config.governance_models import Governance
 from cto_backups.config.part import Part
-from cto_backups.config.pgbackrest_models import PgbackrestSource as PgbackrestSource
 
 VERSION = 1
 

@@ -3,7 +3,7 @@
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from cto_backups.config import alert_models, governance_models, models, pgbackrest_models
+from cto_backups.config import alert_models, elsewhere_models, governance_models, models
 from cto_backups.config.descriptions import descriptions
 from cto_backups.config.schema import json_schema
 from cto_backups.core.alerts import DEFAULT_RULES, Trouble
@@ -30,7 +30,7 @@ _SECTIONS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("`sources.NAME`, `kind: postgresql`", "PostgresqlSource", models.PostgresqlSource),
     ("`sources.NAME`, `kind: mysql`", "MysqlSource", models.MysqlSource),
     ("`sources.NAME`, `kind: pgbackrest`", "PgbackrestSource", models.PgbackrestSource),
-    ("`sources.NAME.repositories.NAME`", "KeptRepository", pgbackrest_models.KeptRepository),
+    ("`sources.NAME.repositories.NAME`", "KeptRepository", elsewhere_models.KeptRepository),
     ("`alerts`", "Alerts", alert_models.Alerts),
     ("`alerts.channels.NAME`, every kind", "SmtpChannel", alert_models.AnyChannel),
     ("`alerts.channels.NAME`, `kind: smtp`", "SmtpChannel", alert_models.SmtpChannel),

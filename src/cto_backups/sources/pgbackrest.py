@@ -1,255 +1,29 @@
-"""Repositories of pgBackRest as a source: tested as they are, without a copy of the data, and never written to."""
+"""Repositories of pgBackRest, tested as they are."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
-from datetime import timedelta
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Final
 
-import psycopg
-
-from cto_backups import clock
-from cto_backups.core.comparison import compare
-from cto_backups.core.elsewhere import is_of_elsewhere
-from cto_backups.core.model import Fingerprint, Resource
-from cto_backups.core.ports import (
-    Capture,
-    Existing,
-    PointReader,
-    Progress,
-    Restored,
-    RestoreOptions,
-    RestorePlan,
-)
-from cto_backups.errors import RefusedError, VerificationError
-from cto_backups.process import ToolError
-from cto_backups.sources import pgbackrest_restore, postgresql_recovery
+from cto_backups.sources.elsewhere import ElsewhereSource
 from cto_backups.sources.options import seconds, text
-from cto_backups.sources.pgbackrest_capture import UNASKED, capturing
-from cto_backups.sources.pgbackrest_keeping import Wanted, usable
-from cto_backups.sources.pgbackrest_program import Program, opened, refused
-from cto_backups.sources.postgresql_connection import Address
-from cto_backups.sources.postgresql_inventory import databases
-from cto_backups.sources.postgresql_recovery import DATA
-from cto_backups.sources.postgresql_server import Server, said
-from cto_backups.sources.postgresql_sums import PHYSICAL_HASHES
-
-_SUPERUSER: Final = "postgres"
-_QUIET: Final = "archive_mode is off in its postgresql.auto.conf: nothing of it goes into pgBackRest's archive"
+from cto_backups.sources.pgbackrest_program import opened, words
 
 
-class PgbackrestSource:
-    """Implements `core.ports.Source` for one stanza in the repositories that pgBackRest's settings name.
+def pgbackrest_source(name: str, options: Mapping[str, object], *, state: Path) -> ElsewhereSource:
+    """A source for one stanza in the repositories that pgBackRest's settings name.
 
-    Options: `stanza`; `config`, the file of pgBackRest's settings, or `repository`, a folder; `program`;
-    `backup_every`, `sums_every` and `archive_within`, in seconds; `timeout_seconds`, how long the program may take.
-    With `host`, the server's connection as a PostgreSQL source has it, without which nothing can be proven. `tools`
-    and `scratch` are for throwaway servers.
+    Options beside those of `ElsewhereSource`: `stanza`; `config`, the file of pgBackRest's settings, or `repository`, a
+    folder; `program`. Raises PolicyError.
     """
-
-    kind = "pgbackrest"
-
-    def __init__(self, name: str, options: Mapping[str, object], *, state: Path) -> None:
-        self.name = name
-        self._stanza = text(options, "stanza")
-        self._config = Path(text(options, "config")) if options.get("config") else None
-        self._repository = str(options.get("repository") or "")
-        self._program = text(options, "program", "pgbackrest")
-        self._timeout_seconds = seconds(options, "timeout_seconds", 86_400.0)
-        every = options.get("backup_every")
-        self._wanted = Wanted(
-            name,
-            timedelta(seconds=seconds(options, "backup_every", 1.0)) if every else None,
-            seconds(options, "archive_within", 300.0),
-            timedelta(seconds=seconds(options, "sums_every", 1.0)) if options.get("sums_every") else None,
-        )
-        self._state = state / "sources" / name
-        password = options.get("password")
-        # Throwaway servers know no other address, and are those of a server that nobody can ask, too.
-        self._server = Server(
-            name=name,
-            address=Address(
-                host=str(options.get("host") or ""),
-                port=int(seconds(options, "port", 5432)),
-                user=str(options.get("user") or ""),
-                password=password if callable(password) else None,
-                sslmode=str(options.get("sslmode") or ""),
-                sslrootcert=str(options.get("sslrootcert") or ""),
-                lock_seconds=seconds(options, "lock_seconds", 30.0),
-            ),
-            tools=str(options.get("tools") or ""),
-            timeout_seconds=self._timeout_seconds,
-            scratch=str(options.get("scratch") or ""),
-        )
-
-    def discover(self) -> Sequence[Resource]:
-        """The stanza in each repository, and the server with its databases, where it can be asked."""
-        with self._opened() as program:
-            try:
-                found = program.repositories()
-            except ToolError as error:
-                raise refused(self.name, "pgBackRest does not tell what its repositories hold", error) from error
-        able = usable(self.name, self._stanza, found)
-        where = self._repository or str(self._config or "/etc/pgbackrest")
-        resources = [
-            Resource(
-                f"pgbackrest:{where}/{each.name}/{self._stanza}",
-                "pgbackrest",
-                f"{where}/{each.name}/{self._stanza}",
-                each.backups[-1].size_bytes,
-            )
-            for each in able
-        ]
-        if (server := self._asked()) is None:
-            return resources
-        place = server.place
-        listening = f"{place}/.s.PGSQL.{server.address.port}" if place.startswith("/") else place
-        with server.session("postgres") as session:
-            sizes = databases(session)
-        return [
-            *resources,
-            Resource(f"postgresql:{listening}", "postgresql", listening),
-            *(
-                Resource(f"postgresql:{place}/{name}", "postgresql", f"{place}/{name}", size)
-                for name, size in sizes.items()
-            ),
-        ]
-
-    @contextmanager
-    def capture(self) -> Iterator[Capture]:
-        """What the repositories lead to now, and what that held. Raises SourceError."""
-        with self._opened() as program, capturing(program, self._asked(), self._wanted, self._state) as capture:
-            yield capture
-
-    def plan_restore(
-        self,
-        reader: PointReader,
-        destination: Path | None,
-        *,
-        only: Sequence[str] = (),
-        existing: Existing = Existing.REFUSE,
-        options: RestoreOptions | None = None,
-    ) -> RestorePlan:
-        """What `restore` would do, as far as the record of the point tells."""
-        place = self._somewhere(destination, only)
-        plan = reader.plan(place, existing=existing, options=options)
-        conflicts = (*plan.conflicts, DATA) if _stands(place) and existing is Existing.REFUSE else plan.conflicts
-        note = "pgBackRest restores the server's files into it, and its log from the archive"
-        return replace(plan, conflicts=conflicts, notes=(*plan.notes, note))
-
-    def restore(
-        self,
-        reader: PointReader,
-        destination: Path | None,
-        *,
-        only: Sequence[str] = (),
-        existing: Existing = Existing.REFUSE,
-        options: RestoreOptions | None = None,
-        progress: Progress | None = None,
-    ) -> Restored:
-        """Have pgBackRest write a data directory from which a server recovers by itself, to the point's moment.
-
-        Raises RefusedError, RestoreError.
-        """
-        place = self._somewhere(destination, only)
-        if _stands(place) and existing is Existing.REFUSE:
-            raise RefusedError(
-                f"source {self.name}: a server's files are in {place / DATA} already",
-                why="they would be replaced",
-                todo="restore into an empty folder, or say --overwrite",
-            )
-        began = clock.monotonic()
-        restored = reader.restore(place, existing=existing, options=options, progress=progress)
-        if restored.problems:
-            return restored  # another vault may have the record whole
-        moments = pgbackrest_restore.told(self.name, place)
-        with self._opened() as program:
-            how = options or RestoreOptions()
-            note = pgbackrest_restore.write(
-                program, self.name, place, moments, self._state, at=how.at, one_copy=how.one_copy
-            )
-        size = pgbackrest_restore.size(place)
-        if progress is not None:
-            progress.advance(size_bytes=size)
-        took = clock.monotonic() - began
-        return replace(
-            restored, size_bytes=restored.size_bytes + size, seconds=took, notes=(*restored.notes, note, _QUIET)
-        )
-
-    def probe(self, restored: Path, expected: Fingerprint) -> Fingerprint:
-        """Recover on a throwaway server to each database's moment, sum it up, go on to the end, check the indexes."""
-        if expected.algorithm not in (*PHYSICAL_HASHES, UNASKED):
-            raise VerificationError(
-                f"source {self.name}: the fingerprint is not one of a PostgreSQL server",
-                why=f"it is {expected.algorithm}",
-                todo="make a new recovery point",
-            )
-        try:
-            about = next((sample.fields for sample in expected.samples if sample.key == "server"), None)
-            if about is None:
-                about = {"version": _version(restored), "bootstrap": self._server.address.user or _SUPERUSER}
-            found = postgresql_recovery.recovered(self._server, restored, about, expected)
-        except ToolError as error:
-            raise self._unworkable("do not work", str(error)) from error
-        except psycopg.Error as error:
-            raise self._unworkable("cannot be read", said(error)) from error
-        # Where the data lie is not asked again: the restore took them from there.
-        told = (sample for sample in expected.samples if is_of_elsewhere(sample))
-        found = replace(found, samples=(*found.samples, *told))
-        if expected.algorithm == UNASKED or compare(expected, found).passed:
-            pgbackrest_restore.passed(self._state)
-        return found
-
-    def incomparable(self, expected: Fingerprint) -> Mapping[str, str]:
-        """Everything can be compared."""
-        return {}
-
-    def _asked(self) -> Server | None:
-        """The server, where the policy says how to reach it."""
-        return self._server if self._server.address.host else None
-
-    def _opened(self) -> AbstractContextManager[Program]:
-        return opened(
-            self.name, self._program, self._stanza, self._config, self._repository, self._state, self._timeout_seconds
-        )
-
-    def _somewhere(self, destination: Path | None, only: Sequence[str]) -> Path:
-        if only:
-            raise RefusedError(
-                f"source {self.name}: a part of a server does not come back by itself",
-                why="its files recover together, or not at all",
-                todo="restore all of it, without --only, and take from the server what you need",
-            )
-        if destination is None:
-            raise RefusedError(
-                f"source {self.name}: the files of a server are not restored into one that is running",
-                why="it would have to stop, and its files to go, before they can be replaced",
-                todo="restore with --to FOLDER, or in place with pgbackrest itself",
-            )
-        return destination
-
-    def _unworkable(self, how: str, why: str) -> VerificationError:
-        return VerificationError(
-            f"source {self.name}: the restored databases {how}",
-            why=why,
-            todo="see 'pgbackrest verify', make another backup with pgBackRest, and test again",
-        )
-
-
-def _stands(place: Path) -> bool:
-    """Whether files of a server are there already."""
-    data = place / DATA
-    return data.is_dir() and any(data.iterdir())
-
-
-def _version(restored: Path) -> str:
-    """The major version of the server whose files these are."""
-    try:
-        return (restored / DATA / "PG_VERSION").read_text("ascii").strip()
-    except OSError as error:
-        raise VerificationError(
-            "what was restored are not the files of a server",
-            why=f"{error.filename}: {error.strerror}",
-            todo="see what 'pgbackrest info' says of the stanza",
-        ) from error
+    stanza = text(options, "stanza")
+    opening = partial(
+        opened,
+        name,
+        text(options, "program", "pgbackrest"),
+        stanza,
+        Path(text(options, "config")) if options.get("config") else None,
+        str(options.get("repository") or ""),
+        state / "sources" / name,
+        seconds(options, "timeout_seconds", 86_400.0),
+    )
+    return ElsewhereSource("pgbackrest", name, options, words(stanza), opening, state=state)

@@ -7,15 +7,17 @@ log is not fetched ahead, and nothing is asked of the host that the stanza was m
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from cto_backups import process
 from cto_backups.errors import SourceError
-from cto_backups.process import ToolError, ToolMissingError
-from cto_backups.sources.pgbackrest_standing import Repository, repositories
+from cto_backups.process import ToolError
+from cto_backups.sources import pgbackrest_standing as standing
+from cto_backups.sources.elsewhere_program import Standing, Words, run
+from cto_backups.sources.elsewhere_standing import Backup, Repository
 from cto_backups.sources.staging import staging
 
 _USUAL: Final = (Path("/etc/pgbackrest/pgbackrest.conf"), Path("/etc/pgbackrest.conf"))
@@ -27,7 +29,6 @@ _KEPT: Final = re.compile(
 _INHERITED: Final = ("PATH", "HOME", "USER", "LOGNAME", "SSH_AUTH_SOCK", "TMPDIR")
 _OURS: Final = "PGBACKREST_REPO"
 _NOT_THERE: Final = 1
-_LONGEST_COMPLAINT: Final = 600
 _LOOK_SECONDS: Final = 600.0
 
 
@@ -37,42 +38,65 @@ def settings(written: str) -> str:
     return "\n".join(kept) + "\n"
 
 
-class Program:
-    """One stanza, as the program sees it. Everything raises ToolError."""
+def words(stanza: str) -> Words:
+    """What pgBackRest calls things, of a stanza."""
+    return Words(
+        title="pgBackRest",
+        command="pgbackrest",
+        subject=f"stanza {stanza}",
+        setting="stanza",
+        record="pgbackrest.json",
+        listing="pgbackrest info",
+        backup="pgbackrest backup",
+        check="pgbackrest check",
+        verify="pgbackrest verify",
+        after_upgrade="pgBackRest's stanza-upgrade",
+        install="Debian: apt-get install pgbackrest",
+    )
 
-    def __init__(self, program: str, stanza: str, place: Path, timeout_seconds: float) -> None:
-        self.stanza = stanza
+
+class Pgbackrest:
+    """Implements `elsewhere_program.Program` for one stanza."""
+
+    def __init__(self, program: str, stanza: str, place: Path, timeout_seconds: float, where: str) -> None:
+        self.words = words(stanza)
+        self._stanza = stanza
         self._look_seconds = min(timeout_seconds, _LOOK_SECONDS)
         self._program = program
         self._place = place
         self._timeout_seconds = timeout_seconds
+        self._where = where
 
-    def info(self) -> bytes:
-        """What it says of the stanza in every repository, as JSON."""
-        return self._run("info", "--output=json", seconds=self._look_seconds)
+    def look(self) -> Standing:
+        """What it says of the stanza in every repository."""
+        said = self._run("info", "--output=json", seconds=self._look_seconds)
+        return Standing(said, standing.repositories(said, self._stanza, self._where))
 
-    def repositories(self) -> tuple[Repository, ...]:
-        """What stands there."""
-        return repositories(self.info(), self.stanza)
+    def archived(self, repository: Repository) -> Collection[str]:
+        """The whole files in the archive of the stanza's newest database."""
+        path = f"archive/{self._stanza}/{repository.archive}"
+        return standing.segments(self._listed(repository, path, "--recurse"))
 
-    def listed(self, repository: Repository, path: str, *, recurse: bool = False) -> Sequence[str]:
+    def unfinished(self, repository: Repository, before: datetime) -> str:
+        """The label of a backup that left a folder, and no more."""
+        return standing.unfinished(repository, self._listed(repository, f"backup/{self._stanza}"), before)
+
+    def _listed(self, repository: Repository, path: str, *options: str) -> Sequence[str]:
         """The names below a path of a repository."""
-        options = ["--recurse"] if recurse else []
-        words = [f"--repo={repository.number}", "--output=json", *options, path]
+        words = [f"--repo={standing.number(repository)}", "--output=json", *options, path]
         said = self._run("repo-ls", *words, stanza=False, seconds=self._look_seconds)
-        found: Any = json.loads(said)
+        try:
+            found: Any = json.loads(said)
+        except ValueError as error:
+            raise ToolError(self._program, None, f"what it lists below {path} is not understood: {error}") from error
         return [str(name) for name in found]
 
-    def archived(self, repository: Repository) -> Sequence[str]:
-        """The names in the archive of the stanza's newest database."""
-        return self.listed(repository, f"archive/{self.stanza}/{repository.archive}", recurse=True)
-
-    def restore(self, repository: Repository, label: str, data: Path, tablespaces: Path, *, again: bool) -> None:
-        """Write a backup's files below `data`; `again`: over what is there."""
+    def restore(self, repository: Repository, backup: Backup, data: Path, tablespaces: Path, *, again: bool) -> None:
+        """Write a backup's files; over what is there, only those that differ."""
         self._run(
             "restore",
-            f"--repo={repository.number}",
-            f"--set={label}",
+            f"--repo={standing.number(repository)}",
+            f"--set={backup.label}",
             f"--pg1-path={data}",
             f"--tablespace-map-all={tablespaces}",
             "--type=immediate",
@@ -82,11 +106,11 @@ class Program:
         )
 
     def fetch(self, repository: Repository, name: str, data: Path, into: Path) -> bool:
-        """Write a file of the log; whether the archive has it. `data` is the folder of the server that it is for."""
+        """Write a file of the log."""
         try:
             self._run(
                 "archive-get",
-                f"--repo={repository.number}",
+                f"--repo={standing.number(repository)}",
                 f"--pg1-path={data}",
                 "--no-archive-async",
                 *self._locks(),
@@ -106,24 +130,14 @@ class Program:
         arguments = [
             self._program,
             f"--config={self._place / 'pgbackrest.conf'}",
-            *([f"--stanza={self.stanza}"] if stanza else []),
+            *([f"--stanza={self._stanza}"] if stanza else []),
             "--log-level-console=off",
             "--log-level-stderr=error",
             "--log-level-file=off",
             command,
             *words,
         ]
-        try:
-            return process.run(
-                arguments,
-                environment=_environment(),
-                timeout_seconds=seconds or self._timeout_seconds,
-                folder=Path("/"),
-            )
-        except ToolError as error:
-            # Its complaints go over several lines, and only the first of each is marked as one.
-            whole = " ".join(error.lines)[:_LONGEST_COMPLAINT] or error.detail
-            raise type(error)(error.program, error.status, whole, error.lines) from error
+        return run(arguments, _environment(), seconds or self._timeout_seconds)
 
 
 def _environment() -> Mapping[str, str]:
@@ -139,7 +153,7 @@ def _environment() -> Mapping[str, str]:
 @contextmanager
 def opened(
     source: str, program: str, stanza: str, given: Path | None, repository: str, state: Path, timeout_seconds: float
-) -> Iterator[Program]:
+) -> Iterator[Pgbackrest]:
     """The program with its settings: of the file `given`, of the usual places, or of a folder, `repository`.
 
     Raises SourceError when they cannot be read.
@@ -149,7 +163,8 @@ def opened(
         file = place / "pgbackrest.conf"
         file.touch(0o600)
         file.write_text(settings(written), encoding="utf-8")
-        yield Program(program, stanza, place, timeout_seconds)
+        where = repository or str(given or _USUAL[0].parent)
+        yield Pgbackrest(program, stanza, place, timeout_seconds, where)
 
 
 def _read(source: str, given: Path | None) -> str:
@@ -163,11 +178,3 @@ def _read(source: str, given: Path | None) -> str:
             why=f"{getattr(error, 'filename', None) or files[0]}: {getattr(error, 'strerror', None) or error}",
             todo="name the file, `config`, or the folder of a repository, `repository`; and let this user read it",
         ) from error
-
-
-def refused(source: str, what: str, error: ToolError) -> SourceError:
-    """What it means that the program failed."""
-    todo = "try the same with pgbackrest itself, as this user and with these settings"
-    if isinstance(error, ToolMissingError):
-        todo = "install it (Debian: apt-get install pgbackrest), or name it: `program`"
-    return SourceError(f"source {source}: {what}", why=str(error), todo=todo)

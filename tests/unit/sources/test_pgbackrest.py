@@ -12,13 +12,15 @@ from cto_backups import clock
 from cto_backups.core.model import Fingerprint, Sample
 from cto_backups.errors import RestoreError, SourceError
 from cto_backups.process import ToolError
-from cto_backups.sources import pgbackrest_keeping as keeping
-from cto_backups.sources import pgbackrest_restore
-from cto_backups.sources.pgbackrest_capture import Remembered
-from cto_backups.sources.pgbackrest_keeping import Wanted, kept, start
-from cto_backups.sources.pgbackrest_primary import Primary
-from cto_backups.sources.pgbackrest_program import opened, settings
-from cto_backups.sources.pgbackrest_standing import gap, needed, repositories, segments, unfinished
+from cto_backups.sources import elsewhere_keeping as keeping
+from cto_backups.sources import elsewhere_restore, pgbackrest_standing
+from cto_backups.sources.elsewhere_capture import Remembered
+from cto_backups.sources.elsewhere_keeping import Wanted, kept, start
+from cto_backups.sources.elsewhere_primary import Primary
+from cto_backups.sources.elsewhere_program import Standing
+from cto_backups.sources.elsewhere_standing import Repository, gap, needed
+from cto_backups.sources.pgbackrest_program import opened, settings, words
+from cto_backups.sources.pgbackrest_standing import segments, unfinished
 from cto_backups.sources.postgresql_log import segment_name
 from cto_backups.sources.postgresql_recovery import Moments
 
@@ -61,10 +63,14 @@ def moments(ends: int, *, timeline: int = 1, first: int | None = None) -> Moment
     return Moments("77", timeline, {"a": first} if first else {}, ends, ends, 0, MADE, MADE, MADE, "", ())
 
 
+def repositories(told: bytes, stanza: str) -> tuple[Repository, ...]:
+    return pgbackrest_standing.repositories(told, stanza, "/etc/pgbackrest")
+
+
 class Asked:
     """What answers as the program would, from what a test says."""
 
-    stanza = "main"
+    words = words("main")
 
     def __init__(self, told: bytes, archived: list[list[str]], listed: list[str] | None = None) -> None:
         self._told = told
@@ -72,16 +78,16 @@ class Asked:
         self._listed = listed or []
         self.asked = 0
 
-    def repositories(self) -> Any:
-        return repositories(self._told, "main")
+    def look(self) -> Standing:
+        return Standing(self._told, repositories(self._told, "main"))
 
-    def archived(self, repository: Any) -> list[str]:
+    def archived(self, repository: Repository) -> list[str]:
         found = self._archived[min(self.asked, len(self._archived) - 1)]
         self.asked += 1
-        return [f"15-1/{name[:16]}/{name}-{'0' * 40}.zst" for name in found]
+        return found
 
-    def listed(self, repository: Any, path: str, *, recurse: bool = False) -> list[str]:
-        return self._listed
+    def unfinished(self, repository: Repository, before: datetime) -> str:
+        return unfinished(repository, self._listed, before)
 
 
 # -- settings ---------------------------------------------------------------------------------------------------------
@@ -122,7 +128,7 @@ def test_the_program_is_given_private_settings_and_the_repositories_variables(
     monkeypatch.setenv("PGBACKREST_PG1_PATH", "/var/lib/postgresql")
     monkeypatch.setenv("OTHER_SECRET", "of somebody")
     with opened("x", str(program), "main", None, "/srv/backups", tmp_path / "state", 60) as opening:
-        said = opening.info().decode()
+        said = opening._run("info", "--output=json").decode()
     assert "PGBACKREST_REPO1_CIPHER_PASS=secret" in said
     assert "PGBACKREST_PG1_PATH" not in said and "OTHER_SECRET" not in said
     assert "mode=600" in said and "repo1-path=/srv/backups" in said
@@ -140,7 +146,7 @@ def test_what_the_program_complains_of_is_told_whole(tmp_path: Path) -> None:
         opened("x", str(program), "main", None, "/srv/backups", tmp_path / "state", 60) as opening,
         pytest.raises(ToolError) as raised,
     ):
-        opening.info()
+        opening.look()
     assert raised.value.detail == "ERROR: [042]: unable to get 1: it is damaged"
 
 
@@ -298,7 +304,7 @@ class Broken(Asked):
         self.sound = sound
         self.tried: list[str] = []
 
-    def restore(self, repository: Any, label: str, data: Path, tablespaces: Path, *, again: bool) -> None:
+    def restore(self, repository: Any, backup: Any, data: Path, tablespaces: Path, *, again: bool) -> None:
         self.tried.append(repository.name)
         if repository.name not in self.sound:
             raise ToolError("pgbackrest", 29, "it is damaged")
@@ -320,7 +326,7 @@ def test_a_restore_takes_what_comes_back_and_a_test_what_has_its_turn(tmp_path: 
     def written(name: str, *, one_copy: bool) -> str:
         program.tried.clear()
         (tmp_path / name).mkdir()
-        return pgbackrest_restore.write(program, "x", tmp_path / name, end, state, one_copy=one_copy)
+        return elsewhere_restore.write(program, "x", tmp_path / name, end, state, one_copy=one_copy)
 
     told = written("restored", one_copy=False)
     assert "the data came from pgBackRest's repo2: backup 20241129-030000F" in told
@@ -336,7 +342,7 @@ def test_a_restore_takes_what_comes_back_and_a_test_what_has_its_turn(tmp_path: 
     for number in range(3):
         written(f"again {number}", one_copy=True)
         tested += program.tried
-        pgbackrest_restore.passed(state)
+        elsewhere_restore.passed(state)
     assert tested == ["repo1", "repo2", "repo1"]
     (state / "turn").write_text("no number")
     assert "repo1" in written("at last", one_copy=True)
@@ -345,14 +351,14 @@ def test_a_restore_takes_what_comes_back_and_a_test_what_has_its_turn(tmp_path: 
 def test_what_leads_nowhere_is_not_restored() -> None:
     program: Any = Asked(THREE, [archive_of(2, 3)])
     end = moments(4 * 16 * MB)
-    assert [each.name for each, _ in pgbackrest_restore.choose(program, "x", end)] == ["repo1", "repo2"]
+    assert [each.name for each, _ in elsewhere_restore.choose(program, "x", end)] == ["repo1", "repo2"]
     for wanted, why in (
         (moments(16 * MB), "no backup in it leads there"),
         (moments(5 * 16 * MB), "the log has a gap"),
         (replace(end, system="78"), "it is of another server now, system 77"),
     ):
         with pytest.raises(RestoreError, match="no repository of pgBackRest leads") as raised:
-            pgbackrest_restore.choose(program, "x", wanted)
+            elsewhere_restore.choose(program, "x", wanted)
         assert f"repo1: {why}" in raised.value.why
 
 
@@ -393,7 +399,7 @@ def test_links_to_tablespaces_lead_within_what_was_restored(tmp_path: Path) -> N
     (tmp_path / "tablespaces" / "apart" / "file").touch()
     link = tmp_path / "data" / "pg_tblspc" / "16385"
     link.symlink_to(tmp_path / "tablespaces" / "apart")
-    pgbackrest_restore.link_from_within(tmp_path / "data")
+    elsewhere_restore.link_from_within(tmp_path / "data")
     assert not link.readlink().is_absolute()
     moved = tmp_path / "elsewhere"
     moved.mkdir()

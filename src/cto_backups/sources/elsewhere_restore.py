@@ -1,4 +1,4 @@
-"""A server's files and its log out of one of pgBackRest's repositories, so that a server started there recovers."""
+"""A server's files and its log out of another program's repositories, so that a server started there recovers."""
 
 import os
 from contextlib import suppress
@@ -9,9 +9,9 @@ from typing import Final
 
 from cto_backups.errors import RestoreError, SourceError, VerificationError
 from cto_backups.process import ToolError
-from cto_backups.sources.pgbackrest_keeping import start
-from cto_backups.sources.pgbackrest_program import Program
-from cto_backups.sources.pgbackrest_standing import Backup, Repository, gap, needed, segments
+from cto_backups.sources.elsewhere_keeping import start
+from cto_backups.sources.elsewhere_program import Program, Words
+from cto_backups.sources.elsewhere_standing import Backup, Repository, gap, needed
 from cto_backups.sources.postgresql_recovery import AUTO_CONF, DATA, LOG, MOMENTS, TABLESPACES, Moments, recover_at
 from cto_backups.sources.postgresql_recovery import settings as recovery_settings
 from cto_backups.sources.postgresql_replication import lsn_text
@@ -19,7 +19,7 @@ from cto_backups.sources.postgresql_replication import lsn_text
 _TURN: Final = "turn"
 
 
-def told(source: str, place: Path) -> Moments:
+def told(words: Words, source: str, place: Path) -> Moments:
     """To which moments a record that was restored into this folder leads. Raises RestoreError."""
     try:
         return Moments.read((place / MOMENTS).read_bytes())
@@ -27,7 +27,7 @@ def told(source: str, place: Path) -> Moments:
         raise RestoreError(
             f"source {source}: this recovery point does not say to which moments it leads",
             why=str(error),
-            todo="choose another recovery point, or restore with pgbackrest itself",
+            todo=f"choose another recovery point, or restore with {words.command} itself",
         ) from error
 
 
@@ -46,6 +46,7 @@ def write(
     From the first repository from which it comes back; with `one_copy`, from the one whose turn it is, or not at all.
     Raises RestoreError.
     """
+    words = program.words
     able = choose(program, source, moments)
     if one_copy:
         able = [able[_turn(state) % len(able)]]
@@ -57,17 +58,17 @@ def write(
             failed.append(f"{repository.name}, backup {backup.label}: {error.detail}")
         except OSError as error:
             raise RestoreError(
-                f"source {source}: what pgBackRest restored cannot be made ready to recover",
+                f"source {source}: what {words.title} restored cannot be made ready to recover",
                 why=f"{error.filename}: {error.strerror}",
                 todo="restore into another folder, where there is room",
             ) from error
         else:
-            told = f"the data came from pgBackRest's {repository.name}: backup {backup.label}"
+            told = f"the data came from {words.title}'s {repository.name}: backup {backup.label}"
             return "; ".join([f"{told}, and {files} files of its log", *failed])
     raise RestoreError(
-        f"source {source}: what pgBackRest keeps does not come back",
+        f"source {source}: what {words.title} keeps does not come back",
         why="; ".join(failed),
-        todo="see 'pgbackrest verify'; make another backup with pgBackRest; an older point may still come back",
+        todo=f"see '{words.verify}'; make another backup with {words.title}; an older point may still come back",
     )
 
 
@@ -78,7 +79,7 @@ def _write_from(
     data, spaces = place / DATA, place / TABLESPACES
     for folder in (data, spaces, place / LOG):
         folder.mkdir(mode=0o700, exist_ok=True)
-    program.restore(repository, backup.label, data, spaces, again=any(data.iterdir()))
+    program.restore(repository, backup, data, spaces, again=any(data.iterdir()))
     link_from_within(data)
     files = _fetch(program, repository, backup, place, moments)
     auto = data / AUTO_CONF
@@ -95,15 +96,16 @@ def _write_from(
 
 def choose(program: Program, source: str, moments: Moments) -> list[tuple[Repository, Backup]]:
     """The repositories that lead to the moments, each with its backup. Raises RestoreError when there is none."""
+    words = program.words
     able: list[tuple[Repository, Backup]] = []
     unable: list[str] = []
     try:
-        repositories = program.repositories()
+        repositories = program.look().repositories
     except (ToolError, SourceError) as error:
         raise RestoreError(
-            f"source {source}: pgBackRest does not tell what its repositories hold",
+            f"source {source}: {words.title} does not tell what its repositories hold",
             why=str(error),
-            todo="try 'pgbackrest info' as this user",
+            todo=f"try '{words.listing}' as this user",
         ) from error
     for repository in repositories:
         try:
@@ -116,9 +118,9 @@ def choose(program: Program, source: str, moments: Moments) -> list[tuple[Reposi
             able.append((repository, backup))
     if not able:
         raise RestoreError(
-            f"source {source}: no repository of pgBackRest leads to this recovery point any more",
+            f"source {source}: no repository of {words.title} leads to this recovery point any more",
             why="; ".join(unable) or "its settings name none",
-            todo="choose a newer point; how long backups are kept there, pgBackRest's own retention says",
+            todo=f"choose a newer point; how long backups are kept there, {words.title}'s own retention says",
         )
     return able
 
@@ -133,7 +135,7 @@ def _start(program: Program, repository: Repository, moments: Moments) -> tuple[
     if backup is None:
         return None, "no backup in it leads there"
     wanted = needed(moments.timeline, backup.begins, moments.ends, backup.segment_bytes)
-    lost = gap(wanted, segments(program.archived(repository)))
+    lost = gap(wanted, program.archived(repository))
     return (None, lost) if lost else (backup, "")
 
 
@@ -168,7 +170,7 @@ def _fetch(program: Program, repository: Repository, backup: Backup, place: Path
         into = place / LOG / name
         into.unlink(missing_ok=True)
         if not program.fetch(repository, name, place / DATA, into):
-            raise ToolError("pgbackrest", None, f"{name} of the log is not in the archive")
+            raise ToolError(program.words.command, None, f"{name} of the log is not in the archive")
     return len(names)
 
 

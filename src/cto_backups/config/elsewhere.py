@@ -1,28 +1,23 @@
-"""What the adapter of pgBackRest's repositories is given, made from what the file says."""
+"""What the adapters of repositories that other programs keep are given, made from what the file says."""
 
 from collections.abc import Callable
 from pathlib import Path
 
-from cto_backups.config.pgbackrest_models import PgbackrestSource
+from cto_backups.config.elsewhere_models import KeptElsewhere, PgbackrestSource
 from cto_backups.config.secrets import SecretReference
 from cto_backups.core.duration import parse_duration
 from cto_backups.core.policy import Access, LockMode, VaultPolicy
 
 Place = tuple[str | int, ...]
+Absolute = Callable[[str, Place], Path]
+Refuse = Callable[[Place, str, str], None]
 
 
-def pgbackrest_options(
-    name: str, source: PgbackrestSource, path: Callable[[str, Place], Path], refuse: Callable[[Place, str, str], None]
-) -> dict[str, object]:
+def pgbackrest_options(name: str, source: PgbackrestSource, path: Absolute, refuse: Refuse) -> dict[str, object]:
     """The options of the source `name`; `path` makes what a setting says absolute, or objects to it at its place.
 
     `refuse` notes a place, what is wrong there, and what to do about it.
     """
-
-    def place(setting: str) -> str:
-        written = getattr(source, setting)
-        return str(path(written, ("sources", name, setting))) if written else ""
-
     if source.config and source.repository:
         refuse(
             ("sources", name, "repository"),
@@ -38,9 +33,21 @@ def pgbackrest_options(
             )
     return {
         "stanza": source.stanza,
-        "config": place("config"),
-        "repository": place("repository"),
+        "config": _absolute(name, source, "config", path),
+        "repository": _absolute(name, source, "repository", path),
         "program": source.program,
+        **_shared(name, source, path),
+    }
+
+
+def _absolute(name: str, source: KeptElsewhere, setting: str, path: Absolute) -> str:
+    written = getattr(source, setting)
+    return str(path(written, ("sources", name, setting))) if written else ""
+
+
+def _shared(name: str, source: KeptElsewhere, path: Absolute) -> dict[str, object]:
+    """The options that every program's source has."""
+    return {
         "backup_every": parse_duration(source.backup_every).total_seconds() if source.backup_every else None,
         "sums_every": parse_duration(source.sums_every).total_seconds() if source.sums_every else None,
         "archive_within": parse_duration(source.archive_within).total_seconds(),
@@ -50,18 +57,20 @@ def pgbackrest_options(
         "user": source.user or "",
         "password": SecretReference.parse(source.password) if source.password else None,
         "sslmode": source.sslmode or "",
-        "sslrootcert": place("sslrootcert"),
+        "sslrootcert": _absolute(name, source, "sslrootcert", path),
         "lock_seconds": parse_duration(source.lock_timeout).total_seconds(),
-        "tools": place("tools"),
-        "scratch": place("scratch"),
+        "tools": _absolute(name, source, "tools", path),
+        "scratch": _absolute(name, source, "scratch", path),
     }
 
 
-def pgbackrest_repositories(source: PgbackrestSource) -> dict[str, VaultPolicy]:
-    """What the policy says of each repository, as of a vault."""
+def kept_repositories(source: object) -> dict[str, VaultPolicy]:
+    """What the policy says of each repository of a source, as of a vault; nothing of sources that have none."""
+    if not isinstance(source, KeptElsewhere):
+        return {}
     return {
         name: VaultPolicy(
-            name=f"pgBackRest's {name}",
+            name=f"{source.title}'s {name}",
             url="",
             provider=said.provider,
             region=said.region,

@@ -1,4 +1,4 @@
-"""What a recovery point of pgBackRest's repositories is made of: which moments they lead to, and what stood there.
+"""What a recovery point of another program's repositories is made of: which moments they lead to, and what stood there.
 
 Nothing of the data is copied. With a connection to the server, its databases are summed up once for each new backup,
 each at a place of the log; for each point a mark is written into the log, and waited for in the archive.
@@ -20,10 +20,10 @@ from cto_backups.core.model import Fingerprint, Problem, Sample
 from cto_backups.core.ports import AnyTree
 from cto_backups.errors import SourceError, VerificationError
 from cto_backups.process import ToolError
-from cto_backups.sources.pgbackrest_keeping import Wanted, kept, start, usable
-from cto_backups.sources.pgbackrest_primary import Primary, failing, look, marked, refuse_another
-from cto_backups.sources.pgbackrest_program import Program, refused
-from cto_backups.sources.pgbackrest_standing import Backup, Repository, repositories
+from cto_backups.sources.elsewhere_keeping import Wanted, kept, start, usable
+from cto_backups.sources.elsewhere_primary import Primary, failing, look, marked, refuse_another
+from cto_backups.sources.elsewhere_program import Program, Words, refused
+from cto_backups.sources.elsewhere_standing import Backup, Repository
 from cto_backups.sources.postgresql_moments import HeldMoments, is_quiet
 from cto_backups.sources.postgresql_recovery import MOMENTS, Moments
 from cto_backups.sources.postgresql_server import Server
@@ -31,7 +31,6 @@ from cto_backups.sources.streams import Ready, Stream, StreamTree
 
 UNASKED: Final = "unasked/1"
 """The algorithm of the fingerprint of a server that nobody could ask: it says where the data lie, and nothing of it."""
-INFO: Final = "pgbackrest.json"
 _SUMS: Final = "sums.json"
 _AT_ONCE: Final = 2
 
@@ -56,7 +55,7 @@ class Sums:
         return self.known or Fingerprint(UNASKED, {}, {}, (self.about,))
 
 
-class PgbackrestCapture:
+class ElsewhereCapture:
     """Implements `core.ports.Capture`."""
 
     staged = True
@@ -65,14 +64,20 @@ class PgbackrestCapture:
     paths = ("/",)
 
     def __init__(
-        self, captured_at: datetime, moments: Moments, sums: Sums, where: Elsewhere, info: bytes, state: Path
+        self,
+        captured_at: datetime,
+        moments: Moments,
+        sums: Sums,
+        where: Elsewhere,
+        record: Mapping[str, bytes],
+        state: Path,
     ) -> None:
         self.captured_at = captured_at
         self._moments = moments
         self._sums = sums
         self._where = where
         self._state = state
-        given = {INFO: info, MOMENTS: moments.written()}
+        given = {**record, MOMENTS: moments.written()}
         streams = [Stream(name.encode(), partial(Ready, content), _never) for name, content in given.items()]
         self.tree: AnyTree = StreamTree(streams, captured_at)
 
@@ -94,36 +99,39 @@ def _never(error: ToolError) -> SourceError:
 
 
 @contextmanager
-def capturing(program: Program, server: Server | None, wanted: Wanted, state: Path) -> Iterator[PgbackrestCapture]:
+def capturing(program: Program, server: Server | None, wanted: Wanted, state: Path) -> Iterator[ElsewhereCapture]:
     """A point of what the repositories lead to now. Raises SourceError."""
+    words = program.words
     try:
-        info = program.info()
+        standing = program.look()
     except ToolError as error:
-        raise refused(wanted.source, "pgBackRest does not tell what its repositories hold", error) from error
-    found = repositories(info, program.stanza)
-    able = usable(wanted.source, program.stanza, found)
+        what = f"{words.title} does not tell what its repositories hold"
+        raise refused(words, wanted.source, what, error) from error
+    found, record = standing.repositories, {words.record: standing.said}
+    able = usable(words, wanted.source, found)
     if server is None:
         newest = max((each.backups[-1] for each in able), key=lambda backup: backup.ends)
         moments = _end_of(newest, able[0].system)
-        where = _somewhere(kept(program, found, moments, newest.segment_bytes, wanted), wanted, "")
+        where = _somewhere(kept(program, found, moments, newest.segment_bytes, wanted), words, wanted, "")
         sums = Sums({}, newest.stopped_at, Sample("backup", {"label": newest.label}))
-        yield PgbackrestCapture(newest.stopped_at, moments, sums, where, info, state)
+        yield ElsewhereCapture(newest.stopped_at, moments, sums, where, record, state)
         return
-    primary = look(server)
+    primary = look(server, words)
     for repository in able:
-        refuse_another(server, primary, repository, program.stanza)
+        refuse_another(server, primary, repository, words)
     with ExitStack() as stack, ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="fingerprint") as pool:
         held = HeldMoments(server, pool, stack)
         try:
-            captured_at, moments, sums = _moments(server, primary, able, held, state, wanted.sums_every)
+            captured_at, moments, sums = _moments(words, server, primary, able, held, state, wanted.sums_every)
             keeping = kept(program, found, moments, primary.segment_bytes, wanted)
-            where = _somewhere(keeping, wanted, failing(server))
-            yield PgbackrestCapture(captured_at, moments, sums, where, info, state)
+            where = _somewhere(keeping, words, wanted, failing(server))
+            yield ElsewhereCapture(captured_at, moments, sums, where, record, state)
         finally:
             held.cancel()  # or else its threads would be waited for, which may sum up for hours
 
 
 def _moments(
+    words: Words,
     server: Server,
     primary: Primary,
     able: Sequence[Repository],
@@ -138,7 +146,7 @@ def _moments(
         raise SourceError(
             f"source {server.name}: there is no backup of the server's timeline, {primary.timeline}",
             why=f"the newest, {last.label}, is of timeline {last.timeline}: the server was promoted since",
-            todo="make a backup with pgBackRest",
+            todo=f"make a backup with {words.title}",
         )
     labels = {name: backup.label for name, backup in newest.items()}
     before = Remembered.last(state)
@@ -193,14 +201,14 @@ def _end_of(backup: Backup, system: str) -> Moments:
     )
 
 
-def _somewhere(where: Elsewhere, wanted: Wanted, failure: str) -> Elsewhere:
+def _somewhere(where: Elsewhere, words: Words, wanted: Wanted, failure: str) -> Elsewhere:
     """Raises SourceError when no repository keeps the point, not even a damaged one."""
     if all(each.lacks for each in where.keeping):
         told = [f"{each.repository}: {each.lacks}" for each in where.keeping]
         raise SourceError(
-            f"source {wanted.source}: no repository of pgBackRest leads to where the server is",
+            f"source {wanted.source}: no repository of {words.title} leads to where the server is",
             why="; ".join([*told, failure] if failure else told),
-            todo="see that archive_command succeeds ('pgbackrest check'); after a gap in the log, make another backup",
+            todo=f"see that archive_command succeeds ('{words.check}'); after a gap in the log, make another backup",
         )
     return where
 

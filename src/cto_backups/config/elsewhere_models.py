@@ -1,6 +1,6 @@
-"""What the policy file says of pgBackRest's repositories, as pydantic models."""
+"""What the policy file says of repositories that another program keeps, as pydantic models."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -10,7 +10,7 @@ from cto_backups.config.part import Part
 
 
 class KeptRepository(Part):
-    """One of the repositories that pgBackRest's settings name: what is said of a vault is said of it."""
+    """One of the repositories that another program keeps: what is said of a vault is said of it."""
 
     provider: Line = Field(examples=["local-disk", "gcs", "aws"])
     """Who runs it. Copies with one provider and one region can be lost together."""
@@ -26,27 +26,19 @@ class KeptRepository(Part):
     """`append-only`: this host, and the server, can only add to it."""
 
 
-class PgbackrestSource(AnySource):
-    """What pgBackRest keeps of a PostgreSQL server, tested as it is: nothing is copied, and nothing written there."""
+class KeptElsewhere(AnySource):
+    """What is said of each server whose backups another program keeps, whichever it is: its `title`."""
 
-    kind: Literal["pgbackrest"]
-    """What kind of source it is."""
-    stanza: Line = Field(examples=["main"])
-    """What pgBackRest calls the server."""
-    config: Line | None = Field(default=None, examples=["/etc/pgbackrest/pgbackrest.conf"])
-    """The file of pgBackRest's settings; those in the usual places when left out. Only those of repositories count."""
-    repository: Line | None = Field(default=None, examples=["/srv/pgbackrest"])
-    """Instead of `config`: the folder of an unencrypted repository, which is then called `repo1`."""
+    title: ClassVar[str]
+
     repositories: dict[Name, KeptRepository] = {}
-    """What vaults say of themselves, of the repositories `repo1`, `repo2` …; left out, all of them fail together."""
+    """What vaults say of themselves, of each of its repositories; left out, all of them fail together."""
     backup_every: Duration | None = Field(default=None, examples=["26 h"])
     """How old the newest backup in each repository may be, whatever log came after it."""
     sums_every: Duration | None = Field(default=None, examples=["1 day"])
-    """How often the server's rows are summed up at most; left out, once for each new backup of pgBackRest's."""
+    """How often the server's rows are summed up at most; left out, once for each new backup of the program's."""
     archive_within: Duration = "5 minutes"
     """How long the archive may take to get what the server hands to it."""
-    program: Line = "pgbackrest"
-    """The program; found on PATH when left out."""
     timeout: Duration = "24 h"
     """How long one call of the program may take."""
     host: Line | None = Field(default=None, examples=["db.example.com", "/var/run/postgresql"])
@@ -67,3 +59,20 @@ class PgbackrestSource(AnySource):
     """The folder of PostgreSQL's programs; found by the server's version when left out."""
     scratch: Line | None = Field(default=None, examples=["/var/tmp"])
     """Where throwaway servers of restore tests lie; the folder for temporary files when left out."""
+
+
+class PgbackrestSource(KeptElsewhere):
+    """What pgBackRest keeps of a PostgreSQL server, tested as it is: nothing is copied, and nothing written there."""
+
+    title: ClassVar[str] = "pgBackRest"
+
+    kind: Literal["pgbackrest"]
+    """What kind of source it is."""
+    stanza: Line = Field(examples=["main"])
+    """What pgBackRest calls the server."""
+    config: Line | None = Field(default=None, examples=["/etc/pgbackrest/pgbackrest.conf"])
+    """The file of pgBackRest's settings; those in the usual places when left out. Only those of repositories count."""
+    repository: Line | None = Field(default=None, examples=["/srv/pgbackrest"])
+    """Instead of `config`: the folder of an unencrypted repository, which is then called `repo1`."""
+    program: Line = "pgbackrest"
+    """The program; found on PATH when left out."""

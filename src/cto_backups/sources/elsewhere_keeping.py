@@ -1,4 +1,4 @@
-"""How pgBackRest's repositories keep a point: the backup from which recovery begins, and the log up to its end."""
+"""How another program's repositories keep a point: the backup from which recovery begins, and the log up to its end."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,11 +10,10 @@ from cto_backups.core.duration import format_duration
 from cto_backups.core.elsewhere import Elsewhere, Keeping
 from cto_backups.errors import SourceError
 from cto_backups.process import ToolError
-from cto_backups.sources.pgbackrest_program import Program, refused
-from cto_backups.sources.pgbackrest_standing import Backup, Repository, gap, needed, segments, unfinished
+from cto_backups.sources.elsewhere_program import Program, Words, refused
+from cto_backups.sources.elsewhere_standing import Backup, Repository, gap, needed
 from cto_backups.sources.postgresql_recovery import Moments
 
-PROGRAM: Final = "pgBackRest"
 _LONGEST_BACKUP: Final = timedelta(days=1)
 _FIRST_LOOK_SECONDS: Final = 0.1
 _LAST_LOOK_SECONDS: Final = 5.0
@@ -34,15 +33,15 @@ class Wanted:
     sums_every: timedelta | None = None
 
 
-def usable(source: str, stanza: str, repositories: Sequence[Repository]) -> list[Repository]:
+def usable(words: Words, source: str, repositories: Sequence[Repository]) -> list[Repository]:
     """The repositories from which something can be restored. Raises SourceError when there is none."""
     found = [repository for repository in repositories if not repository.trouble]
     if not found:
         why = "; ".join(f"{each.name}: {each.trouble}" for each in repositories) or "its settings name none"
         raise SourceError(
-            f"source {source}: no repository of pgBackRest holds a backup of stanza {stanza}",
+            f"source {source}: no repository of {words.title} holds a backup of {words.subject}",
             why=why,
-            todo="see that it is mounted and reachable, that `stanza` is right, and that 'pgbackrest backup' runs",
+            todo=f"see that it can be reached, that `{words.setting}` is right, and that '{words.backup}' runs",
         )
     return found
 
@@ -75,14 +74,14 @@ def kept(
         for each in repositories
     )
     starts = [found for each in repositories if (found := start(each, moments))]
-    return Elsewhere(PROGRAM, max((found.size_bytes for found in starts), default=0), keeping)
+    return Elsewhere(program.words.title, max((found.size_bytes for found in starts), default=0), keeping)
 
 
-def _archived(program: Program, repository: Repository, source: str) -> frozenset[str]:
+def _archived(program: Program, repository: Repository, source: str) -> Collection[str]:
     try:
-        return segments(program.archived(repository))
+        return program.archived(repository)
     except ToolError as error:
-        raise refused(source, f"the archive in {repository.name} cannot be listed", error) from error
+        raise refused(program.words, source, f"the archive in {repository.name} cannot be listed", error) from error
 
 
 def _gap(repository: Repository, moments: Moments, segment_bytes: int, archived: Collection[str]) -> str:
@@ -129,8 +128,9 @@ def _remarks(
         if lost := gap(own, archived):
             yield f"backup {backup.label} does not come back: {lost}"
     try:
-        listed = program.listed(repository, f"backup/{program.stanza}")
+        label = program.unfinished(repository, clock.now() - _LONGEST_BACKUP)
     except ToolError as error:
-        raise refused(wanted.source, f"the backups in {repository.name} cannot be listed", error) from error
-    if label := unfinished(repository, listed, clock.now() - _LONGEST_BACKUP):
+        what = f"the backups in {repository.name} cannot be listed"
+        raise refused(program.words, wanted.source, what, error) from error
+    if label:
         yield f"backup {label} was begun, and never ended"

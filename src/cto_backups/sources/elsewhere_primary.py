@@ -1,4 +1,4 @@
-"""The server whose backups pgBackRest keeps: which one it is, where its log is, and what its archiver says."""
+"""The server whose backups another program keeps: which one it is, where its log is, and what its archiver says."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -7,7 +7,8 @@ import psycopg
 
 from cto_backups.core.model import Sample
 from cto_backups.errors import SourceError
-from cto_backups.sources.pgbackrest_standing import Repository
+from cto_backups.sources.elsewhere_program import Words
+from cto_backups.sources.elsewhere_standing import Repository
 from cto_backups.sources.postgresql_inventory import databases, tablespaces
 from cto_backups.sources.postgresql_moments import Mark, mark
 from cto_backups.sources.postgresql_server import Server, said
@@ -37,7 +38,7 @@ class Primary:
     about: Sample
 
 
-def look(server: Server) -> Primary:
+def look(server: Server, words: Words) -> Primary:
     """Look at the server. Raises SourceError, also for one whose log cannot get into an archive, or from one."""
     with server.session("postgres") as session:
         system, standby, archiving, segment_bytes = session.execute(_WHICH).fetchone() or ("", False, "off", 0)
@@ -51,7 +52,7 @@ def look(server: Server) -> Primary:
             raise SourceError(
                 f"source {server.name}: the server at {server.place} archives no log",
                 why="its archive_mode is off, so what it commits is in no repository before the next backup",
-                todo="set archive_mode and archive_command on the server, as pgBackRest's guide says",
+                todo=f"set archive_mode and archive_command on the server, as {words.title}'s guide says",
             )
         (at,) = session.execute("SELECT pg_walfile_name(pg_current_wal_lsn())").fetchone() or ("0",)
         major = session.info.server_version // 10_000
@@ -65,13 +66,13 @@ def look(server: Server) -> Primary:
         )
 
 
-def refuse_another(server: Server, primary: Primary, repository: Repository, stanza: str) -> None:
+def refuse_another(server: Server, primary: Primary, repository: Repository, words: Words) -> None:
     """Raise SourceError when a repository holds the backups of another server."""
     if repository.system != primary.system:
         raise SourceError(
-            f"source {server.name}: stanza {stanza} in {repository.name} is of another server",
+            f"source {server.name}: {words.subject} in {repository.name} is of another server",
             why=f"its backups are of system {repository.system}, and {server.place} is system {primary.system}",
-            todo="correct `stanza`, or `host` and `port`; after an initdb or an upgrade, pgBackRest's stanza-upgrade",
+            todo=f"correct `{words.setting}`, or `host` and `port`; after initdb or an upgrade, {words.after_upgrade}",
         )
 
 
