@@ -36,6 +36,7 @@ from cto_backups.sources.postgresql_server import Server, said
 from cto_backups.sources.postgresql_sums import PHYSICAL_HASHES
 
 _SUPERUSER: Final = "postgres"
+_RUNNING: Final = "postmaster.pid"
 
 
 class ElsewhereSource:
@@ -160,6 +161,12 @@ class ElsewhereSource:
                 why="they would be replaced",
                 todo="restore into an empty folder, or say --overwrite",
             )
+        if (place / DATA / _RUNNING).exists():
+            raise RefusedError(
+                f"source {self.name}: a server runs on {place / DATA}",
+                why=f"there is {_RUNNING} in it",
+                todo="stop it first; where none runs any more, remove that file",
+            )
         began = clock.monotonic()
         restored = reader.restore(place, existing=existing, options=options, progress=progress)
         if restored.problems:
@@ -168,7 +175,14 @@ class ElsewhereSource:
         with self._opened() as program:
             how = options or RestoreOptions()
             note = elsewhere_restore.write(
-                program, self.name, place, moments, self._state, at=how.at, one_copy=how.one_copy
+                program,
+                self.name,
+                place,
+                moments,
+                self._state,
+                at=how.at,
+                one_copy=how.one_copy,
+                tools=self._server.tools,
             )
         size = elsewhere_restore.size(place)
         if progress is not None:

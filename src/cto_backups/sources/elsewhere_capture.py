@@ -110,8 +110,9 @@ def capturing(program: Program, server: Server | None, wanted: Wanted, state: Pa
     found, record = standing.repositories, {words.record: standing.said}
     able = usable(words, wanted.source, found)
     if server is None:
-        newest = max((each.backups[-1] for each in able), key=lambda backup: backup.ends)
-        moments = _end_of(newest, able[0].system)
+        # Places in the logs of two servers tell nothing of which is newer.
+        newest, system = max(((each.backups[-1], each.system) for each in able), key=lambda of: of[0].stopped_at)
+        moments = _end_of(newest, system)
         where = _somewhere(kept(program, found, moments, newest.segment_bytes, wanted), words, wanted, "")
         sums = Sums({}, newest.stopped_at, Sample("backup", {"label": newest.label}))
         yield ElsewhereCapture(newest.stopped_at, moments, sums, where, record, state)

@@ -47,7 +47,9 @@ def usable(words: Words, source: str, repositories: Sequence[Repository]) -> lis
 
 
 def start(repository: Repository, moments: Moments) -> Backup | None:
-    """The backup from which recovery to all of these moments begins."""
+    """The backup from which recovery to all of these moments begins: one of the same server."""
+    if repository.system != moments.system:
+        return None
     first = min(moments.databases.values(), default=moments.target)
     return repository.newest(timeline=moments.timeline, ends_by=first)
 
@@ -100,6 +102,9 @@ def _keeping(
 ) -> Keeping:
     if repository.trouble:
         return Keeping(repository.name, lacks=repository.trouble, cipher=repository.cipher)
+    if repository.system != moments.system:
+        other = f"its backups are of another server, system {repository.system}"
+        return Keeping(repository.name, lacks=other, cipher=repository.cipher)
     begin = start(repository, moments)
     lacks = _gap(repository, moments, segment_bytes, archived)
     if begin is None:

@@ -1,5 +1,6 @@
 """A program that keeps backups of a PostgreSQL server, asked only for what reads; each has an adapter of its own."""
 
+import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -62,7 +63,7 @@ class Program(Protocol):
     def restore(self, repository: Repository, backup: Backup, data: Path, tablespaces: Path, *, again: bool) -> None:
         """Write a backup's files below `data`, of its tablespaces below `tablespaces`; `again`: over what is there.
 
-        Links in `data/pg_tblspc` lead to folders right below `tablespaces`.
+        Links in `data/pg_tblspc` lead to folders right below `tablespaces`. A `backup_manifest` is of this very backup.
         """
 
     def fetch(self, repository: Repository, name: str, data: Path, into: Path) -> bool:
@@ -76,6 +77,19 @@ def run(command: Sequence[str], environment: Mapping[str, str], timeout_seconds:
     except ToolError as error:
         whole = " ".join(error.lines)[:_LONGEST_COMPLAINT] or error.detail
         raise type(error)(error.program, error.status, whole, error.lines) from error
+
+
+def emptied(*folders: Path) -> None:
+    """Remove all that is in these folders, for a program that writes over nothing. Raises ToolError."""
+    try:
+        for folder in folders:
+            for entry in folder.iterdir():
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry)
+                else:
+                    entry.unlink()
+    except OSError as error:
+        raise ToolError("", None, f"{error.filename} cannot be removed: {error.strerror}") from error
 
 
 def refused(words: Words, source: str, what: str, error: ToolError) -> SourceError:

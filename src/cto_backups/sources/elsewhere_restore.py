@@ -7,16 +7,21 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from cto_backups import process
 from cto_backups.errors import RestoreError, SourceError, VerificationError
-from cto_backups.process import ToolError
+from cto_backups.process import ToolError, ToolMissingError
 from cto_backups.sources.elsewhere_keeping import start
-from cto_backups.sources.elsewhere_program import Program, Words
+from cto_backups.sources.elsewhere_program import Program, Words, run
 from cto_backups.sources.elsewhere_standing import Backup, Repository, gap, needed
+from cto_backups.sources.postgresql_connection import find_tools
 from cto_backups.sources.postgresql_recovery import AUTO_CONF, DATA, LOG, MOMENTS, TABLESPACES, Moments, recover_at
 from cto_backups.sources.postgresql_recovery import settings as recovery_settings
 from cto_backups.sources.postgresql_replication import lsn_text
 
 _TURN: Final = "turn"
+_MANIFEST: Final = "backup_manifest"
+# Or else a server that is brought up on it would write its own log among the original's.
+_QUIET: Final = b"archive_mode = 'off'\n"
 
 
 def told(words: Words, source: str, place: Path) -> Moments:
@@ -40,11 +45,12 @@ def write(
     *,
     at: datetime | None = None,
     one_copy: bool = False,
+    tools: str = "",
 ) -> str:
     """Write `data`, `tablespaces` and `wal` into a folder; what was read from where, in words.
 
     From the first repository from which it comes back; with `one_copy`, from the one whose turn it is, or not at all.
-    Raises RestoreError.
+    `tools` is the folder of PostgreSQL's programs, where policy names one. Raises RestoreError.
     """
     words = program.words
     able = choose(program, source, moments)
@@ -53,7 +59,7 @@ def write(
     failed: list[str] = []
     for repository, backup in able:
         try:
-            files = _write_from(program, repository, backup, place, moments, at)
+            files, unchecked = _write_from(program, repository, backup, place, moments, at, tools)
         except ToolError as error:
             failed.append(f"{repository.name}, backup {backup.label}: {error.detail}")
         except OSError as error:
@@ -64,7 +70,8 @@ def write(
             ) from error
         else:
             told = f"the data came from {words.title}'s {repository.name}: backup {backup.label}"
-            return "; ".join([f"{told}, and {files} files of its log", *failed])
+            notes = [unchecked] if unchecked else []
+            return "; ".join([f"{told}, and {files} files of its log", *notes, *failed])
     raise RestoreError(
         f"source {source}: what {words.title} keeps does not come back",
         why="; ".join(failed),
@@ -73,25 +80,46 @@ def write(
 
 
 def _write_from(
-    program: Program, repository: Repository, backup: Backup, place: Path, moments: Moments, at: datetime | None
-) -> int:
-    """Write it out of one repository; how many files of the log. Raises ToolError, OSError."""
+    program: Program,
+    repository: Repository,
+    backup: Backup,
+    place: Path,
+    moments: Moments,
+    at: datetime | None,
+    tools: str,
+) -> tuple[int, str]:
+    """Write it out of one repository; how many files of the log, what was not checked. Raises ToolError, OSError."""
     data, spaces = place / DATA, place / TABLESPACES
     for folder in (data, spaces, place / LOG):
         folder.mkdir(mode=0o700, exist_ok=True)
     program.restore(repository, backup, data, spaces, again=any(data.iterdir()))
+    unchecked = _check(data, tools)
     link_from_within(data)
     files = _fetch(program, repository, backup, place, moments)
     auto = data / AUTO_CONF
     before = auto.read_bytes() if auto.is_file() else b""
     target = lsn_text(moments.target)
-    auto.write_bytes(recovery_settings(before, target, moments.timeline, backup.segment_bytes))
+    recovering = recovery_settings(before, target, moments.timeline, backup.segment_bytes)
+    auto.write_bytes(recovering + _QUIET)
     (data / "recovery.signal").touch(0o600)
     if at is not None:
         recover_at(data, at)
     # What lies here begins with this backup.
     (place / MOMENTS).write_bytes(replace(moments, begins=backup.begins).written())
-    return files
+    return files, unchecked
+
+
+def _check(data: Path, folder: str) -> str:
+    """See that a backup's files are those of its manifest, where it has one; what cannot be seen. Raises ToolError."""
+    if not (data / _MANIFEST).is_file():
+        return ""
+    try:
+        tools = find_tools(int((data / "PG_VERSION").read_text("ascii")), folder)
+    except ToolMissingError as error:
+        return f"its sums were not checked: {error.detail}"
+    command = [tools["pg_verifybackup"], "--no-parse-wal", "--quiet", str(data)]
+    run(command, {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}, process.LONGEST_SECONDS)
+    return ""
 
 
 def choose(program: Program, source: str, moments: Moments) -> list[tuple[Repository, Backup]]:

@@ -58,16 +58,16 @@ class Repository:
         return max(fitting, key=lambda backup: backup.ends, default=None)
 
 
-def segment_bytes(timeline: int, begins: int, ends: int, first: str, last: str) -> int:
-    """How large a server's files of the log are, as the names tell of those in which two places lie."""
-    return next(
-        (
-            size
-            for size in (_USUAL_SEGMENT, *_SEGMENT_SIZES)
-            if [first, last] == [needed(timeline, begins, ends, size)[number] for number in (0, -1)]
-        ),
-        _USUAL_SEGMENT,
-    )
+def segment_bytes(timeline: int, begins: int, ends: int, first: str, last: str = "") -> int:
+    """How large a server's files of the log are, as the names tell of those in which two places lie.
+
+    Without the name of the last, that of the first decides.
+    """
+    for size in (_USUAL_SEGMENT, *_SEGMENT_SIZES):
+        names = needed(timeline, begins, ends, size)
+        if names[0] == first and last in ("", names[-1]):
+            return size
+    return _USUAL_SEGMENT
 
 
 def needed(timeline: int, begins: int, ends: int, segment_bytes: int) -> Sequence[str]:

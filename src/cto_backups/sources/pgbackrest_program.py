@@ -100,7 +100,6 @@ class Pgbackrest:
             f"--pg1-path={data}",
             f"--tablespace-map-all={tablespaces}",
             "--type=immediate",
-            "--archive-mode=off",
             *(["--delta"] if again else []),
             *self._locks(),
         )
