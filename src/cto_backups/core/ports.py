@@ -383,16 +383,3 @@ class Recognising(Protocol):
 
     def still(self, fingerprint: Fingerprint) -> datetime | None:
         """The moment at which it was seen to be what this fingerprint is of; None when it has to be read to know."""
-
-
-class Sandbox(Protocol):
-    """Disposable places to restore into."""
-
-    def open(self, label: str) -> Path:
-        """A new, empty, private place. Raises RestoreError when it cannot be made (no space, not writable)."""
-
-    def close(self, place: Path) -> None:
-        """Remove it with all that is in it, whatever its modes. Raises RestoreError when something stays."""
-
-    def sweep(self) -> int:
-        """Remove what killed processes left; how many places."""

@@ -16,7 +16,8 @@ from cto_backups.evidence.records import SigningKey
 if TYPE_CHECKING:
     from cto_backups.core.alerts import Channel
     from cto_backups.core.payloads import PayloadStore
-    from cto_backups.core.ports import Progress, Sandbox, Source
+    from cto_backups.core.ports import Progress, Source
+    from cto_backups.core.sandboxes import Sandbox
     from cto_backups.core.vaults import Vault
     from cto_backups.core.watched import Watch
     from cto_backups.flows.catalog_port import Catalog

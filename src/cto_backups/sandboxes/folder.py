@@ -22,7 +22,7 @@ _NAME = re.compile(r".+\.(\d+)\.(\d+)\.[0-9a-f]{8}")
 
 
 class FolderSandbox:
-    """Implements `core.ports.Sandbox`: folders below `root`, named ``<label>.<pid>.<start of process>.<random>``."""
+    """Implements `core.sandboxes.Sandbox`: folders in `root`, named ``<label>.<pid>.<start of process>.<random>``."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
