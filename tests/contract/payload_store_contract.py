@@ -11,7 +11,7 @@ from fakes.memory import ArrivingMemoryTree, MemoryTree, MemoryVault
 
 from cto_backups import clock
 from cto_backups.core.payloads import Draft, Node, PayloadStore, RepairScope, SnapshotLabel
-from cto_backups.core.ports import AnyTree, Entry, EntryKind, Existing
+from cto_backups.core.ports import AnyTree, Entry, EntryKind, Existing, Patch
 from cto_backups.core.pruning import PrunePlan
 from cto_backups.core.verification import Ledger, Part
 from cto_backups.errors import BackupsError, BusyError, DamageError, NotFoundError, RefusedError, SourceError
@@ -203,6 +203,25 @@ class PayloadStoreContract:
         tree.kept = {b"/large"}
         first, _ = store_tree(store, tree, number=2)  # there is none before
         assert b"/large" not in walked(store, bytes.fromhex(first.root))
+
+    def test_of_a_file_that_differs_in_places_these_are_read(self, store: PayloadStore) -> None:
+        """The tree is the same as if all of it had come again, and the source sees what stood there."""
+        _, parent = store_tree(store, MemoryTree(CONTENT))
+        now = LARGE[:1_000_000] + b"other" + LARGE[1_000_005:5_000_000] + bytes(7) + b"at the end"
+        read = MemoryTree({**CONTENT, b"large": now, b"a.txt": b"fiRst file\n"})
+        tree = ArrivingMemoryTree(read, random.Random(7))
+        tree.patches = {
+            b"/large": Patch(5_000_000, ((1_000_000, 5), (5_000_007, 10))),
+            b"/a.txt": Patch(11, ((2, 1),)),
+            b"/folder/b.bin": Patch(70_000),
+            b"/folder/empty": Patch(0),
+        }
+        draft, _ = store_tree(store, tree, parent=parent, number=1)
+        assert draft.root == store_tree(store, read, number=2)[0].root
+        assert draft.read_bytes == 16 + 5000
+        assert draft.size_bytes == 75_011 + len(now)
+        assert tree.stood_there[b"/large"] == LARGE[1_000_000:1_000_005] + bytes(10)
+        assert (draft.changed_entries, draft.new_entries) == (1, 0), "size and times of a.txt are as before"
 
     def test_a_tree_that_breaks_off_is_not_stored(self, store: PayloadStore) -> None:
         tree = ArrivingMemoryTree(MemoryTree(CONTENT), random.Random(5))

@@ -122,15 +122,29 @@ class CaptureTree(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Patch:
+    """How a file differs from what the point before has at its path; all in bytes.
+
+    The first `kept_bytes` of that still count, but where `stretches` are (where each begins, and how long it is; in
+    order, apart from each other). What is in neither is zeroes. The entry tells how long the file is now.
+    """
+
+    kept_bytes: int
+    stretches: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Arrival:
     """An entry of a tree that comes in an order of its own; `content` reads a file's bytes, and is None for others.
 
-    One that is `kept` is as the point before has it, a folder with all that is in it: nothing of it is read.
+    One that is `kept` is as the point before has it, a folder with all that is in it: nothing of it is read. With
+    `patch`, `content` reads the stretches alone, one behind the other; each buffer that it fills holds what was there.
     """
 
     entry: Entry
     content: BlockReader | None = None
     kept: bool = False
+    patch: Patch | None = None
 
 
 class Before(Protocol):

@@ -6,7 +6,7 @@ from functools import partial
 from operator import attrgetter
 
 from cto_backups import _native
-from cto_backups.core.ports import Arrival, ArrivingTree, BlockReader, Entry, EntryKind, Progress
+from cto_backups.core.ports import Arrival, ArrivingTree, BlockReader, Entry, EntryKind, Patch, Progress
 from cto_backups.errors import DamageError, SourceError
 from cto_backups.repository.before import SnapshotBefore
 from cto_backups.repository.crew import Crew
@@ -14,6 +14,7 @@ from cto_backups.repository.cutter import BATCH_BYTES, BATCH_FILES, READ_WHOLE, 
 from cto_backups.repository.depot import Bench, Depot
 from cto_backups.repository.fetch import Fetcher
 from cto_backups.repository.largefile import BufferPool, LargeFile
+from cto_backups.repository.renewed import Former, Renewed
 from cto_backups.repository.tree import content_text
 
 _READ = 256 * 1024
@@ -49,6 +50,8 @@ class ArrivalWriter:
             for arrival in self._tree.arrivals(self._before):
                 if arrival.kept:
                     self._keep_as_it_was(arrival.entry)
+                elif arrival.patch is not None:
+                    self._renew(crew, buffers, arrival, arrival.patch)
                 else:
                     self._take(crew, buffers, arrival)
             self._send_batch(crew)
@@ -78,15 +81,37 @@ class ArrivalWriter:
             large = LargeFile(partial(_same, reader), crew, buffers, self._progress)
             large.store(self._cutter.chunker(), done, _left_out)
         else:
-            self._batch.append((entry, _whole(reader)))
-            self._batch_bytes += entry.size
-            if len(self._batch) >= BATCH_FILES or self._batch_bytes >= BATCH_BYTES:
-                self._send_batch(crew)
+            self._put_into_batch(crew, entry, _whole(reader))
+
+    def _renew(self, crew: Crew[Bench], buffers: BufferPool, arrival: Arrival, patch: Patch) -> None:
+        """A file that differs in places from what the point before has."""
+        entry = arrival.entry
+        self._inside.setdefault(entry.path.rpartition(b"/")[0], []).append(entry)
+        node = self._before.node(entry.path) if self._before is not None else None
+        if node is None or node.entry.kind is not EntryKind.FILE:
+            raise self._changed_since(entry)
+        reader = Renewed(Former(self._fetcher, self._depot, node.content), patch, entry.size, arrival.content)
+        with self._lock:
+            self.tally.read_bytes -= entry.size - reader.new_bytes  # as if all of it was read, it is counted later
+        if entry.size > READ_WHOLE or reader.is_as_before:
+
+            def done(_: Bench, content: list[bytes], size: int, known: bool) -> None:
+                self._keep(entry, content_text(content), size, known=known)
+
+            LargeFile(lambda: reader, crew, buffers, self._progress).renew(reader, self._cutter.chunker(), done)
+        else:
+            self._put_into_batch(crew, entry, _whole(reader))
 
     def _keep_as_it_was(self, entry: Entry) -> None:
         self._inside.setdefault(entry.path.rpartition(b"/")[0], []).append(entry)
         self._as_before.add(entry.path)
         self._progress.advance(entries=1, size_bytes=entry.size if entry.kind is EntryKind.FILE else 0)
+
+    def _put_into_batch(self, crew: Crew[Bench], entry: Entry, plain: bytes) -> None:
+        self._batch.append((entry, plain))
+        self._batch_bytes += entry.size
+        if len(self._batch) >= BATCH_FILES or self._batch_bytes >= BATCH_BYTES:
+            self._send_batch(crew)
 
     def _send_batch(self, crew: Crew[Bench]) -> None:
         batch, self._batch, self._batch_bytes = self._batch, [], 0

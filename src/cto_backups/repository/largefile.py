@@ -12,6 +12,7 @@ from cto_backups.repository.crew import Crew
 from cto_backups.repository.depot import Bench
 from cto_backups.repository.index import BlobKind
 from cto_backups.repository.options import MIB
+from cto_backups.repository.renewed import Renewed
 
 _READ = 2 * MIB
 
@@ -99,33 +100,60 @@ class LargeFile:
             self._read(reader, chunker)
         self._crew.submit(self._one_less)
 
+    def renew(self, reader: Renewed, chunker: Chunker, done: Done) -> None:
+        """Take over what still stands of it, and read and cut the rest; `done` as in `store`."""
+        self._done = done
+        state = self._state
+        while state.size < reader.size:
+            chunk = reader.standing(state.size)
+            if chunk is None:
+                reader.go_on_at(state.size)
+                self._cut(reader, chunker, until=lambda: reader.standing(state.size) is not None)
+            else:
+                blob, end = chunk
+                self._progress.advance(size_bytes=end - state.size)
+                state.content.append(blob)
+                state.size = end
+        reader.close()
+        self._crew.submit(self._one_less)
+
     def _read(self, reader: BlockReader, chunker: Chunker) -> None:
+        try:
+            self._cut(reader, chunker)
+        except EntryUnreadableError:
+            self._state.unreadable = True
+        finally:
+            try:
+                reader.close()
+            except EntryUnreadableError:
+                self._state.unreadable = True
+
+    def _cut(self, reader: BlockReader, chunker: Chunker, until: Callable[[], bool] | None = None) -> None:
+        """Read and cut to the end; or with `until`, no more than is needed to come to a cut at which that is so."""
         block = _Block(self._buffers.take())
         filled = 0
         try:
             while True:
-                filled, last = _fill(reader, block.buffer, filled)
+                filled, last = _fill(reader, block.buffer, filled, little=until is not None)
                 view = block.buffer[:filled]
                 start = 0
                 for end in chunker.ends(view, last=last):
                     self._send(block, view[start:end])
                     start = end
+                    if until is not None and until():
+                        return
                 if last:
                     return
+                if not start:
+                    continue
                 following = _Block(self._buffers.take())
                 following.buffer[: filled - start] = view[start:]
                 filled -= start
                 view.release()
                 block, previous = following, block
                 self._leave(previous)
-        except EntryUnreadableError:
-            self._state.unreadable = True
         finally:
             self._leave(block)
-            try:
-                reader.close()
-            except EntryUnreadableError:
-                self._state.unreadable = True
 
     def _send(self, block: _Block, chunk: memoryview) -> None:
         state = self._state
@@ -187,12 +215,14 @@ def store_alone(tree: CaptureTree, entry: Entry, bench: Bench, chunker: Chunker)
     return content, size
 
 
-def _fill(reader: BlockReader, buffer: memoryview, filled: int) -> tuple[int, bool]:
-    """Fill the buffer; up to where, and whether the file ends there."""
+def _fill(reader: BlockReader, buffer: memoryview, filled: int, *, little: bool = False) -> tuple[int, bool]:
+    """Fill the buffer, with `little` by what one read gives; up to where, and whether the file ends there."""
     end = min(len(buffer), filled + _READ)
     while filled < end:
         count = reader.readinto(buffer[filled:end])
         if not count:
             return filled, True
         filled += count
+        if little:
+            break
     return filled, False

@@ -5,7 +5,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from threading import Lock
 
-from cto_backups.core.ports import Arrival, Before, Buffer, Entry, EntryKind, EntryUnreadableError
+from cto_backups.core.ports import Arrival, Before, Buffer, Entry, EntryKind, EntryUnreadableError, Patch
 from cto_backups.core.vaults import StoredFile
 from cto_backups.errors import SourceError, VaultError, VaultExistsError, VaultMissingError
 
@@ -157,6 +157,9 @@ class ArrivingMemoryTree:
         self.kept: set[bytes] = set()
         self.seen: dict[bytes, bytes | None] = {}
         self.breaks_off_in: bytes | None = None
+        self.patches: dict[bytes, Patch] = {}
+        self.stood_there: dict[bytes, bytes] = {}
+        """Of files with a patch, what stood where something else is now."""
         self._order = order
 
     def arrivals(self, before: Before | None = None) -> Iterator[Arrival]:
@@ -173,9 +176,34 @@ class ArrivingMemoryTree:
             waiting += [entry for entry in inside if entry.kind is EntryKind.FOLDER]
         self._order.shuffle(entries)
         for entry in entries:
-            if entry.path not in self.left_out:
+            if entry.path in self.patches:
+                patch = self.patches[entry.path]
+                yield Arrival(entry, StretchReader(self, entry, patch), patch=patch)
+            elif entry.path not in self.left_out:
                 reader = self.tree.open(entry) if entry.kind is EntryKind.FILE else None
                 yield Arrival(entry, BrokenReader() if entry.path == self.breaks_off_in else reader)
+
+
+class StretchReader:
+    """Reads of a file what differs, in pieces of awkward sizes, and notes what stood there."""
+
+    def __init__(self, tree: ArrivingMemoryTree, entry: Entry, patch: Patch) -> None:
+        self._tree = tree
+        self._path = entry.path
+        whole = tree.tree.read(entry)
+        self._content = b"".join(whole[begins : begins + length] for begins, length in patch.stretches)
+        self._at = 0
+        self._tree.stood_there[entry.path] = b""
+
+    def readinto(self, buffer: memoryview) -> int:
+        count = min(len(buffer), len(self._content) - self._at, 4_099)
+        self._tree.stood_there[self._path] += bytes(buffer[:count])
+        buffer[:count] = self._content[self._at : self._at + count]
+        self._at += count
+        return count
+
+    def close(self) -> None:
+        assert self._at == len(self._content), "all of it was read"
 
 
 class BrokenReader:
