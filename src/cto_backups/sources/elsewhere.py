@@ -31,7 +31,7 @@ from cto_backups.sources.elsewhere_program import Program, Words, refused
 from cto_backups.sources.options import seconds
 from cto_backups.sources.postgresql_connection import Address
 from cto_backups.sources.postgresql_inventory import databases
-from cto_backups.sources.postgresql_recovery import DATA
+from cto_backups.sources.postgresql_point import AUTO_CONF, DATA
 from cto_backups.sources.postgresql_server import Server, said
 from cto_backups.sources.postgresql_sums import PHYSICAL_HASHES
 
@@ -71,7 +71,7 @@ class ElsewhereSource:
             timedelta(seconds=seconds(options, "sums_every", 1.0)) if options.get("sums_every") else None,
         )
         archive = f"nothing of it goes into {words.title}'s archive"
-        self._quiet = f"archive_mode is off in its {postgresql_recovery.AUTO_CONF}: {archive}"
+        self._quiet = f"archive_mode is off in its {AUTO_CONF}: {archive}"
         self._state = state / "sources" / name
         password = options.get("password")
         # Throwaway servers know no other address, and are those of a server that nobody can ask, too.

@@ -25,7 +25,7 @@ from cto_backups.sources.elsewhere_primary import Primary, failing, look, marked
 from cto_backups.sources.elsewhere_program import Program, Words, refused
 from cto_backups.sources.elsewhere_standing import Backup, Repository
 from cto_backups.sources.postgresql_moments import HeldMoments, is_quiet
-from cto_backups.sources.postgresql_recovery import MOMENTS, Moments
+from cto_backups.sources.postgresql_point import MOMENTS, Moments
 from cto_backups.sources.postgresql_server import Server
 from cto_backups.sources.streams import Ready, Stream, StreamTree
 

@@ -12,7 +12,7 @@ from cto_backups.errors import SourceError
 from cto_backups.process import ToolError
 from cto_backups.sources.elsewhere_program import Program, Words, refused
 from cto_backups.sources.elsewhere_standing import Backup, Repository, gap, needed
-from cto_backups.sources.postgresql_recovery import Moments
+from cto_backups.sources.postgresql_point import Moments
 
 _LONGEST_BACKUP: Final = timedelta(days=1)
 _FIRST_LOOK_SECONDS: Final = 0.1

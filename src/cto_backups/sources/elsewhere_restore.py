@@ -14,7 +14,8 @@ from cto_backups.sources.elsewhere_keeping import start
 from cto_backups.sources.elsewhere_program import Program, Words, run
 from cto_backups.sources.elsewhere_standing import Backup, Repository, gap, needed
 from cto_backups.sources.postgresql_connection import find_tools
-from cto_backups.sources.postgresql_recovery import AUTO_CONF, DATA, LOG, MOMENTS, TABLESPACES, Moments, recover_at
+from cto_backups.sources.postgresql_point import AUTO_CONF, DATA, LOG, MOMENTS, TABLESPACES, Moments
+from cto_backups.sources.postgresql_recovery import recover_at
 from cto_backups.sources.postgresql_recovery import settings as recovery_settings
 from cto_backups.sources.postgresql_replication import lsn_text
 

@@ -13,7 +13,7 @@ from cto_backups.core.ports import Before
 from cto_backups.errors import DamageError, SourceError, VerificationError
 from cto_backups.process import ToolError
 from cto_backups.sources.postgresql_inventory import tablespaces
-from cto_backups.sources.postgresql_recovery import AUTO_CONF, DATA, MOMENTS, Moments
+from cto_backups.sources.postgresql_point import AUTO_CONF, DATA, MOMENTS, Moments
 from cto_backups.sources.postgresql_replication import Place, Replication, lsn
 from cto_backups.sources.postgresql_server import Server
 

@@ -30,6 +30,7 @@ from cto_backups.sources.postgresql_hashes import COLUMNS, RowHash
 from cto_backups.sources.postgresql_inventory import databases, unlogged
 from cto_backups.sources.postgresql_landing import Landing, default_name, no_room
 from cto_backups.sources.postgresql_part import blank, not_needed, number_of, number_of_now
+from cto_backups.sources.postgresql_point import DATA, FOLDERS
 from cto_backups.sources.postgresql_restore import GLOBALS_FILE
 from cto_backups.sources.postgresql_rows import tables
 from cto_backups.sources.postgresql_server import Server
@@ -196,7 +197,7 @@ class DatabaseForm:
         try:
             return self._recovered(job, fetch, stage, apart)
         except _AllNeededError:
-            for folder in (job.restored, *(job.place.data / name for name in postgresql_recovery.FOLDERS)):
+            for folder in (job.restored, *(job.place.data / name for name in FOLDERS)):
                 shutil.rmtree(folder, ignore_errors=True)
             self._see_room(sum(entry.size for _, entry in entries))
             return self._recovered(job, fetch, stage, {})
@@ -219,7 +220,7 @@ class DatabaseForm:
             if apart and is_another:  # of which much may have been copied from files that are not there
                 raise _AllNeededError
             taken = self._out_of_server(job, address)
-        shutil.rmtree(job.place.data / postgresql_recovery.DATA, ignore_errors=True)  # the room may be needed
+        shutil.rmtree(job.place.data / DATA, ignore_errors=True)  # the room may be needed
         return taken
 
     def _out_of_server(self, job: _Job, address: Address) -> _Taken:

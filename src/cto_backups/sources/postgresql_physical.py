@@ -28,7 +28,7 @@ from cto_backups.sources.postgresql_between import Between, let_go
 from cto_backups.sources.postgresql_inventory import databases
 from cto_backups.sources.postgresql_moments import HeldMoments
 from cto_backups.sources.postgresql_part import NUMBERS, numbered
-from cto_backups.sources.postgresql_recovery import AUTO_CONF, DATA, LOG, MOMENTS
+from cto_backups.sources.postgresql_point import AUTO_CONF, DATA, LOG, MOMENTS
 from cto_backups.sources.postgresql_rows import Session
 from cto_backups.sources.postgresql_server import Server
 from cto_backups.sources.postgresql_stream import LogFollower, following

@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -18,12 +18,22 @@ import psycopg
 from cto_backups import process
 from cto_backups.core.log_range import LOG_SAMPLE
 from cto_backups.core.model import Fingerprint, Sample
-from cto_backups.errors import VerificationError
 from cto_backups.process import ToolError
 from cto_backups.sources import postgresql_restore
 from cto_backups.sources.disposable import Place, disposable, serving
 from cto_backups.sources.postgresql_connection import Address, Tools, find_tools
 from cto_backups.sources.postgresql_control import controlled, room
+from cto_backups.sources.postgresql_point import (
+    AUTO_CONF,
+    DATA,
+    FOLDERS,
+    LOG,
+    MOMENTS,
+    STREAMED,
+    TABLESPACES,
+    Moments,
+    unrecovered,
+)
 from cto_backups.sources.postgresql_replication import lsn, lsn_text
 from cto_backups.sources.postgresql_rows import SequenceAt, sequences
 from cto_backups.sources.postgresql_server import Server
@@ -41,15 +51,6 @@ from cto_backups.sources.postgresql_sums import (
 )
 from cto_backups.sources.postgresql_throwaway import SETTINGS
 
-DATA: Final = "data"
-TABLESPACES: Final = "tablespaces"
-LOG: Final = "wal"
-FOLDERS: Final = (DATA, TABLESPACES, LOG)
-AUTO_CONF: Final = "postgresql.auto.conf"
-
-MOMENTS: Final = "moments.json"
-STREAMED: Final = "streamed.json"
-"""Beside a restored server's files: up to where the log goes that was streamed after the point."""
 # Left from an earlier recovery: a server that is told two targets does not start.
 _RECOVERY: Final = re.compile(
     rb"^\s*(?:recovery_|restore_command|archive_cleanup_command|primary_|standby_|# Added by cto)", re.IGNORECASE
@@ -59,88 +60,6 @@ _NO_TARGETS: Final = ("recovery_target", "recovery_target_name", "recovery_targe
 """Others may stand in postgresql.conf; a server that is told two does not start."""
 # Files of the log are kept without the zeroes at their ends, and a server wants them whole.
 _BRING: Final = 'cp "../{folder}/%f" "%p" && case "%f" in *.history) ;; *) truncate -s {bytes} "%p" ;; esac'
-
-
-@dataclass(frozen=True)
-class Moments:
-    """Which server's files these are, and to which moments they can be recovered.
-
-    `databases` says where in the log each was summed up, `target` where recovery ends by itself, `ends` up to where the
-    log is there. The files were read from `begins` on, at `base_at` by our clock. By the server's clock, any moment
-    `since` then `until` then can be recovered to. `transactions` are those that it knew at the end. `first` is the
-    first place in the log that can be recovered to; 0 in points of an earlier release, which no stream goes on from.
-    """
-
-    system: str
-    timeline: int
-    databases: Mapping[str, int]
-    target: int
-    ends: int
-    begins: int
-    base_at: datetime
-    since: datetime
-    until: datetime
-    transactions: str
-    tablespaces: tuple[int, ...]
-    first: int = 0
-
-    def written(self) -> bytes:
-        """As a file beside the server's."""
-        document = {
-            "system_identifier": self.system,
-            "timeline": self.timeline,
-            "databases": {name: lsn_text(at) for name, at in self.databases.items()},
-            "recovery_target_lsn": lsn_text(self.target),
-            "log_ends": lsn_text(self.ends),
-            "base_begins": lsn_text(self.begins),
-            "base_at": self.base_at.isoformat(),
-            "since": self.since.isoformat(),
-            "until": self.until.isoformat(),
-            "transactions": self.transactions,
-            "tablespaces": list(self.tablespaces),
-            "first_lsn": lsn_text(self.first),
-        }
-        return json.dumps(document, indent=2, sort_keys=True).encode() + b"\n"
-
-    @classmethod
-    def read(cls, content: bytes) -> "Moments":
-        """What `written` gave. Raises VerificationError."""
-        try:
-            document = json.loads(content)
-            return cls(
-                system=str(document["system_identifier"]),
-                timeline=int(document["timeline"]),
-                databases={str(name): lsn(at) for name, at in document["databases"].items()},
-                target=lsn(document["recovery_target_lsn"]),
-                ends=lsn(document["log_ends"]),
-                begins=lsn(document["base_begins"]),
-                base_at=datetime.fromisoformat(document["base_at"]),
-                since=datetime.fromisoformat(document["since"]),
-                until=datetime.fromisoformat(document["until"]),
-                transactions=str(document["transactions"]),
-                tablespaces=tuple(int(oid) for oid in document["tablespaces"]),
-                first=lsn(document.get("first_lsn", "0/0")),
-            )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise _unrecovered(f"{MOMENTS} does not tell to which moments") from error
-
-    @property
-    def log(self) -> Sample:
-        """What a fingerprint says of the log that was added to the files since."""
-        told = {"since": self.since.isoformat(), "until": self.until.isoformat(), "ends": lsn_text(self.ends)}
-        if self.first:
-            told |= {
-                "log": log_name(self.system, self.timeline),
-                "first_position": str(self.first),
-                "end_position": str(self.ends),
-                "tablespaces": ",".join(map(str, self.tablespaces)),
-            }
-        return Sample(LOG_SAMPLE, told)
-
-
-def log_name(system: str, timeline: int) -> str:
-    """What tells one log from another: which server's it is, and its timeline."""
-    return f"{system}-{timeline:08X}"
 
 
 def settings(before: bytes, target: str, timeline: int, segment_bytes: int) -> bytes:
@@ -254,7 +173,7 @@ def brought_up(
 def _moved(restored: Path, place: Place) -> Path:
     """Bring the files to where their server's user may come; the folder of its data."""
     if not (restored / DATA / "PG_VERSION").is_file():
-        raise _unrecovered(f"there is no {DATA}/PG_VERSION in it")
+        raise unrecovered(f"there is no {DATA}/PG_VERSION in it")
     for name in FOLDERS:
         if (restored / name).exists():
             shutil.move(restored / name, place.data / name)
@@ -289,7 +208,7 @@ def _reached(address: Address, place: int) -> None:
     with address.connect("postgres") as session:
         (at,) = session.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone() or ("0/0",)
     if lsn(at) < place:
-        raise _unrecovered(f"the log that was streamed goes up to {lsn_text(place)}, and recovery ended at {at}")
+        raise unrecovered(f"the log that was streamed goes up to {lsn_text(place)}, and recovery ended at {at}")
 
 
 def _read_log(tools: Tools, place: Place, told: Moments, ends: int) -> None:
@@ -309,9 +228,9 @@ def _read_log(tools: Tools, place: Place, told: Moments, ends: int) -> None:
             place.command(*command), environment=place.environment(), timeout_seconds=86_400, folder=place.data
         )
     except ToolError as error:
-        raise _unrecovered(f"its log cannot be read from its beginning to its end: {error.detail}") from error
+        raise unrecovered(f"its log cannot be read from its beginning to its end: {error.detail}") from error
     if b"CREATE" in said:
-        raise _unrecovered("its log makes a tablespace, for which the server's own path would be used")
+        raise unrecovered("its log makes a tablespace, for which the server's own path would be used")
 
 
 @contextmanager
@@ -359,9 +278,9 @@ def _wait(address: Address, running: "subprocess.Popen[bytes]", place: Place, wa
                 return
         except psycopg.Error as error:
             if running.poll() is not None or not _is_starting(error):
-                raise _unrecovered(_last(place) or " ".join(str(error).split())) from error
+                raise unrecovered(_last(place) or " ".join(str(error).split())) from error
         if running.poll() is not None:
-            raise _unrecovered(_last(place))
+            raise unrecovered(_last(place))
         time.sleep(0.05)
 
 
@@ -385,11 +304,3 @@ def _last(place: Place) -> str:
     lines = place.log.read_text("utf-8", "replace").splitlines() if place.log.is_file() else []
     fatal = [line.partition("FATAL:")[2].strip() for line in lines if "FATAL:" in line]
     return fatal[-1] if fatal else place.last_words()
-
-
-def _unrecovered(why: str) -> VerificationError:
-    return VerificationError(
-        "the server does not recover from these files",
-        why=why,
-        todo="verify the vault, and test an older recovery point",
-    )

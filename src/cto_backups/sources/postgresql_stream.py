@@ -15,7 +15,7 @@ from cto_backups.core.streams import Follows, Look, Mark
 from cto_backups.errors import PointNeededError, SourceError
 from cto_backups.process import ToolError
 from cto_backups.sources.postgresql_inventory import tablespaces
-from cto_backups.sources.postgresql_recovery import log_name
+from cto_backups.sources.postgresql_point import log_name
 from cto_backups.sources.postgresql_replication import Replication, lsn, lsn_text
 from cto_backups.sources.postgresql_rows import Session
 from cto_backups.sources.postgresql_server import Server

@@ -10,16 +10,8 @@ from typing import BinaryIO, Final
 from cto_backups.core.streams import Mark, Tail
 from cto_backups.errors import BackupsError, RestoreError
 from cto_backups.sources.postgresql_log import segment_name
-from cto_backups.sources.postgresql_recovery import (
-    AUTO_CONF,
-    DATA,
-    LOG,
-    MOMENTS,
-    STREAMED,
-    Moments,
-    log_name,
-    recover_to_end,
-)
+from cto_backups.sources.postgresql_point import AUTO_CONF, DATA, LOG, MOMENTS, STREAMED, Moments, log_name
+from cto_backups.sources.postgresql_recovery import recover_to_end
 from cto_backups.sources.postgresql_replication import lsn_text
 from cto_backups.sources.postgresql_spaces import Made, SpaceWatch
 

@@ -22,7 +22,7 @@ from cto_backups.sources import postgresql_recovery
 from cto_backups.sources.postgresql_between import Between
 from cto_backups.sources.postgresql_log import LogReceiver, written_bytes
 from cto_backups.sources.postgresql_moments import HeldMoments, is_quiet, mark
-from cto_backups.sources.postgresql_recovery import AUTO_CONF, DATA, LOG, MOMENTS, TABLESPACES, Moments
+from cto_backups.sources.postgresql_point import AUTO_CONF, DATA, LOG, MOMENTS, TABLESPACES, Moments
 from cto_backups.sources.postgresql_replication import BaseBackup, Place, Replication, lsn_text
 from cto_backups.sources.postgresql_server import Server
 from cto_backups.sources.postgresql_spaces import made_in

@@ -22,7 +22,7 @@ from cto_backups.sources.elsewhere_standing import Repository, gap, needed
 from cto_backups.sources.pgbackrest_program import opened, settings, words
 from cto_backups.sources.pgbackrest_standing import segments, unfinished
 from cto_backups.sources.postgresql_log import segment_name
-from cto_backups.sources.postgresql_recovery import Moments
+from cto_backups.sources.postgresql_point import Moments
 
 MB = 1 << 20
 MADE = datetime(2024, 11, 29, 3, 0, tzinfo=UTC)
