@@ -213,6 +213,12 @@ _E = TypeVar("_E")
 _Picked = tuple[int, bytes, Entry, bytes]
 _Trouble = tuple[bytes, int, bool]
 
+def crc32c(content: Buffer, before: int = 0) -> int:
+    """The CRC-32C of content, or of what `before` is that of with this content behind it."""
+
+def crc32c_joined(first: int, second: int, second_bytes: int) -> int:
+    """The CRC-32C of two contents, one behind the other, by theirs and by how long the second is."""
+
 def token(path: bytes, size: int, mtime_ns: int, ctime_ns: int, inode: int) -> bytes:
     """What identifies one state of one file: 16 bytes."""
 

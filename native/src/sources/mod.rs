@@ -7,6 +7,7 @@
 use pyo3::prelude::*;
 
 mod ahead;
+mod checksums;
 mod digests;
 mod folder;
 mod lister;
@@ -26,6 +27,8 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<tally::Tally>()?;
     module.add_class::<literals::Literals>()?;
     module.add_class::<lister::Lister>()?;
+    module.add_function(wrap_pyfunction!(checksums::crc32c, module)?)?;
+    module.add_function(wrap_pyfunction!(checksums::crc32c_joined, module)?)?;
     module.add_function(wrap_pyfunction!(digests::token, module)?)?;
     module.add_function(wrap_pyfunction!(lister::extended_attributes, module)?)?;
     module.add_function(wrap_pyfunction!(reading::read_files, module)?)
