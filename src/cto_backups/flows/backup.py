@@ -5,7 +5,7 @@ records and policy in the vault, and last the rows in the catalog. Whatever is m
 """
 
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from cto_backups import clock
@@ -16,7 +16,7 @@ from cto_backups.core.payloads import Draft, PayloadStore, SnapshotLabel
 from cto_backups.core.policy import SourcePolicy
 from cto_backups.core.ports import ArrivingTree, Capture, Recognising, Remarking, Source
 from cto_backups.core.wording import counted, listed
-from cto_backups.errors import BackupsError, KeyProblemError, SourceError, VaultError
+from cto_backups.errors import BackupsError, DamageError, KeyProblemError, SourceError, VaultError
 from cto_backups.evidence.payloads import copy_to_payload, point_to_payload
 from cto_backups.flows import anomaly, records
 from cto_backups.flows.installation import Installation
@@ -102,6 +102,14 @@ class _SignedError(Exception):
         self.error = error
 
 
+class _DamagedBeforeError(Exception):
+    """Something of the point before was to be kept, or read to be changed, and is not what it was."""
+
+    def __init__(self, error: DamageError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 def _in_first_that_takes_it(
     installation: Installation, policy: SourcePolicy, wish: _Wish
 ) -> tuple[_Taken, dict[str, BackupsError]]:
@@ -115,7 +123,7 @@ def _in_first_that_takes_it(
             problems[name] = error
             continue
         try:
-            return _take(installation, policy, wish, name, store), problems
+            return _take_whatever_was_before(installation, policy, wish, name, store), problems
         except _SignedError as late:
             raise late.error from late
         except VaultError as error:
@@ -123,11 +131,30 @@ def _in_first_that_takes_it(
     raise _no_vault(policy, problems)
 
 
-def _take(
+def _take_whatever_was_before(
     installation: Installation, policy: SourcePolicy, wish: _Wish, vault_name: str, store: PayloadStore
 ) -> _Taken:
+    """Take a point; one that was to keep some of the point before, without that where it is damaged."""
+    try:
+        return _take(installation, policy, wish, vault_name, store)
+    except _DamagedBeforeError as damaged:
+        taken = _take(installation, policy, wish, vault_name, store, keep=False)
+        told = f"all was read anew, since the point before is damaged in {vault_name}: {damaged.error.what}"
+        why = f" ({damaged.error.why})" if damaged.error.why else ""
+        return replace(taken, notes=(*taken.notes, f"{told}{why}; run 'cto.backups verify' on that vault"))
+
+
+def _take(
+    installation: Installation,
+    policy: SourcePolicy,
+    wish: _Wish,
+    vault_name: str,
+    store: PayloadStore,
+    *,
+    keep: bool = True,
+) -> _Taken:
     previous = wish.previous
-    parent = _reference_in(installation, previous, vault_name)
+    parent = _reference_in(installation, previous, vault_name) if keep else None
     may_confirm = wish.label is None and parent is not None
     if may_confirm and previous is not None and previous.complete and isinstance(wish.source, Recognising):
         seen_at = wish.source.still(previous.fingerprint)
@@ -143,12 +170,17 @@ def _take(
             progress.total(entries=previous.entry_count, size_bytes=previous.size_bytes)
         if previous is not None and isinstance(capture.tree, ArrivingTree) and _leads_astray(installation, previous):
             parent, may_confirm = None, False
-        draft = writing.write(
-            capture.tree,
-            parent=parent,
-            progress=progress,
-            unless=lambda: may_confirm and _unchanged(previous, capture),
-        )
+        try:
+            draft = writing.write(
+                capture.tree,
+                parent=parent,
+                progress=progress,
+                unless=lambda: may_confirm and _unchanged(previous, capture),
+            )
+        except DamageError as error:
+            if parent is None:
+                raise
+            raise _DamagedBeforeError(error) from error
         if draft.size_bytes == 0:
             raise _empty(policy.name, draft, previous)
         if not draft.kept:
