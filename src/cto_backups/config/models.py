@@ -215,7 +215,9 @@ class PostgresqlSource(AnySource):
     max_rate: Annotated[int, Field(ge=1, le=1024)] | None = Field(default=None, examples=[50])
     """How many MiB a second of the server's files are read at most, with `method: physical`."""
     base_every: Duration | None = Field(default=None, examples=["1 day"])
-    """How often all files are read, with `method: physical`; in between only the log is, and any moment comes back."""
+    """How often the files are read, with `method: physical`; in between only the log is, and any moment comes back."""
+    full_every: Duration | None = Field(default=None, examples=["7 days"])
+    """How often all of them are read (7 days when left out), where PostgreSQL 17 or newer tells what changed since."""
     sums: Literal["all", "sampled"] = "all"
     """`sampled`, with `method: physical`: of tables of 1 GiB or more, parts are compared; a test proves less then."""
     tools: Line | None = Field(default=None, examples=["/usr/lib/postgresql/17/bin"])

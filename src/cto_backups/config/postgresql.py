@@ -29,6 +29,7 @@ def postgresql_options(
         ("max_rate", not physical and source.max_rate, "only files are read at a rate"),
         ("sums", not physical and source.sums != "all", "rows of a dump lie in other places once they are restored"),
         ("base_every", not physical and source.base_every, "a dump is always of all"),
+        ("full_every", not physical and source.full_every, "a dump is always of all"),
     ):
         if wrong:
             refuse(
@@ -40,6 +41,7 @@ def postgresql_options(
         "method": source.method,
         "sums": source.sums,
         "base_every_seconds": parse_duration(source.base_every).total_seconds() if source.base_every else None,
+        "full_every_seconds": parse_duration(source.full_every).total_seconds() if source.full_every else None,
         "max_rate_kib": source.max_rate * 1024 if source.max_rate else None,
         "host": source.host,
         "port": source.port,

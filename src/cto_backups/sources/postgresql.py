@@ -26,6 +26,7 @@ from cto_backups.sources.options import seconds, text, texts
 from cto_backups.sources.postgresql_between import let_go
 from cto_backups.sources.postgresql_connection import Address
 from cto_backups.sources.postgresql_database import DatabaseForm
+from cto_backups.sources.postgresql_incremental import FULL_EVERY
 from cto_backups.sources.postgresql_inventory import closed, databases, holds_anything
 from cto_backups.sources.postgresql_logical import LogicalForm
 from cto_backups.sources.postgresql_physical import PhysicalForm
@@ -41,7 +42,8 @@ class PostgresqlSource:
     when empty), `sslmode`, `sslrootcert`; `tools`, the folder of PostgreSQL's programs; `lock_seconds`, how long a lock
     may be waited for; `timeout_seconds`, how long a program may be silent; `role_passwords`; `scratch`, where throwaway
     servers live; `max_rate_kib`, how much a second the files of a server may be read at; `base_every_seconds`, how
-    often they are, when in between only the log is; `sums`, `all` or `sampled`, of which rows they are taken.
+    often they are, when in between only the log is; `full_every_seconds`, how often all of them are, where what
+    changed in them would do; `sums`, `all` or `sampled`, of which rows they are taken.
     """
 
     kind = "postgresql"
@@ -71,7 +73,10 @@ class PostgresqlSource:
         rate = int(seconds(options, "max_rate_kib", 1.0)) if options.get("max_rate_kib") else None
         every = options.get("base_every_seconds")
         base_every = timedelta(seconds=seconds(options, "base_every_seconds", 1.0)) if every else None
-        self._physical = PhysicalForm(self._server, own, rate, base_every, sampled=options.get("sums") == "sampled")
+        full = options.get("full_every_seconds")
+        full_every = timedelta(seconds=seconds(options, "full_every_seconds", 1.0)) if full else FULL_EVERY
+        sampled = options.get("sums") == "sampled"
+        self._physical = PhysicalForm(self._server, own, rate, base_every, full_every, sampled=sampled)
         self._database = DatabaseForm(self._server)
         self._is_physical = options.get("method") == "physical"
 

@@ -13,7 +13,7 @@ from cto_backups.core.ports import Before
 from cto_backups.errors import DamageError, SourceError, VerificationError
 from cto_backups.process import ToolError
 from cto_backups.sources.postgresql_inventory import tablespaces
-from cto_backups.sources.postgresql_point import AUTO_CONF, DATA, MOMENTS, Moments
+from cto_backups.sources.postgresql_point import MOMENTS, Moments, is_whole
 from cto_backups.sources.postgresql_replication import Place, Replication, lsn
 from cto_backups.sources.postgresql_server import Server
 
@@ -42,7 +42,7 @@ class Between:
             if before is None or content is None:
                 return None
             told = Moments.read(content)
-            if not _is_whole(before, told):
+            if not is_whole(before):
                 return None
         except (VerificationError, DamageError):
             return None
@@ -110,14 +110,6 @@ class Between:
                 "SELECT restart_lsn::text, wal_status FROM pg_replication_slots WHERE slot_name = %s", (self.slot,)
             ).fetchone()
         return None if row is None else (str(row[0] or "0/0"), str(row[1]))
-
-
-def _is_whole(before: Before, told: Moments) -> bool:
-    """Whether all that a point is to keep is there: a server's files, and the log from their beginning on."""
-    data = {entry.name for entry in before.folder(b"/" + DATA.encode())}
-    if not {b"PG_VERSION", b"global", b"base", b"backup_label", AUTO_CONF.encode()} <= data:
-        return False
-    return all(before.is_whole(entry.path) for entry in before.folder(b""))
 
 
 def let_go(server: Server, state: Path) -> None:

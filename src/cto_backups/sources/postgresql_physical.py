@@ -45,8 +45,9 @@ _NEEDED_BY_TAIL: Final = (f"/{LOG}", f"/{MOMENTS}", f"/{DATA}/{AUTO_CONF}")
 class PhysicalForm:
     """What a source does with a server whose files are copied while it works.
 
-    With `base_every`, they are read so often, and in between what is added to the server's log. `sampled`: only parts
-    of large tables are summed up.
+    With `base_every`, they are read so often, and in between what is added to the server's log. Where the server can
+    tell what changed in them, only that is read, and all of it every `full_every`. `sampled`: only parts of large
+    tables are summed up.
     """
 
     def __init__(
@@ -55,12 +56,14 @@ class PhysicalForm:
         state: Path,
         max_rate_kib: int | None,
         base_every: timedelta | None,
+        full_every: timedelta,
         *,
         sampled: bool = False,
     ) -> None:
         self._server = server
         self._state = state
         self._max_rate_kib = max_rate_kib
+        self._full_every = full_every
         self._sampled = sampled
         self._between = Between(server, state, base_every) if base_every is not None else None
 
@@ -105,7 +108,14 @@ class PhysicalForm:
             spool = stack.enter_context(staging(self._state))
             held = HeldMoments(self._server, pool, stack, sampled=self._sampled)
             tree = ServerTree(
-                self._server, spool, held, names, stack, max_rate_kib=self._max_rate_kib, between=self._between
+                self._server,
+                spool,
+                held,
+                names,
+                stack,
+                max_rate_kib=self._max_rate_kib,
+                between=self._between,
+                full_every=self._full_every,
             )
             about = Sample("server", {"version": str(major), "bootstrap": first, NUMBERS: numbers})
             try:
@@ -202,7 +212,7 @@ class PhysicalForm:
 
 
 class PhysicalCapture:
-    """Implements `core.ports.Capture`."""
+    """Implements `core.ports.Capture` and `Remarking`."""
 
     staged = True
     problems: tuple[Problem, ...] = ()
@@ -222,6 +232,11 @@ class PhysicalCapture:
     def captured_at(self) -> datetime:
         """What was committed until then is in the point."""
         return self._arriving.marked_at or self._begun_at
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How the server's files were read, where that is worth a word."""
+        return self._arriving.notes
 
     @property
     def leaves_slot(self) -> bool:

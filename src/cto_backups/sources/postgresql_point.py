@@ -8,6 +8,7 @@ from typing import Final
 
 from cto_backups.core.log_range import LOG_SAMPLE
 from cto_backups.core.model import Sample
+from cto_backups.core.ports import Before
 from cto_backups.errors import VerificationError
 from cto_backups.sources.postgresql_replication import lsn, lsn_text
 
@@ -30,6 +31,8 @@ class Moments:
     log is there. The files were read from `begins` on, at `base_at` by our clock. By the server's clock, any moment
     `since` then `until` then can be recovered to. `transactions` are those that it knew at the end. `first` is the
     first place in the log that can be recovered to; 0 in points of an earlier release, which no stream goes on from.
+    Of the files that are there, those of the server were all read at `full_at` for the last time, and since then what
+    changed in them. `started` tells when the server that was read was started, in its own words; "" is not known.
     """
 
     system: str
@@ -44,6 +47,8 @@ class Moments:
     transactions: str
     tablespaces: tuple[int, ...]
     first: int = 0
+    full_at: datetime | None = None
+    started: str = ""
 
     def written(self) -> bytes:
         """As a file beside the server's."""
@@ -60,6 +65,8 @@ class Moments:
             "transactions": self.transactions,
             "tablespaces": list(self.tablespaces),
             "first_lsn": lsn_text(self.first),
+            "full_at": (self.full_at or self.base_at).isoformat(),
+            "server_started": self.started,
         }
         return json.dumps(document, indent=2, sort_keys=True).encode() + b"\n"
 
@@ -81,6 +88,8 @@ class Moments:
                 transactions=str(document["transactions"]),
                 tablespaces=tuple(int(oid) for oid in document["tablespaces"]),
                 first=lsn(document.get("first_lsn", "0/0")),
+                full_at=datetime.fromisoformat(document.get("full_at", document["base_at"])),
+                started=str(document.get("server_started", "")),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise unrecovered(f"{MOMENTS} does not tell to which moments") from error
@@ -97,6 +106,17 @@ class Moments:
                 "tablespaces": ",".join(map(str, self.tablespaces)),
             }
         return Sample(LOG_SAMPLE, told)
+
+
+def is_whole(before: Before) -> bool:
+    """Whether all that a point is to keep is there: a server's files, and the log from their beginning on.
+
+    Raises DamageError, VaultError.
+    """
+    data = {entry.name for entry in before.folder(b"/" + DATA.encode())}
+    if not {b"PG_VERSION", b"global", b"base", b"backup_label", AUTO_CONF.encode()} <= data:
+        return False
+    return all(before.is_whole(entry.path) for entry in before.folder(b""))
 
 
 def log_name(system: str, timeline: int) -> str:

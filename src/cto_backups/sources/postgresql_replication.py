@@ -24,6 +24,7 @@ _LOG_DATA: Final = struct.Struct(">QQQ")
 _STATUS: Final = struct.Struct(">cQQQQB")
 _OLDEST: Final = 15
 _CALM_SECONDS: Final = 5.0
+_UPLOAD_BYTES: Final = 1 << 18
 
 PROGRAM: Final = "replication"
 """What errors name as the program."""
@@ -128,12 +129,29 @@ class Replication:
 
     # -- the files of the server ---------------------------------------------------------------------------------------
 
-    def base_backup(self, label: str, max_rate_kib: int | None = None) -> "BaseBackup":
-        """Begin to send the files of the server."""
+    def tell_earlier(self, manifest: bytes) -> None:
+        """Tell the server by its manifest which base backup is there already: `base_backup` may build on it then."""
+        result = self._begin("UPLOAD_MANIFEST")
+        if result.status != pq.ExecStatus.COPY_IN:
+            raise self._refused(result)
+        try:
+            for begins in range(0, len(manifest), _UPLOAD_BYTES):
+                self._server.put_copy_data(manifest[begins : begins + _UPLOAD_BYTES])
+                self._flush()
+            self._server.put_copy_end()
+            self._flush()
+        except psycopg.Error as error:
+            raise _told(error) from error
+        self._finish()
+
+    def base_backup(self, label: str, max_rate_kib: int | None = None, *, incremental: bool = False) -> "BaseBackup":
+        """Begin to send the files of the server; `incremental`, what changed in them since that of `tell_earlier`."""
         if self.major < _OLDEST:
             raise ToolError(PROGRAM, None, f"the server is PostgreSQL {self.major}, and this needs {_OLDEST} or newer")
         options = [f"LABEL '{label}'", "CHECKPOINT 'fast'", "WAL false", "TABLESPACE_MAP true"]
         options += ["MANIFEST 'yes'", "MANIFEST_CHECKSUMS 'CRC32C'", "WAIT false"]
+        if incremental:
+            options.append("INCREMENTAL")
         if max_rate_kib is not None:
             options.append(f"MAX_RATE {max_rate_kib}")
         result = self._begin(f"BASE_BACKUP ({', '.join(options)})")
@@ -252,6 +270,17 @@ class Replication:
         while (result := self._next()) is not None:
             if result.status == pq.ExecStatus.FATAL_ERROR:
                 raise self._refused(result)
+
+    def _flush(self) -> None:
+        """Send what waits to be sent; the server may say something meanwhile."""
+        poll = select.poll()
+        poll.register(self._server.socket, select.POLLIN | select.POLLOUT)
+        while self._server.flush():
+            ready = poll.poll(self._silent_seconds * 1000)
+            if not ready:
+                raise ToolTimeoutError(PROGRAM, None, f"the server took nothing for {self._silent_seconds:g} seconds")
+            if any(event & select.POLLIN for _, event in ready):
+                self._server.consume_input()
 
     def _readable(self, seconds: float) -> bool:
         """Wait until something has come, in short steps: a signal is noticed in between."""

@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -18,8 +18,9 @@ from cto_backups import clock
 from cto_backups.core.ports import Arrival, Before, Entry, EntryKind
 from cto_backups.errors import SourceError
 from cto_backups.process import ToolError
-from cto_backups.sources import postgresql_recovery
+from cto_backups.sources import postgresql_incremental, postgresql_recovery
 from cto_backups.sources.postgresql_between import Between
+from cto_backups.sources.postgresql_incremental import LABEL, MANIFEST, Changes, Earlier
 from cto_backups.sources.postgresql_log import LogReceiver, written_bytes
 from cto_backups.sources.postgresql_moments import HeldMoments, is_quiet, mark
 from cto_backups.sources.postgresql_point import AUTO_CONF, DATA, LOG, MOMENTS, TABLESPACES, Moments
@@ -35,7 +36,8 @@ _REWRITTEN: Final = frozenset({AUTO_CONF, "tablespace_map"})
 
 class ServerTree:
     """Implements `core.ports.ArrivingTree`: a base backup; or with `between`, when one was made not long ago, what is
-    in the point before, and the log since.
+    in the point before, and the log since. All files are read every `full_every`, or else what changed in them where
+    the server can tell.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class ServerTree:
         *,
         max_rate_kib: int | None,
         between: Between | None,
+        full_every: timedelta,
     ) -> None:
         self.root = Entry(b"", b"", EntryKind.FOLDER)
         self.moments: Moments | None = None
@@ -58,6 +61,8 @@ class ServerTree:
         """Whether the log was added to the point before; else this is a base backup."""
         self.made_slot = False
         """Whether a slot was made that was not there before."""
+        self.notes: tuple[str, ...] = ()
+        """What a person may want to know of how the server's files were read."""
         self._server = server
         self._spool = spool
         self._held = held
@@ -65,6 +70,7 @@ class ServerTree:
         self._stack = stack
         self._max_rate_kib = max_rate_kib
         self._between = between
+        self._full_every = full_every
         self._owner = os.geteuid(), os.getegid()
         self._given_apart: dict[str, bytes] = {}
         self._receiver: LogReceiver | None = None
@@ -78,7 +84,7 @@ class ServerTree:
             if before is not None and told is not None:
                 yield from self._gone_on(log, before, told)
             else:
-                yield from self._based(log, place)
+                yield from self._based(log, place, before)
         except ToolError as error:
             raise SourceError(
                 f"source {self._server.name}: the files of the server at {self._server.place} could not be read",
@@ -96,19 +102,20 @@ class ServerTree:
 
     # -- all of it -----------------------------------------------------------------------------------------------------
 
-    def _based(self, log: Replication, place: Place) -> Iterator[Arrival]:
+    def _based(self, log: Replication, place: Place, before: Before | None) -> Iterator[Arrival]:
         if self._between is not None:
             slot = self._between.slot
             self.made_slot = self._between.hold(log)
         else:
             slot = f"cto_backups_{secrets.token_hex(6)}"
             log.hold_log(slot)
-        files = self._connected()
         begun_at = clock.now()
-        base = files.base_backup(f"cto.backups {self._server.name}".replace("'", " "), self._max_rate_kib)
+        started = postgresql_incremental.started(self._server)
+        found = postgresql_incremental.earlier(self._server, before, place, self._full_every, started)
+        files, base, earlier = self._begun(found)
         # Until the base is in a vault, the point before and what is streamed after it go on from what the slot holds.
         receiver = self._received(log, slot, base.begins, base.timeline, lasting=self._between is not None)
-        yield from self._files(base)
+        yield from self._files(base, earlier)
         for name in self._names:
             self._held.hold(name)
         self.marked_at = clock.now()
@@ -127,6 +134,8 @@ class ServerTree:
             transactions=end.transactions,
             tablespaces=end.tablespaces,
             first=end.target,
+            full_at=earlier.moments.full_at if earlier is not None else begun_at,
+            started=started,
         )
         spaces = self._given_apart.get("tablespace_map")
         if spaces is not None:
@@ -143,11 +152,36 @@ class ServerTree:
         yield self._folder(DATA)
         yield self._given(MOMENTS, self.moments.written())
 
-    def _files(self, base: BaseBackup) -> Iterator[Arrival]:
+    def _begun(self, earlier: Earlier | str) -> tuple[Replication, BaseBackup, Earlier | None]:
+        """A base backup that builds on an earlier one, or is of all files where the server cannot do that."""
+        label = f"cto.backups {self._server.name}".replace("'", " ")
+        why = earlier if isinstance(earlier, str) else ""
+        if isinstance(earlier, Earlier):
+            files = self._connected()
+            try:
+                files.tell_earlier(earlier.manifest)
+                base = files.base_backup(label, self._max_rate_kib, incremental=True)
+            except ToolError as error:
+                files.close()
+                why = f"the server does not tell what changed since {earlier.moments.base_at:%Y-%m-%d}: {error.detail}"
+            else:
+                self.notes = (f"Of the files, what changed since {earlier.moments.base_at:%Y-%m-%d %H:%M} was read",)
+                return files, base, earlier
+        if why:
+            self.notes = (f"All files of the server were read: {why}",)
+        files = self._connected()
+        return files, files.base_backup(label, self._max_rate_kib), None
+
+    def _files(self, base: BaseBackup, earlier: Earlier | None) -> Iterator[Arrival]:
         yield self._folder(TABLESPACES)
+        changes = Changes(earlier) if earlier is not None else None
         for archive, pieces in base.archives():
             if archive == "manifest":
-                yield self._given(f"{DATA}/backup_manifest", b"".join(bytes(piece) for piece in pieces))
+                manifest = b"".join(bytes(piece) for piece in pieces)
+                if changes is not None:
+                    yield self._given(f"{DATA}/{LABEL.decode()}", changes.label)
+                    manifest = changes.manifest(manifest)
+                yield self._given(MANIFEST, manifest)
                 continue
             oid = archive.removesuffix(".tar")
             within = DATA if oid == "base" else f"{TABLESPACES}/{oid}"
@@ -157,6 +191,11 @@ class ServerTree:
                 name = os.fsdecode(member.path)
                 if within == DATA and name in _REWRITTEN:
                     self._given_apart[name] = _read(reader)
+                elif changes is not None and within == DATA and member.path == LABEL:
+                    changes.take_label(_read(reader))
+                elif changes is not None and (changed := changes.file(within, member, reader)) is not None:
+                    entry, _ = _entry(within, changed.member, reader)
+                    yield Arrival(entry, changed, patch=changed.patch)
                 elif not stat.S_ISLNK(member.mode):  # a link to a tablespace: tablespace_map has them all
                     yield Arrival(*_entry(within, member, reader))
             if within != DATA:
@@ -188,7 +227,8 @@ class ServerTree:
             for segment in segments:
                 segment.unlink()
             again = self._connected()
-            yield from self._based(again, again.place())
+            self.notes = ("All files of the server were read: it was set back since the point before",)
+            yield from self._based(again, again.place(), None)
             return
         fresh = {segment.name for segment in segments}
         for entry in top:
