@@ -1,10 +1,12 @@
 """`make bench-databases`: a PostgreSQL server's files, kept and brought back by us and by its own and others' programs.
 
-    python -m benchmarks.databases [--scale 1.0] [--runs 3] [--warm-up 1] [--tool NAME …] [--json FILE]
+    python -m benchmarks.databases [--scale 1.0] [--runs 3] [--warm-up 1] [--tool NAME …] [--programs FOLDER]
+        [--json FILE]
 
 One server with a shop's customers, orders and lines (3.3 GB with its indexes at scale 1), on this machine, warm. The
 programs take turns in each operation; medians. Every repository is on the same disk, and compresses. cto.backups also
-encrypts, opens again what it sealed, and sums up every row; the last is left out once, to see what it costs.
+encrypts, opens again what it sealed, and sums up every row; the last is left out once, to see what it costs. With the
+`--programs` of PostgreSQL 17 or newer, our second backup has the server send what changed.
 """
 
 import argparse
@@ -119,9 +121,10 @@ def main() -> None:
     parser.add_argument(
         "--folder", type=Path, default=Path(tempfile.gettempdir()), help="where all of it lies meanwhile"
     )
+    parser.add_argument("--programs", type=Path, help="the folder of the server's programs (the newest of Debian's)")
     parser.add_argument("--json", type=Path, help="write the figures of all runs there")
     arguments = parser.parse_args()
-    programs = postgresql.programs()
+    programs = arguments.programs or postgresql.programs()
     if programs is None:
         raise SystemExit("PostgreSQL's server is not here: make setup")
     found: dict[str, dict[str, list[Figures]]] = {operation: {} for operation in OPERATIONS}
@@ -208,7 +211,8 @@ def _server(programs: Path, folder: Path, scale: float) -> Iterator[Server]:
         script.chmod(0o755)
         Path(place).chmod(0o755)
         command = f"{script} ../archive %p"
-        with postgresql.server(programs, archive_command=command, **SETTINGS) as server:
+        newer = {"summarize_wal": "on"} if _major(programs) >= 17 else {}
+        with postgresql.server(programs, archive_command=command, **SETTINGS, **newer) as server:
             (server.place / "archive").write_text("")
             server.do("CREATE DATABASE shop")
             with server.connect("shop") as session:
@@ -219,6 +223,11 @@ def _server(programs: Path, folder: Path, scale: float) -> Iterator[Server]:
             print(f"machine: {os.cpu_count()} cores; PostgreSQL {version}; {size / MIB:.0f} MiB of rows and indexes")
             measure.read_through(server.place / "data")
             yield server
+
+
+def _major(programs: Path) -> int:
+    told = subprocess.run([programs / "postgres", "--version"], check=True, capture_output=True, text=True).stdout
+    return int(told.split()[2].split(".")[0])  # `postgres (PostgreSQL) 18.4 (…)`
 
 
 def _as_server() -> list[str]:
@@ -259,6 +268,7 @@ def _ours(server: Server, home: Path, *, bare: bool = False) -> Tool:
                     "retention": "1 year",
                     "host": str(server.place),
                     "user": server.user,
+                    "tools": str(server.bin),
                     "scratch": str(home),
                 }
             },

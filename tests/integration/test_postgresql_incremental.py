@@ -164,8 +164,22 @@ def test_each_point_has_whole_files_whatever_becomes_of_the_servers(shop: Server
     shop.do("CHECKPOINT", "UPDATE large SET what = '' WHERE n = 77")
     points.make(source)
     little, _ = points.make(source)
-    assert little.read_bytes < first.read_bytes / 4, "what is no relation, and the log"
+    assert little.read_bytes < first.read_bytes / 4, "what is no relation, maps, and the log"
     shop.do("DROP TABLE moved, shrinks, grows, anew, comes, unlogged_rows", "DROP TABLESPACE elsewhere")
+
+
+def test_visibility_maps_are_as_the_server_has_them(shop: Server, make: Make, tmp_path: Path) -> None:
+    """The server would not tell that a row that is gone was taken out of one: an index-only scan would find it."""
+    shop.do("CREATE TABLE seen AS SELECT n, 'word' AS word FROM generate_series(1, 5000) n", "VACUUM seen")
+    points, source = Points(), make()
+    points.make(source)
+    shop.do("DELETE FROM seen WHERE n % 500 = 7")
+    points.make(source)
+    assert points.notes.startswith("Of the files, what changed since")
+    points.restore(tmp_path / "restored")
+    there = os.fsdecode(path_of(shop, "seen")) + "_vm"
+    assert (tmp_path / "restored" / "data" / there).read_bytes() == (shop.place / "data" / there).read_bytes()
+    shop.do("DROP TABLE seen")
 
 
 def test_with_the_log_in_between_the_next_base_reads_what_changed(shop: Server, make: Make, tmp_path: Path) -> None:

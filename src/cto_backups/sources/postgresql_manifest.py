@@ -4,7 +4,8 @@ As the manual's chapter on the backup manifest format has it; the server writes 
 """
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
@@ -13,6 +14,7 @@ from cto_backups.process import ToolError
 from cto_backups.sources.postgresql_replication import PROGRAM
 
 _FILE: Final = (b'{ "Path": ', b'{ "Encoded-Path": ')
+_MAP: Final = re.compile(rb"/\d+_vm(?:\.\d+)?\Z")
 _LAST: Final = b'"Manifest-Checksum": "'
 
 PREFIX: Final = "INCREMENTAL."
@@ -51,7 +53,7 @@ def with_files(manifest: bytes, now: Mapping[bytes, Listed]) -> bytes:
 
     Raises ToolError: no file may be left of which only what changed is there.
     """
-    made = bytearray()
+    made: list[bytes] = []
     missing = set(now)
     for line in _lines(manifest):
         if line.startswith(_FILE):
@@ -62,10 +64,34 @@ def with_files(manifest: bytes, now: Mapping[bytes, Listed]) -> bytes:
                 line = _written(told, path, now[path]) + (b",\n" if line.rstrip().endswith(b",") else b"\n")
             elif path != _path(told):
                 raise _unknown(f"{path.decode('utf-8', 'replace')} did not come")
-        made += line
+        made.append(line)
     if missing:
         raise _unknown(f"{min(missing).decode('utf-8', 'replace')} is not in it")
-    return bytes(made) + _LAST + sha256(made).hexdigest().encode() + b'"}\n'
+    return _summed(made)
+
+
+def without_maps(manifest: bytes) -> bytes:
+    """The same manifest without visibility maps: a server to which it is told sends these whole. Raises ToolError.
+
+    What changed in other files is told by the blocks that the log names. Where a row is changed, it names the row's
+    block alone, although a bit of the map goes out too (PostgreSQL 18.4): what says that a page has no dead rows would
+    stay, and index-only scans would find rows that are gone. `pg_combinebackup` makes the same of it.
+    """
+    made: list[bytes] = []
+    for line in _lines(manifest):
+        if line.startswith(_FILE):
+            if _MAP.search(_path(_told(line))):
+                continue
+            line = line.rstrip().rstrip(b",") + b",\n"
+        elif line.startswith(b"]") and made[-1].endswith(b",\n"):
+            made[-1] = made[-1].removesuffix(b",\n") + b"\n"
+        made.append(line)
+    return _summed(made)
+
+
+def _summed(lines: Sequence[bytes]) -> bytes:
+    content = b"".join(lines)
+    return content + _LAST + sha256(content).hexdigest().encode() + b'"}\n'
 
 
 def _lines(manifest: bytes) -> Iterator[bytes]:

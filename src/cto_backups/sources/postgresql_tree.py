@@ -22,6 +22,7 @@ from cto_backups.sources import postgresql_incremental, postgresql_recovery
 from cto_backups.sources.postgresql_between import Between
 from cto_backups.sources.postgresql_incremental import LABEL, MANIFEST, Changes, Earlier
 from cto_backups.sources.postgresql_log import LogReceiver, written_bytes
+from cto_backups.sources.postgresql_manifest import without_maps
 from cto_backups.sources.postgresql_moments import HeldMoments, is_quiet, mark
 from cto_backups.sources.postgresql_point import AUTO_CONF, DATA, LOG, MOMENTS, TABLESPACES, Moments
 from cto_backups.sources.postgresql_replication import BaseBackup, Place, Replication, lsn_text
@@ -159,7 +160,7 @@ class ServerTree:
         if isinstance(earlier, Earlier):
             files = self._connected()
             try:
-                files.tell_earlier(earlier.manifest)
+                files.tell_earlier(without_maps(earlier.manifest))
                 base = files.base_backup(label, self._max_rate_kib, incremental=True)
             except ToolError as error:
                 files.close()

@@ -10,7 +10,7 @@ from cto_backups import _native
 from cto_backups.core.ports import Patch
 from cto_backups.process import ToolError
 from cto_backups.sources.postgresql_incremental import ChangedFile
-from cto_backups.sources.postgresql_manifest import Listed, listed, whole_path, with_files
+from cto_backups.sources.postgresql_manifest import Listed, listed, whole_path, with_files, without_maps
 from cto_backups.sources.tar import Member, TarReader
 
 BLOCK = 8192
@@ -126,6 +126,15 @@ def test_the_manifest_of_whole_files_is_the_servers_but_for_what_changed() -> No
     )
     assert listed(made) == {**now, b"global/pg_control": Listed(8192, b"\x0a\x0b\x0c\x0d")}
     assert with_files(made, {}) == made
+
+
+def test_visibility_maps_are_not_told() -> None:
+    """At any place, also where nothing else is left, and nothing that is only called like one."""
+    table, map_, second = line("base/5/1234", 9), line("base/5/1234_vm", 9), line("pg_tblspc/7/PG_18_1/5/12_vm.1", 9)
+    free, named = line("base/5/1234_fsm", 9), line("base/5/about_vm", 9)
+    assert without_maps(manifest(map_, table, second, free, map_)) == manifest(table, free)
+    assert without_maps(manifest(table, named)) == manifest(table, named)
+    assert listed(without_maps(manifest(map_))) == {}
 
 
 def test_a_manifest_that_does_not_fit_the_files_is_none() -> None:
