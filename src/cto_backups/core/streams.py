@@ -7,7 +7,7 @@ from its beginning; `log` tells one log from another (a server that was set back
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol, runtime_checkable
 
@@ -82,6 +82,9 @@ class Following(Protocol):
     def take(self, seconds: float) -> bytes:
         """What follows; empty when nothing came for this long. What comes in quick succession comes together."""
 
+    def about(self, begins: int) -> Mapping[str, str]:
+        """What a piece has to say beside its bytes that begins there, in what was taken last."""
+
     def look(self) -> Look:
         """How far the source is; raises SourceError too when nothing that was taken may be kept, and why.
 
@@ -97,8 +100,11 @@ class Streaming(Protocol):
     def streams(self) -> bool:
         """Whether it is set up so that its log can be followed."""
 
-    def follow(self, follows: Follows, position: int) -> AbstractContextManager[Following]:
-        """Follow the log on from a position. Raises SourceError; where only a new point helps, PointNeededError."""
+    def follow(self, follows: Follows, last: "PieceRead | None") -> AbstractContextManager[Following]:
+        """Follow the log on from where the last piece begins, or (None) from where the point's log ends.
+
+        Raises SourceError; where only a new point helps, PointNeededError.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +120,15 @@ class Piece:
 class PieceRead:
     """A piece with its bytes, and the last mark up to its end.
 
-    By the source's clock, all that is committed in it was until `until` (None: it does not tell).
+    By the source's clock, all that is committed in it was until `until` (None: it does not tell). `about` is what its
+    source has to know beside the bytes.
     """
 
     piece: Piece
     mark: Mark | None
     data: bytes
     until: datetime | None = None
+    about: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

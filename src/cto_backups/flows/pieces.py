@@ -47,7 +47,7 @@ class PieceFiles:
 
     def put(self, read: PieceRead, *, overwrite: bool = False) -> None:
         """Seal and store a piece, durable on return; without `overwrite`, one that is there already is left."""
-        told: dict[str, str | int] = {
+        told: dict[str, object] = {
             "source": self.source,
             "log": read.piece.log,
             "begins": read.piece.begins,
@@ -57,6 +57,8 @@ class PieceFiles:
             told |= {"mark": read.mark.position, "moment": read.mark.moment.isoformat()}
         if read.until is not None:
             told["until"] = read.until.isoformat()
+        if read.about:
+            told["about"] = dict(read.about)
         content = json.dumps(told).encode() + b"\n" + read.data
         sealed = self.installation.store(self.vault_name).seal(content)
         try:
@@ -73,11 +75,12 @@ class PieceFiles:
             named = (told["source"], told["log"], told["begins"], told["ends"])
             mark = Mark(int(told["mark"]), datetime.fromisoformat(told["moment"])) if "mark" in told else None
             until = datetime.fromisoformat(told["until"]) if "until" in told else None
-        except (ValueError, KeyError, TypeError) as error:
+            about = {str(name): str(value) for name, value in told.get("about", {}).items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise self._damaged(piece, "it does not say what it is") from error
         if named != (self.source, piece.log, piece.begins, piece.ends) or len(data) != piece.ends - piece.begins:
             raise self._damaged(piece, "it is another one, or a part of it")
-        return PieceRead(piece, mark, data, until)
+        return PieceRead(piece, mark, data, until, about)
 
     def delete(self, piece: Piece) -> None:
         """Remove it; fine when it is gone already. Raises RefusedError where this host may only add."""

@@ -145,7 +145,7 @@ def follow(installation: Installation, name: str, holder: str, stop: threading.E
     stream.facts = replace(began, reached_at=stream.known.reached_at, moment=stream.known.moment)
     try:
         last = stream.resumed()
-        with source.follow(start, last.piece.begins if last is not None else start.ends) as following:
+        with source.follow(start, last) as following:
             stream.run(following, stream.compared(following, last) if last is not None else b"")
     except PointNeededError as error:
         same = stream.known.stuck_at == stream.point
@@ -262,11 +262,11 @@ class _Stream:
         mark: Mark | None = None
         looks: deque[Look] = deque()  # how far the source was, and has not been followed yet
         while not self.stop.is_set():
-            data += following.take(_TAKE_SECONDS)
+            data = data or following.take(_TAKE_SECONDS)
             look = self._looked(following, data)
             if look.mark is not None and look.mark.position <= following.ends:
                 mark = look.mark
-            self._keep(following.ends, data, mark, look.moment)
+            self._keep(following, data, mark, look.moment)
             data = b""
             looks.append(look)
             reached = self.facts.reached_at
@@ -300,12 +300,14 @@ class _Stream:
         except BackupsError:
             raise
         except Exception:
-            self._keep(following.ends, data, None, None)
+            self._keep(following, data, None, None)
             raise
 
-    def _keep(self, ends: int, data: bytes, mark: Mark | None, until: datetime | None) -> None:
+    def _keep(self, following: Following, data: bytes, mark: Mark | None, until: datetime | None) -> None:
         if data:
-            self._store(PieceRead(Piece(self.follows.log, ends - len(data), ends), mark, data, until))
+            begins = following.ends - len(data)
+            piece = Piece(self.follows.log, begins, following.ends)
+            self._store(PieceRead(piece, mark, data, until, following.about(begins)))
 
     def _compare(self, ends: int) -> None:
         """See that what was stored is there still. Raises VaultError: it is streamed once more then, if it can be."""

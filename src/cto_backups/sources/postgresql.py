@@ -19,7 +19,7 @@ from cto_backups.core.ports import (
     RestorePlan,
 )
 from cto_backups.core.retained_log import RetainedLog
-from cto_backups.core.streams import Following, Follows
+from cto_backups.core.streams import Following, Follows, PieceRead
 from cto_backups.errors import PolicyError, VerificationError
 from cto_backups.process import ToolError
 from cto_backups.sources.options import seconds, text, texts
@@ -120,9 +120,9 @@ class PostgresqlSource:
         """Whether the server's log can be followed between points: with `method: physical` and `base_every`."""
         return self._is_physical and self._physical.streams
 
-    def follow(self, follows: Follows, position: int) -> AbstractContextManager[Following]:
-        """Follow the server's log on from a position. Raises SourceError."""
-        return self._physical.follow(follows, position)
+    def follow(self, follows: Follows, last: PieceRead | None) -> AbstractContextManager[Following]:
+        """Follow the server's log on from where the last piece begins. Raises SourceError."""
+        return self._physical.follow(follows, last.piece.begins if last is not None else follows.ends)
 
     def plan_restore(
         self,

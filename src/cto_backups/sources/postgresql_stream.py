@@ -5,7 +5,7 @@ on, and a stream goes on from there. No place is ever reported safe: a server th
 us, and forgets nothing for us.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Final
@@ -121,6 +121,10 @@ class LogFollower:
         if (made := self._spaces.find(whole)) is not None:
             raise self._tablespace(f"its log makes one at {made.path}, after {lsn_text(made.at)}")
         return whole
+
+    def about(self, begins: int) -> Mapping[str, str]:
+        """Nothing: a place says in which file of the log it is."""
+        return {}
 
     def look(self) -> Look:
         """How far the server is. Raises PointNeededError when a tablespace was made: nothing of that may be kept.

@@ -4,11 +4,10 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,13 +16,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from cto_backups.app import opened
 from cto_backups.core.log_range import follows
 from cto_backups.errors import BackupsError, BusyError, ExitStatus, PointNeededError, SourceError
 from cto_backups.flows.installation import Installation
 from cto_backups.flows.pieces import PieceFiles, tail_of
 from cto_backups.flows.stream import follow
-from integration.cli.conftest import Home, environment
+from integration.cli.conftest import Home
+from integration.cli.following import facts, followed, installed, until, worker
 from servers import postgresql
 from servers.postgresql import Server
 
@@ -37,7 +36,6 @@ SECTION = """
     method: physical
     base_every: 1 day
 """
-PATIENCE_SECONDS = 60.0
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -63,51 +61,6 @@ def protect(home: Home, server: Server, host: Path | None = None) -> Home:
     home.policy.write_text(text.replace("\nsources:\n", "\nsources:" + section, 1))
     assert home("backup").status is ExitStatus.SUCCESS
     return home
-
-
-def until(happened: Callable[[], Any], what: str) -> Any:
-    """What comes of a question once there is something; fails when nothing does."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline:
-        if found := happened():
-            return found
-        time.sleep(0.1)
-    raise AssertionError(f"not within {PATIENCE_SECONDS:.0f} s: {what}")
-
-
-@contextmanager
-def installed(home: Home) -> Iterator[Installation]:
-    with opened(home.policy) as opening:
-        yield opening.installation
-
-
-@contextmanager
-def followed(home: Home, holder: str = "here") -> Iterator[Installation]:
-    """The log is followed on a thread, until the block ends; what that says is raised then."""
-    stop, said = threading.Event(), list[BackupsError]()
-    with installed(home) as installation:
-
-        def run() -> None:
-            try:
-                follow(installation, "shop", holder, stop)
-            except BackupsError as error:
-                said.append(error)
-
-        thread = threading.Thread(target=run)
-        thread.start()
-        try:
-            yield installation
-        finally:
-            stop.set()
-            thread.join()
-    if said:
-        raise said[0]
-
-
-def facts(installation: Installation) -> Any:
-    from cto_backups import clock
-
-    return installation.catalog.facts(clock.now(), ["shop"]).sources["shop"].stream
 
 
 def caught_up(installation: Installation, server: Server) -> None:
@@ -155,16 +108,6 @@ class Writer:
                 self.acknowledged += 1
                 self.moments[self.acknowledged] = time.monotonic()
                 time.sleep(0.0005)
-
-
-def worker(home: Home, log: Path, name: str) -> "subprocess.Popen[bytes]":
-    with log.open("wb") as output:
-        return subprocess.Popen(
-            [sys.executable, "-m", "cto_backups", "worker", "--name", name],
-            env=environment(CTO_BACKUPS_POLICY=str(home.policy)),
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
 
 
 def kill(server: Server) -> None:
