@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -19,9 +20,10 @@ from cto_backups.core.ports import (
     RestoreOptions,
     RestorePlan,
 )
+from cto_backups.core.streams import Following, Follows, PieceRead
 from cto_backups.errors import PolicyError, RefusedError, RestoreError, VerificationError
 from cto_backups.process import ToolError, ToolMissingError
-from cto_backups.sources import mysql_capture, mysql_log, mysql_logged, mysql_restore
+from cto_backups.sources import mysql_capture, mysql_log, mysql_logged, mysql_restore, mysql_stream, mysql_tail
 from cto_backups.sources.mysql_catalogue import catalogue
 from cto_backups.sources.mysql_connection import Address, Session, Tools, Version, do, said, version_of
 from cto_backups.sources.mysql_dump import BROKEN_FILE, VIEWS_FILE
@@ -98,6 +100,15 @@ class MysqlSource:
             return mysql_logged.capture(self._server, self._state, self._base_every)
         return mysql_capture.capture(self._server, self._state)
 
+    @property
+    def streams(self) -> bool:
+        """Whether the server's log can be followed between points: with `base_every`."""
+        return self._base_every is not None
+
+    def follow(self, follows: Follows, last: PieceRead | None) -> AbstractContextManager[Following]:
+        """Follow the server's binary log on from where the last piece begins. Raises SourceError."""
+        return mysql_stream.following(self._server, follows, last)
+
     def plan_restore(
         self,
         reader: PointReader,
@@ -113,7 +124,7 @@ class MysqlSource:
         plan = reader.plan(Path("/"), only=_with_views(only))
         wanted = mysql_restore.databases_in(reader, only)
         with self._server.session() as session:
-            conflicts = self._standing(reader, session, only)
+            conflicts = self._standing(reader, session, only, goes_on=_goes_on(reader, options, only))
         notes = [f"the server {self._server.place} gets: {', '.join(wanted) or 'no database'}"]
         if conflicts:
             notes.append(f"it will refuse, for these are there already: {', '.join(conflicts)}")
@@ -130,27 +141,34 @@ class MysqlSource:
         progress: Progress | None = None,
     ) -> Restored:
         """Write the dumps; in place, make the databases from them. Raises RefusedError, RestoreError."""
-        at = options.at if options is not None else None
         if destination is not None:
-            restored = reader.restore(destination, only=only, existing=existing, options=options, progress=progress)
-            if at is not None:
-                mysql_log.cut(destination, at)
-            return restored
+            return mysql_tail.brought_back(
+                self.name,
+                destination,
+                options,
+                self._state,
+                partial(reader.restore, destination, only=only, existing=existing, options=options, progress=progress),
+            )
         with self._server.session() as session, staging(self._state) as place, staging(self._state) as private:
-            self._refuse(reader, session, only)
-            restored = reader.restore(place, only=_with_views(only), options=options, progress=progress)
-            if restored.problems:
+            goes_on = _goes_on(reader, options, only)
+            self._refuse(reader, session, only, goes_on=goes_on)
+            restored = mysql_tail.brought_back(
+                self.name,
+                place,
+                options if goes_on or options is None else replace(options, tail=None),
+                self._state,
+                partial(reader.restore, place, only=_with_views(only), options=options, progress=progress),
+            )
+            if any(problem.path != f"/{mysql_log.STREAMED_FILE}" for problem in restored.problems):
                 return replace(restored, places=())  # another vault may have it whole
-            if at is not None:
-                mysql_log.cut(place, at)
-            log = mysql_log.whole_log(place)
+            log, streamed = mysql_log.whole_log(place), mysql_log.whole_streamed(place)
             tools = Tools(version_of(session)[0], self._server.tools)
             loader = mysql_restore.Loader(tools, self._server.address, private)
             try:
                 with mysql_restore.eased(session, log=log is not None):
                     notes = mysql_restore.into(loader, session, place)
                     if log is not None:
-                        mysql_log.replay(loader, place, log)
+                        mysql_log.replay(loader, place, log, streamed)
             except (ToolError, pymysql.MySQLError) as error:
                 raise RestoreError(
                     f"source {self.name}: its databases were restored in part",
@@ -171,7 +189,7 @@ class MysqlSource:
         plugins = dict(part.split("=", 1) for part in server.get("plugins", "").split(",") if part)
         tools = Tools(Version.parse(server["version"]), self._server.tools)
         zones = [zone for zone in server["time_zones"].split(",") if zone]
-        log = mysql_log.whole_log(restored)
+        log, streamed = mysql_log.whole_log(restored), mysql_log.whole_streamed(restored)
         try:
             with (
                 throwaway(tools, server, plugins, zones=zones, scratch=self._scratch) as address,
@@ -190,6 +208,7 @@ class MysqlSource:
                     if (restored / BROKEN_FILE).is_file():
                         digest = sha256((restored / BROKEN_FILE).read_bytes()).hexdigest()
                         found = replace(found, checksums={**found.checksums, "server: broken views": digest})
+                    mysql_log.replay(loader, restored, streamed)
                     for name in databases(session):
                         mysql_restore.check_tables(session, name)
                     return found
@@ -212,16 +231,18 @@ class MysqlSource:
         """Everything can be compared."""
         return {}
 
-    def _standing(self, reader: PointReader, session: Session, only: Sequence[str]) -> tuple[str, ...]:
+    def _standing(
+        self, reader: PointReader, session: Session, only: Sequence[str], *, goes_on: bool
+    ) -> tuple[str, ...]:
         """The databases that are in the way: where a log is to be carried out, every one that is there."""
-        if _goes_on(reader):
+        if goes_on:
             return tuple(databases(session))
         return mysql_restore.standing(session, mysql_restore.databases_in(reader, only))
 
-    def _refuse(self, reader: PointReader, session: Session, only: Sequence[str]) -> None:
+    def _refuse(self, reader: PointReader, session: Session, only: Sequence[str], *, goes_on: bool) -> None:
         """Raise RefusedError where something else than the point would be touched, or half of it restored."""
-        standing = self._standing(reader, session, only)
-        if _goes_on(reader) and (only or standing):
+        standing = self._standing(reader, session, only, goes_on=goes_on)
+        if goes_on and (only or standing):
             raise RefusedError(
                 f"source {self.name}: a log is carried out on a server without databases alone, and all of it",
                 why="it is of all databases: it says what became of each, by its name"
@@ -250,9 +271,10 @@ class MysqlSource:
         return replace(found, samples=tuple(sample for sample in found.samples if sample.key in known))
 
 
-def _goes_on(reader: PointReader) -> bool:
-    """Whether a point has a log that leads on from its dumps."""
-    return any(True for _ in reader.listing([f"/{mysql_log.PREFIX}*"]))
+def _goes_on(reader: PointReader, options: RestoreOptions | None, only: Sequence[str]) -> bool:
+    """Whether a log leads on from a point's dumps: one that it has, or that was streamed, which is for all of it."""
+    streamed = options is not None and options.tail is not None and not only
+    return streamed or any(True for _ in reader.listing([f"/{mysql_log.PREFIX}*"]))
 
 
 def _with_views(only: Sequence[str]) -> Sequence[str]:

@@ -26,7 +26,7 @@ from cto_backups.sources.mysql_binlog import BrokenLogError
 from cto_backups.sources.mysql_connection import Session, rows, stop
 from cto_backups.sources.mysql_dump import BROKEN_FILE
 from cto_backups.sources.mysql_inventory import STOPPING, rights
-from cto_backups.sources.mysql_log import LOG_FILE, Log
+from cto_backups.sources.mysql_log import LOG_FILE, Log, first_name
 from cto_backups.sources.mysql_moment import (
     ChangingError,
     Summed,
@@ -97,7 +97,7 @@ class LogTree:
         self._base: mysql_capture.MysqlCapture | None = None
         self._seen: _Seen | None = None
         self._told: Fingerprint | None = None
-        _refuse_unfit(server, self._control)
+        refuse_unfit(server, self._control)
 
     def arrivals(self, before: Before | None = None) -> Iterator[Arrival]:
         """The files of the point before and those that go on from it; or dumps."""
@@ -141,7 +141,7 @@ class LogTree:
         broken = any(os.fsdecode(entry.name) == BROKEN_FILE for entry in files)
         ((number,),) = rows(self._control, "SELECT @@GLOBAL.server_id")
         self._log = Log(
-            self._version(),
+            version_in(self._control),
             int(number),
             base_at,
             since,
@@ -150,6 +150,7 @@ class LogTree:
             place,
             begun,
             goes_on=not (broken or unfinished or self._unfinished()),
+            name=first_name(int(number), base_at),
         )
         for entry in files:
             yield Arrival(entry, tree.open(entry))
@@ -175,7 +176,7 @@ class LogTree:
             return None
         ((number,),) = rows(self._control, "SELECT @@GLOBAL.server_id")
         young = timedelta(0) <= clock.now() - log.base_at < self._every
-        same = (log.version, log.server) == (self._version(), int(number))
+        same = (log.version, log.server) == (version_in(self._control), int(number))
         return log if young and same and log.goes_on else None
 
     def _since(self, log: Log) -> tuple[Log, dict[str, Path]]:
@@ -244,10 +245,6 @@ class LogTree:
 
     # -- both ----------------------------------------------------------------------------------------------------------
 
-    def _version(self) -> str:
-        ((text,),) = rows(self._control, "SELECT VERSION()")
-        return ".".join(str(text).split(".")[:2])
-
     def _unsafe(self, plan: mysql_capture.Plan) -> str:
         unsafe = mysql_capture.unsafe_in(plan)
         if unsafe:
@@ -295,6 +292,12 @@ def _own(name: str) -> Entry:
     return Entry(path[1:], path, EntryKind.FILE, stat.S_IFREG | 0o600, os.geteuid(), os.getegid(), 0, now, now)
 
 
+def version_in(session: Session) -> str:
+    """The series that a server is of: what another one logged, this one may not carry out."""
+    ((text,),) = rows(session, "SELECT VERSION()")
+    return ".".join(str(text).split(".")[:2])
+
+
 def _now(session: Session) -> datetime:
     """What the server's clock says."""
     ((now,),) = rows(session, "SELECT UTC_TIMESTAMP(6)")
@@ -302,7 +305,7 @@ def _now(session: Session) -> datetime:
     return moment.replace(tzinfo=UTC)
 
 
-def _refuse_unfit(server: Server, session: Session) -> None:
+def refuse_unfit(server: Server, session: Session) -> None:
     """Raise SourceError where the log does not lead from one moment to another for certain."""
     names = "('version', 'log_bin', 'binlog_format', 'log_slave_updates')"
     settings = dict(rows(session, f"SHOW GLOBAL VARIABLES WHERE Variable_name IN {names}"))

@@ -27,11 +27,14 @@ def continued(
         return log, {}
     with _Spool(replace(log, until=until), folder) as spool:
         expected = log.last  # once more the last event that is known: then it is the same log
+        ended = False
         at = Position(log.ends.file, log.last_at if expected else log.ends.offset)
         for event in _events(at, end, connected):
             if event.is_format:
                 if event.file == log.ends.file and event.when != log.born:
                     raise BrokenLogError(f"{event.file} is another file of that name")
+                if event.begins_file and event.file != log.ends.file and not ended:
+                    spool.crashed(event)
                 spool.describe(event)
             elif expected:
                 if event.digest != expected:
@@ -39,6 +42,8 @@ def continued(
                 expected = ""
             else:
                 spool.take(event)
+            if event.begins_file or not event.is_format:
+                ended = event.ends_file
         longer = spool.end()
     if longer.ends != end:
         raise BrokenLogError(f"the log does not lead to {end.file}:{end.offset}")
@@ -84,10 +89,14 @@ class _Spool:
         if self._open is not None:
             self._open[1].close()
 
+    def crashed(self, event: Event) -> None:
+        """A file begins, and the server did not end the one before."""
+        self._log = self._log.after_crash(event.file)
+
     def describe(self, event: Event) -> None:
         """The format of a file comes: of one that is read from its beginning, it is a part."""
         self._format = event
-        if event.at == len(MAGIC) and event.ends:
+        if event.begins_file:
             self._begin(event)
             self._last = event
 
