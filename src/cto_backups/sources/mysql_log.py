@@ -1,7 +1,8 @@
 """The binary log in a recovery point: what leads from the dumps to the point's own moment, and to any one between.
 
 ``log.json`` says where it begins and ends, and names the files ``binlog-NUMBER-NAME``, each of which goes on where the
-one before ends. ``mariadb-binlog binlog-* | mariadb`` brings databases that were made from the dumps to the end.
+one before ends. ``mariadb-binlog --skip-gtid-strict-mode binlog-* | mariadb`` brings databases that were made from the
+dumps to the end.
 """
 
 import json
@@ -83,6 +84,7 @@ class Log:
             "goes_on": self.goes_on,
             "files": [[piece.name, piece.file, piece.begins, piece.ends] for piece in self.pieces],
             "log": self.name,
+            "position": self.position,
         }
         return json.dumps(document, indent=1, sort_keys=True).encode() + b"\n"
 

@@ -1,7 +1,7 @@
 """A server's binary log, followed as it is written: what comes from it between two recovery points.
 
-Pieces hold the server's files byte for byte, and none holds parts of two. Each says of which file it is, where it
-begins in it, and with what a file has to begin that begins with it. Positions count the bytes of the files since the
+Pieces hold the server's files byte for byte, and none holds parts of two. Each says of which file it is, where in it,
+and what a file has to begin with that has not all of it. Positions count the bytes of the files since the
 one in which the dumps were made.
 """
 
@@ -13,13 +13,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC
 from typing import Final
 
-import pymysql
-
 from cto_backups import clock
 from cto_backups.core.streams import Follows, Look, Mark, PieceRead
 from cto_backups.errors import SourceError
 from cto_backups.sources.mysql_binlog import MAGIC, BrokenLogError, Event, LogStream
-from cto_backups.sources.mysql_connection import Session, rows, said
+from cto_backups.sources.mysql_connection import Session, rows
 from cto_backups.sources.mysql_dump import Position
 from cto_backups.sources.mysql_logged import refuse_unfit, version_in
 from cto_backups.sources.mysql_server import Server
@@ -71,12 +69,6 @@ def following(server: Server, follows: Follows, last: PieceRead | None) -> Itera
             why=str(error),
             todo="back up again: a new point begins with dumps where it has to. When the server threw its log away,"
             " let it keep that for longer: binlog_expire_logs_seconds",
-        ) from error
-    except pymysql.MySQLError as error:
-        raise SourceError(
-            f"source {server.name}: the binary log of {server.place} cannot be followed",
-            why=said(error),
-            todo="it is tried again; what is missing comes with the next recovery point",
         ) from error
 
 
@@ -136,10 +128,9 @@ class LogFollower:
         return bytes(taken)
 
     def about(self, begins: int) -> Mapping[str, str]:
-        """Of which of the server's files a piece is, where in it, and what a file begins with that begins with it."""
-        offset = begins - self._file_at
-        head = MAGIC + self._format if offset else b""
-        return {FILE: self._file, OFFSET: str(offset), HEAD: base64.b64encode(head).decode("ascii")}
+        """Of which of the server's files a piece is, where in it, and what comes before it in a file of its own."""
+        head = base64.b64encode(MAGIC + self._format).decode("ascii")
+        return {FILE: self._file, OFFSET: str(begins - self._file_at), HEAD: head}
 
     def look(self) -> Look:
         """How far the server is. Raises SourceError when statements are logged in place of rows, BrokenLogError.

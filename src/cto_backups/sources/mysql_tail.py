@@ -30,8 +30,6 @@ from cto_backups.sources.mysql_stream import FILE, HEAD, OFFSET
 from cto_backups.sources.staging import staging
 
 _COPY_BYTES: Final = 1 << 20
-_SIZE_AT: Final = len(MAGIC) + 9
-"""In a file of the log: how long its first event is, four bytes."""
 _NEEDED: Final = (f"/{LOG_FILE}", f"/{PREFIX}")
 UNREADABLE: Final = "unreadable"
 OF_A_PART: Final = "without the log that was streamed since: that goes with all of a server, not with a part"
@@ -178,22 +176,14 @@ def _written(place: Path, own: Log, tail: Gathered) -> Log | None:
                 max(offset, len(MAGIC)),
                 offset + stretch.ends - begins,
             )
-            file.seek(stretch.begins - tail.stretches[0].begins)
-            head = b"" if not offset else stretch.head or _head(file)
             file.seek(begins - tail.stretches[0].begins)
             with (place / piece.name).open("xb") as output:
-                output.write(head)
+                output.write(stretch.head if offset else b"")
                 _copy(file, output, stretch.ends - begins)
             log = replace(log, pieces=(*log.pieces, piece), ends=Position(piece.file, piece.ends))
     log = _of_whole_groups(place, log)
     (place / STREAMED_FILE).write_bytes(log.written())
     return log
-
-
-def _head(file: BinaryIO) -> bytes:
-    """What a file that is there from its beginning begins with: that it is one, and its format."""
-    begins = file.read(_SIZE_AT + 4)
-    return begins + file.read(len(MAGIC) + int.from_bytes(begins[_SIZE_AT:], "little") - len(begins))
 
 
 def _copy(file: BinaryIO, output: BinaryIO, size: int) -> None:

@@ -1,6 +1,7 @@
 """A MariaDB server's binary log followed as it is written: what is lost with the server, and what each fault does."""
 
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -13,8 +14,9 @@ from pathlib import Path
 import pymysql
 import pytest
 
-from cto_backups.errors import ExitStatus
+from cto_backups.errors import BackupsError, ExitStatus
 from cto_backups.flows.installation import Installation
+from cto_backups.flows.pieces import PieceFiles, tail_of
 from integration.cli.conftest import Home
 from integration.cli.following import facts, followed, installed, until, worker
 from servers import mariadb
@@ -211,3 +213,152 @@ def test_any_second_comes_back_and_the_restore_test_goes_to_the_end(
     assert restore["figures"]["streamed_bytes"] > 0
     one = protecting("restore", "shop", "--to", str(tmp_path / "one"), "--only", "/database-zoo.sql")
     assert one.status is ExitStatus.SUCCESS and "not with a part" in " ".join((one.out + one.err).split()), one
+
+
+def test_what_was_streamed_is_carried_out_by_the_documented_commands(
+    protecting: Home, shop: Server, other: Server, stock_restic: Path, tmp_path: Path
+) -> None:
+    add(shop, 1)
+    assert protecting("backup", "shop").status is ExitStatus.SUCCESS, "a point that has a log of its own"
+    add(shop, 2)
+    with followed(protecting) as installation:
+        caught_up(installation, shop)
+        shop.do("FLUSH BINARY LOGS")
+        add(shop, 3)
+        caught_up(installation, shop)
+        point = installation.catalog.latest("shop")
+        assert point is not None
+        (copy,) = [known.copy for known in installation.catalog.copies(point.id) if known.copy.vault == "one"]
+    text = (ROOT / "docs" / "how-to" / "restore-without-us.md").read_text()
+    block = re.search(r"(?:^    .*\n)+", text.partition("Of a MariaDB server")[2], re.MULTILINE)
+    assert block is not None
+    back = tmp_path / "back"
+    variables = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "RESTIC_PASSWORD_FILE": str(protecting.root / "keys" / "repository.key"),
+    }
+    restore = f"restic -r VAULT/repositories/main --no-cache restore {copy.reference} --target RESTORED"
+    script = f"set -eu\n{restore}\n{block[0]}".replace("restic -r", f"'{stock_restic}' -r")
+    for name, meant in (("VAULT", protecting.vault("one")), ("RESTORED", back), ("SOURCE", "shop")):
+        script = script.replace(name, str(meant))
+    done = subprocess.run(["bash", "-c", script], env=variables, cwd=tmp_path, capture_output=True, check=False)
+    assert done.returncode == 0, done
+    empty(other)
+    client = ["mariadb", "--no-defaults", f"--socket={other.socket}", f"--password={mariadb.PASSWORD}", "-uroot"]
+    client += ["--binary-mode"]
+    subprocess.run(client, input=(back / "database-zoo.sql").read_bytes(), check=True)
+    pieces = [*sorted(back.glob("binlog-*")), *sorted(back.glob("streamed-*"))]
+    assert len(pieces) >= 3
+    log = subprocess.run(["mariadb-binlog", "--skip-gtid-strict-mode", *pieces], capture_output=True, check=True).stdout
+    subprocess.run(client, input=log, check=True)
+    assert other.do(ROWS) == [(1,), (2,), (3,)]
+
+
+def test_a_transaction_whose_end_did_not_come_is_left_out(
+    protecting: Home, shop: Server, other: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cto_backups.sources import mysql_stream
+
+    monkeypatch.setattr(mysql_stream, "_AT_ONCE_BYTES", 20_000)
+    shop.do("CREATE TABLE zoo.others (n int) ENGINE=MyISAM")
+    add(shop, 1)
+    large = (
+        "BEGIN",
+        "INSERT INTO zoo.commits SELECT seq, SHA2(seq, 512) FROM zoo.seq_2_to_1000",
+        "INSERT INTO zoo.others SELECT seq FROM zoo.seq_1_to_20000",
+        "COMMIT",
+    )
+    shop.do(*large)
+    with followed(protecting) as installation:
+        caught_up(installation, shop)
+    with followed(protecting) as installation:  # another worker goes on from the last piece
+        add(shop, 2000)
+        caught_up(installation, shop)
+        listed = sorted(PieceFiles(installation, "one", "shop").listed(), key=lambda piece: piece.begins)
+    assert len(listed) > 5
+    assert [piece.ends for piece in listed[:-1]] == [piece.begins for piece in listed[1:]], "there is no gap"
+    with recovered(protecting, shop, other, "shop") as again:
+        assert again.do("SELECT COUNT(*), MAX(n) FROM zoo.commits") == [(1001, 2000)]
+        assert again.do("SELECT COUNT(*) FROM zoo.others") == [(20000,)]
+    with installed(protecting) as installation:
+        for vault in ("one", "two", "three"):
+            files = PieceFiles(installation, vault, "shop")
+            for piece in listed[3:]:
+                files.delete(piece)
+        point = installation.catalog.latest("shop")
+        assert point is not None
+        tail = tail_of(installation, point)
+        assert tail is not None and tail.ends == listed[2].ends
+    with recovered(protecting, shop, other, "shop") as again:
+        assert again.do(ROWS) == [(1,)]
+        assert again.do("SELECT COUNT(*) FROM zoo.others") == [(0,)], "also of tables that know no transactions"
+
+
+@pytest.mark.parametrize("why", ["thrown away", "begun anew"])
+def test_a_log_that_is_not_the_one_is_not_followed_until_dumps_are_made_again(
+    protecting: Home, shop: Server, other: Server, why: str
+) -> None:
+    add(shop, 1)
+    if why == "thrown away":
+        shop.do("FLUSH BINARY LOGS", "FLUSH BINARY LOGS")
+        ((newest, *_),) = shop.do("SHOW MASTER STATUS")
+
+        def purged() -> bool:  # it keeps a file for a moment that it may need after a crash
+            shop.do(f"PURGE BINARY LOGS TO '{newest}'")
+            return len(shop.do("SHOW BINARY LOGS")) == 1
+
+        until(purged, "the server throws its log away")
+        with pytest.raises(BackupsError, match="does not go on") as raised, followed(protecting):
+            pass
+        assert "binlog_expire_logs_seconds" in raised.value.todo
+    else:
+        with pytest.raises(BackupsError, match="does not go on"), followed(protecting) as installation:
+            caught_up(installation, shop)
+            shop.do("RESET MASTER")
+            until(lambda: "does not go on" in facts(installation).problem, "it is noticed")
+        with pytest.raises(BackupsError, match="does not go on"), followed(protecting):
+            pass
+    assert "its log is followed by no worker" in " ".join(protecting("status", "shop").out.split())
+    assert protecting("backup", "shop").status is ExitStatus.SUCCESS
+    add(shop, 2)
+    with followed(protecting) as installation:
+        caught_up(installation, shop)
+    with recovered(protecting, shop, other, "shop") as again:
+        assert again.do(ROWS) == [(1,), (2,)]
+
+
+def test_the_log_of_a_server_that_was_killed_goes_on_and_gets_another_name(
+    home: Home, mariadbd: Path, other: Server
+) -> None:
+    """What a server lost of its last file, and others were given, is never taken for what it wrote in its place."""
+    durable = {"innodb-flush-log-at-trx-commit": "1", "sync-binlog": "1", "binlog-format": "ROW"}
+    with mariadb.server(mariadbd, **durable) as primary:
+        primary.do("CREATE DATABASE zoo", "CREATE TABLE zoo.commits (n bigint PRIMARY KEY, words longtext)")
+        protect(home, primary)
+        again = None
+        try:
+            with pytest.raises(BackupsError, match="cannot be read"), followed(home) as installation:
+                add(primary, 1)
+                caught_up(installation, primary)
+                again = mariadb.killed_and_started_again(primary)
+                until(lambda: facts(installation).problem, "it is noticed")
+            with followed(home) as installation:
+                add(primary, 2)
+                caught_up(installation, primary)
+                before = facts(installation).log
+            with recovered(home, primary, other, "shop") as back:
+                assert back.do(ROWS) == [(1,), (2,)]
+            assert home("backup", "shop").status is ExitStatus.SUCCESS
+            with followed(home) as installation:
+                add(primary, 3)
+                caught_up(installation, primary)
+                point = installation.catalog.latest("shop")
+                assert point is not None and point.size_bytes > 0
+                assert facts(installation).log == f"{before}-000002"
+            with recovered(home, primary, other, "shop") as back:
+                assert back.do(ROWS) == [(1,), (2,), (3,)]
+        finally:
+            if again is not None:
+                again.kill()
+                again.wait(30)
