@@ -49,14 +49,7 @@ def following(server: Server, follows: Follows, last: PieceRead | None) -> Itera
         quick = replace(server, address=server.address.impatient)
         with quick.session() as session:
             refuse_unfit(server, session)
-            if follows.about["goes_on"] != "true" or follows.about["version"] != version_in(session):
-                raise SourceError(
-                    f"source {server.name}: nothing leads on from the dumps of its newest point",
-                    why="the server is of another version now"
-                    if follows.about["goes_on"] == "true"
-                    else "there were broken views or prepared transactions, of which dumps have nothing",
-                    todo="mend such views, end such transactions, and back up again: a new point begins with dumps",
-                )
+            _refuse_unsuited(server, session, follows)
             start = _after(last) if last is not None else _at_end(follows)
             with LogStream(quick.address.connect(), start.place, wait_seconds=_HEARTBEAT_SECONDS) as stream:
                 position = last.piece.begins if last is not None else follows.ends
@@ -175,6 +168,22 @@ class LogFollower:
         if not event.is_heartbeat:
             self._came = clock.monotonic()
         return event
+
+
+def _refuse_unsuited(server: Server, session: Session, follows: Follows) -> None:
+    what = f"source {server.name}: nothing leads on from the dumps of its newest point"
+    if follows.about["goes_on"] != "true":
+        raise SourceError(
+            what,
+            why="there were broken views or prepared transactions, of which dumps have nothing",
+            todo="mend such views, end such transactions, and back up again: a new point begins with dumps",
+        )
+    if follows.about["version"] != version_in(session):
+        raise SourceError(
+            what,
+            why=f"the server was {follows.about['version']} then, and is {version_in(session)} now",
+            todo="back up again: a new point begins with dumps",
+        )
 
 
 def _after(last: PieceRead) -> _Start:
