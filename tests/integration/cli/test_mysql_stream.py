@@ -219,6 +219,13 @@ def test_any_second_comes_back_and_the_restore_test_goes_to_the_end(
     assert tested.status is ExitStatus.SUCCESS, tested
     (restore,) = [step for step in tested.document["tests"][0]["steps"] if step["name"] == "restore"]
     assert restore["figures"]["streamed_bytes"] > 0
+    # What never came into the log cannot be deleted by it.
+    never = "SET sql_log_bin = 0", "INSERT INTO zoo.commits (n) VALUES (50)", "SET sql_log_bin = 1"
+    shop.do(*never, "DELETE FROM zoo.commits WHERE n = 50")
+    with followed(protecting) as installation:
+        caught_up(installation, shop)
+    failed = protecting("test", "shop")
+    assert failed.status is ExitStatus.VERIFICATION and "the log stops" in " ".join(failed.err.split()), failed
     for words, streamed in ((("shop",), True), ((point.id, "--overwrite"), False)):
         assert protecting("restore", *words, "--to", str(tmp_path / "files")).status is ExitStatus.SUCCESS
         assert bool([*(tmp_path / "files").glob("streamed*")]) is streamed, "nothing of an earlier restore stays"
