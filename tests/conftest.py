@@ -122,6 +122,12 @@ def mariadbd() -> Path:
 
 
 @pytest.fixture(scope="session")
+def mariadb_backup() -> Path:
+    """MariaDB's program that reads a server's files."""
+    return find_tool("mariadb-backup", package="mariadb-backup")
+
+
+@pytest.fixture(scope="session")
 def git_lfs() -> Path:
     """The git-lfs binary; ``git lfs …`` works when it is on PATH."""
     return find_tool("git-lfs", package="git-lfs", variable="CTO_GIT_LFS")

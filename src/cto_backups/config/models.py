@@ -227,10 +227,12 @@ class PostgresqlSource(AnySource):
 
 
 class MysqlSource(AnySource):
-    """The databases of a MySQL or MariaDB server, dumped at one moment, and proven on a throwaway server."""
+    """The databases of a MySQL or MariaDB server, as dumps or as its files, and proven on a throwaway server."""
 
     kind: Literal["mysql"]
     """What kind of source it is: MySQL or MariaDB; which of them, the server says."""
+    method: Literal["logical", "physical"] = "logical"
+    """`logical`: dumps of its databases; `physical`: the files of the whole server, of MariaDB and on its machine."""
     host: Line = Field(default="/run/mysqld/mysqld.sock", examples=["db.example.com", "/run/mysqld/mysqld.sock"])
     """The server's name, or the path of its socket."""
     port: Annotated[int, Field(ge=1, le=65535)] = 3306
@@ -253,6 +255,8 @@ class MysqlSource(AnySource):
     """How long a lock that somebody holds is waited for, before the backup gives up."""
     timeout: Duration = "1 h"
     """How long a program may give nothing before it is ended, and how long loading a dump may take."""
+    max_rate: Annotated[int, Field(ge=1, le=1024)] | None = Field(default=None, examples=[50])
+    """How many MiB a second of the server's files are read at most, with `method: physical`; not at its standstill."""
     tools: Line | None = Field(default=None, examples=["/opt/mariadb/bin"])
     """The folder of the server's programs; found on PATH when left out."""
     scratch: Line | None = Field(default=None, examples=["/var/tmp"])

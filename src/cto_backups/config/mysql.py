@@ -22,14 +22,35 @@ def mysql_options(
         written = getattr(source, setting)
         return str(path(written, ("sources", name, setting))) if written else ""
 
+    physical = source.method == "physical"
     for setting, wrong in (("databases", source.databases), ("accounts: false", not source.accounts)):
-        if source.base_every and wrong:
+        if source.base_every and wrong and not physical:
             refuse(
                 ("sources", name, "base_every"),
                 f"source '{name}' has base_every with {setting}: the log is of all databases, and of accounts too",
                 f"Leave {setting} out, or base_every.",
             )
+    for setting, given, why in (
+        ("host", not source.host.startswith("/"), "files are read where they lie, and its socket says that it is here"),
+        ("databases", bool(source.databases), "the files of a server hold all of its databases"),
+        ("accounts", not source.accounts, "the files of a server hold its accounts too"),
+        ("base_every", bool(source.base_every), "the binary log is kept between dumps alone"),
+    ):
+        if physical and given:
+            refuse(
+                ("sources", name, setting),
+                f"source '{name}' has {setting} with method: physical: {why}",
+                "Name the path of its socket." if setting == "host" else f"Leave {setting} out, or the method.",
+            )
+    if source.max_rate and not physical:
+        refuse(
+            ("sources", name, "max_rate"),
+            f"source '{name}' has max_rate with method: logical: only files are read at a rate",
+            "Leave max_rate out, or choose method: physical.",
+        )
     return {
+        "method": source.method,
+        "max_rate_mib": source.max_rate,
         "base_every_seconds": parse_duration(source.base_every).total_seconds() if source.base_every else None,
         "host": source.host,
         "port": source.port,

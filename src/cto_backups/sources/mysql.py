@@ -1,7 +1,7 @@
-"""A MySQL or MariaDB server as a source: its databases dumped at one moment, with its accounts and what they may do."""
+"""A MySQL or MariaDB server as a source: its databases dumped at one moment, with accounts; or the files of it all."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -24,33 +24,27 @@ from cto_backups.core.streams import Following, Follows, PieceRead
 from cto_backups.errors import PolicyError, RefusedError, RestoreError, VerificationError
 from cto_backups.process import ToolError, ToolMissingError
 from cto_backups.sources import mysql_capture, mysql_log, mysql_logged, mysql_restore, mysql_stream, mysql_tail
-from cto_backups.sources.mysql_catalogue import catalogue
-from cto_backups.sources.mysql_connection import Address, Session, Tools, Version, do, said, version_of
+from cto_backups.sources.mysql_connection import Address, Session, Tools, Version, said, version_of
 from cto_backups.sources.mysql_dump import BROKEN_FILE, VIEWS_FILE
 from cto_backups.sources.mysql_inventory import databases
-from cto_backups.sources.mysql_moment import (
-    ALGORITHM,
-    fingerprint_of,
-    moving,
-    moving_from,
-    moving_sample,
-    summed_up,
-)
+from cto_backups.sources.mysql_moment import ALGORITHM
+from cto_backups.sources.mysql_physical import METHOD, PhysicalForm
+from cto_backups.sources.mysql_proof import found_there, plugins_of
 from cto_backups.sources.mysql_server import Server
-from cto_backups.sources.mysql_throwaway import KEEPER, throwaway
-from cto_backups.sources.mysql_users import accounts
+from cto_backups.sources.mysql_throwaway import throwaway
 from cto_backups.sources.options import seconds, text, texts
 from cto_backups.sources.staging import staging
 
 
 class MysqlSource:
-    """Implements `core.ports.Source` for the databases of one server, dumped by mariadb-dump or mysqldump.
+    """Implements `core.ports.Source` for the databases of one server, as dumps or as the server's files.
 
-    Options: `host` (a name, or the path of a socket), `port`, `user`, `password` (what reveals it), `databases` (all
-    when empty), `ssl_mode`, `ssl_ca`; `accounts`, whether accounts and their rights are kept; `tools`, the folder of
-    the server's programs; `lock_seconds`, how long to wait for a lock; `timeout_seconds`, how long a program may be
-    silent; `scratch`, where throwaway servers live; `base_every_seconds`, how often all is dumped when
-    the binary log is kept in between.
+    Options: `method`, `logical` or `physical`; `host` (a name, or the path of a socket), `port`, `user`, `password`
+    (what reveals it), `databases` (all when empty), `ssl_mode`, `ssl_ca`; `accounts`, whether accounts and their rights
+    are kept; `tools`, the folder of the server's programs; `lock_seconds`, how long to wait for a lock;
+    `timeout_seconds`, how long a program may be silent; `scratch`, where throwaway servers live; `base_every_seconds`,
+    how often all is dumped when the binary log is kept in between; `max_rate_mib`, how much a second the files of a
+    server may be read at.
     """
 
     kind = "mysql"
@@ -80,6 +74,9 @@ class MysqlSource:
         self._base_every = timedelta(seconds=seconds(options, "base_every_seconds", 0)) if every is not None else None
         self._scratch = str(options.get("scratch") or "")
         self._state = state / "sources" / name
+        rate = int(seconds(options, "max_rate_mib", 1.0)) if options.get("max_rate_mib") else None
+        self._physical = PhysicalForm(self._server, self._state, rate, self._scratch)
+        self._is_physical = options.get("method") == METHOD
 
     def discover(self) -> Sequence[Resource]:
         """The server, and every database of it; those that nobody named are found, and not covered."""
@@ -96,6 +93,8 @@ class MysqlSource:
 
     def capture(self) -> AbstractContextManager[Capture]:
         """All databases, and who may do what, at one moment. Raises SourceError."""
+        if self._is_physical:
+            return self._physical.capture()
         if self._base_every is not None:
             return mysql_logged.capture(self._server, self._state, self._base_every)
         return mysql_capture.capture(self._server, self._state)
@@ -119,6 +118,8 @@ class MysqlSource:
         options: RestoreOptions | None = None,
     ) -> RestorePlan:
         """What `restore` would do; in place, which databases it would make, and which are in the way."""
+        if self._physical.made(reader):
+            return self._physical.plan_restore(reader, destination, only=only, existing=existing, options=options)
         if destination is not None:
             return reader.plan(destination, only=only, existing=existing, options=options)
         plan = reader.plan(Path("/"), only=_with_views(only))
@@ -140,7 +141,11 @@ class MysqlSource:
         options: RestoreOptions | None = None,
         progress: Progress | None = None,
     ) -> Restored:
-        """Write the dumps; in place, make the databases from them. Raises RefusedError, RestoreError."""
+        """Write dumps or files; in place, make the databases from dumps. Raises RefusedError, RestoreError."""
+        if self._physical.made(reader):
+            return self._physical.restore(
+                reader, destination, only=only, existing=existing, options=options, progress=progress
+            )
         if destination is not None:
             return mysql_tail.brought_back(
                 self.name,
@@ -178,7 +183,7 @@ class MysqlSource:
         return replace(restored, places=(self._server.place,), notes=(*restored.notes, *notes))
 
     def probe(self, restored: Path, expected: Fingerprint) -> Fingerprint:
-        """Make everything anew on a throwaway server of the same series, check its tables, sum them up."""
+        """Bring everything up on a throwaway server of the same series, check its tables, sum them up."""
         server = next((sample.fields for sample in expected.samples if sample.key == "server"), None)
         if server is None or expected.algorithm != ALGORITHM:
             raise VerificationError(
@@ -186,39 +191,17 @@ class MysqlSource:
                 why=f"it is {expected.algorithm}",
                 todo="make a new recovery point",
             )
-        plugins = dict(part.split("=", 1) for part in server.get("plugins", "").split(",") if part)
         tools = Tools(Version.parse(server["version"]), self._server.tools)
-        zones = [zone for zone in server["time_zones"].split(",") if zone]
-        log, streamed = mysql_log.whole_log(restored), mysql_log.whole_streamed(restored)
         try:
-            with (
-                throwaway(tools, server, plugins, zones=zones, scratch=self._scratch) as address,
-                staging(self._state) as private,
-            ):
-                loader = mysql_restore.Loader(tools, address, private, then=True)
-                with_accounts = server["accounts"] == "kept"
-                mysql_restore.make_everything(loader, restored, with_accounts=with_accounts)
-                if log is not None:
-                    mysql_log.replay(loader, restored, log)
-                session = address.connect(patient=True)
-                try:
-                    found = self._found_there(session, sorted(databases(session)), expected, tools)
-                    if log is not None:
-                        found = replace(found, samples=(*found.samples, log.sample))
-                    if (restored / BROKEN_FILE).is_file():
-                        digest = sha256((restored / BROKEN_FILE).read_bytes()).hexdigest()
-                        found = replace(found, checksums={**found.checksums, "server: broken views": digest})
-                    mysql_log.replay(loader, restored, streamed)
-                    for name in databases(session):
-                        mysql_restore.check_tables(session, name)
-                    return found
-                finally:
-                    session.close()
+            if server.get("method") == METHOD:
+                return self._physical.probe(restored, tools, expected)
+            return self._made_anew(restored, server, tools, expected)
         except ToolMissingError as error:
             raise VerificationError(
                 f"source {self.name}: no throwaway server of {tools.version.name} can be started here",
                 why=error.detail,
-                todo="install that series (Debian: apt-get install mariadb-server-core), or name its folder: `tools`",
+                todo="install that series (Debian: apt-get install mariadb-server-core, and mariadb-backup for"
+                " `method: physical`), or name its folder: `tools`",
             ) from error
         except (ToolError, pymysql.MySQLError) as error:
             raise VerificationError(
@@ -230,6 +213,31 @@ class MysqlSource:
     def incomparable(self, expected: Fingerprint) -> Mapping[str, str]:
         """Everything can be compared."""
         return {}
+
+    def _made_anew(self, restored: Path, server: Mapping[str, str], tools: Tools, expected: Fingerprint) -> Fingerprint:
+        """The fingerprint of a server that was made from dumps. Raises what `probe` tells."""
+        plugins = plugins_of(server)
+        zones = [zone for zone in server["time_zones"].split(",") if zone]
+        log, streamed = mysql_log.whole_log(restored), mysql_log.whole_streamed(restored)
+        with (
+            throwaway(tools, server, plugins, zones=zones, scratch=self._scratch) as address,
+            staging(self._state) as private,
+        ):
+            loader = mysql_restore.Loader(tools, address, private, then=True)
+            mysql_restore.make_everything(loader, restored, with_accounts=server["accounts"] == "kept")
+            if log is not None:
+                mysql_log.replay(loader, restored, log)
+            with closing(address.connect(patient=True)) as session:
+                found = found_there(session, expected, tools.version)
+                mysql_log.replay(loader, restored, streamed)
+                for name in databases(session):
+                    mysql_restore.check_tables(session, name)
+        if log is not None:
+            found = replace(found, samples=(*found.samples, log.sample))
+        if (restored / BROKEN_FILE).is_file():
+            digest = sha256((restored / BROKEN_FILE).read_bytes()).hexdigest()
+            found = replace(found, checksums={**found.checksums, "server: broken views": digest})
+        return found
 
     def _standing(
         self, reader: PointReader, session: Session, only: Sequence[str], *, goes_on: bool
@@ -251,24 +259,6 @@ class MysqlSource:
                 " that is made from it",
             )
         mysql_restore.refuse_standing(self.name, standing)
-
-    def _found_there(self, session: Session, names: Sequence[str], expected: Fingerprint, tools: Tools) -> Fingerprint:
-        """The fingerprint of a server that was made anew. What only moves on is as it was, or further on."""
-        made_of = [catalogue(session, name) for name in names]
-        do(session, "START TRANSACTION READ ONLY")
-        summed = summed_up(session, made_of, history=tools.version.keeps_history)
-        known = {sample.key: sample for sample in expected.samples}
-        samples = [known["server"]]
-        for key, at in moving(session, made_of):
-            before = known.get(key)
-            if before is not None:
-                samples.append(before if at.reached(moving_from(before)) else moving_sample(key, at))
-        users = None
-        if known["server"].fields["accounts"] == "kept":
-            objects = {each.name: each.objects for each in made_of}
-            users = accounts(session, tools.version, objects, without=[KEEPER])
-        found = fingerprint_of(summed, users.digests() if users else {}, len(users.every) if users else 0, samples)
-        return replace(found, samples=tuple(sample for sample in found.samples if sample.key in known))
 
 
 def _goes_on(reader: PointReader, options: RestoreOptions | None, only: Sequence[str]) -> bool:

@@ -49,6 +49,7 @@ _PROGRAMS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         "install": ("mariadb-install-db", "mysql_install_db"),
         "zones": ("mariadb-tzinfo-to-sql", "mysql_tzinfo_to_sql"),
         "log": ("mariadb-binlog", "mysqlbinlog"),
+        "files": ("mariadb-backup", "mariabackup"),
     },
     "mysql": {
         "dump": ("mysqldump",),
@@ -59,7 +60,7 @@ _PROGRAMS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         "log": ("mysqlbinlog",),
     },
 }
-_VERSION: Final = re.compile(r"(?:Distrib|from|Ver) (\d+)\.(\d+)\.\d+(\S*)")
+_VERSION: Final = re.compile(r"(?:Distrib|from|Ver|MariaDB server) (\d+)\.(\d+)\.\d+(\S*)")
 
 
 @dataclass(frozen=True, order=True)
@@ -251,7 +252,7 @@ def stop(address: Address, session: Session) -> None:
 
 @dataclass(frozen=True)
 class Tools:
-    """A server's programs: ``dump``, ``client``, ``server``, ``install``, ``zones``, ``log``."""
+    """A server's programs: ``dump``, ``client``, ``server``, ``install``, ``zones``, ``log``; of MariaDB ``files``."""
 
     version: Version
     configured: str = ""
@@ -274,8 +275,9 @@ class Tools:
     def _serves(self, what: str, found: Version) -> bool:
         if found.flavour != self.version.flavour:
             return False
-        # A restore test compares texts that another version writes otherwise.
-        return found.series == self.version.series if what == "server" else found.series >= self.version.series
+        # A restore test compares texts that another version writes otherwise; and files are understood by their own.
+        same = what in ("server", "files")
+        return found.series == self.version.series if same else found.series >= self.version.series
 
     def _folders(self) -> list[Path]:
         if self.configured:

@@ -64,7 +64,7 @@ class Summed:
 
 def tells_position(session: Session, version: Version) -> bool:
     """Whether snapshots tell where they are in the binary log."""
-    return version.is_mariadb and _snapshot_position(session) is not None
+    return version.is_mariadb and snapshot_position(session) is not None
 
 
 @contextmanager
@@ -86,7 +86,7 @@ def together(
             beside = None
             if unsafe:  # not at the standstill: who is about to write there, and stands still, would be waited for
                 beside = stack.enter_context(_closing(address.connect(patient=True)))
-                _lock(beside, unsafe)
+                lock_tables(beside, unsafe)
             with ExitStack() as still:
                 if stop:
                     control = still.enter_context(_closing(address.impatient.connect(lock_seconds=_STANDSTILL_SECONDS)))
@@ -101,7 +101,7 @@ def together(
                 parts.open()
                 new = connections(session) - before
                 log = _log_position(session, version) if stop else {}
-            seen = _snapshot_position(session) if compare else None
+            seen = snapshot_position(session) if compare else None
             if compare and (seen is None or parts.position() != seen):
                 continue  # also though commits stand still: a table that knows no transactions may write into the log
             where = log if seen is None else {"binlog_file": seen.file, "binlog_position": str(seen.offset)}
@@ -125,10 +125,10 @@ def snapshot(address: Address, unsafe: str) -> Iterator[tuple[Session, Session |
         beside = None
         if unsafe:
             beside = stack.enter_context(_closing(address.connect(patient=True)))
-            _lock(beside, unsafe)
+            lock_tables(beside, unsafe)
         do(session, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         do(session, "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
-        at = _snapshot_position(session)
+        at = snapshot_position(session)
         if at is None:
             raise ChangingError("the server does not tell any more where in the binary log its snapshots are")
         yield session, beside, at
@@ -220,8 +220,11 @@ def _closing(session: Session) -> Iterator[Session]:
         session.close()
 
 
-def _lock(session: Session, unsafe: str) -> None:
-    """Let nobody write into these tables, and everybody read: LOCK TABLES lets who waits to write keep others out."""
+def lock_tables(session: Session, unsafe: str) -> None:
+    """Let nobody write into these tables, and everybody read: LOCK TABLES lets who waits to write keep others out.
+
+    Raises pymysql.MySQLError.
+    """
     try:
         do(session, f"FLUSH LOCAL TABLES {unsafe} WITH READ LOCK")
     except pymysql.MySQLError as error:
@@ -232,7 +235,7 @@ def _lock(session: Session, unsafe: str) -> None:
 def _shorten_log(address: Address) -> None:
     """Have the server begin another file of its binary log, where the last one is long."""
     with _closing(address.impatient.connect()) as session:
-        at = _snapshot_position(session)
+        at = snapshot_position(session)
         if at is not None and at.offset > _LONG_LOG:
             with suppress(pymysql.MySQLError):  # who may not, waits longer
                 do(session, "FLUSH LOCAL BINARY LOGS")
@@ -263,16 +266,18 @@ def _settle(session: Session) -> None:
     """Wait until nothing more comes into the binary log: a statement on a table that knows no transactions, which was
     at it when commits began to stand still, is written there a moment later.
     """
-    at = _snapshot_position(session)
+    at = snapshot_position(session)
     for _ in range(_SETTLING_LOOKS):
         time.sleep(_SETTLING_SECONDS)
-        before, at = at, _snapshot_position(session)
+        before, at = at, snapshot_position(session)
         if at == before:
             return
 
 
-def _snapshot_position(session: Session) -> Position | None:
-    """Where in the binary log the session's snapshot is; without one, where the log is."""
+def snapshot_position(session: Session) -> Position | None:
+    """Where in the binary log the session's snapshot is; without one, where the log is. None without a log, and of
+    MySQL. Raises pymysql.MySQLError.
+    """
     told = dict(rows(session, "SHOW SESSION STATUS LIKE 'binlog\\_snapshot\\_%'"))
     file, offset = told.get("Binlog_snapshot_file"), told.get("Binlog_snapshot_position")
     return Position(str(file), int(offset)) if file and offset else None

@@ -2,10 +2,12 @@
 
 import os
 import secrets
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 import pymysql
@@ -19,6 +21,12 @@ from cto_backups.sources.mysql_users import accounts, names
 
 KEEPER: Final = "cto.backups.test"
 """Who the restore test is on a throwaway server: nobody whom the restored one has."""
+_ME: Final = f"'{KEEPER}'@'localhost'"
+_LETTING_US_IN: Final = (
+    f"CREATE USER {_ME}",
+    f"GRANT ALL PRIVILEGES ON *.* TO {_ME} WITH GRANT OPTION",
+    f"GRANT PROXY ON ''@'%' TO {_ME} WITH GRANT OPTION",
+)
 _START_SECONDS: Final = 120.0
 _ZONES: Final = "/usr/share/zoneinfo"
 _PLAIN: Final = {"LC_ALL": "C", "PATH": os.defpath}
@@ -43,6 +51,10 @@ _SETTINGS: Final = {
 }
 SAME: Final = ("lower_case_table_names", "innodb_page_size", "character_set_server", "collation_server")
 """Settings in which a throwaway server is as the one that was dumped: names, longest rows and defaults hang on them."""
+FILES: Final = ("innodb_data_file_path", "innodb_undo_tablespaces")
+"""Settings without which a server's files are not those that it looks for."""
+# Rules for passwords would keep us out, who have none; what was installed on the server is on its files as well.
+_LENIENT: Final = ("--skip-slave-start", "--loose-simple-password-check=OFF", "--loose-cracklib-password-check=OFF")
 
 
 @contextmanager
@@ -60,24 +72,60 @@ def throwaway(
     that name keys of encryption are encrypted by new ones, which are gone with it.
     """
     with disposable("mysql", scratch=scratch) as place:
-        same = [f"--{name.replace('_', '-')}={settings[name]}" for name in SAME if name in settings]
-        # Each program that begins removes temporary tables from there, and must not find those of servers in use.
-        folders = [f"--datadir={place.data / 'data'}", f"--tmpdir={place.data}"]
-        _install(tools, place, folders, same)
-        socket = place.socket / "s"
-        files = [*folders, f"--socket={socket}", f"--pid-file={place.socket / 'pid'}"]
-        words = [f"--{name}={value}" if value else f"--{name}" for name, value in _SETTINGS.items()]
-        words += _keys(place, settings.get("encryption_keys", ""))
-        with serving(place, tools["server"], "--no-defaults", *files, *words, *same) as server:
-            first = Address(host=str(socket), user="root")
-            session = _connected(first, server, place)
+        same = _words({name: settings[name] for name in SAME if name in settings})
+        _install(tools, place, _folders(place), same)
+        with _serving(place, tools, same, _keys(place, settings.get("encryption_keys", ""))) as (server, socket):
+            session = _connected(Address(host=socket, user="root"), server, place)
             try:
                 _alone(session, tools)
             finally:
                 session.close()
-            address = Address(host=str(socket), user=KEEPER)
+            address = Address(host=socket, user=KEEPER)
             _prepare(address, tools, plugins, zones)
             yield address
+
+
+@contextmanager
+def brought_up(
+    tools: Tools, data: Path, settings: Mapping[str, str], plugins: Mapping[str, str], *, scratch: str = ""
+) -> Iterator[Address]:
+    """A server on these files, which are moved to where it may read them; we are on it beside who was there.
+
+    Raises VerificationError, ToolError.
+    """
+    with disposable("mysql", scratch=scratch) as place:
+        shutil.move(data, place.data / "data")
+        first = place.data / "first.sql"
+        first.write_text("".join(f"{statement};\n" for statement in _LETTING_US_IN), encoding="ascii")
+        for folder, folders, files in os.walk(place.data):
+            place.own(*(Path(folder, name) for name in (*folders, *files)))
+        same = _words({name: settings[name] for name in (*SAME, *FILES) if name in settings})
+        with _serving(place, tools, same, [f"--init-file={first}", *_LENIENT]) as (server, socket):
+            address = Address(host=socket, user=KEEPER)
+            _connected(address, server, place).close()
+            _prepare(address, tools, plugins, ())
+            yield address
+
+
+def _words(settings: Mapping[str, str]) -> list[str]:
+    """Settings as a program's arguments."""
+    return [f"--{name.replace('_', '-')}={value}" if value else f"--{name}" for name, value in settings.items()]
+
+
+def _folders(place: Place) -> list[str]:
+    # Each program that begins removes temporary tables from there, and must not find those of servers in use.
+    return [f"--datadir={place.data / 'data'}", f"--tmpdir={place.data}"]
+
+
+@contextmanager
+def _serving(
+    place: Place, tools: Tools, same: Sequence[str], more: Sequence[str]
+) -> "Iterator[tuple[subprocess.Popen[bytes], str]]":
+    """A server on the files in this place, and its socket."""
+    socket = str(place.socket / "s")
+    files = [*_folders(place), f"--socket={socket}", f"--pid-file={place.socket / 'pid'}"]
+    with serving(place, tools["server"], "--no-defaults", *files, *_words(_SETTINGS), *more, *same) as server:
+        yield server, socket
 
 
 def _keys(place: Place, numbers: str) -> list[str]:
@@ -119,10 +167,8 @@ def _connected(address: Address, server: "subprocess.Popen[bytes]", place: Place
 
 def _alone(session: Session, tools: Tools) -> None:
     """Let us in, and nobody else: those who were there on the server that was dumped come with the dump."""
-    me = f"'{KEEPER}'@'localhost'"
-    do(session, f"CREATE USER {me}")
-    do(session, f"GRANT ALL PRIVILEGES ON *.* TO {me} WITH GRANT OPTION")
-    do(session, f"GRANT PROXY ON ''@'%' TO {me} WITH GRANT OPTION")
+    for statement in _LETTING_US_IN:
+        do(session, statement)
     for name in sorted(names(accounts(session, tools.version, {}, without=[KEEPER])) - {"PUBLIC"}):
         do(session, f"DROP USER {name}")
 

@@ -1,0 +1,304 @@
+"""The files of a whole MariaDB server, read by its own mariadb-backup while it works, and what it holds just then."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import pymysql
+
+from cto_backups import clock
+from cto_backups.core.model import Fingerprint, Problem
+from cto_backups.core.ports import (
+    AnyTree,
+    Existing,
+    PointReader,
+    Progress,
+    Restored,
+    RestoreOptions,
+    RestorePlan,
+)
+from cto_backups.errors import DamageError, RefusedError, RestoreError, SourceError, VerificationError
+from cto_backups.process import ToolError, ToolMissingError
+from cto_backups.sources import mysql_restore, pipes
+from cto_backups.sources.mysql_connection import Session, Tools, Version, rows, said, version_of
+from cto_backups.sources.mysql_files import CHECKPOINTS, DATA, SERVER, About, FilesTree
+from cto_backups.sources.mysql_inventory import databases
+from cto_backups.sources.mysql_prepared import complained, prepare
+from cto_backups.sources.mysql_proof import found_there, plugins_of
+from cto_backups.sources.mysql_relay import Relay, relayed
+from cto_backups.sources.mysql_server import Server
+from cto_backups.sources.mysql_standstill import Standstill
+from cto_backups.sources.mysql_throwaway import FILES, SAME, brought_up
+from cto_backups.sources.pacing import Paced
+from cto_backups.sources.staging import staging
+from cto_backups.sources.streams import Giver
+
+METHOD: Final = "physical"
+_NEEDED: Final = ("RELOAD", "PROCESS", "LOCK TABLES", "BINLOG MONITOR")
+_OLDEST: Final = (10, 4)
+"""Which has the statements of the standstill."""
+_OF_A_PART: Final = "a part of a server's files: not prepared, and no server starts on it"
+_MIB: Final = 1 << 20
+# A table that lies elsewhere would be looked for there by whoever brings the files up: on this machine, the server's.
+_ELSEWHERE: Final = r"""
+    SELECT NAME FROM information_schema.INNODB_SYS_TABLESPACES
+    WHERE NAME LIKE '%/%' AND FILENAME NOT LIKE './%' ORDER BY NAME
+"""
+_ENCRYPTED: Final = "SELECT COUNT(*) FROM information_schema.INNODB_TABLESPACES_ENCRYPTION WHERE ENCRYPTION_SCHEME <> 0"
+_PLACES: Final = ("innodb_data_home_dir", "innodb_data_file_path", "innodb_undo_directory", "innodb_log_group_home_dir")
+
+
+class PhysicalForm:
+    """What a source does with a server whose files are copied while it works.
+
+    `max_rate_mib`: so many MiB are read a second, until the server stands still. `scratch` is where throwaway servers
+    live.
+    """
+
+    def __init__(self, server: Server, state: Path, max_rate_mib: int | None, scratch: str) -> None:
+        self._server, self._state, self._max_rate_mib, self._scratch = server, state, max_rate_mib, scratch
+
+    def made(self, reader: PointReader) -> bool:
+        """Whether a point is of this form."""
+        return any(True for _ in reader.listing([f"/{DATA}/{CHECKPOINTS}"]))
+
+    @contextmanager
+    def capture(self) -> "Iterator[PhysicalCapture]":
+        """The server's files, and what it holds at the end of them. Raises SourceError."""
+        server = self._server
+        with ExitStack() as stack:
+            control = stack.enter_context(server.session())
+            version, whole = self._fit(control)
+            program = server.program(version, "files")
+            settings = dict(rows(control, f"SHOW GLOBAL VARIABLES WHERE Variable_name IN {('datadir', *SAME, *FILES)}"))
+            datadir = Path(settings.pop("datadir"))
+            pool = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="fingerprint"))
+            standstill = Standstill(server, control, pool, {"method": METHOD})
+            stack.callback(standstill.close)
+            relay = stack.enter_context(relayed(server.address.host, standstill.asked))
+            spool = stack.enter_context(staging(self._state))
+            options = stack.enter_context(staging(self._state))
+            command = self._command(program, options, spool, relay, version)
+
+            def begin() -> Giver:
+                output = pipes.Output(
+                    command,
+                    environment=server.address.environment(options),
+                    folder=spool,
+                    silent_seconds=server.timeout_seconds,
+                )
+                stack.callback(output.close)
+                if self._max_rate_mib is None:
+                    return output
+                # The program's own `--throttle` counts reads of no size that it tells.
+                return Paced(output, self._max_rate_mib * _MIB, lambda: not standstill.begun)
+
+            def refuse(error: ToolError) -> SourceError:
+                return self._refusal(relay, error)
+
+            try:
+                tree = FilesTree(About(whole, settings), datadir, spool, begin, refuse)
+            except OSError as error:
+                raise self._unreadable_files(f"{datadir}: {error.strerror}") from error
+            yield PhysicalCapture(server, tree, standstill)
+
+    def plan_restore(
+        self,
+        reader: PointReader,
+        destination: Path | None,
+        *,
+        only: Sequence[str] = (),
+        existing: Existing = Existing.REFUSE,
+        options: RestoreOptions | None = None,
+    ) -> RestorePlan:
+        """What `restore` would do."""
+        plan = reader.plan(self._somewhere(destination), only=only, existing=existing, options=options)
+        if only:
+            return replace(plan, notes=(*plan.notes, _OF_A_PART))
+        program = self._tools_for(reader)["files"]
+        return replace(plan, notes=(*plan.notes, f"the files are then prepared, by {program}"))
+
+    def restore(
+        self,
+        reader: PointReader,
+        destination: Path | None,
+        *,
+        only: Sequence[str] = (),
+        existing: Existing = Existing.REFUSE,
+        options: RestoreOptions | None = None,
+        progress: Progress | None = None,
+    ) -> Restored:
+        """Write a data directory on which a server starts. Raises RefusedError, RestoreError, DamageError.
+
+        That needs a program of the server's series: without it, nothing is written. A part of the files is left as the
+        point has it.
+        """
+        place = self._somewhere(destination)
+        tools = None if only else self._tools_for(reader)
+        restored = reader.restore(place, only=only, existing=existing, options=options, progress=progress)
+        if restored.problems:
+            return restored  # another vault may have what is lacking, and brings it with `only`
+        if tools is None:
+            if not all(
+                (place / path.decode("utf-8", "surrogateescape").lstrip("/")).exists() for path, _ in reader.listing()
+            ):
+                return replace(restored, notes=(*restored.notes, _OF_A_PART))
+            tools = self._tools_for(reader)
+        try:
+            prepare(tools, place / DATA)
+        except (ToolError, OSError) as error:
+            raise RestoreError(
+                f"source {self._server.name}: its files are in {place / DATA}, and could not be prepared",
+                why=str(error) if isinstance(error, ToolError) else f"{error.filename}: {error.strerror}",
+                todo="restore from another vault, with --vault; or an older recovery point",
+            ) from error
+        return replace(
+            restored, notes=(*restored.notes, f"prepared: a server of {tools.version.name} starts on {place / DATA}")
+        )
+
+    def probe(self, restored: Path, tools: Tools, expected: Fingerprint) -> Fingerprint:
+        """Start a throwaway server of the same series on the files, sum everything up, and check its tables.
+
+        Raises ToolError, pymysql.MySQLError, VerificationError.
+        """
+        (server,) = (sample.fields for sample in expected.samples if sample.key == "server")
+        try:
+            about = About.read((restored / SERVER).read_bytes())
+            prepare(tools, restored / DATA)
+        except OSError as error:
+            raise ToolError(DATA, None, f"{error.filename}: {error.strerror}") from error
+        with (
+            brought_up(tools, restored / DATA, about.settings, plugins_of(server), scratch=self._scratch) as address,
+            closing(address.connect(patient=True)) as session,
+        ):
+            found = found_there(session, expected, tools.version)
+            for name in (*databases(session), "mysql"):
+                mysql_restore.check_tables(session, name)
+            return found
+
+    # -- before anything begins ----------------------------------------------------------------------------------------
+
+    def _fit(self, control: Session) -> tuple[Version, str]:
+        """The server's version. Raises SourceError where its files alone would not bring it back."""
+        version, whole = version_of(control)
+        if not version.is_mariadb or version.series < _OLDEST:
+            raise self._unfit(f"it is of {version.name}, and mariadb-backup reads those of MariaDB 10.4 and later")
+        self._server.require(control, _NEEDED)
+        settings = dict(rows(control, f"SHOW GLOBAL VARIABLES WHERE Variable_name IN {_PLACES}"))
+        for name in _PLACES:
+            if settings.get(name, "").removeprefix("./").strip("/") and "/" in settings[name].removeprefix("./"):
+                raise self._unfit(f"they lie in several places: {name} is {settings[name]}")
+        elsewhere = [str(name) for (name,) in rows(control, _ELSEWHERE)]
+        if elsewhere:
+            raise self._unfit(f"some lie outside of its data directory (DATA DIRECTORY): {', '.join(elsewhere[:3])}")
+        ((encrypted,),) = rows(control, _ENCRYPTED)
+        told = dict(
+            rows(control, "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('innodb_encrypt_log', 'aria_encrypt_tables')")
+        )
+        if encrypted or "ON" in told.values():
+            raise self._unfit("they are encrypted by keys that are not among them")
+        return version, whole
+
+    def _command(self, program: str, options: Path, spool: Path, relay: Relay, version: Version) -> list[str]:
+        address = replace(self._server.address, host=str(relay.path))
+        words = [f"--defaults-file={address.option_file(options, version)}", "--backup", "--stream=mbstream"]
+        words += [f"--target-dir={spool}", f"--tmpdir={spool}", "--parallel=1"]
+        words += [f"--startup-wait-timeout={max(1, round(address.lock_seconds))}"]
+        return [program, *words]
+
+    # -- what it means -------------------------------------------------------------------------------------------------
+
+    def _tools_for(self, reader: PointReader) -> Tools:
+        """The programs that a point's files need. Raises RefusedError, DamageError: nothing was written yet."""
+        with staging(self._state) as place:
+            fetched = reader.restore(place, only=[f"/{SERVER}"])
+            if fetched.problems:
+                raise DamageError(
+                    f"source {self._server.name}: {SERVER} cannot be read, which says of which version the files are",
+                    why=fetched.problems[0].detail,
+                    todo="verify the vault, or restore from another one",
+                )
+            try:
+                version = Version.parse(About.read((place / SERVER).read_bytes()).version)
+            except VerificationError as error:
+                raise DamageError(error.what, why=error.why, todo=error.todo) from error
+        tools = Tools(version, self._server.tools)
+        try:
+            tools["files"]
+        except ToolMissingError as error:
+            raise RefusedError(
+                f"source {self._server.name}: its files are of {version.name}, and nothing here can prepare them",
+                why=error.detail,
+                todo=f"install mariadb-backup of {version.name}, or name its folder: `tools`; or restore the files as"
+                " they are, with --only /data, and prepare them elsewhere",
+            ) from error
+        return tools
+
+    def _somewhere(self, destination: Path | None) -> Path:
+        if destination is not None:
+            return destination
+        raise RefusedError(
+            f"source {self._server.name}: the files of a server are not restored into one that is running",
+            why="it would have to stop, and its files to go, before they can be replaced",
+            todo="restore with --to FOLDER, stop the server, and start one on the folder `data` in it",
+        )
+
+    def _unfit(self, why: str) -> SourceError:
+        return SourceError(
+            f"source {self._server.name}: the files of {self._server.place} do not do for `method: physical`",
+            why=why,
+            todo="use `method: logical`",
+        )
+
+    def _unreadable_files(self, why: str) -> SourceError:
+        return SourceError(
+            f"source {self._server.name}: the files of the server at {self._server.place} could not be read",
+            why=why,
+            todo="nothing of this attempt was kept; see that this runs on the server's machine, as a user who may read"
+            " its data directory, and what the server says",
+        )
+
+    def _refusal(self, relay: Relay, error: ToolError) -> SourceError:
+        failure = relay.failure
+        if isinstance(failure, SourceError):
+            return failure
+        if failure is not None:
+            return self._unreadable_files(said(failure) if isinstance(failure, pymysql.MySQLError) else str(failure))
+        return self._unreadable_files(str(complained(error)))
+
+
+class PhysicalCapture:
+    """Implements `core.ports.Capture`."""
+
+    staged = True
+    problems: tuple[Problem, ...] = ()
+    newest_content_at: datetime | None = None
+    paths = ("/",)
+
+    def __init__(self, server: Server, tree: FilesTree, standstill: Standstill) -> None:
+        self.tree: AnyTree = tree
+        self._server, self._files, self._standstill = server, tree, standstill
+        self._begun_at = clock.now()
+
+    @property
+    def captured_at(self) -> datetime:
+        """What was committed until then is in the point."""
+        return self._standstill.captured_at or self._begun_at
+
+    def fingerprint(self) -> Fingerprint:
+        """Complete once every table was summed up. Raises SourceError."""
+        seen, told = self._standstill.place, self._files.place
+        if seen != told:
+            raise SourceError(
+                f"source {self._server.name}: files and fingerprint of {self._server.place} are not of one moment",
+                why=f"the files end at {told} of the binary log, and rows were summed up at {seen}",
+                todo="nothing of this attempt was kept; back up again",
+            )
+        return self._standstill.fingerprint()
+
+    def stored(self) -> None:
+        """Nothing is remembered: what is in a server's files is only known when they are read."""
