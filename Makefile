@@ -22,7 +22,7 @@ CTO_FAULT_ROUNDS ?= 200
 export DIR UPGRADE WHEEL
 
 .PHONY: help setup setup-tools demo test lint format test-core test-all coverage test-peers test-faults test-large fuzz \
-	bench bench-databases bench-streams bench-smoke wheel changelog lock clean
+	bench bench-databases bench-mysql bench-streams bench-smoke wheel changelog lock clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -89,6 +89,9 @@ bench: setup-tools ## measure against restic, rustic, kopia and borg on the same
 
 bench-databases: setup-tools ## the same for a PostgreSQL server of 3 GB, against pgBackRest and pg_dump (40 minutes, 25 GB in TMPDIR)
 	$(BIN)/python -m benchmarks.databases $(ARGS)
+
+bench-mysql: setup-tools ## a MariaDB server's files, against mariadb-backup and mariadb-dump with zstd (data of 2 GB)
+	$(BIN)/python -m benchmarks.mysql $(ARGS)
 
 bench-streams: setup-tools ## a PostgreSQL server's log followed while it is written, beside pg_receivewal (10 minutes)
 	$(BIN)/python -m benchmarks.streams $(ARGS)

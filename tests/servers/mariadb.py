@@ -19,6 +19,8 @@ from typing import Any
 import pymysql
 
 PASSWORD = "secret of tests"
+OF_FILES = ("innodb-page-size", "innodb-data-file-path", "innodb-undo-tablespaces", "lower-case-table-names")
+"""Settings with which a server's files have to be made from the beginning."""
 
 
 @dataclass(frozen=True)
@@ -76,14 +78,14 @@ def _surroundings(place: Path) -> dict[str, Any]:
 
 
 @cache
-def _installed() -> Path:
-    """The data of a server that has never run, for copies; gone when this process ends."""
+def _installed(own: tuple[str, ...]) -> Path:
+    """The data of a server that has never run, made with these settings, for copies; gone when this process ends."""
     place = Path(tempfile.mkdtemp(prefix="mariadb-new-"))
     atexit.register(shutil.rmtree, place, ignore_errors=True)
     data = place / "data"
     words = ["--auth-root-authentication-method=normal", "--skip-test-db", "--innodb-log-file-size=8M"]
     subprocess.run(
-        ["mariadb-install-db", "--no-defaults", f"--datadir={data}", "--debug-no-sync", *words],
+        ["mariadb-install-db", "--no-defaults", f"--datadir={data}", "--debug-no-sync", *words, *own],
         check=True,
         capture_output=True,
         **_surroundings(place),
@@ -114,7 +116,8 @@ def server(mariadbd: Path, **settings: str) -> Iterator[Server]:
     }
     process = None
     try:
-        subprocess.run(["cp", "-a", _installed(), place / "data"], check=True)
+        own = tuple(f"--{name}={settings[name]}" for name in OF_FILES if name in settings)
+        subprocess.run(["cp", "-a", _installed(own), place / "data"], check=True)
         options = [f"--{name}={value}" if value else f"--{name}" for name, value in given.items()]
         with (place / "log").open("wb") as log:
             process = subprocess.Popen([mariadbd, "--no-defaults", *options], stdout=log, stderr=log, **how)

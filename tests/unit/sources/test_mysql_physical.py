@@ -243,9 +243,15 @@ class TestPhysicalForm(SourceContract):
 
 @pytest.fixture
 def logless(mariadbd: Path, mariadb_backup: Path) -> Iterator[Server]:
-    """A server that writes no binary log."""
-    with mariadb.server(mariadbd, **{"skip-log-bin": ""}) as made:
+    """A server that writes no binary log, and whose files are not those of every server."""
+    layout = ("8K", "first:12M;second:12M:autoextend", "3", "1")
+    with mariadb.server(mariadbd, **{"skip-log-bin": ""}, **dict(zip(mariadb.OF_FILES, layout, strict=True))) as made:
         made.do("CREATE DATABASE zoo", "CREATE DATABASE `my shop`")
+        made.do("CREATE TABLE zoo.dense (n int, w longtext) ROW_FORMAT = COMPRESSED")
+        made.do("CREATE TABLE zoo.holes (n int, w longtext) PAGE_COMPRESSED = 1")
+        for name in ("dense", "holes"):
+            made.do(f"INSERT INTO zoo.{name} SELECT seq, REPEAT(MD5(seq), 100) FROM zoo.seq_1_to_300")
+        made.do("XA START 'x'", "INSERT INTO zoo.dense VALUES (-1, '')", "XA END 'x'", "XA PREPARE 'x'")
         made.do("CREATE TABLE `my shop`.my_isam (n int, w varchar(20)) ENGINE = MyISAM")
         yield made
 
