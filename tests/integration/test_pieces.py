@@ -19,6 +19,7 @@ from cto_backups.core.policy import Access
 from cto_backups.core.streams import Mark, Piece, PieceRead, StreamFacts, gets_nothing
 from cto_backups.core.verification import Part
 from cto_backups.errors import DamageError, SourceError
+from cto_backups.flows.piece_check import put_back
 from cto_backups.flows.piece_upkeep import fill, join, tidy
 from cto_backups.flows.pieces import PieceFiles, tail_of
 from cto_backups.flows.protect import protect
@@ -92,10 +93,12 @@ def streamed(workshop: Any, places: dict[str, int]) -> Any:
     return workshop
 
 
-def stream(workshop: Any, begins: int, ends: int, vaults: tuple[str, ...] = VAULTS) -> None:
+def stream(
+    workshop: Any, begins: int, ends: int, vaults: tuple[str, ...] = VAULTS, about: dict[str, str] | None = None
+) -> None:
     moment = MOMENT + timedelta(seconds=ends)
     for vault in vaults:
-        read = PieceRead(Piece(LOG, begins, ends), Mark(ends - 1, moment), content(begins, ends), moment)
+        read = PieceRead(Piece(LOG, begins, ends), Mark(ends - 1, moment), content(begins, ends), moment, about or {})
         files(workshop, vault).put(read)
 
 
@@ -238,6 +241,30 @@ def pieces(places: range) -> list[Piece]:
     return [Piece(LOG, at, at + 1) for at in places]
 
 
+def test_what_a_source_writes_into_several_files_is_joined_and_mended_within_each(workshop: Any) -> None:
+    """A piece tells of which file it is, and where in it: that has to be true of what is made of it."""
+    workshop.wrap_source = lambda source: Logged(source, {"ends": 100})
+    protect(workshop.installation, "documents")
+    for number, (first, last) in enumerate([(100, 120), (120, 140)]):
+        for begins in range(first, last):
+            about = {"file": f"log.{number}", "offset": str(begins - first + 4)}
+            stream(workshop, begins, begins + 1, about=about)
+    assert join(workshop.installation, "documents", "one") == (40, 2)
+    there = files(workshop, "one")
+    told = {piece: there.read(piece).about for piece in there.listed()}
+    assert told == {
+        Piece(LOG, 100, 120): {"file": "log.0", "offset": "4"},
+        Piece(LOG, 120, 140): {"file": "log.1", "offset": "4"},
+    }
+    for begins in range(110, 130):
+        files(workshop, "two").delete(Piece(LOG, begins, begins + 1))
+    put_back(workshop.installation, "two")
+    mended = files(workshop, "two")
+    assert mended.read(Piece(LOG, 110, 120)).about == {"file": "log.0", "offset": "14"}
+    assert mended.read(Piece(LOG, 120, 130)).about == {"file": "log.1", "offset": "4"}
+    assert mended.read(Piece(LOG, 110, 120)).data + mended.read(Piece(LOG, 120, 130)).data == content(110, 130)
+
+
 def test_who_was_killed_while_joining_left_nothing_that_stays(streamed: Any) -> None:
     small_ones(streamed)
     stream(streamed, 500, 540, ("one",))
@@ -323,6 +350,9 @@ class Dying:
         self.ends += 10
         return data
 
+    def about(self, begins: int) -> dict[str, str]:
+        return {}
+
     def look(self) -> Any:
         raise self._error
 
@@ -335,8 +365,8 @@ def test_the_last_words_of_a_source_are_kept_unless_it_says_otherwise(
         streams = True
 
         @contextmanager
-        def follow(self, follows: Any, position: int) -> Iterator[Dying]:
-            yield Dying(position, error)  # what was stored last comes once more
+        def follow(self, follows: Any, last: PieceRead) -> Iterator[Dying]:
+            yield Dying(last.piece.begins, error)  # what was stored last comes once more
 
     streamed.wrap_source = lambda source: Following(source, {"ends": 100})
     with pytest.raises(type(error)):

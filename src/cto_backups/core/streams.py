@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Protocol, runtime_checkable
+from itertools import groupby
+from typing import Final, Protocol, runtime_checkable
 
 from cto_backups.core.duration import roughly
 from cto_backups.core.triggers import Continuous, Triggers
@@ -253,6 +254,25 @@ def covered(pieces: Iterable[Piece]) -> Callable[[Piece], bool]:
         return at >= 0 and piece.ends <= of_log[at][1]
 
     return holds
+
+
+FILE: Final = "file"
+"""In `PieceRead.about`, the file of the source's log that a piece is of, where it matters: no piece is of two."""
+OFFSET: Final = "offset"
+"""With it, the place in that file where the piece begins."""
+
+
+def cut(read: PieceRead, begins: int) -> Mapping[str, str]:
+    """What a piece says beside its bytes, without those before this position."""
+    if OFFSET not in read.about:
+        return read.about
+    return {**read.about, OFFSET: str(int(read.about[OFFSET]) + begins - read.piece.begins)}
+
+
+def by_file(reads: Iterable[PieceRead]) -> Iterator[list[PieceRead]]:
+    """Pieces that follow each other, in groups that may become one piece."""
+    for _, group in groupby(reads, key=lambda read: read.about.get(FILE)):
+        yield list(group)
 
 
 def joinable(pieces: Iterable[Piece]) -> Iterator[tuple[Piece, ...]]:

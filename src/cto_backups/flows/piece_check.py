@@ -13,7 +13,7 @@ from hashlib import sha256
 from cto_backups import clock
 from cto_backups.core.log_range import follows
 from cto_backups.core.payloads import Damage
-from cto_backups.core.streams import Follows, Piece, PieceRead, gap_after, gets_nothing, unbroken
+from cto_backups.core.streams import Follows, Piece, PieceRead, by_file, cut, gap_after, gets_nothing, unbroken
 from cto_backups.core.verification import Ledger, Part, Readings, portion
 from cto_backups.errors import BackupsError, DamageError, VaultMissingError
 from cto_backups.flows.installation import Installation
@@ -105,14 +105,15 @@ def put_back(installation: Installation, vault_name: str, *, read_data: bool = T
         wanted = files.wanted(found)
         for damage, lacking in _lacking(files, wanted, read_data=read_data):
             try:
-                read = _joined(read_on(installation, source, tuple(others), others, lacking), lacking)
+                reads = list(_joined(read_on(installation, source, tuple(others), others, lacking), lacking))
             except BackupsError:
                 files.delete(lacking)  # nobody can open it; what is not there is streamed once more
                 done.lost.append(damage)
                 if _leads_from_newest(installation, source, lacking) and source not in done.sources:
                     done.sources.append(source)
                 continue
-            files.put(read, overwrite=True)
+            for read in reads:
+                files.put(read, overwrite=True)
             done.mended.append(damage)
     return done
 
@@ -130,16 +131,20 @@ def _lacking(files: PieceFiles, wanted: Sequence[Piece], *, read_data: bool) -> 
             yield Damage(f"piece {files.key(piece)}", error.why, _hurt(files.held(), piece)), piece
 
 
-def _joined(pieces: Iterator[PieceRead], stretch: Piece) -> PieceRead:
-    """What others hold of a stretch, as one piece."""
-    data = bytearray()
-    mark, until = None, None
-    for read in pieces:
-        data += read.data[stretch.begins + len(data) - read.piece.begins :]
-        if read.piece.ends <= stretch.ends:
-            mark, until = read.mark or mark, read.until
-    del data[stretch.ends - stretch.begins :]
-    return PieceRead(stretch, mark, bytes(data), until)
+def _joined(pieces: Iterator[PieceRead], stretch: Piece) -> Iterator[PieceRead]:
+    """What others hold of a stretch, in as few pieces as may be."""
+    begins = stretch.begins
+    for reads in by_file(pieces):
+        data = bytearray()
+        mark, until = None, None
+        for read in reads:
+            data += read.data[begins + len(data) - read.piece.begins :]
+            if read.piece.ends <= stretch.ends:
+                mark, until = read.mark or mark, read.until
+        del data[stretch.ends - begins :]
+        ends = begins + len(data)
+        yield PieceRead(Piece(stretch.log, begins, ends), mark, bytes(data), until, cut(reads[0], begins))
+        begins = ends
 
 
 def _others(installation: Installation, vault_name: str, source: str) -> dict[str, Collection[Piece]]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from cto_backups import clock
 from cto_backups.core.governance import Governed
-from cto_backups.core.streams import JOIN_AFTER, JOIN_LEAST, Piece, PieceRead, covered, joinable
+from cto_backups.core.streams import JOIN_AFTER, JOIN_LEAST, Piece, PieceRead, by_file, covered, joinable
 from cto_backups.core.wording import counted
 from cto_backups.errors import DamageError, VaultMissingError
 from cto_backups.flows.governance import admit
@@ -78,21 +78,11 @@ def join(
     for group in joinable(pieces):
         if stopped():
             break
-        reads = _old_enough(files, group)
-        if len(reads) < min(JOIN_LEAST, len(group)):
-            continue
-        whole = _whole(reads)
-        files.put(whole)
-        if files.read(whole.piece) != whole:
-            files.delete(whole.piece)
-            raise DamageError(
-                f"Vault '{vault}': pieces of the log of source '{source}' are not joined",
-                why="what comes back of the larger one is not what was stored",
-                todo=f"Look for the cause (disk, memory), and run 'cto.backups verify {vault}'. Nothing was removed.",
-            )
-        for read in reads:
-            files.delete(read.piece)
-        joined, larger = joined + len(reads), larger + 1
+        for reads in by_file(_old_enough(files, group)):
+            if len(reads) < min(JOIN_LEAST, len(group)):
+                continue
+            _replace(files, reads)
+            joined, larger = joined + len(reads), larger + 1
     return joined, larger
 
 
@@ -158,6 +148,21 @@ def _remove_joined(files: PieceFiles, pieces: Sequence[Piece]) -> None:
                 files.delete(piece)
 
 
+def _replace(files: PieceFiles, reads: Sequence[PieceRead]) -> None:
+    whole = _whole(reads)
+    files.put(whole)
+    if files.read(whole.piece) != whole:
+        files.delete(whole.piece)
+        raise DamageError(
+            f"Vault '{files.vault_name}': pieces of the log of source '{files.source}' are not joined",
+            why="what comes back of the larger one is not what was stored",
+            todo=f"Look for the cause (disk, memory), and run 'cto.backups verify {files.vault_name}'."
+            " Nothing was removed.",
+        )
+    for read in reads:
+        files.delete(read.piece)
+
+
 def _old_enough(files: PieceFiles, group: Sequence[Piece]) -> list[PieceRead]:
     """From the first piece on those that are an hour old. One that is damaged, or gone, ends them."""
     reads: list[PieceRead] = []
@@ -176,4 +181,4 @@ def _old_enough(files: PieceFiles, group: Sequence[Piece]) -> list[PieceRead]:
 def _whole(reads: Sequence[PieceRead]) -> PieceRead:
     piece = Piece(reads[0].piece.log, reads[0].piece.begins, reads[-1].piece.ends)
     mark = next((read.mark for read in reversed(reads) if read.mark is not None), None)
-    return PieceRead(piece, mark, b"".join(read.data for read in reads), reads[-1].until)
+    return PieceRead(piece, mark, b"".join(read.data for read in reads), reads[-1].until, reads[0].about)

@@ -14,7 +14,7 @@ from datetime import UTC
 from typing import Final
 
 from cto_backups import clock
-from cto_backups.core.streams import Follows, Look, Mark, PieceRead
+from cto_backups.core.streams import FILE, OFFSET, Follows, Look, Mark, PieceRead
 from cto_backups.errors import SourceError
 from cto_backups.sources.mysql_binlog import MAGIC, BrokenLogError, Event, LogStream
 from cto_backups.sources.mysql_connection import Session, rows
@@ -26,8 +26,6 @@ _AT_ONCE_BYTES: Final = 4 << 20
 _HEARTBEAT_SECONDS: Final = 0.5
 _SILENT_SECONDS: Final = 15.0
 """How long a server that has written something may give none of it: it is asked anew then."""
-FILE: Final = "file"
-OFFSET: Final = "offset"
 HEAD: Final = "head"
 
 

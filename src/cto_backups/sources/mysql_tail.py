@@ -10,7 +10,7 @@ from typing import BinaryIO, Final
 
 from cto_backups.core.model import Problem
 from cto_backups.core.ports import Restored, RestoreOptions
-from cto_backups.core.streams import Mark, PieceRead, Tail
+from cto_backups.core.streams import FILE, OFFSET, Mark, PieceRead, Tail
 from cto_backups.errors import BackupsError, RestoreError
 from cto_backups.sources.mysql_binlog import MAGIC, BrokenLogError, Groups
 from cto_backups.sources.mysql_dump import Position
@@ -26,7 +26,7 @@ from cto_backups.sources.mysql_log import (
     forget_streamed,
     log_in,
 )
-from cto_backups.sources.mysql_stream import FILE, HEAD, OFFSET
+from cto_backups.sources.mysql_stream import HEAD
 from cto_backups.sources.staging import staging
 
 _COPY_BYTES: Final = 1 << 20

@@ -15,8 +15,11 @@ from cto_backups.core.streams import (
     SMALL_BYTES,
     Follows,
     Piece,
+    PieceRead,
     StreamFacts,
+    by_file,
     covered,
+    cut,
     desired,
     gap_after,
     gets_nothing,
@@ -188,6 +191,20 @@ def test_small_pieces_that_follow_each_other_are_joined():
     assert list(joinable([*few, *apart])) == [tuple(apart[1:])], "none is joined over a gap"
     other = pieces(*((at, at + 1) for at in range(JOIN_LEAST)), log="b")
     assert list(joinable([*enough, *other])) == [tuple(enough), tuple(other)]
+
+
+def test_only_pieces_of_one_file_become_one_and_a_cut_one_begins_later_in_it():
+    reads = [
+        PieceRead(piece, None, bytes(10), None, about)
+        for piece, about in zip(
+            pieces((0, 10), (10, 20), (20, 30)),
+            [{"file": "a", "offset": "4"}, {"file": "a", "offset": "14"}, {"file": "b", "offset": "4"}],
+            strict=True,
+        )
+    ]
+    assert list(by_file(reads)) == [reads[:2], reads[2:]]
+    assert cut(reads[1], 13) == {"file": "a", "offset": "17"}
+    assert cut(replace(reads[0], about={}), 5) == {}, "a source whose places say all tells none"
 
 
 def test_a_joined_piece_is_bounded():
