@@ -168,14 +168,18 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Home:
     return made
 
 
+def copied(template: Home, place: Path) -> Home:
+    """A copy of the template: an installation may be moved, its policy's own places are relative to it."""
+    copy = Home(place / "home", place / "data")
+    for source, destination in ((template.root, copy.root), (template.data, copy.data)):
+        shutil.copytree(source, destination, symlinks=True)
+    copy.policy.write_text(template.policy.read_text().replace(str(template.data.parent), str(place)))
+    # The data has moved: a point made of it where it is now, so that restoring in place means this copy.
+    assert copy("backup").status is ExitStatus.SUCCESS
+    return copy
+
+
 @pytest.fixture
 def home(template: Home, tmp_path: Path) -> Home:
-    """A copy of the template: an installation may be moved, its policy's own places are relative to it."""
-    copied = Home(tmp_path / "home", tmp_path / "data")
-    for source, destination in ((template.root, copied.root), (template.data, copied.data)):
-        shutil.copytree(source, destination, symlinks=True)
-    text = template.policy.read_text()
-    copied.policy.write_text(text.replace(str(template.data.parent), str(tmp_path)))
-    # The data has moved: a point made of it where it is now, so that restoring in place means this copy.
-    assert copied("backup").status is ExitStatus.SUCCESS
-    return copied
+    """An installation of this test's own, see `copied`."""
+    return copied(template, tmp_path)

@@ -11,6 +11,14 @@ import pytest
 
 from cto_backups.errors import ExitStatus
 
+from .conftest import Home, copied
+
+
+@pytest.fixture(scope="module")
+def asked(template: Home, tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """One installation for all requests that nothing comes of."""
+    return copied(template, tmp_path_factory.mktemp("asked"))
+
 
 @pytest.mark.parametrize(
     ("arguments", "status", "told"),
@@ -39,9 +47,9 @@ from cto_backups.errors import ExitStatus
     ],
 )
 def test_a_wrong_request_is_answered_with_what_there_is(
-    home: Any, arguments: tuple[str, ...], status: ExitStatus, told: str
+    asked: Home, arguments: tuple[str, ...], status: ExitStatus, told: str
 ) -> None:
-    answer = home(*arguments)
+    answer = asked(*arguments)
     assert answer.status is status, answer
     assert told in answer.out + answer.err
 
