@@ -64,11 +64,11 @@ def test_a_backup_without_room_for_the_catalog_says_so_and_goes_on_with_room(sma
     shown = [point["id"] for point in small.process("points", "--all", "--json").document["points"]]
     assert set(shown) >= set(points), "nothing that was there is lost"
     ballast.unlink()
-    again = small.process("backup", SOURCE)
+    again = small("backup", SOURCE)
     assert again.status is ExitStatus.SUCCESS, again
-    newest = small.process("points", SOURCE, "--json").document["points"][0]
+    newest = small("points", SOURCE, "--json").document["points"][0]
     assert newest["id"] not in points
     for vault in ("one", "two", "three"):
-        assert small.process("verify", vault).status is ExitStatus.SUCCESS
-    assert small.process("test", SOURCE).status is ExitStatus.SUCCESS
-    assert small.process("evidence", "verify").status is ExitStatus.SUCCESS
+        assert small("verify", vault).status is ExitStatus.SUCCESS
+    assert small("test", SOURCE).status is ExitStatus.SUCCESS
+    assert small("evidence", "verify").status is ExitStatus.SUCCESS
