@@ -12,6 +12,7 @@ from cto_backups.core.calendar_times import require_aware
 from cto_backups.core.duration import format_duration, roughly
 from cto_backups.core.elsewhere import data_copies, elsewhere, findings_elsewhere, rung_elsewhere
 from cto_backups.core.forecast import Forecast, forecast
+from cto_backups.core.log_range import follows
 from cto_backups.core.model import (
     ActionKind,
     CopyFacts,
@@ -200,10 +201,13 @@ def age_against_rpo(age: timedelta, rpo: timedelta) -> str:
 
 def _judge_stream(case: _Case) -> Iterator[_Finding]:
     # What a stream that stands still costs is for the RPO to say; that it does is said at once.
-    stream = case.facts.stream
-    if stream is None or not is_continuous(case.policy.triggers):
+    stream, newest, why = case.facts.stream, case.facts.newest, None
+    if not is_continuous(case.policy.triggers):
         return
-    why = standing(stream, case.policy.category.rpo, case.now)
+    if stream is not None:
+        why = standing(stream, case.policy.category.rpo, case.now)
+    elif newest is not None and follows(newest) is not None:
+        why = "was never followed: only a worker does"
     if why is not None:
         yield Status.HEALTHY, f"its log {why}"
 

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cto_backups.core.assurance import SEVERITY, judge
-from cto_backups.core.model import ActionKind, Facts, Outcome, Rung, Status
+from cto_backups.core.log_range import LOG_SAMPLE
+from cto_backups.core.model import ActionKind, Facts, Outcome, Rung, Sample, Status
 from cto_backups.core.streams import StreamFacts
 
 HEALTHY, OVERDUE, FAILED_TEST, UNPROTECTED = (
@@ -167,6 +168,21 @@ def test_what_a_stream_brought_counts_as_fresh_and_one_that_stands_still_is_said
     assert judged(replace(stream, reached_at=build.ago(days=2), leased_until=None)).status is OVERDUE
     assert judged(replace(stream, reached_at=build.now + DAY)).status is OVERDUE, "a clock is wrong"
     assert not says(judged(replace(stream, leased_until=None), "daily"), "its log"), "it is not wanted any more"
+
+
+def test_a_log_that_nobody_ever_followed_is_said(build):
+    """A worker that never ran is the commonest reason."""
+    newest = build.point(build.ago(minutes=1))
+    sample = Sample(LOG_SAMPLE, {"log": "server-1", "first_position": "10", "end_position": "30"})
+    logged = replace(newest, fingerprint=replace(newest.fingerprint, samples=(sample,)))
+
+    def judged(newest, triggers="daily, continuous"):
+        return verdict(build, build.healthy(newest=newest), build.source(triggers=triggers))
+
+    assert says(judged(logged), "its log was never followed: only a worker does")
+    assert judged(logged).status is HEALTHY, "the RPO has its say when it is over"
+    assert not says(judged(logged, "daily"), "its log")
+    assert not says(judged(newest), "its log"), "there is none to follow"
 
 
 # -- OVERDUE
