@@ -112,10 +112,13 @@ def failed(evidence: "Evidence") -> VerificationError:
             why=evidence.reason,
             todo="Let the source say what it holds: name its server in the policy, then back up, and test again.",
         )
+    backup = f"'cto.backups backup {evidence.source}'"
     return VerificationError(
         f"The restore test of '{evidence.source}' failed",
         why=evidence.reason,
-        todo="Run 'cto.backups repair' to look for damage and put it right, then 'cto.backups backup', and test again.",
+        todo=f"Run {backup}, and test again."
+        if evidence.point is None
+        else f"Run 'cto.backups repair' to look for damage and put it right, then {backup}, and test again.",
     )
 
 

@@ -1,8 +1,13 @@
 """How errors are shown: what, why, what next."""
 
+from dataclasses import replace
+from datetime import UTC, datetime
+
 import pytest
 
 from cto_backups.cli import errors
+from cto_backups.cli.restore_test import failed
+from cto_backups.core.model import Evidence, Rung
 from cto_backups.errors import IncompleteError, NotFoundError, VaultMissingError
 
 MISSING = VaultMissingError(
@@ -91,3 +96,11 @@ def test_an_error_of_the_system_names_the_file_and_what_is_wrong_with_it() -> No
 def test_what_a_terminal_would_obey_is_escaped_by_its_byte_or_its_code(text: str, shown: str) -> None:
     """A name that is not UTF-8 shows the bytes it has."""
     assert errors.clean(text) == shown
+
+
+def test_what_to_do_about_a_failed_restore_test_depends_on_whether_there_is_a_point() -> None:
+    """Nothing can be damaged where nothing was stored."""
+    at = datetime(2026, 11, 29, tzinfo=UTC)
+    evidence = Evidence("t", "restore_test", "ledger", None, "", at, at, False, Rung.DECLARED, ())
+    assert failed(evidence).todo == "Run 'cto.backups backup ledger', and test again."
+    assert "'cto.backups repair'" in failed(replace(evidence, point="ledger-1")).todo
