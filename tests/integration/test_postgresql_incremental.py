@@ -149,11 +149,12 @@ def test_each_point_has_whole_files_whatever_becomes_of_the_servers(shop: Server
             draft, expected = points.make(source)
             assert points.notes.startswith("Of the files, what changed since"), points.notes
             assert draft.read_bytes < draft.size_bytes * 0.8
-            points.restore(tmp_path / f"restored {number}")
-            right, without = compared_with_manifest(tmp_path / f"restored {number}")
-            assert right > 1000
-            if number == 1:
-                assert without == {path_of(shop, "shrinks")}, "what was cut off is not at hand to be reckoned with"
+            if number in (1, 3):
+                points.restore(tmp_path / f"restored {number}")
+                right, without = compared_with_manifest(tmp_path / f"restored {number}")
+                assert right > 1000
+                # What was cut off is not at hand to be reckoned with; later all of it changed, and came.
+                assert without == ({path_of(shop, "shrinks")} if number == 1 else set())
     finally:
         stop.set()
         writer.join()
@@ -161,10 +162,6 @@ def test_each_point_has_whole_files_whatever_becomes_of_the_servers(shop: Server
     assert "START WAL LOCATION" in label_of_last
     assert "INCREMENTAL" not in label_of_last
     assert compare(expected, source.probe(tmp_path / "restored 3", expected)).differences == ()
-    shop.do("CHECKPOINT", "UPDATE large SET what = '' WHERE n = 77")
-    points.make(source)
-    little, _ = points.make(source)
-    assert little.read_bytes < first.read_bytes / 4, "what is no relation, maps, and the log"
     shop.do("DROP TABLE moved, shrinks, grows, anew, comes, unlogged_rows", "DROP TABLESPACE elsewhere")
 
 
@@ -172,10 +169,11 @@ def test_visibility_maps_are_as_the_server_has_them(shop: Server, make: Make, tm
     """The server would not tell that a row that is gone was taken out of one: an index-only scan would find it."""
     shop.do("CREATE TABLE seen AS SELECT n, 'word' AS word FROM generate_series(1, 5000) n", "VACUUM seen")
     points, source = Points(), make()
-    points.make(source)
+    full, _ = points.make(source)
     shop.do("DELETE FROM seen WHERE n % 500 = 7")
-    points.make(source)
+    draft, _ = points.make(source)
     assert points.notes.startswith("Of the files, what changed since")
+    assert draft.read_bytes < full.read_bytes / 4, "what is no relation, maps, and the log"
     points.restore(tmp_path / "restored")
     there = os.fsdecode(path_of(shop, "seen")) + "_vm"
     assert (tmp_path / "restored" / "data" / there).read_bytes() == (shop.place / "data" / there).read_bytes()

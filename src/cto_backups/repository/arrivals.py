@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from operator import attrgetter
 
@@ -14,7 +15,7 @@ from cto_backups.repository.cutter import BATCH_BYTES, BATCH_FILES, READ_WHOLE, 
 from cto_backups.repository.depot import Bench, Depot
 from cto_backups.repository.fetch import Fetcher
 from cto_backups.repository.largefile import BufferPool, LargeFile
-from cto_backups.repository.renewed import Former, Renewed
+from cto_backups.repository.renewed import AHEAD, Former, Renewed
 from cto_backups.repository.tree import content_text
 
 _READ = 256 * 1024
@@ -39,13 +40,14 @@ class ArrivalWriter:
         self._known: set[bytes] = set()
         self._as_before: set[bytes] = set()
         self._before: SnapshotBefore | None = None
+        self._pool = ThreadPoolExecutor(AHEAD, thread_name_prefix="fetch")  # of which none begins unless it is needed
         self._batch: list[tuple[Entry, bytes]] = []
         self._batch_bytes = 0
 
     def run(self, parent_tree: bytes | None, threads: int) -> bytes:
         """Store everything; the root tree's id. Leaves the depot to be finished by the caller."""
         self._before = SnapshotBefore(self._fetcher, self._depot, parent_tree) if parent_tree is not None else None
-        with Crew(threads, self._depot.bench, name="store") as crew:
+        with self._pool, Crew(threads, self._depot.bench, name="store") as crew:
             buffers = BufferPool(crew, threads)
             for arrival in self._tree.arrivals(self._before):
                 if arrival.kept:
@@ -90,7 +92,8 @@ class ArrivalWriter:
         node = self._before.node(entry.path) if self._before is not None else None
         if node is None or node.entry.kind is not EntryKind.FILE:
             raise self._changed_since(entry)
-        reader = Renewed(Former(self._fetcher, self._depot, node.content), patch, entry.size, arrival.content)
+        former = Former(self._fetcher, self._depot, self._pool, node.content)
+        reader = Renewed(former, patch, entry.size, arrival.content)
         with self._lock:
             self.tally.read_bytes -= entry.size - reader.new_bytes  # as if all of it was read, it is counted later
         if entry.size > READ_WHOLE or reader.is_as_before:

@@ -6,7 +6,8 @@ have got by being read.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future
 from typing import Final
 
 from cto_backups.core.ports import BlockReader, Patch
@@ -18,14 +19,17 @@ from cto_backups.repository.seal import OVERHEAD
 
 _BEHIND: Final = 2
 """So many bytes behind a chunk are looked at to find its end: one, or two of them at once."""
+AHEAD: Final = 4
+"""So many chunks are fetched at once: a far vault takes its time for each."""
 
 
 class Former:
     """The content of a file in the snapshot before, by its blobs. Raises DamageError, VaultError."""
 
-    def __init__(self, fetcher: Fetcher, depot: Depot, blobs: Sequence[bytes]) -> None:
+    def __init__(self, fetcher: Fetcher, depot: Depot, pool: Executor, blobs: Sequence[bytes]) -> None:
         self._fetcher = fetcher
         self._depot = depot
+        self._pool = pool
         self._blobs = blobs
         self._starts = [0]
         for blob in blobs:
@@ -34,11 +38,18 @@ class Former:
                 raise missing(BlobKind.DATA, blob)
             self._starts.append(self._starts[-1] + (places[0].plain or places[0].length - OVERHEAD))
         self._opened = -1, b""
+        self._expected: Iterator[int] = iter(())
+        self._coming: dict[int, Future[bytes]] = {}
 
     @property
     def size(self) -> int:
         """How many bytes it is."""
         return self._starts[-1]
+
+    @property
+    def starts(self) -> Sequence[int]:
+        """Where its chunks begin."""
+        return self._starts[:-1]
 
     def chunk(self, at: int) -> tuple[bytes, int] | None:
         """The chunk that begins at a place: its blob, which is relied on from now, and where it ends."""
@@ -49,12 +60,25 @@ class Former:
             return None
         return self._blobs[number], self._starts[number + 1]
 
+    def expect(self, places: Iterator[int]) -> None:
+        """Have the chunks that begin at these places, in their order, fetched a few ahead of who reads them."""
+        self._expected = (bisect_left(self._starts, at) for at in places)
+
     def bytes_from(self, at: int) -> memoryview:
-        """The bytes from a place on, as far as the chunk there goes."""
+        """The bytes from a place on, as far as the chunk there goes; no place before one that was read from."""
         number = bisect_right(self._starts, at) - 1
         if self._opened[0] != number:
-            self._opened = number, self._fetcher.data(self._blobs[number])
+            self._opened = number, self._fetched(number)
         return memoryview(self._opened[1])[at - self._starts[number] :]
+
+    def _fetched(self, number: int) -> bytes:
+        for passed in [each for each in self._coming if each < number]:
+            self._coming.pop(passed).cancel()
+        while len(self._coming) < AHEAD and (following := next(self._expected, None)) is not None:
+            if following >= number:
+                self._coming[following] = self._pool.submit(self._fetcher.data, self._blobs[following])
+        coming = self._coming.pop(number, None)
+        return coming.result() if coming is not None else self._fetcher.data(self._blobs[number])
 
 
 class Renewed:
@@ -71,6 +95,7 @@ class Renewed:
         self._ends = [begins + length for begins, length in patch.stretches]
         self._content = content
         self._at = 0
+        former.expect(self._wanted())
 
     @property
     def new_bytes(self) -> int:
@@ -95,6 +120,17 @@ class Renewed:
         if following < len(self._stretches) and self._stretches[following][0] < end + _BEHIND:
             return None
         return chunk
+
+    def _wanted(self) -> Iterator[int]:
+        """Where chunks of before begin that have to be read: that do not stand, and the one behind each."""
+        stood = True
+        for at in self._former.starts:
+            if at >= self._kept:
+                return
+            stands = self.standing(at) is not None
+            if not (stands and stood):
+                yield at
+            stood = stands
 
     def go_on_at(self, place: int) -> None:
         """Read from this place on; no stretch is passed over by that."""
