@@ -80,7 +80,9 @@ def earlier(
             return "the point before is not whole where it lies"
     except (VerificationError, DamageError):
         return "the point before is not whole where it lies"
-    age = clock.now() - (told.full_at or told.base_at)
+    if told.full_at is None:
+        return "the point before is of an earlier release, which did not note what is needed for less"
+    age = clock.now() - told.full_at
     for not_so, why in (
         (summarizes != "on", "`summarize_wal` is off on the server, and without it nobody knows what changed"),
         (not timedelta(0) <= age < full_every, f"so they are every {format_duration(full_every)}"),

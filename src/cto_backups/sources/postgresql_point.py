@@ -31,8 +31,8 @@ class Moments:
     log is there. The files were read from `begins` on, at `base_at` by our clock. By the server's clock, any moment
     `since` then `until` then can be recovered to. `transactions` are those that it knew at the end. `first` is the
     first place in the log that can be recovered to; 0 in points of an earlier release, which no stream goes on from.
-    Of the files that are there, those of the server were all read at `full_at` for the last time, and since then what
-    changed in them. `started` tells when the server that was read was started, in its own words; "" is not known.
+    All of the files were read at `full_at` for the last time, and since then what changed in them, of a server that was
+    started at `started`, in its own words; points of an earlier release, and of other programs, tell neither.
     """
 
     system: str
@@ -65,9 +65,9 @@ class Moments:
             "transactions": self.transactions,
             "tablespaces": list(self.tablespaces),
             "first_lsn": lsn_text(self.first),
-            "full_at": (self.full_at or self.base_at).isoformat(),
-            "server_started": self.started,
         }
+        if self.full_at is not None:
+            document |= {"full_at": self.full_at.isoformat(), "server_started": self.started}
         return json.dumps(document, indent=2, sort_keys=True).encode() + b"\n"
 
     @classmethod
@@ -75,6 +75,7 @@ class Moments:
         """What `written` gave. Raises VerificationError."""
         try:
             document = json.loads(content)
+            full_at = document.get("full_at")
             return cls(
                 system=str(document["system_identifier"]),
                 timeline=int(document["timeline"]),
@@ -88,7 +89,7 @@ class Moments:
                 transactions=str(document["transactions"]),
                 tablespaces=tuple(int(oid) for oid in document["tablespaces"]),
                 first=lsn(document.get("first_lsn", "0/0")),
-                full_at=datetime.fromisoformat(document.get("full_at", document["base_at"])),
+                full_at=datetime.fromisoformat(full_at) if full_at is not None else None,
                 started=str(document.get("server_started", "")),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
