@@ -64,14 +64,14 @@ test-core: setup
 test-all: setup
 	scratch=$$(tools/scratch); trap 'rm -rf "$$scratch" 2>/dev/null || true' EXIT; \
 	TMPDIR="$$scratch/tmp" $(BIN)/pytest $(TESTS) --ignore tests/unit/core --basetemp "$$scratch/t" -n $(JOBS) \
-		--dist worksteal -m "not newest_restic and not rustic" $(ARGS)
+		--dist worksteal -m "not newest_restic and not rustic and not wal_g" $(ARGS)
 
 coverage: ## every test but the heavy ones, and what of the program they run (three times as long)
 	@$(MAKE) test-all ARGS="--cov --cov-report=term:skip-covered $(ARGS)"
 
-test-peers: setup-tools ## the tests against stock restic once more, with the newest restic and rustic (needs Go and cargo)
-	@tools/peers .cache/peers restic rustic
-	CTO_RESTIC="$$PWD"/.cache/peers/bin/restic $(BIN)/pytest $(TESTS) -m "stock_restic or newest_restic or rustic" $(ARGS)
+test-peers: setup-tools ## the tests against stock restic once more, with the newest restic, rustic and WAL-G (needs Go and cargo)
+	@tools/peers .cache/peers restic rustic wal-g
+	CTO_RESTIC="$$PWD"/.cache/peers/bin/restic $(BIN)/pytest $(TESTS) -m "stock_restic or newest_restic or rustic or wal_g" $(ARGS)
 
 test-faults: setup-tools ## the tests that inject seeded faults, with CTO_FAULT_ROUNDS rounds (200), from CTO_FAULT_SEED (1)
 	CTO_FAULT_ROUNDS=$(CTO_FAULT_ROUNDS) $(BIN)/pytest $(TESTS) -m faults -n $(JOBS) --dist worksteal --timeout 3600 $(ARGS)

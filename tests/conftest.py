@@ -27,6 +27,7 @@ MARKED_BY_FIXTURE = {
     "git_lfs": "git_lfs",
     "newest_restic": "newest_restic",
     "rustic": "rustic",
+    "wal_g": "wal_g",
     "fault_seed": "faults",
     "fault_rounds": "faults",
     "large": "large",
@@ -167,6 +168,17 @@ def rustic() -> Path:
         os.fspath(ROOT / ".cache" / "peers" / "bin" / "rustic"),
         package="",
         variable="CTO_RUSTIC",
+        install="make test-peers",
+    )
+
+
+@pytest.fixture(scope="session")
+def wal_g() -> Path:
+    """WAL-G, built by ``make test-peers``; never required in the ordinary run."""
+    return find_tool(
+        os.fspath(ROOT / ".cache" / "peers" / "bin" / "wal-g"),
+        package="",
+        variable="CTO_WAL_G",
         install="make test-peers",
     )
 

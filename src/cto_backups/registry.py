@@ -6,6 +6,7 @@ from typing import Any
 from cto_backups.errors import PolicyError
 
 SOURCES = {
+    "barman": "cto_backups.sources.barman:barman_source",
     "command": "cto_backups.sources.command:CommandSource",
     "files": "cto_backups.sources.files:FilesSource",
     "git": "cto_backups.sources.git:GitSource",
@@ -13,6 +14,7 @@ SOURCES = {
     "pgbackrest": "cto_backups.sources.pgbackrest:pgbackrest_source",
     "postgresql": "cto_backups.sources.postgresql:PostgresqlSource",
     "sqlite": "cto_backups.sources.sqlite:SqliteSource",
+    "wal-g": "cto_backups.sources.wal_g:wal_g_source",
 }
 VAULTS = {
     "file": "cto_backups.vaults.local:LocalVault",

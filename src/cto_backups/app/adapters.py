@@ -53,7 +53,7 @@ class Adapters:
             return self._with_own_places(options)
         if kind == "command":
             return self._with_secrets(options)
-        if kind in ("mysql", "pgbackrest", "postgresql"):
+        if kind in ("barman", "mysql", "pgbackrest", "postgresql", "wal-g"):
             return self._with_password(options)
         return options
 

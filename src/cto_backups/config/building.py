@@ -10,7 +10,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from cto_backups.config import governance_models, models
-from cto_backups.config.elsewhere import kept_repositories, pgbackrest_options
+from cto_backups.config.elsewhere import elsewhere_options, kept_repositories
 from cto_backups.config.fields import parse_until
 from cto_backups.config.mysql import mysql_options
 from cto_backups.config.postgresql import postgresql_options
@@ -235,8 +235,8 @@ class Builder:
                 return postgresql_options(name, source, self.path, self.refuse)
             case models.MysqlSource():
                 return mysql_options(name, source, self.path, self.refuse)
-            case models.PgbackrestSource():
-                return pgbackrest_options(name, source, self.path, self.refuse)
+            case models.PgbackrestSource() | models.BarmanSource() | models.WalGSource():
+                return elsewhere_options(name, source, self.path, self.refuse)
             case models.CommandSource():
                 return {
                     "command": tuple(source.command),

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from cto_backups.config.elsewhere_models import KeptElsewhere, PgbackrestSource
+from cto_backups.config.elsewhere_models import BarmanSource, KeptElsewhere, PgbackrestSource, WalGSource
 from cto_backups.config.secrets import SecretReference
 from cto_backups.core.duration import parse_duration
 from cto_backups.core.policy import Access, LockMode, VaultPolicy
@@ -12,32 +12,43 @@ Place = tuple[str | int, ...]
 Absolute = Callable[[str, Place], Path]
 Refuse = Callable[[Place, str, str], None]
 
+_WAL_G_STORAGE = "storage"
 
-def pgbackrest_options(name: str, source: PgbackrestSource, path: Absolute, refuse: Refuse) -> dict[str, object]:
+
+def elsewhere_options(
+    name: str, source: PgbackrestSource | BarmanSource | WalGSource, path: Absolute, refuse: Refuse
+) -> dict[str, object]:
     """The options of the source `name`; `path` makes what a setting says absolute, or objects to it at its place.
 
     `refuse` notes a place, what is wrong there, and what to do about it.
     """
-    if source.config and source.repository:
-        refuse(
-            ("sources", name, "repository"),
-            f"source '{name}' has config and repository: each of them says where pgBackRest's repositories are",
-            "Leave one of them out.",
-        )
+    given: dict[str, object] = {"program": source.program, "config": _absolute(name, source, "config", path)}
+    called = _WAL_G_STORAGE
+    match source:
+        case PgbackrestSource():
+            given["stanza"] = source.stanza
+            called = "repo1, repo2 …"
+        case BarmanSource():
+            given["server"] = called = source.server
+        case WalGSource():
+            pass
     for known in source.repositories:
-        if not known.removeprefix("repo").isdecimal() or not known.startswith("repo"):
+        numbered = known.startswith("repo") and known.removeprefix("repo").isdecimal()
+        if not (numbered if isinstance(source, PgbackrestSource) else known == called):
             refuse(
                 ("sources", name, "repositories", known),
-                f"'{known}' is no repository of pgBackRest",
-                "Call it as pgBackRest's settings do: repo1, repo2 …",
+                f"'{known}' is no repository of {source.title}",
+                f"Call it as {source.title}'s settings do: {called}",
             )
-    return {
-        "stanza": source.stanza,
-        "config": _absolute(name, source, "config", path),
-        "repository": _absolute(name, source, "repository", path),
-        "program": source.program,
-        **_shared(name, source, path),
-    }
+    if not isinstance(source, BarmanSource):
+        given["repository"] = _absolute(name, source, "repository", path)
+        if source.config and source.repository:
+            refuse(
+                ("sources", name, "repository"),
+                f"source '{name}' has config and repository: each of them says where {source.title}'s repositories are",
+                "Leave one of them out.",
+            )
+    return {**given, **_shared(name, source, path)}
 
 
 def _absolute(name: str, source: KeptElsewhere, setting: str, path: Absolute) -> str:

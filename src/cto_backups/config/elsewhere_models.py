@@ -76,3 +76,33 @@ class PgbackrestSource(KeptElsewhere):
     """Instead of `config`: the folder of an unencrypted repository, which is then called `repo1`."""
     program: Line = "pgbackrest"
     """The program; found on PATH when left out."""
+
+
+class BarmanSource(KeptElsewhere):
+    """What Barman keeps of a PostgreSQL server, tested as it is: nothing is copied, and nothing written there."""
+
+    title: ClassVar[str] = "Barman"
+
+    kind: Literal["barman"]
+    """What kind of source it is."""
+    server: Line = Field(examples=["main"])
+    """What Barman calls the server; its only repository is called so, too."""
+    config: Line | None = Field(default=None, examples=["/etc/barman.conf"])
+    """The file of Barman's settings; `/etc/barman.conf` when left out. Only those count that say where backups are."""
+    program: Line = "barman"
+    """The program; found on PATH when left out."""
+
+
+class WalGSource(KeptElsewhere):
+    """What WAL-G keeps of a PostgreSQL server, tested as it is: nothing is copied, and nothing written there."""
+
+    title: ClassVar[str] = "WAL-G"
+
+    kind: Literal["wal-g"]
+    """What kind of source it is."""
+    config: Line | None = Field(default=None, examples=["/etc/wal-g.json"])
+    """The file of WAL-G's settings; `~/.walg.json`, and variables, when left out."""
+    repository: Line | None = Field(default=None, examples=["/srv/wal-g"])
+    """Instead of `config`: the folder of an unencrypted storage."""
+    program: Line = "wal-g"
+    """The program; found on PATH when left out."""

@@ -27,7 +27,7 @@ from cto_backups.core.schedule import TriggerError, parse_triggers
 from cto_backups.core.verification import parse_share
 from cto_backups.errors import KeyProblemError
 
-KINDS = ("files", "git", "sqlite", "command", "postgresql", "mysql", "pgbackrest")
+KINDS = ("files", "git", "sqlite", "command", "postgresql", "mysql", "pgbackrest", "barman", "wal-g")
 RESOURCE_KINDS = (*KINDS, "volume")
 VAULT_SCHEMES = ("file",)
 CATALOG_SCHEMES = ("sqlite",)

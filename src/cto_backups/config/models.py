@@ -11,7 +11,9 @@ from pydantic import Field, model_validator
 
 from cto_backups.config.alert_models import Alerts
 from cto_backups.config.any_source import AnySource as AnySource
+from cto_backups.config.elsewhere_models import BarmanSource as BarmanSource
 from cto_backups.config.elsewhere_models import PgbackrestSource as PgbackrestSource
+from cto_backups.config.elsewhere_models import WalGSource as WalGSource
 from cto_backups.config.fields import (
     Arguments,
     Cadence,
@@ -264,7 +266,15 @@ class MysqlSource(AnySource):
 
 
 Source = Annotated[
-    FilesSource | GitSource | SqliteSource | CommandSource | PostgresqlSource | MysqlSource | PgbackrestSource,
+    FilesSource
+    | GitSource
+    | SqliteSource
+    | CommandSource
+    | PostgresqlSource
+    | MysqlSource
+    | PgbackrestSource
+    | BarmanSource
+    | WalGSource,
     Field(discriminator="kind"),
 ]
 
@@ -350,4 +360,6 @@ SERVER_MODELS: dict[str, type[AnySource]] = {
     "postgresql": PostgresqlSource,
     "mysql": MysqlSource,
     "pgbackrest": PgbackrestSource,
+    "barman": BarmanSource,
+    "wal-g": WalGSource,
 }

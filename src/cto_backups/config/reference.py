@@ -30,6 +30,9 @@ _SECTIONS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("`sources.NAME`, `kind: postgresql`", "PostgresqlSource", models.PostgresqlSource),
     ("`sources.NAME`, `kind: mysql`", "MysqlSource", models.MysqlSource),
     ("`sources.NAME`, `kind: pgbackrest`", "PgbackrestSource", models.PgbackrestSource),
+    ("`sources.NAME`, `kind: barman`", "BarmanSource", models.BarmanSource),
+    ("`sources.NAME`, `kind: wal-g`", "WalGSource", models.WalGSource),
+    ("`sources.NAME`, `kind: pgbackrest`, `barman` or `wal-g`", "BarmanSource", elsewhere_models.KeptElsewhere),
     ("`sources.NAME.repositories.NAME`", "KeptRepository", elsewhere_models.KeptRepository),
     ("`alerts`", "Alerts", alert_models.Alerts),
     ("`alerts.channels.NAME`, every kind", "SmtpChannel", alert_models.AnyChannel),
@@ -44,7 +47,7 @@ _SECTIONS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("`governance.documents` (a list)", "GoverningDocument", governance_models.GoverningDocument),
     ("`governance.approvals`", "Approvals", governance_models.Approvals),
 )
-_SHARED = (models.AnySource, alert_models.AnyChannel)
+_SHARED = (elsewhere_models.KeptElsewhere, models.AnySource, alert_models.AnyChannel)
 """What has a table of its own, and is left out of the tables of its kinds."""
 
 

@@ -182,12 +182,19 @@ def passed(state: Path) -> None:
 
 
 def link_from_within(data: Path) -> None:
-    """Let the links to tablespaces lead there wherever the folder is moved to. Raises OSError."""
+    """Let the links to tablespaces lead there wherever the folder is moved to. Raises OSError, ToolError.
+
+    A map of them from the server itself would lead whoever starts on these files to the tablespaces that it uses.
+    """
+    (data / "tablespace_map").unlink(missing_ok=True)
     for link in (data / "pg_tblspc").iterdir():
-        if link.is_symlink():
-            name = link.readlink().name
-            link.unlink()
-            link.symlink_to(Path("..", "..", TABLESPACES, name))
+        if not link.is_symlink():
+            raise ToolError("restore", None, f"tablespace {link.name} did not come back as a link")
+        name = link.readlink().name
+        if not (data.parent / TABLESPACES / name).is_dir():
+            raise ToolError("restore", None, f"tablespace {link.name} did not come back beside {data}")
+        link.unlink()
+        link.symlink_to(Path("..", "..", TABLESPACES, name))
 
 
 def _fetch(program: Program, repository: Repository, backup: Backup, place: Path, moments: Moments) -> int:

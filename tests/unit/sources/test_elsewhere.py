@@ -10,6 +10,8 @@ import pytest
 from cto_backups.core.model import Fingerprint
 from cto_backups.core.ports import Existing
 from cto_backups.errors import RefusedError
+from cto_backups.process import ToolError
+from cto_backups.sources import elsewhere_restore
 from cto_backups.sources.elsewhere import ElsewhereSource
 from cto_backups.sources.elsewhere_capture import capturing
 from cto_backups.sources.elsewhere_keeping import Wanted
@@ -71,6 +73,19 @@ def test_a_running_servers_files_are_not_written_over(tmp_path: Path) -> None:
     reader: Any = None
     with pytest.raises(RefusedError, match="a server runs on"):
         source.restore(reader, tmp_path / "back", existing=Existing.OVERWRITE)
+
+
+def test_nothing_that_was_restored_leads_to_the_servers_own_tablespaces(tmp_path: Path) -> None:
+    data, own = tmp_path / "back" / "data", tmp_path / "own"
+    (data / "pg_tblspc").mkdir(parents=True)
+    (tmp_path / "back" / "tablespaces" / "16384").mkdir(parents=True)
+    (data / "tablespace_map").write_text(f"16384 {own}\n")
+    (data / "pg_tblspc" / "16384").symlink_to(tmp_path / "back" / "tablespaces" / "16384")
+    elsewhere_restore.link_from_within(data)
+    assert not (data / "tablespace_map").exists()
+    (data / "pg_tblspc" / "16385").symlink_to(own)
+    with pytest.raises(ToolError, match="tablespace 16385 did not come back beside"):
+        elsewhere_restore.link_from_within(data)
 
 
 @pytest.mark.parametrize("size", [1 * MB, 16 * MB, 64 * MB])
