@@ -15,7 +15,7 @@ from cto_backups.sources.elsewhere_program import Program, Words, run
 from cto_backups.sources.elsewhere_standing import Backup, Repository, gap, needed
 from cto_backups.sources.postgresql_connection import find_tools
 from cto_backups.sources.postgresql_point import AUTO_CONF, DATA, LOG, MOMENTS, TABLESPACES, Moments
-from cto_backups.sources.postgresql_recovery import recover_at
+from cto_backups.sources.postgresql_recovery import recover_at, recover_to_end
 from cto_backups.sources.postgresql_recovery import settings as recovery_settings
 from cto_backups.sources.postgresql_replication import lsn_text
 
@@ -105,6 +105,9 @@ def _write_from(
     (data / "recovery.signal").touch(0o600)
     if at is not None:
         recover_at(data, at)
+    elif moments.target % backup.segment_bytes == 0:
+        # The end of a backup, as Barman tells it: no record begins there, and all of the log that is here leads there.
+        recover_to_end(data)
     # What lies here begins with this backup.
     (place / MOMENTS).write_bytes(replace(moments, begins=backup.begins).written())
     return files, unchecked

@@ -85,7 +85,7 @@ def recover_at(data: Path, at: datetime) -> None:
 
 def recover_to_end(data: Path) -> None:
     """Let a server that is started on this folder recover to the end of the log that is there. Raises OSError."""
-    _aim(data, "recovery_target_lsn = ''\n")
+    _aim(data, "recovery_target_lsn = ''\nrecovery_target_time = ''\n")
 
 
 def _aim(data: Path, target: str) -> None:

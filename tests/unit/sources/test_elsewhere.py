@@ -17,6 +17,7 @@ from cto_backups.sources.elsewhere_capture import capturing
 from cto_backups.sources.elsewhere_keeping import Wanted
 from cto_backups.sources.elsewhere_program import Standing, Words
 from cto_backups.sources.elsewhere_standing import Backup, Repository, needed, segment_bytes
+from cto_backups.sources.postgresql_recovery import Moments
 
 MB = 1 << 20
 SEGMENT = 16 * MB
@@ -73,6 +74,36 @@ def test_a_running_servers_files_are_not_written_over(tmp_path: Path) -> None:
     reader: Any = None
     with pytest.raises(RefusedError, match="a server runs on"):
         source.restore(reader, tmp_path / "back", existing=Existing.OVERWRITE)
+
+
+class Restoring(Keeper):
+    """Writes what is just enough to recover from."""
+
+    def restore(self, repository: Any, backup: Any, data: Path, tablespaces: Path, *, again: bool) -> None:
+        (data / "pg_tblspc").mkdir()
+        (data / "postgresql.auto.conf").write_text("archive_mode = 'on'\nrecovery_target_time = 'of somebody'\n")
+
+    def fetch(self, repository: Any, name: str, data: Path, into: Path) -> bool:
+        into.touch()
+        return True
+
+
+@pytest.mark.parametrize(
+    ("target", "set_to"), [(3 * SEGMENT + 256, "'0/3000100'"), (4 * SEGMENT, "''")], ids=["within", "at its end"]
+)
+def test_recovery_ends_where_the_log_of_the_point_does(tmp_path: Path, target: int, set_to: str) -> None:
+    """At the end of a file no record begins that could be waited for: there, all that was fetched is the target."""
+    repository = Repository("a", "/a", "77", backups=(backup(0, 3),))
+    end = Moments("77", 1, {}, target, target, 0, MADE, MADE, MADE, "", ())
+    elsewhere_restore.write(Restoring(repository), "x", tmp_path, end, tmp_path)
+    last: dict[str, str] = {}
+    for line in (tmp_path / "data" / "postgresql.auto.conf").read_text().splitlines():
+        name, _, value = line.partition(" = ")
+        last[name] = value
+    assert last["recovery_target_lsn"] == set_to
+    assert last["recovery_target_time"] == "''"
+    assert last["archive_mode"] == "'off'"
+    assert sorted(path.name for path in (tmp_path / "wal").iterdir()) == needed(1, 3 * SEGMENT, target, SEGMENT)
 
 
 def test_nothing_that_was_restored_leads_to_the_servers_own_tablespaces(tmp_path: Path) -> None:
