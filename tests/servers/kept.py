@@ -93,7 +93,8 @@ class Kept:
 
     def wal_g_settings(self, file: Path, storage: Path, *, key: bool = True) -> Path:
         """Write settings of WAL-G that name a storage; returns the file."""
-        given = {"WALG_FILE_PREFIX": str(storage), "PGUSER": "postgres"}
+        # With more at once it tries what is damaged again and again, and waits for minutes between.
+        given = {"WALG_FILE_PREFIX": str(storage), "PGUSER": "postgres", "WALG_DOWNLOAD_CONCURRENCY": "1"}
         if self.key is not None and key:
             given["WALG_PGP_KEY_PATH"] = str(self.key)
         file.write_text(json.dumps(given))
