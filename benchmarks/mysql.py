@@ -127,6 +127,8 @@ def _round(
 def _measured(tool: Tool, operation: str) -> Figures | None:
     figures: Figures | None = None
     commands = tool.commands(operation)
+    if not commands:
+        return None
     measure.settle()
     for command in commands:
         done = measure.run([*command], {"HOME": str(tool.home)})
