@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import socket
 import ssl
 from collections.abc import Callable, Mapping
@@ -263,7 +264,7 @@ class Tools:
         wrong: list[str] = []
         for folder in self._folders():
             for name in names:
-                if not (folder / name).is_file():
+                if shutil.which(name, path=str(folder)) is None:  # not there, or in a folder that is closed to us
                     continue
                 found = None if what in ("install", "zones", "log") else _program_version(folder / name)
                 if found is None or self._serves(what, found):

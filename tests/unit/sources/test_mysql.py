@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -512,6 +512,20 @@ def test_a_server_of_another_series_proves_nothing(make: Make, tmp_path: Path) -
     with pytest.raises(VerificationError, match=r"of MariaDB 10\.6 can be started") as raised:
         source.probe(tmp_path / "restored", replace(expected, samples=(older, *others)))
     assert "is of MariaDB 10.11" in raised.value.why
+
+
+def test_a_folder_of_programs_that_is_closed_to_us_is_passed_over(
+    mariadbd: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ordinary_user: Callable[[], AbstractContextManager[None]],
+) -> None:
+    (tmp_path / "closed").mkdir()
+    monkeypatch.setenv("PATH", f"{tmp_path / 'closed'}:{os.environ['PATH']}")
+    tools = Tools(Version("mariadb", (10, 11)))
+    (tmp_path / "closed").chmod(0)
+    with ordinary_user():
+        assert Path(tools["log"]).name == "mariadb-binlog"
 
 
 HELD = """
