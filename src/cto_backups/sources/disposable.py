@@ -66,7 +66,7 @@ class Place:
 def disposable(kind: str, *, scratch: str = "") -> Iterator[Place]:
     """A new place, below `scratch` or where temporary files go, removed in the end. `kind` is in its name."""
     prefix = f"cto-backups-{kind}"
-    _sweep(prefix, scratch)
+    sweep(prefix, scratch)
     data, socket = (
         Path(tempfile.mkdtemp(prefix=f"{prefix}.{os.getpid()}.", dir=where)) for where in (scratch or None, None)
     )
@@ -111,8 +111,8 @@ def _somebody_else() -> "pwd.struct_passwd":
     )
 
 
-def _sweep(prefix: str, scratch: str) -> None:
-    """Remove what killed processes left; their servers died with them."""
+def sweep(prefix: str, scratch: str = "") -> None:
+    """Remove the folders ``PREFIX.PID.…`` that killed processes left; their servers died with them."""
     for folder in {tempfile.gettempdir(), scratch or tempfile.gettempdir()}:
         for left in Path(folder).glob(f"{prefix}.*.*"):
             pid = left.name.split(".")[1]

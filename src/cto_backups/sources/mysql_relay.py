@@ -8,6 +8,7 @@ that a statement comes in a packet with the number 0 whose first byte is 3. TLS 
 server's own socket has neither. Format: https://mariadb.com/kb/en/0-packet/, https://mariadb.com/kb/en/com_query/
 """
 
+import os
 import shutil
 import socket
 import tempfile
@@ -17,9 +18,12 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import Final
 
+from cto_backups.sources.disposable import sweep
+
 _HEADER: Final = 4
 _QUERY: Final = 3
 _PART: Final = 1 << 16
+_FOLDER: Final = "cto-backups-relay"
 
 
 class Relay:
@@ -115,8 +119,12 @@ class Relay:
 
 @contextmanager
 def relayed(server: str, asked: Callable[[str], None]) -> Iterator[Relay]:
-    """A relay in a private folder, gone in the end; a socket's path may have 107 bytes and no more."""
-    folder = Path(tempfile.mkdtemp(prefix="cto-backups-relay."))
+    """A relay in a folder that is closed to others, gone in the end; a socket's path may have 107 bytes and no more.
+
+    Whoever could enter it might be taken for us: a server asks the operating system who is at the other end.
+    """
+    sweep(_FOLDER)
+    folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER}.{os.getpid()}."))
     try:
         relay = Relay(folder / "s", server, asked)
         try:
