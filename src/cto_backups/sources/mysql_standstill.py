@@ -46,7 +46,6 @@ class _Held:
 
     session: Session
     place: Position | None
-    where: Mapping[str, str]
     summed: "Future[list[Summed]]"
 
 
@@ -95,6 +94,8 @@ class Standstill:
         try:
             summed = held.summed.result()
             mysql_capture.unaltered(self._control, plan)
+            # Not while nobody commits: for the GTID the server reads its log's last file from the beginning.
+            where = place_of(self._control, plan.version, held.place) if held.place is not None else {}
             same = mysql_capture.who(self._server, self._control, plan) == self._users
         except pymysql.MySQLError as error:
             raise self._server.unreadable(error) from error
@@ -102,7 +103,7 @@ class Standstill:
             raise self._failed(f"{error.detail}, before all of it was summed up") from error
         if not same:
             raise self._failed("accounts or their rights became others just then")
-        samples = [Sample("server", {**plan.server, **self._about, **held.where})]
+        samples = [Sample("server", {**plan.server, **self._about, **where})]
         samples += [moving_sample(key, at) for key, at in plan.moved]
         users = self._users
         return fingerprint_of(summed, users.digests() if users else {}, len(users.every) if users else 0, samples)
@@ -136,10 +137,9 @@ class Standstill:
         do(session, "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
         at = snapshot_position(session)
         self.captured_at = clock.now()
-        where = place_of(session, plan.version, at) if at is not None else {}
         history = plan.version.keeps_history
         summed = self._pool.submit(summed_up, session, plan.made_of, history=history, beside=self._beside)
-        self._held = _Held(session, at, where, summed)
+        self._held = _Held(session, at, summed)
 
     def _known(self) -> tuple[mysql_capture.Plan, _Held]:
         if self._plan is None or self._held is None:

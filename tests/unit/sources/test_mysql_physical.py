@@ -4,6 +4,8 @@ import os
 import shutil
 import signal
 import struct
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -14,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pymysql
 import pytest
 from fakes.memory import MemoryVault
 from fakes.points import MemoryPoint
@@ -378,6 +381,39 @@ def test_a_program_that_is_killed_is_no_point_and_was_told_no_password(make: Mak
     error = broken(make(), 20, kill)
     assert "could not be read" in error.what and "signal 9" in error.why
     assert list((tmp_path / "state").rglob("staged.*")) == []
+
+
+HELD = """
+import sys, time
+from pathlib import Path
+from cto_backups.sources.mysql import MysqlSource
+from cto_backups.sources.mysql_standstill import Standstill
+
+def wait(*_):
+    print("held", flush=True)
+    time.sleep(60)
+
+Standstill._begin = wait
+options = {"host": sys.argv[1], "user": "keeper", "password": lambda: "kept", "method": "physical"}
+buffer = memoryview(bytearray(1 << 16))
+with MysqlSource("shop", options, state=Path(sys.argv[2])).capture() as capture:
+    for arrival in capture.tree.arrivals():
+        while arrival.content is not None and arrival.content.readinto(buffer):
+            pass
+"""
+
+
+def test_a_backup_that_is_killed_while_nobody_commits_lets_everybody_go_on(shop: Server, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HELD, str(shop.socket), str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+        with shop.connect("zoo") as session, session.cursor() as cursor:
+            cursor.execute("SET lock_wait_timeout = 1")
+            with pytest.raises(pymysql.OperationalError, match="Lock wait timeout"):
+                cursor.execute("DELETE FROM names WHERE id = 7777")
+            holder.kill()
+            cursor.execute("SET lock_wait_timeout = 20")
+            cursor.execute("DELETE FROM names WHERE id = 7777")
 
 
 def test_connections_that_are_ended_are_no_point(shop: Server, make: Make) -> None:
