@@ -192,6 +192,17 @@ def test_any_moment_comes_back_and_the_restore_test_goes_to_the_end(protecting: 
     assert restore["figures"]["streamed_bytes"] > 0
 
 
+@contextmanager
+def nothing_of_its_own(server: Server) -> Iterator[None]:
+    """Meanwhile the server's background writer, which tells standbys every 15 seconds what goes on, writes nothing."""
+    ((pid,),) = server.do("SELECT pid FROM pg_stat_activity WHERE backend_type = 'background writer'")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
 def test_a_moment_after_the_last_mark_brings_nothing_back_that_came_later(
     protecting: Home, shop: Server, monkeypatch: Any
 ) -> None:
@@ -200,7 +211,7 @@ def test_a_moment_after_the_last_mark_brings_nothing_back_that_came_later(
     from cto_backups.sources import postgresql_stream
 
     monkeypatch.setattr(postgresql_stream, "_MARK_EVERY", timedelta(hours=1))
-    with followed(protecting) as installation:
+    with followed(protecting) as installation, nothing_of_its_own(shop):
         until(lambda: (at := facts(installation)) and at.moment, "the only mark")
         shop.do("INSERT INTO commits VALUES (1)")
         ((between,),) = shop.do("SELECT clock_timestamp()")
