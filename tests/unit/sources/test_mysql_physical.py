@@ -55,7 +55,7 @@ def shop(mariadbd: Path, mariadb_backup: Path) -> Iterator[Server]:
         made.do("SET GLOBAL innodb_max_dirty_pages_pct = 0")
         for _ in range(200):
             ((_, age),) = made.do("SHOW GLOBAL STATUS LIKE 'Innodb_checkpoint_age'")
-            if int(age) < 1000:
+            if int(age) < 10_000:
                 break
             time.sleep(0.05)
         made.do("SET GLOBAL innodb_max_dirty_pages_pct = DEFAULT")
