@@ -502,7 +502,7 @@ def test_a_server_that_was_set_back_is_not_followed_into_another_history(protect
                 files.put(replace(last, data=last.data[:-1] + bytes([last.data[-1] ^ 1])))
         with pytest.raises(BackupsError, match="not the one that was streamed before"):
             follow(installation, "shop", "here", threading.Event())
-    assert "its log is followed by no worker" in " ".join(protecting("status", "shop").out.split())
+    assert "so that a new point is due at once" in " ".join(protecting("status", "shop").out.split())
 
 
 def test_after_a_failover_a_new_base_is_made_at_once_and_the_stream_goes_on(
