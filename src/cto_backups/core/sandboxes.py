@@ -1,9 +1,10 @@
 """What a restore test asks of where it restores to."""
 
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
+@runtime_checkable
 class Sandbox(Protocol):
     """Disposable places to restore into."""
 
