@@ -60,9 +60,11 @@ test-core: setup
 	$(BIN)/pytest tests/unit/core -q -n $(JOBS) --dist worksteal \
 		--cov=cto_backups.core --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
 
-# In a place of its own, which is removed afterwards: other test runs on this machine do not meet it.
+# In a place of its own, which is removed afterwards: other test runs on this machine do not meet it. Tests that run as an
+# ordinary user pass through it.
 test-all: setup
-	scratch=$$(tools/scratch); trap 'rm -rf "$$scratch" 2>/dev/null || true' EXIT; \
+	scratch=$$(mktemp -d); trap 'rm -rf "$$scratch" 2>/dev/null || true' EXIT; \
+	chmod 711 "$$scratch"; mkdir "$$scratch/tmp"; chmod 1777 "$$scratch/tmp"; \
 	TMPDIR="$$scratch/tmp" $(BIN)/pytest $(TESTS) --ignore tests/unit/core --basetemp "$$scratch/t" -n $(JOBS) \
 		--dist worksteal -m "not newest_restic and not rustic and not wal_g" $(ARGS)
 
