@@ -79,7 +79,7 @@ class PgbackrestSource(KeptElsewhere):
 
 
 class BarmanSource(KeptElsewhere):
-    """What Barman keeps of a PostgreSQL server, tested as it is: nothing is copied, and nothing written there."""
+    """What Barman keeps of a PostgreSQL server, tested as it is: nothing is copied, and nothing changed there."""
 
     title: ClassVar[str] = "Barman"
 

@@ -183,10 +183,6 @@ FAULTS: dict[str, tuple[Callable[[Path, str], None], dict[str, str]]] = {
         lambda folder, program: shutil.rmtree(folder / BACKUPS[program]),
         {BARMAN: "no repository of Barman leads", WAL_G: "no repository of WAL-G leads"},
     ),
-    "a folder that is not there": (
-        lambda folder, program: shutil.rmtree(folder),
-        {BARMAN: "there is no folder ", WAL_G: "does not tell what its repositories hold"},
-    ),
 }
 
 
