@@ -49,6 +49,13 @@ _LISTS: Final = frozenset(
         "unix_socket_directories",
     }
 )
+_AMCHECK: Final = "amcheck"
+_VISIBILITY: Final = "pg_visibility"
+_CLAIMS: Final = {"pg_check_visible": "visible to all", "pg_check_frozen": "frozen"}
+_CLAIMED: Final = sql.SQL("""
+    SELECT c.oid::regclass::text, count(*) FROM pg_class c, LATERAL {}.{}(c.oid)
+    WHERE c.relkind IN ('r', 'm', 't') AND c.relpersistence <> 't' GROUP BY c.oid ORDER BY 2 DESC
+""")
 
 
 def settings_of_all(session: Session) -> bytes:
@@ -118,14 +125,18 @@ def make_database(tools: Tools, address: Address, file: Path) -> None:
 def check_indexes(tools: Tools, address: Address, names: Sequence[str]) -> None:
     """Check every table and index with pg_amcheck, the index entries against the rows; of all databases without names.
 
-    Raises ToolError.
+    And with pg_visibility the maps by which a server counts rows without looking at them. Raises ToolError,
+    psycopg.Error.
     """
     for name in names or _databases(address):
-        if not _has_amcheck(address, name):
-            continue
-        _quieten(address, name)
-        options = ["--heapallindexed", "--parent-check", "--rootdescend", "--install-missing", "--no-password"]
-        run_program([tools["pg_amcheck"], *options, f"--database={_exactly(name)}"], address)
+        extensions = _extensions(address, name)
+        if extensions:
+            _quieten(address, name)
+        if _AMCHECK in extensions:
+            options = ["--heapallindexed", "--parent-check", "--rootdescend", "--install-missing", "--no-password"]
+            run_program([tools["pg_amcheck"], *options, f"--database={_exactly(name)}"], address)
+        if _VISIBILITY in extensions:
+            _check_visibility(address, name)
 
 
 def into(tools: Tools, address: Address, session: Session, place: Path, now: datetime) -> dict[str, str]:
@@ -231,9 +242,30 @@ def _databases(address: Address) -> list[str]:
         return list(databases(session))
 
 
-def _has_amcheck(address: Address, name: str) -> bool:
+def _extensions(address: Address, name: str) -> set[str]:
+    """Those of the extensions that check something which can be had."""
     with address.connect(name) as session:
-        return session.execute("SELECT 1 FROM pg_available_extensions WHERE name = 'amcheck'").fetchone() is not None
+        found = session.execute(
+            "SELECT name FROM pg_available_extensions WHERE name = ANY (%s)", ([_AMCHECK, _VISIBILITY],)
+        )
+        return {str(row[0]) for row in found.fetchall()}
+
+
+def _check_visibility(address: Address, name: str) -> None:
+    with address.connect(name, read_only=False) as session:
+        session.execute("CREATE EXTENSION IF NOT EXISTS pg_visibility WITH SCHEMA pg_catalog")
+        row = session.execute(
+            "SELECT extnamespace::regnamespace::text FROM pg_extension WHERE extname = 'pg_visibility'"
+        )
+        (schema,) = row.fetchone() or ("pg_catalog",)
+        for function, claimed in _CLAIMS.items():
+            statement = _CLAIMED.format(sql.SQL(schema), sql.Identifier(function))
+            wrong = session.execute(statement).fetchall()
+            if wrong:
+                listed = ", ".join(f"{count} of {table}" for table, count in wrong[:3])
+                raise ToolError(
+                    _VISIBILITY, None, f"database {name}: rows that the map calls {claimed}, and are not: {listed}"
+                )
 
 
 def _psql(tools: Tools, address: Address, script: bytes) -> None:

@@ -17,7 +17,7 @@ from source_contract import Fault, SourceContract, Subject, captured
 from cto_backups.core.comparison import compare
 from cto_backups.core.model import Fingerprint
 from cto_backups.core.ports import ArrivingTree
-from cto_backups.errors import RefusedError, SourceError
+from cto_backups.errors import RefusedError, SourceError, VerificationError
 from cto_backups.sources import postgresql_dumping, postgresql_logical, postgresql_moments, postgresql_sums
 from cto_backups.sources.postgresql import PostgresqlSource
 from cto_backups.sources.postgresql_hashes import SHA_256
@@ -322,6 +322,30 @@ def test_a_point_that_was_summed_up_the_former_way_is_still_tested(
     assert expected.algorithm in ("postgresql-physical/1", "postgresql/1")
     point.restore(tmp_path / "restored")
     assert compare(expected, source.probe(tmp_path / "restored", expected)).differences == ()
+
+
+def test_a_map_that_calls_deleted_rows_visible_is_seen(shop: Server, make: Make, tmp_path: Path) -> None:
+    """A server counts by it without looking at the rows; sums look at them, and indexes are sound."""
+    shop.do(
+        "CREATE TABLE seen AS SELECT generate_series(1, 5000) n",
+        "VACUUM seen",
+        "DELETE FROM seen WHERE n % 2 = 0",
+        "CHECKPOINT",
+        database="my shop",
+    )
+    ((place,),) = shop.do("SELECT pg_relation_filepath('seen')", database="my shop")
+    source = make(databases=("my shop",))
+    point, expected = captured(source)
+    point.restore(tmp_path / "sound")
+    assert compare(expected, source.probe(tmp_path / "sound", expected)).differences == ()
+    point.restore(tmp_path / "wrong")
+    with (tmp_path / "wrong" / "data" / f"{place}_vm").open("r+b") as file:
+        file.seek(24)  # behind the page's header, two bits for each page of the table
+        file.write(b"\x55")
+    with pytest.raises(VerificationError, match="do not work") as raised:
+        source.probe(tmp_path / "wrong", expected)
+    assert "visible to all" in str(raised.value.why) and "of public.seen" in str(raised.value.why)
+    shop.do("DROP TABLE seen", database="my shop")
 
 
 def test_of_large_tables_the_same_blocks_are_summed_up_after_recovery(
