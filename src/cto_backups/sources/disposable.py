@@ -1,7 +1,7 @@
 """A private place for a server of one restore test: gone in the end, and the server with it.
 
 A server dies with the process that started it, whatever happens to that one. Databases refuse to run as root: then an
-ordinary user runs them.
+ordinary user runs them. A restore test may run beside production, which comes first.
 """
 
 import os
@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,6 +19,8 @@ from cto_backups import process
 from cto_backups.errors import VerificationError
 
 _LOG_LINES: Final = 5
+_NICER_BY: Final = 10
+_FIRST_TO_GO: Final = "1000"
 
 
 @dataclass(frozen=True)
@@ -92,10 +94,21 @@ def serving(place: Place, *command: str | Path) -> Iterator["subprocess.Popen[by
             cwd=place.data,
             start_new_session=True,
         )
+    _put_others_first(server.pid)
     try:
         yield server
     finally:
         process.end(server)
+
+
+def _put_others_first(pid: int) -> None:
+    """Let all others have the processor, and with most schedulers the disks, before a process that has just begun and
+    those that it will start; and have the kernel end it before any other when there is no memory left.
+    """
+    with suppress(OSError):  # where that is not allowed, it works all the same
+        os.setpriority(os.PRIO_PROCESS, pid, os.getpriority(os.PRIO_PROCESS, 0) + _NICER_BY)
+    with suppress(OSError):
+        Path(f"/proc/{pid}/oom_score_adj").write_text(_FIRST_TO_GO, encoding="ascii")
 
 
 def _somebody_else() -> "pwd.struct_passwd":
