@@ -51,6 +51,11 @@ _AUTO: Final = """
     WHERE TABLE_SCHEMA = %s AND CAST(TABLE_SCHEMA AS BINARY) = %s
     AND AUTO_INCREMENT IS NOT NULL AND TABLE_TYPE <> 'SEQUENCE' ORDER BY TABLE_NAME
 """
+_COUNTING: Final = """
+    SELECT TABLE_NAME, COLUMN_NAME FROM information_schema.COLUMNS
+    WHERE TABLE_SCHEMA = %s AND CAST(TABLE_SCHEMA AS BINARY) = %s AND EXTRA LIKE '%%auto_increment%%'
+    ORDER BY TABLE_NAME
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +141,27 @@ def sequences(session: Session, made_of: Catalogue) -> list[SequenceAt]:
         SequenceAt(f"next number of {name}", True, int(number))
         for name, number in rows(session, _AUTO, made_of.name, made_of.name)
     ]
+    return found
+
+
+def committed_numbers(session: Session, made_of: Catalogue, beside: Session | None = None) -> dict[str, int]:
+    """By the names of `sequences`, what follows the highest number that is in a row, as `tables` sees them.
+
+    A number that was given to a row that is not there yet may never come, and its file may not know it.
+    """
+    columns = {str(table): str(column) for table, column in rows(session, _COUNTING, made_of.name, made_of.name)}
+    found = {}
+    for table in made_of.tables:
+        if table.is_elsewhere or table.name not in columns:
+            continue
+        statement = f"SELECT MAX({quoted(columns[table.name])}) FROM {quoted(made_of.name)}.{quoted(table.name)}"
+        if beside is not None and table.is_unsafe:
+            ((highest,),) = rows(beside, statement)
+        else:
+            rows(session, "SAVEPOINT looked")
+            ((highest,),) = rows(session, statement)
+            rows(session, "ROLLBACK TO SAVEPOINT looked")
+        found[f"next number of {table.name}"] = int(highest or 0) + 1
     return found
 
 

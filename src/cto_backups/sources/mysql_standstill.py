@@ -10,7 +10,7 @@ https://mariadb.com/kb/en/backup-stage/
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -32,6 +32,7 @@ from cto_backups.sources.mysql_moment import (
     snapshot_position,
     summed_up,
 )
+from cto_backups.sources.mysql_rows import SequenceAt, committed_numbers
 from cto_backups.sources.mysql_server import Server
 from cto_backups.sources.mysql_users import Accounts
 
@@ -46,7 +47,7 @@ class _Held:
 
     session: Session
     place: Position | None
-    summed: "Future[list[Summed]]"
+    summed: "Future[tuple[list[tuple[str, SequenceAt]], list[Summed]]]"
 
 
 class Standstill:
@@ -92,7 +93,7 @@ class Standstill:
         """Complete once every table was summed up. Raises SourceError."""
         plan, held = self._known()
         try:
-            summed = held.summed.result()
+            moved, summed = held.summed.result()
             mysql_capture.unaltered(self._control, plan)
             # Not while nobody commits: for the GTID the server reads its log's last file from the beginning.
             where = place_of(self._control, plan.version, held.place) if held.place is not None else {}
@@ -104,7 +105,7 @@ class Standstill:
         if not same:
             raise self._failed("accounts or their rights became others just then")
         samples = [Sample("server", {**plan.server, **self._about, **where})]
-        samples += [moving_sample(key, at) for key, at in plan.moved]
+        samples += [moving_sample(key, at) for key, at in moved]
         users = self._users
         return fingerprint_of(summed, users.digests() if users else {}, len(users.every) if users else 0, samples)
 
@@ -138,7 +139,7 @@ class Standstill:
         at = snapshot_position(session)
         self.captured_at = clock.now()
         history = plan.version.keeps_history
-        summed = self._pool.submit(summed_up, session, plan.made_of, history=history, beside=self._beside)
+        summed = self._pool.submit(_summed_up, session, plan, history=history, beside=self._beside)
         self._held = _Held(session, at, summed)
 
     def _known(self) -> tuple[mysql_capture.Plan, _Held]:
@@ -152,3 +153,16 @@ class Standstill:
             why=why,
             todo="nothing of this attempt was kept; back up again",
         )
+
+
+def _summed_up(
+    session: Session, plan: mysql_capture.Plan, *, history: bool, beside: Session | None
+) -> tuple[list[tuple[str, SequenceAt]], list[Summed]]:
+    """What only moves on, no further than the files are sure to have it; and all rows. Raises pymysql.MySQLError."""
+    numbers = {
+        f"{each.name}: {name}": number
+        for each in plan.made_of
+        for name, number in committed_numbers(session, each, beside).items()
+    }
+    moved = [(key, replace(at, next=min(at.next, numbers.get(key, at.next)))) for key, at in plan.moved]
+    return moved, summed_up(session, plan.made_of, history=history, beside=beside)

@@ -131,9 +131,10 @@ def test_what_stays_is_an_error_that_names_it(sandbox: FolderSandbox, monkeypatc
     def refuse(path: object) -> None:
         raise OSError(16, "Device or resource busy")
 
-    monkeypatch.setattr(folder_module.os, "unlink", refuse)
-    with pytest.raises(RestoreError, match=r"stubborn.*busy") as raised:
-        sandbox.close(place)
+    with monkeypatch.context() as refusing:
+        refusing.setattr(folder_module.os, "unlink", refuse)
+        with pytest.raises(RestoreError, match=r"stubborn.*busy") as raised:
+            sandbox.close(place)
     assert str(place) in raised.value.todo
 
 
