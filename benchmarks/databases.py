@@ -79,6 +79,7 @@ CREATE INDEX ON lines (product);
 CREATE INDEX ON customers (email);
 """
 CHANGES = (
+    "DELETE FROM orders WHERE id > {orders}",  # of the round before
     "UPDATE orders SET state = 'sent', total = total + 1 WHERE id % 100 = 7",
     "INSERT INTO orders SELECT id + {orders}, customer, at, state, total, note, gen_random_uuid() FROM orders"
     " WHERE id % 200 = 3 AND id <= {orders}",
