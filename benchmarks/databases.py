@@ -276,7 +276,12 @@ def _ours(server: Server, home: Path, *, bare: bool = False) -> Tool:
             vaults={"one": {"provider": "local-disk", "region": "here", "storage": "disk", "url": "file:vault"}},
         )
 
-    binary = [sys.executable, "-m", "benchmarks.databases_bare"] if bare else [sys.executable, "-m", "cto_backups"]
+    return our_tool(home, prepare, bare="benchmarks.databases_bare" if bare else None)
+
+
+def our_tool(home: Path, prepare: Callable[[], None], *, bare: str | None) -> Tool:
+    """Our program on the source `shop` of an installation below `home`; `bare`: a module that sums nothing up."""
+    program = [sys.executable, "-m", bare or "cto_backups"]
 
     def commands(operation: str) -> Sequence[Sequence[str]]:
         words = {
@@ -287,7 +292,7 @@ def _ours(server: Server, home: Path, *, bare: bool = False) -> Tool:
         }[operation]
         if bare and operation in (RESTORE, PROOF):
             return ()
-        return [[*binary, *words, "--policy", str(home / "repo" / "backups.yaml"), "--quiet"]]
+        return [[*program, *words, "--policy", str(home / "repo" / "backups.yaml"), "--quiet"]]
 
     return Tool(BARE if bare else OURS, home, prepare, commands, as_server=False)
 

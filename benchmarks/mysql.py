@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks import measure
-from benchmarks.databases import Tool
+from benchmarks.databases import Tool, our_tool
 from benchmarks.measure import Figures
 from cto_backups import app
 
@@ -197,20 +197,7 @@ def _ours(server: Server, home: Path, password: Path, *, bare: bool = False) -> 
             vaults={"one": {"provider": "local-disk", "region": "here", "storage": "disk", "url": "file:vault"}},
         )
 
-    program = [sys.executable, "-m", "benchmarks.mysql_bare" if bare else "cto_backups"]
-
-    def commands(operation: str) -> Sequence[Sequence[str]]:
-        words = {
-            FIRST: ["backup", "shop"],
-            SECOND: ["backup", "shop"],
-            RESTORE: ["restore", "shop", "--to", str(home / "restored")],
-            PROOF: ["test", "shop"],
-        }[operation]
-        if bare and operation in (RESTORE, PROOF):
-            return ()
-        return [[*program, *words, "--policy", str(home / "repo" / "backups.yaml"), "--quiet"]]
-
-    return Tool(BARE if bare else OURS, home, prepare, commands, as_server=False)
+    return our_tool(home, prepare, bare="benchmarks.mysql_bare" if bare else None)
 
 
 def _files(options: Path, home: Path) -> Tool:

@@ -11,7 +11,7 @@ becomes a float without a word.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import pymysql
 
@@ -95,16 +95,7 @@ def tables(
         if table.is_elsewhere:
             continue
         statement = summing(made_of.name, table, columns.get(table.name, []), history=history)
-        try:
-            if beside is not None and table.is_unsafe:
-                ((count, marked, second),) = rows(beside, statement)
-            else:
-                rows(session, "SAVEPOINT summed")
-                ((count, marked, second),) = rows(session, statement)
-                rows(session, "ROLLBACK TO SAVEPOINT summed")
-        except pymysql.MySQLError as error:
-            error.add_note(f"while {made_of.name}.{table.name} was read")
-            raise
+        count, marked, second = _read(session, beside, made_of.name, table, statement)
         hashed, first = divmod(int(marked), _MARKER)
         if hashed != count:
             raise pymysql.DataError(0, f"{count - hashed} rows of {made_of.name}.{table.name} are too long to be read")
@@ -155,14 +146,24 @@ def committed_numbers(session: Session, made_of: Catalogue, beside: Session | No
         if table.is_elsewhere or table.name not in columns:
             continue
         statement = f"SELECT MAX({quoted(columns[table.name])}) FROM {quoted(made_of.name)}.{quoted(table.name)}"
-        if beside is not None and table.is_unsafe:
-            ((highest,),) = rows(beside, statement)
-        else:
-            rows(session, "SAVEPOINT looked")
-            ((highest,),) = rows(session, statement)
-            rows(session, "ROLLBACK TO SAVEPOINT looked")
+        (highest,) = _read(session, beside, made_of.name, table, statement)
         found[f"next number of {table.name}"] = int(highest or 0) + 1
     return found
+
+
+def _read(session: Session, beside: Session | None, database: str, table: Table, statement: str) -> tuple[Any, ...]:
+    """The only row that a statement gives, which reads a table: where it is seen, and let go of at once."""
+    try:
+        if beside is not None and table.is_unsafe:
+            (row,) = rows(beside, statement)
+        else:
+            rows(session, "SAVEPOINT looked")
+            (row,) = rows(session, statement)
+            rows(session, "ROLLBACK TO SAVEPOINT looked")
+    except pymysql.MySQLError as error:
+        error.add_note(f"while {database}.{table.name} was read")
+        raise
+    return row
 
 
 def _value(column: str, kind: str) -> str:

@@ -28,6 +28,7 @@ from cto_backups.sources.mysql_log import (
 )
 from cto_backups.sources.mysql_stream import HEAD
 from cto_backups.sources.staging import staging
+from cto_backups.sources.tails import refuse_beyond
 
 _COPY_BYTES: Final = 1 << 20
 _NEEDED: Final = (f"/{LOG_FILE}", f"/{PREFIX}")
@@ -75,14 +76,7 @@ def gather(source: str, tail: Tail, spool: Path, at: datetime | None) -> Gathere
         raise _unwritten(source, error, "see that there is room, and restore again") from error
     if not problem and tail.gap is not None:
         problem = f"it has a gap: nothing leads from {tail.ends} to {tail.gap}"
-    if at is not None and (mark is None or mark.moment < at):
-        raise RestoreError(
-            f"source {source}: the log that was streamed does not lead to {at:%Y-%m-%d %H:%M:%S %Z}",
-            why=problem,
-            todo=f"ask for a moment until {mark.moment:%Y-%m-%d %H:%M:%S %Z}"
-            if mark is not None
-            else "restore the point itself, by its id",
-        )
+    refuse_beyond(source, at, mark, problem)
     return Gathered(tail.log, spool / "streamed", tuple(stretches), mark, "" if at is not None else problem)
 
 

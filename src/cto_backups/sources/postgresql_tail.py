@@ -14,6 +14,7 @@ from cto_backups.sources.postgresql_point import AUTO_CONF, DATA, LOG, MOMENTS, 
 from cto_backups.sources.postgresql_recovery import recover_to_end
 from cto_backups.sources.postgresql_replication import lsn_text
 from cto_backups.sources.postgresql_spaces import Made, SpaceWatch
+from cto_backups.sources.tails import refuse_beyond
 
 _COPY_BYTES: Final = 1 << 20
 _LOOK_BYTES: Final = 64 << 10
@@ -61,14 +62,7 @@ def gather(source: str, tail: Tail, spool: Path, at: datetime | None) -> Gathere
         mark = None
     if not problem and tail.gap is not None:
         problem = f"it has a gap: nothing leads from {lsn_text(ends)} to {lsn_text(tail.gap)}"
-    if at is not None and (mark is None or mark.moment < at):
-        raise RestoreError(
-            f"source {source}: the log that was streamed does not lead to {at:%Y-%m-%d %H:%M:%S %Z}",
-            why=problem,
-            todo=f"ask for a moment until {mark.moment:%Y-%m-%d %H:%M:%S %Z}"
-            if mark is not None
-            else "restore the point itself, by its id",
-        )
+    refuse_beyond(source, at, mark, problem)
     return Gathered(tail.log, file, tail.begins, ends, mark, "" if at is not None else problem)
 
 
