@@ -113,13 +113,17 @@ def failed(evidence: "Evidence") -> VerificationError:
             todo="Let the source say what it holds: name its server in the policy, then back up, and test again.",
         )
     backup = f"'cto.backups backup {evidence.source}'"
-    return VerificationError(
-        f"The restore test of '{evidence.source}' failed",
-        why=evidence.reason,
-        todo=f"Run {backup}, and test again."
-        if evidence.point is None
-        else f"Run 'cto.backups repair' to look for damage and put it right, then {backup}, and test again.",
+    told = next(
+        (str(step.figures["todo"]) for step in evidence.steps if not step.passed and "todo" in step.figures), None
     )
+    if told is not None:
+        told = f"{told[0].upper()}{told[1:].rstrip('.')}."
+        todo = told if "again" in told else f"{told} Then test again."
+    elif evidence.point is None:
+        todo = f"Run {backup}, and test again."
+    else:
+        todo = f"Run 'cto.backups repair' to look for damage and put it right, then {backup}, and test again."
+    return VerificationError(f"The restore test of '{evidence.source}' failed", why=evidence.reason, todo=todo)
 
 
 def _figures(step: "Step") -> str:

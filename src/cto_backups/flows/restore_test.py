@@ -34,7 +34,10 @@ class _Steps:
 
     @contextmanager
     def step(self, name: str) -> Iterator[Figures]:
-        """Record a step with its duration and figures; whatever goes wrong inside makes it a failed step."""
+        """Record a step with its duration and figures; whatever goes wrong inside makes it a failed step.
+
+        Where what went wrong says what to do about it, that is its figure `todo`.
+        """
         started_at, started = clock.now(), clock.monotonic()
         figures: Figures = {}
         detail, passed = "", False
@@ -43,6 +46,8 @@ class _Steps:
             passed = True
         except BackupsError as error:
             detail = str(error)
+            if error.todo:
+                figures["todo"] = error.todo
             raise _StepFailedError from error
         except Exception as error:
             # Even a defect of ours must leave evidence of a failed test; its text may hold anything, so only its type.

@@ -75,10 +75,27 @@ def disposable(kind: str, *, scratch: str = "") -> Iterator[Place]:
     try:
         place = Place(data, socket, _somebody_else() if os.geteuid() == 0 else None)
         place.own(data, socket)
+        _check_reached(place)
         yield place
     finally:
         for folder in (data, socket):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check_reached(place: Place) -> None:
+    """Where a folder above is closed to the user of the server, say so: the server's own words would name its files."""
+    if place.user is None:
+        return
+    for folder in (place.data, place.socket):
+        tried = subprocess.run(
+            place.command("test", "-w", folder), stdin=subprocess.DEVNULL, capture_output=True, cwd="/"
+        )
+        if tried.returncode:
+            raise VerificationError(
+                f"no throwaway server could be started in {folder.parent}",
+                why=f"it runs as the user {place.user.pw_name}, to whom a folder on the way there is closed",
+                todo="give the source a `scratch` that every user may enter, such as /var/tmp; or set TMPDIR so",
+            )
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """A PostgreSQL server from the policy file to a passed restore test, and what the audit says of its databases."""
 
+import os
 import re
 import tempfile
 from collections.abc import Iterator
@@ -56,6 +57,20 @@ def test_from_the_policy_to_a_passed_restore_test_and_back(protecting: Home, ser
     assert done.status is ExitStatus.SUCCESS, done
     assert server.do("SELECT count(*) FROM sales.orders", database="my shop") == [(2000,)]
     assert "-before-restore-" in done.out + done.err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user runs the server as himself")
+def test_what_keeps_a_restore_test_from_running_is_told_with_what_to_do(protecting: Home, tmp_path: Path) -> None:
+    assert protecting("backup", "shop").status is ExitStatus.SUCCESS
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    text = protecting.policy.read_text()
+    protecting.policy.write_text(text.replace("    user: postgres\n", f"    user: postgres\n    scratch: {closed}\n"))
+    tested = protecting("test", "shop")
+    assert tested.status is ExitStatus.VERIFICATION, tested
+    assert f"no throwaway server could be started in {closed}" in tested.err
+    assert "Next: Give the source a `scratch` that every user may enter" in tested.err
+    assert "repair" not in tested.err, "nothing is damaged"
 
 
 def test_the_files_of_a_server_from_the_policy_to_a_passed_restore_test(

@@ -1,8 +1,12 @@
 """Where a restore test's server lives: it may be on a machine that has other things to do."""
 
+import os
 import time
 from pathlib import Path
 
+import pytest
+
+from cto_backups.errors import VerificationError
 from cto_backups.sources.disposable import disposable, serving
 
 
@@ -18,3 +22,16 @@ def test_whatever_else_runs_on_the_machine_comes_before_a_throwaway_server() -> 
             nice = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[16])
             assert nice == min(ours + 10, 19)
             assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "1000\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user runs the server as himself")
+def test_a_folder_that_is_closed_to_the_servers_user_is_named_before_anything_starts(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    scratch = closed / "scratch"
+    scratch.mkdir(mode=0o777)
+    with pytest.raises(VerificationError) as told, disposable("trial", scratch=str(scratch)):
+        pytest.fail("a server that cannot reach its own files")
+    assert str(scratch) in str(told.value)
+    assert "closed" in told.value.why and "scratch" in told.value.todo
+    assert not list(scratch.iterdir())
