@@ -7,7 +7,7 @@ finds what it needs by paths that begin there.
 import os
 import secrets
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from cto_backups import clock
-from cto_backups.core.ports import Arrival, Before, Entry, EntryKind
+from cto_backups.core.ports import Arrival, Before, BlockReader, Entry, EntryKind
 from cto_backups.errors import SourceError
 from cto_backups.process import ToolError
 from cto_backups.sources import postgresql_incremental, postgresql_recovery
@@ -77,21 +77,29 @@ class ServerTree:
         self._receiver: LogReceiver | None = None
 
     def arrivals(self, before: Before | None = None) -> Iterator[Arrival]:
-        """The server's files, and what follows from them."""
+        """The server's files, and what follows from them. Raises SourceError, also where a file's bytes are read."""
         try:
-            log = self._connected()
-            place = log.place()
-            told = self._between.goes_on(before, place, self._names) if self._between is not None else None
-            if before is not None and told is not None:
-                yield from self._gone_on(log, before, told)
-            else:
-                yield from self._based(log, place, before)
+            for arrival in self._arriving(before):
+                content = arrival.content
+                yield arrival if content is None else replace(arrival, content=_Told(content, self._unreadable))
         except ToolError as error:
-            raise SourceError(
-                f"source {self._server.name}: the files of the server at {self._server.place} could not be read",
-                why=error.detail,
-                todo="nothing of this attempt was kept; see that the user may replicate, and what the server says",
-            ) from error
+            raise self._unreadable(error) from error
+
+    def _arriving(self, before: Before | None) -> Iterator[Arrival]:
+        log = self._connected()
+        place = log.place()
+        told = self._between.goes_on(before, place, self._names) if self._between is not None else None
+        if before is not None and told is not None:
+            yield from self._gone_on(log, before, told)
+        else:
+            yield from self._based(log, place, before)
+
+    def _unreadable(self, error: ToolError) -> SourceError:
+        return SourceError(
+            f"source {self._server.name}: the files of the server at {self._server.place} could not be read",
+            why=error.detail,
+            todo="nothing of this attempt was kept; see that the user may replicate, and what the server says",
+        )
 
     def safe(self) -> None:
         """The point is in a vault: the server may forget the log that is in it. Raises ToolError."""
@@ -314,6 +322,22 @@ def _continues(before: Before, segment: Path, size: int) -> bool:
         return True  # that one was complete
     with segment.open("rb") as file:
         return file.read(size) == kept[:size].ljust(size, b"\0")
+
+
+class _Told:
+    """Implements `core.ports.BlockReader`: what goes wrong while a file comes is told as what it means to people."""
+
+    def __init__(self, reader: BlockReader, refuse: Callable[[ToolError], SourceError]) -> None:
+        self._reader, self._refuse = reader, refuse
+
+    def readinto(self, buffer: memoryview) -> int:
+        try:
+            return self._reader.readinto(buffer)
+        except ToolError as error:
+            raise self._refuse(error) from error
+
+    def close(self) -> None:
+        self._reader.close()
 
 
 class _FileReader:

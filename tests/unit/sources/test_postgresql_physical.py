@@ -203,27 +203,43 @@ def test_a_point_is_of_one_moment_however_much_is_written_meanwhile(
     assert compare(expected, source.probe(tmp_path / "restored", expected)).differences == ()
 
 
+def broken(source: PostgresqlSource, break_it: Callable[[], None]) -> SourceError:
+    """What is said when something happens while a file comes, of which there is more to read."""
+    buffer = memoryview(bytearray(8192))
+    with source.capture() as capture, pytest.raises(SourceError, match="could not be read") as failed:
+        assert isinstance(capture.tree, ArrivingTree)
+        done = False
+        for arrival in capture.tree.arrivals():
+            while arrival.content is not None and arrival.content.readinto(buffer):
+                if arrival.entry.size > len(buffer) and not done:
+                    done = True
+                    break_it()
+    assert failed.value.todo
+    return failed.value
+
+
 @pytest.mark.parametrize("state", ["backup", "streaming"])
 def test_a_connection_that_breaks_is_no_point(shop: Server, make: Make, state: str) -> None:
     """The one that brings the files, and the one that brings the log."""
-    with make().capture() as capture, pytest.raises(SourceError, match="could not be read") as failed:
-        assert isinstance(capture.tree, ArrivingTree)
-        for number, _ in enumerate(capture.tree.arrivals()):
-            if number == 40:
-                ended = shop.do(f"SELECT pg_terminate_backend(pid) FROM pg_stat_replication WHERE state = '{state}'")
-                assert ended == [(True,)]
-    assert failed.value.todo
+
+    def end() -> None:
+        ended = shop.do(f"SELECT pg_terminate_backend(pid) FROM pg_stat_replication WHERE state = '{state}'")
+        assert ended == [(True,)]
+
+    broken(make(), end)
 
 
 def test_a_server_that_is_killed_is_no_point(postgresql_programs: Path, make: Make) -> None:
     with postgresql.server(postgresql_programs, wal_level="logical") as doomed:
         postgresql.fill(doomed)
-        source = make(host=str(doomed.place), port=doomed.port)
-        with source.capture() as capture, pytest.raises(SourceError):
-            assert isinstance(capture.tree, ArrivingTree)
-            for number, _ in enumerate(capture.tree.arrivals()):
-                if number == 40:
-                    os.kill(int((doomed.place / "data/postmaster.pid").read_text().splitlines()[0]), signal.SIGKILL)
+        first = int((doomed.place / "data/postmaster.pid").read_text().splitlines()[0])
+
+        def kill() -> None:
+            sending = doomed.do("SELECT pid FROM pg_stat_replication WHERE state = 'backup'")
+            os.kill(first, signal.SIGKILL)
+            os.kill(int(sending[0][0]), signal.SIGKILL)
+
+        broken(make(host=str(doomed.place), port=doomed.port), kill)
 
 
 def test_nothing_is_left_on_the_server_or_here(shop: Server, make: Make, tmp_path: Path) -> None:
