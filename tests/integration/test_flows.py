@@ -5,6 +5,7 @@ import os
 import shutil
 import sqlite3
 import stat
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -266,6 +267,21 @@ def test_a_source_that_is_empty_from_the_first_day_gets_no_point_that_would_prov
     with pytest.raises(SourceError, match=r"'documents' is empty: not one byte"):
         protect(workshop.installation, "documents")
     assert workshop.catalog.points("documents") == ()
+
+
+def test_a_database_that_has_lost_all_its_rows_is_a_failure_until_somebody_says_that_it_was_meant(
+    workshop: Any,
+) -> None:
+    first = protect(workshop.installation, "ledger").backup.point
+    with closing(sqlite3.connect(workshop.data / "ledger.db")) as connection, connection:
+        connection.execute("DELETE FROM entries")
+    with pytest.raises(SourceError, match="'ledger' is empty now: no table has a row") as refused:
+        protect(workshop.installation, "ledger")
+    assert first.id in refused.value.why and "--before" in refused.value.todo
+    assert [point.id for point in workshop.catalog.points("ledger")] == [first.id]
+    assert workshop.catalog.facts(clock.now()).sources["ledger"].last_runs[ActionKind.BACKUP].outcome is Outcome.FAILED
+    assert protect(workshop.installation, "ledger", label="emptied on purpose").backup.changed
+    assert not protect(workshop.installation, "ledger").backup.changed, "and from then on it is as it was"
 
 
 def test_damage_in_one_vault_is_found_named_and_healed_on_restore_from_another(workshop: Any, tmp_path: Path) -> None:

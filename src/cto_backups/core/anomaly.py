@@ -23,6 +23,7 @@ LEAST_HISTORY = 3
 LEAST_BYTES = 16 * KIB
 LEAST_ENTRIES = 50
 LEAST_LOSS_BYTES = MIB
+LEAST_LOSS_ROWS = 1000
 LEAST_GROWTH_BYTES = 64 * MIB
 
 SCRAMBLED_EXCESS = 0.25
@@ -86,7 +87,7 @@ def suspicions(point: RecoveryPoint, history: Sequence[RecoveryPoint]) -> tuple[
     past = [Judged(each, each.change) for each in history if each.change is not None]
     found = [_scrambled(this, past), _blanked(this, past)]
     if len(history) >= LEAST_HISTORY and point.complete:
-        found += [_lost(this, past), _renamed(this, past)]
+        found += [_lost(this, past), _renamed(this, past), _emptied(point, history)]
         if not logged:  # how much a log grows says nothing of the source
             found += _resized(this, history)
     return tuple(reason for reason in found if reason)
@@ -182,6 +183,23 @@ def _resized(this: Judged, history: Sequence[RecoveryPoint]) -> list[str]:
     if now - before >= LEAST_GROWTH_BYTES and now >= EXPLODED_TO * highest:
         return [f"size exploded: {words}"] if _exceeds(swing, swings, math.log2(EXPLODED_TO)) else []
     return []
+
+
+def _emptied(point: RecoveryPoint, history: Sequence[RecoveryPoint]) -> str:
+    """The rows of a database against those of the history: its files and its log do not shrink with them."""
+    now = rows_of(point)
+    before = [rows for each in history if (rows := rows_of(each)) is not None]
+    if now is None or not before:
+        return ""
+    usual = int(median(before))
+    if now >= min(before) or now > COLLAPSED_TO * usual or usual - now < LEAST_LOSS_ROWS:
+        return ""
+    return f"rows are gone: {now:,} are there, where {usual:,} are usual"
+
+
+def rows_of(point: RecoveryPoint) -> int | None:
+    """How many rows a source counted in its database at a point; None where it has none, or did not count."""
+    return point.fingerprint.counts.get("rows")
 
 
 def _of(past: Sequence[Judged], figure: Callable[[Judged], float]) -> list[float]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from cto_backups import clock
+from cto_backups.core.anomaly import rows_of
 from cto_backups.core.elsewhere import told
 from cto_backups.core.log_range import log_range
 from cto_backups.core.model import ActionKind, Copy, Outcome, RecoveryPoint, Rung
@@ -188,6 +189,8 @@ def _take(
             point = previous
         else:
             point = _point(installation, policy, wish, capture, draft)
+            if wish.label is None:
+                _refuse_emptied(point, previous)
             point = anomaly.judged(installation, point, draft, previous)
             reference = writing.commit(draft, snapshot_label(installation, point))
             copy = Copy(point.id, vault_name, reference, clock.now(), draft.added_bytes)
@@ -255,6 +258,32 @@ def _empty(source: str, draft: Draft, previous: RecoveryPoint | None) -> SourceE
         why=why,
         todo="Check that it is mounted and reachable. If it is meant to be empty, take it out of the policy.",
     )
+
+
+def _refuse_emptied(point: RecoveryPoint, previous: RecoveryPoint | None) -> None:
+    """The same of a database, whose files are never empty: without rows it is another one than it was, or was emptied.
+
+    A server without a table is refused from the first day on. Who means it makes a point by hand. Raises SourceError.
+    """
+    rows, before = rows_of(point), rows_of(previous) if previous is not None else None
+    counts = point.fingerprint.counts
+    if rows == 0 and before:
+        assert previous is not None
+        what, why = "is empty now", f"no table has a row; the last recovery point, {previous.id}, holds {_rows(before)}"
+    elif counts.get("databases") is not None and counts.get("tables") == 0:
+        what, why = "is empty", f"there is no table on the server ({counted(counts['databases'], 'database')})"
+    else:
+        return
+    raise SourceError(
+        f"Source '{point.source}' {what}",
+        why=why,
+        todo="Check that the policy names the right server and database, and what this user may read. If it is meant "
+        f"to be empty: cto.backups backup {point.source} --before 'it was emptied on purpose'",
+    )
+
+
+def _rows(number: int) -> str:
+    return "1 row" if number == 1 else f"{number:,} rows"
 
 
 def _leads_astray(installation: Installation, previous: RecoveryPoint) -> bool:

@@ -112,3 +112,23 @@ def test_a_wrong_password_is_a_failed_backup_that_shows_none(protecting: Home) -
     assert "shop" in failed.err and "Access denied" in failed.err
     assert "S3cr3t" not in failed.out + failed.err
     assert protecting("points", "shop", "--json").document["points"] == []
+
+
+@pytest.mark.parametrize("method", ["logical", "physical"])
+def test_a_server_whose_rows_are_gone_gets_no_point(
+    home: Home, mariadbd: Path, mariadb_backup: Path, method: str
+) -> None:
+    assert mariadb_backup
+    with mariadb.server(mariadbd) as emptied:
+        password(home, mariadb.PASSWORD)
+        section = SECTION.format(host=emptied.socket).replace("databases: [my shop, zoo]", f"method: {method}")
+        home.policy.write_text(home.policy.read_text().replace("\nsources:\n", "\nsources:" + section, 1))
+        emptied.do("CREATE DATABASE zoo")
+        failed = home("backup", "shop")
+        assert failed.status is ExitStatus.SOURCE and "There is no table" in " ".join(failed.err.split()), failed
+        emptied.do("CREATE TABLE zoo.first (n int)", "INSERT INTO zoo.first VALUES (1), (2)")
+        assert home("backup", "shop").status is ExitStatus.SUCCESS
+        emptied.do("DELETE FROM zoo.first")
+        failed = home("backup", "shop")
+        assert failed.status is ExitStatus.SOURCE and "holds 2 rows" in " ".join(failed.err.split()), failed
+        assert len(home("points", "shop", "--json").document["points"]) == 1

@@ -212,3 +212,22 @@ def test_a_server_that_is_down_is_a_failed_backup_and_never_a_point(protecting: 
     assert failed.status is not ExitStatus.SUCCESS
     assert "shop" in failed.err and "/nowhere" in failed.err
     assert protecting("points", "shop", "--json").document["points"] == []
+
+
+@pytest.mark.parametrize("method", ["logical", "physical"])
+def test_a_server_in_which_there_is_nothing_gets_no_point_that_would_prove_at_once(
+    home: Home, postgresql_programs: Path, method: str
+) -> None:
+    with postgresql.server(postgresql_programs, wal_level="logical") as empty:
+        section = SECTION.format(host=empty.place).replace("databases: [my shop]", f"method: {method}")
+        home.policy.write_text(home.policy.read_text().replace("\nsources:\n", "\nsources:" + section, 1))
+        failed = home("backup", "shop")
+        assert failed.status is ExitStatus.SOURCE, failed
+        assert "There is no table on the server (1 database)" in " ".join(failed.err.split())
+        assert home("points", "shop", "--json").document["points"] == []
+        empty.do("CREATE TABLE first (n int)", "INSERT INTO first VALUES (1)")
+        assert home("backup", "shop").status is ExitStatus.SUCCESS
+        empty.do("DELETE FROM first")
+        failed = home("backup", "shop")
+        assert failed.status is ExitStatus.SOURCE, failed
+        assert "holds 1 row Next" in " ".join(failed.err.split())

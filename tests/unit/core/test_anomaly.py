@@ -268,3 +268,22 @@ def test_what_a_log_adds_is_not_judged_by_its_size_nor_the_base_after_it_by_logs
     assert kinds(suspicions(emptied, [*logs, *bases])) == ["size collapsed"]
     encrypted = logged(days.point(new_bytes=SIZE, **SCRAMBLED))
     assert kinds(suspicions(encrypted, bases + logs)) == [SCRAMBLING]
+
+
+def with_rows(point, *rows):
+    """The point of a database in which so many rows are; without a number, of something else."""
+    return replace(point, fingerprint=Fingerprint("any/1", {}, {"rows": rows[0]} if rows else {}))
+
+
+def test_rows_that_are_gone_are_suspected_though_no_file_shrank(days):
+    history = [with_rows(each, 1_000_000 + number) for number, each in enumerate(days.history(3))]
+    (said,) = suspicions(with_rows(days.point(), 400_000), history)
+    assert said == "rows are gone: 400,000 are there, where 1,000,001 are usual"
+    assert suspicions(with_rows(days.point(), 900_000), history) == (), "some always go"
+    assert suspicions(with_rows(days.point()), history) == (), "nobody counted"
+    assert suspicions(with_rows(days.point(), 5), [with_rows(each) for each in history]) == (), "nobody counted then"
+    assert suspicions(with_rows(days.point(), 5), history[:2]) == (), "too young a history"
+    few = [with_rows(each, 900) for each in history]
+    assert suspicions(with_rows(days.point(), 5), few) == (), "a small table may be emptied"
+    once = [*history, with_rows(days.point(), 300_000)]
+    assert suspicions(with_rows(days.point(), 400_000), once) == (), "there were fewer once"
