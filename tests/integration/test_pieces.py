@@ -47,8 +47,8 @@ class Logged:
         return getattr(self._source, name)
 
     @contextmanager
-    def capture(self) -> Iterator[Any]:
-        with self._source.capture() as capture:
+    def capture(self, *limit: Any) -> Iterator[Any]:
+        with self._source.capture(*limit) as capture:
             yield LoggedCapture(capture, self._places["ends"])
 
 

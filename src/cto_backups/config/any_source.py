@@ -37,5 +37,7 @@ class AnySource(Part):
     """What restore tests run on what came back, in the folder it was restored to; status 0 says that it serves."""
     probe_timeout: Duration = "10 minutes"
     """How long `probe` may take."""
+    backup_timeout: Duration | None = Field(default=None, examples=["2 h"])
+    """How long a backup may work at the source; then it is ended, and has failed. As long as it takes when left out."""
     expects_change: Duration | None = Field(default=None, examples=["26 h"])
     """Something in it changes at least this often: a source that stands still for longer is OVERDUE."""

@@ -197,6 +197,7 @@ class Builder:
             owner=source.owner,
             probe=tuple(source.probe or ()),
             probe_timeout=parse_duration(source.probe_timeout),
+            backup_timeout=parse_duration(source.backup_timeout) if source.backup_timeout else None,
             expects_change=parse_duration(source.expects_change) if source.expects_change else None,
             repositories=kept_repositories(source),
         )

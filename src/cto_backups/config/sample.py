@@ -91,6 +91,7 @@ HINTS = {
     "owner": "who answers for it",
     "probe": "what a restore test runs on what came back",
     "probe_timeout": "how long that may take",
+    "backup_timeout": "how long a backup may work there before it is ended",
     "expects_change": "how often something in it changes at least",
     "paths": "what to protect",
     "include": "only what matches one of these shell patterns",

@@ -97,6 +97,7 @@ class SourcePolicy:
     """One protected source, with everything resolved: no default is left to look up.
 
     `probe` is a command that a restore test runs on what came back, for `probe_timeout` at most.
+    `backup_timeout` is how long a backup may work at the source; None: as long as it takes.
     `expects_change`: something in it changes at least this often; None: nobody said so. `repositories` says of those in
     which another program keeps its data (by their names there) what a vault's policy says of a vault.
     """
@@ -113,6 +114,7 @@ class SourcePolicy:
     owner: str | None = None
     probe: tuple[str, ...] = ()
     probe_timeout: timedelta = timedelta(minutes=10)
+    backup_timeout: timedelta | None = None
     expects_change: timedelta | None = None
     repositories: Mapping[str, VaultPolicy] = field(default_factory=dict)
 

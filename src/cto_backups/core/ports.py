@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final, Protocol, runtime_checkable
 
+from cto_backups.core.limits import UNLIMITED, Limit
 from cto_backups.core.model import Fingerprint, Problem, Resource
 from cto_backups.core.streams import Tail
 
@@ -355,8 +356,8 @@ class Source(Protocol):
     def discover(self) -> Sequence[Resource]:
         """What there is inside. Raises SourceError when the source cannot be reached."""
 
-    def capture(self) -> AbstractContextManager[Capture]:
-        """Hold a consistent moment. Raises SourceError when there is nothing, or nothing readable."""
+    def capture(self, limit: Limit = UNLIMITED) -> AbstractContextManager[Capture]:
+        """Hold a consistent moment, no longer than `limit`. Raises SourceError, also when there is nothing readable."""
 
     def plan_restore(
         self,

@@ -21,6 +21,7 @@ from cto_backups.errors import BackupsError, DamageError, KeyProblemError, Sourc
 from cto_backups.evidence.payloads import copy_to_payload, point_to_payload
 from cto_backups.flows import anomaly, records
 from cto_backups.flows.installation import Installation
+from cto_backups.flows.limit import giving, limited
 from cto_backups.flows.runs import OpenRun, recorded
 
 ON_DEMAND_KEPT = timedelta(days=90)
@@ -163,7 +164,8 @@ def _take(
             return _Taken(previous, vault_name, _nothing_read(previous), False, seen_at)
     with (
         installation.progress(f"Backing up {policy.name}") as progress,
-        wish.source.capture() as capture,
+        limited(policy) as limit,
+        wish.source.capture(limit) as capture,
         store.writing() as writing,
     ):
         if previous is not None:
@@ -173,7 +175,7 @@ def _take(
             parent, may_confirm = None, False
         try:
             draft = writing.write(
-                capture.tree,
+                giving(capture.tree, limit),
                 parent=parent,
                 progress=progress,
                 unless=lambda: may_confirm and _unchanged(previous, capture),
@@ -187,10 +189,12 @@ def _take(
         if not draft.kept:
             assert previous is not None
             point = previous
+            limit.lift()
         else:
             point = _point(installation, policy, wish, capture, draft)
             if wish.label is None:
                 _refuse_emptied(point, previous)
+            limit.lift()  # what is left to be done is done in the vault
             point = anomaly.judged(installation, point, draft, previous)
             reference = writing.commit(draft, snapshot_label(installation, point))
             copy = Copy(point.id, vault_name, reference, clock.now(), draft.added_bytes)

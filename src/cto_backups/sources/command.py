@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from cto_backups import clock
+from cto_backups.core.limits import UNLIMITED, Limit
 from cto_backups.core.model import Fingerprint, Problem, Resource
 from cto_backups.core.ports import (
     Capture,
@@ -63,7 +64,7 @@ class CommandSource:
         return [Resource(f"command:{self.name}/{readable(self._filename)}", "command", program)]
 
     @contextmanager
-    def capture(self) -> Iterator[Capture]:
+    def capture(self, limit: Limit = UNLIMITED) -> Iterator[Capture]:
         """What the command prints, from when it is read. Raises SourceError when there is no such program."""
         self._program()
         begin = partial(
@@ -72,6 +73,7 @@ class CommandSource:
             environment=self._environment(),
             folder=self._folder,
             silent_seconds=self._timeout_seconds,
+            limit=limit,
         )
         now = clock.now()
         yield _CommandCapture(StreamTree([Stream(self._filename, begin, self._refusal)], now), now, self._filename)

@@ -12,6 +12,7 @@ import psycopg
 from cto_backups import clock
 from cto_backups.core.comparison import compare
 from cto_backups.core.elsewhere import is_of_elsewhere
+from cto_backups.core.limits import UNLIMITED, Limit
 from cto_backups.core.model import Fingerprint, Resource
 from cto_backups.core.ports import (
     Capture,
@@ -119,9 +120,11 @@ class ElsewhereSource:
         ]
 
     @contextmanager
-    def capture(self) -> Iterator[Capture]:
+    def capture(self, limit: Limit = UNLIMITED) -> Iterator[Capture]:
         """What the repositories lead to now, and what that held. Raises SourceError."""
-        with self._opened() as program, capturing(program, self._asked(), self._wanted, self._state) as capture:
+        asked = self._asked()
+        server = asked.within(limit) if asked is not None else None
+        with self._opened() as program, capturing(program, server, self._wanted, self._state) as capture:
             yield capture
 
     def plan_restore(

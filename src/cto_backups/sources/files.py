@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from cto_backups import clock
+from cto_backups.core.limits import UNLIMITED, Limit
 from cto_backups.core.model import Fingerprint, Problem, Resource
 from cto_backups.core.ports import (
     Capture,
@@ -84,7 +85,7 @@ class FilesSource:
         )
 
     @contextmanager
-    def capture(self) -> Iterator[Capture]:
+    def capture(self, limit: Limit = UNLIMITED) -> Iterator[Capture]:
         """The files as they are now. Raises SourceError when no path is there or none can be read."""
         captured_at = clock.now()
         roots, missing = self._roots()

@@ -3,17 +3,19 @@
 import fcntl
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
+from copy import copy
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 from cto_backups import clock
+from cto_backups.core.limits import UNLIMITED, Limit
 from cto_backups.core.model import Fingerprint, Problem, Resource
 from cto_backups.core.ports import Capture, Existing, PointReader, Progress, Restored, RestoreOptions, RestorePlan
 from cto_backups.core.watched import Place
 from cto_backups.errors import BusyError, PolicyError, SourceError
-from cto_backups.process import ToolError, ToolMissingError, run
+from cto_backups.process import ToolError, ToolMissingError, ToolTimeoutError, run
 from cto_backups.sources import digests, git_objects, git_restore
 from cto_backups.sources.git_command import Git, address, refusal
 from cto_backups.sources.git_mirror import Mirror
@@ -94,9 +96,14 @@ class GitSource:
                 places.append(Place(os.fsencode(folder), below=True, leaves=_is_lock))
         return places
 
-    @contextmanager
-    def capture(self) -> Iterator[Capture]:
+    def capture(self, limit: Limit = UNLIMITED) -> AbstractContextManager[Capture]:
         """The repository at one moment, in a mirror that stays as it is meanwhile. Raises SourceError, BusyError."""
+        limited = copy(self)
+        limited._git = self._git.within(limit)
+        return limited._captured()
+
+    @contextmanager
+    def _captured(self) -> Iterator[Capture]:
         with self._locked():
             mirror = self._mirror()
             problems: list[Problem] = []
@@ -106,6 +113,8 @@ class GitSource:
                 problems.append(Problem(self._place.url, "changed-while-read", detail))
             try:
                 fingerprint = self._examine(mirror, problems)
+            except ToolTimeoutError as error:
+                raise refusal(self.name, self._place, error) from error
             except ToolError:
                 # What was fetched is broken: git checks what arrives, so the mirror has suffered since.
                 mirror.make_anew()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from cto_backups.core.limits import UNLIMITED, Limit, at_most
 from cto_backups.errors import SourceError
 from cto_backups.process import ToolError, ToolMissingError, ToolTimeoutError, run
 
@@ -59,11 +60,16 @@ def address(url: str) -> Address:
 class Git:
     """Runs git for one source; every method raises ToolError."""
 
-    def __init__(self, place: Address, timeout_seconds: float) -> None:
+    def __init__(self, place: Address, timeout_seconds: float, limit: Limit = UNLIMITED) -> None:
         self.place = place
+        self._limit = limit
         self.timeout_seconds = timeout_seconds
         self._near = _environment(None)
         self._far = _environment(place)
+
+    def within(self, limit: Limit) -> "Git":
+        """The same, whose calls end when the limit does."""
+        return Git(self.place, self.timeout_seconds, limit)
 
     def local(
         self, folder: Path, *arguments: str, given: bytes | None = None, variables: Mapping[str, Path] | None = None
@@ -71,12 +77,18 @@ class Git:
         """Run it on a repository of ours, regardless of this user's settings."""
         environment = {**self._near, **{key: str(value) for key, value in (variables or {}).items()}}
         command = ["git", "--git-dir", str(folder), *arguments]
-        return run(command, environment=environment, timeout_seconds=self.timeout_seconds, given=given)
+        return run(
+            command, environment=environment, timeout_seconds=at_most(self._limit, self.timeout_seconds), given=given
+        )
 
     def remote(self, *arguments: str, folder: Path | None = None) -> bytes:
         """Run it toward the source, with this user's settings (how to sign in, by which proxy)."""
         where = ["--git-dir", str(folder)] if folder is not None else []
-        return run(["git", *where, *arguments], environment=self._far, timeout_seconds=self.timeout_seconds)
+        return run(
+            ["git", *where, *arguments],
+            environment=self._far,
+            timeout_seconds=at_most(self._limit, self.timeout_seconds),
+        )
 
     @property
     def upload_pack(self) -> tuple[str, ...]:
@@ -86,7 +98,7 @@ class Git:
     def at_source(self, path: Path, *arguments: str) -> bytes:
         """Ask a local source something."""
         command = ["git", "-C", str(path), *arguments]
-        return run(command, environment=self._near, timeout_seconds=self.timeout_seconds)
+        return run(command, environment=self._near, timeout_seconds=at_most(self._limit, self.timeout_seconds))
 
 
 def refusal(name: str, place: Address, error: ToolError) -> SourceError:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pymysql
 
+from cto_backups.core.limits import UNLIMITED, Limit
 from cto_backups.core.model import Fingerprint, Resource
 from cto_backups.core.ports import (
     Capture,
@@ -75,7 +76,8 @@ class MysqlSource:
         self._scratch = str(options.get("scratch") or "")
         self._state = state / "sources" / name
         rate = int(seconds(options, "max_rate_mib", 1.0)) if options.get("max_rate_mib") else None
-        self._physical = PhysicalForm(self._server, self._state, rate, self._scratch)
+        self._physical_form = partial(PhysicalForm, state=self._state, max_rate_mib=rate, scratch=self._scratch)
+        self._physical = self._physical_form(self._server)
         self._is_physical = options.get("method") == METHOD
 
     def discover(self) -> Sequence[Resource]:
@@ -91,13 +93,14 @@ class MysqlSource:
             ),
         ]
 
-    def capture(self) -> AbstractContextManager[Capture]:
+    def capture(self, limit: Limit = UNLIMITED) -> AbstractContextManager[Capture]:
         """All databases, and who may do what, at one moment. Raises SourceError."""
+        server = self._server.within(limit)
         if self._is_physical:
-            return self._physical.capture()
+            return self._physical_form(server).capture()
         if self._base_every is not None:
-            return mysql_logged.capture(self._server, self._state, self._base_every)
-        return mysql_capture.capture(self._server, self._state)
+            return mysql_logged.capture(server, self._state, self._base_every)
+        return mysql_capture.capture(server, self._state)
 
     @property
     def streams(self) -> bool:

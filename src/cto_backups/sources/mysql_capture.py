@@ -265,6 +265,7 @@ def _dump(server: Server, control: Session, plan: Plan, program: str, options: P
         environment=server.address.environment(options.parent),
         folder=options.parent,
         silent_seconds=min(_BEGINNING_SECONDS, server.timeout_seconds),
+        limit=server.address.limit,
     )
 
     def begun() -> None:

@@ -1,5 +1,6 @@
 """How a MySQL or MariaDB server is reached, by our sessions and its tools alike; secrets are on no command line."""
 
+import math
 import os
 import re
 import shutil
@@ -8,12 +9,14 @@ import ssl
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import pymysql
 from pymysql.connections import Connection
 
+from cto_backups.core.limits import UNLIMITED, Limit
 from cto_backups.process import ToolError, ToolMissingError, run
 from cto_backups.sources import pipes
 
@@ -26,6 +29,8 @@ _INHERITED: Final = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR")
 _CONNECT_SECONDS: Final = 15
 _ANSWER_SECONDS: Final = 15.0
 _FOR_EVER: Final = 31_536_000
+_GRACE_SECONDS: Final = 10.0
+"""How long after us a server ends what we should have ended: it says no word of why."""
 _UNKNOWN_VARIABLE: Final = 1193
 # What the texts of values depend on, and what would end a long session; a fingerprint is taken under these alone.
 _SETTINGS: Final = {
@@ -99,7 +104,8 @@ class Address:
     """Where a server is, and as whom to log in.
 
     `host` is a name, or the path of a socket. `password` reveals it. TLS is verified for hosts that are names, unless
-    `ssl_mode` is ``required`` (encrypted, by whomever) or ``disabled``.
+    `ssl_mode` is ``required`` (encrypted, by whomever) or ``disabled``. What `limit` ends is every session; a little
+    later the server would by itself.
     """
 
     host: str
@@ -110,6 +116,7 @@ class Address:
     ssl_ca: str = ""
     lock_seconds: float = 30.0
     silent_seconds: float = 3600.0
+    limit: Limit = UNLIMITED
 
     @property
     def place(self) -> str:
@@ -150,7 +157,7 @@ class Address:
             session.connect()
         try:
             seconds = self.lock_seconds if lock_seconds is None else lock_seconds
-            settings = {**_SETTINGS, "lock_wait_timeout": str(max(1, round(seconds)))}
+            settings = {**_SETTINGS, **self._longest(), "lock_wait_timeout": str(max(1, round(seconds)))}
             for name, value in settings.items():
                 try:
                     do(session, f"SET SESSION {name} = {value}")
@@ -160,7 +167,20 @@ class Address:
         except BaseException:
             session.close()
             raise
+        self.limit.then(partial(stop, self, session))
         return session
+
+    def _longest(self) -> dict[str, str]:
+        """Settings by which the server ends by itself, a little later, what the limit ends."""
+        left = self.limit.left()
+        if left is None:
+            return {}
+        longest = math.ceil(left + _GRACE_SECONDS)
+        return {
+            "wait_timeout": str(longest),
+            "max_statement_time": str(longest),
+            "max_execution_time": str(longest * 1000),
+        }
 
     def option_file(self, folder: Path, version: Version) -> Path:
         """A file in `folder`, for this user's eyes, that tells tools of this flavour how to reach the server."""
@@ -241,10 +261,12 @@ def said(error: pymysql.MySQLError) -> str:
 
 def stop(address: Address, session: Session) -> None:
     """End what a session is about, whoever waits for it, and also when the server does not answer any more."""
+    if not session.open:
+        return
     with suppress(OSError, AttributeError):
         vars(session)["_sock"].shutdown(socket.SHUT_RDWR)
     with suppress(pymysql.MySQLError, OSError):
-        other = address.impatient.connect()
+        other = replace(address.impatient, limit=UNLIMITED).connect()
         try:
             do(other, f"KILL {int(session.thread_id())}")  # type: ignore[no-untyped-call]
         finally:

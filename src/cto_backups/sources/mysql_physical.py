@@ -90,6 +90,7 @@ class PhysicalForm:
                     environment=server.address.environment(options),
                     folder=spool,
                     silent_seconds=server.timeout_seconds,
+                    limit=server.address.limit,
                 )
                 stack.callback(output.close)
                 if self._max_rate_mib is None:

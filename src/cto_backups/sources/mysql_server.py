@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pymysql
 
+from cto_backups.core.limits import Limit
 from cto_backups.errors import SourceError
 from cto_backups.process import ToolError, ToolMissingError
 from cto_backups.sources.mysql_connection import Address, Session, Tools, Version, said
@@ -26,6 +27,10 @@ class Server:
     accounts: bool
     tools: str
     timeout_seconds: float
+
+    def within(self, limit: Limit) -> "Server":
+        """The same, whose sessions and programs end when the limit does."""
+        return replace(self, address=replace(self.address, limit=limit))
 
     @property
     def place(self) -> str:

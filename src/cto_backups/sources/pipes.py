@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Thread
 from typing import BinaryIO, Final
 
+from cto_backups.core.limits import UNLIMITED, Limit
 from cto_backups.process import ToolTimeoutError, end, failure, start
 
 _PIPE_BYTES: Final = 1 << 20
@@ -33,11 +34,17 @@ class Output:
 
     It is whole once `readinto` returned 0, and not before: only then has the program ended by itself, with status 0. A
     program that gives no byte, or does not end, for `silent_seconds` is ended; the time in which nobody reads does
-    not count. Leave it with `close`.
+    not count. So it is when `limit` is over. Leave it with `close`.
     """
 
     def __init__(
-        self, command: Sequence[str], *, environment: Environment, folder: Path, silent_seconds: float
+        self,
+        command: Sequence[str],
+        *,
+        environment: Environment,
+        folder: Path,
+        silent_seconds: float,
+        limit: Limit = UNLIMITED,
     ) -> None:
         self._program = command[0]
         self.silent_seconds = silent_seconds
@@ -51,6 +58,7 @@ class Output:
         self._complaints = _Complaints(self._process, environment.secrets)
         self._poll = select.poll()
         self._poll.register(self._pipe, select.POLLIN)
+        limit.then(self._stop)
 
     def readinto(self, buffer: memoryview) -> int:
         """What there is, at least one byte, as far as the buffer goes; 0: all of it was read, and the program says so.
@@ -66,10 +74,13 @@ class Output:
 
     def close(self) -> None:
         """End the program and what it started, if it is still there."""
-        if self._process.returncode is None:
-            end(self._process)
+        self._stop()
         assert self._process.stdout is not None
         self._process.stdout.close()
+
+    def _stop(self) -> None:
+        if self._process.returncode is None:
+            end(self._process)
 
     def _ended(self) -> None:
         try:

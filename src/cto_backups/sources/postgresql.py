@@ -3,11 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import psycopg
 
 from cto_backups.core.database_restore import DatabasePlan, DatabaseRestored, DatabaseWish, Fetch, Stage
+from cto_backups.core.limits import UNLIMITED, Limit
 from cto_backups.core.model import Fingerprint, Resource
 from cto_backups.core.ports import (
     Capture,
@@ -69,14 +71,21 @@ class PostgresqlSource:
         self._chosen = texts(options, "databases")
         self._own = own = state / "sources" / name
         passwords = options.get("role_passwords", True) is True
-        self._logical = LogicalForm(self._server, own, self._chosen, role_passwords=passwords)
+        self._logical_form = partial(LogicalForm, state=own, chosen=self._chosen, role_passwords=passwords)
         rate = int(seconds(options, "max_rate_kib", 1.0)) if options.get("max_rate_kib") else None
         every = options.get("base_every_seconds")
         base_every = timedelta(seconds=seconds(options, "base_every_seconds", 1.0)) if every else None
         full = options.get("full_every_seconds")
         full_every = timedelta(seconds=seconds(options, "full_every_seconds", 1.0)) if full else FULL_EVERY
-        sampled = options.get("sums") == "sampled"
-        self._physical = PhysicalForm(self._server, own, rate, base_every, full_every, sampled=sampled)
+        self._physical_form = partial(
+            PhysicalForm,
+            state=own,
+            max_rate_kib=rate,
+            base_every=base_every,
+            full_every=full_every,
+            sampled=options.get("sums") == "sampled",
+        )
+        self._logical, self._physical = self._logical_form(self._server), self._physical_form(self._server)
         self._database = DatabaseForm(self._server)
         self._is_physical = options.get("method") == "physical"
 
@@ -108,12 +117,13 @@ class PostgresqlSource:
         """What the server keeps of its log in slots of this source, also where that is no longer asked for."""
         return retained_logs(self._server, self._own)
 
-    def capture(self) -> AbstractContextManager[Capture]:
+    def capture(self, limit: Limit = UNLIMITED) -> AbstractContextManager[Capture]:
         """The server's databases, each at one moment. Raises SourceError."""
+        server = self._server.within(limit)
         if self._is_physical:
-            return self._physical.capture()
-        let_go(self._server, self._own)
-        return self._logical.capture()
+            return self._physical_form(server).capture()
+        let_go(server, self._own)
+        return self._logical_form(server).capture()
 
     @property
     def streams(self) -> bool:

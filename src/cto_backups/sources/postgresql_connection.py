@@ -2,19 +2,24 @@
 
 import os
 import re
+import socket
 import ssl
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import psycopg
 
+from cto_backups.core.limits import UNLIMITED, Limit
 from cto_backups.process import ToolMissingError
 from cto_backups.sources import pipes
 
 _INHERITED: Final = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR")
 _CONNECT_SECONDS: Final = 15
+_CANCEL_SECONDS: Final = 5.0
 # What the texts of values depend on; a fingerprint is taken under these alone.
 _SETTINGS: Final = {
     "timezone": "UTC",
@@ -31,6 +36,20 @@ _SETTINGS: Final = {
     "idle_in_transaction_session_timeout": "0",
     "jit": "off",
 }
+# A machine that is gone is noticed within two minutes, and not after the two hours of Linux: what its session holds
+# back (a snapshot: all vacuuming) is let go of then. A socket of this machine takes no notice of it.
+_ALIVE: Final = {"tcp_keepalives_idle": "60", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "6"}
+# So is, by a server that works on a long statement, who was killed.
+_NOTICED: Final = "SELECT set_config('client_connection_check_interval', '5s', false)"
+_NOTICING: Final = 140_000
+_GRACE_SECONDS: Final = 10.0
+"""How long after us a server ends what we should have ended: it says no word of why."""
+_OF_TOOLS: Final = {
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "default_transaction_read_only": "off",
+    **_ALIVE,
+}
 DEBIAN: Final = Path("/usr/lib/postgresql")
 
 
@@ -39,7 +58,7 @@ class Address:
     """Where a server is, and as whom to log in.
 
     `host` is a name, or the folder of a socket. `password` reveals it. TLS is verified for hosts that are names, unless
-    `sslmode` says otherwise.
+    `sslmode` says otherwise. What `limit` ends is every session; a little later the server would by itself.
     """
 
     host: str
@@ -50,6 +69,7 @@ class Address:
     sslrootcert: str = ""
     lock_seconds: float = 30.0
     settings: Mapping[str, str] = field(default_factory=lambda: dict(_SETTINGS))
+    limit: Limit = UNLIMITED
 
     @property
     def place(self) -> str:
@@ -58,10 +78,13 @@ class Address:
 
     def connect(self, database: str, *, read_only: bool = True) -> "psycopg.Connection[tuple[Any, ...]]":
         """A session in which the texts of values depend on nothing else. Raises psycopg.Error."""
-        settings = {**self.settings, "lock_timeout": f"{int(self.lock_seconds * 1000)}ms"}
+        settings = {**self.settings, **self._longest(), "lock_timeout": f"{int(self.lock_seconds * 1000)}ms"}
         if not read_only:
             settings |= {"default_transaction_read_only": "off"}
         session = self._connected(database, settings)
+        if session.info.server_version >= _NOTICING:
+            with suppress(psycopg.errors.InvalidParameterValue):  # its system does not tell it
+                session.execute(_NOTICED)
         if session.info.parameter_status("server_encoding") == "SQL_ASCII":
             session.execute("SET client_encoding = 'LATIN1'")  # as it is: each byte is a character
         return session
@@ -75,12 +98,20 @@ class Address:
         settings = {"statement_timeout": "0", "idle_in_transaction_session_timeout": "0", "wal_sender_timeout": "10min"}
         return self._connected(database, settings, replication="database" if database else "true")
 
+    def _longest(self) -> dict[str, str]:
+        """Settings by which the server ends by itself, a little later, what the limit ends."""
+        left = self.limit.left()
+        if left is None:
+            return {}
+        longest = f"{int((left + _GRACE_SECONDS) * 1000)}ms"
+        return {"statement_timeout": longest, "idle_in_transaction_session_timeout": longest}
+
     def _connected(
         self, database: str | None, settings: Mapping[str, str], **more: str
     ) -> "psycopg.Connection[tuple[Any, ...]]":
-        options = " ".join(f"-c {name}={_escaped(value)}" for name, value in settings.items())
+        options = " ".join(f"-c {name}={_escaped(value)}" for name, value in {**_ALIVE, **settings}.items())
         parameters: dict[str, Any] = {**self._tls(), **more}
-        return psycopg.connect(
+        session = psycopg.connect(
             host=self.host,
             port=self.port,
             user=self.user or None,
@@ -93,6 +124,8 @@ class Address:
             autocommit=True,
             **parameters,
         )
+        self.limit.then(partial(_end, session))
+        return session
 
     def environment(self, **more: str) -> pipes.Environment:
         """The variables by which PostgreSQL's tools reach it."""
@@ -103,8 +136,7 @@ class Address:
             "PGPORT": str(self.port),
             "PGAPPNAME": "cto.backups",
             "PGCONNECT_TIMEOUT": str(_CONNECT_SECONDS),
-            "PGOPTIONS": "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0"
-            " -c default_transaction_read_only=off",
+            "PGOPTIONS": " ".join(f"-c {name}={value}" for name, value in _OF_TOOLS.items()),
             "PGCLIENTENCODING": "UTF8",
             **({"PGUSER": self.user} if self.user else {}),
             **({"PGPASSWORD": password} if password else {}),
@@ -119,6 +151,17 @@ class Address:
         certificate = self.sslrootcert or _system_certificates()
         mode = self.sslmode or "verify-full"
         return {"sslmode": mode, **({"sslrootcert": certificate} if mode.startswith("verify") else {})}
+
+
+def _end(session: "psycopg.Connection[tuple[Any, ...]]") -> None:
+    """End a session, whoever waits for it, and what the server does for it."""
+    if session.closed:
+        return
+    try:
+        session.cancel_safe(timeout=_CANCEL_SECONDS)
+    finally:
+        with socket.socket(fileno=os.dup(session.fileno())) as connection:
+            connection.shutdown(socket.SHUT_RDWR)
 
 
 def by_name(database: str) -> str:

@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote
 import psycopg
 
 from cto_backups import clock
+from cto_backups.core.limits import at_most
 from cto_backups.core.model import Fingerprint
 from cto_backups.core.ports import (
     Capture,
@@ -251,7 +252,8 @@ class LogicalForm:
             command.append("--no-role-passwords")
         try:
             variables = self._server.address.environment(PGAPPNAME="cto.backups pg_dumpall").variables
-            dumped = run(command, environment=variables, timeout_seconds=self._server.timeout_seconds)
+            longest = at_most(self._server.address.limit, self._server.timeout_seconds)
+            dumped = run(command, environment=variables, timeout_seconds=longest)
             return dumped + settings_of_all(session)
         except ToolError as error:
             raise self._server.refusal("what all databases share", error) from error

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from cto_backups import clock
+from cto_backups.core.limits import UNLIMITED
 from cto_backups.core.model import Fingerprint, Problem, Sample
 from cto_backups.core.ports import (
     AnyTree,
@@ -92,7 +93,7 @@ class PhysicalForm:
             # Points would have gone on from a base that is not there: nobody moves its slot on.
             if capture is not None and capture.leaves_slot:
                 with suppress(SourceError):
-                    let_go(self._server, self._state)
+                    let_go(self._server.within(UNLIMITED), self._state)
 
     @contextmanager
     def _capturing(self) -> "Iterator[PhysicalCapture]":

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psycopg
 
+from cto_backups.core.limits import Limit
 from cto_backups.errors import SourceError
 from cto_backups.process import ToolError, ToolMissingError
 from cto_backups.sources import pipes
@@ -27,6 +28,10 @@ class Server:
     tools: str
     timeout_seconds: float
     scratch: str
+
+    def within(self, limit: Limit) -> "Server":
+        """The same, whose sessions and programs end when the limit does."""
+        return replace(self, address=replace(self.address, limit=limit))
 
     @property
     def place(self) -> str:
@@ -64,6 +69,7 @@ class Server:
             environment=self.address.environment(PGAPPNAME=f"cto.backups {Path(command[0]).name}"),
             folder=Path("/"),
             silent_seconds=self.timeout_seconds,
+            limit=self.address.limit,
         )
 
     def refusal(self, what: str, error: ToolError) -> SourceError:

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from cto_backups import clock
+from cto_backups.core.limits import UNLIMITED, Limit
 from cto_backups.core.model import Fingerprint, Problem, Resource
 from cto_backups.core.ports import (
     BlockReader,
@@ -72,7 +73,7 @@ class SqliteSource:
         ]
 
     @contextmanager
-    def capture(self) -> Iterator[Capture]:
+    def capture(self, limit: Limit = UNLIMITED) -> Iterator[Capture]:
         """A copy of the database at one moment. Raises SourceError."""
         path = self._path()
         if not path.is_file():
@@ -93,7 +94,7 @@ class SqliteSource:
             status = path.stat()
             # Before the copy: it may hold a little more than that, never less.
             newest, seen = moments.written_at(_content(path), clock.now()), sqlite_copy.states(path)
-            staged = sqlite_copy.take(self.name, path, file, sample_key(self.name), self._lock_seconds)
+            staged = sqlite_copy.take(self.name, path, file, sample_key(self.name), self._lock_seconds, limit)
             os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
             remember = partial(sqlite_seen.remember, self._state / "seen", seen, staged.fingerprint, staged.captured_at)
             yield _SqliteCapture(path, file, status, staged, newest, remember)

@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from cto_backups import clock
+from cto_backups.core.limits import UNLIMITED, Limit
 from cto_backups.core.model import Fingerprint, Sample
 from cto_backups.errors import SourceError
 from cto_backups.sources import sqlite_rows, sqlite_seen
@@ -25,6 +26,7 @@ MAGIC = b"SQLite format 3\0"
 SIDECARS = ("-wal", "-shm", "-journal")
 CARRIED = ("-wal", "-journal")  # what holds content; -shm is an index that SQLite makes anew
 _ATTEMPTS = 3
+_STEP_PAGES = 4096
 _LOOKED_AT = 1024  # of a file that is no database
 _RANDOM_VALUES = 200  # so many of the 256 values are in 1024 random bytes, and in hardly anything else
 _UNKNOWN = re.compile(r"no such (function|collation sequence): (.+)")
@@ -38,7 +40,7 @@ class Staged:
     fingerprint: Fingerprint
 
 
-def take(name: str, database: Path, staged: Path, key: bytes, lock_seconds: float) -> Staged:
+def take(name: str, database: Path, staged: Path, key: bytes, lock_seconds: float, limit: Limit = UNLIMITED) -> Staged:
     """Copy `database` to `staged` (which is not there yet) and fingerprint it.
 
     Raises SourceError: missing, not a database, encrypted, locked, damaged, or too large for the free space.
@@ -49,13 +51,13 @@ def take(name: str, database: Path, staged: Path, key: bytes, lock_seconds: floa
         for _ in range(_ATTEMPTS):
             _check_room(name, database, staged.parent, copies=2 if quiet else 1)
             if quiet:
-                copied = _take_quiet(name, database, staged, key, lock_seconds)
+                copied = _take_quiet(name, database, staged, key, lock_seconds, limit)
                 if copied is not None:
                     return copied
                 quiet = _must_stay_quiet(database)
                 continue
             try:
-                return _take_live(name, database, staged, key, lock_seconds)
+                return _take_live(name, database, staged, key, lock_seconds, limit)
             except sqlite3.OperationalError as error:
                 if _code(error) not in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
                     raise
@@ -140,14 +142,15 @@ def describe(
     )
 
 
-def _take_live(name: str, database: Path, staged: Path, key: bytes, lock_seconds: float) -> Staged:
+def _take_live(name: str, database: Path, staged: Path, key: bytes, lock_seconds: float, limit: Limit) -> Staged:
     """Copy within one read transaction of a read-only connection."""
     rows = None
     with closing(_connect(database, "mode=ro", lock_seconds)) as connection:
+        limit.then(connection.interrupt)
         connection.execute("BEGIN")
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         captured_at = clock.now()
-        _back_up(connection, staged)
+        _back_up(connection, staged, limit)
         if connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
             # With a write-ahead log, readers hold nobody up: the rows are read from the source itself.
             rows = sqlite_rows.fingerprint(connection, key)
@@ -155,7 +158,9 @@ def _take_live(name: str, database: Path, staged: Path, key: bytes, lock_seconds
     return _finished(name, database, staged, key, captured_at, rows)
 
 
-def _take_quiet(name: str, database: Path, staged: Path, key: bytes, lock_seconds: float) -> Staged | None:
+def _take_quiet(
+    name: str, database: Path, staged: Path, key: bytes, lock_seconds: float, limit: Limit
+) -> Staged | None:
     """Copy the files of a database that nobody has open; None when somebody wrote meanwhile.
 
     Opening it, even read-only, would make files beside it, or would need to where that is not possible.
@@ -170,7 +175,7 @@ def _take_quiet(name: str, database: Path, staged: Path, key: bytes, lock_second
         _discard(resting)
         return None
     with closing(_connect(resting, "mode=rw", lock_seconds)) as connection:
-        _back_up(connection, staged)
+        _back_up(connection, staged, limit)
     _discard(resting)
     return _finished(name, database, staged, key, captured_at, None)
 
@@ -189,10 +194,15 @@ def _finished(
     return Staged(captured_at, describe(staged, readable(os.fsencode(database)), key, rows))
 
 
-def _back_up(connection: sqlite3.Connection, staged: Path) -> None:
+def _back_up(connection: sqlite3.Connection, staged: Path, limit: Limit) -> None:
+    def go_on(*_: int) -> None:
+        if limit.left() == 0:
+            raise sqlite3.OperationalError("the time for it is over")
+
     with closing(sqlite3.connect(staged)) as target:
         target.execute("PRAGMA synchronous = OFF")  # thrown away after it was stored
-        connection.backup(target, pages=-1)
+        # In one transaction: in several, each who writes would have it begin again.
+        connection.backup(target, pages=-1 if limit.left() is None else _STEP_PAGES, progress=go_on)
 
 
 def _violations(connection: sqlite3.Connection) -> int:

@@ -10,6 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from cto_backups import clock
+from cto_backups.core.limits import UNLIMITED, Limit
 from cto_backups.core.model import Fingerprint, Problem, Resource, Sample
 from cto_backups.core.ports import (
     BlockReader,
@@ -46,7 +47,7 @@ class MemorySource:
         return [Resource(f"memory:{name}", "memory", name, len(content)) for name, content in self.files.items()]
 
     @contextmanager
-    def capture(self) -> Iterator[Capture]:
+    def capture(self, limit: Limit = UNLIMITED) -> Iterator[Capture]:
         self._check()
         yield _MemoryCapture(self)
 

@@ -229,6 +229,22 @@ def test_a_connection_that_breaks_is_no_point(shop: Server, make: Make, state: s
     broken(make(), end)
 
 
+def test_a_connection_that_breaks_within_a_file_is_no_point_either(shop: Server, make: Make) -> None:
+    shop.do("CREATE TABLE wide AS SELECT n, repeat(md5(n::text), 30) AS w FROM generate_series(1, 20000) n")
+    try:
+        with make(max_rate_kib=8192).capture() as capture, pytest.raises(SourceError, match="could not be read"):
+            assert isinstance(capture.tree, ArrivingTree)
+            buffer = memoryview(bytearray(1 << 16))
+            for arrival in capture.tree.arrivals():
+                if arrival.content is not None and arrival.entry.size > 1 << 24:
+                    assert arrival.content.readinto(buffer)
+                    shop.do("SELECT pg_terminate_backend(pid) FROM pg_stat_replication WHERE state = 'backup'")
+                while arrival.content is not None and arrival.content.readinto(buffer):
+                    pass
+    finally:
+        shop.do("DROP TABLE wide")
+
+
 def test_a_server_that_is_killed_is_no_point(postgresql_programs: Path, make: Make) -> None:
     with postgresql.server(postgresql_programs, wal_level="logical") as doomed:
         postgresql.fill(doomed)
