@@ -4,14 +4,14 @@ Whatever another version adds to the catalogue is compared as well; what is left
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
 import pymysql
 
-from cto_backups.sources.mysql_connection import Session, quoted, rows
+from cto_backups.sources.mysql_connection import Session, quoted, rows, told_in_bytes
 
 _KINDS: Final[Mapping[str, tuple[str, str]]] = {
     "database": ("SCHEMATA", "SCHEMA_NAME"),
@@ -39,6 +39,7 @@ _LEFT_OUT: Final = frozenset(
         "AUTO_INCREMENT",  # moves on: see `mysql_rows.sequences`
         "PRIVILEGES",  # of who asks
         "ROW_FORMAT",  # as it was usual once: where somebody asked for it, SHOW CREATE TABLE says so
+        "VIEW_DEFINITION",  # older servers of MySQL 8.0 show it to who made it alone: SHOW CREATE VIEW says it
         "ORIGINATOR",  # the number of the server
     }
 )
@@ -47,8 +48,16 @@ _INVALID: Final = frozenset({1054, 1146, 1305, 1356, 1449})
 _ENCRYPTED: Final = re.compile(r"\bENCRYPTED`?=['`]?YES\b", re.IGNORECASE)
 _KEY: Final = re.compile(r"\bENCRYPTION_KEY_ID`?=(\d+)", re.IGNORECASE)
 _AUTO_INCREMENT: Final = re.compile(r"(?<=\) ENGINE=)(\S+) AUTO_INCREMENT=\d+")
+# MySQL says so where somebody said it once, and all the same once it was dumped; COLUMNS says it of all.
+_SAID_OF_COLUMN: Final = re.compile(
+    r"^(  `(?:[^`]|``)*` [a-z]+(?:\((?:[^()']|'(?:[^']|'')*')*\))?)(?: CHARACTER SET \w+)?(?: COLLATE \w+)?",
+    re.MULTILINE,
+)
 # Where a table lies is not what it is; and how older servers stored moments, a dump does not keep.
 _STORAGE: Final = re.compile(r" ?(?:DATA|INDEX) DIRECTORY ?= ?'(?:[^']|'')*'| /\* mariadb-5\.3 \*/")
+_DENIED: Final = frozenset({1044, 1142, 1143, 1227, 1370, 1305})
+_STATEMENT_AT: Final = {"VIEW": 1, "EVENT": 3}
+"""Where in a row of SHOW CREATE the statement is."""
 _SEQUENCE: Final = "minimum_value, maximum_value, start_value, increment, cache_size, cycle_option"
 _SNAPSHOTS: Final = frozenset({"innodb", "rocksdb", "tokudb"})
 # Their rows are with other servers or in other tables: dumps have what they are, and not what they show.
@@ -122,6 +131,9 @@ def catalogue(session: Session, name: str) -> Catalogue:
             tables.append(Table(str(each["TABLE_NAME"]), str(each["ENGINE"] or "").lower(), versioned))
     definitions = [_definition(session, name, table.name) for table in tables]
     definitions += [_sequence(session, name, sequence) for sequence in sequences]
+    made = sorted(_made(found))
+    told = {each: _creating(session, name, *each) for each in made}
+    definitions += [statement for statement in told.values() if statement is not None]
     digests["definitions"] = sha256("\n".join(definitions).encode()).hexdigest()
     relations = {str(each["TABLE_NAME"]).lower() for each in found["tables"]}
     routines = {str(each["ROUTINE_NAME"]).lower() for each in found["routines"]}
@@ -136,7 +148,7 @@ def catalogue(session: Session, name: str) -> Catalogue:
         objects=frozenset(relations | routines),
         zones=frozenset(str(each["TIME_ZONE"]) for each in found["events"]),
         state=_digest([*sorted(digests.items()), *((line,) for line in born)]),
-        unreadable=_unreadable(found),
+        unreadable=[f"{word.lower()} {each}" for (word, each), statement in told.items() if statement is None],
         broken=broken,
         keys=frozenset(key for each in found["tables"] for key in _keys(str(each["CREATE_OPTIONS"]))),
     )
@@ -179,8 +191,31 @@ def _digest(entries: Iterable[Iterable[object]]) -> str:
 
 
 def _definition(session: Session, database: str, table: str) -> str:
-    ((_, told),) = rows(session, f"SHOW CREATE TABLE {quoted(database)}.{quoted(table)}")
-    return _STORAGE.sub("", _AUTO_INCREMENT.sub(r"\1", _plain(told)))
+    ((_, told),) = told_in_bytes(session, f"SHOW CREATE TABLE {quoted(database)}.{quoted(table)}")
+    return _STORAGE.sub("", _AUTO_INCREMENT.sub(r"\1", _SAID_OF_COLUMN.sub(r"\1", _plain(told))))
+
+
+def _made(found: Mapping[str, Sequence[Mapping[str, object]]]) -> Iterator[tuple[str, str]]:
+    """What is made by a statement that the server keeps: what that makes, in SQL's words, and its name."""
+    yield from (("VIEW", str(each["TABLE_NAME"])) for each in found["views"])
+    yield from (("TRIGGER", str(each["TRIGGER_NAME"])) for each in found["triggers"])
+    yield from (("EVENT", str(each["EVENT_NAME"])) for each in found["events"])
+    yield from ((str(each["ROUTINE_TYPE"]), str(each["ROUTINE_NAME"])) for each in found["routines"])
+
+
+def _creating(session: Session, database: str, word: str, name: str) -> str | None:
+    """The statement that makes something, if this user may see it.
+
+    `information_schema` tells it as well, but with question marks for all letters beyond the first 65,536 of Unicode.
+    """
+    try:
+        ((*told,),) = told_in_bytes(session, f"SHOW CREATE {word} {quoted(database)}.{quoted(name)}")
+    except pymysql.MySQLError as error:
+        if error.args[0] in _DENIED:
+            return None
+        raise
+    statement = told[_STATEMENT_AT.get(word, 2)]
+    return None if statement is None else _plain(statement)
 
 
 def _sequence(session: Session, database: str, name: str) -> str:
@@ -205,15 +240,5 @@ def _broken(session: Session, database: str, found: Sequence[Mapping[str, object
         except pymysql.MySQLError as error:
             if error.args[0] not in _INVALID:
                 raise
-            broken[str(each["TABLE_NAME"])] = _plain(rows(session, f"SHOW CREATE VIEW {view}")[0][1])
+            broken[str(each["TABLE_NAME"])] = _plain(told_in_bytes(session, f"SHOW CREATE VIEW {view}")[0][1])
     return broken
-
-
-def _unreadable(found: Mapping[str, Sequence[Mapping[str, object]]]) -> list[str]:
-    """What this user may see that it is there, but not what it is."""
-    hidden = [
-        f"routine {each['ROUTINE_NAME']}"
-        for each in found["routines"]
-        if each["ROUTINE_DEFINITION"] is None and each["ROUTINE_BODY"] == "SQL"
-    ]
-    return hidden + [f"view {each['TABLE_NAME']}" for each in found["views"] if not each["VIEW_DEFINITION"]]

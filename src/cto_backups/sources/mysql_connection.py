@@ -234,6 +234,18 @@ def rows(session: Session, statement: str, *values: object) -> list[tuple[Any, .
         return list(cursor.fetchall())
 
 
+def told_in_bytes(session: Session, statement: str) -> list[tuple[Any, ...]]:
+    """The rows that a statement gives that are no text in every case: strings of a view may be anything.
+
+    Raises pymysql.MySQLError.
+    """
+    session.use_unicode = False
+    try:
+        return rows(session, statement)
+    finally:
+        session.use_unicode = True
+
+
 def do(session: Session, statement: str) -> None:
     """Carry out a statement that gives nothing. Raises pymysql.MySQLError."""
     with session.cursor() as cursor:

@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from cto_backups.process import ToolError
 from cto_backups.sources import mysql_catalogue, mysql_restore, mysql_throwaway
 from cto_backups.sources.disposable import disposable
 from cto_backups.sources.mysql import MysqlSource
-from cto_backups.sources.mysql_connection import Tools, Version
+from cto_backups.sources.mysql_catalogue import catalogue
+from cto_backups.sources.mysql_connection import Address, Tools, Version
 from cto_backups.sources.mysql_throwaway import throwaway
 from servers import mariadb
 from servers.mariadb import Server
@@ -281,3 +283,42 @@ def test_a_throwaway_server_leaves_temporary_tables_of_other_servers_alone(maria
         assert victim.exists()
     finally:
         victim.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "VIEW timed.said AS SELECT '{}' AS word",
+        "FUNCTION timed.said() RETURNS varchar(9) CHARSET utf8mb4 DETERMINISTIC RETURN '{}'",
+        "PROCEDURE timed.said() SELECT '{}'",
+        "TRIGGER timed.said BEFORE INSERT ON timed.t FOR EACH ROW SET @said = '{}'",
+        "EVENT timed.said ON SCHEDULE EVERY 1 DAY STARTS '2030-01-01 00:00:00' DISABLE DO SELECT '{}'",
+    ],
+)
+def test_what_a_server_is_made_of_is_compared_to_its_last_letter(hard: Server, statement: str) -> None:
+    """Of letters beyond the first 65,536, `information_schema` makes question marks."""
+    address = Address(host=str(hard.socket), user="root", password=lambda: mariadb.PASSWORD)
+    kind = statement.split()[0]
+    digests = []
+    for letter in ("😀", "😁"):
+        hard.do(f"CREATE {statement.format(letter)}", database="timed")
+        try:
+            with closing(address.connect()) as session:
+                digests.append(catalogue(session, "timed").digests["definitions"])
+        finally:
+            hard.do(f"DROP {kind} timed.said")
+    assert digests[0] != digests[1]
+
+
+def test_a_view_with_bytes_that_are_no_text_is_compared_and_comes_back(
+    hard: Server, make: Make, tmp_path: Path
+) -> None:
+    with hard.connect("timed") as session, session.cursor() as cursor:
+        cursor.execute(b"CREATE VIEW bytes AS SELECT _binary'\xff\xfe' AS raw, '\xf0\x9f\x98\x80' AS word")
+    try:
+        source = make(databases=("timed",), accounts=False)
+        point, expected = captured(source)
+        source.restore(point, tmp_path / "restored")
+        assert compare(expected, source.probe(tmp_path / "restored", expected)).differences == ()
+    finally:
+        hard.do("DROP VIEW timed.bytes")
