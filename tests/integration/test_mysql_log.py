@@ -87,6 +87,11 @@ def make(shop: Server, tmp_path: Path) -> Make:
 
 @pytest.fixture
 def points() -> "Points":
+    return fresh_points()
+
+
+def fresh_points() -> "Points":
+    """Points in a new vault."""
     quick = RepositoryOptions(scrypt=ScryptParameters(n=2))
     now = datetime.now(UTC)
     return Points(
@@ -306,11 +311,7 @@ def logged(shop: Server, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     place = tmp_path_factory.mktemp("logged")
     given = {"host": str(shop.socket), "user": "root", "password": lambda: mariadb.PASSWORD}
     source = MysqlSource("shop", {**given, "base_every_seconds": 3600.0}, state=place / "state")
-    quick = RepositoryOptions(scrypt=ScryptParameters(n=2))
-    now = datetime.now(UTC)
-    made = Points(
-        RepositoryStore.create(MemoryVault(), "r", "secret", now=now, hostname="h", username="u", options=quick)
-    )
+    made = fresh_points()
     made.make(source)
     for number in range(3):
         made.restore(source, place / "before") if number == 2 else None

@@ -94,8 +94,8 @@ def _installed(own: tuple[str, ...]) -> Path:
 
 
 @contextmanager
-def server(mariadbd: Path, **settings: str) -> Iterator[Server]:
-    """A server with these settings; it ends with the block."""
+def server(mariadbd: Path, *, files: Path | None = None, **settings: str) -> Iterator[Server]:
+    """A server with these settings, a new one or one on files that were restored; it ends with the block."""
     place = Path(tempfile.mkdtemp(prefix="mariadb-test-"))
     how = _surroundings(place)
     given = {
@@ -117,7 +117,9 @@ def server(mariadbd: Path, **settings: str) -> Iterator[Server]:
     process = None
     try:
         own = tuple(f"--{name}={settings[name]}" for name in OF_FILES if name in settings)
-        subprocess.run(["cp", "-a", _installed(own), place / "data"], check=True)
+        subprocess.run(["cp", "-a", files or _installed(own), place / "data"], check=True)
+        if os.geteuid() == 0:
+            subprocess.run(["chown", "-R", "nobody:", place / "data"], check=True)
         options = [f"--{name}={value}" if value else f"--{name}" for name, value in given.items()]
         with (place / "log").open("wb") as log:
             process = subprocess.Popen([mariadbd, "--no-defaults", *options], stdout=log, stderr=log, **how)
@@ -128,7 +130,7 @@ def server(mariadbd: Path, **settings: str) -> Iterator[Server]:
                 time.sleep(0.05)
                 continue
             try:
-                with made.connect(password="") as session, session.cursor() as cursor:
+                with made.connect(password=PASSWORD if files else "") as session, session.cursor() as cursor:
                     cursor.execute(f"ALTER USER root@localhost IDENTIFIED BY '{PASSWORD}'")
                 break
             except pymysql.OperationalError:

@@ -252,7 +252,7 @@ class MysqlSource(AnySource):
     accounts: bool = True
     """Whether accounts, roles and what they may do are kept, passwords as hashes; needs SELECT on all of the server."""
     base_every: Duration | None = Field(default=None, examples=["1 day"])
-    """How often all is dumped; in between only the binary log of MariaDB is read, and any moment comes back."""
+    """How often a base is made, dumps or files; in between only MariaDB's binary log is read: any moment comes back."""
     lock_timeout: Duration = "30 s"
     """How long a lock that somebody holds is waited for, before the backup gives up."""
     timeout: Duration = "1 h"

@@ -34,7 +34,6 @@ def mysql_options(
         ("host", not source.host.startswith("/"), "files are read where they lie, and its socket says that it is here"),
         ("databases", bool(source.databases), "the files of a server hold all of its databases"),
         ("accounts", not source.accounts, "the files of a server hold its accounts too"),
-        ("base_every", bool(source.base_every), "the binary log is kept between dumps alone"),
     ):
         if physical and given:
             refuse(

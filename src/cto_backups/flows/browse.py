@@ -22,8 +22,8 @@ T = TypeVar("T")
 PREPARED = {
     "barman": "what Barman said of its backups, and to which moments they lead; the data are there alone",
     "git": "a bare mirror of the repository; 'git clone' makes a working copy of what is restored",
-    "mysql": "dumps of the databases, of their views, of accounts and their rights, which mariadb or mysql reads, and"
-    " with base_every the log since, which mariadb-binlog does",
+    "mysql": "dumps of the databases, of their views, of accounts and their rights, which mariadb or mysql reads, or"
+    " the server's files, which mariadb-backup does; and with base_every the log since, which mariadb-binlog does",
     "pgbackrest": "what pgBackRest said of its repositories, and to which moments they lead; the data are there alone",
     "postgresql": "dumps of the databases, which pg_restore reads, and of what they share, which psql does",
     "sqlite": "a backup that the database made of itself, not its original file",

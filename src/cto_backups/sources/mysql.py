@@ -25,12 +25,14 @@ from cto_backups.core.streams import Following, Follows, PieceRead
 from cto_backups.errors import PolicyError, RefusedError, RestoreError, VerificationError
 from cto_backups.process import ToolError, ToolMissingError
 from cto_backups.sources import mysql_capture, mysql_log, mysql_logged, mysql_restore, mysql_stream, mysql_tail
+from cto_backups.sources.mysql_bases import Dumps
 from cto_backups.sources.mysql_connection import Address, Session, Tools, Version, said, version_of
 from cto_backups.sources.mysql_dump import BROKEN_FILE, VIEWS_FILE
 from cto_backups.sources.mysql_inventory import databases
 from cto_backups.sources.mysql_moment import ALGORITHM
 from cto_backups.sources.mysql_physical import METHOD, PhysicalForm
 from cto_backups.sources.mysql_proof import found_there, plugins_of
+from cto_backups.sources.mysql_remains import refuse_remains
 from cto_backups.sources.mysql_server import Server
 from cto_backups.sources.mysql_throwaway import throwaway
 from cto_backups.sources.options import seconds, text, texts
@@ -96,10 +98,11 @@ class MysqlSource:
     def capture(self, limit: Limit = UNLIMITED) -> AbstractContextManager[Capture]:
         """All databases, and who may do what, at one moment. Raises SourceError."""
         server = self._server.within(limit)
+        if self._base_every is not None:
+            form = self._physical_form(server) if self._is_physical else Dumps(server, self._state)
+            return mysql_logged.capture(server, form, self._state, self._base_every)
         if self._is_physical:
             return self._physical_form(server).capture()
-        if self._base_every is not None:
-            return mysql_logged.capture(server, self._state, self._base_every)
         return mysql_capture.capture(server, self._state)
 
     @property
@@ -121,6 +124,8 @@ class MysqlSource:
         options: RestoreOptions | None = None,
     ) -> RestorePlan:
         """What `restore` would do; in place, which databases it would make, and which are in the way."""
+        if destination is not None and not only:
+            refuse_remains(self.name, reader, destination, options)
         if self._physical.made(reader):
             return self._physical.plan_restore(reader, destination, only=only, existing=existing, options=options)
         if destination is not None:
@@ -145,6 +150,8 @@ class MysqlSource:
         progress: Progress | None = None,
     ) -> Restored:
         """Write dumps or files; in place, make the databases from dumps. Raises RefusedError, RestoreError."""
+        if destination is not None and not only:
+            refuse_remains(self.name, reader, destination, options)
         if self._physical.made(reader):
             return self._physical.restore(
                 reader, destination, only=only, existing=existing, options=options, progress=progress

@@ -1,8 +1,8 @@
-"""The binary log in a recovery point: what leads from the dumps to the point's own moment, and to any one between.
+"""The binary log in a recovery point: what leads from its base to the point's own moment, and to any one between.
 
 ``log.json`` says where it begins and ends, and names the files ``binlog-NUMBER-NAME``, each of which goes on where the
-one before ends. ``mariadb-binlog --skip-gtid-strict-mode binlog-* | mariadb`` brings databases that were made from the
-dumps to the end.
+one before ends. ``mariadb-binlog --skip-gtid-strict-mode binlog-* | mariadb`` brings a server to the end that was made
+from the dumps, or started on the files.
 """
 
 import json
@@ -45,9 +45,9 @@ class Piece:
 class Log:
     """What a point says of its log: by the server's clock it leads from `since` to `until`.
 
-    `base_at` is when the dumps were begun, by our clock. The file in which it ends was begun at `born`, in seconds
+    `base_at` is when the base was begun, by our clock. The file in which it ends was begun at `born`, in seconds
     since 1970; `last_at` and `last` are where in it its last event is, and the SHA-256 of that; -1 and "" without one.
-    It does not go on where the log to come speaks of what is not in the dumps. `name` tells it from other logs, also
+    It does not go on where the log to come speaks of what is not in the base. `name` tells it from other logs, also
     from what a server may write anew after a crash that took the end of its file; "" in points of an earlier release.
     Its files are called by `prefix`.
     """
@@ -180,7 +180,7 @@ def piece_name(number: int, file: str, prefix: str = PREFIX) -> str:
 
 
 def first_name(server: int, base_at: datetime) -> str:
-    """What the log after dumps is called, from other logs of the same source."""
+    """What the log after a base is called, from other logs of the same source."""
     return f"{server}-{base_at:%Y%m%dT%H%M%S%f}"
 
 
@@ -197,7 +197,7 @@ def whole_log(place: Path) -> Log | None:
 
 def whole_streamed(place: Path) -> Log | None:
     """What was streamed after the point whose log is in a folder, likewise."""
-    return _whole(place, _streamed_in(place))
+    return _whole(place, streamed_in(place))
 
 
 def _whole(place: Path, log: Log | None) -> Log | None:
@@ -214,7 +214,8 @@ def log_in(place: Path) -> Log | None:
     return _read(place / LOG_FILE, PREFIX)
 
 
-def _streamed_in(place: Path) -> Log | None:
+def streamed_in(place: Path) -> Log | None:
+    """What an earlier restore put there beside a point's log. Raises VerificationError."""
     return _read(place / STREAMED_FILE, STREAMED_PREFIX)
 
 
@@ -232,7 +233,7 @@ def cut(place: Path, moment: datetime) -> None:
 
     What was streamed is of it. The log tells seconds: those count that were over. Raises RestoreError.
     """
-    log, streamed = log_in(place), _streamed_in(place)
+    log, streamed = log_in(place), streamed_in(place)
     until = max(each.until for each in (log, streamed) if each) if log is not None else moment
     if log is None or not log.since <= moment <= until:
         raise RestoreError(
@@ -281,7 +282,7 @@ def end_at(place: Path, log: Log, kept: list[Piece], at: int, until: datetime) -
 def forget_streamed(place: Path) -> None:
     """Remove what was streamed, and put into a folder by an earlier restore. Raises OSError."""
     with suppress(VerificationError):
-        streamed = _streamed_in(place)
+        streamed = streamed_in(place)
         _remove(place, streamed.pieces if streamed is not None else ())
     (place / STREAMED_FILE).unlink(missing_ok=True)
 
@@ -292,7 +293,7 @@ def _remove(place: Path, pieces: Iterable[Piece]) -> None:
 
 
 def replay(loader: Loader, place: Path, *logs: Log | None) -> None:
-    """Carry out logs that are whole, one after the other, on the server whose databases were made from the dumps.
+    """Carry out logs that are whole, one after the other, on the server that was made from the base.
 
     Raises ToolError.
     """

@@ -1,6 +1,6 @@
-"""Dumps once in a while, and the binary log between them: each point is the one before, and what was logged since.
+"""All of a server once in a while, and its binary log in between: each point is the one before, and what came since.
 
-At each point every row is summed up at its own place in the log, and not only where the dumps were made: what never
+At each point every row is summed up at its own place in the log, and not only where its base was made: what never
 came into the log shows. Nobody stands still for that.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -22,9 +22,9 @@ from cto_backups.core.ports import AnyTree, Arrival, Before, Entry, EntryKind
 from cto_backups.errors import DamageError, SourceError, VerificationError
 from cto_backups.process import ToolError
 from cto_backups.sources import mysql_capture
+from cto_backups.sources.mysql_bases import Base, Form, Moment, is_of_broken_views, now
 from cto_backups.sources.mysql_binlog import BrokenLogError
 from cto_backups.sources.mysql_connection import Session, rows, stop
-from cto_backups.sources.mysql_dump import BROKEN_FILE
 from cto_backups.sources.mysql_inventory import STOPPING, rights
 from cto_backups.sources.mysql_log import LOG_FILE, Log, first_name
 from cto_backups.sources.mysql_moment import (
@@ -84,29 +84,30 @@ class LoggedCapture:
 
 
 class LogTree:
-    """Implements `core.ports.ArrivingTree`: the point before and the log since, or dumps where that cannot be."""
+    """Implements `core.ports.ArrivingTree`: the point before and the log since, or a base where that cannot be."""
 
     def __init__(
-        self, server: Server, state: Path, every: timedelta, stack: ExitStack, pool: ThreadPoolExecutor
+        self, server: Server, form: Form, state: Path, every: timedelta, stack: ExitStack, pool: ThreadPoolExecutor
     ) -> None:
         self.root = Entry(b"", b"", EntryKind.FOLDER)
         self.captured_at: datetime | None = None
-        self._server, self._state, self._every, self._stack, self._pool = server, state, every, stack, pool
+        self._server, self._form, self._state, self._every = server, form, state, every
+        self._stack, self._pool = stack, pool
         self._control = stack.enter_context(server.session())
         self._log: Log | None = None
-        self._base: mysql_capture.MysqlCapture | None = None
+        self._base: Base | None = None
         self._seen: _Seen | None = None
         self._told: Fingerprint | None = None
         refuse_unfit(server, self._control)
 
     def arrivals(self, before: Before | None = None) -> Iterator[Arrival]:
-        """The files of the point before and those that go on from it; or dumps."""
+        """The files of the point before and those that go on from it; or a base."""
         log = self._goes_on(before)
         if before is not None and log is not None:
             try:
                 added = self._since(log)
             except BrokenLogError:
-                added = None  # the server has thrown it away, or has another one: that begins with dumps
+                added = None  # the server has thrown it away, or has another one: that begins with a base
             if added is not None:
                 yield from self._gone_on(before, added)
                 return
@@ -117,60 +118,58 @@ class LogTree:
         if self._log is None:
             raise RuntimeError("nothing has arrived")
         if self._told is None:
-            base = self._base.fingerprint() if self._base is not None else self._summed()
+            base = self._base.capture.fingerprint() if self._base is not None else self._summed()
             self._told = replace(base, samples=(*base.samples, self._log.sample))
         return self._told
 
-    # -- dumps ---------------------------------------------------------------------------------------------------------
+    # -- a base --------------------------------------------------------------------------------------------------------
 
     def _based(self) -> Iterator[Arrival]:
         base_at = clock.now()
-        unfinished = self._unfinished()
-        capture = self._stack.enter_context(mysql_capture.capture(self._server, self._state))
-        since = _now(self._control)
-        place = capture.place
-        assert place is not None  # there is a log, and the server tells
-        try:
-            begun = born(place, self._server.address.connect)
-        except BrokenLogError as error:
-            raise self._unreadable(str(error)) from error
-        self._base, self.captured_at = capture, capture.captured_at
-        tree = capture.tree
-        files = tree.folder(tree.root)
-        # Of views that no server takes, and of what was prepared, the dumps have nothing, and the log may speak.
-        broken = any(os.fsdecode(entry.name) == BROKEN_FILE for entry in files)
+        base = self._stack.enter_context(self._form.begun(self._control))
+        self._base = base
+        moment = base.moment()
+        begun = self._born(moment) if moment is not None else None  # soon: the server may throw it away meanwhile
+        broken = False
+        for arrival in base.arrivals():
+            broken = broken or is_of_broken_views(arrival)
+            yield arrival
+        moment = moment or base.moment()
+        assert moment is not None  # all of it has arrived
+        self.captured_at = base.capture.captured_at
         ((number,),) = rows(self._control, "SELECT @@GLOBAL.server_id")
         self._log = Log(
             version_in(self._control),
             int(number),
             base_at,
-            since,
-            since,
-            place,
-            place,
-            begun,
-            goes_on=not (broken or unfinished or self._unfinished()),
+            moment.clock,
+            moment.clock,
+            moment.place,
+            moment.place,
+            self._born(moment) if begun is None else begun,
+            # Of views that no server takes, and of what was prepared, a base has nothing, and the log may speak.
+            goes_on=not (broken or moment.unfinished),
             name=first_name(int(number), base_at),
         )
-        for entry in files:
-            yield Arrival(entry, tree.open(entry))
         yield self._given(self._log)
 
-    def _unfinished(self) -> bool:
-        """Whether transactions are prepared that may be committed later: the log tells then only that they are."""
-        return bool(rows(self._control, "XA RECOVER"))
+    def _born(self, moment: Moment) -> int:
+        try:
+            return born(moment.place, self._server.address.connect)
+        except BrokenLogError as error:
+            raise self._unreadable(str(error)) from error
 
     # -- the log -------------------------------------------------------------------------------------------------------
 
     def _goes_on(self, before: Before | None) -> Log | None:
-        """What the point before tells of its log, if it can be gone on with; else dumps are due."""
+        """What the point before tells of its log, if it can be gone on with; else a base is due."""
         try:
             content = before.content(b"/" + LOG_FILE.encode()) if before is not None else None
             if before is None or content is None:
                 return None
             log = Log.read(content)
             top = before.folder(b"")
-            if not all(before.is_whole(entry.path) for entry in top):
+            if not self._form.has_made(top) or not all(before.is_whole(entry.path) for entry in top):
                 return None
         except (VerificationError, DamageError):
             return None
@@ -189,7 +188,7 @@ class LogTree:
                 with ExitStack() as trying:
                     plan = mysql_capture.planned(self._server, self._control)
                     users = mysql_capture.who(self._server, self._control, plan)
-                    captured_at, until = clock.now(), _now(self._control)
+                    captured_at, until = clock.now(), now(self._control)
                     try:
                         session, beside, at = trying.enter_context(snapshot(self._server.address, self._unsafe(plan)))
                     except ChangingError as error:
@@ -237,8 +236,8 @@ class LogTree:
             raise self._server.unreadable(error) from error
         except ToolError as error:
             raise self._unreadable(error.detail) from error
-        samples = [Sample("server", {**seen.plan.server, **seen.where})]
-        # What an AUTO_INCREMENT has reached is in dumps, and in the log only as far as rows came of it.
+        samples = [Sample("server", {**seen.plan.server, **self._form.about, **seen.where})]
+        # What an AUTO_INCREMENT has reached is in a base, and in the log only as far as rows came of it.
         samples += [moving_sample(key, at) for key, at in seen.plan.moved if at.name.startswith("sequence ")]
         users = seen.users
         return fingerprint_of(summed, users.digests() if users else {}, len(users.every) if users else 0, samples)
@@ -267,10 +266,10 @@ class LogTree:
 
 
 @contextmanager
-def capture(server: Server, state: Path, every: timedelta) -> Iterator[LoggedCapture]:
-    """What a server holds, as dumps no older than `every` and its log since. Raises SourceError."""
+def capture(server: Server, form: Form, state: Path, every: timedelta) -> Iterator[LoggedCapture]:
+    """What a server holds, as a base no older than `every` and its log since. Raises SourceError."""
     with ThreadPoolExecutor(1, thread_name_prefix="fingerprint") as pool, ExitStack() as stack:
-        yield LoggedCapture(LogTree(server, state, every, stack, pool))
+        yield LoggedCapture(LogTree(server, form, state, every, stack, pool))
 
 
 class _FileReader:
@@ -296,13 +295,6 @@ def version_in(session: Session) -> str:
     """The series that a server is of: what another one logged, this one may not carry out."""
     ((text,),) = rows(session, "SELECT VERSION()")
     return ".".join(str(text).split(".")[:2])
-
-
-def _now(session: Session) -> datetime:
-    """What the server's clock says."""
-    ((now,),) = rows(session, "SELECT UTC_TIMESTAMP(6)")
-    moment: datetime = now
-    return moment.replace(tzinfo=UTC)
 
 
 def refuse_unfit(server: Server, session: Session) -> None:

@@ -1,6 +1,6 @@
 """The files of a whole MariaDB server, read by its own mariadb-backup while it works, and what it holds just then."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
@@ -14,6 +14,7 @@ from cto_backups import clock
 from cto_backups.core.model import Fingerprint, Problem
 from cto_backups.core.ports import (
     AnyTree,
+    Entry,
     Existing,
     PointReader,
     Progress,
@@ -23,7 +24,8 @@ from cto_backups.core.ports import (
 )
 from cto_backups.errors import DamageError, RefusedError, RestoreError, SourceError, VerificationError
 from cto_backups.process import ToolError, ToolMissingError
-from cto_backups.sources import mysql_restore, pipes
+from cto_backups.sources import mysql_log, mysql_restore, mysql_tail, pipes
+from cto_backups.sources.mysql_bases import Base, Moment, of_files
 from cto_backups.sources.mysql_connection import Session, Tools, Version, rows, said, version_of
 from cto_backups.sources.mysql_files import CHECKPOINTS, DATA, SERVER, About, FilesTree
 from cto_backups.sources.mysql_inventory import databases
@@ -53,18 +55,29 @@ _PLACES: Final = ("innodb_data_home_dir", "innodb_data_file_path", "innodb_undo_
 
 
 class PhysicalForm:
-    """What a source does with a server whose files are copied while it works.
+    """What a source does with a server whose files are copied while it works; implements `mysql_bases.Form`.
 
     `max_rate_mib`: so many MiB are read a second, until the server stands still. `scratch` is where throwaway servers
     live.
     """
 
     def __init__(self, server: Server, state: Path, max_rate_mib: int | None, scratch: str) -> None:
+        self.about: Mapping[str, str] = {"method": METHOD}
         self._server, self._state, self._max_rate_mib, self._scratch = server, state, max_rate_mib, scratch
 
     def made(self, reader: PointReader) -> bool:
         """Whether a point is of this form."""
         return any(True for _ in reader.listing([f"/{DATA}/{CHECKPOINTS}"]))
+
+    def has_made(self, top: Sequence[Entry]) -> bool:
+        """Whether a point is of this form, by the entries of its root."""
+        return of_files(top)
+
+    @contextmanager
+    def begun(self, control: Session) -> Iterator[Base]:
+        """The same as what a log goes on from. Raises SourceError."""
+        with self.capture() as capture:
+            yield Base(capture, lambda: capture.moment)
 
     @contextmanager
     def capture(self) -> "Iterator[PhysicalCapture]":
@@ -77,7 +90,7 @@ class PhysicalForm:
             settings = dict(rows(control, f"SHOW GLOBAL VARIABLES WHERE Variable_name IN {('datadir', *SAME, *FILES)}"))
             datadir = Path(settings.pop("datadir"))
             pool = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="fingerprint"))
-            standstill = Standstill(server, control, pool, {"method": METHOD})
+            standstill = Standstill(server, control, pool, self.about)
             stack.callback(standstill.close)
             relay = stack.enter_context(relayed(server.address.host, standstill.asked))
             spool = stack.enter_context(staging(self._state))
@@ -140,13 +153,15 @@ class PhysicalForm:
         """
         place = self._somewhere(destination)
         tools = None if only else self._tools_for(reader)
-        restored = reader.restore(place, only=only, existing=existing, options=options, progress=progress)
-        if restored.problems:
+
+        def files() -> Restored:
+            return reader.restore(place, only=only, existing=existing, options=options, progress=progress)
+
+        restored = mysql_tail.brought_back(self._server.name, place, options, self._state, files)
+        if any(problem.path != f"/{mysql_log.STREAMED_FILE}" for problem in restored.problems):
             return restored  # another vault may have what is lacking, and brings it with `only`
         if tools is None:
-            if not all(
-                (place / path.decode("utf-8", "surrogateescape").lstrip("/")).exists() for path, _ in reader.listing()
-            ):
+            if not all((place / _below(path)).exists() for path, _ in reader.listing([f"/{DATA}"])):
                 return replace(restored, notes=(*restored.notes, _OF_A_PART))
             tools = self._tools_for(reader)
         try:
@@ -164,9 +179,12 @@ class PhysicalForm:
     def probe(self, restored: Path, tools: Tools, expected: Fingerprint) -> Fingerprint:
         """Start a throwaway server of the same series on the files, sum everything up, and check its tables.
 
+        Where there is a log, that is carried out first; and once all is summed up, what was streamed after it.
+
         Raises ToolError, pymysql.MySQLError, VerificationError.
         """
         (server,) = (sample.fields for sample in expected.samples if sample.key == "server")
+        log, streamed = mysql_log.whole_log(restored), mysql_log.whole_streamed(restored)
         try:
             about = About.read((restored / SERVER).read_bytes())
             prepare(tools, restored / DATA)
@@ -174,12 +192,16 @@ class PhysicalForm:
             raise ToolError(DATA, None, f"{error.filename}: {error.strerror}") from error
         with (
             brought_up(tools, restored / DATA, about.settings, plugins_of(server), scratch=self._scratch) as address,
+            staging(self._state) as private,
             closing(address.connect(patient=True)) as session,
         ):
+            loader = mysql_restore.Loader(tools, address, private)
+            mysql_log.replay(loader, restored, log)
             found = found_there(session, expected, tools.version)
+            mysql_log.replay(loader, restored, streamed)
             for name in (*databases(session), "mysql"):
                 mysql_restore.check_tables(session, name)
-            return found
+        return replace(found, samples=(*found.samples, log.sample)) if log is not None else found
 
     # -- before anything begins ----------------------------------------------------------------------------------------
 
@@ -290,6 +312,11 @@ class PhysicalCapture:
         """What was committed until then is in the point."""
         return self._standstill.captured_at or self._begun_at
 
+    @property
+    def moment(self) -> Moment | None:
+        """What a log that goes on from the files has to know; None before they have come, and without a log."""
+        return self._standstill.moment
+
     def fingerprint(self) -> Fingerprint:
         """Complete once every table was summed up. Raises SourceError."""
         seen, told = self._standstill.place, self._files.place
@@ -303,3 +330,8 @@ class PhysicalCapture:
 
     def stored(self) -> None:
         """Nothing is remembered: what is in a server's files is only known when they are read."""
+
+
+def _below(path: bytes) -> str:
+    """Where it lies below a folder that all was restored to."""
+    return path.decode("utf-8", "surrogateescape").lstrip("/")

@@ -21,6 +21,7 @@ from cto_backups.core.model import Fingerprint, Sample
 from cto_backups.errors import SourceError
 from cto_backups.process import ToolError
 from cto_backups.sources import mysql_capture
+from cto_backups.sources.mysql_bases import Moment, now, unfinished
 from cto_backups.sources.mysql_connection import Session, do, stop
 from cto_backups.sources.mysql_dump import Position
 from cto_backups.sources.mysql_moment import (
@@ -46,7 +47,7 @@ class _Held:
     """What is known of the moment: its place in the binary log, if there is one, and the sums to come."""
 
     session: Session
-    place: Position | None
+    moment: Moment | None
     summed: "Future[tuple[list[tuple[str, SequenceAt]], list[Summed]]]"
 
 
@@ -87,7 +88,13 @@ class Standstill:
     @property
     def place(self) -> Position | None:
         """Where in the binary log the moment is, if there is one. Raises SourceError before it was."""
-        return self._known()[1].place
+        moment = self._known()[1].moment
+        return moment.place if moment is not None else None
+
+    @property
+    def moment(self) -> Moment | None:
+        """What a log that goes on from there has to know; None before it was, and where there is no log."""
+        return self._held.moment if self._held is not None else None
 
     def fingerprint(self) -> Fingerprint:
         """Complete once every table was summed up. Raises SourceError."""
@@ -96,7 +103,7 @@ class Standstill:
             moved, summed = held.summed.result()
             mysql_capture.unaltered(self._control, plan)
             # Not while nobody commits: for the GTID the server reads its log's last file from the beginning.
-            where = place_of(self._control, plan.version, held.place) if held.place is not None else {}
+            where = place_of(self._control, plan.version, held.moment.place) if held.moment is not None else {}
             same = mysql_capture.who(self._server, self._control, plan) == self._users
         except pymysql.MySQLError as error:
             raise self._server.unreadable(error) from error
@@ -137,10 +144,11 @@ class Standstill:
         assert session is not None
         do(session, "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
         at = snapshot_position(session)
+        moment = Moment(at, now(session), unfinished(session)) if at is not None else None
         self.captured_at = clock.now()
         history = plan.version.keeps_history
         summed = self._pool.submit(_summed_up, session, plan, history=history, beside=self._beside)
-        self._held = _Held(session, at, summed)
+        self._held = _Held(session, moment, summed)
 
     def _known(self) -> tuple[mysql_capture.Plan, _Held]:
         if self._plan is None or self._held is None:

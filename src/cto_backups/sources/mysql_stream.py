@@ -2,7 +2,7 @@
 
 Pieces hold the server's files byte for byte, and none holds parts of two. Each says of which file it is, where in it,
 and what a file has to begin with that has not all of it. Positions count the bytes of the files since the
-one in which the dumps were made.
+one in which the base was made.
 """
 
 import base64
@@ -58,7 +58,7 @@ def following(server: Server, follows: Follows, last: PieceRead | None) -> Itera
         raise SourceError(
             f"source {server.name}: the binary log of {server.place} does not go on from what is in the vault",
             why=str(error),
-            todo="back up again: a new point begins with dumps where it has to. When the server threw its log away,"
+            todo="back up again: a new point begins with a base where it has to. When the server threw its log away,"
             " let it keep that for longer: binlog_expire_logs_seconds",
         ) from error
 
@@ -169,18 +169,18 @@ class LogFollower:
 
 
 def _refuse_unsuited(server: Server, session: Session, follows: Follows) -> None:
-    what = f"source {server.name}: nothing leads on from the dumps of its newest point"
+    what = f"source {server.name}: nothing leads on from the base of its newest point"
     if follows.about["goes_on"] != "true":
         raise SourceError(
             what,
-            why="there were broken views or prepared transactions, of which dumps have nothing",
-            todo="mend such views, end such transactions, and back up again: a new point begins with dumps",
+            why="there were broken views or prepared transactions then, of which it has nothing",
+            todo="mend such views, end such transactions, and back up again: a new point begins with a base",
         )
     if follows.about["version"] != version_in(session):
         raise SourceError(
             what,
             why=f"the server was {follows.about['version']} then, and is {version_in(session)} now",
-            todo="back up again: a new point begins with dumps",
+            todo="back up again: a new point begins with a base",
         )
 
 

@@ -35,7 +35,7 @@ SECTION = """
     password: file:shop.password
     base_every: 1 day
 """
-RIGHTS = "SELECT, SHOW VIEW, TRIGGER, EVENT, LOCK TABLES, RELOAD, REPLICATION SLAVE, BINLOG MONITOR"
+RIGHTS = "SELECT, SHOW VIEW, TRIGGER, EVENT, LOCK TABLES, RELOAD, PROCESS, REPLICATION SLAVE, BINLOG MONITOR"
 ROOT = Path(__file__).resolve().parents[3]
 ROWS = "SELECT n FROM zoo.commits ORDER BY n"
 
@@ -69,7 +69,7 @@ def empty(server: Server) -> None:
             server.do(f"DROP DATABASE `{name}`")
 
 
-def protect(home: Home, server: Server) -> Home:
+def protect(home: Home, server: Server, section: str = SECTION) -> Home:
     password = home.policy.parent / "shop.password"
     password.write_text(mariadb.PASSWORD)
     password.chmod(0o600)
@@ -78,7 +78,7 @@ def protect(home: Home, server: Server) -> Home:
         f"GRANT {RIGHTS} ON *.* TO keeper@localhost",
     )
     text = home.policy.read_text()
-    home.policy.write_text(text.replace("\nsources:\n", "\nsources:" + SECTION.format(host=server.socket), 1))
+    home.policy.write_text(text.replace("\nsources:\n", "\nsources:" + section.format(host=server.socket), 1))
     backed_up = home("backup", "shop")
     assert backed_up.status is ExitStatus.SUCCESS, backed_up
     return home

@@ -1,0 +1,61 @@
+"""What an earlier restore left in a folder, and would be taken for a part of the point that comes there now."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from cto_backups.core.ports import PointReader, RestoreOptions
+from cto_backups.core.wording import counted
+from cto_backups.errors import RefusedError, RestoreError, VerificationError
+from cto_backups.sources.mysql_dump import BROKEN_FILE, VIEWS_FILE, database_of
+from cto_backups.sources.mysql_files import DATA, SERVER
+from cto_backups.sources.mysql_log import LOG_FILE, PREFIX, STREAMED_FILE, STREAMED_PREFIX, streamed_in
+from cto_backups.sources.mysql_users import GRANTS_FILE, USERS_FILE
+
+_OURS: Final = frozenset({LOG_FILE, VIEWS_FILE, BROKEN_FILE, USERS_FILE, GRANTS_FILE, SERVER})
+
+
+def remains(reader: PointReader, place: Path, options: RestoreOptions | None) -> list[str]:
+    """The files in a folder that a point of a server might have, and this one lacks; none where they are deleted.
+
+    What was streamed after a point is not among them, as a restore takes it away. Raises OSError, VerificationError.
+    """
+    if (options is not None and options.delete) or not place.is_dir():
+        return []
+    own = {path.lstrip(b"/") for path, _ in reader.listing()}
+    streamed = streamed_in(place)
+    own |= {os.fsencode(piece.name) for piece in streamed.pieces} if streamed is not None else set()
+    return sorted(os.fsdecode(path) for path in _ours(place) if path not in own)
+
+
+def refuse_remains(source: str, reader: PointReader, place: Path, options: RestoreOptions | None) -> None:
+    """Raise RefusedError where there are such files: nothing was written yet."""
+    try:
+        found = remains(reader, place, options)
+    except VerificationError as error:
+        found = [f"{STREAMED_FILE} ({error.why})"]
+    except OSError as error:
+        raise RestoreError(
+            f"source {source}: it cannot be seen what lies in {place}",
+            why=f"{error.filename}: {error.strerror}",
+            todo="name a folder that you may read",
+        ) from error
+    if found:
+        raise RefusedError(
+            f"source {source}: {place} has {counted(len(found), 'file')} of another recovery point",
+            why=f"this one has no {found[0]}: it would be carried out, or started on, with what comes now",
+            todo="restore to another folder; or with --overwrite --delete, which takes away what this point has not",
+        )
+
+
+def _ours(place: Path) -> Iterator[bytes]:
+    for entry in os.scandir(place):
+        name = entry.name
+        is_log = name.startswith((PREFIX, STREAMED_PREFIX))
+        if name in _OURS or is_log or database_of(name) is not None:
+            yield os.fsencode(name)
+        elif name == DATA and entry.is_dir(follow_symlinks=False):
+            for folder, _, files in os.walk(entry.path):
+                below = os.fsencode(Path(folder).relative_to(place))
+                yield from (below + b"/" + os.fsencode(file) for file in files)

@@ -1,0 +1,236 @@
+"""MariaDB's files and its binary log in between: points that go on, moments between them, and stock tools."""
+
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cto_backups.core.model import Fingerprint
+from cto_backups.core.payloads import Draft
+from cto_backups.core.ports import Existing, RestoreOptions
+from cto_backups.errors import RefusedError, RestoreError, SourceError
+from cto_backups.sources.mysql import MysqlSource
+from integration.test_mysql_log import DDL, Points, differences, fresh_points, tick
+from servers import mariadb
+from servers.mariadb import Server
+
+Make = Callable[..., MysqlSource]
+RIGHTS = "SELECT, SHOW VIEW, TRIGGER, EVENT, RELOAD, PROCESS, LOCK TABLES, BINLOG MONITOR, REPLICATION SLAVE, EXECUTE"
+
+
+@pytest.fixture(scope="module")
+def shop(mariadbd: Path, mariadb_backup: Path) -> Iterator[Server]:
+    with mariadb.server(mariadbd, **{"binlog-format": "ROW"}) as made:
+        mariadb.fill(made)
+        made.do("CREATE TABLE zoo.ticks (n int PRIMARY KEY)")
+        made.do("CREATE USER keeper@localhost IDENTIFIED BY 'kept'", f"GRANT {RIGHTS} ON *.* TO keeper@localhost")
+        yield made
+
+
+@pytest.fixture
+def make(shop: Server, tmp_path: Path) -> Make:
+    def made(**options: Any) -> MysqlSource:
+        given = {"host": str(shop.socket), "user": "keeper", "password": lambda: "kept", "method": "physical"}
+        return MysqlSource("shop", {**given, "base_every_seconds": 3600.0, **options}, state=tmp_path / "state")
+
+    return made
+
+
+@pytest.fixture
+def points() -> Points:
+    return fresh_points()
+
+
+def is_base(made: tuple[Draft, Fingerprint]) -> bool:
+    """Whether the server's files were read, and its log begins only."""
+    log = next(sample.fields for sample in made[1].samples if sample.key == "log")
+    return log["since"] == log["until"]
+
+
+def now(shop: Server) -> datetime:
+    ((moment,),) = shop.do("SELECT UTC_TIMESTAMP(6)")
+    assert isinstance(moment, datetime)
+    return moment.replace(tzinfo=UTC)
+
+
+@contextmanager
+def writing(shop: Server) -> Iterator[None]:
+    """Somebody who writes all the time, two tables in each transaction."""
+    stop = threading.Event()
+
+    def write() -> None:
+        with shop.connect("zoo") as session, session.cursor() as cursor:
+            number = 10_000
+            while not stop.is_set():
+                session.begin()
+                cursor.execute("INSERT INTO ticks VALUES (%s)", (number,))
+                cursor.execute("UPDATE `my shop`.orders SET amount = amount + 1 WHERE id %% 7 = %s", (number % 7,))
+                session.commit()
+                number += 1
+                time.sleep(0.005)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        writer.join()
+
+
+def test_a_point_that_goes_on_from_files_is_proven_at_its_own_place_under_writes(
+    shop: Server, make: Make, points: Points, tmp_path: Path
+) -> None:
+    """Also the base is written to all the while; then whatever was made, altered and dropped since."""
+    source = make()
+    with writing(shop):
+        base = points.make(source)
+        assert is_base(base)
+        points.restore(source, tmp_path / "base")
+        shop.do(*DDL.strip().split(";\n"), "FLUSH BINARY LOGS")
+        went_on = points.make(source)
+        assert not is_base(went_on)
+        time.sleep(0.2)
+        again = points.make(source)
+        assert not is_base(again) and again[1].checksums != went_on[1].checksums
+    assert differences(source, tmp_path / "base", base[1]) == ()
+    points.restore(source, tmp_path / "restored")
+    pieces = sorted(file.name for file in (tmp_path / "restored").glob("binlog-*"))
+    assert len(pieces) >= 3
+    assert differences(source, tmp_path / "restored", again[1]) == ()
+
+
+def test_any_second_since_the_files_comes_back_with_the_servers_own_tools(
+    mariadbd: Path, shop: Server, make: Make, points: Points, tmp_path: Path
+) -> None:
+    """A server starts on the files, and carries out the log up to the moment; an event of the files does nothing."""
+    source = make()
+    shop.do("CREATE EVENT `my shop`.busy ON SCHEDULE EVERY 1 SECOND DO INSERT IGNORE INTO zoo.ticks VALUES (0), (1)")
+    points.make(source)
+    moments = []
+    shop.do("CREATE DATABASE fleeting", "CREATE TABLE fleeting.t SELECT 5 AS n")
+    for number in range(3):
+        tick(shop, number)
+        time.sleep(1.1)  # the log tells seconds
+        moments.append(now(shop))
+    shop.do("DROP DATABASE fleeting", "DELETE FROM zoo.ticks")
+    try:
+        points.make(source)
+        points.restore(source, tmp_path / "back", RestoreOptions(at=moments[1]))
+        settings = {"binlog-format": "ROW", "gtid-strict-mode": "0", "event-scheduler": "OFF"}
+        with mariadb.server(mariadbd, files=tmp_path / "back" / "data", **settings) as other:
+            carried_out(other, tmp_path / "back")
+            assert other.do("SELECT n FROM zoo.ticks WHERE n < 1000 ORDER BY n") == [(0,), (1,)]
+            assert other.do("SELECT n FROM fleeting.t") == [(5,)]
+            assert other.do("SELECT STATUS FROM information_schema.EVENTS WHERE EVENT_NAME = 'busy'") == [("ENABLED",)]
+        for at in (moments[0].replace(year=2020), datetime.now(UTC)):
+            with pytest.raises(RestoreError, match="not in the log"):
+                points.restore(source, tmp_path / f"{at.year}", RestoreOptions(at=at))
+        assert points.last is not None
+        with pytest.raises(RefusedError, match="not restored into one that is running"):
+            source.restore(points.store.reader(points.last), None)
+    finally:
+        shop.do("DROP EVENT `my shop`.busy", "DROP DATABASE IF EXISTS fleeting", "DELETE FROM zoo.ticks")
+
+
+def carried_out(server: Server, place: Path) -> None:
+    """As the how-to says."""
+    pieces = sorted([*place.glob("binlog-*"), *place.glob("streamed-*")])
+    reading = subprocess.run(
+        ["mariadb-binlog", "--skip-gtid-strict-mode", *pieces], capture_output=True, check=True
+    ).stdout
+    client = ["mariadb", "--no-defaults", f"--socket={server.socket}", f"--password={mariadb.PASSWORD}", "-uroot"]
+    subprocess.run([*client, "--binary-mode", "--max-allowed-packet=1G"], input=reading, check=True)
+
+
+@pytest.mark.parametrize(("former", "later"), [("logical", "physical"), ("physical", "logical")])
+def test_another_method_begins_with_a_base_of_its_own(
+    shop: Server, make: Make, points: Points, tmp_path: Path, former: str, later: str
+) -> None:
+    points.make(make(method=former))
+    tick(shop, 1)
+    try:
+        source = make(method=later)
+        again = points.make(source)
+        assert is_base(again)
+        points.restore(source, tmp_path / "back")
+        assert (tmp_path / "back" / "server.json").exists() == (later == "physical")
+        assert any((tmp_path / "back").glob("database-*")) == (later == "logical")
+        assert differences(source, tmp_path / "back", again[1]) == ()
+    finally:
+        shop.do("DELETE FROM zoo.ticks")
+
+
+@pytest.mark.parametrize("method", ["physical", "logical"])
+def test_what_a_newer_point_left_in_a_folder_is_not_carried_out_with_an_older_one(
+    shop: Server, make: Make, points: Points, tmp_path: Path, method: str
+) -> None:
+    """Its log would be; with files, a table that was made since would be in the way."""
+    source = make(method=method)
+    points.make(source)
+    tick(shop, 1)
+    points.make(source)
+    older = points.last
+    assert older is not None
+    tick(shop, 2)
+    try:
+        points.make(source)
+        place = tmp_path / "back"
+        points.restore(source, place)
+        newest = sorted(place.glob("binlog-*"))[-1]
+        reader = points.store.reader(older)
+        for restore in (source.restore, source.plan_restore):
+            with pytest.raises(RefusedError, match="another recovery point") as raised:
+                restore(reader, place, existing=Existing.OVERWRITE)
+            assert newest.name in raised.value.why or "data/" in raised.value.why
+        assert newest.exists(), "nothing was written, and nothing taken away"
+        options = RestoreOptions(delete=True)
+        assert not source.restore(reader, place, existing=Existing.OVERWRITE, options=options).problems
+        assert not newest.exists()
+        assert not source.restore(reader, tmp_path / "other").problems
+        found = sorted(file.name for file in place.rglob("*") if "data/#rocksdb" not in str(file))
+        assert found == sorted(file.name for file in (tmp_path / "other").rglob("*"))
+    finally:
+        shop.do("DELETE FROM zoo.ticks")
+
+
+def test_it_takes_the_rights_of_who_copies_files_and_of_who_reads_the_log(
+    shop: Server, make: Make, points: Points
+) -> None:
+    shop.do("REVOKE REPLICATION SLAVE ON *.* FROM keeper@localhost")
+    try:
+        with pytest.raises(SourceError) as raised:
+            points.make(make())
+        assert "REPLICATION SLAVE" in raised.value.why
+    finally:
+        shop.do("GRANT REPLICATION SLAVE ON *.* TO keeper@localhost")
+
+
+def test_a_server_that_was_killed_goes_on_from_its_files_and_so_do_its_points(
+    mariadbd: Path, mariadb_backup: Path, make: Make, points: Points, tmp_path: Path
+) -> None:
+    durable = {"innodb-flush-log-at-trx-commit": "1", "sync-binlog": "1"}
+    with mariadb.server(mariadbd, **{"binlog-format": "ROW", **durable}) as made:
+        made.do("CREATE DATABASE zoo", "CREATE TABLE zoo.t (n int PRIMARY KEY)", "INSERT INTO zoo.t VALUES (1)")
+        source = make(host=str(made.socket), user="root", password=lambda: mariadb.PASSWORD)
+        points.make(source)
+        made.do("INSERT INTO zoo.t VALUES (2)")
+        points.make(source)
+        made.do("INSERT INTO zoo.t VALUES (3)")
+        again = mariadb.killed_and_started_again(made)
+        try:
+            made.do("INSERT INTO zoo.t VALUES (4)")
+            went_on = points.make(source)
+            assert not is_base(went_on)
+        finally:
+            again.kill()
+            again.wait(30)
+        points.restore(source, tmp_path / "restored")
+        assert differences(source, tmp_path / "restored", went_on[1]) == ()
+        assert next(s for s in went_on[1].samples if s.key == "zoo: table t").fields["rows"] == "4"
