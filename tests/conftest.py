@@ -129,6 +129,20 @@ def mariadb_backup() -> Path:
 
 
 @pytest.fixture(scope="session")
+def mariadb_plugins() -> Path:
+    """The folder of MariaDB's plugin that has keys: ``CTO_MARIADB_PLUGINS``, or where it is installed."""
+    name = "file_key_management.so"
+    cached = Path(__file__).resolve().parents[1] / ".cache" / "servers" / "mariadb-plugins"
+    for folder in (Path(os.environ.get("CTO_MARIADB_PLUGINS", "/nowhere")), Path("/usr/lib/mysql/plugin"), cached):
+        if (folder / name).is_file():
+            return folder
+    message = f"{name} is not there; get it with: make setup-tools"
+    if os.environ.get("CI") == "true":
+        pytest.fail(message, pytrace=False)
+    pytest.skip(message)
+
+
+@pytest.fixture(scope="session")
 def git_lfs() -> Path:
     """The git-lfs binary; ``git lfs …`` works when it is on PATH."""
     return find_tool("git-lfs", package="git-lfs", variable="CTO_GIT_LFS")
