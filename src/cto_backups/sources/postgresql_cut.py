@@ -16,7 +16,7 @@ from psycopg import sql
 from cto_backups.core.wording import did_you_mean
 from cto_backups.errors import NotFoundError
 from cto_backups.process import ToolError
-from cto_backups.sources.postgresql_archive import Archive
+from cto_backups.sources.postgresql_archive import About, Archive
 from cto_backups.sources.postgresql_connection import Address, Tools
 from cto_backups.sources.postgresql_rows import Session
 
@@ -163,7 +163,7 @@ def cut(tools: Tools, address: Address, database: str, chosen: Chosen, name: str
     about = whole.about(identifier.as_string())
     with address.connect("postgres", read_only=False) as session:
         session.execute(about.create.encode())
-        session.execute(about.properties.encode("utf-8", "surrogateescape"))
+    _give_properties(address, name, about)
     whole.load(address, name, "--section=pre-data", entries=entries)
     rows_of.load(address, name)
     whole.load(address, name, "--section=post-data", entries=entries)
@@ -181,7 +181,7 @@ def with_rows_of(archive: Archive, address: Address, database: str, wanted: Sequ
     with address.connect("template1", read_only=False) as session:
         session.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(database)))
         session.execute(about.create.encode())
-        session.execute(about.properties.encode("utf-8", "surrogateescape"))
+    _give_properties(address, database, about)
     archive.load(address, database, "--section=pre-data")
     with address.connect(database) as session:
         chosen = choose(session, database, wanted)
@@ -200,6 +200,12 @@ def with_rows_of(archive: Archive, address: Address, database: str, wanted: Sequ
     with address.connect(database) as session:
         _, inner = foreign_keys(session, chosen)
     return chosen, len(foreign) - inner
+
+
+def _give_properties(address: Address, name: str, about: About) -> None:
+    # In the database itself, in whose encoding its comment is.
+    with address.connect(name, read_only=False) as session:
+        session.execute(about.properties.encode("utf-8", "surrogateescape"))
 
 
 def _is_needed(entry: str, needed: set[tuple[int, int]], theirs: set[str]) -> bool:

@@ -219,7 +219,8 @@ def _load(server: Server, session: Session, landing: Landing, archive: Archive) 
     if landing.is_superuser:
         # All of it in one step: grants in a dump are told from what everybody has of a new database.
         everybody = f"GRANT CONNECT, TEMPORARY ON DATABASE {identifier} TO PUBLIC;\n"
-        with on(server) as apart:  # it sets what it pleases
+        # In the database itself, in whose encoding its comment is; and apart, as it sets what it pleases.
+        with server.address.connect(landing.working, read_only=False) as apart:
             apart.execute((everybody + about.properties).encode("utf-8", "surrogateescape"))
 
 

@@ -6,6 +6,7 @@ written differently (1.0 and 1.00).
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -142,11 +143,13 @@ def tables(
     """
     kept = ["p", "u"] if unlogged else ["p"]
     session.execute(_WORKERS)
-    for schema, name, *told, size_bytes in session.execute(_TABLES, (kept,)).fetchall():
-        part = parts(f"{schema}.{name}", int(size_bytes or 0))
+    found = session.execute(_TABLES, (kept,)).fetchall()
+    called = names_of([(str(schema), str(name)) for schema, name, *_ in found])
+    for spelled, (schema, name, *told, size_bytes) in zip(called, found, strict=True):
+        part = parts(spelled, int(size_bytes or 0))
         columns = [Column(*each) for each in zip(*(of_all or () for of_all in told), strict=True)]
         statement = row_hash.of_columns(_named_t(schema, name, part), columns, session.info.server_version)
-        summed = _sums(session, f"{schema}.{name}", statement)
+        summed = _sums(session, spelled, statement)
         if part is not None:
             table = sql.Identifier(schema, name)
             count = _count(session, sql.SQL("SELECT count(*) FROM ONLY {}").format(table))
@@ -184,10 +187,27 @@ def lock(session: Session, names: Sequence[tuple[str, str]], mode: LiteralString
 
 def sequences(session: Session) -> list[SequenceAt]:
     """Every sequence. A sequence is in no snapshot: these may have moved on when something else looks."""
+    found = session.execute(_SEQUENCES).fetchall()
+    called = names_of([(str(schema), str(name)) for schema, name, *_ in found])
     return [
-        SequenceAt(f"{schema}.{name}", bool(rising), int(last), bool(used))
-        for schema, name, rising, last, used in session.execute(_SEQUENCES).fetchall()
+        SequenceAt(name, bool(rising), int(last), bool(used))
+        for name, (_, _, rising, last, used) in zip(called, found, strict=True)
     ]
+
+
+def names_of(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """What relations are called, by schema and name: with a dot between them.
+
+    Where two are called alike so (`"a.b".c` and `a."b.c"`), both are quoted; and who is called like one that is quoted.
+    """
+    called = [f"{schema}.{name}" for schema, name in pairs]
+    while len(set(called)) < len(called):
+        times = Counter(called)
+        called = [
+            was if times[was] == 1 else ".".join('"' + part.replace('"', '""') + '"' for part in pair)
+            for was, pair in zip(called, pairs, strict=True)
+        ]
+    return called
 
 
 def catalogue(session: Session) -> dict[str, str]:

@@ -219,6 +219,9 @@ ODD = {
         CREATE FUNCTION never() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'never'; END $$;
         CREATE EVENT TRIGGER never ON ddl_command_start EXECUTE FUNCTION never()""",
     "a large object in two parts": "SELECT lo_put(lo_from_bytea(0, 'begins'), 70000000, 'ends')",
+    "names with dots": """
+        CREATE SCHEMA "a.b"; CREATE TABLE "a.b".c AS SELECT 1 AS n; CREATE SEQUENCE "a.b".s;
+        CREATE SCHEMA a; CREATE TABLE a."b.c" AS SELECT 2 AS n; CREATE SEQUENCE a."b.s"; SELECT nextval('a."b.s"')""",
     "a sequence that goes round": "CREATE SEQUENCE odd MAXVALUE 3 CYCLE; SELECT nextval('odd')",
 }
 

@@ -194,6 +194,26 @@ def test_a_database_comes_beside_the_one_that_runs(shop: Shop, restore: Restore,
         assert shop.server.do(statement.format(DEFAULT_NAME)) == shop.server.do(statement.format("my shop")) != []
 
 
+@pytest.mark.parametrize("tables", [(), ("t",)], ids=["database", "table"])
+def test_what_is_said_of_a_database_of_another_encoding_comes_back_as_it_was(
+    shop: Shop, restore: Restore, tmp_path: Path, tables: tuple[str, ...]
+) -> None:
+    """The comment is kept as it was written where it was given: from a database in UTF-8, or in this one."""
+    shop.server.do("CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'")
+    shop.server.do("CREATE TABLE t AS SELECT 'é' AS word", database="latin")
+    asked = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = 'back'"
+    options = {"databases": ("latin",)}
+    given = {"host": str(shop.server.place), "user": "postgres", **options}
+    for where in ("postgres", "latin"):
+        shop.server.do("COMMENT ON DATABASE latin IS 'Bücher, £5'", database=where)
+        with PostgresqlSource("shop", given, state=tmp_path / "state").capture() as capture:
+            point = Point(MemoryPoint.of(capture.tree), capture.fingerprint())
+        restore("logical", point=point, options=options, database="latin", name="back", tables=tables)
+        assert shop.server.do(asked, database="postgres" if where == "postgres" else "back") == [("Bücher, £5",)]
+        assert shop.server.do("SELECT word FROM t", database="back") == [("é",)]
+        shop.server.do("DROP DATABASE back")
+
+
 def test_what_other_databases_hold_is_not_fetched(shop: Shop, restore: Restore) -> None:
     """However much of it the log changes; and the one that is wanted may be the large one."""
     point = Point(shop.points["physical"].reader, shop.points["physical"].told)

@@ -9,7 +9,7 @@ import pytest
 
 from cto_backups.sources.postgresql_connection import Address
 from cto_backups.sources.postgresql_hashes import COLUMNS, SEEDED, SHA_256, RowHash
-from cto_backups.sources.postgresql_rows import Session, tables
+from cto_backups.sources.postgresql_rows import Session, names_of, tables
 from servers import postgresql
 from servers.postgresql import Server
 
@@ -191,3 +191,10 @@ def test_one_more_process_helps_where_the_server_lets_it(newer: Server) -> None:
     newer.do("DROP TABLE public.t")
     assert found[4] == found[0]
     assert found[0][0] == 20_000
+
+
+def test_no_two_tables_are_called_alike_and_others_keep_their_names() -> None:
+    pairs = [("a", "b"), ("a.b", "c"), ("a", "b.c"), ("x.y", "z"), ('"a', 'b"."c"'), ('"a.b"', '"c"')]
+    assert names_of(pairs[:4]) == ["a.b", '"a.b"."c"', '"a"."b.c"', "x.y.z"]
+    assert len(set(names_of(pairs))) == len(pairs)
+    assert names_of(pairs)[0] == "a.b"
