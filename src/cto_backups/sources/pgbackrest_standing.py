@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from cto_backups.errors import SourceError
@@ -12,6 +12,8 @@ from cto_backups.sources.postgresql_replication import lsn
 
 _NAMED: Final = "repo"
 _LABEL: Final = re.compile(r"\d{8}-\d{6}F(?:_\d{8}-\d{6}[DI])?")
+_ZONES: Final = timedelta(minutes=15)
+"""What the differences of all time zones are multiples of."""
 _SEGMENT: Final = re.compile(r"([0-9A-F]{24})-[0-9a-f]{40}(?:\.\w+)?")
 
 
@@ -92,10 +94,31 @@ def unfinished(repository: Repository, listed: Iterable[str], before: datetime) 
     known = {backup.label for backup in repository.backups}
     newest = max(map(_begun, known), default="")
     left = [label for label in listed if _LABEL.fullmatch(label) and label not in known and _begun(label) > newest]
-    late = [label for label in left if _begun(label) < f"{before:%Y%m%d-%H%M%S}"]
+    ahead = _ahead(repository)
+    late = [label for label in left if (_moment(label) or before) - ahead < before]
     return max(late, default="", key=_begun)
 
 
 def _begun(label: str) -> str:
-    """When a backup was begun, by its label."""
+    """When a backup was begun, by its label: in the local time of the machine that made it."""
     return label[-16:-1]
+
+
+def _moment(label: str) -> datetime | None:
+    """The same as if it were UTC; None where it is no time."""
+    try:
+        return datetime.strptime(_begun(label), "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def _ahead(repository: Repository) -> timedelta:
+    """How far the local time of labels is ahead of UTC, to a quarter of an hour: the newest backup tells both.
+
+    A label may be some seconds later than its backup.
+    """
+    newest = max(repository.backups, key=lambda backup: backup.started_at, default=None)
+    moment = _moment(newest.label) if newest is not None else None
+    if newest is None or moment is None:
+        return timedelta(0)
+    return round((moment - newest.started_at) / _ZONES) * _ZONES

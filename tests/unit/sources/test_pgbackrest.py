@@ -231,6 +231,17 @@ def test_a_backup_that_never_ended_is_found_once_it_is_late() -> None:
     assert unfinished(found, listed, MADE + timedelta(hours=4)) == "20241129-050000F_20241129-060000I"
 
 
+@pytest.mark.parametrize("hours", [-9.5, -3.0, 0.0, 5.75, 14.0])
+def test_labels_are_in_the_time_zone_of_who_made_the_backups(hours: float) -> None:
+    ahead = timedelta(hours=hours)
+    begun = MADE + timedelta(hours=1)
+    known = backup(1, 2, label=f"{begun + ahead + timedelta(seconds=7):%Y%m%d-%H%M%S}F")
+    (found,) = repositories(info(known), "main")
+    left = f"{MADE + timedelta(hours=4) + ahead:%Y%m%d-%H%M%S}F"
+    assert unfinished(found, [known["label"], left], MADE + timedelta(hours=3, minutes=59)) == ""
+    assert unfinished(found, [known["label"], left], MADE + timedelta(hours=4, minutes=1)) == left
+
+
 # -- what keeps a point -----------------------------------------------------------------------------------------------
 
 WANTED = Wanted("x", None, 0.2)
