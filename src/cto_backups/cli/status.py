@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from cto_backups.core.timetable import ScheduleRow
     from cto_backups.flows.status import StatusReport
 
+_MOST_NAMED = 3
+
 
 @command
 def status(
@@ -70,7 +72,7 @@ def tell(screen: Screen, report: "StatusReport", *, detailed: bool = False) -> N
     suspected = [name for name in report.verdicts if report.facts.marks.get(name)]
     if suspected:
         screen.show(f"Under suspicion, and to be looked at: {', '.join(suspected)}. See why: cto.backups anomaly")
-    screen.show(summary(report.verdicts))
+    screen.show(summary(report))
     if report.silence:
         from cto_backups.core.heartbeat import silent
 
@@ -93,19 +95,38 @@ def _scheduled(report: "StatusReport") -> "Mapping[str, ScheduleRow]":
     return {row.source: row for row in timetable(report.policy, report.facts, report.now, zone)}
 
 
-def summary(verdicts: "Mapping[str, Verdict]") -> str:
-    """All verdicts in one line, the gravest first."""
+def summary(report: "StatusReport") -> str:
+    """All verdicts in one line, the gravest first; and what went wrong last, where it has not made a source red yet."""
     from cto_backups.core.assurance import SEVERITY
     from cto_backups.core.model import Status
+    from cto_backups.core.wording import counted, listed
+
+    if not report.verdicts:
+        return "The policy names no source: nothing is protected."
+    words = [verdict.status for verdict in report.verdicts.values()]
+    failing = _failing(report)
+    but = f", but failed last: {listed(failing)}" if failing else ""
+    if all(word is Status.HEALTHY for word in words):
+        every = f"All {len(words)} sources are" if len(words) > 1 else "The source is"
+        return f"{every} HEALTHY{but}."
+    told = ", ".join(f"{words.count(word)} {word.value}" for word in SEVERITY if word in words)
+    return f"{counted(len(words), 'source')}: {told}{but}."
+
+
+def _failing(report: "StatusReport") -> list[str]:
+    """What failed when it was last tried of sources that are HEALTHY, since what they have is young enough."""
+    from cto_backups.core.model import Outcome, Status
     from cto_backups.core.wording import counted
 
-    if not verdicts:
-        return "The policy names no source: nothing is protected."
-    words = [verdict.status for verdict in verdicts.values()]
-    if all(word is Status.HEALTHY for word in words):
-        return f"All {len(words)} sources are HEALTHY." if len(words) > 1 else "The source is HEALTHY."
-    told = ", ".join(f"{words.count(word)} {word.value}" for word in SEVERITY if word in words)
-    return f"{counted(len(words), 'source')}: {told}."
+    found = [
+        f"the {kind.value.replace('_', ' ')} of {name}"
+        for name, verdict in report.verdicts.items()
+        if verdict.status is Status.HEALTHY and (facts := report.facts.sources.get(name)) is not None
+        for kind, run in facts.last_runs.items()
+        if run.outcome is Outcome.FAILED
+    ]
+    more = len(found) - _MOST_NAMED
+    return found if more <= 0 else [*found[:_MOST_NAMED], counted(more, "other")]
 
 
 def _table(screen: Screen, report: "StatusReport", rows: "Mapping[str, ScheduleRow]") -> None:

@@ -159,6 +159,30 @@ def test_the_details_of_a_source_tell_its_objectives_and_copies() -> None:
     assert told.splitlines()[-1] == "The source is HEALTHY."
 
 
+def failed(found: SourceFacts, *kinds: ActionKind) -> SourceFacts:
+    runs = {
+        kind: Run(1, kind, found.source, None, None, NOW, NOW, Outcome.FAILED, "source", "it said no") for kind in kinds
+    }
+    return replace(found, last_runs=runs)
+
+
+def test_what_failed_last_is_told_where_everything_is_healthy_all_the_same() -> None:
+    """Who reads the last line alone must not think that backups go well."""
+    good = facts("contracts", timedelta(minutes=12), proven=timedelta(days=9))
+    told = shown(report((GOOD, failed(good, ActionKind.BACKUP))))
+    assert "contracts: the last backup failed" in told
+    assert told.splitlines()[-1] == "The source is HEALTHY, but failed last: the backup of contracts."
+    sources = [source(name, "A", "hourly") for name in ("one", "two", "three", "four")]
+    every = [(each, failed(replace(good, source=each.name), ActionKind.BACKUP)) for each in sources]
+    assert shown(report(*every)).splitlines()[-1] == (
+        "All 4 sources are HEALTHY, but failed last: the backup of one, the backup of two, the backup of three"
+        " and 1 other."
+    )
+    late = (OLD, failed(facts(OLD.name, timedelta(hours=49), proven=timedelta(days=2)), ActionKind.BACKUP))
+    two = shown(report((GOOD, failed(good, ActionKind.COPY)), late)).splitlines()[-1]
+    assert two == "2 sources: 1 OVERDUE, 1 HEALTHY, but failed last: the copy of contracts."
+
+
 def test_status_is_red_unless_every_source_is_healthy() -> None:
     good = report((GOOD, facts("contracts", timedelta(minutes=12), proven=timedelta(days=9))))
     assert status.exit_status(good) is ExitStatus.SUCCESS
