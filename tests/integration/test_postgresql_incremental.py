@@ -246,6 +246,36 @@ def test_all_files_are_read_where_what_changed_would_not_do(
             assert not is_full(draft), points.notes
 
 
+def test_a_relation_of_several_files_is_put_together_in_each_of_them(shop: Server, make: Make, tmp_path: Path) -> None:
+    """A server cuts a relation at 1 GiB: what changed is told within each file, and a file may be new or longer."""
+    # A row on each page: 1.1 GB that are soon written, and hardly take room in a vault.
+    rows = "SELECT n, repeat('x', 900) FROM generate_series({}, {}) n"
+    shop.do(
+        "CREATE TABLE long (n int, word text STORAGE PLAIN) WITH (fillfactor = 10)",
+        f"INSERT INTO long {rows.format(1, 131_000)}",
+    )
+    try:
+        path = os.fsdecode(path_of(shop, "long"))
+        points = Points()
+        points.make(make())
+        assert not (shop.place / "data" / f"{path}.1").exists()
+        shop.do(f"INSERT INTO long {rows.format(131_001, 132_000)}", "UPDATE long SET n = -n WHERE n % 20000 = 0")
+        assert 0 < (shop.place / "data" / f"{path}.1").stat().st_size < 1 << 24
+        draft, _ = points.make(make())
+        assert not is_full(draft), points.notes
+        shop.do("UPDATE long SET word = 'changed' WHERE n IN (5, 131999)", "DELETE FROM long WHERE n = 131998")
+        draft, expected = points.make(make())
+        assert not is_full(draft), points.notes
+        assert draft.read_bytes < draft.size_bytes // 10
+        points.restore(tmp_path / "restored")
+        names = [place.name for place in (tmp_path / "restored" / "data" / path).parent.glob(f"{Path(path).name}*")]
+        assert {Path(path).name, f"{Path(path).name}.1"} <= set(names)
+        compared_with_manifest(tmp_path / "restored")
+        assert compare(expected, make().probe(tmp_path / "restored", expected)).differences == ()
+    finally:
+        shop.do("DROP TABLE long")
+
+
 def test_a_point_before_that_is_damaged_is_done_without(shop: Server, tmp_path: Path) -> None:
     """The backup that meets it reads all, and says so."""
     shop.do("CREATE TABLE noise (n int, what bytea)")
