@@ -377,48 +377,6 @@ def test_a_password_is_asked_for_and_shown_to_nobody(shop: Server, make: Make) -
     assert "SSL" in raised.value.why, "TLS is asked for where a host is a name"
 
 
-def test_a_host_that_is_a_name_must_show_the_right_certificate(
-    postgresql_programs: Path, make: Make, tmp_path: Path
-) -> None:
-    """As the policy says, or the system; and the dump's programs ask for as much as our own sessions do."""
-
-    def certificate(name: str) -> dict[str, str]:
-        key, shown = tmp_path / f"{name}.key", tmp_path / f"{name}.pem"
-        subject = ["-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}", "-days", "2", "-nodes"]
-        asked = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-keyout", key, "-out", shown]
-        subprocess.run(["openssl", "req", "-x509", *subject, *asked], check=True, capture_output=True)
-        return {"key": key.read_text(), "shown": str(shown)}
-
-    right, wrong = certificate("localhost"), certificate("elsewhere")
-    with postgresql.server(postgresql_programs, listen_addresses="127.0.0.1", port=str(free_port())) as made:
-        place = made.place / "data"
-        made.do("CREATE TABLE kept (n int)", "INSERT INTO kept VALUES (1)")
-
-        def shows(which: dict[str, str]) -> None:
-            for file, content in (("server.key", which["key"]), ("server.crt", Path(which["shown"]).read_text())):
-                (place / file).write_text(content)
-                os.chown(place / file, place.stat().st_uid, place.stat().st_gid)
-                (place / file).chmod(0o600)
-            before = made.do("SELECT pg_conf_load_time()")
-            made.do("ALTER SYSTEM SET ssl = on")
-            made.do("SELECT pg_reload_conf()")
-            while made.do("SELECT pg_conf_load_time()") == before:
-                time.sleep(0.01)
-
-        shows(right)
-        given = {"host": "localhost", "port": made.port, "password": lambda: "secret of tests"}
-        _, expected = captured(make(**given, sslrootcert=right["shown"]))
-        assert expected.counts["rows"] == 1
-        for options in ({}, {"sslrootcert": wrong["shown"]}):
-            with pytest.raises(SourceError) as raised:
-                captured(make(**given, **options))
-            assert "certificate verify failed" in raised.value.why
-        shows(wrong)
-        with pytest.raises(SourceError) as raised:
-            captured(make(**given, sslrootcert=wrong["shown"]))
-        assert "does not match host name" in raised.value.why
-
-
 @pytest.mark.parametrize(
     ("options", "said"),
     [
