@@ -1,20 +1,25 @@
 """MariaDB's files and its binary log in between: points that go on, moments between them, and stock tools."""
 
+import re
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cto_backups.core.model import Fingerprint
+from cto_backups.core.log_range import summed_until
+from cto_backups.core.model import Fingerprint, Rung
 from cto_backups.core.payloads import Draft
 from cto_backups.core.ports import Existing, RestoreOptions
-from cto_backups.errors import RefusedError, RestoreError, SourceError
+from cto_backups.errors import RefusedError, RestoreError, SourceError, VerificationError
+from cto_backups.flows.backup import backup
+from cto_backups.flows.restore_test import restore_test
 from cto_backups.sources.mysql import MysqlSource
 from integration.test_mysql_log import DDL, Points, differences, fresh_points, tick
 from servers import mariadb
@@ -234,3 +239,101 @@ def test_a_server_that_was_killed_goes_on_from_its_files_and_so_do_its_points(
         points.restore(source, tmp_path / "restored")
         assert differences(source, tmp_path / "restored", went_on[1]) == ()
         assert next(s for s in went_on[1].samples if s.key == "zoo: table t").fields["rows"] == "4"
+
+
+@pytest.mark.parametrize("method", ["physical", "logical"])
+def test_a_point_that_was_not_summed_up_is_compared_where_rows_were_and_its_log_carried_out_to_the_end(
+    shop: Server, make: Make, points: Points, tmp_path: Path, method: str
+) -> None:
+    source = make(method=method, sums_every_seconds=3600.0)
+    _, base = points.make(source)
+    tick(shop, 1)
+    try:
+        with statements(shop) as said:
+            draft, between = points.make(source)
+        assert any("SHOW MASTER STATUS" in each for each in said)
+        assert not any("FROM `zoo`.`ticks`" in each or "SNAPSHOT" in each for each in said), "no row is read"
+        assert between.checksums == base.checksums and summed_until(between) and not summed_until(base)
+        assert draft.read_bytes < 1 << 20
+        tick(shop, 2)
+        points.make(source)
+        points.restore(source, tmp_path / "back")
+        assert differences(source, tmp_path / "back", points.told[-1]) == ()
+        # Once it is due, rows are summed up where the log is by then; without the setting, at each point as before.
+        for settings in ({"sums_every_seconds": 0.001}, {}):
+            tick(shop, 10 + len(points.told))
+            again = make(method=method, **settings)
+            _, told = points.make(again)
+            assert not is_base((draft, told)) and not summed_until(told) and told.checksums != base.checksums
+            place = tmp_path / f"back-{len(points.told)}"
+            points.restore(again, place)
+            assert (place / "sums.json").exists() is bool(settings)
+            assert differences(again, place, told) == ()
+    finally:
+        shop.do("DELETE FROM zoo.ticks")
+
+
+@contextmanager
+def statements(shop: Server) -> Iterator[list[str]]:
+    """Every statement that the server is given, complete when the block has ended."""
+    said: list[str] = []
+    shop.do("SET GLOBAL log_output = 'TABLE'", "TRUNCATE mysql.general_log", "SET GLOBAL general_log = 1")
+    try:
+        yield said
+    finally:
+        shop.do("SET GLOBAL general_log = 0")
+        said += [str(text) for (text,) in shop.do("SELECT CONVERT(argument USING utf8mb4) FROM mysql.general_log")]
+        assert said
+
+
+@pytest.mark.parametrize("fault", ["a row in the base", "the rest of the log", "where it was summed up"])
+def test_faults_before_and_after_the_sums_show(
+    shop: Server, make: Make, points: Points, tmp_path: Path, fault: str
+) -> None:
+    source = make(method="logical", sums_every_seconds=3600.0)
+    shop.do("INSERT INTO zoo.names VALUES (9999, 'a name to be seen')")
+    points.make(source)
+    tick(shop, 1)
+    try:
+        points.make(source)
+        place = tmp_path / "back"
+        points.restore(source, place)
+        piece = sorted(place.glob("binlog-*"))[-1]
+        match fault:
+            case "a row in the base":
+                dump = place / "database-zoo.sql"
+                dump.write_bytes(dump.read_bytes().replace(b"a name to be seen", b"a name to be sean"))
+            case "the rest of the log":
+                piece.write_bytes(piece.read_bytes()[:-31])
+            case _:
+                told = (place / "sums.json").read_text()
+                (place / "sums.json").write_text(re.sub(r'(?s)("place": \[[^]]*?)\d+(\s*\])', r"\g<1>5\2", told))
+                assert told != (place / "sums.json").read_text()
+        try:
+            found = differences(source, place, points.told[-1])
+        except VerificationError as error:
+            assert fault != "a row in the base" and error.why
+        else:
+            assert any("zoo: rows" in each for each in found) and fault == "a row in the base"
+    finally:
+        shop.do("DELETE FROM zoo.ticks", "DELETE FROM zoo.names WHERE id = 9999")
+
+
+def test_a_restore_test_takes_the_newest_point_that_was_summed_up_and_says_what_it_does_not_compare(
+    shop: Server, make: Make, workshop: Any
+) -> None:
+    source = make(method="logical", sums_every_seconds=3600.0)
+    installation = replace(workshop.installation, source=lambda _name: source)
+    summed = backup(installation, "ledger").point
+    tick(shop, 1)
+    try:
+        newest = backup(installation, "ledger").point
+        assert newest.id != summed.id
+        passed = restore_test(installation, "ledger")
+        assert passed.passed and passed.point == summed.id and passed.rung is Rung.PROVEN, passed
+        less = restore_test(installation, "ledger", point=newest)
+        assert less.passed and less.point == newest.id and less.rung is Rung.RESTORED, less
+        (step,) = [step for step in less.steps if step.name == "verify_integrity"]
+        assert "what was written after" in str(step.figures["not_compared"])
+    finally:
+        shop.do("DELETE FROM zoo.ticks")

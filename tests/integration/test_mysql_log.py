@@ -105,6 +105,7 @@ class Points:
     def __init__(self, store: RepositoryStore) -> None:
         self.store = store
         self.last: str | None = None
+        self.told: list[Fingerprint] = []
 
     def make(self, source: MysqlSource) -> tuple[Draft, Fingerprint]:
         with source.capture() as capture, self.store.writing() as writing:
@@ -112,6 +113,7 @@ class Points:
             fingerprint = capture.fingerprint()
             self.last = writing.commit(draft, label())
             capture.stored()
+        self.told.append(fingerprint)
         return draft, fingerprint
 
     def restore(self, source: MysqlSource, place: Path, options: RestoreOptions | None = None) -> None:

@@ -253,6 +253,8 @@ class MysqlSource(AnySource):
     """Whether accounts, roles and what they may do are kept, passwords as hashes; needs SELECT on all of the server."""
     base_every: Duration | None = Field(default=None, examples=["1 day"])
     """How often a base is made, dumps or files; in between only MariaDB's binary log is read: any moment comes back."""
+    sums_every: Duration | None = Field(default=None, examples=["6 h"])
+    """With `base_every`: how often all rows are summed up at most; left out, at each point. Tests take a summed one."""
     lock_timeout: Duration = "30 s"
     """How long a lock that somebody holds is waited for, before the backup gives up."""
     timeout: Duration = "1 h"

@@ -41,6 +41,12 @@ def mysql_options(
                 f"source '{name}' has {setting} with method: physical: {why}",
                 "Name the path of its socket." if setting == "host" else f"Leave {setting} out, or the method.",
             )
+    if source.sums_every and not source.base_every:
+        refuse(
+            ("sources", name, "sums_every"),
+            f"source '{name}' has sums_every without base_every: a dump, or files, come with sums of their own moment",
+            "Leave sums_every out, or give base_every.",
+        )
     if source.max_rate and not physical:
         refuse(
             ("sources", name, "max_rate"),
@@ -51,6 +57,7 @@ def mysql_options(
         "method": source.method,
         "max_rate_mib": source.max_rate,
         "base_every_seconds": parse_duration(source.base_every).total_seconds() if source.base_every else None,
+        "sums_every_seconds": parse_duration(source.sums_every).total_seconds() if source.sums_every else None,
         "host": source.host,
         "port": source.port,
         "user": source.user or "",

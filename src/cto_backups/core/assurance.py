@@ -356,7 +356,7 @@ def _judge_rung(case: _Case) -> Iterator[_Finding]:
     rung, wanted = _rung(case), case.policy.category.rung
     last = case.facts.last_test
     if rung is Rung.RESTORED and last is not None and last.passed and last.rung is rung:
-        yield Status.HEALTHY, "the last restore test compared only samples of it: it came back, and is not proven"
+        yield Status.HEALTHY, "the last restore test compared only a part of it: it came back, and is not proven"
     # How soon a rung must be reached is for tests and readings to say; that it is not reached is said in any case.
     if rung < wanted:
         yield Status.HEALTHY, f"it stands on rung {rung.name.lower()}; policy asks for {wanted.name.lower()}"

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
+from cto_backups.core.log_range import summed_until
 from cto_backups.core.model import Fingerprint, Sample
 
 NOTHING_IGNORED: Mapping[str, str] = MappingProxyType({})
@@ -17,7 +18,8 @@ class Comparison:
     """The verdict on each part of a fingerprint, and every difference in a sentence.
 
     `ignored` maps what could not be compared here (checksums, sample fields) to the reason. `beyond_samples` is how
-    many rows were counted only, since just samples of large tables are compared: such a comparison proves less.
+    many rows were counted only, since just samples of large tables are compared, and `summed_until` is set where
+    the log of a point leads on from the moment of which it tells: such a comparison proves less.
     """
 
     checksums_match: bool
@@ -26,6 +28,12 @@ class Comparison:
     differences: tuple[str, ...]
     ignored: Mapping[str, str] = field(default_factory=dict)
     beyond_samples: int = 0
+    summed_until: str = ""
+
+    @property
+    def is_of_a_part(self) -> bool:
+        """Whether there is more than what was compared."""
+        return self.beyond_samples > 0 or self.summed_until != ""
 
     @property
     def passed(self) -> bool:
@@ -51,6 +59,7 @@ def compare(expected: Fingerprint, actual: Fingerprint, *, ignore: Mapping[str, 
         differences=(*checksums, *counts, *samples),
         ignored={name: reason for name, reason in ignore.items() if name in known},
         beyond_samples=expected.counts.get(BEYOND_SAMPLES, 0),
+        summed_until=summed_until(expected),
     )
 
 

@@ -2,12 +2,15 @@
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Final
 
-from cto_backups.core.model import RecoveryPoint
+from cto_backups.core.model import Fingerprint, RecoveryPoint
 from cto_backups.core.streams import Follows
 
 LOG_SAMPLE = "log"
 """The sample of a fingerprint that tells `since` when and `until` when, in ISO 8601."""
+SUMMED_UNTIL: Final = "summed_until"
+"""The field of that sample by which a fingerprint says that it is of an earlier moment: the log alone leads on."""
 
 
 def log_range(point: RecoveryPoint) -> tuple[datetime, datetime] | None:
@@ -20,6 +23,12 @@ def log_range(point: RecoveryPoint) -> tuple[datetime, datetime] | None:
     except (KeyError, ValueError):
         return None
     return None if since.tzinfo is None or until.tzinfo is None else (since, until)
+
+
+def summed_until(fingerprint: Fingerprint) -> str:
+    """Until when, in ISO 8601, a fingerprint tells what there was; "" where it is of its point's own moment."""
+    told = next((sample.fields for sample in fingerprint.samples if sample.key == LOG_SAMPLE), None)
+    return told.get(SUMMED_UNTIL, "") if told is not None else ""
 
 
 def follows(point: RecoveryPoint) -> Follows | None:

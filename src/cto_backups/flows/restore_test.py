@@ -11,6 +11,7 @@ from pathlib import Path
 from cto_backups import clock, process
 from cto_backups.core.comparison import Comparison, compare
 from cto_backups.core.elsewhere import comparable, elsewhere
+from cto_backups.core.log_range import summed_until
 from cto_backups.core.model import ActionKind, CopyFacts, Evidence, Outcome, RecoveryPoint, Rung, Step
 from cto_backups.core.ports import RestoreOptions
 from cto_backups.core.wording import counted, not_declared
@@ -63,8 +64,9 @@ def restore_test(
 ) -> Evidence:
     """Test that a recovery point of the source comes back; the evidence says how it went, step by step.
 
-    Without `point`, the newest complete one; without `vault`, the copy whose last test is longest ago. A test that
-    could not run has failed: this raises only for what is no test at all (unknown source or vault, source busy).
+    Without `point`, the newest complete one that was summed up at its own moment; without `vault`, the copy whose last
+    test is longest ago. A test that could not run has failed: this raises only for what is no test at all (unknown
+    source or vault, source busy).
     """
     installation.source_policy(source_name)
     if vault is not None and vault not in installation.policy.vaults:
@@ -91,7 +93,7 @@ def _test(installation: Installation, source_name: str, point: RecoveryPoint | N
     comparison: Comparison | None = None
     try:
         with steps.step("select_backup") as figures:
-            point = point or _newest(installation, source_name)
+            point = point or _newest(installation, source_name, vault)
             chosen = _copy_to_test(installation, point, vault)
             figures.update(
                 point=point.id,
@@ -123,17 +125,26 @@ def _test(installation: Installation, source_name: str, point: RecoveryPoint | N
         started_at=started_at,
         finished_at=clock.now(),
         passed=passed,
-        rung=_rung(steps, passed=passed, sampled=comparison is not None and comparison.beyond_samples > 0),
+        rung=_rung(steps, passed=passed, in_part=comparison is not None and comparison.is_of_a_part),
         steps=tuple(steps.taken),
         reason=reason,
     )
 
 
-def _newest(installation: Installation, source_name: str) -> RecoveryPoint:
+def _newest(installation: Installation, source_name: str, vault: str | None) -> RecoveryPoint:
+    """One whose fingerprint is of an earlier moment proves less: rather the newest before it that proves all."""
     point = installation.catalog.latest(source_name)
     if point is None:
         raise NotFoundError(f"Source '{source_name}' has no complete recovery point", why="there is nothing to test")
+    if summed_until(point.fingerprint):
+        for each in installation.catalog.points(source_name):
+            if each.complete and not summed_until(each.fingerprint) and _copies(installation, each, vault):
+                return each
     return point
+
+
+def _copies(installation: Installation, point: RecoveryPoint, vault: str | None) -> list[CopyFacts]:
+    return [facts for facts in installation.catalog.copies(point.id) if vault in (None, facts.copy.vault)]
 
 
 def _age(point: RecoveryPoint, now: datetime) -> float:
@@ -141,7 +152,7 @@ def _age(point: RecoveryPoint, now: datetime) -> float:
 
 
 def _copy_to_test(installation: Installation, point: RecoveryPoint, vault: str | None) -> CopyFacts:
-    copies = [facts for facts in installation.catalog.copies(point.id) if vault in (None, facts.copy.vault)]
+    copies = _copies(installation, point, vault)
     if not copies:
         where = f"in vault '{vault}'" if vault else "in any vault"
         raise NotFoundError(f"Recovery point {point.id} has no copy {where}")
@@ -203,6 +214,8 @@ def _verify(installation: Installation, point: RecoveryPoint, place: Path, figur
     left_out = [f"{name}: {reason}" for name, reason in comparison.ignored.items()]
     if comparison.beyond_samples:
         left_out.append(f"{counted(comparison.beyond_samples, 'row')} of large tables, outside of their samples")
+    if comparison.summed_until:
+        left_out.append(f"what was written after {comparison.summed_until}: its log was carried out, to its end")
     if left_out:
         figures["not_compared"] = "; ".join(left_out)
     if comparison.differences:
@@ -240,9 +253,9 @@ def _clean_up(installation: Installation, steps: _Steps, place: Path) -> None:
         return
 
 
-def _rung(steps: _Steps, *, passed: bool, sampled: bool) -> Rung:
-    """What the steps reached. What was compared only in samples is restored, and not proven, whatever else passed."""
-    compared = not sampled and any(step.name == "verify_integrity" and step.passed for step in steps.taken)
+def _rung(steps: _Steps, *, passed: bool, in_part: bool) -> Rung:
+    """What the steps reached. What was compared only in part is restored, and not proven, whatever else passed."""
+    compared = not in_part and any(step.name == "verify_integrity" and step.passed for step in steps.taken)
     asked = [step.passed for step in steps.taken if step.name == "probe"]
     if passed and compared:
         return Rung.SERVING if asked else Rung.PROVEN

@@ -34,6 +34,7 @@ from cto_backups.sources.mysql_physical import METHOD, PhysicalForm
 from cto_backups.sources.mysql_proof import found_there, plugins_of
 from cto_backups.sources.mysql_remains import refuse_remains
 from cto_backups.sources.mysql_server import Server
+from cto_backups.sources.mysql_sums import log_sample, split, sums_in
 from cto_backups.sources.mysql_throwaway import throwaway
 from cto_backups.sources.options import seconds, text, texts
 from cto_backups.sources.staging import staging
@@ -46,8 +47,8 @@ class MysqlSource:
     (what reveals it), `databases` (all when empty), `ssl_mode`, `ssl_ca`; `accounts`, whether accounts and their rights
     are kept; `tools`, the folder of the server's programs; `lock_seconds`, how long to wait for a lock;
     `timeout_seconds`, how long a program may be silent; `scratch`, where throwaway servers live; `base_every_seconds`,
-    how often all is dumped when the binary log is kept in between; `max_rate_mib`, how much a second the files of a
-    server may be read at.
+    how often there is a base when the binary log is kept in between, and `sums_every_seconds`, how often all rows are
+    summed up at most then; `max_rate_mib`, how much a second the files of a server may be read at.
     """
 
     kind = "mysql"
@@ -75,6 +76,8 @@ class MysqlSource:
         )
         every = options.get("base_every_seconds")
         self._base_every = timedelta(seconds=seconds(options, "base_every_seconds", 0)) if every is not None else None
+        summed = options.get("sums_every_seconds")
+        self._sums_every = timedelta(seconds=seconds(options, "sums_every_seconds", 0)) if summed is not None else None
         self._scratch = str(options.get("scratch") or "")
         self._state = state / "sources" / name
         rate = int(seconds(options, "max_rate_mib", 1.0)) if options.get("max_rate_mib") else None
@@ -100,7 +103,8 @@ class MysqlSource:
         server = self._server.within(limit)
         if self._base_every is not None:
             form = self._physical_form(server) if self._is_physical else Dumps(server, self._state)
-            return mysql_logged.capture(server, form, self._state, self._base_every)
+            often = mysql_logged.Often(self._base_every, self._sums_every)
+            return mysql_logged.capture(server, form, self._state, often)
         if self._is_physical:
             return self._physical_form(server).capture()
         return mysql_capture.capture(server, self._state)
@@ -228,22 +232,22 @@ class MysqlSource:
         """The fingerprint of a server that was made from dumps. Raises what `probe` tells."""
         plugins = plugins_of(server)
         zones = [zone for zone in server["time_zones"].split(",") if zone]
-        log, streamed = mysql_log.whole_log(restored), mysql_log.whole_streamed(restored)
+        log, streamed, sums = mysql_log.whole_log(restored), mysql_log.whole_streamed(restored), sums_in(restored)
+        first, rest = split(log, sums)
         with (
             throwaway(tools, server, plugins, zones=zones, scratch=self._scratch) as address,
             staging(self._state) as private,
         ):
             loader = mysql_restore.Loader(tools, address, private, then=True)
             mysql_restore.make_everything(loader, restored, with_accounts=server["accounts"] == "kept")
-            if log is not None:
-                mysql_log.replay(loader, restored, log)
+            mysql_log.replay(loader, restored, first)
             with closing(address.connect(patient=True)) as session:
                 found = found_there(session, expected, tools.version)
-                mysql_log.replay(loader, restored, streamed)
+                mysql_log.replay(loader, restored, rest, streamed)
                 for name in databases(session):
                     mysql_restore.check_tables(session, name)
         if log is not None:
-            found = replace(found, samples=(*found.samples, log.sample))
+            found = replace(found, samples=(*found.samples, log_sample(log, sums)))
         if (restored / BROKEN_FILE).is_file():
             digest = sha256((restored / BROKEN_FILE).read_bytes()).hexdigest()
             found = replace(found, checksums={**found.checksums, "server: broken views": digest})

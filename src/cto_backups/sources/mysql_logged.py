@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -25,6 +25,7 @@ from cto_backups.sources import mysql_capture
 from cto_backups.sources.mysql_bases import Base, Form, Moment, is_of_broken_views, now
 from cto_backups.sources.mysql_binlog import BrokenLogError
 from cto_backups.sources.mysql_connection import Session, rows, stop
+from cto_backups.sources.mysql_dump import Position
 from cto_backups.sources.mysql_inventory import STOPPING, rights
 from cto_backups.sources.mysql_log import LOG_FILE, Log, first_name
 from cto_backups.sources.mysql_moment import (
@@ -38,12 +39,21 @@ from cto_backups.sources.mysql_moment import (
 )
 from cto_backups.sources.mysql_server import Server
 from cto_backups.sources.mysql_spool import born, continued
+from cto_backups.sources.mysql_sums import SUMS_FILE, Sums
 from cto_backups.sources.mysql_users import Accounts
 from cto_backups.sources.staging import staging
 from cto_backups.sources.streams import Ready
 
 _TRIES: Final = 5
 _NEEDED: Final = ("REPLICATION SLAVE", "BINLOG MONITOR")
+
+
+@dataclass(frozen=True)
+class Often:
+    """How often there is a `base`, and how often all rows are summed up at most: at each point without `sums`."""
+
+    base: timedelta
+    sums: timedelta | None = None
 
 
 @dataclass(frozen=True)
@@ -87,16 +97,17 @@ class LogTree:
     """Implements `core.ports.ArrivingTree`: the point before and the log since, or a base where that cannot be."""
 
     def __init__(
-        self, server: Server, form: Form, state: Path, every: timedelta, stack: ExitStack, pool: ThreadPoolExecutor
+        self, server: Server, form: Form, state: Path, often: Often, stack: ExitStack, pool: ThreadPoolExecutor
     ) -> None:
         self.root = Entry(b"", b"", EntryKind.FOLDER)
         self.captured_at: datetime | None = None
-        self._server, self._form, self._state, self._every = server, form, state, every
+        self._server, self._form, self._state, self._often = server, form, state, often
         self._stack, self._pool = stack, pool
         self._control = stack.enter_context(server.session())
         self._log: Log | None = None
         self._base: Base | None = None
         self._seen: _Seen | None = None
+        self._sums: Sums | None = None
         self._told: Fingerprint | None = None
         refuse_unfit(server, self._control)
 
@@ -105,7 +116,8 @@ class LogTree:
         log = self._goes_on(before)
         if before is not None and log is not None:
             try:
-                added = self._since(log)
+                self._sums = self._summed_before(before, log)
+                added = self._since(log) if self._sums is None else self._after(log)
             except BrokenLogError:
                 added = None  # the server has thrown it away, or has another one: that begins with a base
             if added is not None:
@@ -118,9 +130,17 @@ class LogTree:
         if self._log is None:
             raise RuntimeError("nothing has arrived")
         if self._told is None:
-            base = self._base.capture.fingerprint() if self._base is not None else self._summed()
-            self._told = replace(base, samples=(*base.samples, self._log.sample))
+            told = self._sums or self._summed_up(self._log)
+            self._told = told.of(self._log)
         return self._told
+
+    def _summed_up(self, log: Log) -> Sums:
+        """What there is at the end of the log, once all of it is summed up. Raises SourceError."""
+        told = self._base.capture.fingerprint() if self._base is not None else self._summed()
+        at = self.captured_at
+        assert at is not None
+        self._sums = Sums(log.ends, log.until, at, told)
+        return self._sums
 
     # -- a base --------------------------------------------------------------------------------------------------------
 
@@ -151,7 +171,9 @@ class LogTree:
             goes_on=not (broken or moment.unfinished),
             name=first_name(int(number), base_at),
         )
-        yield self._given(self._log)
+        yield _given(LOG_FILE, self._log.written())
+        if self._often.sums is not None:
+            yield _given(SUMS_FILE, self._summed_up(self._log).written())
 
     def _born(self, moment: Moment) -> int:
         try:
@@ -174,9 +196,40 @@ class LogTree:
         except (VerificationError, DamageError):
             return None
         ((number,),) = rows(self._control, "SELECT @@GLOBAL.server_id")
-        young = timedelta(0) <= clock.now() - log.base_at < self._every
+        young = timedelta(0) <= clock.now() - log.base_at < self._often.base
         same = (log.version, log.server) == (version_in(self._control), int(number))
         return log if young and same and log.goes_on else None
+
+    def _summed_before(self, before: Before, log: Log) -> Sums | None:
+        """What was summed up before, where that is to serve for this point too; else it is summed up anew."""
+        every = self._often.sums
+        content = before.content(b"/" + SUMS_FILE.encode()) if every is not None else None
+        if content is None or every is None:
+            return None
+        try:
+            sums = Sums.read(content)
+        except VerificationError:
+            return None
+        return sums if sums.serve(log, clock.now(), every) else None
+
+    def _after(self, log: Log) -> tuple[Log, dict[str, Path]]:
+        """The log as it goes on to where it ends now, and the new pieces by name; nothing else is read.
+
+        Raises BrokenLogError, SourceError.
+        """
+        captured_at, until = clock.now(), now(self._control)  # what was committed by then lies before the end
+        ((file, offset, *_),) = rows(self._control, "SHOW MASTER STATUS")
+        added = self._continued(
+            log, Position(str(file), int(offset)), until, self._stack.enter_context(staging(self._state))
+        )
+        self.captured_at = captured_at
+        return added
+
+    def _continued(self, log: Log, end: Position, until: datetime, spool: Path) -> tuple[Log, dict[str, Path]]:
+        try:
+            return continued(log, end, until, self._server.address.connect, spool)
+        except OSError as error:
+            raise self._unreadable(f"{error.filename or spool}: {error.strerror}") from error
 
     def _since(self, log: Log) -> tuple[Log, dict[str, Path]]:
         """The log as it goes on to a moment that is being summed up, and the new pieces by name.
@@ -201,11 +254,7 @@ class LogTree:
             history = plan.version.keeps_history
             summed = self._pool.submit(summed_up, session, plan.made_of, history=history, beside=beside)
             own.callback(self._end, summed, session)
-            spool = own.enter_context(staging(self._state))
-            try:
-                added = continued(log, at, until, self._server.address.connect, spool)
-            except OSError as error:
-                raise self._unreadable(f"{error.filename or spool}: {error.strerror}") from error
+            added = self._continued(log, at, until, own.enter_context(staging(self._state)))
             self._seen = _Seen(plan, users, place_of(self._control, plan.version, at), summed, session)
             self.captured_at = captured_at
             self._stack.push(own.pop_all())
@@ -217,14 +266,18 @@ class LogTree:
 
     def _gone_on(self, before: Before, added: tuple[Log, dict[str, Path]]) -> Iterator[Arrival]:
         self._log, files = added
-        kept = [entry for entry in before.folder(b"") if files == {} or os.fsdecode(entry.name) != LOG_FILE]
+        is_summed = self._sums is None
+        anew = {*([LOG_FILE] if files else []), *([SUMS_FILE] if is_summed else [])}
+        kept = [entry for entry in before.folder(b"") if os.fsdecode(entry.name) not in anew]
         yield from (Arrival(entry, kept=True) for entry in kept)
         for name, file in files.items():
             entry = _own(name)
             entry.size = file.stat().st_size
             yield Arrival(entry, _FileReader(file))
         if files:
-            yield self._given(self._log)
+            yield _given(LOG_FILE, self._log.written())
+        if is_summed and self._often.sums is not None:
+            yield _given(SUMS_FILE, self._summed_up(self._log).written())
 
     def _summed(self) -> Fingerprint:
         seen = self._seen
@@ -252,11 +305,6 @@ class LogTree:
                 self._server.require(self._control, ["RELOAD"])
         return unsafe
 
-    def _given(self, log: Log) -> Arrival:
-        entry, content = _own(LOG_FILE), log.written()
-        entry.size = len(content)
-        return Arrival(entry, Ready(content))
-
     def _unreadable(self, why: str) -> SourceError:
         return SourceError(
             f"source {self._server.name}: the binary log of {self._server.place} could not be gone on with",
@@ -266,10 +314,10 @@ class LogTree:
 
 
 @contextmanager
-def capture(server: Server, form: Form, state: Path, every: timedelta) -> Iterator[LoggedCapture]:
-    """What a server holds, as a base no older than `every` and its log since. Raises SourceError."""
+def capture(server: Server, form: Form, state: Path, often: Often) -> Iterator[LoggedCapture]:
+    """What a server holds, as a base and its log since. Raises SourceError."""
     with ThreadPoolExecutor(1, thread_name_prefix="fingerprint") as pool, ExitStack() as stack:
-        yield LoggedCapture(LogTree(server, form, state, every, stack, pool))
+        yield LoggedCapture(LogTree(server, form, state, often, stack, pool))
 
 
 class _FileReader:
@@ -283,6 +331,12 @@ class _FileReader:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _given(name: str, content: bytes) -> Arrival:
+    entry = _own(name)
+    entry.size = len(content)
+    return Arrival(entry, Ready(content))
 
 
 def _own(name: str) -> Entry:

@@ -34,6 +34,7 @@ from cto_backups.sources.mysql_proof import found_there, plugins_of
 from cto_backups.sources.mysql_relay import Relay, relayed
 from cto_backups.sources.mysql_server import Server
 from cto_backups.sources.mysql_standstill import Standstill
+from cto_backups.sources.mysql_sums import log_sample, split, sums_in
 from cto_backups.sources.mysql_throwaway import FILES, SAME, brought_up
 from cto_backups.sources.pacing import Paced
 from cto_backups.sources.staging import staging
@@ -184,7 +185,8 @@ class PhysicalForm:
         Raises ToolError, pymysql.MySQLError, VerificationError.
         """
         (server,) = (sample.fields for sample in expected.samples if sample.key == "server")
-        log, streamed = mysql_log.whole_log(restored), mysql_log.whole_streamed(restored)
+        log, streamed, sums = mysql_log.whole_log(restored), mysql_log.whole_streamed(restored), sums_in(restored)
+        first, rest = split(log, sums)
         try:
             about = About.read((restored / SERVER).read_bytes())
             prepare(tools, restored / DATA)
@@ -196,12 +198,12 @@ class PhysicalForm:
             closing(address.connect(patient=True)) as session,
         ):
             loader = mysql_restore.Loader(tools, address, private)
-            mysql_log.replay(loader, restored, log)
+            mysql_log.replay(loader, restored, first)
             found = found_there(session, expected, tools.version)
-            mysql_log.replay(loader, restored, streamed)
+            mysql_log.replay(loader, restored, rest, streamed)
             for name in (*databases(session), "mysql"):
                 mysql_restore.check_tables(session, name)
-        return replace(found, samples=(*found.samples, log.sample)) if log is not None else found
+        return replace(found, samples=(*found.samples, log_sample(log, sums))) if log is not None else found
 
     # -- before anything begins ----------------------------------------------------------------------------------------
 

@@ -11,9 +11,10 @@ from cto_backups.errors import RefusedError, RestoreError, VerificationError
 from cto_backups.sources.mysql_dump import BROKEN_FILE, VIEWS_FILE, database_of
 from cto_backups.sources.mysql_files import DATA, SERVER
 from cto_backups.sources.mysql_log import LOG_FILE, PREFIX, STREAMED_FILE, STREAMED_PREFIX, streamed_in
+from cto_backups.sources.mysql_sums import SUMS_FILE
 from cto_backups.sources.mysql_users import GRANTS_FILE, USERS_FILE
 
-_OURS: Final = frozenset({LOG_FILE, VIEWS_FILE, BROKEN_FILE, USERS_FILE, GRANTS_FILE, SERVER})
+_OURS: Final = frozenset({LOG_FILE, SUMS_FILE, VIEWS_FILE, BROKEN_FILE, USERS_FILE, GRANTS_FILE, SERVER})
 
 
 def remains(reader: PointReader, place: Path, options: RestoreOptions | None) -> list[str]:

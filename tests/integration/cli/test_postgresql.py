@@ -98,7 +98,7 @@ def test_the_files_of_a_server_from_the_policy_to_a_passed_restore_test(
     assert test["rung"] == "restored"
     (told,) = (step["figures"]["not_compared"] for step in test["steps"] if step["name"] == "verify_integrity")
     assert re.fullmatch(r"[1-9][0-9,]* rows of large tables, outside of their samples", told)
-    assert "compared only samples of it" in home("status").out
+    assert "compared only a part of it" in home("status").out
     assert told in home("evidence", "show", test["id"]).out
     refused = home("restore", "shop", "--in-place", "--yes")
     assert refused.status is ExitStatus.REFUSED, refused

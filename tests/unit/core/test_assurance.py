@@ -274,7 +274,7 @@ def test_a_source_of_which_only_samples_were_compared_stands_on_a_lower_rung(bui
     found = verdict(build, build.healthy(last_test=sampled))
     assert (found.status, found.rung) == (HEALTHY, Rung.RESTORED)
     assert says(found, "restored by a restore test 48 h ago")
-    assert says(found, "the last restore test compared only samples of it")
+    assert says(found, "the last restore test compared only a part of it")
 
 
 def test_a_source_that_needs_no_test_is_healthy_without_one(build):

@@ -88,6 +88,17 @@ def test_rows_beyond_samples_are_told():
     sampled = replace(CAPTURED, counts={**CAPTURED.counts, BEYOND_SAMPLES: 7})
     assert compare(sampled, sampled).beyond_samples == 7
     assert compare(CAPTURED, CAPTURED).beyond_samples == 0
+    assert compare(sampled, sampled).is_of_a_part and not compare(CAPTURED, CAPTURED).is_of_a_part
+
+
+def test_that_a_log_leads_on_from_what_was_summed_up_is_told():
+    log = Sample("log", {"until": "2026-11-01T02:00:00+00:00", "summed_until": "2026-11-01T01:00:00+00:00"})
+    earlier = replace(CAPTURED, samples=(*CAPTURED.samples, log))
+    comparison = compare(earlier, earlier)
+    assert comparison.passed and comparison.is_of_a_part
+    assert comparison.summed_until == "2026-11-01T01:00:00+00:00"
+    now = replace(CAPTURED, samples=(*CAPTURED.samples, Sample("log", {"until": "2026-11-01T02:00:00+00:00"})))
+    assert not compare(now, now).is_of_a_part
 
 
 def test_ignoring_everything_proves_nothing():
