@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from cto_backups.core.log_range import summed_until
-from cto_backups.core.model import Fingerprint, Rung
+from cto_backups.core.log_range import log_range, summed_until
+from cto_backups.core.model import Fingerprint, RecoveryPoint, Rung
 from cto_backups.core.payloads import Draft
 from cto_backups.core.ports import Existing, RestoreOptions
 from cto_backups.errors import RefusedError, RestoreError, SourceError, VerificationError
@@ -337,3 +337,33 @@ def test_a_restore_test_takes_the_newest_point_that_was_summed_up_and_says_what_
         assert "what was written after" in str(step.figures["not_compared"])
     finally:
         shop.do("DELETE FROM zoo.ticks")
+
+
+def test_a_log_that_leads_astray_is_left_though_newer_points_were_not_summed_up(
+    shop: Server, make: Make, workshop: Any
+) -> None:
+    seldom, always = make(method="logical", sums_every_seconds=3600.0), make(method="logical", sums_every_seconds=0.001)
+    here = [replace(workshop.installation, source=lambda _name, each=each: each) for each in (seldom, always)]
+    try:
+        base = backup(here[0], "ledger").point
+        shop.do("SET SESSION sql_log_bin = 0", "INSERT INTO zoo.ticks VALUES (1)")
+        summed = backup(here[1], "ledger").point
+        tick(shop, 2)
+        newest = backup(here[0], "ledger").point
+        assert len({begins(point) for point in (base, summed, newest)}) == 1
+        failed = restore_test(here[0], "ledger")
+        assert not failed.passed and failed.point == summed.id and "zoo: table ticks" in failed.reason
+        again = backup(here[0], "ledger").point
+        assert begins(again) != begins(newest), "the next point begins with a base"
+        assert restore_test(here[0], "ledger").passed
+        tick(shop, 3)
+        assert begins(backup(here[0], "ledger").point) == begins(again)
+    finally:
+        shop.do("DELETE FROM zoo.ticks")
+
+
+def begins(point: RecoveryPoint) -> datetime:
+    """Since when its log goes."""
+    told = log_range(point)
+    assert told is not None
+    return told[0]

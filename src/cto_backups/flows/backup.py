@@ -7,6 +7,7 @@ records and policy in the vault, and last the rows in the catalog. Whatever is m
 import secrets
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 
 from cto_backups import clock
 from cto_backups.core.anomaly import rows_of
@@ -291,14 +292,20 @@ def _rows(number: int) -> str:
 
 
 def _leads_astray(installation: Installation, previous: RecoveryPoint) -> bool:
-    """Whether a restore test found that a point's log leads elsewhere: so would that of each point after it.
+    """Whether a restore test found that a point's log leads elsewhere: so does that of each point after it.
 
-    Not where the last test of a point from another base found that too: then yet another base would not help.
+    The last point that was tested counts, of those with the same base. Not where the last test of a point from another
+    base found that too: then yet another base would not help.
     """
     reach = log_range(previous)
-    if reach is None or _tested(installation, previous) is not False:
+    if reach is None:
         return False
-    for point in installation.catalog.points(previous.source):
+    points = installation.catalog.points(previous.source)
+    of_its_base = takewhile(lambda point: (told := log_range(point)) is not None and told[0] == reach[0], points)
+    verdicts = (_tested(installation, point) for point in of_its_base)
+    if next((passed for passed in verdicts if passed is not None), None) is not False:
+        return False
+    for point in points:
         passed, other = _tested(installation, point), log_range(point)
         if passed or (passed is False and (other is None or other[0] != reach[0])):
             return bool(passed)
