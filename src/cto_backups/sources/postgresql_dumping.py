@@ -24,7 +24,7 @@ from cto_backups.sources.streams import Giver, StreamTree
 class Held:
     """A database, the transaction that holds it at one moment, and how to get there from other sessions.
 
-    `unencoded`: its texts are bytes in whatever encoding who wrote them had.
+    `unencoded`: its texts are bytes in whatever encoding who wrote them had. `standby`: the server follows another one.
     """
 
     name: str
@@ -32,6 +32,7 @@ class Held:
     snapshot: str
     ahead: Sequence[SequenceAt]
     unencoded: bool
+    standby: bool
 
 
 class _Dumping:
@@ -89,7 +90,7 @@ class Moments:
 
 
 class PostgresqlCapture:
-    """Implements `core.ports.Capture`."""
+    """Implements `core.ports.Capture` and `Remarking`."""
 
     staged = True
     problems: tuple[Problem, ...] = ()  # a dump is whole, or there is none
@@ -101,10 +102,12 @@ class PostgresqlCapture:
         now: datetime,
         moments: Moments,
         shared: Shared,
+        notes: tuple[str, ...] = (),
     ) -> None:
         self.captured_at = now
         self.paths = ("/",)
         self.tree: CaptureTree = streams
+        self.notes = notes
         self._moments, self._shared = moments, shared
 
     def fingerprint(self) -> Fingerprint:

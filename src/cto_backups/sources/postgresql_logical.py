@@ -30,7 +30,7 @@ from cto_backups.sources.postgresql_connection import Address, Tools, by_name, f
 from cto_backups.sources.postgresql_dumping import Held, Moments, PostgresqlCapture
 from cto_backups.sources.postgresql_inventory import databases
 from cto_backups.sources.postgresql_restore import GLOBALS_FILE, settings_of_all
-from cto_backups.sources.postgresql_rows import SequenceAt, Session, hold, sequences
+from cto_backups.sources.postgresql_rows import SequenceAt, Session, hold, on_standby, sequences
 from cto_backups.sources.postgresql_server import Server, said
 from cto_backups.sources.postgresql_sums import (
     LOGICAL_HASHES,
@@ -50,6 +50,7 @@ from cto_backups.sources.streams import Ready, Stream, StreamTree
 
 _AT_ONCE: Final = 2
 _TRIES: Final = 5
+_OF_STANDBY: Final = "The server is a standby, which has no rows of unlogged tables: these come back empty"
 
 
 class LogicalForm:
@@ -82,7 +83,8 @@ class LogicalForm:
             )
             streams = StreamTree([whole, *dumps], now)
             try:
-                yield PostgresqlCapture(streams, now, moments, shared)
+                notes = (_OF_STANDBY,) if on_standby(session) else ()
+                yield PostgresqlCapture(streams, now, moments, shared, notes)
             except SourceError as error:
                 # What ended a database's transaction is the reason, and not that its snapshot is gone.
                 raise moments.first_failure() or error from None
@@ -188,7 +190,7 @@ class LogicalForm:
             except psycopg.Error as error:
                 raise self._server.unreadable(name, error) from error
             unencoded = session.info.parameter_status("server_encoding") == "SQL_ASCII"
-            yield Held(name, session, snapshot, ahead, unencoded)
+            yield Held(name, session, snapshot, ahead, unencoded, on_standby(session))
 
     def _shared(self, session: Session, tools: Tools) -> tuple[bytes, Shared]:
         """What all databases share, dumped, and summed up at the same moment: again where it changed meanwhile."""
@@ -240,6 +242,7 @@ class LogicalForm:
                 "--no-password",
                 f"--lock-wait-timeout={int(self._server.address.lock_seconds * 1000)}",
                 "--create",
+                *(["--no-unlogged-table-data"] if held.standby else []),  # which it cannot read
                 # What is in no encoding is taken as it is.
                 *(["--encoding=SQL_ASCII"] if held.unencoded else []),
                 f"--dbname={by_name(held.name)}",

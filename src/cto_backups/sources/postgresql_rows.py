@@ -30,7 +30,7 @@ _TABLES: Final = """
                 AND t.typname NOT LIKE '%%pg_node_tree' AND t.typname NOT LIKE '%%float_' AND t.typcategory <> 'G'
             ORDER BY a.attname) FILTER (WHERE a.attnum IS NOT NULL),
         array_agg(a.atttypmod >= 0 ORDER BY a.attname) FILTER (WHERE a.attnum IS NOT NULL),
-        pg_table_size(c.oid)
+        pg_table_size(c.oid), c.relpersistence = 'u' AND pg_is_in_recovery()
     FROM pg_class c
     JOIN pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -70,6 +70,8 @@ _LARGE_OBJECTS: Final = sql.SQL(f"""
     SELECT int8send(number) || int8send(begins) || lo_get(oid, begins, {_WHOLE_BYTES})
     FROM ({_SIZES}) large, generate_series(0, bytes - 1, {_WHOLE_BYTES}) begins WHERE bytes > {_WHOLE_BYTES}
 """)
+
+_NOTHING: Final = sql.SQL("SELECT ''::bytea WHERE false")
 
 # What the server writes anew from its parsed form differs after each restore in casts and brackets, and in them alone:
 # "('a'::varchar)::text" for "'a'::text", a list of casts for the cast of a list.
@@ -139,13 +141,17 @@ def tables(
 ) -> Iterator[TableSums]:
     """Every table of the database, as the session's snapshot shows it, and its large objects. Raises psycopg.Error.
 
-    What is not in the log (`unlogged`) is in a dump, and not in what is recovered from the server's files.
+    What is not in the log (`unlogged`) is in a dump, and not in what is recovered from the server's files. A standby
+    has no rows of it: there such tables are empty, as they are in its dumps.
     """
     kept = ["p", "u"] if unlogged else ["p"]
     session.execute(_WORKERS)
     found = session.execute(_TABLES, (kept,)).fetchall()
     called = names_of([(str(schema), str(name)) for schema, name, *_ in found])
-    for spelled, (schema, name, *told, size_bytes) in zip(called, found, strict=True):
+    for spelled, (schema, name, *told, size_bytes, out_of_reach) in zip(called, found, strict=True):
+        if out_of_reach:
+            yield _sums(session, spelled, row_hash.of_bytes(_NOTHING, session.info.server_version))
+            continue
         part = parts(spelled, int(size_bytes or 0))
         columns = [Column(*each) for each in zip(*(of_all or () for of_all in told), strict=True)]
         statement = row_hash.of_columns(_named_t(schema, name, part), columns, session.info.server_version)
@@ -171,6 +177,11 @@ def hold(session: Session) -> str:
     row = session.execute("SELECT pg_export_snapshot()").fetchone()
     assert row is not None
     return str(row[0])
+
+
+def on_standby(session: Session) -> bool:
+    """Whether the server follows another one. Raises psycopg.Error."""
+    return session.execute("SELECT pg_is_in_recovery()").fetchone() == (True,)
 
 
 def table_names(session: Session) -> list[tuple[str, str]]:

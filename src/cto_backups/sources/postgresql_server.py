@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 import psycopg
 
@@ -13,6 +14,12 @@ from cto_backups.process import ToolError, ToolMissingError
 from cto_backups.sources import pipes
 from cto_backups.sources.postgresql_connection import Address, Tools, find_tools
 from cto_backups.sources.postgresql_rows import Session
+
+_CONFLICT: Final = "conflict with recovery"
+_OF_STANDBY: Final = (
+    "the standby had to go on where its primary was: set hot_standby_feedback = on there, or a longer"
+    " max_standby_streaming_delay than a backup takes"
+)
 
 
 @dataclass(frozen=True)
@@ -74,10 +81,11 @@ class Server:
 
     def refusal(self, what: str, error: ToolError) -> SourceError:
         """What it means that a program failed."""
+        todo = "nothing of this attempt was kept; see what the server says, and what this user may read"
         return SourceError(
             f"source {self.name}: {what} could not be dumped",
             why=str(error),
-            todo="nothing of this attempt was kept; see what the server says, and what this user may read",
+            todo=_OF_STANDBY if _CONFLICT in str(error) else todo,
         )
 
     def unreadable(self, database: str, error: psycopg.Error) -> SourceError:
@@ -85,7 +93,9 @@ class Server:
         return SourceError(
             f"source {self.name}: database {database} at {self.place} cannot be read",
             why=said(error),
-            todo="see that the server runs, and what this user may read: `user` and `password` of this source",
+            todo=_OF_STANDBY
+            if _CONFLICT in str(error)
+            else "see that the server runs, and what this user may read: `user` and `password` of this source",
         )
 
 

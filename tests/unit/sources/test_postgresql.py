@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,7 +20,7 @@ from source_contract import Fault, SourceContract, Subject, captured
 from cto_backups import registry
 from cto_backups.core.comparison import compare
 from cto_backups.core.model import Fingerprint
-from cto_backups.core.ports import Existing
+from cto_backups.core.ports import ArrivingTree, Existing
 from cto_backups.errors import PolicyError, RefusedError, RestoreError, SourceError, VerificationError
 from cto_backups.sources.postgresql import PostgresqlSource
 from cto_backups.sources.postgresql_connection import find_tools, installed
@@ -177,6 +177,41 @@ def test_a_dump_is_of_one_moment_however_much_is_written_meanwhile(
         for writer in writers:
             writer.join()
         shop.do("DROP TABLE a", "DROP TABLE b", database="my shop")
+
+
+def test_a_standby_is_dumped_and_proven(postgresql_programs: Path, make: Make, tmp_path: Path) -> None:
+    """With all but the rows of unlogged tables, and its primary goes on; where it may not, that is told."""
+    with postgresql.server(postgresql_programs) as primary:
+        postgresql.fill(primary)
+        primary.do("CREATE TABLE large (n int, w text COMPRESSION lz4)", database="my shop")
+        settings = {"port": "5433", "max_standby_streaming_delay": "0"}
+        with postgresql.standby(primary, **settings) as standby:
+            source = make(host=str(standby.place), port=standby.port)
+            with source.capture() as capture:
+                point, expected = MemoryPoint.of(capture.tree), capture.fingerprint()
+                assert "unlogged" in " ".join(capture.notes)  # type: ignore[attr-defined]
+            point.restore(tmp_path / "restored")
+            found = make().probe(tmp_path / "restored", expected)
+            assert compare(expected, found).differences == ()
+            (scratch,) = (sample.fields for sample in found.samples if sample.key == "my shop: sales.scratch")
+            assert scratch["rows"] == "0"
+            # A sum that takes long, and a primary that takes its table away.
+            rows = "INSERT INTO large VALUES (0, repeat('x', 50000000))", "INSERT INTO large SELECT * FROM large"
+            primary.do(*rows, *rows[1:] * 5, database="my shop")
+            reached = primary.do("SELECT pg_current_wal_lsn()")
+            while standby.do("SELECT pg_last_wal_replay_lsn()") < reached:
+                time.sleep(0.05)
+            with pytest.raises(SourceError, match="conflict with recovery") as failed, source.capture() as capture:
+                tree, buffer = capture.tree, memoryview(bytearray(1 << 16))
+                assert not isinstance(tree, ArrivingTree)
+                (entry,) = (entry for entry in tree.folder(tree.root) if entry.name == b"my%20shop.dump")
+                with closing(tree.open(entry)) as reader:
+                    assert reader.readinto(buffer)
+                    primary.do("TRUNCATE large", database="my shop")
+                    while reader.readinto(buffer):
+                        pass
+                capture.fingerprint()
+            assert "hot_standby_feedback" in failed.value.todo
 
 
 def test_a_sequence_that_fell_back_shows(shop: Server, make: Make, tmp_path: Path) -> None:
