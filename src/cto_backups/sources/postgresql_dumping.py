@@ -24,7 +24,7 @@ from cto_backups.sources.streams import Giver, StreamTree
 class Held:
     """A database, the transaction that holds it at one moment, and how to get there from other sessions.
 
-    `unencoded`: its texts are bytes in whatever encoding who wrote them had. `standby`: the server follows another one.
+    `unencoded`: its texts are bytes in whatever encoding who wrote them had.
     """
 
     name: str
@@ -32,7 +32,6 @@ class Held:
     snapshot: str
     ahead: Sequence[SequenceAt]
     unencoded: bool
-    standby: bool
 
 
 class _Dumping:

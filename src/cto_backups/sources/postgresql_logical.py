@@ -190,7 +190,7 @@ class LogicalForm:
             except psycopg.Error as error:
                 raise self._server.unreadable(name, error) from error
             unencoded = session.info.parameter_status("server_encoding") == "SQL_ASCII"
-            yield Held(name, session, snapshot, ahead, unencoded, on_standby(session))
+            yield Held(name, session, snapshot, ahead, unencoded)
 
     def _shared(self, session: Session, tools: Tools) -> tuple[bytes, Shared]:
         """What all databases share, dumped, and summed up at the same moment: again where it changed meanwhile."""
@@ -242,7 +242,6 @@ class LogicalForm:
                 "--no-password",
                 f"--lock-wait-timeout={int(self._server.address.lock_seconds * 1000)}",
                 "--create",
-                *(["--no-unlogged-table-data"] if held.standby else []),  # which it cannot read
                 # What is in no encoding is taken as it is.
                 *(["--encoding=SQL_ASCII"] if held.unencoded else []),
                 f"--dbname={by_name(held.name)}",
