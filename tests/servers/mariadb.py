@@ -78,7 +78,7 @@ def _surroundings(place: Path) -> dict[str, Any]:
 
 
 @cache
-def _installed(own: tuple[str, ...]) -> Path:
+def installed(own: tuple[str, ...]) -> Path:
     """The data of a server that has never run, made with these settings, for copies; gone when this process ends."""
     place = Path(tempfile.mkdtemp(prefix="mariadb-new-"))
     atexit.register(shutil.rmtree, place, ignore_errors=True)
@@ -117,7 +117,7 @@ def server(mariadbd: Path, *, files: Path | None = None, **settings: str) -> Ite
     process = None
     try:
         own = tuple(f"--{name}={settings[name]}" for name in OF_FILES if name in settings)
-        subprocess.run(["cp", "-a", files or _installed(own), place / "data"], check=True)
+        subprocess.run(["cp", "-a", files or installed(own), place / "data"], check=True)
         if os.geteuid() == 0:
             subprocess.run(["chown", "-R", "nobody:", place / "data"], check=True)
         options = [f"--{name}={value}" if value else f"--{name}" for name, value in given.items()]

@@ -19,6 +19,7 @@ from pymysql.connections import Connection
 from cto_backups.core.limits import UNLIMITED, Limit
 from cto_backups.process import ToolError, ToolMissingError, run
 from cto_backups.sources import pipes
+from cto_backups.sources.staging import unwritable
 
 if TYPE_CHECKING:
     Session: TypeAlias = Connection[Any]
@@ -183,7 +184,10 @@ class Address:
         }
 
     def option_file(self, folder: Path, version: Version) -> Path:
-        """A file in `folder`, for this user's eyes, that tells tools of this flavour how to reach the server."""
+        """A file in `folder`, for this user's eyes, that tells tools of this flavour how to reach the server.
+
+        Raises SourceError where it cannot be written.
+        """
         password = self.password() if self.password else ""
         lines = ["[client]", f"user={_quoted(self.user)}" if self.user else "", f"password={_quoted(password)}"]
         if self.host.startswith("/"):
@@ -192,9 +196,12 @@ class Address:
             lines += [f"host={_quoted(self.host)}", f"port={self.port}", "protocol=tcp"]
         lines += self._tool_tls(version)
         file = folder / "client.cnf"
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as writing:
-            writing.write("\n".join(line for line in lines if line) + "\n")
+        try:
+            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as writing:
+                writing.write("\n".join(line for line in lines if line) + "\n")
+        except OSError as error:
+            raise unwritable(file, error) from error
         return file
 
     def environment(self, folder: Path) -> pipes.Environment:

@@ -123,7 +123,7 @@ class LogReceiver:
                     self._connection.report(self._received, 0 if self._lasting else self._received)
         except BaseException as error:  # noqa: BLE001 told to whoever waits for the log
             with self._changed:
-                self._failure = _reason(error)
+                self._failure = _reason(error, self._folder)
                 self._changed.notify_all()
 
     def _take(self, begins: int, data: memoryview) -> None:
@@ -155,7 +155,7 @@ class LogReceiver:
             self._open = None
 
 
-def _reason(error: BaseException) -> BaseException:
+def _reason(error: BaseException, folder: Path) -> BaseException:
     if isinstance(error, OSError):
-        return ToolError(PROGRAM, None, f"the log cannot be written to {error.filename or 'disk'}: {error.strerror}")
+        return ToolError(PROGRAM, None, f"its log cannot be kept in {folder} meanwhile: {error.strerror}")
     return error
