@@ -21,7 +21,7 @@ TESTS ?= tests
 CTO_FAULT_ROUNDS ?= 200
 export DIR UPGRADE WHEEL
 
-.PHONY: help setup setup-tools demo test lint format test-core test-all coverage test-peers test-faults test-large fuzz \
+.PHONY: help setup setup-tools demo test lint format test-core test-all coverage test-peers test-mysql test-faults test-large fuzz \
 	bench bench-databases bench-mysql bench-streams bench-smoke wheel changelog lock clean
 
 help: ## print this list
@@ -66,7 +66,7 @@ test-all: setup
 	scratch=$$(mktemp -d); trap 'rm -rf "$$scratch" 2>/dev/null || true' EXIT; \
 	chmod 711 "$$scratch"; mkdir "$$scratch/tmp"; chmod 1777 "$$scratch/tmp"; \
 	TMPDIR="$$scratch/tmp" $(BIN)/pytest $(TESTS) --ignore tests/unit/core --basetemp "$$scratch/t" -n $(JOBS) \
-		--dist worksteal -m "not newest_restic and not rustic and not wal_g" $(ARGS)
+		--dist worksteal -m "not newest_restic and not rustic and not wal_g and not mysql" $(ARGS)
 
 coverage: ## every test but the heavy ones, and what of the program they run (three times as long)
 	@$(MAKE) test-all ARGS="--cov --cov-report=term:skip-covered $(ARGS)"
@@ -74,6 +74,10 @@ coverage: ## every test but the heavy ones, and what of the program they run (th
 test-peers: setup-tools ## the tests against stock restic once more, with the newest restic, rustic and WAL-G (needs Go and cargo)
 	@tools/peers .cache/peers restic rustic wal-g
 	CTO_RESTIC="$$PWD"/.cache/peers/bin/restic $(BIN)/pytest $(TESTS) -m "stock_restic or newest_restic or rustic or wal_g" $(ARGS)
+
+test-mysql: setup ## the tests on MySQL's own servers, which it gets without installing them (x86-64 Linux with apt)
+	@tools/mysql-programs .cache/servers/mysql
+	$(BIN)/pytest $(TESTS) -m mysql $(ARGS)
 
 test-faults: setup-tools ## the tests that inject seeded faults, with CTO_FAULT_ROUNDS rounds (200), from CTO_FAULT_SEED (1)
 	CTO_FAULT_ROUNDS=$(CTO_FAULT_ROUNDS) $(BIN)/pytest $(TESTS) -m faults -n $(JOBS) --dist worksteal --timeout 3600 $(ARGS)

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, settings
 from cto_backups.config import redaction
 from cto_backups.repository.options import ScryptParameters
 from cto_backups.sources import servers as look_around
-from servers import mariadb, postgresql
+from servers import mariadb, mysql, postgresql
 
 ROOT = Path(__file__).resolve().parent.parent
 MARKED_BY_FIXTURE = {
@@ -28,6 +28,7 @@ MARKED_BY_FIXTURE = {
     "newest_restic": "newest_restic",
     "rustic": "rustic",
     "wal_g": "wal_g",
+    "mysql_programs": "mysql",
     "fault_seed": "faults",
     "fault_rounds": "faults",
     "large": "large",
@@ -195,6 +196,14 @@ def wal_g() -> Path:
         variable="CTO_WAL_G",
         install="make test-peers",
     )
+
+
+@pytest.fixture(scope="session", params=["8.0", "newest"])
+def mysql_programs(request: pytest.FixtureRequest) -> Path:
+    """The folder of MySQL's own programs, got by ``make test-mysql``; never required in the ordinary run."""
+    found = ROOT / ".cache" / "servers" / "mysql" / str(request.param) / "bin"
+    find_tool(os.fspath(found / "mysqld"), package="", install="make test-mysql")
+    return mysql.reachable(found) if os.geteuid() == 0 else found
 
 
 @pytest.fixture(scope="session")

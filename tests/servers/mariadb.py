@@ -61,7 +61,7 @@ def free_port() -> int:
         return int(probing.getsockname()[1])
 
 
-def _surroundings(place: Path) -> dict[str, Any]:
+def surroundings(place: Path) -> dict[str, Any]:
     """How programs are started that work in a place, which becomes theirs: they are not to run as root."""
     user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
     if user:
@@ -88,7 +88,7 @@ def installed(own: tuple[str, ...]) -> Path:
         ["mariadb-install-db", "--no-defaults", f"--datadir={data}", "--debug-no-sync", *words, *own],
         check=True,
         capture_output=True,
-        **_surroundings(place),
+        **surroundings(place),
     )
     return data
 
@@ -97,7 +97,7 @@ def installed(own: tuple[str, ...]) -> Path:
 def server(mariadbd: Path, *, files: Path | None = None, **settings: str) -> Iterator[Server]:
     """A server with these settings, a new one or one on files that were restored; it ends with the block."""
     place = Path(tempfile.mkdtemp(prefix="mariadb-test-"))
-    how = _surroundings(place)
+    how = surroundings(place)
     given = {
         "datadir": str(place / "data"),
         "socket": str(place / "mariadb.sock"),

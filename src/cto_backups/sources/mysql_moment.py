@@ -32,6 +32,7 @@ _LONG_LOG: Final = 1 << 24
 _STANDSTILL_SECONDS: Final = 5.0
 """How long those who commit wait at most for those who do already; what a dump needs to begin comes on top."""
 _ABANDONED_SECONDS: Final = 60
+_WAITED_TOO_LONG: Final = 1205
 _DENIED: Final = frozenset({1044, 1045, 1142, 1227, 1370})
 
 
@@ -78,13 +79,14 @@ def together(
     """
     assert stop or (compare and not unsafe)
     tries = _STANDSTILLS if stop else _TRIES
-    for _ in range(tries):
+    for tried in range(1, tries + 1):
         with ExitStack() as stack:
             if stop and compare:
                 _shorten_log(address)
             session = stack.enter_context(_closing(address.connect(patient=True)))
             beside = None
-            if unsafe:  # not at the standstill: who is about to write there, and stands still, would be waited for
+            if unsafe and _in_stages(version):
+                # Not at the standstill: who is about to write there, and stands still, would be waited for.
                 beside = stack.enter_context(_closing(address.connect(patient=True)))
                 lock_tables(beside, unsafe)
             with ExitStack() as still:
@@ -93,6 +95,13 @@ def together(
                     still.enter_context(_standstill(control, version))
                     if compare:
                         _settle(control)
+                if unsafe and beside is None:
+                    # Not before it: FLUSH TABLES WITH READ LOCK waits for tables that somebody holds, and we are.
+                    beside = stack.enter_context(
+                        _closing(address.connect(lock_seconds=_STANDSTILL_SECONDS, patient=True))
+                    )
+                    if not _locked_in_time(beside, unsafe, last=tried == tries):
+                        continue
                 do(session, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
                 do(session, "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
                 before = connections(session)
@@ -232,6 +241,19 @@ def lock_tables(session: Session, unsafe: str) -> None:
         raise
 
 
+def _locked_in_time(session: Session, unsafe: str, *, last: bool) -> bool:
+    """Whether these tables could be locked while nobody commits: who has written there and is about to commit waits for
+    us, and we for them. The `last` time, it raises pymysql.MySQLError.
+    """
+    try:
+        lock_tables(session, unsafe)
+    except pymysql.MySQLError as error:
+        if last or error.args[0] != _WAITED_TOO_LONG:
+            raise
+        return False
+    return True
+
+
 def _shorten_log(address: Address) -> None:
     """Have the server begin another file of its binary log, where the last one is long."""
     with _closing(address.impatient.connect()) as session:
@@ -241,11 +263,16 @@ def _shorten_log(address: Address) -> None:
                 do(session, "FLUSH LOCAL BINARY LOGS")
 
 
+def _in_stages(version: Version) -> bool:
+    """Whether a standstill can begin while others hold tables."""
+    return version.is_mariadb and version.series >= (10, 4)
+
+
 @contextmanager
 def _standstill(session: Session, version: Version) -> Iterator[None]:
     """Nobody commits. What only reads goes on. It ends by itself when this machine is gone."""
     do(session, f"SET SESSION wait_timeout = {_ABANDONED_SECONDS}")
-    if version.is_mariadb and version.series >= (10, 4):
+    if _in_stages(version):
         begin, end = ["BACKUP STAGE START", "BACKUP STAGE BLOCK_COMMIT"], "BACKUP STAGE END"
     else:
         begin, end = ["FLUSH LOCAL TABLES WITH READ LOCK"], "UNLOCK TABLES"

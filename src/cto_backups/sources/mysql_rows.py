@@ -170,7 +170,8 @@ def _value(column: str, kind: str) -> str:
     if kind in _LONG:
         return f"IF({column} IS NULL, '-', SHA2({column}, 256))"
     if kind == "json":
-        return f"IF({column} IS NULL, '-', SHA2(CAST({column} AS CHAR), 256))"
+        # A dump has decimals and moments in it as text, which then are other numbers, or text, that look the same.
+        return f"IF({column} IS NULL, '-', SHA2(CAST(CAST(CAST({column} AS CHAR) AS JSON) AS CHAR), 256))"
     if kind in _GEOMETRY:
         return f"IF({column} IS NULL, '-', SHA2(HEX({column}), 256))"
     if kind == "bit":

@@ -34,7 +34,6 @@ _PLAIN: Final = {"LC_ALL": "C", "PATH": os.defpath}
 _SETTINGS: Final = {
     "skip-networking": "",
     "skip-log-bin": "",
-    "loose-debug-no-sync": "",  # MariaDB's
     "innodb-flush-log-at-trx-commit": "0",
     "innodb-doublewrite": "0",
     "innodb-buffer-pool-size": "128M",
@@ -45,16 +44,26 @@ _SETTINGS: Final = {
     "max-allowed-packet": "1G",
     "max-connections": "20",
     "local-infile": "0",
-    "symbolic-links": "0",  # else a table would be made where the server's own lies: outside of this place
-    "loose-mysqlx": "OFF",
-    "loose-plugin-maturity": "experimental",
+    # Else a table would be made where the server's own lies: outside of this place. Newest MySQL never does that.
+    "loose-symbolic-links": "0",
+}
+_SETTINGS_OF: Final = {
+    "mariadb": {"loose-debug-no-sync": "", "plugin-maturity": "experimental"},
+    "mysql": {
+        "innodb-flush-method": "nosync",
+        "secure-file-priv": "NULL",  # else some look for a folder that only installing a server makes
+        "loose-mysqlx": "OFF",
+    },
 }
 SAME: Final = ("lower_case_table_names", "innodb_page_size", "character_set_server", "collation_server")
 """Settings in which a throwaway server is as the one that was dumped: names, longest rows and defaults hang on them."""
 FILES: Final = ("innodb_data_file_path", "innodb_undo_tablespaces")
 """Settings without which a server's files are not those that it looks for."""
 # Rules for passwords would keep us out, who have none; what was installed on the server is on its files as well.
-_LENIENT: Final = ("--skip-slave-start", "--loose-simple-password-check=OFF", "--loose-cracklib-password-check=OFF")
+_LENIENT: Final = (
+    *("--loose-skip-slave-start", "--loose-skip-replica-start"),
+    *("--loose-simple-password-check=OFF", "--loose-cracklib-password-check=OFF", "--loose-validate-password=OFF"),
+)
 
 
 @contextmanager
@@ -124,7 +133,8 @@ def _serving(
     """A server on the files in this place, and its socket."""
     socket = str(place.socket / "s")
     files = [*_folders(place), f"--socket={socket}", f"--pid-file={place.socket / 'pid'}"]
-    with serving(place, tools["server"], "--no-defaults", *files, *_words(_SETTINGS), *more, *same) as server:
+    given = {**_SETTINGS, **_SETTINGS_OF[tools.version.flavour]}
+    with serving(place, tools["server"], "--no-defaults", *files, *_words(given), *more, *same) as server:
         yield server, socket
 
 
@@ -145,7 +155,8 @@ def _install(tools: Tools, place: Place, folders: list[str], same: list[str]) ->
         words.append("--loose-debug-no-sync")
         command = [tools["install"], "--no-defaults", *folders, *words, *same]
     else:
-        command = [tools["server"], "--no-defaults", "--initialize-insecure", *folders, *same]
+        own = _words(_SETTINGS_OF[tools.version.flavour])
+        command = [tools["server"], "--no-defaults", "--initialize-insecure", *folders, *own, *same]
     environment = dict(place.environment())
     environment["PATH"] += ":/usr/sbin:/usr/libexec"
     try:
