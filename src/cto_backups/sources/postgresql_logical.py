@@ -30,8 +30,9 @@ from cto_backups.sources.postgresql_connection import Address, Tools, by_name, f
 from cto_backups.sources.postgresql_dumping import Held, Moments, PostgresqlCapture
 from cto_backups.sources.postgresql_inventory import databases
 from cto_backups.sources.postgresql_restore import GLOBALS_FILE, settings_of_all
-from cto_backups.sources.postgresql_rows import SequenceAt, Session, hold, on_standby, sequences
+from cto_backups.sources.postgresql_rows import SequenceAt, Session, hold, sequences
 from cto_backups.sources.postgresql_server import Server, said
+from cto_backups.sources.postgresql_standby import is_standby, reached
 from cto_backups.sources.postgresql_sums import (
     LOGICAL_HASHES,
     Shared,
@@ -70,6 +71,7 @@ class LogicalForm:
             names = self._names(session)
             tools = self._server.programs(session.info.server_version // 10_000)
             now = clock.now()
+            has_all_until, notes = (reached(session, now), (_OF_STANDBY,)) if is_standby(session) else (now, ())
             common, shared = self._shared(session, tools)
             moments = Moments(self._held, partial(self._dump, tools), self._summed, pool, stack)
             dumps = [
@@ -83,8 +85,7 @@ class LogicalForm:
             )
             streams = StreamTree([whole, *dumps], now)
             try:
-                notes = (_OF_STANDBY,) if on_standby(session) else ()
-                yield PostgresqlCapture(streams, now, moments, shared, notes)
+                yield PostgresqlCapture(streams, has_all_until, moments, shared, notes)
             except SourceError as error:
                 # What ended a database's transaction is the reason, and not that its snapshot is gone.
                 raise moments.first_failure() or error from None
@@ -214,19 +215,19 @@ class LogicalForm:
     def _found_there(self, address: Address, names: Sequence[str], expected: Fingerprint) -> Fingerprint:
         """The fingerprint of a server that was made anew. A sequence is as it was, or further on."""
         summed: list[Summed] = []
-        reached: dict[str, SequenceAt] = {}
+        come: dict[str, SequenceAt] = {}
         for name in names:
             with address.connect(name) as session:
                 summed.append(summed_up(session, name, LOGICAL_HASHES[expected.algorithm]))
-                reached |= {sequence_key(name, each): each for each in sequences(session)}
+                come |= {sequence_key(name, each): each for each in sequences(session)}
         with address.connect("postgres") as session:
             shared, roles = shared_lines(session)
         known = {sample.key: sample for sample in expected.samples}
         samples = [known["server"]]
         for key, sample in known.items():
-            if "last" in sample.fields and key in reached:
+            if "last" in sample.fields and key in come:
                 before = sequence_from(sample)
-                samples.append(sample if reached[key].reached(before) else sequence_sample(key, reached[key]))
+                samples.append(sample if come[key].reached(before) else sequence_sample(key, come[key]))
         found = fingerprint_of(summed, shared, roles, samples, expected.algorithm)
         wanted = tuple(sample for sample in found.samples if sample.key in known)
         return replace(found, samples=wanted)

@@ -30,8 +30,9 @@ from cto_backups.sources.postgresql_inventory import databases
 from cto_backups.sources.postgresql_moments import HeldMoments
 from cto_backups.sources.postgresql_part import NUMBERS, numbered
 from cto_backups.sources.postgresql_point import AUTO_CONF, DATA, LOG, MOMENTS
-from cto_backups.sources.postgresql_rows import Session, on_standby
+from cto_backups.sources.postgresql_rows import Session
 from cto_backups.sources.postgresql_server import Server
+from cto_backups.sources.postgresql_standby import is_standby
 from cto_backups.sources.postgresql_stream import LogFollower, following
 from cto_backups.sources.postgresql_sums import bootstrap
 from cto_backups.sources.postgresql_tail import Gathered, gather, put_behind
@@ -203,7 +204,7 @@ class PhysicalForm:
         )
 
     def _refuse_standby(self, session: Session) -> None:
-        if on_standby(session):
+        if is_standby(session):
             raise SourceError(
                 f"source {self._server.name}: the server at {self._server.place} is a standby",
                 why="a standby does not tell at which moments its databases were summed up",

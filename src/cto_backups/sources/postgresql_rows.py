@@ -179,11 +179,6 @@ def hold(session: Session) -> str:
     return str(row[0])
 
 
-def on_standby(session: Session) -> bool:
-    """Whether the server follows another one. Raises psycopg.Error."""
-    return session.execute("SELECT pg_is_in_recovery()").fetchone() == (True,)
-
-
 def table_names(session: Session) -> list[tuple[str, str]]:
     """Schema and name of each table that people made. Raises psycopg.Error."""
     return [(str(schema), str(name)) for schema, name in session.execute(_NAMES).fetchall()]

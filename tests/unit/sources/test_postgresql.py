@@ -214,6 +214,33 @@ def test_a_standby_is_dumped_and_proven(postgresql_programs: Path, make: Make, t
             assert "hot_standby_feedback" in failed.value.todo
 
 
+def test_a_standby_that_lags_behind_is_as_old_as_what_it_has(postgresql_programs: Path, make: Make) -> None:
+    """By its primary's clock, and not by when it was read; one that has all of an idle primary is not old."""
+    with postgresql.server(postgresql_programs) as primary:
+        primary.do("CREATE TABLE t AS SELECT 1 AS n")
+        with postgresql.standby(primary, port="5433") as standby:
+            caught_up = "SELECT pg_last_wal_replay_lsn() >= latest_end_lsn FROM pg_stat_wal_receiver"
+            while standby.do(caught_up) != [(True,)]:
+                time.sleep(0.1)
+            began = primary.do("SELECT clock_timestamp()")[0][0]
+            time.sleep(1.0)
+            primary.do("INSERT INTO t VALUES (2)")
+            while standby.do("SELECT count(*) FROM t") != [(2,)]:
+                time.sleep(0.05)
+            source = make(host=str(standby.place), port=standby.port, databases=("postgres",))
+            with source.capture() as capture:
+                assert capture.captured_at > began
+            standby.do("SELECT pg_wal_replay_pause()")
+            until = primary.do("SELECT clock_timestamp()")[0][0]
+            primary.do("INSERT INTO t VALUES (3)")
+            received = "SELECT pg_last_wal_receive_lsn() > pg_last_wal_replay_lsn()"
+            while standby.do(received) != [(True,)]:
+                time.sleep(0.05)
+            time.sleep(1.0)
+            with source.capture() as capture:
+                assert began < capture.captured_at < until
+
+
 def test_a_sequence_that_fell_back_shows(shop: Server, make: Make, tmp_path: Path) -> None:
     shop.do("SELECT setval('sales.countdown', 49)", database="my shop")  # it jumps where a server ended without a word
     point, expected = captured(make())
