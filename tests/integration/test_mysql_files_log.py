@@ -367,3 +367,15 @@ def begins(point: RecoveryPoint) -> datetime:
     told = log_range(point)
     assert told is not None
     return told[0]
+
+
+def test_files_that_are_read_anew_are_no_mass_change(shop: Server, make: Make, workshop: Any) -> None:
+    """Of a small server's files, half are blank pages."""
+    suspected = []
+    for settings in ({"base_every_seconds": None}, {}, {}, {"base_every_seconds": 0.001}):
+        tick(shop, len(suspected))
+        source = make(**settings)
+        installation = replace(workshop.installation, source=lambda _name, source=source: source)
+        suspected.append(backup(installation, "ledger").point.suspicions)
+    shop.do("DELETE FROM zoo.ticks")
+    assert suspected == [()] * 4

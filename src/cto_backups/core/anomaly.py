@@ -71,6 +71,11 @@ class Judged:
         whole = self.change.parent_bytes or self.point.size_bytes
         return self.change.content.blank_bytes / whole if whole else 0.0
 
+    @property
+    def is_read_anew(self) -> bool:
+        """Whether most of it was read, as a base is, and not what was logged since one."""
+        return self.change.content.read_bytes * 2 >= self.point.size_bytes
+
 
 def suspicions(point: RecoveryPoint, history: Sequence[RecoveryPoint]) -> tuple[str, ...]:
     """Why a point is suspected, in words; nothing when it is not, or when there is nothing to compare it with.
@@ -85,7 +90,7 @@ def suspicions(point: RecoveryPoint, history: Sequence[RecoveryPoint]) -> tuple[
     history = [each for each in history if (log_range(each) is not None) == logged]
     this = Judged(point, point.change)
     past = [Judged(each, each.change) for each in history if each.change is not None]
-    found = [_scrambled(this, past), _blanked(this, past)]
+    found = [_scrambled(this, past), _blanked(this, past, logged=logged)]
     if len(history) >= LEAST_HISTORY and point.complete:
         found += [_lost(this, past), _renamed(this, past), _emptied(point, history)]
         if not logged:  # how much a log grows says nothing of the source
@@ -138,8 +143,12 @@ def _restless(this: Judged, past: Sequence[Judged]) -> str:
     )
 
 
-def _blanked(this: Judged, past: Sequence[Judged]) -> str:
-    """Files were overwritten with nothing."""
+def _blanked(this: Judged, past: Sequence[Judged], *, logged: bool) -> str:
+    """Files were overwritten with nothing. A base has all the blank pages of a server, and what was logged has none."""
+    if logged and this.is_read_anew:
+        past = [each for each in past if each.is_read_anew]
+        if not past:
+            return ""
     if this.change.content.blank_bytes < LEAST_BYTES or not _exceeds(
         this.blank, [each.blank for each in past], BLANK_SHARE
     ):

@@ -62,10 +62,16 @@ def days(build):
     return Days(build)
 
 
+def logged(point):
+    """The point with a log, as it is made between bases, and of a base."""
+    return replace(point, fingerprint=Fingerprint("any/1", {}, {}, (Sample("log", MOMENTS),)))
+
+
 def kinds(found):
     return [each.partition(":")[0] for each in found]
 
 
+MOMENTS = {"since": "2026-11-01T00:00:00+00:00", "until": "2026-11-02T00:00:00+00:00"}
 SCRAMBLED = {"stored": 1.0, "entropy": 8.0}
 SCRAMBLING = "mass change of content that no longer compresses"
 
@@ -147,6 +153,16 @@ def test_files_overwritten_with_one_byte_are_suspected(days):
     assert suspicions(wiped, [image, *days.history()]) == (), "such as an image of a disk with much room"
     tiny = days.point(before=(20 << 10, 5), size=20 << 10, new_bytes=1 << 10, blank=15 << 10)
     assert suspicions(tiny, days.history()) == ()
+
+
+def test_a_base_is_as_blank_as_bases_are_and_not_as_the_log_between_them(days):
+    logs = [logged(days.point()) for _ in range(30)]
+    base = logged(days.point(new_bytes=SIZE, blank=SIZE // 2))
+    assert suspicions(base, logs) == (), "nothing is known of bases"
+    assert suspicions(base, [*logs, base]) == ()
+    wiped = logged(days.point(new_bytes=SIZE, blank=SIZE * 9 // 10))
+    assert kinds(suspicions(wiped, [*logs, base])) == ["mass change of content to nothing"]
+    assert kinds(suspicions(logged(days.point(blank=SIZE // 2)), logs)) == ["mass change of content to nothing"]
 
 
 def test_mass_deletion_is_suspected(days):
@@ -253,10 +269,6 @@ def test_figures_are_shares_of_what_was_there_before(days):
 
 
 def test_what_a_log_adds_is_not_judged_by_its_size_nor_the_base_after_it_by_logs(days):
-    def logged(point):
-        moments = {"since": "2026-11-01T00:00:00+00:00", "until": "2026-11-02T00:00:00+00:00"}
-        return replace(point, fingerprint=Fingerprint("any/1", {}, {}, (Sample("log", moments),)))
-
     bases = days.history(5)
     logs = [logged(days.point(size=SIZE + each * 10 * MIB)) for each in range(1, 30)]
     burst = days.point(before=(2 * SIZE, ENTRIES), size=20 * SIZE, new_bytes=18 * SIZE)
