@@ -98,6 +98,16 @@ def test_a_git_server_that_does_not_answer_is_left(ended: Backup, monkeypatch: p
     ended("git", 0.5, url="ssh://git@127.0.0.1/app.git")
 
 
+def test_a_program_that_keeps_backups_and_does_not_answer_is_left(
+    ended: Backup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cto_backups.sources.elsewhere.ElsewhereSource.discover", lambda self: [])
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\nsleep 60\n")
+    program.chmod(0o755)
+    ended("pgbackrest", 0.5, stanza="main", program=str(program), repository=str(tmp_path))
+
+
 def test_a_sqlite_database_is_held_no_longer(ended: Backup, tmp_path: Path) -> None:
     path = tmp_path / "large.db"
     with closing(sqlite3.connect(path)) as connection:

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from cto_backups.core.limits import UNLIMITED, Limit
 from cto_backups.errors import SourceError
 from cto_backups.process import ToolError
 from cto_backups.sources.barman_standing import Catalogue, catalogue, segments
@@ -109,11 +110,12 @@ def settings(written: str, server: str, place: Path) -> str:
 class Barman:
     """Implements `elsewhere_program.Program` for one of Barman's servers."""
 
-    def __init__(self, program: str, server: str, file: Path, timeout_seconds: float) -> None:
+    def __init__(self, program: str, server: str, file: Path, timeout_seconds: float, limit: Limit = UNLIMITED) -> None:
         self.words = words(server)
         self._server = server
         self._program = program
         self._file = file
+        self._limit = limit
         self._timeout_seconds = timeout_seconds
         self._known: Catalogue | None = None
 
@@ -189,7 +191,7 @@ class Barman:
 
     def _run(self, command: str, *words: str, seconds: float | None = None) -> bytes:
         arguments = [self._program, "--config", str(self._file), command, *words]
-        return run(arguments, _environment(), seconds or self._timeout_seconds)
+        return run(arguments, _environment(), seconds or self._timeout_seconds, self._limit)
 
 
 def _environment() -> Mapping[str, str]:
@@ -199,7 +201,13 @@ def _environment() -> Mapping[str, str]:
 
 @contextmanager
 def opened(
-    source: str, program: str, server: str, given: Path | None, state: Path, timeout_seconds: float
+    source: str,
+    program: str,
+    server: str,
+    given: Path | None,
+    state: Path,
+    timeout_seconds: float,
+    limit: Limit = UNLIMITED,
 ) -> Iterator[Barman]:
     """The program with its settings: of the file `given`, or of the usual place, and of the folder that it names.
 
@@ -217,7 +225,7 @@ def opened(
                 why=f"{given or _USUAL}, and what it includes: there is no section [{server}]",
                 todo="correct `server`; 'barman list-servers' shows those that there are",
             ) from error
-        yield Barman(program, server, file, timeout_seconds)
+        yield Barman(program, server, file, timeout_seconds, limit)
 
 
 def _read(source: str, main: Path) -> str:

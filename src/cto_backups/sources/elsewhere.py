@@ -43,10 +43,10 @@ _RUNNING: Final = "postmaster.pid"
 class ElsewhereSource:
     """Implements `core.ports.Source` for one server's backups in the repositories that a program keeps.
 
-    `opened` gives the program with its settings; raises SourceError when these cannot be read. Options, beside the
-    program's own: `backup_every`, `sums_every` and `archive_within`, in seconds; `timeout_seconds`, how long the
-    program may take. With `host`, the server's connection as a PostgreSQL source has it, without which nothing can be
-    proven. `tools` and `scratch` are for throwaway servers.
+    `opened` gives the program with its settings, for calls under a `limit`; raises SourceError when these cannot be
+    read. Options, beside the program's own: `backup_every`, `sums_every` and `archive_within`, in seconds;
+    `timeout_seconds`, how long the program may take. With `host`, the server's connection as a PostgreSQL source has
+    it, without which nothing can be proven. `tools` and `scratch` are for throwaway servers.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class ElsewhereSource:
         name: str,
         options: Mapping[str, object],
         words: Words,
-        opened: Callable[[], AbstractContextManager[Program]],
+        opened: Callable[..., AbstractContextManager[Program]],
         *,
         state: Path,
     ) -> None:
@@ -124,7 +124,7 @@ class ElsewhereSource:
         """What the repositories lead to now, and what that held. Raises SourceError."""
         asked = self._asked()
         server = asked.within(limit) if asked is not None else None
-        with self._opened() as program, capturing(program, server, self._wanted, self._state) as capture:
+        with self._opened(limit=limit) as program, capturing(program, server, self._wanted, self._state) as capture:
             yield capture
 
     def plan_restore(

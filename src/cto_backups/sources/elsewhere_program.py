@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from cto_backups import process
+from cto_backups.core.limits import UNLIMITED, Limit, at_most
 from cto_backups.errors import SourceError
 from cto_backups.process import ToolError, ToolMissingError
 from cto_backups.sources.elsewhere_standing import Backup, Repository
@@ -70,10 +71,13 @@ class Program(Protocol):
         """Write a file of the log; whether the archive has it. `data` is the folder of the server that it is for."""
 
 
-def run(command: Sequence[str], environment: Mapping[str, str], timeout_seconds: float) -> bytes:
+def run(
+    command: Sequence[str], environment: Mapping[str, str], timeout_seconds: float, limit: Limit = UNLIMITED
+) -> bytes:
     """What a program prints. Raises ToolError, with all that it complained of, as far as anybody would read."""
+    longest = at_most(limit, timeout_seconds)
     try:
-        return process.run(command, environment=environment, timeout_seconds=timeout_seconds, folder=Path("/"))
+        return process.run(command, environment=environment, timeout_seconds=longest, folder=Path("/"))
     except ToolError as error:
         whole = " ".join(error.lines)[:_LONGEST_COMPLAINT] or error.detail
         raise type(error)(error.program, error.status, whole, error.lines) from error

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+from cto_backups.core.limits import UNLIMITED, Limit
 from cto_backups.errors import SourceError
 from cto_backups.process import ToolError
 from cto_backups.sources import pgbackrest_standing as standing
@@ -58,12 +59,15 @@ def words(stanza: str) -> Words:
 class Pgbackrest:
     """Implements `elsewhere_program.Program` for one stanza."""
 
-    def __init__(self, program: str, stanza: str, place: Path, timeout_seconds: float, where: str) -> None:
+    def __init__(
+        self, program: str, stanza: str, place: Path, timeout_seconds: float, where: str, limit: Limit = UNLIMITED
+    ) -> None:
         self.words = words(stanza)
         self._stanza = stanza
         self._look_seconds = min(timeout_seconds, _LOOK_SECONDS)
         self._program = program
         self._place = place
+        self._limit = limit
         self._timeout_seconds = timeout_seconds
         self._where = where
 
@@ -136,7 +140,7 @@ class Pgbackrest:
             command,
             *words,
         ]
-        return run(arguments, _environment(), seconds or self._timeout_seconds)
+        return run(arguments, _environment(), seconds or self._timeout_seconds, self._limit)
 
 
 def _environment() -> Mapping[str, str]:
@@ -151,7 +155,14 @@ def _environment() -> Mapping[str, str]:
 
 @contextmanager
 def opened(
-    source: str, program: str, stanza: str, given: Path | None, repository: str, state: Path, timeout_seconds: float
+    source: str,
+    program: str,
+    stanza: str,
+    given: Path | None,
+    repository: str,
+    state: Path,
+    timeout_seconds: float,
+    limit: Limit = UNLIMITED,
 ) -> Iterator[Pgbackrest]:
     """The program with its settings: of the file `given`, of the usual places, or of a folder, `repository`.
 
@@ -163,7 +174,7 @@ def opened(
         file.touch(0o600)
         file.write_text(settings(written), encoding="utf-8")
         where = repository or str(given or _USUAL[0].parent)
-        yield Pgbackrest(program, stanza, place, timeout_seconds, where)
+        yield Pgbackrest(program, stanza, place, timeout_seconds, where, limit)
 
 
 def _read(source: str, given: Path | None) -> str:

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+from cto_backups.core.limits import UNLIMITED, Limit
 from cto_backups.errors import SourceError
 from cto_backups.process import ToolError
 from cto_backups.sources import wal_g_standing as standing
@@ -50,11 +51,14 @@ class WalG:
 
     words = WORDS
 
-    def __init__(self, program: str, file: Path, location: str, place: Path, timeout_seconds: float) -> None:
+    def __init__(
+        self, program: str, file: Path, location: str, place: Path, timeout_seconds: float, limit: Limit = UNLIMITED
+    ) -> None:
         self._program = program
         self._file = file
         self._location = location
         self._place = place
+        self._limit = limit
         self._timeout_seconds = timeout_seconds
         self._look_seconds = min(timeout_seconds, _LOOK_SECONDS)
 
@@ -109,7 +113,7 @@ class WalG:
 
     def _run(self, command: str, *words: str, seconds: float | None = None, **variables: str) -> bytes:
         arguments = [self._program, "--config", str(self._file), command, *words]
-        return run(arguments, {**_environment(), **variables}, seconds or self._timeout_seconds)
+        return run(arguments, {**_environment(), **variables}, seconds or self._timeout_seconds, self._limit)
 
 
 def _names(written: str) -> Iterator[str]:
@@ -125,7 +129,13 @@ def _environment() -> Mapping[str, str]:
 
 @contextmanager
 def opened(
-    source: str, program: str, given: Path | None, repository: str, state: Path, timeout_seconds: float
+    source: str,
+    program: str,
+    given: Path | None,
+    repository: str,
+    state: Path,
+    timeout_seconds: float,
+    limit: Limit = UNLIMITED,
 ) -> Iterator[WalG]:
     """The program with its settings: of the file `given`, of the usual place, or of a folder, `repository`.
 
@@ -136,7 +146,7 @@ def opened(
         if repository:
             file = place / "settings.json"
             file.write_text(json.dumps({"WALG_FILE_PREFIX": repository}), encoding="utf-8")
-            yield WalG(program, file, repository, place, timeout_seconds)
+            yield WalG(program, file, repository, place, timeout_seconds, limit)
             return
         file = given or usual
         try:
@@ -150,4 +160,4 @@ def opened(
         if not written:  # all of it may stand in variables
             file = place / "settings.json"
             file.write_text("{}", encoding="utf-8")
-        yield WalG(program, file, str(given or usual), place, timeout_seconds)
+        yield WalG(program, file, str(given or usual), place, timeout_seconds, limit)
