@@ -124,3 +124,16 @@ def end(process: "subprocess.Popen[bytes]") -> None:
         return
     finally:
         process.wait()
+
+
+def started(pid: int) -> int | None:
+    """When a process started, in clock ticks since boot; None when there is no such process.
+
+    Together with the number it identifies a process: numbers are used again.
+    """
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    fields = status.rpartition(")")[2].split()  # the name before it may hold anything
+    return None if fields[0] == "Z" else int(fields[19])

@@ -5,12 +5,14 @@ And what a server does when whoever backs it up was killed, stands still, or is 
 
 import dataclasses
 import os
+import re
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -22,6 +24,8 @@ from children import import_path
 from cto_backups.core.model import Outcome
 from cto_backups.errors import SourceError
 from cto_backups.flows.backup import backup
+from cto_backups.sources.mysql import MysqlSource
+from cto_backups.sources.mysql_left import mark
 from cto_backups.sources.postgresql_connection import Address
 from integration.conftest import build
 from servers import mariadb, postgresql
@@ -252,7 +256,7 @@ def wiki(mariadbd: Path) -> Iterator[mariadb.Server]:
 
 def of_wiki(wiki: mariadb.Server) -> list[tuple[Any, ...]]:
     return wiki.do(
-        "SELECT ID, COMMAND, STATE, LEFT(INFO, 60) FROM information_schema.PROCESSLIST"
+        "SELECT ID, COMMAND, STATE, LEFT(INFO, 200) FROM information_schema.PROCESSLIST"
         " WHERE ID <> CONNECTION_ID() AND COMMAND NOT IN ('Daemon', 'Killed') AND USER = 'root'"
     )
 
@@ -277,7 +281,7 @@ def test_reading_a_mariadb_servers_files_ends_in_time(
 
 
 def test_a_sum_whose_worker_is_killed_ends_ten_seconds_after_its_time(wiki: mariadb.Server, tmp_path: Path) -> None:
-    """MariaDB does not look who waits for a statement: without a limit it would go on to the end of the table."""
+    """MariaDB does not look who waits for a statement: without a limit it goes on, until another backup begins."""
     options = f"{{'host': {str(wiki.socket)!r}, 'user': 'root', 'password': lambda: {mariadb.PASSWORD!r}}}"
     process = child(tmp_path, "mysql", options, "timedelta(seconds=3)")
     try:
@@ -286,3 +290,26 @@ def test_a_sum_whose_worker_is_killed_ends_ten_seconds_after_its_time(wiki: mari
         process.kill()
         process.wait()
     gone(lambda: of_wiki(wiki), 13.0 + PATIENCE_SECONDS)
+
+
+def test_what_a_killed_worker_left_to_the_server_is_ended_by_the_next_backup(
+    wiki: mariadb.Server, tmp_path: Path
+) -> None:
+    """And by no other's: not what a process does that lives, nor one of another machine."""
+    options = f"{{'host': {str(wiki.socket)!r}, 'user': 'root', 'password': lambda: {mariadb.PASSWORD!r}}}"
+    process = child(tmp_path, "mysql", options, "None")
+    try:
+        is_there(lambda: [row for row in of_wiki(wiki) if "COUNT(*)" in str(row[3])])
+    finally:
+        process.kill()
+        process.wait()
+    (left,) = (row[0] for row in of_wiki(wiki) if "COUNT(*)" in str(row[3]))
+    others = [mark(), re.sub(r"backups \w+", f"backups {'0' * 16}", mark()).replace(str(os.getpid()), str(process.pid))]
+    assert others[0] != others[1]
+    with ThreadPoolExecutor() as pool:
+        sleeping = [pool.submit(wiki.do, f"SELECT {whose}SLEEP(6)") for whose in others]
+        is_there(lambda: len([row for row in of_wiki(wiki) if "SLEEP" in str(row[3])]) == 2)
+        with MysqlSource("it", access(wiki), state=tmp_path / "state").capture():
+            assert left not in [row[0] for row in of_wiki(wiki)]
+        assert [each.result() for each in sleeping] == [[(0,)], [(0,)]]
+    gone(lambda: of_wiki(wiki))

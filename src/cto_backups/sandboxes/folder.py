@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cto_backups.errors import RestoreError
+from cto_backups.process import started
 
 # <linux/fs.h>: reading and setting the flags that chattr(1) shows.
 _GET_FLAGS = 0x80086601
@@ -31,7 +32,7 @@ class FolderSandbox:
         """A new, empty folder that only this user may enter. Raises RestoreError."""
         slug = re.sub(r"[^A-Za-z0-9_-]+", "-", label).strip("-")[:60] or "place"
         pid = os.getpid()
-        place = self._root / f"{slug}.{pid}.{_started(pid) or 0}.{secrets.token_hex(4)}"
+        place = self._root / f"{slug}.{pid}.{started(pid) or 0}.{secrets.token_hex(4)}"
         try:
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
             place.mkdir(mode=0o700)
@@ -71,23 +72,10 @@ class FolderSandbox:
             owner = _NAME.fullmatch(place.name)
             if owner is None or not stat.S_ISDIR(place.lstat().st_mode):
                 continue
-            if _started(int(owner[1])) != int(owner[2]):
+            if started(int(owner[1])) != int(owner[2]):
                 self.close(place)
                 swept += 1
         return swept
-
-
-def _started(pid: int) -> int | None:
-    """When a process started, in clock ticks since boot; None when there is no such process.
-
-    Together with the number it identifies a process: numbers are used again.
-    """
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    fields = status.rpartition(")")[2].split()  # the name before it may hold anything
-    return None if fields[0] == "Z" else int(fields[19])
 
 
 def _remove(top: bytes, failures: list[str]) -> None:

@@ -22,6 +22,7 @@ from cto_backups.sources.mysql_catalogue import Catalogue, catalogue
 from cto_backups.sources.mysql_connection import Session, Version, quoted, rows, said, stop, version_of
 from cto_backups.sources.mysql_dump import BROKEN_FILE, VIEWS_FILE, Parts, Position, file_of
 from cto_backups.sources.mysql_inventory import READING, STOPPING, databases, is_dumped, rights
+from cto_backups.sources.mysql_left import end_left
 from cto_backups.sources.mysql_moment import (
     ChangingError,
     Held,
@@ -146,6 +147,7 @@ def capture(server: Server, state: Path) -> Iterator[MysqlCapture]:
 
 def planned(server: Server, session: Session) -> Plan:
     """What there is, once it is sure that this user may see all of it."""
+    end_left(session)
     version, whole = version_of(session)
     there = {name: size for name, size in databases(session).items() if is_dumped(name)}
     missing = [name for name in server.chosen if name not in there]

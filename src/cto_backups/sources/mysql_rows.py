@@ -17,6 +17,7 @@ import pymysql
 
 from cto_backups.sources.mysql_catalogue import Catalogue, Table
 from cto_backups.sources.mysql_connection import Session, quoted, rows
+from cto_backups.sources.mysql_left import mark
 
 _COLUMNS: Final = """
     SELECT TABLE_NAME, COLUMN_NAME, LOWER(DATA_TYPE), UPPER(COALESCE(GENERATION_EXPRESSION, ''))
@@ -39,7 +40,7 @@ _GEOMETRY: Final = frozenset(
 _LONG: Final = frozenset(["blob", "mediumblob", "longblob", "text", "mediumtext", "longtext", "vector"])
 _ROW_TIMES: Final = ("ROW START", "ROW END")
 _COUNTED: Final = """
-    SELECT COUNT(*),
+    SELECT {mark}COUNT(*),
         COALESCE(SUM(CAST(CONV(SUBSTR({digest}, 1, 16), 16, 10) AS DECIMAL(20, 0)) + {marker}), 0),
         COALESCE(SUM(CAST(CONV(SUBSTR({digest}, 17, 16), 16, 10) AS DECIMAL(20, 0))), 0)
     FROM {table}
@@ -114,7 +115,7 @@ def summing(database: str, table: Table, columns: Sequence[tuple[str, str, str]]
     if table.versioned and history:
         place += " FOR SYSTEM_TIME ALL"
     # Twice for each row: what a variable holds in one statement is of no order that a server promises.
-    return _COUNTED.format(digest=digest, marker=_MARKER, table=place)
+    return _COUNTED.format(mark=mark(), digest=digest, marker=_MARKER, table=place)
 
 
 def sequences(session: Session, made_of: Catalogue) -> list[SequenceAt]:
