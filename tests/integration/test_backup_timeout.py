@@ -24,8 +24,10 @@ from children import import_path
 from cto_backups.core.model import Outcome
 from cto_backups.errors import SourceError
 from cto_backups.flows.backup import backup
+from cto_backups.flows.limit import TimeLimit
 from cto_backups.sources.mysql import MysqlSource
 from cto_backups.sources.mysql_left import mark
+from cto_backups.sources.postgresql import PostgresqlSource
 from cto_backups.sources.postgresql_connection import Address
 from integration.conftest import build
 from servers import mariadb, postgresql
@@ -193,6 +195,22 @@ def test_the_server_of_a_machine_that_is_gone_looks_for_it_within_two_minutes(sh
         text=True,
     )
     assert told.stdout.strip() == f"{idle}|{interval}|{count}"
+
+
+@pytest.mark.parametrize("days", [30, 400, 365_000])
+def test_a_limit_may_be_longer_than_servers_can_count(
+    shop: postgresql.Server, wiki: mariadb.Server, days: int, tmp_path: Path
+) -> None:
+    limit = TimeLimit(timedelta(days=days))
+    try:
+        for source in (
+            PostgresqlSource("one", {"host": str(shop.place), "port": shop.port, "user": "postgres"}, state=tmp_path),
+            MysqlSource("two", access(wiki), state=tmp_path),
+        ):
+            with source.capture(limit) as capture:
+                assert capture.paths == ("/",)
+    finally:
+        limit.lift()
 
 
 def child(tmp_path: Path, kind: str, options: str, timeout: str) -> "subprocess.Popen[bytes]":

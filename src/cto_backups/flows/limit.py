@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from threading import Lock, Timer
+from threading import TIMEOUT_MAX, Lock, Timer
 from typing import Final
 
 from cto_backups import clock
@@ -29,7 +29,7 @@ class TimeLimit:
         self._lifted = False
         self._lock = Lock()
         self._until = None if time is None else clock.monotonic() + time.total_seconds()
-        self._timer = None if time is None else Timer(time.total_seconds(), self._pass)
+        self._timer = None if time is None else Timer(min(time.total_seconds(), TIMEOUT_MAX), self._pass)
         if self._timer is not None:
             self._timer.name = "backup_timeout"
             self._timer.daemon = True

@@ -30,6 +30,7 @@ _INHERITED: Final = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR")
 _CONNECT_SECONDS: Final = 15
 _ANSWER_SECONDS: Final = 15.0
 _FOR_EVER: Final = 31_536_000
+_LONGEST_MS: Final = (1 << 32) - 1
 _GRACE_SECONDS: Final = 10.0
 """How long after us a server ends what we should have ended: it says no word of why."""
 _UNKNOWN_VARIABLE: Final = 1193
@@ -176,11 +177,11 @@ class Address:
         left = self.limit.left()
         if left is None:
             return {}
-        longest = math.ceil(left + _GRACE_SECONDS)
+        longest = min(math.ceil(left + _GRACE_SECONDS), _FOR_EVER)
         return {
             "wait_timeout": str(longest),
             "max_statement_time": str(longest),
-            "max_execution_time": str(longest * 1000),
+            "max_execution_time": str(min(longest * 1000, _LONGEST_MS)),
         }
 
     def option_file(self, folder: Path, version: Version) -> Path:

@@ -42,6 +42,7 @@ _ALIVE: Final = {"tcp_keepalives_idle": "60", "tcp_keepalives_interval": "10", "
 # So is, by a server that works on a long statement, who was killed.
 _NOTICED: Final = "SELECT set_config('client_connection_check_interval', '5s', false)"
 _NOTICING: Final = 140_000
+_LONGEST_MS: Final = (1 << 31) - 1
 _GRACE_SECONDS: Final = 10.0
 """How long after us a server ends what we should have ended: it says no word of why."""
 _OF_TOOLS: Final = {
@@ -103,7 +104,7 @@ class Address:
         left = self.limit.left()
         if left is None:
             return {}
-        longest = f"{int((left + _GRACE_SECONDS) * 1000)}ms"
+        longest = f"{min(int((left + _GRACE_SECONDS) * 1000), _LONGEST_MS)}ms"
         return {"statement_timeout": longest, "idle_in_transaction_session_timeout": longest}
 
     def _connected(
