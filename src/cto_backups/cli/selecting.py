@@ -61,6 +61,7 @@ def select_point(
             raise UsageError(f"Two sources are named: {point} and {source}", todo="Name one.")
         point, source = "latest", point
     if at and point != "latest":
+        installation.catalog.point(point)  # of a name that is none, that is what is wrong
         raise UsageError(
             f"--at and the recovery point '{point}' exclude each other",
             why="a point's id already says which moment is meant",

@@ -152,7 +152,8 @@ class SecretReference:
             raise KeyProblemError(
                 f"Key {self} is missing",
                 why=f"there is no file {path}",
-                todo="Put the key file back from where you keep its spare copy; without it nothing can be restored.",
+                todo="A password or the like: write it there, with mode 600. A key of these backups: put the file back "
+                "from where you keep its spare copy; without it nothing can be restored.",
             ) from None
         except OSError as error:
             raise KeyProblemError(f"Key {self} cannot be read", why=f"{path}: {error.strerror}") from error

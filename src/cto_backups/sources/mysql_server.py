@@ -86,8 +86,8 @@ class Server:
 
     def unreadable(self, error: pymysql.MySQLError) -> SourceError:
         """What to raise when the server says no, or nothing."""
-        return SourceError(
-            f"source {self.name}: the server at {self.place} cannot be read",
-            why=said(error),
-            todo="see that the server runs, and what this user may read: `user` and `password` of this source",
-        )
+        why = said(error)
+        todo = "see that the server runs, and what this user may read: `user` and `password` of this source"
+        if "certificate" in why.lower():
+            todo = "name the certificates to trust, `ssl_ca`, and the host as the server's certificate does, `host`"
+        return SourceError(f"source {self.name}: the server at {self.place} cannot be read", why=why, todo=todo)

@@ -90,12 +90,16 @@ class Server:
 
     def unreadable(self, database: str, error: psycopg.Error) -> SourceError:
         """What it means that a session failed."""
+        why = said(error)
+        todo = "see that the server runs, and what this user may read: `user` and `password` of this source"
+        if _CONFLICT in str(error):
+            todo = _OF_STANDBY
+        elif "certificate" in why:
+            todo = (
+                "name the certificates to trust, `sslrootcert`, and the host as the server's certificate does, `host`"
+            )
         return SourceError(
-            f"source {self.name}: database {database} at {self.place} cannot be read",
-            why=said(error),
-            todo=_OF_STANDBY
-            if _CONFLICT in str(error)
-            else "see that the server runs, and what this user may read: `user` and `password` of this source",
+            f"source {self.name}: database {database} at {self.place} cannot be read", why=why, todo=todo
         )
 
 

@@ -126,3 +126,12 @@ def test_names_that_are_not_utf_8_are_shown_and_stay_valid_json(home: Any) -> No
     answer = home.process("restore", "data-files", "--in-place", "--dry-run", "--json", LC_ALL="C", PYTHONUTF8="0")
     assert any("caf" in path for path in answer.document["conflicts"])
     assert home("restore", "data-files", "--in-place", "--dry-run").status is ExitStatus.SUCCESS
+
+
+def test_a_moment_of_a_source_whose_name_is_mistyped_tells_the_right_name(home: Any) -> None:
+    mistyped = home("restore", "ledger", "--at", "1 minute ago", "--to", "x")
+    assert mistyped.status is ExitStatus.NOT_FOUND
+    assert "did you mean 'ledger-database'" in mistyped.err
+    (point,) = (each["id"] for each in home("points", "ledger-database", "--limit", "1", "--json").document["points"])
+    both = home("restore", point, "--at", "1 minute ago", "--to", "x")
+    assert both.status is ExitStatus.USAGE and "exclude each other" in both.err

@@ -101,6 +101,7 @@ def test_postgresql_is_read_from_the_right_host_alone(
         with pytest.raises(SourceError) as raised:
             captured(source(**trusted))
         assert told in raised.value.why and "certificate" in raised.value.why
+        assert "sslrootcert" in raised.value.todo and "password" not in raised.value.todo
 
 
 def test_postgresqls_log_and_programs_come_from_and_go_to_the_right_host_alone(
@@ -179,6 +180,7 @@ def test_mariadb_is_read_from_the_right_host_alone(zoo: Showing, certificates: C
         with pytest.raises(SourceError) as raised:
             captured(source(**trusted))
         assert told in raised.value.why and "certificate" in raised.value.why.lower()
+        assert "ssl_ca" in raised.value.todo and "password" not in raised.value.todo
 
 
 @pytest.mark.parametrize("program", ["mariadb-dump", "mariadb"])
