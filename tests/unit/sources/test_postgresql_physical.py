@@ -110,11 +110,35 @@ def garbled_log(restored: Path) -> None:
     last.write_bytes(there[: len(there) - 100].ljust(len(content), b"\0"))
 
 
+def leaf(change: Callable[[bytearray, int], None]) -> Fault:
+    """A page of an index in which something else stands; its second argument is where its list of entries ends."""
+
+    def fault(restored: Path) -> None:
+        with (restored / PLACES["sales.orders_pkey"]).open("r+b") as file:
+            file.seek(2 * 8192)
+            page = bytearray(file.read(8192))
+            change(page, int.from_bytes(page[12:14], "little"))
+            file.seek(2 * 8192)
+            file.write(page)
+
+    return fault
+
+
+def swapped(page: bytearray, ends: int) -> None:
+    page[ends - 40 : ends - 32] = page[ends - 36 : ends - 32] + page[ends - 40 : ends - 36]
+
+
+def forgotten(page: bytearray, ends: int) -> None:
+    page[12:14] = (ends - 4).to_bytes(2, "little")
+
+
 class TestPhysicalForm(SourceContract):
     faults: ClassVar[dict[str, Fault]] = {
         "a row that is another": altered("sales.events_2025", b"event 77", b"event 78"),
         "a blank page of a table": blank("sales.events_2025", 1),
         "a blank page of an index": blank("sales.orders_pkey", 2),
+        "entries of an index in another order": leaf(swapped),
+        "an index that has lost an entry": leaf(forgotten),
         "a lost file of the log": lost("wal/*"),
         "a log that ends too soon": garbled_log,
         "no word of the moments": lost("moments.json"),
@@ -243,6 +267,30 @@ def test_a_connection_that_breaks_within_a_file_is_no_point_either(shop: Server,
                     pass
     finally:
         shop.do("DROP TABLE wide")
+
+
+def test_a_server_that_hangs_is_no_point(shop: Server, make: Make) -> None:
+    """It is connected all the time, and says nothing."""
+    ((before,),) = shop.do("SELECT count(*) FROM pg_replication_slots")
+    stopped: list[int] = []
+
+    def stop() -> None:
+        stopped.extend(pid for (pid,) in shop.do("SELECT pid FROM pg_stat_replication WHERE state = 'backup'"))
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+
+    begun = time.monotonic()
+    try:
+        error = broken(make(timeout_seconds=2), stop)
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+    assert stopped and "sent nothing for 2 seconds" in error.why
+    assert time.monotonic() - begun < 30
+    for _ in range(200):
+        if shop.do("SELECT count(*) FROM pg_replication_slots") == [(before,)]:
+            break
+        time.sleep(0.05)
 
 
 def test_a_server_that_is_killed_is_no_point(postgresql_programs: Path, make: Make) -> None:
