@@ -86,7 +86,9 @@ def _selection(
 def tell(screen: Screen, evidence: "Evidence", *, indent: str = "") -> None:
     """Say how a restore test went, step by step."""
     took = figures.duration((evidence.finished_at - evidence.started_at).total_seconds())
-    verdict = "proven" if evidence.passed else "restored, NOT PROVEN" if is_alone(evidence) else "FAILED"
+    verdict = "restored, NOT PROVEN" if is_alone(evidence) or is_of_a_part(evidence) else "FAILED"
+    if evidence.passed and not is_of_a_part(evidence):
+        verdict = "proven"
     of = f"{evidence.point} from {evidence.vault}" if evidence.point else "no recovery point"
     screen.show(f"{indent}{evidence.source}: {verdict} in {took}: {of}")
     for step in evidence.steps:
@@ -96,6 +98,14 @@ def tell(screen: Screen, evidence: "Evidence", *, indent: str = "") -> None:
         screen.show(f"{indent}  {line.rstrip()}")
     if not evidence.passed:
         screen.problem(failed(evidence))
+    elif is_of_a_part(evidence):
+        left_out = (str(step.figures["not_compared"]) for step in evidence.steps if "not_compared" in step.figures)
+        screen.note(f"Not compared: {'; '.join(left_out)}.")
+
+
+def is_of_a_part(evidence: "Evidence") -> bool:
+    """Whether the test passed, and compared only a part of what came back: that is no proof."""
+    return evidence.passed and evidence.rung.name == "RESTORED"
 
 
 def is_alone(evidence: "Evidence") -> bool:

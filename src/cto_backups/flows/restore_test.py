@@ -215,7 +215,8 @@ def _verify(installation: Installation, point: RecoveryPoint, place: Path, figur
     if comparison.beyond_samples:
         left_out.append(f"{counted(comparison.beyond_samples, 'row')} of large tables, outside of their samples")
     if comparison.summed_until:
-        left_out.append(f"what was written after {comparison.summed_until}: its log was carried out, to its end")
+        moment = f"{comparison.summed_until[:19].replace('T', ' ')} UTC"
+        left_out.append(f"what was written after {moment}, when rows were summed up; its log was carried out")
     if left_out:
         figures["not_compared"] = "; ".join(left_out)
     if comparison.differences:

@@ -173,9 +173,12 @@ class PhysicalForm:
                 why=str(error) if isinstance(error, ToolError) else f"{error.filename}: {error.strerror}",
                 todo="restore from another vault, with --vault; or an older recovery point",
             ) from error
-        return replace(
-            restored, notes=(*restored.notes, f"prepared: a server of {tools.version.name} starts on {place / DATA}")
-        )
+        told = f"prepared: a server of {tools.version.name} starts on {place / DATA}"
+        logs = (mysql_log.log_in(place), mysql_log.streamed_in(place))
+        leading = " and ".join(f"{log.prefix}*" for log in logs if log is not None and log.pieces)
+        if leading:
+            told += f", and is to carry out {leading} before anybody writes there: mariadb-binlog … | mariadb"
+        return replace(restored, notes=(*restored.notes, told))
 
     def probe(self, restored: Path, tools: Tools, expected: Fingerprint) -> Fingerprint:
         """Start a throwaway server of the same series on the files, sum everything up, and check its tables.

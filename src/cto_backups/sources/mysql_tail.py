@@ -113,14 +113,16 @@ def brought_back(
         except OSError as error:
             raise _unwritten(source, error, "see whose these files are, and restore again") from error
         if gathered is not None:
-            restored = _put_beside(source, place, restored, gathered)
+            restored = _put_beside(source, place, restored, gathered, at)
     if at is not None and not any(problem.path.startswith(_NEEDED) for problem in restored.problems):
         cut(place, at)
     return restored
 
 
-def _put_beside(source: str, place: Path, restored: Restored, tail: Gathered) -> Restored:
-    """Write what was streamed beside the log of a point that came back; with a note of it. Raises RestoreError."""
+def _put_beside(source: str, place: Path, restored: Restored, tail: Gathered, at: datetime | None) -> Restored:
+    """Write what was streamed beside the log of a point that came back; with a note of it, which is to be cut at a
+    moment, if that is given. Raises RestoreError.
+    """
     if any(problem.path == f"/{LOG_FILE}" for problem in restored.problems):
         told = "the log that was streamed since waits for the point's own, which did not come back whole from there"
         return replace(restored, notes=(*restored.notes, told))
@@ -147,6 +149,8 @@ def _put_beside(source: str, place: Path, restored: Restored, tail: Gathered) ->
         size = streamed.position - streamed.first
         note = f"with {size} bytes of log that were streamed since, up to {streamed.ends.file}:{streamed.ends.offset}"
         note += moment
+    if streamed is not None and at is not None:
+        note = f"with the log that was streamed since, up to {at:%Y-%m-%d %H:%M:%S %Z}"
     return replace(restored, notes=(*restored.notes, note), problems=problems)
 
 

@@ -16,6 +16,7 @@ from integration.test_mysql_files_log import carried_out
 from servers import mariadb
 
 FILES = SECTION + "    method: physical\n"
+SELDOM = FILES + "    sums_every: 6 h\n"
 QUIET = {"binlog-format": "ROW", "gtid-strict-mode": "0", "event-scheduler": "OFF"}
 
 
@@ -85,6 +86,9 @@ def test_any_second_after_files_comes_back_from_what_was_streamed(
         for name, words, rows in (("at", ("--at", moment.isoformat()), [(1,), (2,)]), ("all", (), [])):
             done = home("restore", "shop", *words, "--to", str(tmp_path / name))
             assert done.status is ExitStatus.SUCCESS, done
+            said = " ".join(done.err.split())
+            assert "is to carry out binlog-* and streamed-* before anybody writes there" in said, done
+            assert (f"streamed since, up to {moment:%Y-%m-%d %H:%M:%S}" in said) is (name == "at"), done
             with mariadb.server(mariadbd, files=tmp_path / name / "data", **QUIET) as again:
                 carried_out(again, tmp_path / name)
                 assert again.do("SELECT n FROM zoo.commits ORDER BY n") == rows
@@ -96,3 +100,21 @@ def test_any_second_after_files_comes_back_from_what_was_streamed(
             caught_up(installation, primary)
         failed = home("test", "shop")
         assert failed.status is ExitStatus.VERIFICATION and "the log stops" in " ".join(failed.err.split()), failed
+
+
+def test_a_test_of_a_point_that_was_not_summed_up_says_that_it_proves_less(
+    home: Home, mariadbd: Path, mariadb_backup: Path
+) -> None:
+    with mariadb.server(mariadbd, **{"binlog-format": "ROW"}) as primary:
+        primary.do("CREATE DATABASE zoo", "CREATE TABLE zoo.commits (n bigint PRIMARY KEY, words longtext)")
+        protect(home, primary, SELDOM)
+        add(primary, 1)
+        assert home("backup", "shop").status is ExitStatus.SUCCESS
+        newest, summed = (point["id"] for point in home("points", "shop", "--json").document["points"])
+    proven = home("test", "shop")
+    assert proven.status is ExitStatus.SUCCESS and "shop: proven" in proven.out and summed in proven.out, proven
+    less = home("test", "--point", newest)
+    assert less.status is ExitStatus.SUCCESS and "shop: restored, NOT PROVEN" in less.out, less
+    assert "Not compared: what was written after" in " ".join(less.err.split()), less
+    (told,) = home("status", "shop", "--json").document["sources"]
+    assert told["rung"] == "restored", told
