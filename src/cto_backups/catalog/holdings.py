@@ -7,7 +7,8 @@ from datetime import datetime
 from cto_backups.catalog import chain, holds
 from cto_backups.catalog.database import Connection, insertion
 from cto_backups.catalog.rows import copy_to_row, evidence_to_row, moment_to_column, point_to_row
-from cto_backups.core.model import Copy, Evidence, RecoveryPoint
+from cto_backups.core.log_range import SUMMED_UNTIL
+from cto_backups.core.model import Copy, Evidence, RecoveryPoint, Rung
 from cto_backups.evidence.records import SigningKey
 
 
@@ -58,7 +59,10 @@ def forget_copy(connection: Connection, point: str, vault: str) -> None:
 
 
 def add_evidence(connection: Connection, evidence: Evidence) -> None:
-    """Show evidence, passed or failed; twice is once. A point's last restore test says whether it is proven."""
+    """Show evidence, passed or failed; twice is once. A point's last restore test says whether it is proven.
+
+    That of a point whose fingerprint is of an earlier moment may pass, and proves the point of that moment only.
+    """
     row = evidence_to_row(evidence)
     connection.execute(f"{insertion('evidence', row)} ON CONFLICT DO NOTHING", row)
     if evidence.kind != "restore_test" or evidence.point is None:
@@ -66,11 +70,12 @@ def add_evidence(connection: Connection, evidence: Evidence) -> None:
     connection.execute(
         """
         UPDATE points SET proven_at = (
-            SELECT CASE WHEN passed = 1 THEN finished_at END FROM evidence
+            SELECT CASE WHEN passed = 1 AND (rung >= :proven OR points.fingerprint NOT LIKE :earlier)
+                THEN finished_at END FROM evidence
             WHERE point = :point AND kind = 'restore_test' ORDER BY finished_at DESC, id DESC LIMIT 1)
         WHERE id = :point
         """,
-        {"point": evidence.point},
+        {"point": evidence.point, "proven": int(Rung.PROVEN), "earlier": f'%"{SUMMED_UNTIL}"%'},
     )
 
 

@@ -275,6 +275,10 @@ def said(error: pymysql.MySQLError) -> str:
     """What the server or the driver says, with its number."""
     number, *words = error.args or ("",)
     text = " ".join(" ".join(map(str, words)).split()) or str(number) or type(error).__name__
+    # What stands behind "password:" is hidden from every output.
+    text = text.replace("(using password: YES)", "with a password").replace(
+        "(using password: NO)", "without a password"
+    )
     told = f"{text} ({number})" if isinstance(number, int) and number and words else text
     return "; ".join((told, *getattr(error, "__notes__", ())))
 

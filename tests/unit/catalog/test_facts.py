@@ -10,10 +10,12 @@ from cto_backups.core.model import (
     ActionKind,
     CopyFacts,
     Disappearance,
+    Fingerprint,
     Heartbeat,
     Outcome,
     Resource,
     Rung,
+    Sample,
     Step,
     TimedRestore,
 )
@@ -104,6 +106,18 @@ def test_a_copy_is_tested_by_the_tests_of_this_point_in_this_vault(ledger, catal
     assert far == CopyFacts(
         build.copy("p1", "far"), None, None, build.ago(hours=1), False, None, Rung.PROVEN, None, "e2"
     )
+
+
+def test_a_point_whose_fingerprint_is_of_an_earlier_moment_is_not_proven_by_a_test_that_passed(ledger, catalog, build):
+    summed = shown(catalog, build, "p1", build.ago(days=9))
+    log = Sample("log", {"summed_until": build.ago(days=9).isoformat()})
+    between = shown(catalog, build, "p2", build.ago(days=8), fingerprint=Fingerprint("mysql/1", {}, {}, (log,)))
+    catalog.add_evidence(build.test("e1", "p1", build.ago(hours=9)))
+    catalog.add_evidence(replace(build.test("e2", "p2", build.ago(hours=8)), rung=Rung.RESTORED))
+    assert (ledger().newest, ledger().proven, ledger().last_test.id) == (between, summed, "e2")
+    sampled = shown(catalog, build, "p3", build.ago(days=7))
+    catalog.add_evidence(replace(build.test("e3", "p3", build.ago(hours=7)), rung=Rung.RESTORED))
+    assert ledger().proven == sampled, "what is compared in samples is of its moment"
 
 
 def test_proven_is_the_newest_kept_point_whose_last_restore_test_passed(ledger, catalog, build):
