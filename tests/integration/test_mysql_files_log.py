@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes.memory import MemoryVault
 
 from cto_backups.core.log_range import log_range, summed_until
 from cto_backups.core.model import Fingerprint, RecoveryPoint, Rung
@@ -379,3 +380,40 @@ def test_files_that_are_read_anew_are_no_mass_change(shop: Server, make: Make, w
         suspected.append(backup(installation, "ledger").point.suspicions)
     shop.do("DELETE FROM zoo.ticks")
     assert suspected == [()] * 4
+
+
+@pytest.mark.parametrize("why", ["two phases", "thrown away", "begun anew", "a lost file"])
+def test_it_begins_with_files_again(shop: Server, make: Make, points: Points, tmp_path: Path, why: str) -> None:
+    """Where the log tells less than what came to pass, or is not there; and where the point before is damaged."""
+    source = make()
+    if why == "two phases":  # prepared before the base, and committed since: the log says only that
+        shop.do("XA START 'two'", "INSERT INTO zoo.ticks VALUES (202)", "XA END 'two'", "XA PREPARE 'two'")
+    points.make(source)
+    tick(shop, 200)
+    try:
+        match why:
+            case "two phases":
+                points.restore(source, tmp_path / "before")
+                assert differences(source, tmp_path / "before", points.told[-1]) == ()
+                shop.do("XA COMMIT 'two'")
+            case "thrown away":
+                shop.do("FLUSH BINARY LOGS", "FLUSH BINARY LOGS")
+                ((newest, *_),) = shop.do("SHOW MASTER STATUS")
+                for _ in range(100):  # it keeps a file for a moment that it may need after a crash
+                    shop.do(f"PURGE BINARY LOGS TO '{newest}'")
+                    if len(shop.do("SHOW BINARY LOGS")) == 1:
+                        break
+                    time.sleep(0.1)
+            case "begun anew":
+                shop.do("RESET MASTER", "INSERT INTO zoo.ticks VALUES (201)")
+            case "a lost file":
+                vault = points.store.vault
+                assert isinstance(vault, MemoryVault)
+                largest = max((key for key in vault.files if "/data/" in key), key=lambda key: len(vault.files[key]))
+                del vault.files[largest]
+        again = points.make(source)
+        assert is_base(again)
+        points.restore(source, tmp_path / "back")
+        assert differences(source, tmp_path / "back", again[1]) == ()
+    finally:
+        shop.do("DELETE FROM zoo.ticks")

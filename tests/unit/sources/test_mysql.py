@@ -363,7 +363,7 @@ def test_a_password_is_shown_to_nobody(shop: Server, make: Make, tmp_path: Path)
     secret = 'S3cr3t "of" \\mine\'s #1'
     with pytest.raises(SourceError, match="cannot be read") as raised:
         make(password=lambda: secret).discover()
-    assert "Access denied" in raised.value.why
+    assert "Access denied" in raised.value.why and "with a password (1045)" in raised.value.why
     assert secret not in f"{raised.value} {raised.value.why} {raised.value.todo}"
     escaped = secret.replace("\\", "\\\\").replace("'", "''")
     shop.do(f"CREATE USER odd@localhost IDENTIFIED BY '{escaped}'", "GRANT ALL ON *.* TO odd@localhost")
