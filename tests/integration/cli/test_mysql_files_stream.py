@@ -11,7 +11,7 @@ import pytest
 from cto_backups.errors import ExitStatus
 from integration.cli.conftest import Home
 from integration.cli.following import facts, followed, installed, until, worker
-from integration.cli.test_mysql_stream import SECTION, Writer, add, caught_up, now, protect
+from integration.cli.test_mysql_stream import SECTION, Writer, add, caught_up, now, protect, without_us
 from integration.test_mysql_files_log import carried_out
 from servers import mariadb
 
@@ -118,3 +118,27 @@ def test_a_test_of_a_point_that_was_not_summed_up_says_that_it_proves_less(
     assert "Not compared: what was written after" in " ".join(less.err.split()), less
     (told,) = home("status", "shop", "--json").document["sources"]
     assert told["rung"] == "restored", told
+
+
+def test_what_was_streamed_behind_files_is_carried_out_by_the_documented_commands(
+    home: Home, mariadbd: Path, mariadb_backup: Path, stock_restic: Path, tmp_path: Path
+) -> None:
+    with mariadb.server(mariadbd, **{"binlog-format": "ROW"}) as primary:
+        primary.do("CREATE DATABASE zoo", "CREATE TABLE zoo.commits (n bigint PRIMARY KEY, words longtext)")
+        protect(home, primary, FILES)
+        add(primary, 1)
+        assert home("backup", "shop").status is ExitStatus.SUCCESS, "a point that has a log of its own"
+        with followed(home) as installation:
+            add(primary, 2)
+            primary.do("FLUSH BINARY LOGS")
+            add(primary, 3)
+            caught_up(installation, primary)
+            point = installation.catalog.latest("shop")
+            assert point is not None
+            (copy,) = [known.copy for known in installation.catalog.copies(point.id) if known.copy.vault == "one"]
+    back = without_us(home, stock_restic, copy.reference, tmp_path)
+    words = ["--defaults-file=data/backup-my.cnf", "--prepare", "--target-dir=data"]
+    subprocess.run([mariadb_backup, *words], cwd=back, check=True, capture_output=True)
+    with mariadb.server(mariadbd, files=back / "data", **QUIET) as again:
+        carried_out(again, back)
+        assert again.do("SELECT n FROM zoo.commits ORDER BY n") == [(1,), (2,), (3,)]

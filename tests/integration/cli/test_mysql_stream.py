@@ -253,21 +253,7 @@ def test_what_was_streamed_is_carried_out_by_the_documented_commands(
             with pytest.raises(SourceError, match="on from"), source.follow(changed, None):
                 pass
         (copy,) = [known.copy for known in installation.catalog.copies(point.id) if known.copy.vault == "one"]
-    text = (ROOT / "docs" / "how-to" / "restore-without-us.md").read_text()
-    block = re.search(r"(?:^    .*\n)+", text.partition("Of a MariaDB server")[2], re.MULTILINE)
-    assert block is not None
-    back = tmp_path / "back"
-    variables = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(tmp_path),
-        "RESTIC_PASSWORD_FILE": str(protecting.root / "keys" / "repository.key"),
-    }
-    restore = f"restic -r VAULT/repositories/main --no-cache restore {copy.reference} --target RESTORED"
-    script = f"set -eu\n{restore}\n{block[0]}".replace("restic -r", f"'{stock_restic}' -r")
-    for name, meant in (("VAULT", protecting.vault("one")), ("RESTORED", back), ("SOURCE", "shop")):
-        script = script.replace(name, str(meant))
-    done = subprocess.run(["bash", "-c", script], env=variables, cwd=tmp_path, capture_output=True, check=False)
-    assert done.returncode == 0, done
+    back = without_us(protecting, stock_restic, copy.reference, tmp_path)
     empty(other)
     client = ["mariadb", "--no-defaults", f"--socket={other.socket}", f"--password={mariadb.PASSWORD}", "-uroot"]
     client += ["--binary-mode"]
@@ -277,6 +263,26 @@ def test_what_was_streamed_is_carried_out_by_the_documented_commands(
     log = subprocess.run(["mariadb-binlog", "--skip-gtid-strict-mode", *pieces], capture_output=True, check=True).stdout
     subprocess.run(client, input=log, check=True)
     assert other.do(ROWS) == [(1,), (2,), (3,)]
+
+
+def without_us(home: Home, restic: Path, snapshot: str, tmp_path: Path) -> Path:
+    """A snapshot that stock restic restored, with what was streamed behind it, by the commands of the how-to."""
+    text = (ROOT / "docs" / "how-to" / "restore-without-us.md").read_text()
+    block = re.search(r"(?:^    .*\n)+", text.partition("Of a MariaDB server")[2], re.MULTILINE)
+    assert block is not None
+    back = tmp_path / "back"
+    variables = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "RESTIC_PASSWORD_FILE": str(home.root / "keys" / "repository.key"),
+    }
+    restore = f"restic -r VAULT/repositories/main --no-cache restore {snapshot} --target RESTORED"
+    script = f"set -eu\n{restore}\n{block[0]}".replace("restic -r", f"'{restic}' -r")
+    for name, meant in (("VAULT", home.vault("one")), ("RESTORED", back), ("SOURCE", "shop")):
+        script = script.replace(name, str(meant))
+    done = subprocess.run(["bash", "-c", script], env=variables, cwd=tmp_path, capture_output=True, check=False)
+    assert done.returncode == 0, done
+    return back
 
 
 def test_a_transaction_whose_end_did_not_come_is_left_out(
