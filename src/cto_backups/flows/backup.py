@@ -10,17 +10,17 @@ from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 
 from cto_backups import clock
-from cto_backups.core.anomaly import rows_of
 from cto_backups.core.elsewhere import told
 from cto_backups.core.log_range import log_range
 from cto_backups.core.model import ActionKind, Copy, Outcome, RecoveryPoint, Rung
 from cto_backups.core.payloads import Draft, PayloadStore, SnapshotLabel
 from cto_backups.core.policy import SourcePolicy
 from cto_backups.core.ports import ArrivingTree, Capture, Recognising, Remarking, Source
-from cto_backups.core.wording import counted, listed
-from cto_backups.errors import BackupsError, DamageError, KeyProblemError, SourceError, VaultError
+from cto_backups.core.wording import listed
+from cto_backups.errors import BackupsError, DamageError, KeyProblemError, VaultError
 from cto_backups.evidence.payloads import copy_to_payload, point_to_payload
 from cto_backups.flows import anomaly, records
+from cto_backups.flows.emptied import empty, refuse_emptied
 from cto_backups.flows.installation import Installation
 from cto_backups.flows.limit import giving, limited
 from cto_backups.flows.runs import OpenRun, recorded
@@ -186,7 +186,7 @@ def _take(
                 raise
             raise _DamagedBeforeError(error) from error
         if draft.size_bytes == 0:
-            raise _empty(policy.name, draft, previous)
+            raise empty(policy.name, draft, previous)
         if not draft.kept:
             assert previous is not None
             point = previous
@@ -194,7 +194,7 @@ def _take(
         else:
             point = _point(installation, policy, wish, capture, draft)
             if wish.label is None:
-                _refuse_emptied(point, previous)
+                refuse_emptied(point, previous)
             limit.lift()  # what is left to be done is done in the vault
             point = anomaly.judged(installation, point, draft, previous)
             reference = writing.commit(draft, snapshot_label(installation, point))
@@ -247,48 +247,6 @@ def _reference_in(installation: Installation, point: RecoveryPoint | None, vault
     return next(
         (facts.copy.reference for facts in installation.catalog.copies(point.id) if facts.copy.vault == vault), None
     )
-
-
-def _empty(source: str, draft: Draft, previous: RecoveryPoint | None) -> SourceError:
-    """An empty listing is a failure, never a deletion: an unmounted disk or an expired login looks just like one.
-
-    Nor is it a first point: a restore test would prove it at once, and prove nothing.
-    """
-    if previous is not None and previous.size_bytes > 0:
-        what, why = "is empty now", f"the last recovery point, {previous.id}, holds {previous.entry_count} entries"
-    else:
-        what, why = "is empty", f"not one byte is in it ({counted(draft.entries, 'entry', 'entries')})"
-    return SourceError(
-        f"Source '{source}' {what}",
-        why=why,
-        todo="Check that it is mounted and reachable. If it is meant to be empty, take it out of the policy.",
-    )
-
-
-def _refuse_emptied(point: RecoveryPoint, previous: RecoveryPoint | None) -> None:
-    """The same of a database, whose files are never empty: without rows it is another one than it was, or was emptied.
-
-    A server without a table is refused from the first day on. Who means it makes a point by hand. Raises SourceError.
-    """
-    rows, before = rows_of(point), rows_of(previous) if previous is not None else None
-    counts = point.fingerprint.counts
-    if rows == 0 and before:
-        assert previous is not None
-        what, why = "is empty now", f"no table has a row; the last recovery point, {previous.id}, holds {_rows(before)}"
-    elif counts.get("databases") is not None and counts.get("tables") == 0:
-        what, why = "is empty", f"there is no table on the server ({counted(counts['databases'], 'database')})"
-    else:
-        return
-    raise SourceError(
-        f"Source '{point.source}' {what}",
-        why=why,
-        todo="Check that the policy names the right server and database, and what this user may read. If it is meant "
-        f"to be empty: cto.backups backup {point.source} --before 'it was emptied on purpose'",
-    )
-
-
-def _rows(number: int) -> str:
-    return "1 row" if number == 1 else f"{number:,} rows"
 
 
 def _leads_astray(installation: Installation, previous: RecoveryPoint) -> bool:
