@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from fakes.points import MemoryPoint
 
+from cto_backups.core.limits import Limit
 from cto_backups.core.model import Fingerprint, Problem
 from cto_backups.core.ports import Existing, Restored
 from cto_backups.errors import PolicyError, RefusedError, RestoreError, SourceError, VerificationError
@@ -310,12 +311,12 @@ def test_a_database_that_is_replaced_in_the_middle_is_whole_in_the_point(
     with opened(other, "delete", rows=3000):
         pass
 
-    def replace_and_back_up(connection: sqlite3.Connection, staged: Path) -> None:
+    def replace_and_back_up(connection: sqlite3.Connection, staged: Path, limit: Limit) -> None:
         if other.exists():
             other.rename(path)
             for ending in ("-wal", "-shm"):  # who replaces a database must, or SQLite reads them with the new one
                 Path(f"{path}{ending}").unlink(missing_ok=True)
-        real(connection, staged)
+        real(connection, staged, limit)
 
     with opened(path, journal, rows=1000):
         monkeypatch.setattr(sqlite_copy, "_back_up", replace_and_back_up)
