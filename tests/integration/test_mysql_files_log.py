@@ -206,6 +206,19 @@ def test_what_a_newer_point_left_in_a_folder_is_not_carried_out_with_an_older_on
         shop.do("DELETE FROM zoo.ticks")
 
 
+def test_what_is_no_servers_is_in_nobodys_way(shop: Server, make: Make, points: Points, tmp_path: Path) -> None:
+    """Also a folder with the name that a server's files have, where dumps come; and the same point twice."""
+    source, place = make(method="logical"), tmp_path / "back"
+    points.make(source)
+    (place / "data").mkdir(parents=True)
+    (place / "data" / "of-others").touch()
+    (place / "binlogs.txt").touch()
+    assert points.last is not None
+    for _ in range(2):
+        assert not source.restore(points.store.reader(points.last), place, existing=Existing.OVERWRITE).problems
+    assert (place / "data" / "of-others").exists() and (place / "binlogs.txt").exists()
+
+
 def test_it_takes_the_rights_of_who_copies_files_and_of_who_reads_the_log(
     shop: Server, make: Make, points: Points
 ) -> None:

@@ -27,7 +27,8 @@ def remains(reader: PointReader, place: Path, options: RestoreOptions | None) ->
     own = {path.lstrip(b"/") for path, _ in reader.listing()}
     streamed = streamed_in(place)
     own |= {os.fsencode(piece.name) for piece in streamed.pieces} if streamed is not None else set()
-    return sorted(os.fsdecode(path) for path in _ours(place) if path not in own)
+    has_files = os.fsencode(DATA) in own  # else a folder of that name is somebody else's
+    return sorted(os.fsdecode(path) for path in _ours(place, has_files=has_files) if path not in own)
 
 
 def refuse_remains(source: str, reader: PointReader, place: Path, options: RestoreOptions | None) -> None:
@@ -50,13 +51,13 @@ def refuse_remains(source: str, reader: PointReader, place: Path, options: Resto
         )
 
 
-def _ours(place: Path) -> Iterator[bytes]:
+def _ours(place: Path, *, has_files: bool) -> Iterator[bytes]:
     for entry in os.scandir(place):
         name = entry.name
         is_log = name.startswith((PREFIX, STREAMED_PREFIX))
         if name in _OURS or is_log or database_of(name) is not None:
             yield os.fsencode(name)
-        elif name == DATA and entry.is_dir(follow_symlinks=False):
+        elif has_files and name == DATA and entry.is_dir(follow_symlinks=False):
             for folder, _, files in os.walk(entry.path):
                 below = os.fsencode(Path(folder).relative_to(place))
                 yield from (below + b"/" + os.fsencode(file) for file in files)
