@@ -129,7 +129,7 @@ class MysqlSource:
     ) -> RestorePlan:
         """What `restore` would do; in place, which databases it would make, and which are in the way."""
         if destination is not None and not only:
-            refuse_remains(self.name, reader, destination, options)
+            refuse_remains(self.name, reader, destination)
         if self._physical.made(reader):
             return self._physical.plan_restore(reader, destination, only=only, existing=existing, options=options)
         if destination is not None:
@@ -155,7 +155,7 @@ class MysqlSource:
     ) -> Restored:
         """Write dumps or files; in place, make the databases from dumps. Raises RefusedError, RestoreError."""
         if destination is not None and not only:
-            refuse_remains(self.name, reader, destination, options)
+            refuse_remains(self.name, reader, destination)
         if self._physical.made(reader):
             return self._physical.restore(
                 reader, destination, only=only, existing=existing, options=options, progress=progress

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from cto_backups.core.ports import PointReader, RestoreOptions
+from cto_backups.core.ports import PointReader
 from cto_backups.core.wording import counted
 from cto_backups.errors import RefusedError, RestoreError, VerificationError
 from cto_backups.sources.mysql_dump import BROKEN_FILE, VIEWS_FILE, database_of
@@ -17,12 +17,12 @@ from cto_backups.sources.mysql_users import GRANTS_FILE, USERS_FILE
 _OURS: Final = frozenset({LOG_FILE, SUMS_FILE, VIEWS_FILE, BROKEN_FILE, USERS_FILE, GRANTS_FILE, SERVER})
 
 
-def remains(reader: PointReader, place: Path, options: RestoreOptions | None) -> list[str]:
-    """The files in a folder that a point of a server might have, and this one lacks; none where they are deleted.
+def remains(reader: PointReader, place: Path) -> list[str]:
+    """The files in a folder that a point of a server might have, and this one lacks.
 
     What was streamed after a point is not among them, as a restore takes it away. Raises OSError, VerificationError.
     """
-    if (options is not None and options.delete) or not place.is_dir():
+    if not place.is_dir():
         return []
     own = {path.lstrip(b"/") for path, _ in reader.listing()}
     streamed = streamed_in(place)
@@ -31,10 +31,10 @@ def remains(reader: PointReader, place: Path, options: RestoreOptions | None) ->
     return sorted(os.fsdecode(path) for path in _ours(place, has_files=has_files) if path not in own)
 
 
-def refuse_remains(source: str, reader: PointReader, place: Path, options: RestoreOptions | None) -> None:
+def refuse_remains(source: str, reader: PointReader, place: Path) -> None:
     """Raise RefusedError where there are such files: nothing was written yet."""
     try:
-        found = remains(reader, place, options)
+        found = remains(reader, place)
     except VerificationError as error:
         found = [f"{STREAMED_FILE} ({error.why})"]
     except OSError as error:
@@ -45,9 +45,9 @@ def refuse_remains(source: str, reader: PointReader, place: Path, options: Resto
         ) from error
     if found:
         raise RefusedError(
-            f"source {source}: {place} has {counted(len(found), 'file')} of another recovery point",
-            why=f"this one has no {found[0]}: it would be carried out, or started on, with what comes now",
-            todo="restore to another folder; or with --overwrite --delete, which takes away what this point has not",
+            f"source {source}: {place} has {counted(len(found), 'file')} that an earlier restore left",
+            why=f"this recovery point has no {found[0]}: it would be carried out, or started on, with what comes now",
+            todo="restore to another folder, or empty this one first",
         )
 
 
