@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote
 
 import psycopg
 from psycopg import sql
@@ -20,8 +21,16 @@ from cto_backups.core.wording import counted, listed
 from cto_backups.errors import RefusedError, RestoreError, UsageError
 from cto_backups.process import ToolError
 from cto_backups.sources.postgresql_archive import Archive
+from cto_backups.sources.postgresql_connection import Tools
 from cto_backups.sources.postgresql_hashes import COLUMNS, RowHash
-from cto_backups.sources.postgresql_restore import LONGEST_NAME, MAINTENANCE, aside_name, rename
+from cto_backups.sources.postgresql_restore import (
+    GLOBALS_FILE,
+    LONGEST_NAME,
+    MAINTENANCE,
+    aside_name,
+    make_missing_roles,
+    rename,
+)
 from cto_backups.sources.postgresql_rows import Session, tables
 from cto_backups.sources.postgresql_server import Server, said
 from cto_backups.sources.postgresql_sums import rows_digest
@@ -142,12 +151,15 @@ def _see_names(server: Server, wish: DatabaseWish, landing: Landing, there: set[
             else "choose another name with --as NAME, or drop that one if it is needed no longer",
         )
     if landing.working in there:
-        raise RefusedError(
-            f"source {server.name}: there is a database {landing.working} on {server.place}",
-            why="another restore is making it, or one was killed and left it",
-            todo=f"if none is running: DROP DATABASE {_quoted(landing.working)} WITH (FORCE); "
-            "or choose another name: --as NAME",
-        )
+        raise _left_by_another(server, landing, "; or choose another name: --as NAME")
+
+
+def _left_by_another(server: Server, landing: Landing, otherwise: str = "") -> RefusedError:
+    return RefusedError(
+        f"source {server.name}: there is a database {landing.working} on {server.place}",
+        why="another restore is making it, or one was killed and left it",
+        todo=f"if none is running: DROP DATABASE {_quoted(landing.working)} WITH (FORCE){otherwise}",
+    )
 
 
 def see_room(server: Server, session: Session, size_bytes: int) -> None:
@@ -197,7 +209,7 @@ def land(
         compared = _compared(server, landing, rows, row_hash) if rows is not None else ()
     except BaseException:
         with suppress(psycopg.Error):
-            session.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(landing.working)))
+            _drop(session, landing)
             for role in made:
                 session.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
         raise
@@ -205,13 +217,53 @@ def land(
     return (*landing.notes, *([f"{'role' if len(made) == 1 else 'roles'} {lacking}"] if made else []), *compared)
 
 
-def _load(server: Server, session: Session, landing: Landing, archive: Archive) -> None:
+def land_all(server: Server, tools: Tools, session: Session, place: Path, now: datetime) -> dict[str, str]:
+    """Make all databases whose dumps are in `place`; those there are kept under other names, which this tells.
+
+    Roles that the server lacks are made, those it has stay as they are. Each database has its name once all of it is
+    there, and until then what stood in its place stands there. Raises ToolError, psycopg.Error, RestoreError.
+    """
+    kept: dict[str, str] = {}
+    roles = {str(name).encode() for (name,) in session.execute("SELECT rolname FROM pg_roles").fetchall()}
+    make_missing_roles(tools, server.address, place / GLOBALS_FILE, roles)
+    there = {str(name) for (name,) in session.execute("SELECT datname FROM pg_database").fetchall()}
+    for file in sorted(place.glob("*.dump")):
+        name = unquote(file.name.removesuffix(".dump"))
+        if name == MAINTENANCE:
+            continue
+        landing = Landing(name, tools.major, name in there, True, ())
+        aside = aside_name(name, now)
+        if landing.working in there:
+            raise _left_by_another(server, landing)
+        if landing.stands:
+            with session.transaction(force_rollback=True):
+                rename(session, name, aside)  # nobody is to wait for what cannot have its name in the end
+        try:
+            _load(server, session, landing, Archive(tools, file), subscriptions=True)
+            with session.transaction():
+                if landing.stands:
+                    rename(session, name, aside)
+                rename(session, landing.working, name)
+        except BaseException:
+            with suppress(psycopg.Error):
+                _drop(session, landing)
+            raise
+        if landing.stands:
+            kept[name] = aside
+    return kept
+
+
+def _drop(session: Session, landing: Landing) -> None:
+    session.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(landing.working)))
+
+
+def _load(server: Server, session: Session, landing: Landing, archive: Archive, *, subscriptions: bool = False) -> None:
     identifier = sql.Identifier(landing.working).as_string(session)
     about = archive.about(identifier)
     session.execute(about.create.encode())
     session.execute(f"REVOKE CONNECT, TEMPORARY ON DATABASE {identifier} FROM PUBLIC".encode())
     # A subscription shares its slot with the one it was: whoever drops it here ends the other.
-    options, entries = ["--no-subscriptions"], None
+    options, entries = [] if subscriptions else ["--no-subscriptions"], None
     if not landing.is_superuser:
         options += ["--no-owner", "--no-privileges", "--no-security-labels"]
         entries = [entry for entry in archive.entries() if not any(word in entry for word in _SUPERUSERS)]

@@ -25,7 +25,7 @@ from cto_backups.core.ports import (
 )
 from cto_backups.errors import RestoreError, SourceError
 from cto_backups.process import ToolError, run
-from cto_backups.sources import pipes, postgresql_restore
+from cto_backups.sources import pipes, postgresql_landing, postgresql_restore
 from cto_backups.sources.postgresql_connection import Address, Tools, by_name, find_tools
 from cto_backups.sources.postgresql_dumping import Held, Moments, PostgresqlCapture
 from cto_backups.sources.postgresql_inventory import databases
@@ -136,7 +136,7 @@ class LogicalForm:
                 return replace(restored, places=())  # another vault may have it whole
             try:
                 tools = self._server.programs(session.info.server_version // 10_000)
-                kept = postgresql_restore.into(tools, self._server.address, session, place, clock.now())
+                kept = postgresql_landing.land_all(self._server, tools, session, place, clock.now())
             except ToolError as error:
                 raise RestoreError(
                     f"source {self._server.name}: its databases were restored in part",

@@ -139,47 +139,6 @@ def check_indexes(tools: Tools, address: Address, names: Sequence[str]) -> None:
             _check_visibility(address, name)
 
 
-def into(tools: Tools, address: Address, session: Session, place: Path, now: datetime) -> dict[str, str]:
-    """Make the dumped databases on a server in use; those there are kept under other names, which this tells.
-
-    Roles that the server lacks are made, those it has stay as they are. A database that could not be made whole is gone
-    again, and what stood in its place stands there. Raises ToolError, psycopg.Error.
-    """
-    kept: dict[str, str] = {}
-    roles = {str(name).encode() for (name,) in session.execute("SELECT rolname FROM pg_roles").fetchall()}
-    _make_missing_roles(tools, address, place / GLOBALS_FILE, roles)
-    for file in sorted(place.glob("*.dump")):
-        name = unquote(file.name.removesuffix(".dump"))
-        if name == MAINTENANCE:
-            continue
-        aside = aside_name(name, now)
-        there = session.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone()
-        if there:
-            rename(session, name, aside)
-        try:
-            run_program(
-                [
-                    tools["pg_restore"],
-                    "--create",
-                    "--exit-on-error",
-                    "--no-tablespaces",
-                    f"--jobs={_JOBS}",
-                    "--no-password",
-                    "--dbname=template1",
-                    str(file),
-                ],
-                address,
-            )
-        except ToolError:
-            session.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
-            if there:
-                rename(session, aside, name)
-            raise
-        if there:
-            kept[name] = aside
-    return kept
-
-
 def rename(session: Session, name: str, to: str) -> None:
     """Rename a database: nobody may be connected to it. Raises psycopg.Error."""
     session.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(name), sql.Identifier(to)))
@@ -215,7 +174,8 @@ def _complaint(error: ToolError) -> str:
     return _SAID.split(told)[0].rstrip("; ")
 
 
-def _make_missing_roles(tools: Tools, address: Address, file: Path, there: set[bytes]) -> None:
+def make_missing_roles(tools: Tools, address: Address, file: Path, there: set[bytes]) -> None:
+    """Make the roles that a server in use lacks, by a dump of what all databases share. Raises ToolError, OSError."""
     if not file.is_file():
         return  # --only left it out
     lines = []

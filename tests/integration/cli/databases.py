@@ -59,6 +59,11 @@ class Database:
         """Whether a point, or a database of it, is restored into a server that runs."""
         return self.method != "mariadb, physical"
 
+    def names(self) -> set[str]:
+        """The databases of the server."""
+        query = "SELECT datname FROM pg_database" if self.method.startswith("postgresql") else "SHOW DATABASES"
+        return {str(name) for (name,) in self.do(query)}
+
     def restored_by(self, home: Home) -> tuple[str, ...]:
         """The words that restore it, into the server where that can be; and what that takes."""
         if self.method.startswith("postgresql"):

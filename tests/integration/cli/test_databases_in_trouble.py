@@ -122,3 +122,60 @@ def test_the_password_is_on_no_command_line_and_in_no_environment_of_others(data
     assert database.program in {*seen, ""}, seen
     assert program in seen or not database.into_server
     assert shown == set()
+
+
+def killed_once(database: Database, name: str, home: Home, *words: str) -> None:
+    """A restore into the server that is killed once there is a database of this name."""
+    restoring = begun(home, *words)
+    until(lambda: restoring.poll() is not None or name in database.names(), "it is being made")
+    assert restoring.poll() is None, said(home)
+    below = set(descendants(restoring.pid)) - {restoring.pid}
+    restoring.kill()
+    restoring.wait()
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in below), "nothing of it runs on")
+
+
+@pytest.mark.parametrize("database", ["postgresql 15, logical", "postgresql 15, physical"], indirect=True)
+def test_a_database_whose_restore_is_killed_has_no_name_by_which_it_looks_whole(database: Database, kept: Home) -> None:
+    assert begun(kept, "backup", "shop").wait(100) == ExitStatus.SUCCESS, said(kept)
+    words = database.restored_by(kept)
+    killed_once(database, "beside-unfinished", kept, *words)
+    assert "shop" in database.names() and "beside" not in database.names()
+    assert begun(kept, *words).wait(100) == ExitStatus.REFUSED
+    drop = 'DROP DATABASE "beside-unfinished" WITH (FORCE)'
+    assert drop in said(kept)
+    database.do(drop)
+    assert begun(kept, *words).wait(100) == ExitStatus.SUCCESS, said(kept)
+    assert "beside" in database.names()
+    database.do("DROP DATABASE beside")
+
+
+@pytest.mark.parametrize("database", ["postgresql 15, logical"], indirect=True)
+def test_what_stands_there_stands_until_what_is_restored_in_its_place_is_whole(database: Database, kept: Home) -> None:
+    database.do("ALTER ROLE keeper SUPERUSER", "DROP DATABASE IF EXISTS beside")
+    assert begun(kept, "backup", "shop").wait(100) == ExitStatus.SUCCESS, said(kept)
+    database.do("CREATE TABLE later (n int)", database="shop")
+    words = "restore", "shop", "--in-place", "--overwrite", "--yes"
+    killed_once(database, "shop-unfinished", kept, *words)
+    assert not any("before-restore" in name for name in database.names())
+    assert database.do("SELECT count(*) FROM bulk, later", database="shop") == [(0,)], "it is what it was"
+    assert begun(kept, *words).wait(100) == ExitStatus.REFUSED
+    drop = 'DROP DATABASE "shop-unfinished" WITH (FORCE)'
+    assert drop in said(kept)
+    database.do(drop)
+    assert begun(kept, *words).wait(100) == ExitStatus.SUCCESS, said(kept)
+    assert any(name.startswith("shop-before-restore-") for name in database.names())
+    assert database.do("SELECT to_regclass('later') IS NULL", database="shop") == [(True,)]
+
+
+@pytest.mark.parametrize("database", ["mariadb, logical"], indirect=True)
+def test_a_restore_of_mariadb_that_is_killed_is_not_taken_for_whole_by_the_next(database: Database, kept: Home) -> None:
+    """A server that cannot rename a database has it under its own name, in part; whoever looks is told."""
+    assert begun(kept, "backup", "shop").wait(100) == ExitStatus.SUCCESS, said(kept)
+    words = database.restored_by(kept)
+    killed_once(database, "shop", kept, *words)
+    assert begun(kept, *words).wait(100) == ExitStatus.REFUSED
+    assert "shop is there already" in said(kept)
+    database.do("DROP DATABASE shop")
+    assert begun(kept, *words).wait(100) == ExitStatus.SUCCESS, said(kept)
+    assert database.do("SELECT COUNT(*) FROM bulk", database="shop") == [(80_000,)]
