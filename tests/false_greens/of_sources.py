@@ -124,14 +124,35 @@ def zero_byte_database(site: Site) -> None:
 
 @fault(
     "Database without tables",
-    "all tables of a database are dropped; it is backed up and tested again",
-    finding("empty", "ledger"),
+    "all tables of a database are dropped",
+    ends(ExitStatus.SOURCE, "backup", "ledger", saying="is empty now"),
+    finding("failed-runs", "ledger"),
 )
 def no_tables(site: Site) -> None:
     with closing(sqlite3.connect(site.data / "ledger.db")) as connection, connection:
         connection.execute("DROP TABLE entries")
-    site.well("backup", "ledger")
+
+
+@fault(
+    "Database without tables, by hand",
+    "the same; a point is made of it all the same, by hand, and tested",
+    finding("empty", "ledger"),
+)
+def no_tables_by_hand(site: Site) -> None:
+    no_tables(site)
+    site.well("backup", "ledger", "--before", "it was emptied on purpose")
     site.well("test", "ledger")
+
+
+@fault(
+    "Database without rows",
+    "all rows of a database are deleted",
+    ends(ExitStatus.SOURCE, "backup", "ledger", saying="is empty now"),
+    finding("failed-runs", "ledger"),
+)
+def no_rows(site: Site) -> None:
+    with closing(sqlite3.connect(site.data / "ledger.db")) as connection, connection:
+        connection.execute("DELETE FROM entries")
 
 
 @fault(
