@@ -266,6 +266,32 @@ def test_two_never_follow_one_log(protecting: Home, shop: Server) -> None:
             other.catalog.streams.lease("shop", "two", "elsewhere", 1, now, bool)
 
 
+def test_of_two_workers_that_run_one_follows_the_log(protecting: Home, shop: Server, tmp_path: Path) -> None:
+    """And the other one once that one is gone."""
+    connected = "SELECT count(*) FROM pg_stat_replication"
+    workers = {name: worker(protecting, tmp_path / f"{name}.log", name) for name in ("first", "second")}
+    try:
+        with installed(protecting) as installation, Writer(shop):
+            caught_up(installation, shop)
+            most = 0
+            for _ in range(40):
+                ((count,),) = shop.do(connected)
+                most = max(most, count)
+                time.sleep(0.05)
+            assert most == 1
+            holder = facts(installation).holder
+            assert all(process.poll() is None for process in workers.values())
+            workers[holder].kill()
+            (other,) = workers.keys() - {holder}
+            until(lambda: facts(installation).holder == other, "the other worker takes over")
+            caught_up(installation, shop)
+            assert shop.do(connected) == [(1,)]
+    finally:
+        for process in workers.values():
+            process.kill()
+            process.wait()
+
+
 def test_a_vault_that_was_away_gets_what_it_lacks(protecting: Home, shop: Server, monkeypatch: Any) -> None:
     from datetime import timedelta
 
