@@ -97,10 +97,17 @@ def test_a_moment_within_the_log_of_a_point_comes_back(protecting: Home, server:
 def test_a_database_that_nobody_named_is_a_finding(protecting: Home, server: Server) -> None:
     server.do("CREATE DATABASE newcomer")
     try:
-        findings = protecting("audit", "--json").document["findings"]
-        red = {each["subject"] for each in findings if each["control"] == "coverage"}
+
+        def uncovered() -> set[str]:
+            findings = protecting("audit", "--json").document["findings"]
+            return {each["subject"] for each in findings if each["control"] == "coverage"}
+
+        red = uncovered()
         assert f"mysql:{server.socket}/newcomer" in red
         assert not {subject for subject in red if subject.endswith("/my shop")}
+        text = protecting.policy.read_text()
+        protecting.policy.write_text(text.replace("databases: [", "databases: [newcomer, "))
+        assert uncovered() == red - {f"mysql:{server.socket}/newcomer"}, "until the policy names it"
     finally:
         server.do("DROP DATABASE newcomer")
 
