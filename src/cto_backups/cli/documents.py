@@ -11,7 +11,7 @@ from cto_backups.core.change import Change
 from cto_backups.core.elsewhere import elsewhere
 from cto_backups.core.governance import Approval, Identity
 from cto_backups.core.keeping import Hold, Mark
-from cto_backups.core.log_range import log_range
+from cto_backups.core.log_range import log_range, summed_until
 from cto_backups.core.model import Copy, CopyFacts, Evidence, Problem, RecoveryPoint
 from cto_backups.errors import BackupsError
 
@@ -47,9 +47,15 @@ def point(found: RecoveryPoint) -> Document:
 
 
 def log(found: RecoveryPoint) -> Document | None:
-    """The range of a point's log, any moment of which comes back; None without one."""
+    """The range of a point's log, any moment of which comes back; None without one.
+
+    `summed_until` is there where what was written later is not compared by a restore test.
+    """
     told = log_range(found)
-    return None if told is None else {"since": utc(told[0]), "until": utc(told[1])}
+    if told is None:
+        return None
+    summed = summed_until(found.fingerprint)
+    return {"since": utc(told[0]), "until": utc(told[1]), **({"summed_until": summed} if summed else {})}
 
 
 def where(found: RecoveryPoint) -> Document | None:

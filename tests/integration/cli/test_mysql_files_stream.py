@@ -110,7 +110,9 @@ def test_a_test_of_a_point_that_was_not_summed_up_says_that_it_proves_less(
         protect(home, primary, SELDOM)
         add(primary, 1)
         assert home("backup", "shop").status is ExitStatus.SUCCESS
-        newest, summed = (point["id"] for point in home("points", "shop", "--json").document["points"])
+        told = home("points", "shop", "--json").document["points"]
+        newest, summed = (point["id"] for point in told)
+        assert [("summed_until" in point["log"]) for point in told] == [True, False]
     proven = home("test", "shop")
     assert proven.status is ExitStatus.SUCCESS and "shop: proven" in proven.out and summed in proven.out, proven
     less = home("test", "--point", newest)
