@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from cto_backups import clock
 from cto_backups.errors import ExitStatus
 from integration.cli.conftest import Home, copied
-from integration.cli.databases import SECRET, Database, begun, running, said
+from integration.cli.databases import SECRET, VARIABLE, Database, begun, running, said
+from integration.cli.following import facts, installed, until, worker
 from servers import mariadb
 
 METHODS = ("postgresql 15, logical", "postgresql 15, physical", "mariadb, logical", "mariadb, physical")
@@ -159,3 +161,52 @@ def test_a_login_that_has_ended_and_programs_of_another_version_make_no_point(
         assert points(kept) == before
     finally:
         kept.policy.write_text(text)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("theirs", ["postgresql 15, physical", "mariadb, logical"], indirect=True)
+def test_a_stream_says_why_it_stands_still_and_goes_on_from_where_it_was(
+    theirs: tuple[Database, Disk], kept: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A password that is another one, as is noticed when a connection breaks; and vaults without room."""
+    database, _ = theirs
+    monkeypatch.setenv(VARIABLE, SECRET)
+    text = kept.policy.read_text()
+    kept.policy.write_text(
+        text.replace(
+            "    user: keeper\n", "    user: keeper\n    base_every: 1 day\n    triggers: [hourly, continuous]\n"
+        )
+    )
+    is_mariadb = database.method.startswith("mariadb")
+    login = "ALTER USER keeper@localhost IDENTIFIED BY" if is_mariadb else "ALTER ROLE keeper PASSWORD"
+    ended = "KILL USER keeper" if is_mariadb else "SELECT pg_terminate_backend(pid) FROM pg_stat_replication"
+    told = "Access denied" if is_mariadb else "password authentication failed"
+
+    def committed() -> None:
+        """Wait until all that was committed by now is in a vault."""
+        begun_at = clock.now()
+        database.do("INSERT INTO busy (word) VALUES ('one more')", database="shop")
+        until(lambda: (at := facts(installation).reached_at) and at > begun_at, "it is in a vault")
+
+    with disk(kept.root / "vaults", 200) as vaults:
+        assert backed_up(kept) is ExitStatus.SUCCESS, said(kept)
+        following = worker(kept, tmp_path / "log", "here")
+        try:
+            with installed(kept) as installation:
+                until(lambda: facts(installation) is not None, "it is followed")
+                committed()
+                database.do(f"{login} 'another password'")
+                database.do(ended)
+                until(lambda: told in " ".join(kept("status", "shop").out.split()), "it says why")
+                assert "another password" not in (tmp_path / "log").read_text()
+                database.do(f"{login} '{SECRET}'")
+                committed()
+                with vaults.full():
+                    database.do("INSERT INTO busy (word) SELECT word FROM bulk", database="shop")
+                    until(lambda: "full" in " ".join(kept("status", "shop").out.split()), "it says why")
+                committed()
+        finally:
+            following.kill()
+            following.wait()
+        assert begun(kept, "test", "shop").wait(120) == ExitStatus.SUCCESS, said(kept)
+    kept.policy.write_text(text)
