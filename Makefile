@@ -75,7 +75,7 @@ test-peers: setup-tools ## the tests against stock restic once more, with the ne
 	@tools/peers .cache/peers restic rustic wal-g
 	CTO_RESTIC="$$PWD"/.cache/peers/bin/restic $(BIN)/pytest $(TESTS) -m "stock_restic or newest_restic or rustic or wal_g" $(ARGS)
 
-test-mysql: setup ## the tests on MySQL's own servers, which it gets without installing them (x86-64 Linux, apt, Maven)
+test-mysql: setup ## the tests on MySQL's own servers, which it gets without installing them (x86-64 Linux with apt and mvn)
 	@tools/mysql-programs .cache/servers/mysql
 	$(BIN)/pytest $(TESTS) -m mysql $(ARGS)
 

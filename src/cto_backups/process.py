@@ -44,8 +44,11 @@ def run(
     timeout_seconds: float,
     given: bytes | None = None,
     folder: Path | None = None,
+    complaints_too: bool = False,
 ) -> bytes:
-    """What the program prints. Raises ToolError (with its status), ToolMissingError, ToolTimeoutError.
+    """What the program prints, and its complaints after that with `complaints_too`.
+
+    Raises ToolError (with its status), ToolMissingError, ToolTimeoutError.
 
     The program has no terminal to ask anything on. Whatever ends this call early also ends the program and what it
     started.
@@ -64,7 +67,7 @@ def run(
             raise
     if process.returncode:
         raise failure(program, process.returncode, complaints, output)
-    return output
+    return output + complaints if complaints_too else output
 
 
 def start(

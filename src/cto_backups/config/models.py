@@ -234,7 +234,7 @@ class MysqlSource(AnySource):
     kind: Literal["mysql"]
     """What kind of source it is: MySQL or MariaDB; which of them, the server says."""
     method: Literal["logical", "physical"] = "logical"
-    """`logical`: dumps of its databases; `physical`: the files of the whole server, of MariaDB and on its machine."""
+    """`logical`: dumps of its databases; `physical`: the files of the whole server, read on its machine."""
     host: Line = Field(default="/run/mysqld/mysqld.sock", examples=["db.example.com", "/run/mysqld/mysqld.sock"])
     """The server's name, or the path of its socket."""
     port: Annotated[int, Field(ge=1, le=65535)] = 3306

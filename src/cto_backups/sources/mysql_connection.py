@@ -66,9 +66,10 @@ _PROGRAMS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         "install": ("mysqld",),
         "zones": ("mysql_tzinfo_to_sql",),
         "log": ("mysqlbinlog",),
+        "files": ("xtrabackup",),
     },
 }
-_VERSION: Final = re.compile(r"(?:Distrib|from|Ver|MariaDB server) (\d+)\.(\d+)\.\d+(\S*)")
+_VERSION: Final = re.compile(r"(?:Distrib|from|Ver|MariaDB server|xtrabackup version) (\d+)\.(\d+)\.\d+(\S*)")
 
 
 @dataclass(frozen=True, order=True)
@@ -299,7 +300,7 @@ def stop(address: Address, session: Session) -> None:
 
 @dataclass(frozen=True)
 class Tools:
-    """A server's programs: ``dump``, ``client``, ``server``, ``install``, ``zones``, ``log``; of MariaDB ``files``."""
+    """A server's programs: ``dump``, ``client``, ``server``, ``install``, ``zones``, ``log``, ``files``."""
 
     version: Version
     configured: str = ""
@@ -335,7 +336,12 @@ class Tools:
 
 def _program_version(program: Path) -> Version | None:
     try:
-        told = run([program, "--no-defaults", "--version"], environment={"PATH": os.defpath}, timeout_seconds=30)
+        told = run(
+            [program, "--no-defaults", "--version"],
+            environment={"PATH": os.defpath},
+            timeout_seconds=30,
+            complaints_too=True,  # xtrabackup says it there
+        )
     except ToolError:
         return None
     number = _VERSION.search(told.decode("utf-8", "replace"))

@@ -1,6 +1,6 @@
-"""The files of a server as mariadb-backup sends them, as a tree that arrives, and what there is to know of them.
+"""The files of a server as a program sends them, as a tree that arrives, and what there is to know of them.
 
-`data` is a data directory, once mariadb-backup has prepared it; `server.json` says of which server it is.
+`data` is a data directory, once the program has prepared it; `server.json` says of which server it is.
 """
 
 import json
@@ -16,6 +16,7 @@ from cto_backups import clock
 from cto_backups.core.ports import UNKNOWN_SIZE, Arrival, Before, Entry, EntryKind
 from cto_backups.errors import SourceError, VerificationError
 from cto_backups.process import ToolError
+from cto_backups.sources.mysql_copier import SETTINGS, Copier
 from cto_backups.sources.mysql_dump import Position
 from cto_backups.sources.mysql_mbstream import MbstreamReader
 from cto_backups.sources.streams import Giver, Ready
@@ -23,10 +24,8 @@ from cto_backups.sources.streams import Giver, Ready
 DATA: Final = "data"
 SERVER: Final = "server.json"
 CHECKPOINTS: Final = "xtrabackup_checkpoints"
-SETTINGS: Final = "backup-my.cnf"
 _PLACE: Final = b"xtrabackup_binlog_info"
 _NEEDED: Final = frozenset({CHECKPOINTS.encode(), b"xtrabackup_info", SETTINGS.encode()})
-_LOG: Final = frozenset({b"ib_logfile0"})
 _LINK: Final = b".isl"
 """What says where a table lies that is not among the others."""
 
@@ -63,6 +62,7 @@ class FilesTree:
     def __init__(
         self,
         about: About,
+        copier: Copier,
         datadir: Path,
         spool: Path,
         begin: Callable[[], Giver],
@@ -71,7 +71,7 @@ class FilesTree:
         self.root = Entry(b"", b"", EntryKind.FOLDER)
         self.place: Position | None = None
         """Where in the binary log the program says that it ended, if there is one."""
-        self._about, self._datadir, self._spool = about, datadir, spool
+        self._about, self._copier, self._datadir, self._spool = about, copier, datadir, spool
         self._begin, self._refuse = begin, refuse
         own = datadir.stat()
         self._owner = own.st_uid, own.st_gid
@@ -87,17 +87,17 @@ class FilesTree:
         except ToolError as error:
             raise self._refuse(error) from error
         except OSError as error:
-            raise self._refuse(ToolError("mariadb-backup", None, f"{self._spool}: {error.strerror}")) from error
+            raise self._refuse(ToolError(self._copier.name, None, f"{self._spool}: {error.strerror}")) from error
 
     def _files(self) -> Iterator[Arrival]:
         giver = self._begin()
-        reader = MbstreamReader("mariadb-backup", giver, self._spool, _LOG)
+        reader = MbstreamReader(self._copier.name, giver, self._spool, frozenset({self._copier.log}))
         seen: set[bytes] = set()
         folders: set[bytes] = set()
         for path in reader.files():
             if path.endswith(_LINK):
                 raise ToolError(
-                    "mariadb-backup", None, f"{os.fsdecode(path)}: a table lies outside of the data directory"
+                    self._copier.name, None, f"{os.fsdecode(path)}: a table lies outside of the data directory"
                 )
             above = path.rpartition(b"/")[0]
             parts = above.split(b"/") if above else []
@@ -111,7 +111,7 @@ class FilesTree:
             yield Arrival(entry, self._told(reader, entry) if path == _PLACE else _Reader(self, reader))
         lacking = _NEEDED - seen
         if lacking:
-            raise ToolError("mariadb-backup", 0, f"it ended well, but without {os.fsdecode(min(lacking))}")
+            raise ToolError(self._copier.name, 0, f"it ended well, but without {os.fsdecode(min(lacking))}")
 
     def _told(self, reader: MbstreamReader, entry: Entry) -> Ready:
         """The small file that tells the place, which is read ourselves as well."""

@@ -243,7 +243,9 @@ class LogTree:
                     users = mysql_capture.who(self._server, self._control, plan)
                     captured_at, until = clock.now(), now(self._control)
                     try:
-                        session, beside, at = trying.enter_context(snapshot(self._server.address, self._unsafe(plan)))
+                        session, beside, at = trying.enter_context(
+                            snapshot(self._server.address, plan.version, self._unsafe(plan))
+                        )
                     except ChangingError as error:
                         raise self._unreadable(str(error)) from error
                     if mysql_capture.who(self._server, self._control, plan) == users:

@@ -1,10 +1,13 @@
-"""What mariadb-backup writes with ``--stream=mbstream``, while it comes: its files one after the other.
+"""What mariadb-backup and xtrabackup write with ``--stream``, while it comes: its files one after the other.
 
 A stream is a series of chunks. Each begins with ``XBSTCK01``, a byte of flags, a letter, the length of a path (4 bytes,
 the least first) and the path. ``P`` is followed by the size of a piece of that file (8 bytes), where in it the piece
-belongs (8), the CRC-32 of the piece (4) and the piece; with ``E`` the file is complete. Nothing says that the stream
-is: that is for the program's status to tell. Chunks of several files may come between each other. Format:
-https://mariadb.com/kb/en/mbstream/, and the programs' own output.
+belongs (8), the CRC-32 of the piece (4) and the piece; with ``E`` the file is complete. Of a file with holes,
+xtrabackup writes ``S``, the number of its holes (4), then as with ``P``; between the CRC-32, which is of the rest
+together, and the piece come pairs of numbers (4 each): how long a hole is, and how much of the piece follows it.
+Nothing says that the stream is complete: that is for the program's status to tell. Chunks of several files may come
+between each other. Format: https://mariadb.com/kb/en/mbstream/, storage/innobase/xtrabackup/doc/source/xbstream.md of
+Percona XtraBackup, and mariadb-backup's own output.
 """
 
 import struct
@@ -21,6 +24,11 @@ from cto_backups.sources.streams import Giver
 _MAGIC: Final = b"XBSTCK01"
 _HEADER: Final = struct.Struct("<8sBcI")
 _PIECE: Final = struct.Struct("<QQI")
+_COUNT: Final = struct.Struct("<I")
+_HOLE: Final = struct.Struct("<II")
+_MOST_HOLES: Final = 1 << 16
+_LONGEST_WITH_HOLES: Final = 1 << 26
+"""Of a piece: xtrabackup makes them of what it reads at once, which are 10 MB."""
 _LONGEST_PATH: Final = 4096
 _PART: Final = 1 << 18
 
@@ -49,6 +57,8 @@ class MbstreamReader:
         self._reading: BinaryIO | None = None
         self._size = 0
         self._left = 0
+        self._runs: deque[tuple[bool, int]] = deque()
+        """Of the piece that has begun: whether it is a hole that comes next, and how many bytes long that is."""
         self._sum = self._expected = 0
 
     def files(self) -> Iterator[bytes]:
@@ -113,7 +123,7 @@ class MbstreamReader:
             if kind == b"E":
                 self._current = None
             else:
-                self._size += self._piece(path, self._size)
+                self._size += self._piece(kind, path, self._size)
             return
         if path not in self._spooled:
             self._begin(path)
@@ -122,7 +132,7 @@ class MbstreamReader:
             self._complete.append(path)
             return
         spooled = self._spooled[path]
-        spooled.size += self._piece(path, spooled.size)
+        spooled.size += self._piece(kind, path, spooled.size)
         part = memoryview(bytearray(min(self._left, _PART)))
         while self._left:
             count = self._taken(part[: min(len(part), self._left)])
@@ -145,28 +155,54 @@ class MbstreamReader:
             raise self._broken("what comes is no mbstream")
         path = self._exactly(length)
         names = path.split(b"/")
-        if kind not in (b"P", b"E") or b"\0" in path or any(name in (b"", b".", b"..") for name in names):
+        if kind not in (b"P", b"S", b"E") or b"\0" in path or any(name in (b"", b".", b"..") for name in names):
             raise self._broken(f"it holds something unknown: {_shown(path)}")
         return kind, path
 
-    def _piece(self, path: bytes, so_far: int) -> int:
-        """Begin a piece of a file; its size."""
+    def _piece(self, kind: bytes, path: bytes, so_far: int) -> int:
+        """Begin a piece of a file; its size, with its holes."""
+        holes = _COUNT.unpack(self._exactly(_COUNT.size))[0] if kind == b"S" else 0
         size, offset, self._expected = _PIECE.unpack(self._exactly(_PIECE.size))
         if offset != so_far:
             raise self._broken(f"{_shown(path)} goes on at {offset}, and had come to {so_far}")
-        self._left, self._sum = size, 0
-        return int(size)
+        if holes > _MOST_HOLES:
+            raise self._broken(f"{_shown(path)} has {holes} holes in one piece")
+        told = self._exactly(holes * _HOLE.size)
+        self._sum = zlib.crc32(told)
+        self._runs.clear()
+        for hole, content in _HOLE.iter_unpack(told):
+            self._runs += [(True, hole), (False, content)]
+        if kind != b"S":
+            self._runs.append((False, size))
+        elif size != sum(count for hole, count in self._runs if not hole):
+            raise self._broken(f"{_shown(path)} has holes that do not fit what is between them")
+        self._left = sum(count for _, count in self._runs)
+        if kind == b"S" and self._left > _LONGEST_WITH_HOLES:
+            raise self._broken(f"{_shown(path)} has a piece of {self._left} bytes with its holes")
+        self._end_of_piece()
+        return self._left
 
     def _taken(self, buffer: memoryview) -> int:
         """Some of the piece that has begun; what is wrong with it shows at its end."""
-        count = self._giver.readinto(buffer)
-        if not count:
-            raise self._broken("it ended too soon")
-        self._sum = zlib.crc32(buffer[:count], self._sum)
+        while not self._runs[0][1]:
+            self._runs.popleft()
+        hole, run = self._runs[0]
+        if hole:
+            count = min(run, len(buffer))
+            buffer[:count] = bytes(count)
+        else:
+            count = self._giver.readinto(buffer[:run])
+            if not count:
+                raise self._broken("it ended too soon")
+            self._sum = zlib.crc32(buffer[:count], self._sum)
+        self._runs[0] = (hole, run - count)
         self._left -= count
+        self._end_of_piece()
+        return count
+
+    def _end_of_piece(self) -> None:
         if not self._left and self._sum != self._expected:
             raise self._broken("a piece of it is not as it was sent")
-        return count
 
     def _exactly(self, count: int, *, at_end: bool = False) -> bytes:
         taken = bytearray(count)

@@ -5,6 +5,7 @@ says that its own has begun; that takes some hundredths of a second, and the rig
 tell where in the binary log they are; if that differs, both begin anew. With both, both must hold.
 """
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -29,10 +30,11 @@ _SETTLING_LOOKS: Final = 10
 _STANDSTILLS: Final = 5
 _LONG_LOG: Final = 1 << 24
 """A dump reads the log's last file up to its end, for the GTID there, while nobody may commit."""
-_STANDSTILL_SECONDS: Final = 5.0
+STANDSTILL_SECONDS: Final = 5.0
 """How long those who commit wait at most for those who do already; what a dump needs to begin comes on top."""
 _ABANDONED_SECONDS: Final = 60
-_WAITED_TOO_LONG: Final = 1205
+_TABLE: Final = re.compile(r"`(?:[^`]|``)*`\.`(?:[^`]|``)*`")
+WAITED_TOO_LONG: Final = 1205
 _DENIED: Final = frozenset({1044, 1045, 1142, 1227, 1370})
 
 
@@ -88,19 +90,19 @@ def together(
             if unsafe and _in_stages(version):
                 # Not at the standstill: who is about to write there, and stands still, would be waited for.
                 beside = stack.enter_context(_closing(address.connect(patient=True)))
-                lock_tables(beside, unsafe)
+                lock_tables(beside, unsafe, version)
             with ExitStack() as still:
                 if stop:
-                    control = still.enter_context(_closing(address.impatient.connect(lock_seconds=_STANDSTILL_SECONDS)))
-                    still.enter_context(_standstill(control, version))
+                    control = still.enter_context(_closing(address.impatient.connect(lock_seconds=STANDSTILL_SECONDS)))
+                    still.enter_context(standstill(control, version))
                     if compare:
                         _settle(control)
                 if unsafe and beside is None:
                     # Not before it: FLUSH TABLES WITH READ LOCK waits for tables that somebody holds, and we are.
                     beside = stack.enter_context(
-                        _closing(address.connect(lock_seconds=_STANDSTILL_SECONDS, patient=True))
+                        _closing(address.connect(lock_seconds=STANDSTILL_SECONDS, patient=True))
                     )
-                    if not _locked_in_time(beside, unsafe, last=tried == tries):
+                    if not _locked_in_time(beside, unsafe, version, last=tried == tries):
                         continue
                 do(session, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
                 do(session, "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
@@ -109,7 +111,7 @@ def together(
                 stack.callback(parts.close)
                 parts.open()
                 new = connections(session) - before
-                log = _log_position(session, version) if stop else {}
+                log = log_position(session, version) if stop else {}
             seen = snapshot_position(session) if compare else None
             if compare and (seen is None or parts.position() != seen):
                 continue  # also though commits stand still: a table that knows no transactions may write into the log
@@ -124,7 +126,7 @@ def together(
 
 
 @contextmanager
-def snapshot(address: Address, unsafe: str) -> Iterator[tuple[Session, Session | None, Position]]:
+def snapshot(address: Address, version: Version, unsafe: str) -> Iterator[tuple[Session, Session | None, Position]]:
     """A session that sees one moment, another that holds the tables that are in no snapshot, and its place in the log.
 
     Nobody stands still for that. MariaDB alone tells the place. Raises ChangingError, pymysql.MySQLError.
@@ -134,7 +136,7 @@ def snapshot(address: Address, unsafe: str) -> Iterator[tuple[Session, Session |
         beside = None
         if unsafe:
             beside = stack.enter_context(_closing(address.connect(patient=True)))
-            lock_tables(beside, unsafe)
+            lock_tables(beside, unsafe, version)
         do(session, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         do(session, "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
         at = snapshot_position(session)
@@ -229,26 +231,30 @@ def _closing(session: Session) -> Iterator[Session]:
         session.close()
 
 
-def lock_tables(session: Session, unsafe: str) -> None:
-    """Let nobody write into these tables, and everybody read: LOCK TABLES lets who waits to write keep others out.
+def lock_tables(session: Session, unsafe: str, version: Version) -> None:
+    """Let nobody write into these tables, and everybody read. Raises pymysql.MySQLError.
 
-    Raises pymysql.MySQLError.
+    On MariaDB, LOCK TABLES lets who waits to write keep others out; on MySQL it does not, and FLUSH TABLES waits for
+    whoever holds the lock for backups.
     """
+    words = f"FLUSH LOCAL TABLES {unsafe} WITH READ LOCK"
+    if not version.is_mariadb:
+        words = "LOCK TABLES " + _TABLE.sub(r"\g<0> READ", unsafe)
     try:
-        do(session, f"FLUSH LOCAL TABLES {unsafe} WITH READ LOCK")
+        do(session, words)
     except pymysql.MySQLError as error:
         error.add_note("while tables were locked that are in no snapshot (MyISAM, Aria and the like)")
         raise
 
 
-def _locked_in_time(session: Session, unsafe: str, *, last: bool) -> bool:
+def _locked_in_time(session: Session, unsafe: str, version: Version, *, last: bool) -> bool:
     """Whether these tables could be locked while nobody commits: who has written there and is about to commit waits for
     us, and we for them. The `last` time, it raises pymysql.MySQLError.
     """
     try:
-        lock_tables(session, unsafe)
+        lock_tables(session, unsafe, version)
     except pymysql.MySQLError as error:
-        if last or error.args[0] != _WAITED_TOO_LONG:
+        if last or error.args[0] != WAITED_TOO_LONG:
             raise
         return False
     return True
@@ -269,7 +275,7 @@ def _in_stages(version: Version) -> bool:
 
 
 @contextmanager
-def _standstill(session: Session, version: Version) -> Iterator[None]:
+def standstill(session: Session, version: Version) -> Iterator[None]:
     """Nobody commits. What only reads goes on. It ends by itself when this machine is gone."""
     do(session, f"SET SESSION wait_timeout = {_ABANDONED_SECONDS}")
     if _in_stages(version):
@@ -310,7 +316,7 @@ def snapshot_position(session: Session) -> Position | None:
     return Position(str(file), int(offset)) if file and offset else None
 
 
-def _log_position(session: Session, version: Version) -> dict[str, str]:
+def log_position(session: Session, version: Version) -> dict[str, str]:
     """Where the binary log is now, as far as this user may know, and there is one."""
     statements = ["SHOW MASTER STATUS"]
     if not version.is_mariadb and version.series >= (8, 2):

@@ -1,4 +1,4 @@
-"""The files of a whole MariaDB server, read by its own mariadb-backup while it works, and what it holds just then."""
+"""The files of a whole server, read by mariadb-backup or xtrabackup while it works, and what it holds just then."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +27,7 @@ from cto_backups.process import ToolError, ToolMissingError
 from cto_backups.sources import mysql_log, mysql_restore, mysql_tail, pipes
 from cto_backups.sources.mysql_bases import Base, Moment, of_files
 from cto_backups.sources.mysql_connection import Session, Tools, Version, rows, said, version_of
+from cto_backups.sources.mysql_copier import Copier, copier_of
 from cto_backups.sources.mysql_files import CHECKPOINTS, DATA, SERVER, About, FilesTree
 from cto_backups.sources.mysql_inventory import databases
 from cto_backups.sources.mysql_prepared import complained, prepare
@@ -35,23 +36,14 @@ from cto_backups.sources.mysql_relay import Relay, relayed
 from cto_backups.sources.mysql_server import Server
 from cto_backups.sources.mysql_standstill import Standstill
 from cto_backups.sources.mysql_sums import log_sample, split, sums_in
-from cto_backups.sources.mysql_throwaway import FILES, SAME, brought_up
+from cto_backups.sources.mysql_throwaway import SAME, brought_up
 from cto_backups.sources.pacing import Paced
 from cto_backups.sources.staging import staging
 from cto_backups.sources.streams import Giver
 
 METHOD: Final = "physical"
-_NEEDED: Final = ("RELOAD", "PROCESS", "LOCK TABLES", "BINLOG MONITOR")
-_OLDEST: Final = (10, 4)
-"""Which has the statements of the standstill."""
 _OF_A_PART: Final = "a part of a server's files: not prepared, and no server starts on it"
 _MIB: Final = 1 << 20
-# A table that lies elsewhere would be looked for there by whoever brings the files up: on this machine, the server's.
-_ELSEWHERE: Final = r"""
-    SELECT NAME FROM information_schema.INNODB_SYS_TABLESPACES
-    WHERE NAME LIKE '%/%' AND FILENAME NOT LIKE './%' ORDER BY NAME
-"""
-_ENCRYPTED: Final = "SELECT COUNT(*) FROM information_schema.INNODB_TABLESPACES_ENCRYPTION WHERE ENCRYPTION_SCHEME <> 0"
 _PLACES: Final = ("innodb_data_home_dir", "innodb_data_file_path", "innodb_undo_directory", "innodb_log_group_home_dir")
 
 
@@ -87,16 +79,18 @@ class PhysicalForm:
         with ExitStack() as stack:
             control = stack.enter_context(server.session())
             version, whole = self._fit(control)
+            copier = copier_of(version)
             program = server.program(version, "files")
-            settings = dict(rows(control, f"SHOW GLOBAL VARIABLES WHERE Variable_name IN {('datadir', *SAME, *FILES)}"))
+            kept = ("datadir", *SAME, *copier.files)
+            settings = dict(rows(control, f"SHOW GLOBAL VARIABLES WHERE Variable_name IN {kept}"))
             datadir = Path(settings.pop("datadir"))
             pool = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="fingerprint"))
-            standstill = Standstill(server, control, pool, self.about)
+            standstill = Standstill(server, control, pool, version, self.about)
             stack.callback(standstill.close)
             relay = stack.enter_context(relayed(server.address.host, standstill.asked))
             spool = stack.enter_context(staging(self._state))
             options = stack.enter_context(staging(self._state))
-            command = self._command(program, options, spool, relay, version)
+            command = self._command(copier, program, options, spool, relay, version)
 
             def begin() -> Giver:
                 output = pipes.Output(
@@ -116,7 +110,7 @@ class PhysicalForm:
                 return self._refusal(relay, error)
 
             try:
-                tree = FilesTree(About(whole, settings), datadir, spool, begin, refuse)
+                tree = FilesTree(About(whole, settings), copier, datadir, spool, begin, refuse)
             except OSError as error:
                 raise self._unreadable_files(f"{datadir}: {error.strerror}") from error
             yield PhysicalCapture(server, tree, standstill)
@@ -213,30 +207,29 @@ class PhysicalForm:
     def _fit(self, control: Session) -> tuple[Version, str]:
         """The server's version. Raises SourceError where its files alone would not bring it back."""
         version, whole = version_of(control)
-        if not version.is_mariadb or version.series < _OLDEST:
-            raise self._unfit(f"it is of {version.name}, and mariadb-backup reads those of MariaDB 10.4 and later")
-        self._server.require(control, _NEEDED)
+        copier = copier_of(version)
+        if version.series < copier.oldest:
+            oldest = Version(version.flavour, copier.oldest)
+            raise self._unfit(f"it is of {version.name}, and {copier.name} reads those of {oldest.name} and later")
+        self._server.require(control, copier.rights)
         settings = dict(rows(control, f"SHOW GLOBAL VARIABLES WHERE Variable_name IN {_PLACES}"))
         for name in _PLACES:
             if settings.get(name, "").removeprefix("./").strip("/") and "/" in settings[name].removeprefix("./"):
                 raise self._unfit(f"they lie in several places: {name} is {settings[name]}")
-        elsewhere = [str(name) for (name,) in rows(control, _ELSEWHERE)]
+        elsewhere = [str(name) for (name,) in rows(control, copier.elsewhere)]
         if elsewhere:
             raise self._unfit(f"some lie outside of its data directory (DATA DIRECTORY): {', '.join(elsewhere[:3])}")
-        ((encrypted,),) = rows(control, _ENCRYPTED)
-        told = dict(
-            rows(control, "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('innodb_encrypt_log', 'aria_encrypt_tables')")
-        )
+        ((encrypted,),) = rows(control, copier.encrypted)
+        told = dict(rows(control, f"SHOW GLOBAL VARIABLES WHERE Variable_name IN {tuple(copier.encrypting)}"))
         if encrypted or "ON" in told.values():
             raise self._unfit("they are encrypted by keys that are not among them")
         return version, whole
 
-    def _command(self, program: str, options: Path, spool: Path, relay: Relay, version: Version) -> list[str]:
+    def _command(
+        self, copier: Copier, program: str, options: Path, spool: Path, relay: Relay, version: Version
+    ) -> list[str]:
         address = replace(self._server.address, host=str(relay.path))
-        words = [f"--defaults-file={address.option_file(options, version)}", "--backup", "--stream=mbstream"]
-        words += [f"--target-dir={spool}", f"--tmpdir={spool}", "--parallel=1"]
-        words += [f"--startup-wait-timeout={max(1, round(address.lock_seconds))}"]
-        return [program, *words]
+        return copier.backup(program, address.option_file(options, version), spool, address.lock_seconds)
 
     # -- what it means -------------------------------------------------------------------------------------------------
 
@@ -254,6 +247,7 @@ class PhysicalForm:
                 version = Version.parse(About.read((place / SERVER).read_bytes()).version)
             except VerificationError as error:
                 raise DamageError(error.what, why=error.why, todo=error.todo) from error
+        copier = copier_of(version)
         tools = Tools(version, self._server.tools)
         try:
             tools["files"]
@@ -261,8 +255,8 @@ class PhysicalForm:
             raise RefusedError(
                 f"source {self._server.name}: its files are of {version.name}, and nothing here can prepare them",
                 why=error.detail,
-                todo=f"install mariadb-backup of {version.name}, or name its folder: `tools`; or restore the files as"
-                " they are, with --only /data, and prepare them elsewhere",
+                todo=f"install {copier.name} of that series ({copier.package}), or name its folder: `tools`; or restore"
+                " the files as they are, with --only /data, and prepare them elsewhere",
             ) from error
         return tools
 

@@ -1,4 +1,4 @@
-"""Files that mariadb-backup took from a server while it worked, made into those of one moment by its own program."""
+"""Files that a program took from a server while it worked, made into those of one moment by the same program."""
 
 import os
 import re
@@ -8,9 +8,9 @@ from typing import Final
 from cto_backups import process
 from cto_backups.process import LONGEST_SECONDS, ToolError
 from cto_backups.sources.mysql_connection import Tools
-from cto_backups.sources.mysql_files import CHECKPOINTS, SETTINGS
+from cto_backups.sources.mysql_copier import copier_of
+from cto_backups.sources.mysql_files import CHECKPOINTS
 
-_PREPARED: Final = re.compile(rb"^backup_type = log-applied$", re.MULTILINE)
 _ERROR: Final = re.compile(r"\bERROR\b|\berror\b|Error:")
 _STAMP: Final = re.compile(r"^(?:\[\d+\] )?(?:FATAL ERROR: )?\d{4}-\d\d-\d\d +\d+:\d\d:\d\d (?:\d+ )?")
 
@@ -20,19 +20,20 @@ def prepare(tools: Tools, data: Path) -> None:
 
     Raises ToolError, ToolMissingError, OSError.
     """
-    if _PREPARED.search((data / CHECKPOINTS).read_bytes()):
+    copier = copier_of(tools.version)
+    if copier.prepared.search((data / CHECKPOINTS).read_bytes()):
         return
     program = tools["files"]
     try:
         process.run(
-            [program, f"--defaults-file={data / SETTINGS}", "--prepare", f"--target-dir={data}"],
+            copier.prepare(program, data),
             environment={"PATH": os.environ.get("PATH", os.defpath), "HOME": str(data), "LC_ALL": "C"},
             timeout_seconds=LONGEST_SECONDS,
             folder=data,
         )
     except ToolError as error:
         raise complained(error) from None
-    if not _PREPARED.search((data / CHECKPOINTS).read_bytes()):
+    if not copier.prepared.search((data / CHECKPOINTS).read_bytes()):
         raise ToolError(program, 0, "it ended well, but without saying that the files are prepared")
     _give(data)
 

@@ -5,7 +5,9 @@ statement that ends the standstill is not given to the server before what is to 
 
 Of the protocol it needs to know where a packet ends (3 bytes tell its size, the least first, and one its number), and
 that a statement comes in a packet with the number 0 whose first byte is 3. TLS would hide that, and compression: a
-server's own socket has neither. Format: https://mariadb.com/kb/en/0-packet/, https://mariadb.com/kb/en/com_query/
+server's own socket has neither. Newer clients of MySQL say before the statement that it has no attributes, in two
+bytes that begin no statement. Format: https://mariadb.com/kb/en/0-packet/, https://mariadb.com/kb/en/com_query/,
+https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_com_query.html
 """
 
 import os
@@ -22,6 +24,10 @@ from cto_backups.sources.disposable import sweep
 
 _HEADER: Final = 4
 _QUERY: Final = 3
+_NO_ATTRIBUTES: Final = b"\0\1"
+_ASKING_FOR_TLS: Final = 32
+"""How long the packet is by which a client asks for TLS: one that logs in is longer."""
+_TLS: Final = 0x800
 _PART: Final = 1 << 16
 _FOLDER: Final = "cto-backups-relay"
 
@@ -90,6 +96,9 @@ class Relay:
         try:
             while header := _exactly(program, _HEADER):
                 content = _exactly(program, int.from_bytes(header[:3], "little"))
+                if header[3] == 1 and _asks_for_tls(content):
+                    self._fail(ConnectionError("it asked for TLS, which would hide what it asks of the server"))
+                    return
                 if header[3] == 0 and content[:1] == bytes([_QUERY]) and not self._may(content[1:]):
                     return
                 server.sendall(header + content)
@@ -101,12 +110,15 @@ class Relay:
     def _may(self, statement: bytes) -> bool:
         """Whether a statement may be carried out, once all is done that is to be done before it."""
         try:
-            self._asked(statement.decode("utf-8", "replace"))
+            self._asked(statement.removeprefix(_NO_ATTRIBUTES).decode("utf-8", "replace"))
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told where the program is waited for
-            self.failure = self.failure or error
-            self._break()
+            self._fail(error)
             return False
         return True
+
+    def _fail(self, error: Exception) -> None:
+        self.failure = self.failure or error
+        self._break()
 
     @staticmethod
     def _back(server: socket.socket, program: socket.socket) -> None:
@@ -133,6 +145,10 @@ def relayed(server: str, asked: Callable[[str], None]) -> Iterator[Relay]:
             relay.close()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _asks_for_tls(content: bytes) -> bool:
+    return len(content) == _ASKING_FOR_TLS and bool(int.from_bytes(content[:2], "little") & _TLS)
 
 
 def _exactly(end: socket.socket, count: int) -> bytes:

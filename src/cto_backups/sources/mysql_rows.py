@@ -129,9 +129,12 @@ def sequences(session: Session, made_of: Catalogue) -> list[SequenceAt]:
         upcoming, increment, goes_round = row
         if not goes_round:
             found.append(SequenceAt(f"sequence {name}", int(increment) >= 0, int(upcoming)))
+    # MySQL tells a number also of tables without such a column, once they were altered.
+    counting = {table for table, _ in rows(session, _COUNTING, made_of.name, made_of.name)}
     found += [
         SequenceAt(f"next number of {name}", True, int(number))
         for name, number in rows(session, _AUTO, made_of.name, made_of.name)
+        if name in counting
     ]
     return found
 

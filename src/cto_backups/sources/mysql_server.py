@@ -10,6 +10,7 @@ from cto_backups.core.limits import Limit
 from cto_backups.errors import SourceError
 from cto_backups.process import ToolError, ToolMissingError
 from cto_backups.sources.mysql_connection import Address, Session, Tools, Version, said
+from cto_backups.sources.mysql_copier import copier_of
 from cto_backups.sources.mysql_inventory import is_dumped, missing_rights
 
 
@@ -69,11 +70,13 @@ class Server:
         try:
             return tools[what]
         except ToolMissingError as error:
-            package = "mariadb-client" if version.is_mariadb else "mysql-client"
+            package = f"Debian: apt-get install {'mariadb-client' if version.is_mariadb else 'mysql-client'}"
+            if what == "files":
+                package = copier_of(version).package
             raise SourceError(
                 f"source {self.name}: its server is {version.name}, whose programs are not here",
                 why=error.detail,
-                todo=f"install them (Debian: apt-get install {package}), or name their folder: `tools`",
+                todo=f"install them ({package}), or name their folder: `tools`",
             ) from error
 
     def refusal(self, what: str, error: ToolError) -> SourceError:

@@ -17,6 +17,7 @@ from cto_backups.errors import VerificationError
 from cto_backups.process import ToolError
 from cto_backups.sources.disposable import Place, disposable, serving
 from cto_backups.sources.mysql_connection import Address, Session, Tools, do, rows
+from cto_backups.sources.mysql_copier import copier_of
 from cto_backups.sources.mysql_users import accounts, names
 
 KEEPER: Final = "cto.backups.test"
@@ -53,12 +54,11 @@ _SETTINGS_OF: Final = {
         "innodb-flush-method": "nosync",
         "secure-file-priv": "NULL",  # else some look for a folder that only installing a server makes
         "loose-mysqlx": "OFF",
+        "loose-persisted-globals-load": "OFF",  # what somebody set on the server for ever lies among its files
     },
 }
 SAME: Final = ("lower_case_table_names", "innodb_page_size", "character_set_server", "collation_server")
 """Settings in which a throwaway server is as the one that was dumped: names, longest rows and defaults hang on them."""
-FILES: Final = ("innodb_data_file_path", "innodb_undo_tablespaces")
-"""Settings without which a server's files are not those that it looks for."""
 # Rules for passwords would keep us out, who have none; what was installed on the server is on its files as well.
 _LENIENT: Final = (
     *("--loose-skip-slave-start", "--loose-skip-replica-start"),
@@ -108,7 +108,7 @@ def brought_up(
         first.write_text("".join(f"{statement};\n" for statement in _LETTING_US_IN), encoding="ascii")
         for folder, folders, files in os.walk(place.data):
             place.own(*(Path(folder, name) for name in (*folders, *files)))
-        same = _words({name: settings[name] for name in (*SAME, *FILES) if name in settings})
+        same = _words({name: settings[name] for name in (*SAME, *copier_of(tools.version).files) if name in settings})
         with _serving(place, tools, same, [f"--init-file={first}", *_LENIENT]) as (server, socket):
             address = Address(host=socket, user=KEEPER)
             _connected(address, server, place).close()

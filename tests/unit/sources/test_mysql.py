@@ -157,7 +157,7 @@ def test_it_finds_every_database_and_the_server(shop: Server, make: Make) -> Non
 def hidden_log(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the server had no binary log."""
     monkeypatch.setattr(mysql_capture, "tells_position", lambda *_: False)
-    monkeypatch.setattr(mysql_moment, "_log_position", lambda *_: {})
+    monkeypatch.setattr(mysql_moment, "log_position", lambda *_: {})
 
 
 KEEPER = "SELECT, SHOW VIEW, TRIGGER, EVENT, LOCK TABLES"

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -33,6 +34,7 @@ from cto_backups.repository.store import RepositoryStore
 from cto_backups.sources import mysql_physical
 from cto_backups.sources.mysql import MysqlSource
 from cto_backups.sources.mysql_mbstream import MbstreamReader
+from cto_backups.sources.mysql_relay import relayed
 from cto_backups.sources.pacing import Paced
 from cto_backups.sources.staging import staging
 from cto_backups.sources.streams import Ready
@@ -557,6 +559,14 @@ def ended(path: bytes) -> bytes:
     return b"XBSTCK01\0E" + struct.pack("<I", len(path)) + path
 
 
+def with_holes(path: bytes, runs: list[tuple[int, bytes]], at: int = 0) -> bytes:
+    """A piece as xtrabackup writes it, of which each run is a hole and what follows it."""
+    told = b"".join(struct.pack("<II", hole, len(content)) for hole, content in runs)
+    kept = b"".join(content for _, content in runs)
+    head = b"XBSTCK01\0S" + struct.pack("<I", len(path)) + path
+    return head + struct.pack("<IQQI", len(runs), len(kept), at, zlib.crc32(told + kept)) + told + kept
+
+
 def read(stream: bytes, spool: Path) -> dict[bytes, bytes]:
     reader = MbstreamReader("test", Ready(stream), spool, frozenset({b"log"}))
     found = {}
@@ -577,6 +587,10 @@ WHOLE = (
     piece(b"a/b", b" and last", 5),
     ended(b"other"),
     ended(b"a/b"),
+    with_holes(b"holes", [(0, b"o"), (2, b"t"), (1, b"")]),
+    with_holes(b"log", [(0, b"s"), (1, b"")], 3),
+    with_holes(b"holes", [(1, b""), (0, b"th")], 5),
+    ended(b"holes"),
     ended(b"empty"),
     ended(b"log"),
 )
@@ -584,7 +598,9 @@ WHOLE = (
 
 def test_files_whose_pieces_come_between_each_other_come_one_by_one(tmp_path: Path) -> None:
     found = read(b"".join(WHOLE), tmp_path)
-    assert found == {b"a/b": b"first and last", b"other": b"in between", b"empty": b"", b"log": b"log"}
+    holes = b"o\0\0t\0\0th"
+    log = b"logs\0"
+    assert found == {b"a/b": b"first and last", b"other": b"in between", b"holes": holes, b"empty": b"", b"log": log}
     assert next(iter(found)) == b"a/b"
 
 
@@ -604,9 +620,30 @@ def test_a_stream_that_is_cut_or_altered_anywhere_is_no_whole_one(tmp_path: Path
         assert sorted(found.values()) == sorted(read(stream, tmp_path).values())
 
 
+def test_holes_that_do_not_fit_their_piece_are_no_whole_stream(tmp_path: Path) -> None:
+    fitting = with_holes(b"a", [(2, b"xy")])
+    assert read(fitting + ended(b"a"), tmp_path) == {b"a": b"\0\0xy"}
+    count = fitting.index(b"a") + 1
+    for number in (0, 2, 1 << 21):
+        with pytest.raises(ToolError, match="not whole"):
+            read(fitting[:count] + struct.pack("<I", number) + fitting[count + 4 :] + ended(b"a"), tmp_path)
+
+
 @pytest.mark.parametrize("path", [b"/etc/passwd", b"../up", b"a/../../up", b"a//b", b"a\0b"])
 def test_a_stream_names_nothing_outside_of_it(path: bytes, tmp_path: Path) -> None:
     with pytest.raises(ToolError, match="unknown"):
         read(piece(path, b"x") + ended(path), tmp_path)
     with pytest.raises(ToolError, match="comes twice"):
         read(ended(b"a") * 2, tmp_path)
+
+
+def test_a_program_that_asks_for_tls_is_told_apart_from_one_that_stands_still_for_nobody(tmp_path: Path) -> None:
+    """Nothing would be known of what it asks then."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "s"))
+        listening.listen()
+        with relayed(str(tmp_path / "s"), lambda _: None) as relay, socket.socket(socket.AF_UNIX) as program:
+            program.connect(str(relay.path))
+            program.sendall(struct.pack("<I", 32 | 1 << 24) + struct.pack("<I", 0x0AA0 | 0x800) + bytes(28))
+            assert program.recv(1) == b"", "it is over"
+            assert isinstance(relay.failure, ConnectionError) and "TLS" in str(relay.failure)

@@ -158,7 +158,7 @@ def test_who_wrote_into_a_table_that_is_in_no_snapshot_and_does_not_commit_is_no
     shop: Server, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """He may go on when the backup gave up."""
-    monkeypatch.setattr(mysql_moment, "_STANDSTILL_SECONDS", 1.0)
+    monkeypatch.setattr(mysql_moment, "STANDSTILL_SECONDS", 1.0)
     monkeypatch.setattr(mysql_moment, "_STANDSTILLS", 2)
     with shop.connect("my shop") as writer, writer.cursor() as cursor:
         writer.begin()
