@@ -33,6 +33,8 @@ class Place:
     data: Path
     socket: Path
     user: "pwd.struct_passwd | None"
+    ends_by: str = "QUIT"
+    """The signal that ends a server whose parent is gone: there is nobody left for whom to end in good order."""
 
     @property
     def log(self) -> Path:
@@ -43,7 +45,7 @@ class Place:
         """The command run as the owner, and ended with whoever waits for it: else a server might stay for ever."""
         user = self.user
         identity = [] if user is None else [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
-        before = ["setpriv", *identity, "--pdeathsig=QUIT", "--"] if shutil.which("setpriv") else []
+        before = ["setpriv", *identity, f"--pdeathsig={self.ends_by}", "--"] if shutil.which("setpriv") else []
         return [*before, *map(str, words)]
 
     def environment(self) -> Mapping[str, str]:
@@ -65,7 +67,7 @@ class Place:
 
 
 @contextmanager
-def disposable(kind: str, *, scratch: str = "") -> Iterator[Place]:
+def disposable(kind: str, *, scratch: str = "", ends_by: str = "QUIT") -> Iterator[Place]:
     """A new place, below `scratch` or where temporary files go, removed in the end. `kind` is in its name."""
     prefix = f"cto-backups-{kind}"
     sweep(prefix, scratch)
@@ -73,7 +75,7 @@ def disposable(kind: str, *, scratch: str = "") -> Iterator[Place]:
         Path(tempfile.mkdtemp(prefix=f"{prefix}.{os.getpid()}.", dir=where)) for where in (scratch or None, None)
     )
     try:
-        place = Place(data, socket, _somebody_else() if os.geteuid() == 0 else None)
+        place = Place(data, socket, _somebody_else() if os.geteuid() == 0 else None, ends_by)
         place.own(data, socket)
         _check_reached(place)
         yield place

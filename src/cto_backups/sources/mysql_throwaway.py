@@ -80,7 +80,8 @@ def throwaway(
     `plugins` are libraries by the names of plugins; `zones` are time zones that it must know by their names. Tables
     that name keys of encryption are encrypted by new ones, which are gone with it.
     """
-    with disposable("mysql", scratch=scratch) as place:
+    # Told to quit, a server may go on for minutes, or for ever: what it has is thrown away.
+    with disposable("mysql", scratch=scratch, ends_by="KILL") as place:
         same = _words({name: settings[name] for name in SAME if name in settings})
         _install(tools, place, _folders(place), same)
         with _serving(place, tools, same, _keys(place, settings.get("encryption_keys", ""))) as (server, socket):
@@ -102,7 +103,7 @@ def brought_up(
 
     Raises VerificationError, ToolError.
     """
-    with disposable("mysql", scratch=scratch) as place:
+    with disposable("mysql", scratch=scratch, ends_by="KILL") as place:
         shutil.move(data, place.data / "data")
         first = place.data / "first.sql"
         first.write_text("".join(f"{statement};\n" for statement in _LETTING_US_IN), encoding="ascii")

@@ -1,6 +1,9 @@
 """Where a restore test's server lives: it may be on a machine that has other things to do."""
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -35,3 +38,28 @@ def test_a_folder_that_is_closed_to_the_servers_user_is_named_before_anything_st
     assert str(scratch) in str(told.value)
     assert "closed" in told.value.why and "scratch" in told.value.todo
     assert not list(scratch.iterdir())
+
+
+_DEAF = """
+import sys, time
+from cto_backups.sources.disposable import disposable, serving
+with disposable("deaf", ends_by="KILL") as place, serving(place, "sh", "-c", "trap '' QUIT; sleep 300") as server:
+    print(server.pid, flush=True)
+    time.sleep(300)
+"""
+
+
+def test_a_server_that_does_not_hear_goes_with_whoever_started_it() -> None:
+    starter = subprocess.Popen([sys.executable, "-c", _DEAF], stdout=subprocess.PIPE, text=True)
+    assert starter.stdout is not None
+    with starter.stdout as told:
+        server = Path("/proc", told.readline().strip())
+    until = time.monotonic() + 20
+    while "trap" not in (server / "cmdline").read_text() or "setpriv" in (server / "cmdline").read_text():
+        assert time.monotonic() < until  # the signal is set by what comes before the shell
+        time.sleep(0.01)
+    starter.send_signal(signal.SIGKILL)
+    starter.wait(20)
+    while server.exists() and " Z " not in (server / "stat").read_text():
+        assert time.monotonic() < until
+        time.sleep(0.01)
