@@ -1,7 +1,7 @@
 """What an earlier restore left in a folder, and would be taken for a part of the point that comes there now."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -28,7 +28,8 @@ def remains(reader: PointReader, place: Path) -> list[str]:
     streamed = streamed_in(place)
     own |= {os.fsencode(piece.name) for piece in streamed.pieces} if streamed is not None else set()
     has_files = os.fsencode(DATA) in own  # else a folder of that name is somebody else's
-    return sorted(os.fsdecode(path) for path in _ours(place, has_files=has_files) if path not in own)
+    there = (path for path in _ours(place, has_files=has_files) if path not in own)
+    return sorted(os.fsdecode(path) for path in there if not _is_of_preparation(path, own))
 
 
 def refuse_remains(source: str, reader: PointReader, place: Path) -> None:
@@ -49,6 +50,12 @@ def refuse_remains(source: str, reader: PointReader, place: Path) -> None:
             why=f"this recovery point has no {found[0]}: it would be carried out, or started on, with what comes now",
             todo="restore to another folder, or empty this one first",
         )
+
+
+def _is_of_preparation(path: bytes, own: Container[bytes]) -> bool:
+    """Whether mariadb-backup makes such a file of the point's own when it prepares them."""
+    is_note = path.rpartition(b"/")[2].startswith(b"xtrabackup_")
+    return is_note or (path.endswith(b".ibd") and path.removesuffix(b".ibd") + b".new" in own)
 
 
 def _ours(place: Path, *, has_files: bool) -> Iterator[bytes]:
