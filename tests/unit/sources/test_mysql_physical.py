@@ -395,7 +395,7 @@ def wait(*_):
     print("held", flush=True)
     time.sleep(60)
 
-Standstill._begin = wait
+Standstill.begin = wait
 options = {"host": sys.argv[1], "user": "keeper", "password": lambda: "kept", "method": "physical"}
 buffer = memoryview(bytearray(1 << 16))
 with MysqlSource("shop", options, state=Path(sys.argv[2])).capture() as capture:
