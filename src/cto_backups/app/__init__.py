@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cto_backups import clock, registry
-from cto_backups.app.adapters import Adapters, local_root, own_places
+from cto_backups.app.adapters import Adapters, local_roots, own_places
 from cto_backups.errors import CatalogError, KeyProblemError, NotFoundError, PolicyError, RefusedError
 
 if TYPE_CHECKING:
@@ -341,7 +341,7 @@ def environment(opening: Opened) -> "Environment":
     key_files = {name: reference.path(settings.home) for name, reference in keys.items()}
     return Environment(
         keys={name: _place(path) for name, path in key_files.items() if path is not None},
-        vaults={name: _place(local_root(vault.url, settings.home)) for name, vault in policy.vaults.items()},
+        vaults={name: _place(root) for name, root in local_roots(opening.configuration).items()},
         sources={
             name: tuple(_place(path) for path in _local_paths(source.options))
             for name, source in policy.sources.items()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cto_backups import registry
-from cto_backups.core.policy import Access
+from cto_backups.core.policy import Access, Tls
 from cto_backups.core.wording import not_declared
 from cto_backups.errors import BackupsError, NotFoundError
 
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from cto_backups.config.secrets import Secret, SecretReference
     from cto_backups.core.alerts import Channel
     from cto_backups.core.payloads import PayloadStore
+    from cto_backups.core.policy import VaultPolicy
     from cto_backups.core.ports import Source
-    from cto_backups.core.vaults import Vault
+    from cto_backups.core.vaults import StoreAddress, Vault
     from cto_backups.core.watched import Watch
     from cto_backups.repository.store import RepositoryStore
 
@@ -84,15 +85,25 @@ class Adapters:
                 policy = self.configuration.policy.vaults.get(name)
                 if policy is None:
                     raise not_declared("vault", name, self.configuration.policy.vaults)
-                scheme = policy.url.partition(":")[0]
-                root = local_root(policy.url, self.configuration.settings.home)
-                vault: Vault = registry.load(registry.VAULTS, scheme)(name, root)
+                place = local_roots(self.configuration).get(name) or self._address(policy)
+                vault: Vault = registry.load(registry.VAULTS, policy.url.partition(":")[0])(name, place)
                 if policy.access is Access.APPEND_ONLY:
                     from cto_backups.vaults.append_only import AppendOnlyVault
 
                     vault = AppendOnlyVault(vault)
                 self._vaults[name] = vault
             return self._vaults[name]
+
+    def _address(self, policy: "VaultPolicy") -> "StoreAddress":
+        """Where in an object store a vault lies; its keys are looked up when they are used."""
+        from cto_backups.core.vaults import StoreAddress
+
+        bucket, _, prefix = policy.url.partition("://")[2].partition("/")
+        home = self.configuration.settings.home
+        references: Mapping[str, Any] = policy.logins
+        logins = {setting: partial(_reveal, reference, home) for setting, reference in references.items()}
+        tls = policy.tls or Tls.V1_3
+        return StoreAddress(bucket, prefix, policy.region, policy.endpoint, tls, logins)
 
     def store(self, name: str) -> "PayloadStore":
         """The vault's repository, opened. Raises what keeps it from opening."""
@@ -215,16 +226,25 @@ def own_places(configuration: "Configuration") -> tuple[Path, ...]:
     settings = configuration.settings
     catalog = _catalog_path(settings.catalog_url)
     own = [settings.state, *(catalog.with_name(f"{catalog.name}{suffix}") for suffix in ("", "-wal", "-shm"))]
-    own += [local_root(vault.url, settings.home) for vault in configuration.policy.vaults.values()]
-    for reference in (settings.repository_key, settings.evidence_key):
+    own += local_roots(configuration).values()
+    references: list[Any] = [settings.repository_key, settings.evidence_key]
+    for vault in configuration.policy.vaults.values():
+        references += vault.logins.values()
+    for reference in references:
         path = reference.path(settings.home)
         own += [path, *beside(path)] if path else []
     return tuple(own)
 
 
-def local_root(url: str, home: Path) -> Path:
-    """The folder that a vault's url names."""
-    return home / Path(url.partition(":")[2]).expanduser()
+def local_roots(configuration: "Configuration") -> dict[str, Path]:
+    """The folders of those vaults that are folders of this machine, by the vaults' names."""
+    home = configuration.settings.home
+    return {
+        name: home / Path(path).expanduser()
+        for name, vault in configuration.policy.vaults.items()
+        for scheme, _, path in (vault.url.partition(":"),)
+        if scheme == "file"
+    }
 
 
 def _catalog_path(url: str) -> Path:

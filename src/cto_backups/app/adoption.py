@@ -115,6 +115,8 @@ def _present(policy: "Policy", folder: Path) -> str | None:
     """
     found = None
     for vault in policy.vaults.values():
+        if not vault.url.startswith("file:"):
+            continue
         place = Path(vault.url.removeprefix("file:")).resolve()
         if place == folder and vault.repository == REPOSITORY:
             found = vault.name

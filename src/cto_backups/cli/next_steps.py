@@ -84,10 +84,10 @@ def _short(path: Path) -> str:
 def _restic_command(opening: "Opened") -> tuple[list[str], dict[str, str]] | None:
     settings = opening.configuration.settings
     key = settings.repository_key.path(settings.home)
-    vaults = opening.configuration.policy.vaults
-    if shutil.which("restic") is None or key is None or not vaults:
+    folders = [vault for vault in opening.configuration.policy.vaults.values() if vault.url.startswith("file:")]
+    if shutil.which("restic") is None or key is None or not folders:
         return None
-    location = Path(opening.installation.vault(next(iter(vaults))).location)
+    location = Path(opening.installation.vault(folders[0].name).location)
     repository = location / "repositories" / settings.domain
     return (
         ["restic", "-r", _short(repository), "--no-cache", "snapshots"],

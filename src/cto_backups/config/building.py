@@ -4,7 +4,6 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -15,16 +14,15 @@ from cto_backups.config.fields import parse_until
 from cto_backups.config.mysql import mysql_options
 from cto_backups.config.postgresql import postgresql_options
 from cto_backups.config.secrets import SecretReference
+from cto_backups.config.vaults import built_vaults
 from cto_backups.core.defaults import CATEGORIES, CLASSES
 from cto_backups.core.duration import parse_cadence, parse_duration
 from cto_backups.core.governance import DESTRUCTIVE, Governance, Governed, GoverningDocument, Who
 from cto_backups.core.model import Rung
 from cto_backups.core.policy import (
-    Access,
     Category,
     DataClass,
     Exclusion,
-    LockMode,
     SourcePolicy,
     VaultPolicy,
     Violation,
@@ -33,7 +31,6 @@ from cto_backups.core.policy import (
 )
 from cto_backups.core.retention import Retention, parse_retention
 from cto_backups.core.schedule import parse_triggers
-from cto_backups.core.verification import parse_share
 
 _PORT = re.compile(r"[^/~]+:\d{1,5}(?:/.+)?")
 _HOST_AND_PATH = re.compile(r"[^/]+:")  # user@host:path, as git and ssh write it
@@ -75,38 +72,8 @@ class Builder:
         return Path(os.path.normpath(self.home / expanded))
 
     def vaults(self, given: Mapping[str, models.Vault]) -> dict[str, VaultPolicy]:
-        """The vaults, with absolute URLs; two of them in one place are objected to."""
-        built: dict[str, VaultPolicy] = {}
-        taken: dict[str, str] = {}
-        for name, vault in given.items():
-            place = ("vaults", name, "url")
-            url = self._url(vault.url, place)
-            if url in taken:
-                self.refuse(
-                    place,
-                    f"vault {name} is the same place as vault {taken[url]}",
-                    "Two copies in one place are lost together: give each vault a place of its own.",
-                )
-            taken.setdefault(url, name)
-            if vault.lock != "none" and url.startswith("file:"):
-                self.refuse(
-                    ("vaults", name, "lock"),
-                    f"vault {name} cannot lock what it stores: it is a folder",
-                    "Leave lock out, or write none. So that this host cannot delete there, see 'access: append-only'.",
-                )
-            built[name] = VaultPolicy(
-                name=name,
-                url=url,
-                provider=vault.provider,
-                region=vault.region,
-                storage=vault.storage,
-                off_site=vault.off_site,
-                lock_mode=LockMode(vault.lock),
-                repository=vault.repository,
-                read_part=parse_share(vault.read_part) if vault.read_part else Fraction(1),
-                access=Access(vault.access),
-            )
-        return built
+        """The vaults, with absolute URLs; what does not fit together in one, or in two of them, is objected to."""
+        return built_vaults(given, self._url, self.refuse)
 
     def _url(self, url: str, place: tuple[str | int, ...]) -> str:
         scheme, _, path = url.partition(":")

@@ -29,7 +29,7 @@ from cto_backups.errors import KeyProblemError
 
 KINDS = ("files", "git", "sqlite", "command", "postgresql", "mysql", "pgbackrest", "barman", "wal-g")
 RESOURCE_KINDS = (*KINDS, "volume")
-VAULT_SCHEMES = ("file",)
+OBJECT_STORES = ("gs", "s3")
 CATALOG_SCHEMES = ("sqlite",)
 
 _SHELLS = frozenset({"sh", "bash", "dash", "ksh", "zsh", "ash"})
@@ -37,6 +37,7 @@ _PIPE = re.compile(r"(?<![|>])\|(?!\|)")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z", re.ASCII)
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}\Z", re.ASCII)
 _TIME = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]\Z", re.ASCII)
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]\Z", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
 
@@ -198,15 +199,19 @@ def _no_credentials(value: str, _around: Surroundings | None = None) -> None:
         )
 
 
-def _location(what: str, schemes: tuple[str, ...], example: str) -> Check:
+def _location(what: str, schemes: tuple[str, ...], example: str, others: Iterable[str] = ()) -> Check:
+    """A path of this machine behind a scheme; `others` are the forms that are allowed beside and checked elsewhere."""
+    forms = (*(f"{known}:PATH" for known in schemes), *others)
+    known_schemes = tuple(form.partition(":")[0] for form in forms)
+
     def check(value: str, _around: Surroundings | None) -> None:
         _no_credentials(value)
         scheme, colon, rest = value.partition(":")
         if not colon or scheme not in schemes:
             raise problem(
                 f"'{scheme}' is no kind of {what}" if colon else f"this does not say which kind of {what} it is",
-                allowed=tuple(f"{known}:PATH" for known in schemes),
-                nearest=closest(scheme, schemes) if colon else None,
+                allowed=forms,
+                nearest=closest(scheme, known_schemes) if colon else None,
                 todo=f"Write it like {example}.",
             )
         if not rest.strip("/"):
@@ -218,6 +223,24 @@ def _location(what: str, schemes: tuple[str, ...], example: str) -> Check:
             )
 
     return check
+
+
+def _vault(value: str, _around: Surroundings | None) -> None:
+    scheme, _, rest = value.partition(":")
+    if scheme not in OBJECT_STORES:
+        _location("vault", ("file",), "file:vaults/one", (f"{known}://BUCKET/PREFIX" for known in OBJECT_STORES))(
+            value, None
+        )
+        return
+    _no_credentials(value)
+    like = f"Write it like {scheme}://acme-backups/office; an address of a server goes to endpoint."
+    bucket, _, prefix = rest.removeprefix("//").partition("/")
+    if not rest.startswith("//") or not _BUCKET.match(bucket):
+        raise problem(f"this does not name a bucket after {scheme}://", todo=like)
+    if prefix and any(part in ("", ".", "..") for part in prefix.rstrip("/").split("/")):
+        raise problem("the place in the bucket has an empty part, or dots alone", todo=like)
+    if any(sign in prefix for sign in "?#*\\"):
+        raise problem("the place in the bucket has a sign that addresses use otherwise", todo=like)
 
 
 def _resource(value: str, _around: Surroundings | None) -> None:
@@ -308,9 +331,7 @@ Reference = Annotated[str, Text(_reference, examples=_REFERENCES, pattern="^(fil
 TimeOfDay = Annotated[str, Text(_understood(_time_of_day), examples=("22:00",), pattern=r"^[0-2][0-9]:[0-5][0-9]$")]
 TimeZone = Annotated[str, Text(_zone, examples=("UTC", "Europe/Berlin"))]
 RepositoryPlace = Annotated[str, Text(_repository_place, examples=("repositories/main", "."))]
-VaultUrl = Annotated[
-    str, Text(_location("vault", VAULT_SCHEMES, "file:vaults/one"), examples=("file:vaults/one", "file:/mnt/disk"))
-]
+VaultUrl = Annotated[str, Text(_vault, examples=("file:vaults/one", "s3://acme-backups/office"))]
 CatalogUrl = Annotated[
     str, Text(_location("catalog", CATALOG_SCHEMES, "sqlite:catalog.db"), examples=("sqlite:catalog.db",))
 ]

@@ -31,26 +31,22 @@ from cto_backups.config.fields import (
     Paths,
     Patterns,
     Reference,
-    RepositoryPlace,
     ResourceName,
     Retention,
-    Share,
     TimeZone,
     Triggers,
     Until,
     Unused,
     VariableName,
-    VaultUrl,
     WebAddress,
     problem,
 )
 from cto_backups.config.governance_models import Governance
 from cto_backups.config.part import Part
+from cto_backups.config.vault_models import Vault as Vault
 
 VERSION = 1
 
-AccessName = Literal["full", "append-only"]
-LockName = Literal["none", "governance", "compliance"]
 SslMode = Literal["verify-full", "verify-ca", "require", "prefer", "disable"]
 RungName = Literal["recorded", "stored", "read", "restored", "proven", "serving"]
 
@@ -64,29 +60,6 @@ class Keys(Part):
     """Where the key is that signs the evidence; kept apart from the repository key."""
     evidence_fingerprints: list[KeyFingerprint] = []
     """SHA-256 of the public keys whose records count; old keys stay here for old records. Any key when left out."""
-
-
-class Vault(Part):
-    """A named place for copies."""
-
-    url: VaultUrl
-    """Where it is: `file:` and a path, relative to the folder of this file."""
-    provider: Line = Field(examples=["local-disk", "gcs", "aws"])
-    """Who runs it. Copies with one provider and one region can be lost together."""
-    region: Line = Field(examples=["this-machine", "us-central1"])
-    """Where it stands: a machine, a building, a cloud region."""
-    storage: Line = Field(examples=["disk", "object-storage"])
-    """The type of storage, for the rule of two storage types."""
-    off_site: bool = False
-    """Whether it survives the loss of the place where the sources are."""
-    lock: LockName = "none"
-    """How strongly its storage protects stored files from deletion. A folder (`file:`) has no lock."""
-    access: AccessName = "full"
-    """`append-only`: this host adds and reads, and deletes or overwrites nothing; its owner expires and prunes."""
-    repository: RepositoryPlace = "repositories/main"
-    """Where its repository lies inside: `.` for one that restic made and that was taken over."""
-    read_part: Share | None = None
-    """How much of it one scheduled verification reads; all at once when left out. Each goes on where the last ended."""
 
 
 class Category(Part):

@@ -72,6 +72,7 @@ _TITLES: Mapping[Framework, Mapping[str, str]] = {
         "CP-9(8)": "System backup: cryptographic protection",
         "CP-10": "System recovery and reconstitution",
         "IR-6": "Incident reporting",
+        "SC-8": "Transmission confidentiality and integrity",
         "SC-12": "Cryptographic key establishment and management",
         "SC-12(1)": "Cryptographic key establishment and management: availability",
         "SC-28": "Protection of information at rest",
@@ -83,6 +84,7 @@ _TITLES: Mapping[Framework, Mapping[str, str]] = {
     Framework.CIS: {
         "3.4": "Enforce data retention",
         "3.5": "Securely dispose of data",
+        "3.10": "Encrypt sensitive data in transit",
         "3.11": "Encrypt sensitive data at rest",
         "8.4": "Standardize time synchronization",
         "11.1": "Establish and maintain a data recovery process",
@@ -114,6 +116,7 @@ _TITLES: Mapping[Framework, Mapping[str, str]] = {
         "164.308(a)(7)(ii)(E)": "Applications and data criticality analysis",
         "164.312(a)(2)(iv)": "Encryption and decryption",
         "164.312(c)(1)": "Integrity",
+        "164.312(e)(1)": "Transmission security",
     },
 }
 

@@ -29,12 +29,22 @@ class Access(StrEnum):
     APPEND_ONLY = "append-only"
 
 
+class Tls(StrEnum):
+    """The lowest version of TLS that is accepted on the way to a vault; none for a server of this very machine."""
+
+    V1_3 = "1.3"
+    V1_2 = "1.2"
+    NONE = "none"
+
+
 @dataclass(frozen=True, slots=True)
 class VaultPolicy:
     """A named place for copies. `provider` with `region` says what fails together; `storage` is the storage type.
 
     `repository` is where the repository lies inside, "." for the vault's root.
     `read_part` is the share of it that one scheduled verification reads.
+    Of a vault in an object store: `endpoint` is its server's address, None for the provider's own; `logins` are the
+    references to what the policy names for logging in, by setting; `tls` is None for a folder.
     """
 
     name: str
@@ -47,6 +57,9 @@ class VaultPolicy:
     repository: str = "repositories/main"
     read_part: Fraction = Fraction(1)
     access: Access = Access.FULL
+    endpoint: str | None = None
+    tls: Tls | None = None
+    logins: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,6 +153,15 @@ PROTECTION: tuple[Control, ...] = (
         clauses("CC6.1;A.8.13;A.8.24;CP-9(8);SC-28;3.11;11.3;Art. 9(4)(d);Art. 12(3);164.312(a)(2)(iv)"),
     ),
     Control(
+        "transit",
+        "Encrypted on the way to vaults",
+        Severity.MEDIUM,
+        "Copies are sealed before they travel; without a sound TLS, others see which are asked for, and as whom.",
+        "Let the server speak TLS 1.3, and take 'tls' out of the vault's settings.",
+        vault_controls.check_transit,
+        clauses("CC6.1;A.8.24;SC-8;3.10;Art. 9(4)(d);164.312(e)(1)"),
+    ),
+    Control(
         "keys-there",
         "Keys are where the policy says",
         Severity.CRITICAL,

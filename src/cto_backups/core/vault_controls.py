@@ -9,7 +9,7 @@ from cto_backups.core.duration import format_duration, roughly
 from cto_backups.core.elsewhere import UNDECLARED, declared, elsewhere
 from cto_backups.core.findings import Audited, Check
 from cto_backups.core.model import Outcome
-from cto_backups.core.policy import Access, LockMode, SourcePolicy, VaultPolicy
+from cto_backups.core.policy import Access, LockMode, SourcePolicy, Tls, VaultPolicy
 from cto_backups.core.wording import counted, listed
 
 
@@ -167,6 +167,16 @@ def check_encryption(audited: Audited) -> Iterator[Check]:
         for each in found.keeping if found is not None else ():
             detail = f"encrypted with {each.cipher}" if each.cipher else "its backups lie there unencrypted"
             yield _check(source, bool(each.cipher), f"{each.repository}: {detail}")
+
+
+def check_transit(audited: Audited) -> Iterator[Check]:
+    """What travels to a vault is encrypted with TLS 1.3 or newer; to a folder nothing travels."""
+    for vault in _in_use(audited):
+        if vault.tls is Tls.NONE:
+            yield Check(vault.name, False, f"the policy lets requests to {vault.endpoint} travel unencrypted")
+        elif vault.tls is not None:
+            asked = f"the policy asks for TLS {vault.tls} or newer"
+            yield Check(vault.name, vault.tls is Tls.V1_3, asked)
 
 
 def check_key_apart(audited: Audited) -> Iterator[Check]:

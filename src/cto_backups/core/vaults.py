@@ -1,9 +1,10 @@
 """What flows and stores ask of the places where copies lie. The port's contract is tests/contract/vault_contract.py."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+from cto_backups.core.policy import Tls
 from cto_backups.core.ports import Buffer
 
 
@@ -13,6 +14,28 @@ class StoredFile:
 
     key: str
     size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoreAddress:
+    """Where in an object store a vault lies, and how it is reached: what its adapter is made from.
+
+    `prefix` is "" for the bucket's root, else without a slash at its end. `region` is what requests are signed for.
+    `endpoint` is the server's address, without a slash at its end; None for the provider's own. `logins` look up what
+    the policy names for logging in, by setting (``access_key``, ``secret_key``, ``credentials``), when it is needed;
+    empty: the provider's usual places are searched.
+    """
+
+    bucket: str
+    prefix: str
+    region: str
+    endpoint: str | None = None
+    tls: Tls = Tls.V1_3
+    logins: Mapping[str, Callable[[], str]] = field(default_factory=dict, repr=False)
+
+    def key(self, name: str) -> str:
+        """The object that holds what is stored under this name; with "", what all of them begin with."""
+        return f"{self.prefix}/{name}" if self.prefix else name
 
 
 class Vault(Protocol):

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from cto_backups import app
+from cto_backups import app, registry
 from cto_backups.app import adapters
 from cto_backups.app.adapters import Adapters
 from cto_backups.config import Configuration, load
+from cto_backups.core.policy import Tls
+from cto_backups.core.vaults import StoreAddress
 from cto_backups.errors import KeyProblemError, NotFoundError
 
 
@@ -122,3 +124,61 @@ def test_the_secrets_of_a_command_are_looked_up_when_it_runs(tmp_path: Path) -> 
         reader = capture.tree.open(entry)
         assert bytes(buffer[: reader.readinto(buffer)]) == b"swordfish\n"
         reader.close()
+
+
+IN_A_BUCKET = {
+    "url": "s3://acme-backups/office",
+    "provider": "own",
+    "region": "eu-central-1",
+    "storage": "object-storage",
+    "endpoint": "http://127.0.0.1:1",
+    "tls": "none",
+    "access_key": "env:BACKUPS_KEY",
+    "secret_key": "file:keys/s3.secret",
+}
+
+
+@pytest.fixture
+def with_a_bucket(home: Path) -> Configuration:
+    from cto_backups.config import edit
+
+    return edit.with_vault(load(home / "backups.yaml"), "cloud", IN_A_BUCKET)
+
+
+def test_a_vault_in_an_object_store_gets_its_address_and_keys_that_are_looked_up_when_used(
+    home: Path, with_a_bucket: Configuration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[str, StoreAddress]] = []
+
+    class Recorder:
+        def __init__(self, name: str, address: StoreAddress) -> None:
+            made.append((name, address))
+
+    monkeypatch.setattr(registry, "load", lambda _adapters, kind: Recorder if kind == "s3" else None)
+    Adapters(with_a_bucket).vault("cloud")
+    ((name, address),) = made
+    assert (name, address.bucket, address.prefix, address.region) == ("cloud", "acme-backups", "office", "eu-central-1")
+    assert (address.endpoint, address.tls) == ("http://127.0.0.1:1", Tls.NONE)
+    monkeypatch.setenv("BACKUPS_KEY", "the-id-of-a-key")
+    assert address.logins["access_key"]() == "the-id-of-a-key"
+    with pytest.raises(KeyProblemError, match=r"keys/s3\.secret"):
+        address.logins["secret_key"]()
+
+
+def test_a_vault_in_an_object_store_is_no_place_of_this_machine(home: Path, with_a_bucket: Configuration) -> None:
+    places = adapters.own_places(with_a_bucket)
+    assert home / "keys" / "s3.secret" in places, "a key is"
+    assert not [place for place in places if "acme-backups" in str(place)]
+    assert {home / "vaults" / "one", home / "vaults" / "two"} <= set(places)
+
+
+def test_a_vault_in_an_object_store_is_on_no_device_of_this_machine(home: Path, with_a_bucket: Configuration) -> None:
+    from cto_backups.config import edit
+
+    before = load(home / "backups.yaml")
+    edit.save(before, with_a_bucket)
+    try:
+        with app.opened(home / "backups.yaml", write=False) as opening:
+            assert set(app.environment(opening).vaults) == {"one", "two", "three"}
+    finally:
+        (home / "backups.yaml").write_bytes(before.text)

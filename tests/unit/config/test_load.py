@@ -14,7 +14,7 @@ from cto_backups.config.mistakes import PolicyMistakesError
 from cto_backups.core.defaults import CATEGORIES, CLASSES
 from cto_backups.core.governance import DESTRUCTIVE, Governance, Governed, GoverningDocument, Who
 from cto_backups.core.model import Rung
-from cto_backups.core.policy import Access, LockMode
+from cto_backups.core.policy import Access, LockMode, Tls
 from cto_backups.core.retention import Retention
 from cto_backups.core.schedule import At, Every
 
@@ -312,3 +312,29 @@ sources:
     assert source.options["config"] == str(path.parent / "backups/pgbackrest.conf")
     assert (source.options["backup_every"], source.options["sums_every"], source.options["host"]) == (93600.0, None, "")
     assert not load(path).policy.sources["checkout"].repositories
+
+
+def test_a_vault_may_lie_in_a_bucket(policy_file: Write, sound: str) -> None:
+    stored = """
+  cloud: {url: "s3://acme-backups/office/", provider: aws, region: eu-central-1, storage: object-storage}
+  own:
+    url: s3://acme-backups
+    provider: own
+    region: us-east-1
+    storage: object-storage
+    endpoint: https://s3.office.example:9000/
+    tls: 1.2
+    access_key: env:BACKUPS_KEY
+    secret_key: file:keys/s3.secret
+  near: {url: "gs://acme", provider: own, region: a, storage: objects, endpoint: "http://127.0.0.1:1", tls: none}
+"""
+    vaults = load(policy_file(sound.replace("\nsources:", stored + "\nsources:"))).policy.vaults
+    cloud, own, near = vaults["cloud"], vaults["own"], vaults["near"]
+    assert (cloud.url, cloud.endpoint, cloud.tls, cloud.logins) == ("s3://acme-backups/office", None, Tls.V1_3, {})
+    assert (own.url, own.endpoint, own.tls) == ("s3://acme-backups", "https://s3.office.example:9000", Tls.V1_2)
+    assert {setting: str(reference) for setting, reference in own.logins.items()} == {
+        "access_key": "env:BACKUPS_KEY",
+        "secret_key": "file:keys/s3.secret",
+    }
+    assert (near.url, near.tls) == ("gs://acme", Tls.NONE)
+    assert vaults["one"].tls is None

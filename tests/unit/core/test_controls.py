@@ -22,7 +22,7 @@ from cto_backups.core.model import (
     Resource,
     SourceFacts,
 )
-from cto_backups.core.policy import Access, Exclusion, LockMode
+from cto_backups.core.policy import Access, Exclusion, LockMode, Tls
 from cto_backups.core.streams import StreamFacts
 
 DAY = timedelta(days=1)
@@ -100,6 +100,7 @@ def test_a_source_in_order_has_no_findings_and_scores_100(audited):
         "kept-too-long",
         "pruning",
         "keys-parted",
+        "transit",
         "worker",
         "governing-documents",
         "governance-kept",
@@ -658,6 +659,19 @@ def test_failure_domains_are_devices_or_else_regions_of_providers(build, audited
 def test_encryption(audited):
     assert "encrypted with AES-256-CTR" in audited.passes("encryption")
     assert "nothing says" in audited.fails("encryption", environment=Environment())
+
+
+def test_transit(build, audited):
+    assert audited.checks("transit") == (), "nothing travels to a folder"
+
+    def reached(**settings):
+        return (build.vault("near"), build.vault("far", url="s3://bucket", **settings))
+
+    assert audited.passes("transit", policy_vaults=reached(tls=Tls.V1_3)) == "the policy asks for TLS 1.3 or newer"
+    assert audited.fails("transit", policy_vaults=reached(tls=Tls.V1_2)) == "the policy asks for TLS 1.2 or newer"
+    plain = reached(tls=Tls.NONE, endpoint="http://127.0.0.1:9000")
+    words = audited.fails("transit", policy_vaults=plain)
+    assert words == "the policy lets requests to http://127.0.0.1:9000 travel unencrypted"
 
 
 def test_key_apart(audited):

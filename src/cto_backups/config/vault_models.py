@@ -1,0 +1,55 @@
+"""The policy file's shape of a vault; see `models`."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from cto_backups.config.fields import Line, Reference, RepositoryPlace, Share, VaultUrl, WebAddress
+from cto_backups.config.part import Part
+
+AccessName = Literal["full", "append-only"]
+LockName = Literal["none", "governance", "compliance"]
+
+
+def _as_text(value: Any) -> Any:
+    """1.3 without quotes is a number in YAML, and nobody means one."""
+    return str(value) if isinstance(value, float) else value
+
+
+TlsName = Annotated[
+    Literal["1.3", "1.2", "none"],
+    BeforeValidator(_as_text, json_schema_input_type=Literal["1.3", "1.2", "none"] | float),
+]
+
+
+class Vault(Part):
+    """A named place for copies."""
+
+    url: VaultUrl
+    """Where it is: `file:` and a path, relative to the folder of this file; or a place in a bucket: `s3://`, `gs://`."""
+    provider: Line = Field(examples=["local-disk", "gcs", "aws"])
+    """Who runs it. Copies with one provider and one region can be lost together."""
+    region: Line = Field(examples=["this-machine", "us-central1"])
+    """Where it stands: a machine, a building, a cloud region. Requests to `s3://` are signed for it."""
+    storage: Line = Field(examples=["disk", "object-storage"])
+    """The type of storage, for the rule of two storage types."""
+    off_site: bool = False
+    """Whether it survives the loss of the place where the sources are."""
+    lock: LockName = "none"
+    """How strongly its storage protects stored files from deletion. A folder (`file:`) has no lock."""
+    endpoint: WebAddress | None = Field(default=None, examples=["https://s3.office.example:9000"])
+    """The address of the server of an object store, where it is not the provider's own."""
+    tls: TlsName = "1.3"
+    """The lowest version of TLS on the way to an object store; `none` for a server of this very machine alone."""
+    access_key: Reference | None = Field(default=None, examples=["env:BACKUPS_ACCESS_KEY"])
+    """Where the id of the access key to `s3://` is; with neither key, the usual places of AWS are searched."""
+    secret_key: Reference | None = Field(default=None, examples=["file:keys/s3.secret"])
+    """Where the secret of that access key is."""
+    credentials: Reference | None = Field(default=None, examples=["file:keys/service-account.json"])
+    """Where the key file of a service account for `gs://` is; without it, Google's usual places are searched."""
+    access: AccessName = "full"
+    """`append-only`: this host adds and reads, and deletes or overwrites nothing; its owner expires and prunes."""
+    repository: RepositoryPlace = "repositories/main"
+    """Where its repository lies inside: `.` for one that restic made and that was taken over."""
+    read_part: Share | None = None
+    """How much of it one scheduled verification reads; all at once when left out. Each goes on where the last ended."""

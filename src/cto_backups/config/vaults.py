@@ -1,0 +1,120 @@
+"""From the validated settings of vaults to `core.policy`; what does not fit together is objected to."""
+
+from collections.abc import Callable, Iterator, Mapping
+from fractions import Fraction
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from cto_backups.config.fields import OBJECT_STORES
+from cto_backups.config.secrets import SecretReference
+from cto_backups.config.vault_models import Vault
+from cto_backups.core.policy import Access, LockMode, Tls, VaultPolicy
+from cto_backups.core.verification import parse_share
+
+Place = tuple[str | int, ...]
+
+LOGINS = {"s3": ("access_key", "secret_key"), "gs": ("credentials",)}
+"""The settings by which one logs in at each kind of object store."""
+
+_STORE_SETTINGS = ("endpoint", *(setting for settings in LOGINS.values() for setting in settings))
+
+
+def built_vaults(
+    given: Mapping[str, Vault], absolute: Callable[[str, Place], str], refuse: Callable[[Place, str, str], None]
+) -> dict[str, VaultPolicy]:
+    """The vaults, with absolute URLs; `absolute` makes that of a folder so, or objects to it at its place.
+
+    `refuse` notes a place, what is wrong there, and what to do about it.
+    """
+    built: dict[str, VaultPolicy] = {}
+    taken: dict[tuple[str, str | None], str] = {}
+    for name, vault in given.items():
+        scheme = vault.url.partition(":")[0]
+        stored = scheme in OBJECT_STORES
+        url = vault.url.rstrip("/") if stored else absolute(vault.url, ("vaults", name, "url"))
+        endpoint = vault.endpoint.rstrip("/") if vault.endpoint else None
+        first = taken.setdefault((url, endpoint), name)
+        if first != name:
+            refuse(
+                ("vaults", name, "url"),
+                f"vault {name} is the same place as vault {first}",
+                "Two copies in one place are lost together: give each vault a place of its own.",
+            )
+        for setting, message, todo in _objections(name, vault, scheme):
+            refuse(("vaults", name, setting), message, todo)
+        logins = {setting: getattr(vault, setting) for setting in LOGINS.get(scheme, ())}
+        built[name] = VaultPolicy(
+            name=name,
+            url=url,
+            provider=vault.provider,
+            region=vault.region,
+            storage=vault.storage,
+            off_site=vault.off_site,
+            lock_mode=LockMode(vault.lock),
+            repository=vault.repository,
+            read_part=parse_share(vault.read_part) if vault.read_part else Fraction(1),
+            access=Access(vault.access),
+            endpoint=endpoint,
+            tls=Tls(vault.tls) if stored else None,
+            logins={setting: SecretReference.parse(written) for setting, written in logins.items() if written},
+        )
+    return built
+
+
+def _objections(name: str, vault: Vault, scheme: str) -> Iterator[tuple[str, str, str]]:
+    """What does not fit together in one vault: at which setting, what, and what to do."""
+    if vault.lock != "none":
+        if scheme in OBJECT_STORES:
+            yield (
+                "lock",
+                f"vault {name} would not be locked: this version sets no locks in an object store",
+                "Leave lock out. So that this host cannot delete there, see 'access: append-only'.",
+            )
+        else:
+            yield (
+                "lock",
+                f"vault {name} cannot lock what it stores: it is a folder",
+                "Leave lock out, or write none. So that this host cannot delete there, see 'access: append-only'.",
+            )
+    for setting in _STORE_SETTINGS:
+        if getattr(vault, setting) is not None and setting not in ("endpoint", *LOGINS.get(scheme, ())):
+            fitting = next((kind for kind, settings in LOGINS.items() if setting in settings), "")
+            yield setting, f"vault {name} is no {fitting}:// vault, and has {setting}", f"Leave {setting} out."
+    if scheme not in OBJECT_STORES:
+        if vault.endpoint is not None:
+            yield "endpoint", f"vault {name} is a folder, and has no server", "Leave endpoint out."
+        if vault.tls != "1.3":
+            yield "tls", f"vault {name} is a folder: nothing travels to it", "Leave tls out."
+        return
+    for one, other in (("access_key", "secret_key"), ("secret_key", "access_key")):
+        if getattr(vault, one) is not None and getattr(vault, other) is None:
+            yield one, f"vault {name} has {one} without {other}", "Name both, or neither."
+    yield from _on_the_way(name, vault)
+
+
+def _on_the_way(name: str, vault: Vault) -> Iterator[tuple[str, str, str]]:
+    address = urlsplit(vault.endpoint or "https://provider.example")
+    plain = address.scheme == "http"
+    if address.path.strip("/") or address.query or address.fragment:
+        yield "endpoint", f"the endpoint of vault {name} is more than a server", "End it after the host and port."
+    if vault.tls == "none" and not (plain and _is_here(address.hostname or "")):
+        yield (
+            "tls",
+            f"vault {name} may do without TLS only where its endpoint is a server of this machine",
+            "Leave tls out; or write an endpoint such as http://127.0.0.1:9000.",
+        )
+    elif plain and vault.tls != "none":
+        yield (
+            "endpoint",
+            f"the endpoint of vault {name} does without TLS",
+            "Write https://. For a server of this very machine: tls: none.",
+        )
+
+
+def _is_here(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
