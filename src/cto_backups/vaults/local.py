@@ -1,14 +1,12 @@
 """A vault in a local folder: what is stored is whole or not there, and durable once `put` returns.
 
-A marker file (``vault.json``) at the root tells an empty vault from a disk that is not mounted. How bytes get to the
-disk is in `durable`; here is what the vault makes of keys, folders and failures.
+How bytes get to the disk is in `durable`, and what says that a vault is there in `marker`; here is what the vault makes
+of keys, folders and failures.
 """
 
 import errno
-import json
 import os
 import stat
-import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -22,9 +20,7 @@ from cto_backups.errors import (
     VaultReadOnlyError,
 )
 from cto_backups.vaults import durable
-
-MARKER = "vault.json"
-FORMAT = 1
+from cto_backups.vaults.marker import MARKER, check_key, identity_in, new_marker
 
 _FOUND_BY_FSCK = "lost+found"  # stands at the root of an ext4 disk, unreadable for ordinary users, and is not ours
 
@@ -56,23 +52,10 @@ class LocalVault:
     def identity(self) -> str:
         """The id that the vault was given when it was made, to tell it from another. Raises VaultMissingError."""
         try:
-            marker = json.loads((self._root / MARKER).read_bytes())
-            known, identity = int(marker["format"]), str(marker["id"])
+            marker = (self._root / MARKER).read_bytes()
         except OSError as error:
             raise self._absent(error) from error
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise VaultError(
-                f"Vault {self._name} at {self._root} has an unreadable marker file {MARKER}",
-                why="it is not what this program wrote there",
-                todo=f'See what changed it; its content is {{"format": {FORMAT}, "id": "…"}}.',
-            ) from error
-        if known > FORMAT:
-            raise VaultError(
-                f"Vault {self._name} at {self._root} has format {known}",
-                why=f"this version of cto.backups knows formats up to {FORMAT}",
-                todo="Use a newer cto.backups.",
-            )
-        return identity
+        return identity_in(marker, f"Vault {self._name} at {self._root}")
 
     def check(self) -> None:
         """Raise VaultMissingError when the vault is not there, VaultReadOnlyError when it cannot be written to."""
@@ -89,9 +72,8 @@ class LocalVault:
         if (self._root / MARKER).exists():
             self.check()
             return
-        content = json.dumps({"format": FORMAT, "id": uuid.uuid4().hex}) + "\n"
         try:
-            durable.store(self._prefix + MARKER, [content.encode()], overwrite=False)
+            durable.store(self._prefix + MARKER, [new_marker()], overwrite=False)
         except FileExistsError:
             self.check()  # somebody else made it in the meantime
         except OSError as error:
@@ -214,14 +196,7 @@ class LocalVault:
     # -- how ----------------------------------------------------------------------------------------------------------
 
     def _path(self, key: str) -> str:
-        components = key.split("/")
-        wrong = [c for c in components if c in ("", ".", "..") or c.startswith(durable.TEMPORARY)]
-        if wrong or "\0" in key or key == MARKER:
-            raise VaultError(
-                f"Vault {self._name} cannot store anything under the key {key!r}",
-                why="a key is relative, '/'-separated, without empty, '.', '..' or temporary components",
-                todo="This is a defect: please report it.",
-            )
+        check_key(key, self._name)
         return self._prefix + key
 
     def _walk(self, start: str) -> Iterator[os.DirEntry[str]]:
