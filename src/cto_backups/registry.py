@@ -18,6 +18,7 @@ SOURCES = {
 }
 VAULTS = {
     "file": "cto_backups.vaults.local:LocalVault",
+    "s3": "cto_backups.vaults.s3:S3Vault",
 }
 SANDBOXES = {
     "folder": "cto_backups.sandboxes.folder:FolderSandbox",
@@ -34,7 +35,7 @@ WATCHES = {
 
 
 # What adapters need beside what everybody has: the module, and the extra that brings it.
-EXTRAS = {"psycopg": "postgresql", "pymysql": "mysql"}
+EXTRAS = {"boto3": "s3", "botocore": "s3", "psycopg": "postgresql", "pymysql": "mysql"}
 
 
 def load(adapters: dict[str, str], kind: str) -> Any:

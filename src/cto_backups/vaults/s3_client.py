@@ -1,0 +1,63 @@
+"""The client of a store that speaks S3: how it logs in, what it tries again, and over how many connections."""
+
+import os
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+from cto_backups.core.policy import Tls
+from cto_backups.core.vaults import StoreAddress
+from cto_backups.vaults import tls
+
+_ATTEMPTS = 6
+_CONNECTIONS = 32  # more than any crew of ours has threads; one that waits for none makes none
+_CONNECT_SECONDS = 15.0
+_ANSWER_SECONDS = 60.0  # without a single byte
+
+
+def connected(vault: str, address: StoreAddress) -> Any:
+    """A client for the store, which may be shared by threads, after a proof of the version of TLS it speaks.
+
+    Requests that fail are tried again with pauses that grow and jitter, until a budget is used up ("standard" in
+    https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html). Raises VaultError, KeyProblemError,
+    and botocore's errors.
+    """
+    logins = {setting: reveal() for setting, reveal in address.logins.items()}
+    session = boto3.session.Session(
+        aws_access_key_id=logins.get("access_key"),
+        aws_secret_access_key=logins.get("secret_key"),
+        region_name=address.region,
+    )
+    certificates = _certificates(session)
+    client = session.client(
+        "s3",
+        endpoint_url=address.endpoint,
+        use_ssl=address.tls is not Tls.NONE,
+        verify=certificates,
+        config=Config(
+            retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+            max_pool_connections=_CONNECTIONS,
+            connect_timeout=_CONNECT_SECONDS,
+            read_timeout=_ANSWER_SECONDS,
+            tcp_keepalive=True,
+            # What the environment says of other stores must not lead copies away from where the policy says.
+            ignore_configured_endpoint_urls=True,
+            # The checksums that we send and compare are our own; stores that know no others answer as well.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            s3={"addressing_style": "path" if address.endpoint else "auto"},
+        ),
+    )
+    try:
+        tls.prove(client.meta.endpoint_url, address.tls, vault, certificates)
+    except BaseException:
+        client.close()
+        raise
+    return client
+
+
+def _certificates(session: Any) -> str | None:
+    """The file of the authorities to trust, where this machine's settings name one."""
+    own = session._session.get_config_variable("ca_bundle")
+    return str(own) if own else os.environ.get("SSL_CERT_FILE") or None

@@ -1,0 +1,259 @@
+"""What a store that speaks S3 refuses, and the ways to it that fail, told to people.
+
+AWS's names for what went wrong are in https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html; stores that
+speak the same protocol use the same names, and a few of their own.
+"""
+
+import shlex
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from botocore import exceptions as client_side
+
+from cto_backups.config.redaction import redact
+from cto_backups.core.vaults import StoreAddress
+from cto_backups.errors import (
+    VaultError,
+    VaultExistsError,
+    VaultFullError,
+    VaultMissingError,
+    VaultReadOnlyError,
+)
+
+# What a call needs a right to, where it is not called as the right is. What only looks at a bucket lists it.
+_ACTIONS = {"HeadObject": "GetObject", "ListObjectsV2": "ListBucket", "HeadBucket": "ListBucket"}
+_OF_BUCKETS = ("ListBucket", "GetBucketObjectLockConfiguration")
+_WRITES = ("PutObject", "DeleteObject")
+
+_DENIED = {"AccessDenied", "AllAccessDisabled", "AccountProblem", "UnauthorizedAccess", "403", "Forbidden"}
+_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "InvalidToken", "RequestExpired"}
+_WRONG_KEY = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidSecurity", "NotSignedUp"}
+_WRONG_REGION = {
+    "PermanentRedirect",
+    "TemporaryRedirect",
+    "AuthorizationHeaderMalformed",
+    "IllegalLocationConstraintException",
+    "301",
+    "307",
+}
+_BUSY = {
+    "SlowDown",
+    "ServiceUnavailable",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequests",
+    "RequestLimitExceeded",
+}
+_FULL = {"QuotaExceeded", "XMinioStorageFull", "InsufficientCapacity", "InsufficientStorage", "EntityTooLarge", "507"}
+_GARBLED = {"BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch", "IncompleteBody"}
+_ARCHIVED = {"InvalidObjectState"}
+_MISSING = {"NoSuchKey", "NotFound", "404"}
+
+
+class Wording:
+    """Words for what fails in one vault; no secret in any of them."""
+
+    def __init__(self, name: str, location: str, address: StoreAddress) -> None:
+        self._name = name
+        self._location = location
+        self._address = address
+
+    def absent(self, why: str) -> VaultMissingError:
+        """The bucket is there, and no vault in it."""
+        return VaultMissingError(
+            f"Vault {self._name} is not at {self._location}",
+            why=why,
+            todo="Correct the vault's url in the policy, or see who removed it. "
+            f"A vault that is new is made by: cto.backups vault init {self._name}",
+        )
+
+    def no_bucket(self) -> VaultMissingError:
+        """The bucket is not there."""
+        return VaultMissingError(
+            f"Vault {self._name} is not at {self._location}",
+            why=f"there is no bucket {self._address.bucket}",
+            todo=f"If it is new, make it: {self.making_the_bucket()}. If it was there, see who deleted it.",
+        )
+
+    def making_the_bucket(self) -> str:
+        """The command that makes the bucket, versioned by nobody and seen by nobody else."""
+        words = ["aws", *(["--endpoint-url", self._address.endpoint] if self._address.endpoint else [])]
+        words += ["s3api", "create-bucket", "--bucket", self._address.bucket, "--region", self._address.region]
+        if self._address.region != "us-east-1":  # which AWS does not take as a constraint
+            words += ["--create-bucket-configuration", f"LocationConstraint={self._address.region}"]
+        return shlex.join(words)
+
+    def missing(self, key: str) -> VaultMissingError:
+        """The vault is there, and has no such file."""
+        return VaultMissingError(
+            f"Vault {self._name} has no {key}",
+            why=f"there is no such object in {self._location}",
+            todo="Verify this vault; if the file should be there, it has lost data.",
+        )
+
+    def exists(self, key: str) -> VaultExistsError:
+        """There is a file under that key already."""
+        return VaultExistsError(
+            f"Vault {self._name} holds {key} already",
+            why="stored files are never rewritten in passing",
+            todo="Nothing, unless the two differ: then find out who else writes to this vault.",
+        )
+
+    def short(self, key: str, offset: int, wanted: int, there: int) -> VaultError:
+        """A file has fewer bytes than were asked for."""
+        return VaultError(
+            f"Vault {self._name}: {key} is shorter than it should be",
+            why=f"{wanted} bytes from {offset} were asked for, {there} are there",
+            todo="Verify this vault; it has lost data.",
+        )
+
+    def torn(self, key: str, why: str) -> VaultError:
+        """An answer ended before its end, again and again."""
+        return VaultError(
+            f"Vault {self._name} at {self._location} cannot read {key}",
+            why=f"the answer was cut short each time: {redact(why)}",
+            todo="See to the network between here and the store, then run again.",
+        )
+
+    def otherwise(self, key: str, why: str) -> VaultError:
+        """What was stored is not what was sent."""
+        return VaultError(
+            f"Vault {self._name} at {self._location} cannot store {key}",
+            why=why,
+            todo="Run again; if it happens again, the way there or the store damages data.",
+        )
+
+    def refused(self, error: client_side.ClientError, doing: str, key: str) -> VaultError:
+        """What the store said no to. `doing` and `key` say what was wanted, as in "store" and "data/ab"."""
+        told: Mapping[str, Any] = error.response.get("Error", {})
+        code = str(told.get("Code", ""))
+        answer: Mapping[str, Any] = error.response.get("ResponseMetadata", {})
+        said = redact(str(told.get("Message") or code or "the store gave no reason"))
+        what = f"Vault {self._name} at {self._location} cannot {doing} {key}".rstrip()
+        status = answer.get("HTTPStatusCode")
+        if code == "NoSuchBucket":
+            return self.no_bucket()
+        if code in _MISSING:
+            return self.missing(key)
+        if code in _DENIED:
+            return self._denied(error.operation_name, what, key, said)
+        if code in _WRONG_REGION:
+            return self._elsewhere(what, told, answer)
+        if code == "RequestTimeTooSkewed":
+            return VaultError(what, why=_skew(answer), todo="Set the clock of this machine, then run again.")
+        if code in _FULL:
+            return VaultFullError(
+                f"Vault {self._name} at {self._location} is full",
+                why=f"{said} ({code}) while storing {key}",
+                todo="Have more space or a higher quota given there, then run again; what was stored before is intact.",
+            )
+        why, todo = _words(code, said, status)
+        return VaultError(what, why=why, todo=todo)
+
+    def unreached(self, error: client_side.BotoCoreError, doing: str, key: str) -> VaultError:
+        """What failed on this side: no login, no network, no answer."""
+        what = f"Vault {self._name} at {self._location} cannot {doing} {key}".rstrip()
+        said = redact(str(error))
+        if isinstance(error, client_side.NoCredentialsError | client_side.PartialCredentialsError):
+            return VaultError(
+                what,
+                why="no login to the store was found, or half of one: not in the policy, nor where AWS's programs look",
+                todo="Name access_key and secret_key at the vault, by references; or run 'aws configure', or give this "
+                "machine a role.",
+            )
+        if isinstance(error, _LOGINS):
+            return VaultError(what, why=f"the login could not be had: {said}", todo="Log in anew, then run again.")
+        if isinstance(error, client_side.SSLError):
+            return VaultError(
+                what,
+                why=f"the connection could not be secured: {said}",
+                todo="See that the server's certificate is valid; an authority of your own is named in SSL_CERT_FILE.",
+            )
+        if isinstance(error, client_side.HTTPClientError):
+            return VaultError(
+                what,
+                why=f"the store cannot be reached, or does not answer: {said}",
+                todo="See to the network, its names and proxies; or correct the vault's endpoint or region.",
+            )
+        return VaultError(what, why=said, todo="Correct what it names, in the policy or in the settings of AWS.")
+
+    def _denied(self, operation: str, what: str, key: str, said: str) -> VaultError:
+        action = _ACTIONS.get(operation, operation)
+        resource = f"arn:aws:s3:::{self._address.bucket}"
+        if action not in _OF_BUCKETS:
+            resource += f"/{self._address.key(key)}"
+        why = f"{said}: this login may not s3:{action} on {resource}"
+        todo = f"Allow s3:{action} there; docs/how-to/add-a-vault.md has the whole role."
+        if action in _WRITES:
+            todo += " If the bucket locks what it stores, wait until the lock ends."
+            return VaultReadOnlyError(what, why=why, todo=todo)
+        if action == "GetObject":
+            todo += (
+                f" Without s3:ListBucket on arn:aws:s3:::{self._address.bucket}, what is not there looks forbidden too."
+            )
+        return VaultError(what, why=why, todo=todo)
+
+    def _elsewhere(self, what: str, told: Mapping[str, Any], answer: Mapping[str, Any]) -> VaultError:
+        headers: Mapping[str, str] = answer.get("HTTPHeaders", {})
+        right = headers.get("x-amz-bucket-region") or told.get("Region")
+        return VaultError(
+            what,
+            why=f"the bucket is not in region {self._address.region}" + (f", but in {right}" if right else ""),
+            todo=f"Write 'region: {right or 'REGION'}' at vault {self._name} in the policy.",
+        )
+
+
+_LOGINS = (
+    client_side.CredentialRetrievalError,
+    client_side.TokenRetrievalError,
+    client_side.SSOError,
+    client_side.MetadataRetrievalError,
+)
+
+
+def _words(code: str, said: str, status: object) -> tuple[str, str]:
+    """Why, and what to do, for what is told by AWS's name alone."""
+    if code in _EXPIRED:
+        return f"the login has expired ({code}): {said}", "Log in anew, or give this machine a role, then run again."
+    if code in _WRONG_KEY:
+        return (
+            f"the store does not take this key ({code})",
+            "See that access_key and secret_key belong together and to this store, and are still valid.",
+        )
+    if code in _BUSY or status == 503:
+        return (
+            f"the store is busy and asks for fewer requests ({code or status}); it was tried again and again",
+            "Run again later; what was stored before is intact.",
+        )
+    if code in _GARBLED:
+        return (
+            f"what arrived there was not what was sent ({code}): {said}",
+            "Run again; if it stays, see to the network.",
+        )
+    if code in _ARCHIVED:
+        return (
+            f"it lies in an archive, from which nothing can be read at once: {said}",
+            "Restore the object there first; and keep lifecycle rules from moving what a vault stores to archives.",
+        )
+    if code in ("NotImplemented", "501"):
+        return (
+            f"the store does not know what is asked ({said})",
+            "A vault needs conditional writes (If-None-Match), ranges and listings: take a store that has them.",
+        )
+    return f"{said} ({code or status})", "See what the store's own records say of this request, then run again."
+
+
+def _skew(answer: Mapping[str, Any]) -> str:
+    headers: Mapping[str, str] = answer.get("HTTPHeaders", {})
+    why = "the clock of this machine and that of the store differ by more than the store allows"
+    try:
+        there = parsedate_to_datetime(headers["date"]).astimezone(UTC)
+    except (KeyError, ValueError, TypeError):
+        return why
+    return f"{why}; there it was {_shown(there)}"
+
+
+def _shown(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
