@@ -1,19 +1,438 @@
-"""A vault in a bucket passes the vault contract, on each store that speaks S3."""
+"""A vault in a bucket passes the vault contract on each store that speaks S3; and what only buckets do is right."""
 
-from collections.abc import Iterator
+import os
+import ssl
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import pytest
-from vault_contract import VaultContract
+from vault_contract import VaultContract, at_once, keys
 
-from cto_backups.core.vaults import Vault
+from cto_backups.core.policy import Tls
+from cto_backups.core.vaults import StoreAddress, Vault
+from cto_backups.errors import (
+    VaultError,
+    VaultExistsError,
+    VaultFullError,
+    VaultMissingError,
+    VaultReadOnlyError,
+)
+from cto_backups.vaults import s3_client
 from cto_backups.vaults.s3 import S3Vault
+from servers import object_stores
+from servers.certificates import Certificate, certificate
+from servers.handshakes import shaking_hands
 from servers.object_stores import ObjectStore
+from servers.rough_way import Fault, RoughWay, rough_way
+
+Make = Callable[[StoreAddress], S3Vault]
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_aws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this machine says of stores and logins decides nothing; nor is it asked over the network who it is."""
+    for variable in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(variable)
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.fixture
+def made() -> Iterator[Make]:
+    """Makes vaults, whose connections are closed in the end."""
+    vaults: list[S3Vault] = []
+
+    def make(address: StoreAddress) -> S3Vault:
+        vaults.append(S3Vault("cloud", address))
+        return vaults[-1]
+
+    yield make
+    for vault in vaults:
+        vault.close()
 
 
 class TestS3Vault(VaultContract):
     @pytest.fixture
-    def vault(self, object_store: ObjectStore) -> Iterator[Vault]:
-        vault = S3Vault("cloud", object_store.address(object_store.bucket(), "office/main"))
+    def vault(self, object_store: ObjectStore, made: Make) -> Vault:
+        vault = made(object_store.address(object_store.bucket(), "office/main"))
         vault.create()
-        yield vault
-        vault.close()
+        return vault
+
+
+# -- buckets
+
+
+def test_a_bucket_that_is_not_there_is_told_with_the_command_that_makes_it(
+    object_store: ObjectStore, made: Make
+) -> None:
+    vault = made(object_store.address("no-such-bucket"))
+    for action in (vault.create, vault.check):
+        with pytest.raises(VaultMissingError, match="there is no bucket no-such-bucket") as caught:
+            action()
+        assert "s3api create-bucket --bucket no-such-bucket --region eu-central-1" in caught.value.todo
+        assert "LocationConstraint=eu-central-1" in caught.value.todo
+        assert object_store.endpoint in caught.value.todo
+
+
+def test_a_bucket_without_a_marker_is_no_vault(object_store: ObjectStore, made: Make) -> None:
+    vault = made(object_store.address(object_store.bucket(), "office"))
+    for action in (vault.check, lambda: vault.read("a"), lambda: vault.size("a"), lambda: list(vault.list("a"))):
+        with pytest.raises(VaultMissingError, match=r"no marker object office/vault\.json") as caught:
+            action()
+        assert "cto.backups vault init cloud" in caught.value.todo
+
+
+def test_a_bucket_that_vanishes_under_a_vault_is_told_by_every_action(object_store: ObjectStore, made: Make) -> None:
+    bucket = object_store.bucket()
+    vault = made(object_store.address(bucket))
+    vault.create()
+    object_store.client.delete_object(Bucket=bucket, Key="vault.json")
+    object_store.client.delete_bucket(Bucket=bucket)
+    for action in (
+        vault.check,
+        lambda: vault.put("a", [b"x"]),
+        lambda: vault.read("a"),
+        lambda: vault.read_into("a", 0, memoryview(bytearray(3))),
+        lambda: vault.size("a"),
+        lambda: list(vault.list("")),
+        lambda: vault.delete("a"),
+    ):
+        with pytest.raises(VaultMissingError, match=f"there is no bucket {bucket}"):
+            action()
+
+
+def test_two_vaults_in_one_bucket_do_not_see_each_other(object_store: ObjectStore, made: Make) -> None:
+    bucket = object_store.bucket()
+    one, two = (made(object_store.address(bucket, prefix)) for prefix in ("office", "office-two"))
+    one.create()
+    two.create()
+    one.put("a/b", [b"one"])
+    two.put("a/c", [b"two"])
+    assert (keys(one), keys(two)) == ({"a/b"}, {"a/c"})
+    assert one.identity != two.identity
+    again = made(object_store.address(bucket, "office"))
+    again.create()
+    assert again.identity == one.identity
+
+
+def test_a_listing_goes_on_after_a_thousand_keys(versitygw: ObjectStore, made: Make) -> None:
+    bucket = versitygw.bucket()
+    vault = made(versitygw.address(bucket, "v"))
+    vault.create()
+
+    def put(number: int) -> None:
+        versitygw.client.put_object(Bucket=bucket, Key=f"v/data/{number:04}", Body=b"x" * (number % 5))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(put, range(1203)))
+    found = {stored.key: stored.size_bytes for stored in vault.list("data")}
+    assert found == {f"data/{number:04}": number % 5 for number in range(1203)}
+
+
+def test_what_others_put_beside_is_not_listed_unless_we_could_have(object_store: ObjectStore, made: Make) -> None:
+    bucket = object_store.bucket()
+    vault = made(object_store.address(bucket, "v"))
+    vault.create()
+    vault.put("data/ours", [b"x"])
+    object_store.client.put_object(Bucket=bucket, Key="v/data/", Body=b"")
+    assert keys(vault) == {"data/ours"}
+
+
+def test_two_writers_with_clients_of_their_own_do_not_replace_each_other(object_store: ObjectStore, made: Make) -> None:
+    bucket = object_store.bucket()
+    one, two = (made(object_store.address(bucket)) for _ in range(2))
+    one.create()
+    for turn in range(5):
+        results = at_once(
+            *(lambda v=v, t=turn: v.put(f"race/{t}", [bytes([id(v) % 256]) * 50_000]) for v in (one, two))
+        )
+        assert sorted(type(result).__name__ for result in results) == ["NoneType", "VaultExistsError"]
+
+
+# -- logging in
+
+
+def test_a_wrong_secret_is_told_as_one_and_not_shown(versitygw: ObjectStore, made: Make) -> None:
+    logins = {"access_key": lambda: versitygw.access_key, "secret_key": lambda: "swordfish-of-ada"}
+    vault = made(versitygw.address(versitygw.bucket(), logins=logins))
+    with pytest.raises(VaultError, match=r"does not take this key \(SignatureDoesNotMatch\)") as caught:
+        vault.check()
+    assert "swordfish" not in f"{caught.value} {caught.value.todo}"
+
+
+def test_without_keys_in_the_policy_the_usual_places_are_searched(
+    versitygw: ObjectStore, made: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    bucket = versitygw.bucket()
+    with pytest.raises(VaultError, match="no login to the store was found") as caught:
+        made(versitygw.address(bucket, logins={})).create()
+    assert "access_key and secret_key" in caught.value.todo
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", versitygw.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", versitygw.secret_key)
+    vault = made(versitygw.address(bucket, logins={}))
+    vault.create()
+    vault.put("a", [b"x"])
+    assert vault.read("a") == b"x"
+
+
+def test_a_profile_that_is_not_there_is_told(
+    versitygw: ObjectStore, made: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    with pytest.raises(VaultError, match="nobody"):
+        made(versitygw.address("any", logins={})).check()
+
+
+# -- the way there
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return certificate(tmp_path_factory.mktemp("certificates"), "localhost")
+
+
+def test_a_store_is_used_over_tls(
+    versitygw_program: Path, shown: Certificate, made: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", os.fspath(shown.shown))
+    with object_stores.versitygw(versitygw_program, {"cert": shown.shown, "key": shown.key}) as store:
+        vault = made(store.address(store.bucket(), tls=Tls.V1_3))
+        vault.create()
+        vault.put("a", [b"x" * 100_000, b"y"])
+        assert vault.read("a", 99_999) == b"xy"
+        monkeypatch.delenv("SSL_CERT_FILE")
+        with pytest.raises(VaultError, match="is not trusted"):
+            made(store.address("any", tls=Tls.V1_3)).check()
+
+
+def test_nothing_is_sent_over_less_than_the_policy_asks_for(
+    shown: Certificate, versitygw: ObjectStore, made: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", os.fspath(shown.shown))
+    with shaking_hands(shown, ssl.TLSVersion.TLSv1_2) as address:
+        vault = made(versitygw.address("any", endpoint=address, tls=Tls.V1_3))
+        with pytest.raises(VaultError, match=r"speaks TLS 1\.2, and the policy asks for 1\.3"):
+            vault.put("a", [b"x"])
+
+
+def test_a_store_that_is_not_there_is_told(versitygw: ObjectStore, made: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3_client, "_ATTEMPTS", 1)
+    vault = made(versitygw.address("any", endpoint=f"http://127.0.0.1:{object_stores.free_port()}"))
+    for action in (vault.check, lambda: vault.put("a", [b"x"]), lambda: list(vault.list("")), vault.create):
+        with pytest.raises(VaultError, match="the store cannot be reached") as caught:
+            action()
+        assert "endpoint" in caught.value.todo
+
+
+@pytest.fixture(scope="module")
+def way(versitygw: ObjectStore) -> Iterator[RoughWay]:
+    with rough_way(versitygw) as way:
+        yield way
+
+
+@pytest.fixture
+def rough(way: RoughWay, made: Make, monkeypatch: pytest.MonkeyPatch) -> S3Vault:
+    """A vault at the end of the rough way; nothing has gone wrong yet, and nobody waits long."""
+    monkeypatch.setattr("cto_backups.vaults.s3._wait", lambda _attempt: None)
+    way.plan()
+    vault = made(way.store.address(way.store.bucket(), "v"))
+    vault.create()
+    return vault
+
+
+def test_a_put_whose_answer_got_lost_is_no_failure(way: RoughWay, rough: S3Vault) -> None:
+    way.plan(Fault("PUT", "v/a", lost=True))
+    rough.put("a", [b"mine"])
+    assert [method for method, path in way.seen if path.endswith("v/a")] == ["PUT", "PUT", "HEAD"]
+    assert rough.read("a") == b"mine"
+
+
+def test_another_writers_file_is_not_taken_for_ours_after_a_lost_answer(way: RoughWay, rough: S3Vault) -> None:
+    rough.put("a", [b"them"])
+    way.plan(Fault("PUT", "v/a", lost=True))
+    with pytest.raises(VaultExistsError):
+        rough.put("a", [b"mine"])
+    assert rough.read("a") == b"them"
+
+
+def test_a_conflict_of_writers_is_tried_again(way: RoughWay, rough: S3Vault) -> None:
+    conflict = Fault("PUT", "v/", status=409, code="ConditionalRequestConflict")
+    way.plan(conflict)
+    rough.put("a", [b"mine"])
+    assert rough.read("a") == b"mine"
+    way.plan(Fault("PUT", "v/", times=9, status=409, code="ConditionalRequestConflict"))
+    with pytest.raises(VaultError):
+        rough.put("b", [b"mine"])
+
+
+def test_what_changes_on_the_way_is_refused_and_not_stored(way: RoughWay, rough: S3Vault) -> None:
+    def flip(_headers: dict[str, str], body: bytes) -> bytes:
+        return bytes([body[0] ^ 1]) + body[1:]
+
+    way.plan(Fault("PUT", "v/a", times=9, asked=flip))
+    with pytest.raises(VaultError, match="cannot store a"):
+        rough.put("a", [b"content"])
+    way.plan()
+    assert keys(rough) == set()
+
+
+def test_an_answer_with_another_checksum_is_a_failure(way: RoughWay, rough: S3Vault) -> None:
+    def lie(told: dict[str, str]) -> None:
+        for name in told:
+            if name.lower() == "x-amz-checksum-sha256":
+                told[name] = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+
+    way.plan(Fault("PUT", "v/a", told=lie))
+    with pytest.raises(VaultError, match="its checksum there is not that of what was sent"):
+        rough.put("a", [b"content"])
+
+
+@pytest.mark.parametrize("tag", [True, False], ids=["with MD5", "with another tag"])
+def test_a_store_without_checksums_is_believed_by_its_entity_tag(way: RoughWay, rough: S3Vault, tag: bool) -> None:
+    def older(told: dict[str, str]) -> None:
+        for name in [name for name in told if "checksum" in name.lower()]:
+            del told[name]
+        if not tag:
+            told["ETag"] = '"0123456789abcdef0123456789abcdef"'
+
+    way.plan(Fault("PUT", "v/a", told=older))
+    if tag:
+        rough.put("a", [b"con", b"tent"])
+    else:
+        with pytest.raises(VaultError, match="cannot store a"):
+            rough.put("a", [b"content"])
+
+
+@pytest.fixture
+def unsigned_way(moto: ObjectStore) -> Iterator[RoughWay]:
+    """A way to a store that checks no signatures: what is asked can be changed on it, unnoticed."""
+    with rough_way(moto) as way:
+        yield way
+
+
+def without(header: str) -> Callable[[dict[str, str], bytes], bytes]:
+    """A change of requests: this header is gone."""
+
+    def change(headers: dict[str, str], body: bytes) -> bytes:
+        for name in [name for name in headers if name.lower() == header]:
+            del headers[name]
+        return body
+
+    return change
+
+
+def test_a_store_that_takes_no_notice_of_conditions_is_refused(unsigned_way: RoughWay, made: Make) -> None:
+    vault = made(unsigned_way.store.address(unsigned_way.store.bucket(), "v"))
+    unsigned_way.plan(Fault("PUT", "v/vault.json", times=9, asked=without("if-none-match")))
+    with pytest.raises(VaultError, match="takes no notice of If-None-Match"):
+        vault.create()
+
+
+def test_an_answer_that_ends_early_is_asked_for_again(way: RoughWay, rough: S3Vault) -> None:
+    content = os.urandom(300_000)
+    rough.put("a", [content])
+    way.plan(Fault("GET", "v/a", times=2, cut=100_000))
+    assert rough.read("a") == content
+    way.plan(Fault("GET", "v/a", times=2, cut=100_000))
+    memory = bytearray(200_000)
+    rough.read_into("a", 50_000, memoryview(memory))
+    assert memory == content[50_000:250_000]
+    way.plan(Fault("GET", "v/a", times=99, cut=5))
+    for read in (lambda: rough.read("a", 10, 100), lambda: rough.read_into("a", 0, memoryview(bytearray(300_000)))):
+        with pytest.raises(VaultError, match="cut short each time"):
+            read()
+
+
+def test_a_store_that_takes_no_notice_of_ranges_is_told(unsigned_way: RoughWay, made: Make) -> None:
+    vault = made(unsigned_way.store.address(unsigned_way.store.bucket(), "v"))
+    vault.create()
+    vault.put("a", [b"0123456789"])
+    unsigned_way.plan(Fault("GET", "v/a", asked=without("range")))
+    with pytest.raises(VaultError, match="another part than it was asked for"):
+        vault.read("a", 3, 4)
+
+
+def test_a_busy_store_is_asked_again(way: RoughWay, rough: S3Vault) -> None:
+    way.plan(Fault("PUT", "v/a", times=2, status=503, code="SlowDown"))
+    rough.put("a", [b"x"])
+    assert rough.read("a") == b"x"
+
+
+ARN = r"arn:aws:s3:::test-[0-9a-f]{12}"
+REFUSALS: dict[str, tuple[Fault, type[VaultError], str, str]] = {
+    "denied put": (
+        Fault("PUT", status=403, code="AccessDenied", message="not authorized"),
+        VaultReadOnlyError,
+        rf"may not s3:PutObject on {ARN}/v/a",
+        "Allow s3:PutObject",
+    ),
+    "denied get": (
+        Fault("GET", status=403, code="AccessDenied"),
+        VaultError,
+        rf"may not s3:GetObject on {ARN}/v/a",
+        "s3:ListBucket",
+    ),
+    "denied delete": (
+        Fault("DELETE", status=403, code="AccessDenied"),
+        VaultReadOnlyError,
+        rf"may not s3:DeleteObject on {ARN}/v/a",
+        "locks",
+    ),
+    "denied look": (
+        Fault("HEAD", status=403),
+        VaultError,
+        rf"may not s3:GetObject on {ARN}/v/a",
+        "Allow s3:GetObject",
+    ),
+    "expired": (Fault("GET", status=400, code="ExpiredToken"), VaultError, "the login has expired", "Log in anew"),
+    "unknown key": (Fault("GET", status=403, code="InvalidAccessKeyId"), VaultError, "does not take this key", "valid"),
+    "clock": (
+        Fault("GET", status=403, code="RequestTimeTooSkewed", headers=(("Date", "Sun, 29 Nov 2026 10:00:00 GMT"),)),
+        VaultError,
+        "there it was 2026-11-29 10:00:00 UTC",
+        "Set the clock",
+    ),
+    "region": (
+        Fault("GET", status=301, code="PermanentRedirect", times=3, headers=(("x-amz-bucket-region", "us-west-2"),)),
+        VaultError,
+        "not in region eu-central-1, but in us-west-2",
+        "region: us-west-2",
+    ),
+    "full": (Fault("PUT", status=403, code="QuotaExceeded"), VaultFullError, "is full", "quota"),
+    "garbled": (Fault("PUT", status=400, code="BadDigest"), VaultError, "not what was sent", "network"),
+    "archived": (Fault("GET", status=403, code="InvalidObjectState"), VaultError, "in an archive", "lifecycle"),
+    "unknown": (Fault("PUT", status=501, code="NotImplemented"), VaultError, "does not know", "conditional writes"),
+    "odd": (
+        Fault("GET", status=418, code="Teapot", message="short and stout"),
+        VaultError,
+        "short and stout",
+        "records",
+    ),
+    "busy": (Fault("GET", status=503, code="SlowDown", times=9), VaultError, "asks for fewer requests", "later"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_what_a_store_refuses_is_told_with_why_and_what_to_do(
+    way: RoughWay, made: Make, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    fault, kind, why, todo = REFUSALS[case]
+    monkeypatch.setattr(s3_client, "_ATTEMPTS", 1)
+    way.plan()
+    vault = made(way.store.address(way.store.bucket(), "v"))
+    way.plan(fault)
+    actions: dict[str, Callable[[], Any]] = {
+        "PUT": lambda: vault.put("a", [b"x"]),
+        "GET": lambda: vault.read("a"),
+        "DELETE": lambda: vault.delete("a"),
+        "HEAD": lambda: vault.size("a"),
+    }
+    with pytest.raises(kind, match=why) as caught:
+        actions[fault.method]()
+    said = f"{caught.value} {caught.value.todo}"
+    assert todo in caught.value.todo
+    assert said.startswith("Vault cloud")
+    assert not [secret for secret in (way.store.secret_key, way.store.access_key) if secret in said]

@@ -47,7 +47,9 @@ class ObjectStore:
 
 
 @contextmanager
-def _store(name: str, endpoint: str, access_key: str, secret_key: str) -> Iterator[ObjectStore]:
+def _store(
+    name: str, endpoint: str, access_key: str, secret_key: str, authority: Path | None = None
+) -> Iterator[ObjectStore]:
     import boto3  # not for the tests that need no store
     from botocore.config import Config
 
@@ -58,7 +60,7 @@ def _store(name: str, endpoint: str, access_key: str, secret_key: str) -> Iterat
         aws_access_key_id=access_key,
         aws_secret_access_key=secret_key,
         config=Config(s3={"addressing_style": "path"}, ignore_configured_endpoint_urls=True),
-        verify=False,
+        verify=None if authority is None else os.fspath(authority),
     )
     try:
         yield ObjectStore(name, endpoint, access_key, secret_key, client)
@@ -82,8 +84,9 @@ def versitygw(program: Path, certificate: Mapping[str, Path] | None = None) -> I
     access, secret = "OWNER" + uuid.uuid4().hex[:12].upper(), uuid.uuid4().hex
     variables = {"ROOT_ACCESS_KEY": access, "ROOT_SECRET_KEY": secret, "PATH": os.environ["PATH"], "HOME": str(place)}
     endpoint = f"https://localhost:{port}" if secured else f"http://127.0.0.1:{port}"
+    login = (access, secret, (certificate or {}).get("cert"))
     try:
-        with _running(words, variables, place, port), _store("versitygw", endpoint, access, secret) as store:
+        with _running(words, variables, place, port), _store("versitygw", endpoint, *login) as store:
             yield store
     finally:
         shutil.rmtree(place, ignore_errors=True)
@@ -116,12 +119,8 @@ def _running(words: list[str], variables: Mapping[str, str], place: Path, port: 
             time.sleep(0.02)
         yield
     finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        process.kill()  # there is nothing to be kept, and ended kindly it waits for the last connection
+        process.wait()
 
 
 def _listens(port: int) -> bool:

@@ -21,6 +21,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
     ResponseStreamingError,
 )
+from urllib3.exceptions import HTTPError
 
 from cto_backups.core.ports import Buffer
 from cto_backups.core.vaults import StoreAddress, StoredFile
@@ -32,7 +33,8 @@ from cto_backups.vaults.s3_errors import Wording
 
 _ATTEMPTS = 4  # at what the client does not try again by itself: answers that end early, conflicts of writers
 _PIECE = 1 << 20  # read into memory that is there, at a time
-_TORN = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError, ConnectionClosedError)
+# A body is read from the connection itself: what goes wrong there is not always told as the client's own error.
+_TORN = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError, ConnectionClosedError, HTTPError, OSError)
 
 _Answer = TypeVar("_Answer")
 

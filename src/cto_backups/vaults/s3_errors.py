@@ -171,7 +171,7 @@ class Wording:
                 why=f"the connection could not be secured: {said}",
                 todo="See that the server's certificate is valid; an authority of your own is named in SSL_CERT_FILE.",
             )
-        if isinstance(error, client_side.HTTPClientError):
+        if isinstance(error, client_side.ConnectionError | client_side.HTTPClientError):
             return VaultError(
                 what,
                 why=f"the store cannot be reached, or does not answer: {said}",

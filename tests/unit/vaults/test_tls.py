@@ -3,8 +3,6 @@
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
@@ -12,6 +10,7 @@ from cto_backups.core.policy import Tls
 from cto_backups.errors import VaultError
 from cto_backups.vaults import tls
 from servers.certificates import Certificate, certificate
+from servers.handshakes import shaking_hands
 
 
 @pytest.fixture(scope="module")
@@ -19,44 +18,14 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     return certificate(tmp_path_factory.mktemp("certificates"), "localhost")
 
 
-@contextmanager
-def server(shown: Certificate, highest: ssl.TLSVersion) -> Iterator[str]:
-    """The address of a server that shakes hands, in this version at most, and says no more."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(shown.shown, shown.key)
-    context.maximum_version = highest
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def serve() -> None:
-        while True:
-            try:
-                accepted, _ = listener.accept()
-            except OSError:
-                return
-            try:
-                with context.wrap_socket(accepted, server_side=True) as secured:
-                    secured.recv(1)
-            except OSError:
-                accepted.close()
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
-        yield f"https://localhost:{listener.getsockname()[1]}"
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        thread.join()
-
-
 def test_a_server_that_speaks_what_is_asked_for_passes(shown: Certificate) -> None:
-    with server(shown, ssl.TLSVersion.TLSv1_3) as address:
+    with shaking_hands(shown, ssl.TLSVersion.TLSv1_3) as address:
         assert tls.prove(address, Tls.V1_3, "cloud", str(shown.shown)) == "TLSv1.3"
         assert tls.prove(address, Tls.V1_2, "cloud", str(shown.shown)) == "TLSv1.3", "the best that both speak"
 
 
 def test_a_server_that_speaks_less_is_refused_with_the_setting_that_would_allow_it(shown: Certificate) -> None:
-    with server(shown, ssl.TLSVersion.TLSv1_2) as address:
+    with shaking_hands(shown, ssl.TLSVersion.TLSv1_2) as address:
         with pytest.raises(VaultError, match=r"speaks TLS 1\.2, and the policy asks for 1\.3") as caught:
             tls.prove(address, Tls.V1_3, "cloud", str(shown.shown))
         assert "'tls: 1.2' at vault cloud" in caught.value.todo
@@ -65,7 +34,7 @@ def test_a_server_that_speaks_less_is_refused_with_the_setting_that_would_allow_
 
 def test_a_certificate_that_nobody_vouches_for_is_refused(shown: Certificate) -> None:
     with (
-        server(shown, ssl.TLSVersion.TLSv1_3) as address,
+        shaking_hands(shown, ssl.TLSVersion.TLSv1_3) as address,
         pytest.raises(VaultError, match="the certificate of https://localhost"),
     ):
         tls.prove(address, Tls.V1_3, "cloud")
@@ -100,7 +69,7 @@ def test_the_handshake_goes_through_the_proxy_that_this_machine_uses(
 ) -> None:
     asked: list[bytes] = []
     with (
-        server(shown, ssl.TLSVersion.TLSv1_3) as address,
+        shaking_hands(shown, ssl.TLSVersion.TLSv1_3) as address,
         socket.create_server(("127.0.0.1", 0)) as listener,
     ):
 
