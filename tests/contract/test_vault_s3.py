@@ -1,6 +1,8 @@
 """A vault in a bucket passes the vault contract on each store that speaks S3; and what only buckets do is right."""
 
+import json
 import os
+import re
 import ssl
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -184,6 +186,65 @@ def test_a_profile_that_is_not_there_is_told(
     monkeypatch.setenv("AWS_PROFILE", "nobody")
     with pytest.raises(VaultError, match="nobody"):
         made(versitygw.address("any", logins={})).check()
+
+
+# -- roles
+
+
+def documented_roles() -> tuple[str, str]:
+    """The policies in the how-to: of who does everything, and of who only adds."""
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "add-a-vault.md"
+    full, added = re.findall(r"```json\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    return full, added
+
+
+def with_role(program: Path, store: ObjectStore, role: str) -> StoreAddress:
+    """Where a vault is for a user who may do what a role says, and no more."""
+    bucket, user = store.bucket(), object_stores.user(program, store)
+    policy = json.loads(role.replace("acme-backups", bucket))
+    for statement in policy["Statement"]:
+        statement["Principal"] = {"AWS": [user.access_key]}
+    store.client.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
+    return user.address(bucket, "office")
+
+
+def test_the_documented_role_is_enough_for_everything(
+    versitygw_program: Path, versitygw: ObjectStore, made: Make
+) -> None:
+    vault = made(with_role(versitygw_program, versitygw, documented_roles()[0]))
+    vault.create()
+    vault.put("repositories/main/data/ab/ab", [b"pack"])
+    vault.put("repositories/main/data/ab/ab", [b"again"], overwrite=True)
+    assert vault.read("repositories/main/data/ab/ab", 1) == b"gain"
+    assert keys(vault) == {"repositories/main/data/ab/ab"}
+    vault.delete("repositories/main/data/ab/ab")
+    with pytest.raises(VaultMissingError):
+        vault.size("repositories/main/data/ab/ab")
+
+
+def test_the_documented_role_of_who_only_adds_deletes_nothing_but_locks(
+    versitygw_program: Path, versitygw: ObjectStore, made: Make
+) -> None:
+    address = with_role(versitygw_program, versitygw, documented_roles()[1])
+    vault = made(address)
+    vault.create()
+    vault.put("repositories/main/data/ab/ab", [b"pack"])
+    vault.put("repositories/main/locks/cd", [b"lock"])
+    assert vault.read("repositories/main/data/ab/ab") == b"pack"
+    vault.delete("repositories/main/locks/cd")
+    arn = f"arn:aws:s3:::{address.bucket}/office/repositories/main/data/ab/ab"
+    with pytest.raises(VaultReadOnlyError, match=f"may not s3:DeleteObject on {arn}"):
+        vault.delete("repositories/main/data/ab/ab")
+    assert keys(vault) == {"repositories/main/data/ab/ab"}
+
+
+def test_who_may_nothing_is_told_what_is_missing(versitygw_program: Path, versitygw: ObjectStore, made: Make) -> None:
+    bucket = versitygw.bucket()
+    vault = made(object_stores.user(versitygw_program, versitygw).address(bucket, "office"))
+    with pytest.raises(VaultError, match=f"may not s3:ListBucket on arn:aws:s3:::{bucket}$"):
+        vault.create()
+    with pytest.raises(VaultReadOnlyError, match=f"may not s3:PutObject on arn:aws:s3:::{bucket}/office/a$"):
+        vault.put("a", [b"x"])
 
 
 # -- the way there

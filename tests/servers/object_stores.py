@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,12 +72,13 @@ def _store(
 def versitygw(program: Path, certificate: Mapping[str, Path] | None = None) -> Iterator[ObjectStore]:
     """The gateway over a folder of its own, with versions and locks; with TLS if it has a `cert` and a `key`."""
     place = Path(tempfile.mkdtemp(prefix="versitygw-"))
-    for folder in ("objects", "versions", "metadata"):
+    for folder in ("objects", "versions", "metadata", "accounts"):
         (place / folder).mkdir()
     port = free_port()
     secured = [word for name, file in (certificate or {}).items() for word in (f"--{name}", os.fspath(file))]
     words = [
         *(os.fspath(program), "--port", f"127.0.0.1:{port}", "--region", REGION, "--quiet", "--keep-alive", *secured),
+        *("--iam-dir", os.fspath(place / "accounts")),
         *("posix", "--versioning-dir", os.fspath(place / "versions"), "--sidecar", os.fspath(place / "metadata")),
         os.fspath(place / "objects"),
     ]
@@ -90,6 +91,15 @@ def versitygw(program: Path, certificate: Mapping[str, Path] | None = None) -> I
             yield store
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+def user(program: Path, store: ObjectStore) -> ObjectStore:
+    """The gateway as a new user sees it, who may do what policies of buckets say and nothing else."""
+    access, secret = "USER" + uuid.uuid4().hex[:12].upper(), uuid.uuid4().hex
+    owner = ["--access", store.access_key, "--secret", store.secret_key, "--region", REGION]
+    new = ["create-user", "--access", access, "--secret", secret, "--role", "user"]
+    subprocess.run([program, "admin", *owner, "--endpoint-url", store.endpoint, *new], check=True, capture_output=True)
+    return replace(store, access_key=access, secret_key=secret)
 
 
 @contextmanager
