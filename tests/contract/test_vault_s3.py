@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from vault_contract import VaultContract, at_once, keys
 
+from cto_backups.config.secrets import SecretReference
 from cto_backups.core.policy import Tls
 from cto_backups.core.vaults import StoreAddress, Vault
 from cto_backups.errors import (
@@ -178,6 +179,23 @@ def test_without_keys_in_the_policy_the_usual_places_are_searched(
     vault.create()
     vault.put("a", [b"x"])
     assert vault.read("a") == b"x"
+
+
+def test_a_key_that_is_not_where_the_policy_says_is_a_problem_of_this_vault(versitygw: ObjectStore, made: Make) -> None:
+    def reveal() -> str:
+        return SecretReference.parse("env:NO_SUCH_VARIABLE_OF_TESTS").resolve(Path("/")).reveal()
+
+    vault = made(versitygw.address("any", logins={"access_key": reveal, "secret_key": reveal}))
+    with pytest.raises(VaultError, match="NO_SUCH_VARIABLE_OF_TESTS"):
+        vault.check()
+
+
+def test_a_bucket_in_another_region_than_the_policy_says_is_refused(way: RoughWay, made: Make) -> None:
+    vault = made(way.store.address(way.store.bucket(), "v"))
+    way.plan(Fault("HEAD", status=200, headers=(("x-amz-bucket-region", "us-west-2"),)))
+    with pytest.raises(VaultError, match="not in region eu-central-1, but in us-west-2") as caught:
+        vault.create()
+    assert "region: us-west-2" in caught.value.todo
 
 
 def test_a_profile_that_is_not_there_is_told(

@@ -25,7 +25,7 @@ from urllib3.exceptions import HTTPError
 
 from cto_backups.core.ports import Buffer
 from cto_backups.core.vaults import StoreAddress, StoredFile
-from cto_backups.errors import VaultError, VaultExistsError, VaultMissingError
+from cto_backups.errors import KeyProblemError, VaultError, VaultExistsError, VaultMissingError
 from cto_backups.vaults import s3_client
 from cto_backups.vaults.joined import Joined
 from cto_backups.vaults.marker import MARKER, check_key, identity_in, is_key, new_marker
@@ -88,10 +88,14 @@ class S3Vault:
         Raises VaultMissingError with the command that makes the bucket, and VaultError for a store that would let two
         writers replace each other's files.
         """
+        bucket = self._address.bucket
         try:
-            self._asked("look at", "the bucket", lambda: self._client.head_bucket(Bucket=self._address.bucket))
+            seen = self._asked("look at", "the bucket", lambda: self._client.head_bucket(Bucket=bucket))
         except VaultMissingError:
             raise self._say.no_bucket() from None
+        # The client follows a bucket to another region; what the policy says of it would be wrong all the same.
+        if (region := seen.get("BucketRegion")) and self._address.region not in (region, "auto"):
+            raise self._say.elsewhere(region)
         marker = [new_marker()]
         try:
             self._put(MARKER, marker, overwrite=False)
@@ -190,6 +194,8 @@ class S3Vault:
             if self._made is None:
                 try:
                     self._made = s3_client.connected(self._name, self._address)
+                except KeyProblemError as error:
+                    raise self._say.no_key(error) from error
                 except BotoCoreError as error:
                     raise self._say.unreached(error, "log in", "") from error
             return self._made

@@ -15,6 +15,7 @@ from botocore import exceptions as client_side
 from cto_backups.config.redaction import redact
 from cto_backups.core.vaults import StoreAddress
 from cto_backups.errors import (
+    KeyProblemError,
     VaultError,
     VaultExistsError,
     VaultFullError,
@@ -125,6 +126,20 @@ class Wording:
             todo="Run again; if it happens again, the way there or the store damages data.",
         )
 
+    def no_key(self, error: KeyProblemError) -> VaultError:
+        """What the policy refers to for logging in is not there: other vaults are no worse for it."""
+        return VaultError(
+            f"Vault {self._name} at {self._location} cannot be logged in to", why=redact(str(error)), todo=error.todo
+        )
+
+    def elsewhere(self, right: str | None, what: str = "") -> VaultError:
+        """The bucket is in another region than the policy says: `right`, where that was told."""
+        return VaultError(
+            what or f"Vault {self._name} at {self._location} is in another region than the policy says",
+            why=f"the bucket is not in region {self._address.region}" + (f", but in {right}" if right else ""),
+            todo=f"Write 'region: {right or 'REGION'}' at vault {self._name} in the policy.",
+        )
+
     def refused(self, error: client_side.ClientError, doing: str, key: str) -> VaultError:
         """What the store said no to. `doing` and `key` say what was wanted, as in "store" and "data/ab"."""
         told: Mapping[str, Any] = error.response.get("Error", {})
@@ -140,7 +155,8 @@ class Wording:
         if code in _DENIED:
             return self._denied(error.operation_name, what, key, said)
         if code in _WRONG_REGION:
-            return self._elsewhere(what, told, answer)
+            headers: Mapping[str, str] = answer.get("HTTPHeaders", {})
+            return self.elsewhere(headers.get("x-amz-bucket-region") or told.get("Region"), what)
         if code == "RequestTimeTooSkewed":
             return VaultError(what, why=_skew(answer), todo="Set the clock of this machine, then run again.")
         if code in _FULL:
@@ -194,15 +210,6 @@ class Wording:
                 f" Without s3:ListBucket on arn:aws:s3:::{self._address.bucket}, what is not there looks forbidden too."
             )
         return VaultError(what, why=why, todo=todo)
-
-    def _elsewhere(self, what: str, told: Mapping[str, Any], answer: Mapping[str, Any]) -> VaultError:
-        headers: Mapping[str, str] = answer.get("HTTPHeaders", {})
-        right = headers.get("x-amz-bucket-region") or told.get("Region")
-        return VaultError(
-            what,
-            why=f"the bucket is not in region {self._address.region}" + (f", but in {right}" if right else ""),
-            todo=f"Write 'region: {right or 'REGION'}' at vault {self._name} in the policy.",
-        )
 
 
 _LOGINS = (
