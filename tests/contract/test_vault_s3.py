@@ -168,7 +168,6 @@ def test_a_wrong_secret_is_told_as_one_and_not_shown(versitygw: ObjectStore, mad
 def test_without_keys_in_the_policy_the_usual_places_are_searched(
     versitygw: ObjectStore, made: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     bucket = versitygw.bucket()
     with pytest.raises(VaultError, match="no login to the store was found") as caught:
         made(versitygw.address(bucket, logins={})).create()
@@ -196,6 +195,15 @@ def test_a_bucket_in_another_region_than_the_policy_says_is_refused(way: RoughWa
     with pytest.raises(VaultError, match="not in region eu-central-1, but in us-west-2") as caught:
         vault.create()
     assert "region: us-west-2" in caught.value.todo
+
+
+def test_the_environment_does_not_lead_copies_elsewhere(
+    versitygw: ObjectStore, made: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", versitygw.endpoint)
+    client = s3_client.connected("cloud", versitygw.address("any", endpoint=None, tls=Tls.NONE))
+    assert client.meta.endpoint_url == "http://s3.eu-central-1.amazonaws.com", "of the policy's region; not asked yet"
+    client.close()
 
 
 def test_a_profile_that_is_not_there_is_told(
