@@ -14,6 +14,7 @@
     │   ├── VaultFullError            7   no space
     │   └── VaultReadOnlyError        7   not writable
     ├── KeyProblemError               8   a key is missing, unreadable or wrong
+    │   └── KeyServiceAwayError       8   a key service does not answer
     ├── DamageError                   9   stored bytes are not what they were
     │   └── ForeignRepositoryError    9   a repository is not the one that belongs here
     ├── CatalogError                 10   the catalog is damaged, or of an unknown version
@@ -150,6 +151,13 @@ class KeyProblemError(BackupsError):
 
     code = "key"
     exit_status = ExitStatus.KEY
+
+
+class KeyServiceAwayError(KeyProblemError):
+    """A key service cannot be reached, or does not answer in time."""
+
+    code = "key-service-away"
+    retryable = True
 
 
 class DamageError(BackupsError):

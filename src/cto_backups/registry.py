@@ -29,13 +29,25 @@ CHANNELS = {
     "smtp": "cto_backups.channels.smtp:SmtpChannel",
     "webhook": "cto_backups.channels.webhook:WebhookChannel",
 }
+KEY_SERVICES = {
+    "aws-kms": "cto_backups.key_services.aws:AwsKeyService",
+    "gcp-kms": "cto_backups.key_services.google:GoogleKeyService",
+}
 WATCHES = {
     "inotify": "cto_backups.sources.watcher:Watcher",
 }
 
 
 # What adapters need beside what everybody has: the module, and the extra that brings it.
-EXTRAS = {"boto3": "s3", "botocore": "s3", "psycopg": "postgresql", "pymysql": "mysql"}
+EXTRAS = {
+    "boto3": "s3",
+    "botocore": "s3",
+    "google": "kms",
+    "google.cloud": "kms",
+    "grpc": "kms",
+    "psycopg": "postgresql",
+    "pymysql": "mysql",
+}
 
 
 def load(adapters: dict[str, str], kind: str) -> Any:
@@ -53,8 +65,9 @@ def load(adapters: dict[str, str], kind: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name not in EXTRAS:
             raise
+        extra = "kms" if adapters is KEY_SERVICES else EXTRAS[error.name]
         raise PolicyError(
             f"'{kind}' needs {error.name}, which is not installed",
             why="it comes with an extra of its own",
-            todo=f"Install it: pip install 'cto-backups[{EXTRAS[error.name]}]'.",
+            todo=f"Install it: pip install 'cto-backups[{extra}]'.",
         ) from None

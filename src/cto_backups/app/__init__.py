@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cto_backups import clock, registry
-from cto_backups.app.adapters import Adapters, local_roots, own_places
+from cto_backups.app.adapters import Adapters, own_places
 from cto_backups.errors import CatalogError, KeyProblemError, NotFoundError, PolicyError, RefusedError
 
 if TYPE_CHECKING:
     from cto_backups.catalog.catalog import Catalog
     from cto_backups.config import Configuration
     from cto_backups.config.edit import Change
-    from cto_backups.core.findings import Environment, Place
     from cto_backups.core.model import Resource
     from cto_backups.core.policy import Policy
     from cto_backups.core.ports import Progress
@@ -329,37 +328,7 @@ def _unused(name: str, taken: Mapping[str, object]) -> str:
     return next(f"{name}-{number}" for number in range(2, len(taken) + 3) if f"{name}-{number}" not in taken)
 
 
-def environment(opening: Opened) -> "Environment":
-    """What controls need to know of this machine: where keys, vaults, data and catalog lie, and on which devices."""
-    from cto_backups.core.findings import Environment
-    from cto_backups.core.governing_rules import loosened
-
-    accepted = opening.installation.catalog.approvals.rules()
-    settings, policy = opening.configuration.settings, opening.configuration.policy
-    keys = {"the repository key": settings.repository_key, "the evidence key": settings.evidence_key}
-    scheme, _, catalog = settings.catalog_url.partition(":")
-    key_files = {name: reference.path(settings.home) for name, reference in keys.items()}
-    return Environment(
-        keys={name: _place(path) for name, path in key_files.items() if path is not None},
-        vaults={name: _place(root) for name, root in local_roots(opening.configuration).items()},
-        sources={
-            name: tuple(_place(path) for path in _local_paths(source.options))
-            for name, source in policy.sources.items()
-        },
-        ciphers=dict.fromkeys(policy.vaults, "AES-256-CTR with Poly1305-AES, in the restic format"),
-        catalog=_place(Path(catalog)) if scheme == "sqlite" else None,
-        loosened=loosened(accepted, policy.governance) if accepted or policy.governance else None,
-    )
-
-
-def _place(path: Path) -> "Place":
-    from cto_backups.core.findings import Place
-
-    existing = next(parent for parent in (path, *path.parents) if parent.exists())
-    return Place(str(path), existing.stat().st_dev, existing == path)
-
-
-def _local_paths(options: Mapping[str, object]) -> tuple[Path, ...]:
+def local_paths(options: Mapping[str, object]) -> tuple[Path, ...]:
     """The places on this machine that a source's options name."""
     paths = options.get("paths", ())
     assert isinstance(paths, tuple)
@@ -373,7 +342,7 @@ def covers(policy: Path, folder: Path) -> bool:
 
     wanted = folder.resolve()
     places = [
-        place.resolve() for source in load(policy).policy.sources.values() for place in _local_paths(source.options)
+        place.resolve() for source in load(policy).policy.sources.values() for place in local_paths(source.options)
     ]
     return any(wanted == place or place in wanted.parents or wanted in place.parents for place in places)
 

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cto_backups import registry
+from cto_backups.app.repository_secret import RepositorySecret
 from cto_backups.core.policy import Access, Tls
 from cto_backups.core.wording import not_declared
 from cto_backups.errors import BackupsError, NotFoundError
 
 if TYPE_CHECKING:
     from cto_backups.config import Configuration
-    from cto_backups.config.secrets import Secret, SecretReference
+    from cto_backups.config.secrets import SecretReference
     from cto_backups.core.alerts import Channel
     from cto_backups.core.payloads import PayloadStore
     from cto_backups.core.policy import VaultPolicy
@@ -33,8 +34,10 @@ class Adapters:
     _vaults: "dict[str, Vault]" = field(default_factory=dict)
     _stores: "dict[str, PayloadStore]" = field(default_factory=dict)
     _ahead: "dict[str, _Opening]" = field(default_factory=dict)
-    _known: "Secret | None" = None
     _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def __post_init__(self) -> None:
+        self.secret = RepositorySecret(self.configuration, self.vault)
 
     def source(self, name: str) -> "Source":
         """The source's adapter, a new one each time. Raises NotFoundError."""
@@ -110,7 +113,7 @@ class Adapters:
         with self._lock:
             if name not in self._stores:
                 ahead = self._ahead.pop(name, None)
-                store = ahead.result() if ahead else open_store(self.configuration, self.vault(name), self._secret())
+                store = ahead.result() if ahead else open_store(self.configuration, self.vault(name), self.secret)
                 self.expect_repository(name, store.repository_id)
                 self._stores[name] = store
             return self._stores[name]
@@ -135,21 +138,18 @@ class Adapters:
         watch: Watch = registry.load(registry.WATCHES, "inotify")()
         return watch
 
-    def _secret(self) -> "Secret":
-        """The repositories' secret, looked up once: a command that gives it may ask a person each time."""
-        if self._known is None:
-            settings = self.configuration.settings
-            self._known = settings.repository_key.resolve(settings.home)
-        return self._known
-
     def open_ahead(self, name: str) -> None:
         """Begin to open a repository that will be asked for: a key's derivation takes long, and leaves others running.
 
         Whatever goes wrong is told to whoever asks for it. Only for a key in a file: the commands of other keys may ask
         a person something, one at a time and in an order that is expected.
         """
+        from cto_backups.config.secrets import SecretReference
+
         settings = self.configuration.settings
-        if settings.repository_key.path(settings.home) is None:
+        if not isinstance(first := settings.repository_key.references[0], SecretReference) or not first.path(
+            settings.home
+        ):
             return
         try:
             vault = self.vault(name)
@@ -158,7 +158,7 @@ class Adapters:
         # Loaded here: on the thread, loading would take turns with what is loaded meanwhile, and only then derive.
         from cto_backups.repository import store  # noqa: F401
 
-        self._ahead[name] = _Opening(self.configuration, vault)
+        self._ahead[name] = _Opening(self.configuration, vault, self.secret)
 
     def close(self) -> None:
         """Wait for what was begun and never asked for."""
@@ -173,15 +173,17 @@ def _reveal(reference: "SecretReference", home: Path) -> str:
 class _Opening:
     """A repository that is being opened on a thread of its own."""
 
-    def __init__(self, configuration: "Configuration", vault: "Vault") -> None:
+    def __init__(self, configuration: "Configuration", vault: "Vault", secret: RepositorySecret) -> None:
         self._store: RepositoryStore | None = None
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, args=(configuration, vault), name=f"open {vault.name}")
+        self._thread = threading.Thread(
+            target=self._run, args=(configuration, vault, secret), name=f"open {vault.name}"
+        )
         self._thread.start()
 
-    def _run(self, configuration: "Configuration", vault: "Vault") -> None:
+    def _run(self, configuration: "Configuration", vault: "Vault", secret: RepositorySecret) -> None:
         try:
-            self._store = open_store(configuration, vault)
+            self._store = open_store(configuration, vault, secret)
         except BaseException as error:  # noqa: BLE001 - raised where the repository is asked for
             self._error = error
 
@@ -197,8 +199,8 @@ class _Opening:
         return self._store
 
 
-def open_store(configuration: "Configuration", vault: "Vault", secret: "Secret | None" = None) -> "RepositoryStore":
-    """Open the repository in a vault, with the secret that the policy names unless it is known already.
+def open_store(configuration: "Configuration", vault: "Vault", secret: RepositorySecret) -> "RepositoryStore":
+    """Open the repository in a vault, with the secret from the first place of the policy that gives one which does.
 
     Raises KeyProblemError, NotFoundError, VaultError, DamageError.
     """
@@ -206,7 +208,6 @@ def open_store(configuration: "Configuration", vault: "Vault", secret: "Secret |
     from cto_backups.repository.store import RepositoryStore
 
     settings = configuration.settings
-    password = (secret or settings.repository_key.resolve(settings.home)).reveal()
     options = RepositoryOptions(
         compression_level=settings.compression,
         verify=settings.verify_on_write,
@@ -214,7 +215,7 @@ def open_store(configuration: "Configuration", vault: "Vault", secret: "Secret |
         prune_grace=settings.prune_grace,
     )
     place = configuration.policy.vaults[vault.name].repository
-    return RepositoryStore.open(vault, place, password, options=options)
+    return secret.open(vault, lambda password: RepositoryStore.open(vault, place, password, options=options))
 
 
 def own_places(configuration: "Configuration") -> tuple[Path, ...]:
@@ -227,11 +228,11 @@ def own_places(configuration: "Configuration") -> tuple[Path, ...]:
     catalog = _catalog_path(settings.catalog_url)
     own = [settings.state, *(catalog.with_name(f"{catalog.name}{suffix}") for suffix in ("", "-wal", "-shm"))]
     own += local_roots(configuration).values()
-    references: list[Any] = [settings.repository_key, settings.evidence_key]
+    references: list[Any] = [settings.evidence_key]
     for vault in configuration.policy.vaults.values():
         references += vault.logins.values()
-    for reference in references:
-        path = reference.path(settings.home)
+    others = [reference.path(settings.home) for reference in references]
+    for path in (*settings.repository_key.paths(settings.home), *others):
         own += [path, *beside(path)] if path else []
     return tuple(own)
 

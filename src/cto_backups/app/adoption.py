@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cto_backups.app import opened, user
+from cto_backups.app.adapters import Adapters
 from cto_backups.core.wording import did_you_mean
 from cto_backups.errors import KeyProblemError, NotFoundError, RefusedError, UsageError
 
@@ -60,9 +61,8 @@ def adopt(policy: Path, wish: Wish, password: "Secret | None", *, host: str, dry
     edited = _edited(configuration, plan, wish.data_class)  # also in a dry run, and before anything is written
     if dry_run:
         return plan
-    settings = configuration.settings
     store.vault.create()
-    secret = settings.repository_key.resolve(settings.home).reveal()
+    secret = Adapters(configuration).secret.any().reveal()
     store.keys.add(secret, username=user(), hostname=host, chosen=False)
     if edited is not configuration:
         edit.save(configuration, edited)
@@ -140,9 +140,8 @@ def _open(configuration: "Configuration", vault: "object", password: "Secret | N
             why=f"there is no file {vault.root / 'config'}",
             todo="Name the folder that 'restic -r' gets, with config, data and keys in it.",
         )
-    settings = configuration.settings
     try:
-        return RepositoryStore.open(vault, REPOSITORY, settings.repository_key.resolve(settings.home).reveal())
+        return RepositoryStore.open(vault, REPOSITORY, Adapters(configuration).secret.any().reveal())
     except KeyProblemError:
         if password is None:
             raise KeyProblemError(

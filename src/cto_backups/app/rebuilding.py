@@ -104,7 +104,7 @@ def _evidence_key(configuration: "Configuration") -> Path | None:
     if path is None or path.exists() or not path.parent.is_dir():  # its disk may not be mounted
         return None
     # Before anything is made: without what opens the vaults there is nothing to rebuild from.
-    settings.repository_key.resolve(settings.home)
+    Adapters(configuration).secret.any()
     create_file_secret(path, SigningKey.generate().secret())
     return path
 

@@ -45,9 +45,20 @@ def init_vault(opening: "Opened", name: str) -> bool:
             "the catalog then knows that its copies are to be made again.",
         )
     _make(configuration, adapters, name, _shared_polynomial(opening, adapters, name))
+    if configuration.settings.repository_key.services:
+        _wrap(opening, adapters, name)
     installation.store(name)
     records.deliver(installation, name)
     return True
+
+
+def _wrap(opening: "Opened", adapters: Adapters, name: str) -> None:
+    """Wrap the secret for a new vault: where key services alone give it, nothing else would open this one."""
+    from cto_backups.app.wrapping import Wrapping
+
+    for wrapped in Wrapping(opening).wrap(name, adapters.secret.any()):
+        if wrapped.problem is not None:
+            raise wrapped.problem
 
 
 def _make(configuration: "Configuration", adapters: Adapters, name: str, polynomial: int | None) -> int:
@@ -55,15 +66,14 @@ def _make(configuration: "Configuration", adapters: Adapters, name: str, polynom
     from cto_backups.repository.layout import is_there
     from cto_backups.repository.store import RepositoryStore
 
-    settings = configuration.settings
     vault, place = adapters.vault(name), configuration.policy.vaults[name].repository
     vault.create()
     if is_there(vault, place):
-        return open_store(configuration, vault).polynomial
+        return open_store(configuration, vault, adapters.secret).polynomial
     store = RepositoryStore.create(
         vault,
         place,
-        settings.repository_key.resolve(settings.home).reveal(),
+        adapters.secret.any().reveal(),
         polynomial=polynomial,
         now=clock.now(),
         hostname=socket.gethostname(),
@@ -89,7 +99,7 @@ def _shared_polynomial(opening: "Opened", adapters: Adapters, name: str) -> int 
     problems = []
     for other in sorted(others, key=lambda vault: vault.repository == "."):
         try:
-            return open_store(opening.configuration, adapters.vault(other.name)).polynomial
+            return open_store(opening.configuration, adapters.vault(other.name), adapters.secret).polynomial
         except BackupsError as error:
             problems.append(f"{other.name}: {error}")
     if any(opening.installation.catalog.repository_of(other.name) for other in others):

@@ -132,7 +132,7 @@ def perform(
 
     `unwritable` says why nothing can be kept of it, if that is so; `since` as in `flows.audit`.
     """
-    from cto_backups import app
+    from cto_backups.app.environment import environment as environment_of
     from cto_backups.flows.audit import Look
     from cto_backups.flows.audit import audit as audit_everything
 
@@ -148,7 +148,7 @@ def perform(
             found |= {resource.name: resource for resource in servers.look()}
         whole = tuple(str(folder) for folder, each in surveys.items() if each.complete)
         looked = Look(tuple(found.values()), whole)
-    environment = app.environment(opening)
+    environment = environment_of(opening)
     write = unwritable is None
     done = audit_everything(opening.installation, environment, looked, keep=keep, write=write, since=since)
     return done if write else replace(done, unkept=unwritable)

@@ -32,6 +32,8 @@ class Entry:
 
 
 _POINT = "contracts-20261123T100000Z-1a2b"
+_ESCROW = ("key escrow", "key escrow --pages /media/usb", "key escrow --print 'lp -d safe'")
+_DRILL = ("key drill", "key drill /mnt/disk --report drill.json", "key drill --accept drill.json")
 
 COMMANDS = (
     Entry(
@@ -258,7 +260,7 @@ COMMANDS = (
     Entry(
         "key",
         "key:key",
-        "The keys that open vaults; add, remove, rotate",
+        "The keys that open vaults; rotate, escrow, drill",
         ("key", "key add --make /media/usb/spare.key", "key rotate"),
         (
             Entry("list", "key:list_keys", "List the keys of each vault", ("key list", "key list --vault one")),
@@ -275,6 +277,9 @@ COMMANDS = (
                 ("key remove 1f0c9a4be2d7", "key remove --opened-by file:/media/usb/spare.key"),
             ),
             Entry("rotate", "key:rotate", "Exchange the secret that opens every vault", ("key rotate",)),
+            Entry("wrap", "key_wrap:wrap", "Wrap the secret with key services", ("key wrap", "key wrap --anew")),
+            Entry("escrow", "key_escrow:escrow", "Hand out word shares to custodians", _ESCROW),
+            Entry("drill", "key_drill:drill", "Open vaults with custodians' shares alone", _DRILL),
         ),
     ),
     Entry(

@@ -83,7 +83,7 @@ def _short(path: Path) -> str:
 
 def _restic_command(opening: "Opened") -> tuple[list[str], dict[str, str]] | None:
     settings = opening.configuration.settings
-    key = settings.repository_key.path(settings.home)
+    key = next(iter(settings.repository_key.paths(settings.home)), None)
     folders = [vault for vault in opening.configuration.policy.vaults.values() if vault.url.startswith("file:")]
     if shutil.which("restic") is None or key is None or not folders:
         return None

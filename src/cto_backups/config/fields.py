@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError, core_schema
 
 from cto_backups.config.mistakes import closest, names
 from cto_backups.config.redaction import has_credentials
+from cto_backups.config.repository_key import parse_key_reference
 from cto_backups.config.secrets import SecretReference
 from cto_backups.core.defaults import CATEGORIES, CLASSES
 from cto_backups.core.duration import parse_cadence, parse_duration
@@ -168,11 +169,19 @@ def _time_of_day(value: str) -> None:
 
 
 def _reference(value: str, _around: Surroundings | None) -> None:
+    _parsed_reference(value, SecretReference.parse)
+
+
+def _parsed_reference(value: str, parse: Callable[[str], object]) -> None:
     try:
-        SecretReference.parse(value)
+        parse(value)
     except KeyProblemError as error:
         what = error.what[0].lower() + error.what[1:]
         raise problem(f"{what}: {error.why}" if error.why else what, todo=error.todo) from None
+
+
+def _key_reference(value: str, _around: Surroundings | None) -> None:
+    _parsed_reference(value, parse_key_reference)
 
 
 def _zone(value: str, _around: Surroundings | None) -> None:
@@ -310,6 +319,10 @@ _TRIGGERS = ("hourly, daily at 02:00", "continuous", "on change, weekly on sunda
 _RETENTIONS = ("1 year", "permanent", "30 versions", "7 daily, 4 weekly, 12 monthly")
 _CADENCES = ("daily", "weekly", "monthly", "quarterly", "yearly", "none")
 _REFERENCES = ("file:keys/repository.key", "env:BACKUPS_KEY", "command:pass show backups")
+_SERVICES = (
+    "aws-kms:arn:aws:kms:us-west-2:111122223333:alias/backups",
+    "gcp-kms:projects/acme/locations/us/keyRings/backups/cryptoKeys/repository",
+)
 _GIT_URLS = ("/srv/git/app.git", "ssh://git@example.com/app.git", "https://example.com/app.git")
 
 Line = Annotated[str, Text()]
@@ -328,6 +341,14 @@ WebAddress = Annotated[
     str, Text(_understood(_web_address), examples=("https://watch.example/ping/backups",), pattern="^https?://.")
 ]
 Reference = Annotated[str, Text(_reference, examples=_REFERENCES, pattern="^(file|env|command):.")]
+KeyReference = Annotated[
+    str,
+    Text(
+        _key_reference,
+        examples=(*_REFERENCES, *_SERVICES),
+        pattern="^(file|env|command|aws-kms|gcp-kms):.",
+    ),
+]
 TimeOfDay = Annotated[str, Text(_understood(_time_of_day), examples=("22:00",), pattern=r"^[0-2][0-9]:[0-5][0-9]$")]
 TimeZone = Annotated[str, Text(_zone, examples=("UTC", "Europe/Berlin"))]
 RepositoryPlace = Annotated[str, Text(_repository_place, examples=("repositories/main", "."))]
@@ -354,6 +375,11 @@ Retention = Annotated[
     BeforeValidator(_one_or_more, json_schema_input_type=RetentionText | list[RetentionText]),
     Field(min_length=1),
     AfterValidator(_rules_together),
+]
+KeyReferences = Annotated[
+    list[KeyReference],
+    BeforeValidator(_one_or_more, json_schema_input_type=KeyReference | list[KeyReference]),
+    Field(min_length=1),
 ]
 VaultNames = Annotated[
     list[VaultName],

@@ -25,6 +25,7 @@ from cto_backups.config.fields import (
     GitUrl,
     Grace,
     KeyFingerprint,
+    KeyReferences,
     Lfs,
     Line,
     Name,
@@ -51,15 +52,29 @@ SslMode = Literal["verify-full", "verify-ca", "require", "prefer", "disable"]
 RungName = Literal["recorded", "stored", "read", "restored", "proven", "serving"]
 
 
+class Escrow(Part):
+    """Word shares (SLIP-39) of a secret that opens every vault, for the day on which all other keys are lost."""
+
+    custodians: Annotated[list[Line], Field(min_length=2, max_length=16)] = Field(examples=[["Ada", "Grace", "Linus"]])
+    """Who holds a share each; names by which everybody knows them."""
+    threshold: Annotated[int, Field(ge=2, le=16)]
+    """How many of them together open the vaults."""
+    drill: Cadence = "yearly"
+    """How often they try it."""
+
+
 class Keys(Part):
     """Where the keys are: references only, never the keys themselves."""
 
-    repository: Reference
-    """Where the secret is that opens the repositories in the vaults; without it nothing can be restored."""
+    repository: KeyReferences
+    """Where the secret is that opens the repositories in the vaults, or several such places: any one is enough, and
+    without all of them nothing can be restored."""
     evidence: Reference
     """Where the key is that signs the evidence; kept apart from the repository key."""
     evidence_fingerprints: list[KeyFingerprint] = []
     """SHA-256 of the public keys whose records count; old keys stay here for old records. Any key when left out."""
+    escrow: Escrow | None = None
+    """Who can open the vaults together when every other key is lost."""
 
 
 class Category(Part):

@@ -5,7 +5,7 @@ import re
 from cto_backups.config.document import Node, Span
 from cto_backups.config.mistakes import Mistake
 from cto_backups.config.redaction import HIDDEN, has_credentials, is_sensitive, redact
-from cto_backups.config.secrets import SecretReference
+from cto_backups.config.repository_key import parse_key_reference
 from cto_backups.errors import KeyProblemError
 
 # For text that could not be parsed: a key written where its reference belongs.
@@ -72,7 +72,7 @@ def _secret_spans(root: Node) -> list[Span]:
     }
     keys = root.get("keys")
     for name, item in (keys.items if keys else {}).items():
-        if name not in {"repository", "evidence", "evidence_fingerprints"} and len(name) > 16:
+        if name not in {"repository", "evidence", "evidence_fingerprints", "escrow"} and len(name) > 16:
             spans.add((item.key.start, item.key.end))
     return [Span(start, end) for start, end in sorted(spans)]
 
@@ -80,9 +80,10 @@ def _secret_spans(root: Node) -> list[Span]:
 def _is_secret(names: tuple[str, ...], text: str) -> bool:
     # Addresses of services that call or chat hold their secrets: the whole of it is one.
     of_channel = names[:2] == ("alerts", "channels") and names[-1:] in (("url",), ("key",), ("password",))
-    if names[:1] == ("keys",) or of_channel or (names and is_sensitive(names[-1])):
+    of_key = names[:1] == ("keys",) and names[:2] != ("keys", "escrow")
+    if of_key or of_channel or (names and is_sensitive(names[-1])):
         try:
-            SecretReference.parse(text)
+            parse_key_reference(text)
         except KeyProblemError:
             return True
         return False

@@ -17,10 +17,12 @@ from cto_backups.config import document, explaining, models
 from cto_backups.config.alerting import built_alerts
 from cto_backups.config.building import Builder, Objection
 from cto_backups.config.document import Document, Node, SyntaxMistakeError
+from cto_backups.config.escrow import built_escrow
 from cto_backups.config.explaining import find, place_of
 from cto_backups.config.fields import KINDS, Surroundings
 from cto_backups.config.mistakes import Mistake, PolicyMistakesError, closest
 from cto_backups.config.page import Page
+from cto_backups.config.repository_key import RepositoryKey, parse_key_reference
 from cto_backups.config.secrets import SecretReference
 from cto_backups.config.settings import Configuration, Settings
 from cto_backups.core.defaults import CATEGORIES, CLASSES
@@ -208,6 +210,7 @@ class _Reading:
                 dead_mans_switch=file.dead_mans_switch,
                 alerts=built_alerts(builder, file.alerts, file.timezone),
                 governance=builder.governance(file.governance),
+                escrow=built_escrow(builder, file.keys.escrow),
             )
             configuration = Configuration(policy, _settings(file, builder), self._path, self._raw)
         self._mistakes += [self._objected(objection) for objection in builder.objections]
@@ -293,7 +296,7 @@ def _settings(file: models.PolicyFile, builder: Builder) -> Settings:
         home=builder.home,
         catalog_url=builder.catalog_url(file.catalog),
         state=builder.path(file.state, ("state",)),
-        repository_key=SecretReference.parse(file.keys.repository),
+        repository_key=RepositoryKey(tuple(map(parse_key_reference, file.keys.repository))),
         evidence_key=SecretReference.parse(file.keys.evidence),
         compression=file.compression,
         verify_on_write=file.verify_on_write,

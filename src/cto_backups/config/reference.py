@@ -19,6 +19,7 @@ END = "<!-- end of settings -->"
 _SECTIONS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("The file", "", models.PolicyFile),
     ("`keys`", "Keys", models.Keys),
+    ("`keys.escrow`", "Escrow", models.Escrow),
     ("`vaults.NAME`", "Vault", models.Vault),
     ("`categories.NAME`", "Category", models.Category),
     ("`classes.NAME`", "DataClass", models.DataClass),

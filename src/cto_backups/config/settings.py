@@ -5,6 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
+from cto_backups.config.repository_key import RepositoryKey
 from cto_backups.config.secrets import SecretReference
 from cto_backups.core.policy import Policy
 
@@ -22,7 +23,7 @@ class Settings:
     home: Path
     catalog_url: str
     state: Path
-    repository_key: SecretReference
+    repository_key: RepositoryKey
     evidence_key: SecretReference
     compression: int
     verify_on_write: Literal["full", "sampled"]

@@ -7,6 +7,7 @@ from enum import StrEnum
 from functools import cached_property
 
 from cto_backups.core.assurance import Verdict
+from cto_backups.core.escrow import EscrowFacts
 from cto_backups.core.frameworks import Clause
 from cto_backups.core.model import Facts, SourceFacts, VaultFacts
 from cto_backups.core.policy import Policy
@@ -53,7 +54,8 @@ class Environment:
     looked at; None: nobody tried. `documents` says of each governing document what is
     wrong with it, or nothing. `loosened` says in which ways the policy's governance asks for less than was accepted;
     None: nothing governs. `streams` are the sources whose log is to be followed all the time.
-    `retained` says what servers keep of their logs for a source.
+    `retained` says what servers keep of their logs for a source. `key_services` says, of each key service that gives
+    the repositories' secret, what is wrong with it, or nothing; `escrow` what is known of the word shares.
     """
 
     keys: Mapping[str, Place] = field(default_factory=dict)
@@ -66,6 +68,8 @@ class Environment:
     loosened: tuple[str, ...] | None = None
     streams: tuple[str, ...] = ()
     retained: Mapping[str, tuple[RetainedLog, ...]] = field(default_factory=dict)
+    key_services: Mapping[str, str] = field(default_factory=dict)
+    escrow: EscrowFacts = field(default_factory=EscrowFacts)
 
 
 PointsOf = Callable[[str], Facts]

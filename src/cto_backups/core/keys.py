@@ -1,6 +1,6 @@
 """Keys of a payload store, as a port: several secrets may open one store, each through a key file of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, runtime_checkable
@@ -50,3 +50,16 @@ class Keyed(Protocol):
     @property
     def keys(self) -> KeyRing:
         """Its key files."""
+
+
+class KeyService(Protocol):
+    """A key that never leaves its service, which wraps small secrets with it. Every method raises KeyProblemError."""
+
+    def wrap(self, secret: bytes, context: Mapping[str, str]) -> bytes:
+        """The secret, sealed by the service; only the same context opens it again."""
+
+    def unwrap(self, wrapped: bytes, context: Mapping[str, str]) -> bytes:
+        """What `wrap` was given."""
+
+    def check(self) -> None:
+        """See that the key is there and enabled: some services go on unwrapping for a while with one that is not."""

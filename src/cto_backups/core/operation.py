@@ -1,6 +1,13 @@
 """The controls on operation: what runs and fails, what is said and decided, what nobody can undo, and who is told."""
 
-from cto_backups.core import alert_controls, governance_controls, inventory_controls, source_controls, vault_controls
+from cto_backups.core import (
+    alert_controls,
+    governance_controls,
+    inventory_controls,
+    key_controls,
+    source_controls,
+    vault_controls,
+)
 from cto_backups.core.findings import Control, Severity
 from cto_backups.core.frameworks import clauses
 
@@ -179,6 +186,33 @@ OPERATION: tuple[Control, ...] = (
         "Keep the evidence key in a folder or a key store of its own.",
         vault_controls.check_keys_parted,
         clauses("CC6.1;A.8.24;AU-9;SC-12;Art. 9(4)(d)"),
+    ),
+    Control(
+        "key-services",
+        "Key services open every vault",
+        Severity.CRITICAL,
+        "A key that was disabled, destroyed or closed to us is noticed on the day on which it is needed.",
+        "Enable it, or let us use it again; then run 'cto.backups key wrap'. Name a key of a second provider, too.",
+        key_controls.check_key_services,
+        clauses("CC6.1;A1.2;A.8.24;CP-9(8);SC-12(1);11.3;Art. 9(4)(d);Art. 12(2)"),
+    ),
+    Control(
+        "key-escrow",
+        "Custodians hold shares that open every vault",
+        Severity.HIGH,
+        "When machine, key file and cloud account are lost together, the shares are all that is left.",
+        "Run 'cto.backups key escrow' with the custodians there.",
+        key_controls.check_escrow,
+        clauses("A1.2;A.5.30;A.8.24;CP-2;SC-12(1);Art. 11;164.308(a)(7)(ii)(B)"),
+    ),
+    Control(
+        "key-drills",
+        "Shares of custodians tried in time",
+        Severity.HIGH,
+        "Shares that were never put together may be lost, mistaken, or open nothing.",
+        "Gather enough custodians, and run 'cto.backups key drill'.",
+        key_controls.check_key_drills,
+        clauses("A1.3;A.5.30;CP-4;SC-12(1);11.5;Art. 11(6);164.308(a)(7)(ii)(D)"),
     ),
     Control(
         "governing-documents",

@@ -8,6 +8,7 @@ from fractions import Fraction
 
 from cto_backups.core.alerts import AlertPolicy
 from cto_backups.core.duration import format_duration
+from cto_backups.core.escrow import Escrow
 from cto_backups.core.governance import Governance
 from cto_backups.core.model import Rung
 from cto_backups.core.retention import Retention
@@ -137,7 +138,8 @@ class Policy:
     """The whole declared intent. `digest` is the SHA-256 of its file; calendar times are in `timezone`.
 
     `prune_every` is how often vaults are pruned; None: only by hand. `dead_mans_switch` is an address (http or https)
-    that is told after each pass of the worker in which nothing failed. `alerts` says who is told what is wrong.
+    that is told after each pass of the worker in which nothing failed. `alerts` says who is told what is wrong,
+    `escrow` who holds word shares of a key.
     """
 
     business: str
@@ -152,6 +154,7 @@ class Policy:
     dead_mans_switch: str | None = None
     alerts: AlertPolicy = field(default_factory=AlertPolicy)
     governance: Governance | None = None
+    escrow: Escrow | None = None
 
     def governed_by(self, rules: Governance | None) -> "Policy":
         """The same policy under other rules: those that bind, whatever its file says."""

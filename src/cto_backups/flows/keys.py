@@ -64,7 +64,7 @@ def add(installation: Installation, vault_name: str, secret: str, *, chosen: boo
             why="what came back from it is not what was written",
             todo="Verify this vault, then run again; the keys that it had are untouched.",
         )
-    _record(installation, vault_name, key, "added")
+    record(installation, vault_name, key, "added")
     return AddedKey(vault_name, key, new=True)
 
 
@@ -78,7 +78,7 @@ def remove(installation: Installation, vault_name: str, key: str) -> None:
     summary = f"Removing key {key[:12]} from vault '{vault_name}'"
     admit(installation, Governed.KEY_REMOVAL, {"vault": vault_name, "key": key}, summary=summary)
     ring.remove(key)
-    _record(installation, vault_name, key, "removed")
+    record(installation, vault_name, key, "removed")
 
 
 def remove_opened_by(installation: Installation, vault_name: str, secret: str) -> tuple[str, ...]:
@@ -113,8 +113,10 @@ def named(installation: Installation, vault_names: Sequence[str], name: str) -> 
     return found[0]
 
 
-def _record(installation: Installation, vault_name: str, key: str, change: str) -> None:
+def record(installation: Installation, vault_name: str, key: str, change: str, **more: str) -> None:
+    """Sign what was done with a key of a vault, and bring the vault the record, unless it takes nothing now."""
     payload = {"change": change, "vault": vault_name, "key": key, "by": installation.user, "host": installation.host}
+    payload |= more
     records.write(installation, "key", payload)
     try:
         records.deliver(installation, vault_name)

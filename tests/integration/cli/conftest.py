@@ -69,12 +69,15 @@ class Home:
         key = (self.root / "keys" / "repository.key").read_text().strip()
         return RepositoryStore.open(LocalVault(name, self.vault(name)), "repositories/main", key)
 
-    def __call__(self, *arguments: str) -> Answer:
-        """Run a command on this installation, in this process: what most tests do, since it is quick."""
+    def __call__(self, *arguments: str, **variables: str) -> Answer:
+        """Run a command on this installation, in this process: what most tests do, since it is quick.
+
+        Its environment has nothing but these variables.
+        """
         out, err = io.StringIO(), io.StringIO()
         before, folder = dict(os.environ), Path.cwd()
         os.environ.clear()
-        os.environ.update(environment(CTO_BACKUPS_POLICY=str(self.policy)))
+        os.environ.update(environment(CTO_BACKUPS_POLICY=str(self.policy), **variables))
         os.chdir(self.data.parent)
         try:
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):

@@ -1,0 +1,186 @@
+"""Wrap the repositories' secret with the key services that the policy names, and see that they unwrap it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cto_backups import clock
+from cto_backups.app import Opened
+from cto_backups.app.adapters import Adapters
+from cto_backups.app.repository_secret import service, unwrap
+from cto_backups.errors import BackupsError, KeyProblemError, KeyServiceAwayError, RefusedError, VaultError
+
+if TYPE_CHECKING:
+    from cto_backups.config.repository_key import ServiceReference
+    from cto_backups.config.secrets import Secret
+    from cto_backups.core.vaults import Vault
+    from cto_backups.repository.envelope import Envelope, Envelopes
+
+
+@dataclass(frozen=True)
+class Wrapped:
+    """What became of one vault and one key service; `new` when the secret was wrapped now."""
+
+    service: str
+    new: bool
+    problem: BackupsError | None = None
+
+
+class Wrapping:
+    """The wrapped secrets of an opened installation."""
+
+    def __init__(self, opening: Opened) -> None:
+        self._opening = opening
+        self._adapters = Adapters(opening.configuration)
+        self.services: Sequence[ServiceReference] = opening.configuration.settings.repository_key.services
+
+    def check(self) -> None:
+        """Raises RefusedError when the policy names no key service."""
+        if not self.services:
+            raise RefusedError(
+                "The policy names no key service",
+                why="keys: repository: has neither aws-kms: nor gcp-kms: in it",
+                todo="Add one to the list there, and keep what gives the secret now until it is wrapped.",
+            )
+
+    def secret_of(self, vault_name: str) -> "Secret":
+        """The secret that opens a vault now. Raises what keeps it from opening."""
+        self._adapters.store(vault_name)
+        return self._adapters.secret.any()
+
+    def wrap(self, vault_name: str, secret: "Secret", *, anew: bool = False) -> tuple[Wrapped, ...]:
+        """Wrap the secret for a vault with each service that has not done so, with all of them when `anew`.
+
+        Each is unwrapped again before it counts. What is wrong with one service keeps no other from it. Raises
+        VaultError, and what keeps the repository from opening.
+        """
+        place = self._adapters.vault(vault_name)
+        place.check()
+        self._opening.installation.store(vault_name)
+        repository = self._opening.installation.catalog.repository_of(vault_name)
+        assert repository is not None  # noted when it is opened
+        envelopes = self._adapters.secret.envelopes(place)
+        return tuple(self._wrap(repository, envelopes, reference, secret, anew) for reference in self.services)
+
+    def _wrap(
+        self,
+        repository: str,
+        envelopes: "Envelopes",
+        reference: "ServiceReference",
+        secret: "Secret",
+        anew: bool,
+    ) -> Wrapped:
+        from cto_backups.flows import keys
+        from cto_backups.repository.envelope import Envelope, context_of
+
+        vault = envelopes.vault
+        try:
+            same = [each for each in _of(envelopes, reference, repository) if _holds(reference, each, secret)]
+            if same and not anew:
+                if same[0].name not in envelopes.in_vault() or not envelopes.is_here(same[0]):
+                    envelopes.put(same[0])
+                return Wrapped(str(reference), new=False)
+            context = context_of(vault.name, repository)
+            wrapped = service(reference).wrap(secret.reveal().encode("ascii"), context)
+            envelope = Envelope(str(reference), vault.name, repository, clock.now(), wrapped)
+            if unwrap(reference, envelope) != secret:
+                why = "the service gave back another text than it was given"
+                raise KeyProblemError(f"What {reference} wrapped does not unwrap", why=why)
+            envelopes.put(envelope)
+            for former in same:
+                envelopes.remove(former)
+            installation = self._opening.installation
+            in_use = keys.key_ring(installation, vault.name).in_use
+            keys.record(installation, vault.name, in_use, "wrapped", service=str(reference))
+        except OSError as error:
+            why = f"{error.filename}: {error.strerror}"
+            problem = KeyProblemError(f"What {reference} wrapped cannot be kept here", why=why)
+            return Wrapped(str(reference), False, problem)
+        except VaultError:
+            raise
+        except BackupsError as error:
+            return Wrapped(str(reference), False, error)
+        return Wrapped(str(reference), new=True)
+
+    def distinct(self) -> "list[Secret]":
+        """Every secret that the services unwrap for any vault, the newest first: two while they are exchanged."""
+        found: list[tuple[Envelope, ServiceReference]] = []
+        for name in self._opening.configuration.policy.vaults:
+            envelopes = self._adapters.secret.envelopes(self._adapters.vault(name))
+            found += [(each, reference) for reference in self.services for each in _of(envelopes, reference)]
+        distinct: list[Secret] = []
+        for envelope, reference in sorted(found, key=lambda pair: pair[0].created_at, reverse=True):
+            secret = unwrap(reference, envelope)
+            if secret not in distinct:
+                distinct.append(secret)
+        return distinct
+
+    def drop(self, vault_name: str, old: "Sequence[Secret]") -> None:
+        """Forget where these are wrapped for a vault. Raises VaultError, KeyProblemError."""
+        envelopes = self._adapters.secret.envelopes(self._adapters.vault(vault_name))
+        for reference in self.services:
+            for envelope in _of(envelopes, reference):
+                if unwrap(reference, envelope) in old:
+                    envelopes.remove(envelope)
+
+
+def key_service_problems(opening: Opened) -> dict[str, str]:
+    """Of each key service, what is wrong with it, or nothing: it is asked, and unwraps every vault's secret."""
+    references = opening.configuration.settings.repository_key.services
+    if not references:
+        return {}
+    adapters = Adapters(opening.configuration)
+    found = {}
+    for reference in references:
+        problems = _problems(reference, opening, adapters)
+        found[str(reference)] = "; ".join(dict.fromkeys(problems))
+    return found
+
+
+def _problems(reference: "ServiceReference", opening: Opened, adapters: Adapters) -> Iterator[str]:
+    try:
+        service(reference).check()
+    except KeyServiceAwayError as error:
+        yield error.why or error.what
+        return  # each try of it costs seconds
+    except BackupsError as error:
+        yield error.why or error.what
+    for name in opening.configuration.policy.vaults:
+        wrapped = next(_of(adapters.secret.envelopes(adapters.vault(name)), reference), None)
+        if wrapped is None:
+            yield f"nothing is wrapped with it for vault '{name}'"
+            continue
+        try:
+            secret = unwrap(reference, wrapped)
+        except BackupsError as error:
+            yield error.why or error.what
+            continue
+        if _opens(adapters.vault(name), opening.configuration.policy.vaults[name].repository, secret) is False:
+            yield f"what it unwraps does not open vault '{name}'"
+
+
+def _opens(vault: "Vault", place: str, secret: "Secret") -> bool | None:
+    """Whether a secret opens a repository; None when that is not there to be tried."""
+    from cto_backups.repository.keys import open_key
+
+    try:
+        open_key(vault, place, secret.reveal())
+    except KeyProblemError:
+        return False
+    except BackupsError:
+        return None
+    return True
+
+
+def _of(envelopes: "Envelopes", reference: "ServiceReference", repository: str | None = None) -> "Iterator[Envelope]":
+    for envelope in envelopes:
+        if envelope.service == str(reference) and repository in (None, envelope.repository):
+            yield envelope
+
+
+def _holds(reference: "ServiceReference", envelope: "Envelope", secret: "Secret") -> bool:
+    """Whether the service still unwraps this, and to the secret."""
+    try:
+        return unwrap(reference, envelope) == secret
+    except KeyProblemError:
+        return False

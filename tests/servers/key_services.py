@@ -1,0 +1,150 @@
+"""Key services of clouds for tests: moto stands in for AWS KMS, and for Google's an own server that really encrypts."""
+
+import os
+from collections.abc import Iterator
+from concurrent import futures
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import grpc
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from google.cloud import kms_v1
+
+State = kms_v1.CryptoKeyVersion.CryptoKeyVersionState
+_SERVICE = "google.cloud.kms.v1.KeyManagementService"
+_NONCE_BYTES = 12
+
+
+@dataclass
+class Version:
+    """One version of a key: AES-256-GCM with additional authenticated data, as Google's symmetric keys."""
+
+    key: bytes = field(default_factory=lambda: AESGCM.generate_key(256))
+    state: State = State.ENABLED
+    destroyed_at: datetime | None = None
+
+
+@dataclass
+class GoogleKeys:
+    """Google Cloud KMS as far as the program speaks to it; tests change the versions of keys. `refused` are keys
+    whose use nobody is permitted.
+    """
+
+    address: str = ""
+    keys: dict[str, list[Version]] = field(default_factory=dict)
+    refused: set[str] = field(default_factory=set)
+    contexts: list[bytes] = field(default_factory=list)
+
+    def make(self, name: str) -> str:
+        """A new key; its full name."""
+        whole = f"projects/acme/locations/us/keyRings/backups/cryptoKeys/{name}"
+        self.keys[whole] = [Version()]
+        return whole
+
+    def rotate(self, name: str) -> None:
+        """Make a new version the primary one."""
+        self.keys[name].append(Version())
+
+    def schedule_destruction(self, name: str, number: int) -> None:
+        """Let a version wait for its destruction: it decrypts no more from now on."""
+        version = self.keys[name][number - 1]
+        version.state, version.destroyed_at = State.DESTROY_SCHEDULED, datetime.now(UTC) + timedelta(days=30)
+
+    def encrypt(self, request: Any, context: Any) -> Any:
+        versions = self._permitted(request.name, context)
+        version = versions[-1]
+        self._enabled(version, context)
+        nonce = os.urandom(_NONCE_BYTES)
+        self.contexts.append(bytes(request.additional_authenticated_data))
+        sealed = AESGCM(version.key).encrypt(nonce, request.plaintext, request.additional_authenticated_data)
+        return kms_v1.EncryptResponse(name=request.name, ciphertext=bytes([len(versions)]) + nonce + sealed)
+
+    def decrypt(self, request: Any, context: Any) -> Any:
+        versions = self._permitted(request.name, context)
+        number, sealed = request.ciphertext[0], request.ciphertext[1:]
+        if number > len(versions):
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "Decryption failed: the ciphertext is invalid.")
+        version = versions[number - 1]
+        self._enabled(version, context)
+        try:
+            opened = AESGCM(version.key).decrypt(
+                sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], request.additional_authenticated_data
+            )
+        except InvalidTag:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "Decryption failed: the ciphertext is invalid.")
+        return kms_v1.DecryptResponse(plaintext=opened)
+
+    def get(self, request: Any, context: Any) -> Any:
+        versions = self._permitted(request.name, context)
+        return kms_v1.CryptoKey(name=request.name, primary=self._told(request.name, len(versions)))
+
+    def versions(self, request: Any, context: Any) -> Any:
+        versions = self._permitted(request.parent, context)
+        told = [self._told(request.parent, number) for number in range(1, len(versions) + 1)]
+        return kms_v1.ListCryptoKeyVersionsResponse(crypto_key_versions=told, total_size=len(told))
+
+    def _told(self, name: str, number: int) -> Any:
+        version = self.keys[name][number - 1]
+        told = kms_v1.CryptoKeyVersion(name=f"{name}/cryptoKeyVersions/{number}", state=version.state)
+        if version.destroyed_at:
+            told.destroy_time = version.destroyed_at  # type: ignore[assignment]
+        return told
+
+    def _permitted(self, name: str, context: Any) -> list[Version]:
+        if name in self.refused:
+            context.abort(grpc.StatusCode.PERMISSION_DENIED, "Permission denied on resource (or it may not exist).")
+        if name not in self.keys:
+            context.abort(grpc.StatusCode.NOT_FOUND, f"CryptoKey {name} not found.")
+        return self.keys[name]
+
+    @staticmethod
+    def _enabled(version: Version, context: Any) -> None:
+        if version.state is not State.ENABLED:
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"The version is {version.state.name}.")
+
+
+@contextmanager
+def google_keys() -> Iterator[GoogleKeys]:
+    """Google Cloud KMS on a free port of this machine; the program finds it by $KMS_EMULATOR_HOST."""
+    keys = GoogleKeys()
+    methods = {
+        "Encrypt": (keys.encrypt, kms_v1.EncryptRequest, kms_v1.EncryptResponse),
+        "Decrypt": (keys.decrypt, kms_v1.DecryptRequest, kms_v1.DecryptResponse),
+        "GetCryptoKey": (keys.get, kms_v1.GetCryptoKeyRequest, kms_v1.CryptoKey),
+        "ListCryptoKeyVersions": (
+            keys.versions,
+            kms_v1.ListCryptoKeyVersionsRequest,
+            kms_v1.ListCryptoKeyVersionsResponse,
+        ),
+    }
+    handlers = {
+        name: grpc.unary_unary_rpc_method_handler(
+            do, request_deserializer=asked.deserialize, response_serializer=answer.serialize
+        )
+        for name, (do, asked, answer) in methods.items()
+    }
+    server = grpc.server(futures.ThreadPoolExecutor(4))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, handlers),))
+    keys.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    try:
+        yield keys
+    finally:
+        server.stop(0).wait()
+
+
+@contextmanager
+def aws_keys() -> Iterator[str]:
+    """The address of moto, which stands in for AWS KMS. A disabled key of its still decrypts, unlike Amazon's."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        yield f"http://{host}:{port}"
+    finally:
+        server.stop()
