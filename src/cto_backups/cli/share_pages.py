@@ -12,10 +12,15 @@ from pathlib import Path
 from cto_backups.errors import KeyProblemError, RefusedError, UsageError
 from cto_backups.flows.key_escrow import Page
 
-_COLUMNS = 3
+_COLUMNS = 4
 _WIDTH = 76
 _APART = "\x1b[?1049h\x1b[2J\x1b[H"  # the terminal's other screen: nothing of it stays in what can be scrolled back to
 _BACK = "\x1b[2J\x1b[H\x1b[?1049l"
+_TO_COPY = (
+    "Copy the first line, too, and below the words: open with 'cto.backups key drill', or with any SLIP-39 tool (no "
+    "passphrase) and restic, whose password is the 64 hexadecimal digits that come out. Keep it where only you can "
+    "take it."
+)
 _ASKED = 2  # words that a custodian is asked for
 _PRINT_SECONDS = 120
 _NAME = "share-{number}-of-set-{set}.txt"
@@ -67,7 +72,7 @@ def shown_on(terminal: Terminal) -> Presenter:
         wanted: list[int] = []
         while True:
             try:
-                terminal.write(_APART + text(page))
+                terminal.write(_APART + words_of(page) + "\n" + "\n".join(textwrap.wrap(_TO_COPY, _WIDTH)) + "\n")
                 terminal.ask("\nCopy the words, with their numbers. Then press Enter: they are shown no more. ")
             finally:
                 terminal.write(_BACK)
@@ -150,16 +155,21 @@ def printed_by(command: str, terminal: Terminal) -> Presenter:
     return present
 
 
-def text(page: Page) -> str:
-    """The page: words in columns, and what has to be known to use them in years, with this program or without."""
+def words_of(page: Page) -> str:
+    """What has to be copied: whose share it is, and its words in columns."""
     share = page.share
     lines = [
         f"BREAK-GLASS SHARE {share.number} OF {page.count}, SET {share.identifier}: {page.business}",
         f"For {page.custodian}. Any {share.threshold} of the {page.count} shares open every backup.",
         "",
         *_grid(share.words),
-        "",
     ]
+    return "\n".join(lines) + "\n"
+
+
+def text(page: Page) -> str:
+    """The page on paper: with what has to be known to use it in years, with this program or without."""
+    lines = [words_of(page)]
     for paragraph in (
         "Keep this page where only you can take it, and show it to nobody. Do not photograph it, type it into "
         "anything, or keep it beside another share.",
@@ -176,4 +186,4 @@ def text(page: Page) -> str:
 def _grid(words: tuple[str, ...]) -> list[str]:
     rows = -(-len(words) // _COLUMNS)
     cells = [f"{number:2}. {word}" for number, word in enumerate(words, 1)]
-    return ["".join(f"  {cell:<22}" for cell in cells[row::rows]).rstrip() for row in range(rows)]
+    return ["".join(f"  {cell:<17}" for cell in cells[row::rows]).rstrip() for row in range(rows)]
