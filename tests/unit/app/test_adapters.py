@@ -173,12 +173,13 @@ def test_a_vault_in_an_object_store_is_no_place_of_this_machine(home: Path, with
 
 
 def test_a_vault_in_an_object_store_is_on_no_device_of_this_machine(home: Path, with_a_bucket: Configuration) -> None:
+    from cto_backups.app.environment import environment
     from cto_backups.config import edit
 
     before = load(home / "backups.yaml")
     edit.save(before, with_a_bucket)
     try:
         with app.opened(home / "backups.yaml", write=False) as opening:
-            assert set(app.environment(opening).vaults) == {"one", "two", "three"}
+            assert set(environment(opening).vaults) == {"one", "two", "three"}
     finally:
         (home / "backups.yaml").write_bytes(before.text)

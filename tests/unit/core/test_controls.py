@@ -89,6 +89,9 @@ def test_a_source_in_order_has_no_findings_and_scores_100(audited):
     assert report.score == 100
     assert dict(report.scores) == {"B": 100}
     assert {control.id for control in report.not_applicable} == {
+        "key-services",
+        "key-escrow",
+        "key-drills",
         "point-in-time",
         "content-stale",
         "reachable",
