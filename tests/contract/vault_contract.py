@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from cto_backups.core.vaults import ReadingInto, StoredFile, Vault
@@ -96,6 +96,9 @@ class VaultContract:
         max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors]
     )
     @given(content=st.binary(max_size=300), offset=st.integers(0, 320), length=st.none() | st.integers(0, 320))
+    @example(content=b"12345", offset=5, length=None)
+    @example(content=b"12345", offset=6, length=None)
+    @example(content=b"", offset=0, length=None)
     def test_a_range_is_exactly_what_was_asked_for_or_an_error(
         self, vault: Vault, content: bytes, offset: int, length: int | None
     ) -> None:

@@ -32,6 +32,7 @@ from cto_backups.vaults.marker import MARKER, check_key, identity_in, is_key, ne
 from cto_backups.vaults.s3_errors import Wording
 
 _ATTEMPTS = 4  # at what the client does not try again by itself: answers that end early, conflicts of writers
+_NO_RANGE = ("InvalidRange", "416")
 _PIECE = 1 << 20  # read into memory that is there, at a time
 # A body is read from the connection itself: what goes wrong there is not always told as the client's own error.
 _TORN = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError, ConnectionClosedError, HTTPError, OSError)
@@ -126,6 +127,8 @@ class S3Vault:
         try:
             return self._read(key, offset, length)
         except ClientError as error:
+            if length is None and _code(error) in _NO_RANGE and self.size(key) == offset:
+                return b""  # all that comes after its end: nothing, which is no range to S3
             raise self._failed_to_read(error, key, offset, length) from error
 
     def read_into(self, key: str, offset: int, buffer: memoryview) -> None:
@@ -311,7 +314,7 @@ class S3Vault:
         raise AssertionError("the last attempt returns or raises")
 
     def _failed_to_read(self, error: ClientError, key: str, offset: int, length: int | None) -> VaultError:
-        if _code(error) in ("InvalidRange", "416"):
+        if _code(error) in _NO_RANGE:
             there = max(self.size(key) - offset, 0)
             return self._say.short(key, offset, 1 if length is None else length, there)
         if _code(error) in ("NoSuchKey", "404"):
