@@ -6,15 +6,15 @@ from typing import Any
 from cto_backups.errors import PolicyError
 
 SOURCES = {
-    "barman": "cto_backups.sources.barman:barman_source",
+    "barman": "cto_backups.sources.elsewhere.barman:barman_source",
     "command": "cto_backups.sources.command:CommandSource",
     "files": "cto_backups.sources.files:FilesSource",
-    "git": "cto_backups.sources.git:GitSource",
-    "mysql": "cto_backups.sources.mysql:MysqlSource",
-    "pgbackrest": "cto_backups.sources.pgbackrest:pgbackrest_source",
-    "postgresql": "cto_backups.sources.postgresql:PostgresqlSource",
-    "sqlite": "cto_backups.sources.sqlite:SqliteSource",
-    "wal-g": "cto_backups.sources.wal_g:wal_g_source",
+    "git": "cto_backups.sources.git.source:GitSource",
+    "mysql": "cto_backups.sources.mysql.source:MysqlSource",
+    "pgbackrest": "cto_backups.sources.elsewhere.pgbackrest:pgbackrest_source",
+    "postgresql": "cto_backups.sources.postgresql.source:PostgresqlSource",
+    "sqlite": "cto_backups.sources.sqlite.source:SqliteSource",
+    "wal-g": "cto_backups.sources.elsewhere.wal_g:wal_g_source",
 }
 VAULTS = {
     "file": "cto_backups.vaults.local:LocalVault",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cto_backups.core.payloads import SnapshotLabel
-from cto_backups.sources.mysql import MysqlSource
+from cto_backups.sources.mysql.source import MysqlSource
 from servers import mariadb
 from stock.product import HOSTNAME, PREFIX, TAGS, new_store
 from stock.restic import Restic

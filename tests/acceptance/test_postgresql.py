@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cto_backups.core.payloads import SnapshotLabel
-from cto_backups.sources.postgresql import PostgresqlSource
+from cto_backups.sources.postgresql.source import PostgresqlSource
 from servers import postgresql
 from stock.product import HOSTNAME, PREFIX, TAGS, new_store
 from stock.restic import Restic

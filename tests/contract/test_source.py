@@ -14,8 +14,8 @@ from source_contract import Fault, SourceContract, Subject
 
 from cto_backups.sources.command import CommandSource
 from cto_backups.sources.files import FilesSource
-from cto_backups.sources.git import GitSource
-from cto_backups.sources.sqlite import SqliteSource
+from cto_backups.sources.git.source import GitSource
+from cto_backups.sources.sqlite.source import SqliteSource
 
 
 def found(restored: Path, name: str) -> Path:

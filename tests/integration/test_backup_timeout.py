@@ -25,10 +25,10 @@ from cto_backups.core.model import Outcome
 from cto_backups.errors import SourceError
 from cto_backups.flows.backup import backup
 from cto_backups.flows.limit import TimeLimit
-from cto_backups.sources.mysql import MysqlSource
-from cto_backups.sources.mysql_left import mark
-from cto_backups.sources.postgresql import PostgresqlSource
-from cto_backups.sources.postgresql_connection import Address
+from cto_backups.sources.mysql.left import mark
+from cto_backups.sources.mysql.source import MysqlSource
+from cto_backups.sources.postgresql.connection import Address
+from cto_backups.sources.postgresql.source import PostgresqlSource
 from integration.conftest import build
 from servers import mariadb, postgresql
 
@@ -99,7 +99,7 @@ def test_files_are_read_no_longer_than_it_takes(ended: Backup, tmp_path: Path) -
 
 
 def test_a_git_server_that_does_not_answer_is_left(ended: Backup, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cto_backups.sources.git.GitSource.discover", lambda self: [])
+    monkeypatch.setattr("cto_backups.sources.git.source.GitSource.discover", lambda self: [])
     monkeypatch.setenv("GIT_SSH_COMMAND", "sleep 60;:")
     ended("git", 0.5, url="ssh://git@127.0.0.1/app.git")
 
@@ -107,7 +107,7 @@ def test_a_git_server_that_does_not_answer_is_left(ended: Backup, monkeypatch: p
 def test_a_program_that_keeps_backups_and_does_not_answer_is_left(
     ended: Backup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cto_backups.sources.elsewhere.ElsewhereSource.discover", lambda self: [])
+    monkeypatch.setattr("cto_backups.sources.elsewhere.source.ElsewhereSource.discover", lambda self: [])
     program = tmp_path / "program"
     program.write_text("#!/bin/sh\nsleep 60\n")
     program.chmod(0o755)

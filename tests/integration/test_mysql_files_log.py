@@ -22,7 +22,7 @@ from cto_backups.core.ports import Existing, RestoreOptions
 from cto_backups.errors import RefusedError, RestoreError, SourceError, VerificationError
 from cto_backups.flows.backup import backup
 from cto_backups.flows.restore_test import restore_test
-from cto_backups.sources.mysql import MysqlSource
+from cto_backups.sources.mysql.source import MysqlSource
 from integration.test_mysql_log import DDL, Points, differences, fresh_points, tick
 from servers import mariadb
 from servers.mariadb import Server

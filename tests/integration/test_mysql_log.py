@@ -25,13 +25,14 @@ from cto_backups.flows.backup import backup
 from cto_backups.flows.restore_test import restore_test
 from cto_backups.repository.options import RepositoryOptions, ScryptParameters
 from cto_backups.repository.store import RepositoryStore
-from cto_backups.sources import mysql_logged, mysql_spool
-from cto_backups.sources.mysql import MysqlSource
-from cto_backups.sources.mysql_binlog import BrokenLogError, LogStream
-from cto_backups.sources.mysql_connection import Address
-from cto_backups.sources.mysql_dump import Position
-from cto_backups.sources.mysql_log import whole_log
-from cto_backups.sources.mysql_spool import continued
+from cto_backups.sources.mysql import logged as mysql_logged
+from cto_backups.sources.mysql import spool
+from cto_backups.sources.mysql.binlog import BrokenLogError, LogStream
+from cto_backups.sources.mysql.connection import Address
+from cto_backups.sources.mysql.dump import Position
+from cto_backups.sources.mysql.log import whole_log
+from cto_backups.sources.mysql.source import MysqlSource
+from cto_backups.sources.mysql.spool import continued
 from servers import mariadb
 from servers.mariadb import Server
 
@@ -460,7 +461,7 @@ def test_a_full_disk_here_is_told(shop: Server, make: Make, points: Points, monk
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "/state/staged")
 
-    monkeypatch.setattr(mysql_spool._Spool, "take", full)
+    monkeypatch.setattr(spool._Spool, "take", full)
     with pytest.raises(SourceError) as raised:
         points.make(source)
     assert "No space left" in raised.value.why

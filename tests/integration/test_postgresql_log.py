@@ -20,7 +20,7 @@ from cto_backups.errors import SourceError, VaultError, VerificationError
 from cto_backups.repository.fetch import Fetcher
 from cto_backups.repository.options import RepositoryOptions, ScryptParameters
 from cto_backups.repository.store import RepositoryStore
-from cto_backups.sources.postgresql import PostgresqlSource
+from cto_backups.sources.postgresql.source import PostgresqlSource
 from servers import postgresql
 from servers.postgresql import Server
 

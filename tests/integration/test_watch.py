@@ -250,7 +250,7 @@ def test_what_is_not_in_files_here_is_not_watched(workshop: Any) -> None:
     said = list[str]()
     installation = watchful(workshop, app="continuous")
     options = {"url": "https://git.example.com/app", "lfs": "auto"}
-    from cto_backups.sources.git import GitSource
+    from cto_backups.sources.git.source import GitSource
 
     installation = replace(installation, source=lambda name: GitSource(name, options, state=workshop.root))
     with watching(installation, said.append):
@@ -268,7 +268,7 @@ def test_a_place_that_cannot_be_looked_at_does_not_stop_the_worker(workshop: Any
     def refuse(_source: object) -> None:
         raise PermissionError(13, "Permission denied", "/srv/app/.git/refs")
 
-    monkeypatch.setattr("cto_backups.sources.git.GitSource.places", refuse)
+    monkeypatch.setattr("cto_backups.sources.git.source.GitSource.places", refuse)
     said = list[str]()
     with watching(watchful(workshop, app="continuous"), said.append):
         assert "/srv/app/.git/refs: Permission denied." in said[0]

@@ -288,9 +288,9 @@ def without_us(home: Home, restic: Path, snapshot: str, tmp_path: Path) -> Path:
 def test_a_transaction_whose_end_did_not_come_is_left_out(
     protecting: Home, shop: Server, other: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cto_backups.sources import mysql_stream
+    from cto_backups.sources.mysql import stream
 
-    monkeypatch.setattr(mysql_stream, "_AT_ONCE_BYTES", 20_000)
+    monkeypatch.setattr(stream, "_AT_ONCE_BYTES", 20_000)
     add(shop, 1)
     shop.do(
         "CREATE TABLE zoo.others SELECT SHA2(seq, 512) AS words FROM zoo.seq_1_to_2000",

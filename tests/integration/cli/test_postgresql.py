@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cto_backups.errors import ExitStatus
-from cto_backups.sources import postgresql_sums
+from cto_backups.sources.postgresql import sums
 from integration.cli.conftest import Home
 from servers import postgresql
 from servers.postgresql import Server
@@ -77,8 +77,8 @@ def test_the_files_of_a_server_from_the_policy_to_a_passed_restore_test(
     home: Home, postgresql_programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last point with `sums: sampled`, of which the test proves less, and says so."""
-    monkeypatch.setattr(postgresql_sums, "_WHOLE_BYTES", 256 << 10)
-    monkeypatch.setattr(postgresql_sums, "_PART_BYTES", 128 << 10)
+    monkeypatch.setattr(sums, "_WHOLE_BYTES", 256 << 10)
+    monkeypatch.setattr(sums, "_PART_BYTES", 128 << 10)
     with postgresql.server(postgresql_programs, wal_level="logical") as whole:
         postgresql.fill(whole)
         section = SECTION.format(host=whole.place).replace("    databases: [my shop]", "    method: physical")

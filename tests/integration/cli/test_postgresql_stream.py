@@ -208,7 +208,7 @@ def test_a_moment_after_the_last_mark_brings_nothing_back_that_came_later(
 ) -> None:
     from datetime import timedelta
 
-    from cto_backups.sources import postgresql_stream
+    from cto_backups.sources.postgresql import stream as postgresql_stream
 
     monkeypatch.setattr(postgresql_stream, "_MARK_EVERY", timedelta(hours=1))
     with followed(protecting) as installation, nothing_of_its_own(shop):
@@ -347,8 +347,8 @@ def test_while_a_base_is_read_the_server_keeps_the_log_since_the_point_before(
     protecting: Home, shop: Server, monkeypatch: Any
 ) -> None:
     """A stream that begins anew meanwhile goes on from there, and so does the next point when the base fails."""
-    from cto_backups.sources import postgresql_log
-    from cto_backups.sources.postgresql_replication import Replication
+    from cto_backups.sources.postgresql import log as postgresql_log
+    from cto_backups.sources.postgresql.replication import Replication
 
     kept: list[Any] = []
     finish = Replication.finish_log
@@ -398,7 +398,7 @@ def test_a_tablespace_that_the_server_does_not_tell_of_gets_to_no_vault_and_a_re
     protecting: Home, shop: Server, monkeypatch: Any
 ) -> None:
     """One that was dropped again within the half second: only the log has it."""
-    from cto_backups.sources import postgresql_stream
+    from cto_backups.sources.postgresql import stream as postgresql_stream
 
     space = Path(tempfile.mkdtemp(prefix="pg-space-"))
     postgresql.give(space)
@@ -536,7 +536,7 @@ def test_after_a_failover_a_new_base_is_made_at_once_and_the_stream_goes_on(
 ) -> None:
     from datetime import timedelta
 
-    from cto_backups.sources import postgresql_stream
+    from cto_backups.sources.postgresql import stream as postgresql_stream
 
     monkeypatch.setattr(postgresql_stream, "_MARK_ONE_EVERY", timedelta(seconds=1))
     monkeypatch.setattr(postgresql_stream, "_MARK_EVERY", timedelta(seconds=1))

@@ -50,7 +50,7 @@ def test_packages_are_at_most_two_levels_deep(modules: list[Path], package: Path
     deep = [
         str(file.relative_to(package))
         for file in modules
-        if len(file.relative_to(package).parts) > 2 and "migrations" not in file.parts
+        if len(file.relative_to(package).parts) > 3 and "migrations" not in file.parts
     ]
     assert not deep
 

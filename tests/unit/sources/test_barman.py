@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from cto_backups.errors import SourceError
-from cto_backups.sources.barman_program import opened, settings
-from cto_backups.sources.barman_standing import catalogue, segments
+from cto_backups.sources.elsewhere.barman_program import opened, settings
+from cto_backups.sources.elsewhere.barman_standing import catalogue, segments
 
 MADE = datetime(2024, 11, 29, 3, 0, tzinfo=UTC)
 

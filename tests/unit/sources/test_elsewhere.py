@@ -11,13 +11,13 @@ from cto_backups.core.model import Fingerprint
 from cto_backups.core.ports import Existing
 from cto_backups.errors import RefusedError
 from cto_backups.process import ToolError
-from cto_backups.sources import elsewhere_restore
-from cto_backups.sources.elsewhere import ElsewhereSource
-from cto_backups.sources.elsewhere_capture import capturing
-from cto_backups.sources.elsewhere_keeping import Wanted
-from cto_backups.sources.elsewhere_program import Standing, Words
-from cto_backups.sources.elsewhere_standing import Backup, Repository, needed, segment_bytes
-from cto_backups.sources.postgresql_recovery import Moments
+from cto_backups.sources.elsewhere import restore as elsewhere_restore
+from cto_backups.sources.elsewhere.capture import capturing
+from cto_backups.sources.elsewhere.keeping import Wanted
+from cto_backups.sources.elsewhere.program import Standing, Words
+from cto_backups.sources.elsewhere.source import ElsewhereSource
+from cto_backups.sources.elsewhere.standing import Backup, Repository, needed, segment_bytes
+from cto_backups.sources.postgresql.recovery import Moments
 
 MB = 1 << 20
 SEGMENT = 16 * MB

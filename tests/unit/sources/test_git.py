@@ -17,10 +17,10 @@ from cto_backups.core.model import Fingerprint, Problem
 from cto_backups.core.ports import Existing
 from cto_backups.errors import BusyError, PolicyError, RefusedError, SourceError, VerificationError
 from cto_backups.process import ToolError
-from cto_backups.sources import git as git_module
-from cto_backups.sources.git import GitSource
-from cto_backups.sources.git_command import Address, Git, address
-from cto_backups.sources.git_mirror import Mirror
+from cto_backups.sources.git import source as git_module
+from cto_backups.sources.git.command import Address, Git, address
+from cto_backups.sources.git.mirror import Mirror
+from cto_backups.sources.git.source import GitSource
 
 AsUser = Callable[[], AbstractContextManager[None]]
 

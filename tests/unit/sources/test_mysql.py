@@ -26,14 +26,15 @@ from cto_backups.core.model import Fingerprint
 from cto_backups.core.ports import Existing
 from cto_backups.errors import PolicyError, RefusedError, RestoreError, SourceError, VerificationError
 from cto_backups.process import ToolError
-from cto_backups.sources import mysql_capture, mysql_moment
 from cto_backups.sources.disposable import disposable
-from cto_backups.sources.mysql import MysqlSource
-from cto_backups.sources.mysql_catalogue import catalogue
-from cto_backups.sources.mysql_connection import Address, Tools, Version
-from cto_backups.sources.mysql_dump import COMPLETED, Parts, mark_of
-from cto_backups.sources.mysql_rows import tables
-from cto_backups.sources.mysql_users import Account, Accounts, lacking
+from cto_backups.sources.mysql import capture as mysql_capture
+from cto_backups.sources.mysql import moment
+from cto_backups.sources.mysql.catalogue import catalogue
+from cto_backups.sources.mysql.connection import Address, Tools, Version
+from cto_backups.sources.mysql.dump import COMPLETED, Parts, mark_of
+from cto_backups.sources.mysql.rows import tables
+from cto_backups.sources.mysql.source import MysqlSource
+from cto_backups.sources.mysql.users import Account, Accounts, lacking
 from cto_backups.sources.streams import Ready
 from servers import mariadb
 from servers.mariadb import Server
@@ -157,7 +158,7 @@ def test_it_finds_every_database_and_the_server(shop: Server, make: Make) -> Non
 def hidden_log(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the server had no binary log."""
     monkeypatch.setattr(mysql_capture, "tells_position", lambda *_: False)
-    monkeypatch.setattr(mysql_moment, "log_position", lambda *_: {})
+    monkeypatch.setattr(moment, "log_position", lambda *_: {})
 
 
 KEEPER = "SELECT, SHOW VIEW, TRIGGER, EVENT, LOCK TABLES"
@@ -530,8 +531,8 @@ def test_a_folder_of_programs_that_is_closed_to_us_is_passed_over(
 
 HELD = """
 import time
-from cto_backups.sources.mysql_connection import Tools, Version
-from cto_backups.sources.mysql_throwaway import throwaway
+from cto_backups.sources.mysql.connection import Tools, Version
+from cto_backups.sources.mysql.throwaway import throwaway
 with throwaway(Tools(Version("mariadb", (10, 11))), {}, {}) as address:
     print(address.host, flush=True)
     time.sleep(60)
@@ -765,7 +766,7 @@ def test_the_programs_of_the_servers_flavour_and_series_are_found(mariadbd: Path
 
 
 def test_without_its_driver_it_is_told_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in sys.modules if name.startswith("cto_backups.sources.mysql")]:
+    for name in [name for name in sys.modules if name.startswith("cto_backups.sources.mysql.source")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "pymysql", None)
     with pytest.raises(PolicyError, match="needs pymysql") as raised:

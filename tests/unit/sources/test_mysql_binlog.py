@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from cto_backups.sources.mysql_binlog import Event, Groups
+from cto_backups.sources.mysql.binlog import Event, Groups
 
 HEADER = struct.Struct("<IBIIIH")
 GTID, QUERY, XID, ROWS, COMPRESSED, PREPARE, FORMAT = 162, 2, 16, 23, 165, 38, 15

@@ -18,11 +18,11 @@ from source_contract import captured
 
 from cto_backups.core.comparison import compare
 from cto_backups.errors import RefusedError, SourceError
-from cto_backups.sources.mysql import MysqlSource
-from cto_backups.sources.mysql_connection import Address, version_of
-from cto_backups.sources.mysql_relay import relayed
-from cto_backups.sources.mysql_server import Server as Known
-from cto_backups.sources.mysql_standstill import Standstill
+from cto_backups.sources.mysql.connection import Address, version_of
+from cto_backups.sources.mysql.relay import relayed
+from cto_backups.sources.mysql.server import Server as Known
+from cto_backups.sources.mysql.source import MysqlSource
+from cto_backups.sources.mysql.standstill import Standstill
 from servers import copying_mysql, mysql
 from servers.mariadb import PASSWORD, Server
 

@@ -15,12 +15,14 @@ from cto_backups.core.comparison import compare
 from cto_backups.core.model import Fingerprint
 from cto_backups.errors import RefusedError, RestoreError, SourceError
 from cto_backups.process import ToolError
-from cto_backups.sources import mysql_catalogue, mysql_restore, mysql_throwaway
 from cto_backups.sources.disposable import disposable
-from cto_backups.sources.mysql import MysqlSource
-from cto_backups.sources.mysql_catalogue import catalogue
-from cto_backups.sources.mysql_connection import Address, Tools, Version
-from cto_backups.sources.mysql_throwaway import throwaway
+from cto_backups.sources.mysql import catalogue as mysql_catalogue
+from cto_backups.sources.mysql import restore
+from cto_backups.sources.mysql import throwaway as mysql_throwaway
+from cto_backups.sources.mysql.catalogue import catalogue
+from cto_backups.sources.mysql.connection import Address, Tools, Version
+from cto_backups.sources.mysql.source import MysqlSource
+from cto_backups.sources.mysql.throwaway import throwaway
 from servers import mariadb
 from servers.mariadb import Server
 
@@ -147,7 +149,7 @@ def test_a_database_that_somebody_makes_meanwhile_is_left_alone(
         hard.do("UPDATE mine.t SET n = 42")
         with pytest.raises(RefusedError):
             make().restore(point, None)
-        monkeypatch.setattr(mysql_restore, "standing", lambda *_: ())
+        monkeypatch.setattr(restore, "standing", lambda *_: ())
         with pytest.raises(RestoreError) as raised:
             make().restore(point, None)
         assert "made meanwhile" in raised.value.why
@@ -181,9 +183,9 @@ def test_a_restore_test_has_keys_of_the_numbers_that_tables_name(options: str, k
 def test_names_that_differ_in_case_are_one_where_the_server_says_so(
     make: Make, monkeypatch: pytest.MonkeyPatch, same: int, standing: tuple[str, ...]
 ) -> None:
-    monkeypatch.setattr(mysql_restore, "rows", lambda *_: [(same,)])
-    monkeypatch.setattr(mysql_restore, "databases", lambda _: {"shop": 1})
-    assert mysql_restore.standing(None, ["Shop", "other"]) == standing  # type: ignore[arg-type]
+    monkeypatch.setattr(restore, "rows", lambda *_: [(same,)])
+    monkeypatch.setattr(restore, "databases", lambda _: {"shop": 1})
+    assert restore.standing(None, ["Shop", "other"]) == standing  # type: ignore[arg-type]
 
 
 def test_views_that_call_functions_come_back_without_accounts_too(make: Make, tmp_path: Path) -> None:
@@ -262,13 +264,13 @@ def test_a_password_may_be_of_any_letters(hard: Server, make: Make, password: st
     ],
 )
 def test_what_a_client_complains_of_is_told_without_rows(line: str, told: str) -> None:
-    said = mysql_restore.without_data(ToolError("mariadb", 1, line, [line]))
+    said = restore.without_data(ToolError("mariadb", 1, line, [line]))
     assert said.startswith(line[:10]) and told not in said
 
 
 def test_which_table_is_not_there_is_told() -> None:
     line = "ERROR 1146 (42S02) at line 3: Table 'zoo.names' doesn't exist"
-    assert mysql_restore.without_data(ToolError("mariadb", 1, line, [line])) == line
+    assert restore.without_data(ToolError("mariadb", 1, line, [line])) == line
 
 
 def test_a_throwaway_server_leaves_temporary_tables_of_other_servers_alone(mariadbd: Path) -> None:

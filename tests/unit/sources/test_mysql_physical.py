@@ -31,10 +31,10 @@ from cto_backups.errors import RefusedError, SourceError, VerificationError
 from cto_backups.process import ToolError
 from cto_backups.repository.options import RepositoryOptions, ScryptParameters
 from cto_backups.repository.store import RepositoryStore
-from cto_backups.sources import mysql_physical
-from cto_backups.sources.mysql import MysqlSource
-from cto_backups.sources.mysql_mbstream import MbstreamReader
-from cto_backups.sources.mysql_relay import relayed
+from cto_backups.sources.mysql import physical
+from cto_backups.sources.mysql.mbstream import MbstreamReader
+from cto_backups.sources.mysql.relay import relayed
+from cto_backups.sources.mysql.source import MysqlSource
 from cto_backups.sources.pacing import Paced
 from cto_backups.sources.staging import staging
 from cto_backups.sources.streams import Ready
@@ -388,8 +388,8 @@ def test_a_program_that_is_killed_is_no_point_and_was_told_no_password(make: Mak
 HELD = """
 import sys, time
 from pathlib import Path
-from cto_backups.sources.mysql import MysqlSource
-from cto_backups.sources.mysql_standstill import Standstill
+from cto_backups.sources.mysql.source import MysqlSource
+from cto_backups.sources.mysql.standstill import Standstill
 
 def wait(*_):
     print("held", flush=True)
@@ -442,7 +442,7 @@ def test_a_disk_that_is_full_is_no_point(make: Make, monkeypatch: pytest.MonkeyP
                 (place / f"spooled.{number}").symlink_to("/dev/full")
             yield place
 
-    monkeypatch.setattr(mysql_physical, "staging", full)
+    monkeypatch.setattr(physical, "staging", full)
     with pytest.raises(SourceError, match="could not be read") as failed:
         captured(make())
     assert "No space left on device" in failed.value.why

@@ -14,10 +14,10 @@ from source_contract import captured
 from cto_backups.core.comparison import compare
 from cto_backups.core.model import Fingerprint
 from cto_backups.errors import SourceError, VerificationError
-from cto_backups.sources import mysql_moment
-from cto_backups.sources.mysql import MysqlSource
-from cto_backups.sources.mysql_catalogue import catalogue
-from cto_backups.sources.mysql_connection import Address
+from cto_backups.sources.mysql import moment
+from cto_backups.sources.mysql.catalogue import catalogue
+from cto_backups.sources.mysql.connection import Address
+from cto_backups.sources.mysql.source import MysqlSource
 from servers import mysql
 from servers.mariadb import PASSWORD, Server
 
@@ -158,8 +158,8 @@ def test_who_wrote_into_a_table_that_is_in_no_snapshot_and_does_not_commit_is_no
     shop: Server, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """He may go on when the backup gave up."""
-    monkeypatch.setattr(mysql_moment, "STANDSTILL_SECONDS", 1.0)
-    monkeypatch.setattr(mysql_moment, "_STANDSTILLS", 2)
+    monkeypatch.setattr(moment, "STANDSTILL_SECONDS", 1.0)
+    monkeypatch.setattr(moment, "_STANDSTILLS", 2)
     with shop.connect("my shop") as writer, writer.cursor() as cursor:
         writer.begin()
         cursor.execute("INSERT INTO my_isam VALUES (7, 'late')")

@@ -12,17 +12,18 @@ from cto_backups import clock
 from cto_backups.core.model import Fingerprint, Sample
 from cto_backups.errors import RestoreError, SourceError
 from cto_backups.process import ToolError
-from cto_backups.sources import elsewhere_keeping as keeping
-from cto_backups.sources import elsewhere_restore, pgbackrest_standing
-from cto_backups.sources.elsewhere_capture import Remembered
-from cto_backups.sources.elsewhere_keeping import Wanted, kept, start
-from cto_backups.sources.elsewhere_primary import Primary
-from cto_backups.sources.elsewhere_program import Standing
-from cto_backups.sources.elsewhere_standing import Repository, gap, needed
-from cto_backups.sources.pgbackrest_program import opened, settings, words
-from cto_backups.sources.pgbackrest_standing import segments, unfinished
-from cto_backups.sources.postgresql_log import segment_name
-from cto_backups.sources.postgresql_point import Moments
+from cto_backups.sources.elsewhere import keeping
+from cto_backups.sources.elsewhere import pgbackrest_standing as pgbackrest_standing
+from cto_backups.sources.elsewhere import restore as elsewhere_restore
+from cto_backups.sources.elsewhere.capture import Remembered
+from cto_backups.sources.elsewhere.keeping import Wanted, kept, start
+from cto_backups.sources.elsewhere.pgbackrest_program import opened, settings, words
+from cto_backups.sources.elsewhere.pgbackrest_standing import segments, unfinished
+from cto_backups.sources.elsewhere.primary import Primary
+from cto_backups.sources.elsewhere.program import Standing
+from cto_backups.sources.elsewhere.standing import Repository, gap, needed
+from cto_backups.sources.postgresql.log import segment_name
+from cto_backups.sources.postgresql.point import Moments
 
 MB = 1 << 20
 MADE = datetime(2024, 11, 29, 3, 0, tzinfo=UTC)

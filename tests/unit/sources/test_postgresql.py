@@ -22,10 +22,10 @@ from cto_backups.core.comparison import compare
 from cto_backups.core.model import Fingerprint
 from cto_backups.core.ports import ArrivingTree, Existing
 from cto_backups.errors import PolicyError, RefusedError, RestoreError, SourceError, VerificationError
-from cto_backups.sources.postgresql import PostgresqlSource
-from cto_backups.sources.postgresql_connection import find_tools, installed
-from cto_backups.sources.postgresql_rows import hold, tables
-from cto_backups.sources.postgresql_throwaway import throwaway
+from cto_backups.sources.postgresql.connection import find_tools, installed
+from cto_backups.sources.postgresql.rows import hold, tables
+from cto_backups.sources.postgresql.source import PostgresqlSource
+from cto_backups.sources.postgresql.throwaway import throwaway
 from servers import postgresql
 from servers.postgresql import Server
 
@@ -603,9 +603,9 @@ def test_nothing_is_left_of_a_throwaway_server(make: Make, tmp_path: Path) -> No
 
 HELD = """
 import sys, time
-from cto_backups.sources.postgresql_connection import find_tools
-from cto_backups.sources.postgresql_rows import hold, tables
-from cto_backups.sources.postgresql_throwaway import throwaway
+from cto_backups.sources.postgresql.connection import find_tools
+from cto_backups.sources.postgresql.rows import hold, tables
+from cto_backups.sources.postgresql.throwaway import throwaway
 with throwaway(find_tools(int(sys.argv[1])), "postgres") as address:
     print(address.host, flush=True)
     time.sleep(60)
@@ -647,7 +647,7 @@ def test_the_programs_of_the_servers_version_are_found(postgresql_programs: Path
 
 
 def test_without_its_driver_it_is_told_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in sys.modules if name.startswith("cto_backups.sources.postgresql")]:
+    for name in [name for name in sys.modules if name.startswith("cto_backups.sources.postgresql.source")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "psycopg", None)
     monkeypatch.setitem(registry.EXTRAS, "psycopg", "postgresql")

@@ -25,10 +25,10 @@ from cto_backups.errors import BackupsError, NotFoundError, RefusedError, Restor
 from cto_backups.process import ToolError
 from cto_backups.repository.options import RepositoryOptions, ScryptParameters
 from cto_backups.repository.store import RepositoryStore
-from cto_backups.sources.postgresql import PostgresqlSource
-from cto_backups.sources.postgresql_archive import Archive
-from cto_backups.sources.postgresql_connection import Address, find_tools
-from cto_backups.sources.postgresql_sums import summed_up
+from cto_backups.sources.postgresql.archive import Archive
+from cto_backups.sources.postgresql.connection import Address, find_tools
+from cto_backups.sources.postgresql.source import PostgresqlSource
+from cto_backups.sources.postgresql.sums import summed_up
 from servers import postgresql
 from servers.postgresql import Server
 

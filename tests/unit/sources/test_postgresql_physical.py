@@ -18,10 +18,10 @@ from cto_backups.core.comparison import compare
 from cto_backups.core.model import Fingerprint
 from cto_backups.core.ports import ArrivingTree
 from cto_backups.errors import RefusedError, SourceError, VerificationError
-from cto_backups.sources import postgresql_dumping, postgresql_logical, postgresql_moments, postgresql_sums
-from cto_backups.sources.postgresql import PostgresqlSource
-from cto_backups.sources.postgresql_hashes import SHA_256
-from cto_backups.sources.postgresql_sums import SAMPLED, summed_up
+from cto_backups.sources.postgresql import dumping, logical, moments, sums
+from cto_backups.sources.postgresql.hashes import SHA_256
+from cto_backups.sources.postgresql.source import PostgresqlSource
+from cto_backups.sources.postgresql.sums import SAMPLED, summed_up
 from servers import postgresql
 from servers.postgresql import Server
 
@@ -394,10 +394,10 @@ def test_a_point_that_was_summed_up_the_former_way_is_still_tested(
     """By the algorithm that its fingerprint names."""
     source = make(method=method, databases=("my shop",))
     with monkeypatch.context() as former:
-        for module in (postgresql_moments, postgresql_logical):
+        for module in (moments, logical):
             former.setattr(module, "summed_up", partial(summed_up, row_hash=SHA_256))
-        former.setattr(postgresql_moments, "PHYSICAL", "postgresql-physical/1")
-        former.setattr(postgresql_dumping, "LOGICAL", "postgresql/1")
+        former.setattr(moments, "PHYSICAL", "postgresql-physical/1")
+        former.setattr(dumping, "LOGICAL", "postgresql/1")
         point, expected = captured(source)
     assert expected.algorithm in ("postgresql-physical/1", "postgresql/1")
     point.restore(tmp_path / "restored")
@@ -432,8 +432,8 @@ def test_of_large_tables_the_same_blocks_are_summed_up_after_recovery(
     shop: Server, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With dead rows in them, while rows come, change and go; and what is altered in these blocks shows."""
-    monkeypatch.setattr(postgresql_sums, "_WHOLE_BYTES", 2 << 20)
-    monkeypatch.setattr(postgresql_sums, "_PART_BYTES", 1 << 20)
+    monkeypatch.setattr(sums, "_WHOLE_BYTES", 2 << 20)
+    monkeypatch.setattr(sums, "_PART_BYTES", 1 << 20)
     shop.do(
         "CREATE TABLE large AS SELECT n, 'row ' || n AS word FROM generate_series(1, 60000) n",
         "UPDATE large SET word = word || '.' WHERE n % 3 = 0",

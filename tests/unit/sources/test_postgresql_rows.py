@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from cto_backups.sources.postgresql_connection import Address
-from cto_backups.sources.postgresql_hashes import COLUMNS, SEEDED, SHA_256, RowHash
-from cto_backups.sources.postgresql_rows import Session, names_of, tables
+from cto_backups.sources.postgresql.connection import Address
+from cto_backups.sources.postgresql.hashes import COLUMNS, SEEDED, SHA_256, RowHash
+from cto_backups.sources.postgresql.rows import Session, names_of, tables
 from servers import postgresql
 from servers.postgresql import Server
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cto_backups.sources.postgresql_spaces import SpaceWatch, made_in
+from cto_backups.sources.postgresql.spaces import SpaceWatch, made_in
 from servers import postgresql
 from servers.postgresql import Server
 

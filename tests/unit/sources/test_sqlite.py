@@ -16,8 +16,8 @@ from cto_backups.core.limits import Limit
 from cto_backups.core.model import Fingerprint, Problem
 from cto_backups.core.ports import Existing, Restored
 from cto_backups.errors import PolicyError, RefusedError, RestoreError, SourceError, VerificationError
-from cto_backups.sources import sqlite_copy
-from cto_backups.sources.sqlite import SqliteSource
+from cto_backups.sources.sqlite import copy as sqlite_copy
+from cto_backups.sources.sqlite.source import SqliteSource
 
 AsUser = Callable[[], AbstractContextManager[None]]
 
@@ -329,7 +329,7 @@ def test_a_database_on_a_network_file_system_is_captured_with_a_warning(
 ) -> None:
     with opened(path):
         pass
-    monkeypatch.setattr("cto_backups.sources.sqlite.network_file_system", lambda _path: "nfs4")
+    monkeypatch.setattr("cto_backups.sources.sqlite.source.network_file_system", lambda _path: "nfs4")
     with source.capture() as capture:
         assert "network file system (nfs4)" in capture.notes[0]  # type: ignore[attr-defined]
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cto_backups.core.model import Fingerprint, Sample
-from cto_backups.sources.sqlite_rows import ALGORITHM, IN_CLEAR, SAMPLES_PER_TABLE, canonical, fingerprint, rendered
+from cto_backups.sources.sqlite.rows import ALGORITHM, IN_CLEAR, SAMPLES_PER_TABLE, canonical, fingerprint, rendered
 
 KEY = b"k" * 16
 VEILED = {"rowid": b"i1;", "a": b"t1:x", "b": b"i7;"}

@@ -13,7 +13,7 @@ import pytest
 from cto_backups import clock
 from cto_backups.core.model import Fingerprint
 from cto_backups.core.ports import Recognising
-from cto_backups.sources.sqlite import SqliteSource
+from cto_backups.sources.sqlite.source import SqliteSource
 
 
 def write(path: Path, statement: str = "INSERT INTO t VALUES ('more')") -> None:

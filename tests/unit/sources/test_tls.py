@@ -13,12 +13,12 @@ from source_contract import captured
 
 from cto_backups.errors import SourceError
 from cto_backups.process import ToolError, run
-from cto_backups.sources.mysql import MysqlSource
-from cto_backups.sources.mysql_connection import Address as MysqlAddress
-from cto_backups.sources.mysql_connection import Version
-from cto_backups.sources.postgresql import PostgresqlSource
-from cto_backups.sources.postgresql_connection import Address, find_tools
-from cto_backups.sources.postgresql_replication import Replication
+from cto_backups.sources.mysql.connection import Address as MysqlAddress
+from cto_backups.sources.mysql.connection import Version
+from cto_backups.sources.mysql.source import MysqlSource
+from cto_backups.sources.postgresql.connection import Address, find_tools
+from cto_backups.sources.postgresql.replication import Replication
+from cto_backups.sources.postgresql.source import PostgresqlSource
 from servers import mariadb, postgresql
 from servers.certificates import Certificate, certificate
 

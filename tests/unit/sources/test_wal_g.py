@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from cto_backups.errors import SourceError
-from cto_backups.sources.postgresql_log import segment_name
-from cto_backups.sources.wal_g_program import opened
-from cto_backups.sources.wal_g_standing import repository, restore_specification, segments
+from cto_backups.sources.elsewhere.wal_g_program import opened
+from cto_backups.sources.elsewhere.wal_g_standing import repository, restore_specification, segments
+from cto_backups.sources.postgresql.log import segment_name
 
 MB = 1 << 20
 MADE = datetime(2024, 11, 29, 3, 0, tzinfo=UTC)

@@ -12,9 +12,9 @@ from cto_backups.core.watched import Place, Watchable
 from cto_backups.errors import SourceError
 from cto_backups.sources import inotify, mounts
 from cto_backups.sources.files import FilesSource
-from cto_backups.sources.git import GitSource
+from cto_backups.sources.git.source import GitSource
 from cto_backups.sources.patterns import Patterns
-from cto_backups.sources.sqlite import SqliteSource
+from cto_backups.sources.sqlite.source import SqliteSource
 from cto_backups.sources.watcher import Watcher
 
 

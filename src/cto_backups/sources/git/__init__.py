@@ -1,0 +1,1 @@
+"""Git repositories, mirrored. ``source`` is where it begins."""

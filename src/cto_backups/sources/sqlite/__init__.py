@@ -1,0 +1,1 @@
+"""SQLite databases, copied while others write. ``source`` is where it begins."""
