@@ -19,6 +19,7 @@ from typing import Any
 
 from benchmarks import status_scale
 from cto_backups import app, clock
+from cto_backups.app import starting
 from cto_backups.catalog import holdings, inventory, rows
 from cto_backups.catalog.catalog import Catalog
 from cto_backups.catalog.database import insertion
@@ -91,7 +92,7 @@ def make(home: Path, number: int, points: int) -> Path:
         f"source-{index:06}": {"kind": "files", "paths": [str(data)], "class": "configuration", "owner": "ada"}
         for index in range(number)
     }
-    policy_file = app.initialise(home / "home", business="acme", sources=sources)
+    policy_file = starting.initialise(home / "home", business="acme", sources=sources)
     configuration = load(policy_file)
     now = clock.now()
     with Catalog.open(configuration.settings.catalog_url, now=now) as catalog:

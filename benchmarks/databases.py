@@ -26,7 +26,7 @@ from statistics import median
 
 from benchmarks import measure
 from benchmarks.measure import Figures
-from cto_backups import app
+from cto_backups.app import starting
 
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent / "tests")]
 from servers import postgresql  # noqa: E402
@@ -258,7 +258,7 @@ def _tools(server: Server, folder: Path) -> Iterator[Tool]:
 
 def _ours(server: Server, home: Path, *, bare: bool = False) -> Tool:
     def prepare() -> None:
-        app.initialise(
+        starting.initialise(
             home / "repo",
             business="bench",
             sources={

@@ -22,7 +22,7 @@ from statistics import median
 from benchmarks import measure
 from benchmarks.databases import Tool, our_tool
 from benchmarks.measure import Figures
-from cto_backups import app
+from cto_backups.app import starting
 
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent / "tests")]
 from servers import mariadb  # noqa: E402
@@ -178,7 +178,7 @@ def _tools(server: Server, folder: Path) -> list[Tool]:
 
 def _ours(server: Server, home: Path, password: Path, *, bare: bool = False) -> Tool:
     def prepare() -> None:
-        app.initialise(
+        starting.initialise(
             home / "repo",
             business="bench",
             sources={

@@ -26,6 +26,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from cto_backups import app
+from cto_backups.app import starting
 from cto_backups.flows import anomaly
 from cto_backups.flows.backup import backup
 from cto_backups.flows.installation import Installation
@@ -113,7 +114,7 @@ def installed(root: Path, trees: Sequence[Path]) -> Iterator[Installation]:
         tree.name: {"kind": "files", "paths": [str(tree)], "class": "configuration"} for tree in trees
     }
     vault = {"url": f"file:{root}/vault", "provider": "local", "region": "here", "storage": "disk"}
-    policy = app.initialise(root, business="acme", sources=sources, vaults={"vault": vault})
+    policy = starting.initialise(root, business="acme", sources=sources, vaults={"vault": vault})
     with app.opened(policy) as opening:
         yield opening.installation
 

@@ -54,14 +54,14 @@ def cost(arguments: list[str]) -> Cost:
 
 def make(folder: Path) -> None:
     """Make an installation of two sources, 16 MiB in one file, and two vaults."""
-    from cto_backups import app
+    from cto_backups.app import starting
 
     data = folder / "data"
     data.mkdir()
     (data / "large").write_bytes(os.urandom(16 * MIB))
     place = {"provider": "local-disk", "region": "here", "storage": "disk"}
     source = {"kind": "files", "class": "documentation", "vaults": ["one"], "retention": "1 version"}
-    app.initialise(
+    starting.initialise(
         folder / "home",
         business="bench",
         sources={name: source | {"paths": [str(data)]} for name in ("data", "other")},

@@ -17,7 +17,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from cto_backups import app, clock
+from cto_backups import clock
+from cto_backups.app import starting
 from cto_backups.catalog import holdings, rows
 from cto_backups.catalog.catalog import Catalog
 from cto_backups.catalog.database import insertion
@@ -58,7 +59,7 @@ def make(home: Path, points: int) -> Path:
         f"source-{number}": {"kind": "files", "paths": [str(data)], "class": "configuration"}
         for number in range(SOURCES)
     }
-    policy_file = app.initialise(home / "home", business="acme", sources=sources)
+    policy_file = starting.initialise(home / "home", business="acme", sources=sources)
     configuration = load(policy_file)
     now = clock.now()
     with Catalog.open(configuration.settings.catalog_url, now=now) as catalog:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from cto_backups import app
+from cto_backups.app import starting
 
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent / "tests")]
 from benchmarks import measure  # noqa: E402
@@ -141,7 +141,7 @@ def _nobody(server: Server) -> Iterator[tuple[Position, Callable[[], float]]]:
 def _ours(server: Server) -> Iterator[tuple[Position, Callable[[], float]]]:
     home = Path(tempfile.mkdtemp(prefix="bench-stream-"))
     try:
-        app.initialise(
+        starting.initialise(
             home / "h",
             business="bench",
             sources={

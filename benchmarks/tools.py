@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cto_backups import app
+from cto_backups.app import starting
 
 Command = list[str]
 
@@ -105,7 +105,7 @@ class Ours(Tool):
         """A new installation with two vaults, of which the sources use the first."""
         place = {"provider": "local-disk", "region": "here", "storage": "disk"}
         common = {"kind": "files", "class": "documentation", "vaults": ["one"], "retention": "1 version"}
-        app.initialise(
+        starting.initialise(
             at.home / "home",
             business="bench",
             sources={name: common | {"paths": [str(path)]} for name, path in (("data", at.data), ("other", at.second))},

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, Generic, TypeVar, final
 
-from cto_backups.core.ports import Buffer, Entry, EntryKind
+from cto_backups.core.trees import Buffer, Entry, EntryKind
 
 # -- repository ----------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ import pytest
 
 from acceptance.test_stock_reads_ours import as_go_prints, nanoseconds
 from cto_backups.core.model import RecoveryPoint
-from cto_backups.core.ports import EntryKind
+from cto_backups.core.trees import EntryKind
 from cto_backups.flows.browse import Browser, PointContents
 from cto_backups.flows.diff import Difference, diff
 from cto_backups.flows.protect import protect

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from cto_backups import app, clock
+from cto_backups import clock
+from cto_backups.app import starting
 from cto_backups.cli import main
 from cto_backups.errors import ExitStatus
 from servers.object_stores import REGION, ObjectStore, free_port
@@ -65,7 +66,7 @@ def installation(versitygw: ObjectStore, moto: ObjectStore, tmp_path: Path) -> I
     sources = {"papers": {"kind": "files", "class": "documentation", "paths": [str(data)], "retention": "1 versions"}}
     sources["papers"]["test"] = "none"
     folder = {"url": "file:vaults/one", "provider": "local-disk", "region": "this-machine", "storage": "disk"}
-    app.initialise(tmp_path / "home", business="acme", sources=sources, vaults={"one": folder})
+    starting.initialise(tmp_path / "home", business="acme", sources=sources, vaults={"one": folder})
     buckets = {store.name: store.bucket() for store in (versitygw, moto)}
     made = Installation(tmp_path / "home", data, buckets)
     made("backup")

@@ -11,8 +11,9 @@ from fakes.memory import ArrivingMemoryTree, MemoryTree, MemoryVault
 
 from cto_backups import clock
 from cto_backups.core.payloads import Draft, Node, PayloadStore, RepairScope, SnapshotLabel
-from cto_backups.core.ports import AnyTree, Entry, EntryKind, Existing, Patch
+from cto_backups.core.ports import Existing
 from cto_backups.core.pruning import PrunePlan
+from cto_backups.core.trees import AnyTree, Entry, EntryKind, Patch
 from cto_backups.core.verification import Ledger, Part
 from cto_backups.errors import BackupsError, BusyError, DamageError, NotFoundError, RefusedError, SourceError
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from fakes.memory import Content, MemoryTree
 
-from cto_backups.core.ports import Entry, EntryKind, Existing, PointReader, RestoreOptions
+from cto_backups.core.ports import Existing, PointReader, RestoreOptions
+from cto_backups.core.trees import Entry, EntryKind
 from cto_backups.errors import NotFoundError, RefusedError
 
 NewPoint = Callable[[MemoryTree], PointReader]

@@ -20,7 +20,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from cto_backups.core.ports import Buffer
+from cto_backups.core.trees import Buffer
 from cto_backups.core.vaults import StoredFile, Sweeping, Vault
 
 LOG = "CTO_FAULT_LOG"

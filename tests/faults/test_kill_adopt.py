@@ -12,6 +12,7 @@ import pytest
 
 from children import import_path
 from cto_backups import app
+from cto_backups.app import starting
 from cto_backups.errors import ExitStatus
 from cto_backups.evidence.records import Record, verify_chain
 from stock.restic import PASSWORD, Restic
@@ -33,7 +34,7 @@ def untouched(stock_restic: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     (root / "pw").write_text(PASSWORD)
     (root / "pw").chmod(0o600)
     source = {"kind": "files", "class": "documentation", "paths": [str(root / "pw")]}
-    app.initialise(root / "home", business="acme", sources={"other": source})
+    starting.initialise(root / "home", business="acme", sources={"other": source})
     return root
 
 

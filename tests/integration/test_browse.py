@@ -10,7 +10,7 @@ import pytest
 
 from contract.fakes.vaults import ReadOnlyVault
 from cto_backups.core.model import RecoveryPoint
-from cto_backups.core.ports import EntryKind
+from cto_backups.core.trees import EntryKind
 from cto_backups.core.vaults import Vault
 from cto_backups.errors import DamageError, NotFoundError, UsageError, VaultError
 from cto_backups.flows.browse import Browser, PointContents, file_at

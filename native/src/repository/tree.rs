@@ -96,7 +96,7 @@ fn go_mode(kind: Kind, mode: u32) -> u32 {
     bits
 }
 
-/// What a node says of an entry of `core.ports.Entry`.
+/// What a node says of an entry of `core.trees.Entry`.
 struct Described {
     kind: Kind,
     quoted: String,

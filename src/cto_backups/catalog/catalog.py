@@ -17,17 +17,9 @@ from cto_backups.catalog.retentions import Retentions
 from cto_backups.catalog.rows import copy_from_row, moment_to_column, run_from_row, words_to_column
 from cto_backups.catalog.streams import StreamBook
 from cto_backups.catalog.takeover import Takeover
+from cto_backups.core.facts import Heartbeat
 from cto_backups.core.keeping import Hold
-from cto_backups.core.model import (
-    ActionKind,
-    Copy,
-    Evidence,
-    Heartbeat,
-    Outcome,
-    RecoveryPoint,
-    Resource,
-    Run,
-)
+from cto_backups.core.model import ActionKind, Copy, Evidence, Outcome, RecoveryPoint, Resource, Run
 from cto_backups.core.policy import Policy
 from cto_backups.core.verification import Ledger, Readings
 from cto_backups.evidence.payloads import figures_to_payload

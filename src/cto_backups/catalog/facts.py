@@ -24,20 +24,8 @@ from cto_backups.catalog.rows import (
     rung_from_column,
     truth_from_column,
 )
-from cto_backups.core.model import (
-    ActionKind,
-    CopyFacts,
-    Disappearance,
-    Evidence,
-    Facts,
-    Outcome,
-    RecoveryPoint,
-    Resource,
-    Run,
-    SourceFacts,
-    TimedRestore,
-    VaultFacts,
-)
+from cto_backups.core.facts import CopyFacts, Facts, SourceFacts, TimedRestore, VaultFacts
+from cto_backups.core.model import ActionKind, Disappearance, Evidence, Outcome, RecoveryPoint, Resource, Run
 
 TIMED_TESTS = 5
 """From how many of its last passed restore tests the time of a source's next restore is forecast."""

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from cto_backups.catalog.database import Connection, insertion
 from cto_backups.catalog.rows import heartbeat_from_row, heartbeat_to_row
+from cto_backups.core.facts import Heartbeat
 from cto_backups.core.heartbeat import name_for
-from cto_backups.core.model import Heartbeat
 
 
 def write(connection: Connection, sign: Heartbeat, alive: Callable[[int], bool]) -> None:

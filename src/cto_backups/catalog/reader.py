@@ -6,7 +6,8 @@ from datetime import datetime
 
 from cto_backups.catalog import facts, queries
 from cto_backups.catalog.database import Connection, Database
-from cto_backups.core.model import CopyFacts, Evidence, Facts, RecoveryPoint
+from cto_backups.core.facts import CopyFacts, Facts
+from cto_backups.core.model import Evidence, RecoveryPoint
 
 
 class Reader:

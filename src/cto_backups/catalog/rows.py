@@ -12,8 +12,9 @@ from functools import wraps
 from typing import Any, TypeVar
 
 from cto_backups.core.alerts import Alert, Telling, Trouble
+from cto_backups.core.facts import Heartbeat
 from cto_backups.core.keeping import Hold, Mark
-from cto_backups.core.model import ActionKind, Copy, Evidence, Heartbeat, Outcome, RecoveryPoint, Resource, Run, Rung
+from cto_backups.core.model import ActionKind, Copy, Evidence, Outcome, RecoveryPoint, Resource, Run, Rung
 from cto_backups.evidence.payloads import (
     change_from_payload,
     change_to_payload,

@@ -8,9 +8,9 @@ from cto_backups import __version__
 from cto_backups.cli import audit_changes
 from cto_backups.cli.errors import clean
 from cto_backups.core.audit_comparison import keyed
+from cto_backups.core.facts import CopyFacts
 from cto_backups.core.findings import ControlResult, Finding, Severity
 from cto_backups.core.frameworks import CLAUSES, Framework, cited
-from cto_backups.core.model import CopyFacts
 from cto_backups.core.policy import Access, LockMode, VaultPolicy
 from cto_backups.core.wording import counted
 from cto_backups.flows.audit import Audit

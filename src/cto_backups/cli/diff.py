@@ -14,7 +14,7 @@ from cto_backups.cli.selecting import likely_vault, located, select_point
 from cto_backups.errors import ExitStatus
 
 if TYPE_CHECKING:
-    from cto_backups.core.ports import Entry
+    from cto_backups.core.trees import Entry
     from cto_backups.flows.browse import PointContents
     from cto_backups.flows.diff import Change, Totals
 

@@ -9,10 +9,11 @@ from cto_backups.cli.errors import as_document
 from cto_backups.cli.screen import seconds, utc
 from cto_backups.core.change import Change
 from cto_backups.core.elsewhere import elsewhere
+from cto_backups.core.facts import CopyFacts
 from cto_backups.core.governance import Approval, Identity
 from cto_backups.core.keeping import Hold, Mark
 from cto_backups.core.log_range import log_range, summed_until
-from cto_backups.core.model import Copy, CopyFacts, Evidence, Problem, RecoveryPoint
+from cto_backups.core.model import Copy, Evidence, Problem, RecoveryPoint
 from cto_backups.errors import BackupsError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cto_backups.cli import documents, figures
 from cto_backups.cli.errors import as_document
 from cto_backups.cli.screen import Screen, utc
-from cto_backups.core.ports import Entry, EntryKind
+from cto_backups.core.trees import Entry, EntryKind
 from cto_backups.errors import BackupsError, DamageError, ExitStatus
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from cto_backups.cli.screen import Screen, utc
 from cto_backups.errors import ExitStatus, NotFoundError, UsageError
 
 if TYPE_CHECKING:
-    from cto_backups.core.ports import EntryKind
+    from cto_backups.core.trees import EntryKind
     from cto_backups.flows.find import Findings, History, Version
     from cto_backups.flows.installation import Installation
 
@@ -70,7 +70,7 @@ def find(
 
 
 def _kinds(kind: str) -> "frozenset[EntryKind]":
-    from cto_backups.core.ports import EntryKind
+    from cto_backups.core.trees import EntryKind
 
     main = {"file": EntryKind.FILE, "folder": EntryKind.FOLDER, "symlink": EntryKind.SYMLINK}
     if not kind:

@@ -29,7 +29,7 @@ def init(
     Nothing that is there already is overwritten. Without --protect, the current folder is what the policy protects at
     first; edit backups.yaml to say what must survive.
     """
-    from cto_backups import app
+    from cto_backups.app import starting
     from cto_backups.cli.logs import configure
 
     configure(screen.options)
@@ -38,9 +38,9 @@ def init(
     for folder in protect or [Path()]:
         if not folder.is_dir():
             raise UsageError(f"There is no folder {folder} to protect", todo="Name an existing folder after --protect.")
-        for name, mapping in app.suggest_sources(folder, place).items():
+        for name, mapping in starting.suggest_sources(folder, place).items():
             sources[_unused(name, sources)] = mapping
-    policy = app.initialise(place, business=business or default_business(), sources=sources)
+    policy = starting.initialise(place, business=business or default_business(), sources=sources)
     key = policy.parent / "keys" / "repository.key"
     screen.document({"policy": str(policy), "key": str(key), "sources": sources})
     screen.show(f"Wrote {policy} with {len(sources)} source{'s' if len(sources) != 1 else ''}: {', '.join(sources)}.")

@@ -14,8 +14,9 @@ from cto_backups.cli.screen import Screen
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cto_backups.core.facts import CopyFacts
     from cto_backups.core.keeping import Hold, Mark
-    from cto_backups.core.model import CopyFacts, RecoveryPoint
+    from cto_backups.core.model import RecoveryPoint
     from cto_backups.flows.installation import Installation
 
 

@@ -89,16 +89,16 @@ def quickstart(
 
 def _make(tour: _Tour, folder: Path, home: Path) -> Path:
     """Make the installation; its policy file."""
-    from cto_backups import app
+    from cto_backups.app import starting
 
     screen = tour.screen
     tour.step(f"Look below {folder.resolve()}")
-    sources = app.suggest_sources(folder, home)
+    sources = starting.suggest_sources(folder, home)
     for name, mapping in sources.items():
         where = mapping.get("paths") or mapping.get("url") or mapping.get("path")
         screen.show(f"  {name}: {mapping['kind']}, {where[0] if isinstance(where, list) else where}")
     tour.step("Write the policy, create the keys, three vaults and a catalog")
-    policy = app.initialise(home, business=init.default_business(), sources=sources)
+    policy = starting.initialise(home, business=init.default_business(), sources=sources)
     key = policy.parent / "keys" / "repository.key"
     screen.show(f"  {policy}: edit it to say what must survive")
     screen.show(f"  {key}: the key")

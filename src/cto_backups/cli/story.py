@@ -7,9 +7,10 @@ from cto_backups.cli import documents, figures
 from cto_backups.cli.screen import Screen, seconds, utc
 
 if TYPE_CHECKING:
+    from cto_backups.core.facts import SourceFacts
     from cto_backups.core.forecast import CategoryForecast
     from cto_backups.core.ladder import CopyLadder, LadderStep
-    from cto_backups.core.model import Run, SourceFacts
+    from cto_backups.core.model import Run
     from cto_backups.core.timetable import ScheduleRow
     from cto_backups.flows.status import StatusReport
 

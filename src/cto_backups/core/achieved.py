@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 from cto_backups.core.assurance import CLOCK_TOLERANCE
 from cto_backups.core.calendar_times import require_aware
 from cto_backups.core.duration import format_duration, roughly
-from cto_backups.core.model import CopyFacts, Facts, RecoveryPoint, SourceFacts
+from cto_backups.core.facts import CopyFacts, Facts, SourceFacts
+from cto_backups.core.model import RecoveryPoint
 from cto_backups.core.policy import Policy, SourcePolicy
 
 

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from cto_backups.core.facts import Facts
 from cto_backups.core.findings import AuditReport, Finding, Severity
 from cto_backups.core.inventory_controls import UNCLAIMED
-from cto_backups.core.model import Facts
 
 KEPT_FOR = timedelta(days=400)
 """For how long past audits are kept, the last of each day: a year, and time enough to write the yearly report."""

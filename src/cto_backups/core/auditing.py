@@ -6,8 +6,8 @@ from datetime import datetime
 from cto_backups.core.assurance import Verdict
 from cto_backups.core.calendar_times import require_aware
 from cto_backups.core.controls import CONTROLS
+from cto_backups.core.facts import Facts
 from cto_backups.core.findings import Audited, AuditReport, ControlResult, Environment, PointsOf
-from cto_backups.core.model import Facts
 from cto_backups.core.policy import Policy
 
 

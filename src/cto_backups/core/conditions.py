@@ -8,8 +8,9 @@ from cto_backups.core.alerts import Alert, AlertRule, Happening, Trouble
 from cto_backups.core.assurance import CLOCK_TOLERANCE, Verdict
 from cto_backups.core.calendar_times import require_aware
 from cto_backups.core.duration import format_duration, roughly
+from cto_backups.core.facts import Facts, SourceFacts
 from cto_backups.core.heartbeat import silent, told_of
-from cto_backups.core.model import Facts, SourceFacts, Status
+from cto_backups.core.model import Status
 from cto_backups.core.policy import Policy, SourcePolicy
 
 

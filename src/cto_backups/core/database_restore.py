@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from cto_backups.core.model import Fingerprint
-from cto_backups.core.ports import Entry, Existing, PointReader, Progress
+from cto_backups.core.ports import Existing, PointReader, Progress
+from cto_backups.core.trees import Entry
 
 Stage = Callable[[str], AbstractContextManager[Progress]]
 """Shows that a part of the work with this title goes on, and how far it is."""

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from cto_backups.core.model import Fingerprint, RecoveryPoint, Rung, Sample, SourceFacts, Status
+from cto_backups.core.facts import SourceFacts
+from cto_backups.core.model import Fingerprint, RecoveryPoint, Rung, Sample, Status
 from cto_backups.core.policy import Category, SourcePolicy, VaultPolicy
 from cto_backups.core.wording import counted, listed
 

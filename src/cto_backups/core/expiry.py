@@ -9,9 +9,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from cto_backups.core.facts import Facts, SourceFacts
 from cto_backups.core.governance import Governed
 from cto_backups.core.keeping import Mark, RetentionSeen, RetentionTold
-from cto_backups.core.model import Facts, RecoveryPoint, SourceFacts
+from cto_backups.core.model import RecoveryPoint
 from cto_backups.core.policy import Policy, SourcePolicy
 from cto_backups.core.retention import Decision, Retention, decide, format_retention, keeps_at_least, parse_retention
 

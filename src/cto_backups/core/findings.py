@@ -8,8 +8,8 @@ from functools import cached_property
 
 from cto_backups.core.assurance import Verdict
 from cto_backups.core.escrow import EscrowFacts
+from cto_backups.core.facts import Facts, SourceFacts, VaultFacts
 from cto_backups.core.frameworks import Clause
-from cto_backups.core.model import Facts, SourceFacts, VaultFacts
 from cto_backups.core.policy import Policy
 from cto_backups.core.retained_log import RetainedLog
 

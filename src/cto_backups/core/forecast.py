@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from cto_backups.core.duration import roughly
-from cto_backups.core.model import Facts, SourceFacts, TimedRestore
+from cto_backups.core.facts import Facts, SourceFacts, TimedRestore
 from cto_backups.core.policy import Policy
 from cto_backups.core.wording import counted
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from cto_backups.core.assurance import CLOCK_TOLERANCE
 from cto_backups.core.calendar_times import require_aware
 from cto_backups.core.duration import roughly
-from cto_backups.core.model import Facts, Heartbeat
+from cto_backups.core.facts import Facts, Heartbeat
 from cto_backups.core.policy import Policy
 
 

@@ -8,7 +8,8 @@ from enum import StrEnum
 from cto_backups.core.assurance import CLOCK_TOLERANCE
 from cto_backups.core.calendar_times import require_aware
 from cto_backups.core.elsewhere import elsewhere
-from cto_backups.core.model import CopyFacts, Facts, RecoveryPoint, Rung, SourceFacts, VaultFacts
+from cto_backups.core.facts import CopyFacts, Facts, SourceFacts, VaultFacts
+from cto_backups.core.model import RecoveryPoint, Rung
 from cto_backups.core.policy import Policy, SourcePolicy
 
 

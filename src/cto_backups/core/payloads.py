@@ -8,8 +8,9 @@ from enum import StrEnum
 from typing import Protocol
 
 from cto_backups.core.change import NewContent
-from cto_backups.core.ports import AnyTree, Entry, PointReader, Progress
+from cto_backups.core.ports import PointReader, Progress
 from cto_backups.core.pruning import Pruned, PrunePlan
+from cto_backups.core.trees import AnyTree, Entry
 from cto_backups.core.vaults import Vault
 from cto_backups.core.verification import Ledger, Part, Readings
 

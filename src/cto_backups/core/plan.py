@@ -13,18 +13,8 @@ from cto_backups.core.calendar_times import require_aware
 from cto_backups.core.duration import format_duration
 from cto_backups.core.elsewhere import comparable
 from cto_backups.core.expiry import decide_source, needs_approval
-from cto_backups.core.model import (
-    Action,
-    ActionKind,
-    CopyFacts,
-    Facts,
-    Outcome,
-    RecoveryPoint,
-    Run,
-    Rung,
-    SourceFacts,
-    VaultFacts,
-)
+from cto_backups.core.facts import CopyFacts, Facts, SourceFacts, VaultFacts
+from cto_backups.core.model import Action, ActionKind, Outcome, RecoveryPoint, Run, Rung
 from cto_backups.core.policy import Policy, SourcePolicy
 from cto_backups.core.schedule import AT_ONCE, NextRun, format_trigger, next_run
 from cto_backups.core.verification import runs_for_all

@@ -5,20 +5,21 @@ from datetime import timedelta
 from zoneinfo import ZoneInfo
 
 from cto_backups.core.achieved import achieved, achieved_against_rpo
-from cto_backups.core.assurance import (
-    CLOCK_TOLERANCE,
+from cto_backups.core.assurance import CLOCK_TOLERANCE
+from cto_backups.core.duration import format_cadence, format_duration, roughly
+from cto_backups.core.expiry import all_young, needs_approval, overstayed
+from cto_backups.core.facts import SourceFacts
+from cto_backups.core.findings import Audited, Check
+from cto_backups.core.forecast import of_category
+from cto_backups.core.heartbeat import silent, told_of
+from cto_backups.core.model import ActionKind, Evidence, Outcome
+from cto_backups.core.objectives import (
     age_against_rpo,
     change_against_expected,
     forecast_against_rto,
     old_proof,
     quiet_for,
 )
-from cto_backups.core.duration import format_cadence, format_duration, roughly
-from cto_backups.core.expiry import all_young, needs_approval, overstayed
-from cto_backups.core.findings import Audited, Check
-from cto_backups.core.forecast import of_category
-from cto_backups.core.heartbeat import silent, told_of
-from cto_backups.core.model import ActionKind, Evidence, Outcome, SourceFacts
 from cto_backups.core.policy import SourcePolicy
 from cto_backups.core.retention import Retention, format_retention
 from cto_backups.core.schedule import format_triggers, longest_gap

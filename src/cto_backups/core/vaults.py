@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from cto_backups.core.policy import Tls
-from cto_backups.core.ports import Buffer
+from cto_backups.core.trees import Buffer
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ that points do not pile up. The ordinary rescans know nothing of this: since eve
 
 from datetime import datetime, timedelta
 
-from cto_backups.core.model import ActionKind, Outcome, Run, SourceFacts
+from cto_backups.core.facts import SourceFacts
+from cto_backups.core.model import ActionKind, Outcome, Run
 from cto_backups.core.policy import SourcePolicy
 from cto_backups.core.schedule import NextRun
 from cto_backups.core.triggers import Continuous, OnChange, Triggers

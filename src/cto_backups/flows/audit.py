@@ -9,9 +9,10 @@ from cto_backups import clock
 from cto_backups.core.assurance import judge
 from cto_backups.core.audit_comparison import Comparison, KeptAudit, compare, kept_findings
 from cto_backups.core.auditing import audit as audit_controls
+from cto_backups.core.facts import Facts
 from cto_backups.core.findings import AuditReport, Environment
 from cto_backups.core.inventory_controls import UNCLAIMED
-from cto_backups.core.model import Disappearance, Facts, Resource
+from cto_backups.core.model import Disappearance, Resource
 from cto_backups.core.policy import Policy
 from cto_backups.core.retained_log import LogRetainer, RetainedLog
 from cto_backups.errors import BackupsError, BusyError, CatalogError

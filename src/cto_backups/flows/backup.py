@@ -15,7 +15,8 @@ from cto_backups.core.log_range import log_range
 from cto_backups.core.model import ActionKind, Copy, Outcome, RecoveryPoint, Rung
 from cto_backups.core.payloads import Draft, PayloadStore, SnapshotLabel
 from cto_backups.core.policy import SourcePolicy
-from cto_backups.core.ports import ArrivingTree, Capture, Recognising, Remarking, Source
+from cto_backups.core.ports import Capture, Recognising, Remarking, Source
+from cto_backups.core.trees import ArrivingTree
 from cto_backups.core.wording import listed
 from cto_backups.errors import BackupsError, DamageError, KeyProblemError, VaultError
 from cto_backups.evidence.payloads import copy_to_payload, point_to_payload

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from cto_backups.core.model import Problem, RecoveryPoint
 from cto_backups.core.payloads import Contents, Node
-from cto_backups.core.ports import Entry, EntryKind
+from cto_backups.core.trees import Entry, EntryKind
 from cto_backups.core.wording import did_you_mean
 from cto_backups.errors import BackupsError, NotFoundError, UsageError
 from cto_backups.flows.installation import Installation

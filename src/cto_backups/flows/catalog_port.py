@@ -5,20 +5,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from cto_backups.core.alerts import Alert, Telling
+from cto_backups.core.facts import CopyFacts, Facts, Heartbeat
 from cto_backups.core.keeping import Hold, Mark
-from cto_backups.core.model import (
-    ActionKind,
-    Copy,
-    CopyFacts,
-    Evidence,
-    Facts,
-    Heartbeat,
-    Outcome,
-    RecoveryPoint,
-    Resource,
-    Run,
-    TakenPoint,
-)
+from cto_backups.core.model import ActionKind, Copy, Evidence, Outcome, RecoveryPoint, Resource, Run, TakenPoint
 from cto_backups.core.policy import Policy
 from cto_backups.core.streams import StreamFacts
 from cto_backups.core.verification import Ledger, Readings

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from cto_backups import clock
-from cto_backups.core.model import ActionKind, Copy, CopyFacts, RecoveryPoint
+from cto_backups.core.facts import CopyFacts
+from cto_backups.core.model import ActionKind, Copy, RecoveryPoint
 from cto_backups.core.payloads import Copied
 from cto_backups.errors import BackupsError, DamageError, NotFoundError, VaultMissingError
 from cto_backups.evidence.payloads import copy_to_payload

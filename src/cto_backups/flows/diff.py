@@ -6,7 +6,7 @@ from enum import StrEnum
 from itertools import chain
 
 from cto_backups.core.payloads import Node
-from cto_backups.core.ports import Entry, EntryKind
+from cto_backups.core.trees import Entry, EntryKind
 from cto_backups.errors import NotFoundError
 from cto_backups.flows.browse import PointContents
 

@@ -17,7 +17,7 @@ from cto_backups.core.assurance import judge
 from cto_backups.core.conditions import Recovery, Scene, happenings
 from cto_backups.core.duration import roughly
 from cto_backups.core.escalation import Move, MoveKind, decide
-from cto_backups.core.model import Facts
+from cto_backups.core.facts import Facts
 from cto_backups.core.wording import listed
 from cto_backups.errors import BackupsError, BusyError, NotFoundError, PolicyError
 from cto_backups.flows.heartbeat import observed

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from cto_backups.core.model import Problem, RecoveryPoint
 from cto_backups.core.payloads import Node
-from cto_backups.core.ports import Entry, EntryKind
+from cto_backups.core.trees import Entry, EntryKind
 from cto_backups.errors import NotFoundError
 from cto_backups.flows.browse import Browser, PointContents
 from cto_backups.flows.installation import Installation

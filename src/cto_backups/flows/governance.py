@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from cto_backups import clock
 from cto_backups.core.expiry import needs_approval, waiting
+from cto_backups.core.facts import Facts
 from cto_backups.core.governance import (
     Approval,
     Governance,
@@ -23,7 +24,6 @@ from cto_backups.core.governance import (
     objections,
 )
 from cto_backups.core.governing_rules import in_force
-from cto_backups.core.model import Facts
 from cto_backups.core.prohibitions import parse_prohibitions
 from cto_backups.core.wording import counted
 from cto_backups.errors import ApprovalNeededError, BackupsError, GovernanceError, RefusedError

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
 from cto_backups import clock
-from cto_backups.core.model import Facts, Heartbeat
+from cto_backups.core.facts import Facts, Heartbeat
 from cto_backups.core.wording import did_you_mean
 from cto_backups.errors import BackupsError, NotFoundError
 from cto_backups.flows.installation import Installation

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from cto_backups import clock
-from cto_backups.core.ports import EntryKind
+from cto_backups.core.trees import EntryKind
 from cto_backups.core.wording import counted
 from cto_backups.errors import BackupsError, DamageError, NotFoundError, RestoreError
 from cto_backups.flows import records

@@ -14,7 +14,7 @@ from typing import Final
 from cto_backups import clock
 from cto_backups.core.duration import format_duration
 from cto_backups.core.policy import SourcePolicy
-from cto_backups.core.ports import AnyTree, Arrival, ArrivingTree, Before, BlockReader, CaptureTree, Entry
+from cto_backups.core.trees import AnyTree, Arrival, ArrivingTree, Before, BlockReader, CaptureTree, Entry
 from cto_backups.errors import SourceError
 
 _AT_ONCE: Final = 8
@@ -113,7 +113,7 @@ def _check(limit: TimeLimit) -> None:
 
 
 class _LimitedTree:
-    """Implements `core.ports.CaptureTree`."""
+    """Implements `core.trees.CaptureTree`."""
 
     def __init__(self, tree: CaptureTree, limit: TimeLimit) -> None:
         self._tree, self._limit = tree, limit
@@ -140,7 +140,7 @@ class _LimitedTree:
 
 
 class _LimitedArrivals:
-    """Implements `core.ports.ArrivingTree`."""
+    """Implements `core.trees.ArrivingTree`."""
 
     def __init__(self, tree: ArrivingTree, limit: TimeLimit) -> None:
         self._tree, self._limit = tree, limit
@@ -156,7 +156,7 @@ class _LimitedArrivals:
 
 
 class _LimitedReader:
-    """Implements `core.ports.BlockReader`."""
+    """Implements `core.trees.BlockReader`."""
 
     def __init__(self, reader: BlockReader, limit: TimeLimit) -> None:
         self._reader, self._limit = reader, limit

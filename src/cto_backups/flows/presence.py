@@ -5,7 +5,7 @@ import threading
 from dataclasses import replace
 
 from cto_backups import clock
-from cto_backups.core.model import Facts
+from cto_backups.core.facts import Facts
 from cto_backups.errors import BackupsError, VaultError
 from cto_backups.flows.installation import Installation
 from cto_backups.repository.layout import is_there

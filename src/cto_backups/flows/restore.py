@@ -7,9 +7,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
+from cto_backups.core.facts import CopyFacts
 from cto_backups.core.governance import Governed
 from cto_backups.core.log_range import log_range
-from cto_backups.core.model import CopyFacts, RecoveryPoint
+from cto_backups.core.model import RecoveryPoint
 from cto_backups.core.ports import Existing, PointReader, Restored, RestoreOptions, RestorePlan
 from cto_backups.core.streams import Tail
 from cto_backups.errors import (

@@ -9,8 +9,9 @@ from cto_backups import clock
 from cto_backups.core.database_restore import DatabasePlan, DatabaseRestored, DatabaseSource, DatabaseWish
 from cto_backups.core.governance import Governed
 from cto_backups.core.model import RecoveryPoint
-from cto_backups.core.ports import Entry, Existing, PointReader, RestoreOptions
+from cto_backups.core.ports import Existing, PointReader, RestoreOptions
 from cto_backups.core.streams import Tail
+from cto_backups.core.trees import Entry
 from cto_backups.errors import DamageError, UsageError
 from cto_backups.flows import perils
 from cto_backups.flows.governance import admit

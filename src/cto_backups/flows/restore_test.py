@@ -11,8 +11,9 @@ from pathlib import Path
 from cto_backups import clock, process
 from cto_backups.core.comparison import Comparison, compare
 from cto_backups.core.elsewhere import comparable, elsewhere
+from cto_backups.core.facts import CopyFacts
 from cto_backups.core.log_range import summed_until
-from cto_backups.core.model import ActionKind, CopyFacts, Evidence, Outcome, RecoveryPoint, Rung, Step
+from cto_backups.core.model import ActionKind, Evidence, Outcome, RecoveryPoint, Rung, Step
 from cto_backups.core.ports import RestoreOptions
 from cto_backups.core.wording import counted, not_declared
 from cto_backups.errors import BackupsError, NotFoundError, VerificationError

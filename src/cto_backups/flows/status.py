@@ -6,8 +6,8 @@ from datetime import datetime
 
 from cto_backups import clock
 from cto_backups.core.assurance import Verdict, judge
+from cto_backups.core.facts import Facts
 from cto_backups.core.heartbeat import silence
-from cto_backups.core.model import Facts
 from cto_backups.core.policy import Policy
 from cto_backups.flows.expire import kept_by_owners
 from cto_backups.flows.heartbeat import observed

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from cto_backups import clock
 from cto_backups.core.duration import format_duration
-from cto_backups.core.model import Facts
+from cto_backups.core.facts import Facts
 from cto_backups.core.plan import due, last_backup_at
 from cto_backups.core.schedule import rescan_interval
 from cto_backups.core.watched import Noticed, Place, Watch, Watchable

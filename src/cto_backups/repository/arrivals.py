@@ -7,7 +7,8 @@ from functools import partial
 from operator import attrgetter
 
 from cto_backups import _native
-from cto_backups.core.ports import Arrival, ArrivingTree, BlockReader, Entry, EntryKind, Patch, Progress
+from cto_backups.core.ports import Progress
+from cto_backups.core.trees import Arrival, ArrivingTree, BlockReader, Entry, EntryKind, Patch
 from cto_backups.errors import DamageError, SourceError
 from cto_backups.repository.before import SnapshotBefore
 from cto_backups.repository.crew import Crew

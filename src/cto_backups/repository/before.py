@@ -1,11 +1,11 @@
-"""The snapshot before the one that is written, by paths; implements `core.ports.Before`."""
+"""The snapshot before the one that is written, by paths; implements `core.trees.Before`."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 
 from cto_backups.core.payloads import Node
-from cto_backups.core.ports import Entry, EntryKind
+from cto_backups.core.trees import Entry, EntryKind
 from cto_backups.repository.depot import Depot
 from cto_backups.repository.fetch import Fetcher
 from cto_backups.repository.index import BlobKind

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from pyfastcdc import FastCDC
 
-from cto_backups.core.ports import Buffer
+from cto_backups.core.trees import Buffer
 from cto_backups.repository.options import KIB, MIB
 
 SMALLEST = 512 * KIB

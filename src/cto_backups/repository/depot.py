@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from cto_backups import _native, clock
 from cto_backups.core.change import NewContent
-from cto_backups.core.ports import Buffer
+from cto_backups.core.trees import Buffer
 from cto_backups.repository.crew import Crew
 from cto_backups.repository.index import BlobKind, Index, save_index
 from cto_backups.repository.options import RepositoryOptions

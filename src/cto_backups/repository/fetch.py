@@ -4,7 +4,7 @@ import threading
 from collections import OrderedDict
 
 from cto_backups import _native
-from cto_backups.core.ports import Buffer
+from cto_backups.core.trees import Buffer
 from cto_backups.core.vaults import ReadingInto
 from cto_backups.errors import DamageError, VaultError
 from cto_backups.repository.index import BlobKind, Index, Location

@@ -6,7 +6,8 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from cto_backups.core.ports import BlockReader, CaptureTree, Entry, EntryUnreadableError, Progress
+from cto_backups.core.ports import Progress
+from cto_backups.core.trees import BlockReader, CaptureTree, Entry, EntryUnreadableError
 from cto_backups.repository.chunker import LARGEST, Chunker
 from cto_backups.repository.crew import Crew
 from cto_backups.repository.depot import Bench

@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Callable, Sequence
 
-from cto_backups.core.ports import Entry, EntryKind
+from cto_backups.core.trees import Entry, EntryKind
 
 Note = Callable[[str, str], None]
 _NOT_THERE = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)

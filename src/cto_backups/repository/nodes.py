@@ -6,7 +6,7 @@ import stat
 from functools import partial
 
 from cto_backups._native import Folders
-from cto_backups.core.ports import Entry
+from cto_backups.core.trees import Entry
 from cto_backups.repository.metadata import apply_to_descriptor, apply_to_name, as_root, make_special
 from cto_backups.repository.mishaps import Mishaps
 from cto_backups.repository.places import make_folder, status, temporary_name

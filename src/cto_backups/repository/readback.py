@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cto_backups import _native
-from cto_backups.core.ports import Entry, Progress
+from cto_backups.core.ports import Progress
+from cto_backups.core.trees import Entry
 from cto_backups.repository.crew import Crew
 from cto_backups.repository.fetch import Fetcher
 from cto_backups.repository.metadata import ROOTS_OWN, as_root

@@ -6,7 +6,8 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from cto_backups.core.ports import Entry, EntryKind, Existing, Progress, Restored, RestoreOptions, RestorePlan, Silent
+from cto_backups.core.ports import Existing, Progress, Restored, RestoreOptions, RestorePlan, Silent
+from cto_backups.core.trees import Entry, EntryKind
 from cto_backups.core.wording import counted, listed
 from cto_backups.errors import NotFoundError, RefusedError, RestoreError
 from cto_backups.repository import extraneous

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future
 from typing import Final
 
-from cto_backups.core.ports import BlockReader, Patch
+from cto_backups.core.trees import BlockReader, Patch
 from cto_backups.errors import SourceError
 from cto_backups.repository.depot import Depot
 from cto_backups.repository.fetch import Fetcher, missing
@@ -82,7 +82,7 @@ class Former:
 
 
 class Renewed:
-    """Implements `core.ports.BlockReader` for the file as it is now, of so many bytes; it is read forwards.
+    """Implements `core.trees.BlockReader` for the file as it is now, of so many bytes; it is read forwards.
 
     `content` reads the stretches of the patch.
     """

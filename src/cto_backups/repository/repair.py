@@ -14,7 +14,8 @@ from typing import Protocol
 
 from cto_backups import _native, clock
 from cto_backups.core.payloads import Damage, PayloadStore, Repaired, RepairScope
-from cto_backups.core.ports import Buffer, Progress, Silent
+from cto_backups.core.ports import Progress, Silent
+from cto_backups.core.trees import Buffer
 from cto_backups.errors import BackupsError, DamageError, VaultError
 from cto_backups.repository.crew import Crew
 from cto_backups.repository.damage import Found, Reading, look

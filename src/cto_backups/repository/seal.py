@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, field
 
 from cto_backups import _native
-from cto_backups.core.ports import Buffer
+from cto_backups.core.trees import Buffer
 from cto_backups.errors import DamageError
 
 OVERHEAD = 32

@@ -5,7 +5,8 @@ from typing import Any
 
 from cto_backups import __version__, clock
 from cto_backups.core.payloads import Copied, Draft, PayloadStore, SnapshotLabel
-from cto_backups.core.ports import AnyTree, ArrivingTree, Progress, Silent
+from cto_backups.core.ports import Progress, Silent
+from cto_backups.core.trees import AnyTree, ArrivingTree
 from cto_backups.errors import DamageError, NotFoundError, RefusedError
 from cto_backups.repository.arrivals import ArrivalWriter
 from cto_backups.repository.chunker import seed_of

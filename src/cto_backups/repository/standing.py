@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cto_backups import _native
 from cto_backups._native import Folders
-from cto_backups.core.ports import Entry, EntryKind
+from cto_backups.core.trees import Entry, EntryKind
 from cto_backups.repository.crew import Crew
 from cto_backups.repository.fetch import Fetcher
 from cto_backups.repository.metadata import as_root

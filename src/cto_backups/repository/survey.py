@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cto_backups.core.model import Problem
 from cto_backups.core.payloads import Node
-from cto_backups.core.ports import Entry, EntryKind
+from cto_backups.core.trees import Entry, EntryKind
 from cto_backups.errors import DamageError, VaultError
 from cto_backups.repository.fetch import Fetcher
 from cto_backups.repository.index import BlobKind, Location

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from cto_backups import _native
 from cto_backups.core.payloads import Node
-from cto_backups.core.ports import Buffer, Entry, EntryKind
+from cto_backups.core.trees import Buffer, Entry, EntryKind
 from cto_backups.repository.names import json_text, quote
 
 _KINDS = {kind.value: kind for kind in EntryKind}

@@ -11,7 +11,8 @@ from functools import partial
 from itertools import groupby
 
 from cto_backups import _native
-from cto_backups.core.ports import CaptureTree, Entry, EntryUnreadableError, Progress
+from cto_backups.core.ports import Progress
+from cto_backups.core.trees import CaptureTree, Entry, EntryUnreadableError
 from cto_backups.repository.crew import Crew
 from cto_backups.repository.cutter import BATCH_BYTES, BATCH_FILES, READ_WHOLE, Cutter, Tally
 from cto_backups.repository.depot import Bench, Depot

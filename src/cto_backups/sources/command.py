@@ -13,17 +13,8 @@ from typing import Final
 from cto_backups import clock
 from cto_backups.core.limits import UNLIMITED, Limit
 from cto_backups.core.model import Fingerprint, Problem, Resource
-from cto_backups.core.ports import (
-    Capture,
-    CaptureTree,
-    EntryKind,
-    Existing,
-    PointReader,
-    Progress,
-    Restored,
-    RestoreOptions,
-    RestorePlan,
-)
+from cto_backups.core.ports import Capture, Existing, PointReader, Progress, Restored, RestoreOptions, RestorePlan
+from cto_backups.core.trees import CaptureTree, EntryKind
 from cto_backups.errors import PolicyError, RefusedError, RestoreError, SourceError, VerificationError
 from cto_backups.process import ToolError, ToolMissingError
 from cto_backups.sources import pipes

@@ -13,16 +13,8 @@ from pathlib import Path
 from cto_backups import clock
 from cto_backups.core.limits import UNLIMITED, Limit
 from cto_backups.core.model import Fingerprint, Problem, Resource
-from cto_backups.core.ports import (
-    Capture,
-    EntryKind,
-    Existing,
-    PointReader,
-    Progress,
-    Restored,
-    RestoreOptions,
-    RestorePlan,
-)
+from cto_backups.core.ports import Capture, Existing, PointReader, Progress, Restored, RestoreOptions, RestorePlan
+from cto_backups.core.trees import EntryKind
 from cto_backups.core.watched import Place
 from cto_backups.errors import SourceError
 from cto_backups.sources import digests

@@ -24,7 +24,7 @@ from threading import Lock
 
 from cto_backups._native import LearnedDigests, Tally, read_files
 from cto_backups.core.model import Fingerprint, Sample
-from cto_backups.core.ports import Entry, EntryKind
+from cto_backups.core.trees import Entry, EntryKind
 from cto_backups.sources.names import raw, readable
 
 ALGORITHM = "files/1"

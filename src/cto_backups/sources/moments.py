@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Lock
 
 from cto_backups import clock
-from cto_backups.core.ports import Entry, EntryKind
+from cto_backups.core.trees import Entry, EntryKind
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MTIME = attrgetter("mtime_ns")

@@ -14,7 +14,7 @@ from hashlib import sha256
 from typing import Final, Protocol
 
 from cto_backups.core.model import Fingerprint, Sample
-from cto_backups.core.ports import UNKNOWN_SIZE, BlockReader, Entry, EntryKind
+from cto_backups.core.trees import UNKNOWN_SIZE, BlockReader, Entry, EntryKind
 from cto_backups.errors import SourceError
 from cto_backups.process import ToolError
 from cto_backups.sources.names import readable
@@ -109,7 +109,7 @@ def fingerprint(streams: Mapping[bytes, Sums]) -> Fingerprint:
 
 
 class StreamTree:
-    """Implements `core.ports.CaptureTree`: a folder of streams, each of which begins when it is opened.
+    """Implements `core.trees.CaptureTree`: a folder of streams, each of which begins when it is opened.
 
     Streams may be read one after the other or at once. A stream that fails, or ends without a byte, fails the capture:
     its reader raises SourceError.
@@ -170,7 +170,7 @@ class StreamTree:
 
 
 class _StreamReader:
-    """Implements `core.ports.BlockReader`."""
+    """Implements `core.trees.BlockReader`."""
 
     def __init__(self, tree: StreamTree, stream: Stream, entry: Entry) -> None:
         self._tree = tree

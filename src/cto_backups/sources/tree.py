@@ -18,7 +18,7 @@ from typing import Final
 
 from cto_backups._native import KnownDigests, LearnedDigests, Lister, Literals, extended_attributes, token
 from cto_backups.core.model import Problem
-from cto_backups.core.ports import BlockReader, Entry, EntryKind, EntryUnreadableError
+from cto_backups.core.trees import BlockReader, Entry, EntryKind, EntryUnreadableError
 from cto_backups.sources.ledger import Ledger
 from cto_backups.sources.moments import NewestContent
 from cto_backups.sources.names import readable
@@ -58,7 +58,7 @@ class TreeEntry(Entry):
 
 
 class FileTree:
-    """Implements `core.ports.CaptureTree` over folders of this machine.
+    """Implements `core.trees.CaptureTree` over folders of this machine.
 
     `roots` are paths inside the snapshot; the content of a root lies at `base` plus the root without `prefix` (both
     empty: at the root's own path). Folders above the roots are taken from their own paths. `known` has the SHA-256 of
@@ -290,7 +290,7 @@ class FileTree:
 
 
 class _FileReader:
-    """Implements `core.ports.BlockReader`: reads up to the size the file had when it was opened."""
+    """Implements `core.trees.BlockReader`: reads up to the size the file had when it was opened."""
 
     def __init__(self, tree: FileTree, entry: Entry, descriptor: int) -> None:
         self._tree = tree

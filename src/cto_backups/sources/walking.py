@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
-from cto_backups.core.ports import CaptureTree, Entry, EntryKind, EntryUnreadableError
+from cto_backups.core.trees import CaptureTree, Entry, EntryKind, EntryUnreadableError
 
 # Files below this size are read whole, so many and so many bytes of them at once, on each thread.
 _LARGE: Final = 1 << 20

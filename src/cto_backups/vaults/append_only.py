@@ -5,7 +5,7 @@ What keeps a *hostile* host from it is the vault's own permissions; this keeps a
 
 from collections.abc import Iterator, Sequence
 
-from cto_backups.core.ports import Buffer
+from cto_backups.core.trees import Buffer
 from cto_backups.core.vaults import ReadingInto, StoredFile, Sweeping, Vault
 from cto_backups.errors import RefusedError
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
-from cto_backups.core.ports import Buffer
+from cto_backups.core.trees import Buffer
 
 TEMPORARY = ".tmp-"
 

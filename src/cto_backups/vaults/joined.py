@@ -4,7 +4,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
 
-from cto_backups.core.ports import Buffer
+from cto_backups.core.trees import Buffer
 
 
 class Joined:

@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from cto_backups.core.ports import Buffer
+from cto_backups.core.trees import Buffer
 from cto_backups.core.vaults import StoredFile
 from cto_backups.errors import (
     VaultError,

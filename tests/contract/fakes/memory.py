@@ -5,7 +5,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from threading import Lock
 
-from cto_backups.core.ports import Arrival, Before, Buffer, Entry, EntryKind, EntryUnreadableError, Patch
+from cto_backups.core.trees import Arrival, Before, Buffer, Entry, EntryKind, EntryUnreadableError, Patch
 from cto_backups.core.vaults import StoredFile
 from cto_backups.errors import SourceError, VaultError, VaultExistsError, VaultMissingError
 

@@ -15,7 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from cto_backups.core.model import Problem
-from cto_backups.core.ports import (
+from cto_backups.core.ports import Existing, PointReader, Progress, Restored, RestoreOptions, RestorePlan
+from cto_backups.core.trees import (
     UNKNOWN_SIZE,
     AnyTree,
     Arrival,
@@ -24,12 +25,6 @@ from cto_backups.core.ports import (
     Entry,
     EntryKind,
     EntryUnreadableError,
-    Existing,
-    PointReader,
-    Progress,
-    Restored,
-    RestoreOptions,
-    RestorePlan,
 )
 from cto_backups.errors import NotFoundError, RefusedError
 

@@ -13,12 +13,7 @@ from cto_backups import clock
 from cto_backups.core.limits import UNLIMITED, Limit
 from cto_backups.core.model import Fingerprint, Problem, Resource, Sample
 from cto_backups.core.ports import (
-    BlockReader,
     Capture,
-    CaptureTree,
-    Entry,
-    EntryKind,
-    EntryUnreadableError,
     Existing,
     PointReader,
     Progress,
@@ -27,6 +22,7 @@ from cto_backups.core.ports import (
     RestorePlan,
     Source,
 )
+from cto_backups.core.trees import BlockReader, CaptureTree, Entry, EntryKind, EntryUnreadableError
 from cto_backups.errors import SourceError
 
 

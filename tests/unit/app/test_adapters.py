@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cto_backups import app, registry
-from cto_backups.app import adapters
+from cto_backups.app import adapters, starting
 from cto_backups.app.adapters import Adapters
 from cto_backups.config import Configuration, load
 from cto_backups.core.policy import Tls
@@ -18,7 +18,7 @@ from cto_backups.errors import KeyProblemError, NotFoundError
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ahead")
     sources = {"notes": {"kind": "files", "class": "documentation", "paths": [str(folder)]}}
-    app.initialise(folder / "home", business="acme", sources=sources)
+    starting.initialise(folder / "home", business="acme", sources=sources)
     return folder / "home"
 
 
@@ -110,7 +110,7 @@ def test_the_secrets_of_a_command_are_looked_up_when_it_runs(tmp_path: Path) -> 
         "filename": "app.dump",
         "environment": {"APP_PASSWORD": "file:keys/app.password"},
     }
-    app.initialise(tmp_path / "home", business="acme", sources={"app": source})
+    starting.initialise(tmp_path / "home", business="acme", sources={"app": source})
     made = Adapters(load(tmp_path / "home" / "backups.yaml")).source("app")
     with pytest.raises(KeyProblemError, match=r"keys/app\.password"), made.capture():
         pass

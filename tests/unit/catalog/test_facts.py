@@ -6,19 +6,8 @@ from datetime import timedelta
 import pytest
 
 from cto_backups.catalog.facts import TIMED_TESTS
-from cto_backups.core.model import (
-    ActionKind,
-    CopyFacts,
-    Disappearance,
-    Fingerprint,
-    Heartbeat,
-    Outcome,
-    Resource,
-    Rung,
-    Sample,
-    Step,
-    TimedRestore,
-)
+from cto_backups.core.facts import CopyFacts, Heartbeat, TimedRestore
+from cto_backups.core.model import ActionKind, Disappearance, Fingerprint, Outcome, Resource, Rung, Sample, Step
 
 
 @pytest.fixture

@@ -17,19 +17,9 @@ from cto_backups.core.audit_comparison import Comparison, FindingKey, KeptAudit,
 from cto_backups.core.auditing import audit
 from cto_backups.core.controls import CONTROLS, Environment
 from cto_backups.core.defaults import CATEGORIES, CLASSES
+from cto_backups.core.facts import CopyFacts, Facts, SourceFacts
 from cto_backups.core.findings import Severity
-from cto_backups.core.model import (
-    ActionKind,
-    Copy,
-    CopyFacts,
-    Facts,
-    Fingerprint,
-    Outcome,
-    RecoveryPoint,
-    Resource,
-    Run,
-    SourceFacts,
-)
+from cto_backups.core.model import ActionKind, Copy, Fingerprint, Outcome, RecoveryPoint, Resource, Run
 from cto_backups.core.policy import LockMode, Policy, SourcePolicy, VaultPolicy
 from cto_backups.core.retention import parse_retention
 from cto_backups.core.schedule import parse_triggers

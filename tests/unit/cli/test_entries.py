@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cto_backups.cli import entries
 from cto_backups.cli.selecting import unescaped
-from cto_backups.core.ports import Entry, EntryKind
+from cto_backups.core.trees import Entry, EntryKind
 from cto_backups.errors import DamageError, ExitStatus
 
 

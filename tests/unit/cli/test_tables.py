@@ -13,21 +13,8 @@ from cto_backups.cli.options import GlobalOptions
 from cto_backups.cli.screen import Screen
 from cto_backups.core.assurance import judge
 from cto_backups.core.defaults import CATEGORIES
-from cto_backups.core.model import (
-    ActionKind,
-    Copy,
-    CopyFacts,
-    Facts,
-    Fingerprint,
-    Outcome,
-    Problem,
-    RecoveryPoint,
-    Run,
-    Rung,
-    SourceFacts,
-    TimedRestore,
-    VaultFacts,
-)
+from cto_backups.core.facts import CopyFacts, Facts, SourceFacts, TimedRestore, VaultFacts
+from cto_backups.core.model import ActionKind, Copy, Fingerprint, Outcome, Problem, RecoveryPoint, Run, Rung
 from cto_backups.core.policy import Policy, SourcePolicy, VaultPolicy
 from cto_backups.core.retention import parse_retention
 from cto_backups.core.schedule import parse_triggers

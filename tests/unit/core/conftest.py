@@ -7,23 +7,9 @@ import pytest
 
 from cto_backups.core.defaults import CATEGORIES, CLASSES
 from cto_backups.core.duration import parse_cadence
+from cto_backups.core.facts import CopyFacts, Facts, SourceFacts, TimedRestore, VaultFacts
 from cto_backups.core.keeping import Hold
-from cto_backups.core.model import (
-    ActionKind,
-    Copy,
-    CopyFacts,
-    Evidence,
-    Facts,
-    Fingerprint,
-    Outcome,
-    Problem,
-    RecoveryPoint,
-    Run,
-    Rung,
-    SourceFacts,
-    TimedRestore,
-    VaultFacts,
-)
+from cto_backups.core.model import ActionKind, Copy, Evidence, Fingerprint, Outcome, Problem, RecoveryPoint, Run, Rung
 from cto_backups.core.policy import Policy, SourcePolicy, VaultPolicy
 from cto_backups.core.retention import parse_retention
 from cto_backups.core.schedule import parse_triggers

@@ -6,7 +6,8 @@ from datetime import timedelta
 import pytest
 
 from cto_backups.core.achieved import achieved, achieved_against_rpo
-from cto_backups.core.model import Facts, Resource
+from cto_backups.core.facts import Facts
+from cto_backups.core.model import Resource
 
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)

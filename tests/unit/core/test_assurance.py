@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cto_backups.core.assurance import SEVERITY, judge
+from cto_backups.core.facts import Facts
 from cto_backups.core.log_range import LOG_SAMPLE
-from cto_backups.core.model import ActionKind, Facts, Outcome, Rung, Sample, Status
+from cto_backups.core.model import ActionKind, Outcome, Rung, Sample, Status
 from cto_backups.core.streams import StreamFacts
 
 HEALTHY, OVERDUE, FAILED_TEST, UNPROTECTED = (

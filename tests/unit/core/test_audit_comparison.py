@@ -14,8 +14,9 @@ from cto_backups.core.audit_comparison import (
     kept_findings,
     keyed,
 )
+from cto_backups.core.facts import Facts
 from cto_backups.core.findings import AuditReport, Check, Control, ControlResult, Severity
-from cto_backups.core.model import Facts, Resource
+from cto_backups.core.model import Resource
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 from cto_backups.core.alerts import DRILL_RULE, Alert, AlertPolicy, AlertRule, Telling, Trouble
 from cto_backups.core.assurance import judge
 from cto_backups.core.conditions import Recovery, Scene, happenings
+from cto_backups.core.facts import Heartbeat, SourceFacts
 from cto_backups.core.keeping import Mark
-from cto_backups.core.model import Heartbeat, SourceFacts
 
 HOUR = timedelta(hours=1)
 

@@ -9,19 +9,11 @@ from cto_backups.core.alerts import AlertPolicy, AlertRule, ChannelPolicy, Perso
 from cto_backups.core.assurance import judge
 from cto_backups.core.auditing import audit
 from cto_backups.core.controls import CONTROLS, Environment, Place, Severity
+from cto_backups.core.facts import Facts, Heartbeat, SourceFacts
 from cto_backups.core.findings import AuditReport, Check, Control, ControlResult
 from cto_backups.core.governance import Approval, Governance, Governed, Identity, Who
 from cto_backups.core.keeping import Hold, Mark, RetentionSeen
-from cto_backups.core.model import (
-    ActionKind,
-    Disappearance,
-    Facts,
-    Fingerprint,
-    Heartbeat,
-    Outcome,
-    Resource,
-    SourceFacts,
-)
+from cto_backups.core.model import ActionKind, Disappearance, Fingerprint, Outcome, Resource
 from cto_backups.core.policy import Access, Exclusion, LockMode, Tls
 from cto_backups.core.streams import StreamFacts
 

@@ -8,9 +8,10 @@ import pytest
 from cto_backups.core.assurance import judge
 from cto_backups.core.controls import CONTROLS
 from cto_backups.core.elsewhere import Elsewhere, Keeping, elsewhere, is_of_elsewhere, told
+from cto_backups.core.facts import SourceFacts
 from cto_backups.core.findings import Audited, Environment
 from cto_backups.core.ladder import Standing, ladders
-from cto_backups.core.model import Evidence, Fingerprint, Rung, Sample, SourceFacts, Status
+from cto_backups.core.model import Evidence, Fingerprint, Rung, Sample, Status
 from cto_backups.core.plan import next_test
 
 SUMMED = Fingerprint("postgresql-physical/1", {"rows": "ab"}, {"rows": 7})

@@ -19,9 +19,10 @@ from cto_backups.core.expiry import (
     succeeds,
     waiting,
 )
+from cto_backups.core.facts import Facts, SourceFacts
 from cto_backups.core.governance import Governance, Governed, GoverningDocument, Who
 from cto_backups.core.keeping import Mark, RetentionSeen, RetentionTold
-from cto_backups.core.model import ActionKind, Facts, SourceFacts
+from cto_backups.core.model import ActionKind
 from cto_backups.core.plan import due
 from cto_backups.core.retention import Retention, decide
 

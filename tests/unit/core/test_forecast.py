@@ -6,8 +6,9 @@ from datetime import timedelta
 import pytest
 
 from cto_backups.core.assurance import judge
+from cto_backups.core.facts import Facts, SourceFacts
 from cto_backups.core.forecast import LONGEST, Forecast, forecast, of_category
-from cto_backups.core.model import Facts, SourceFacts, Status
+from cto_backups.core.model import Status
 
 SECOND = timedelta(seconds=1)
 HOUR = timedelta(hours=1)

@@ -5,8 +5,8 @@ from datetime import timedelta
 
 import pytest
 
+from cto_backups.core.facts import Facts, Heartbeat
 from cto_backups.core.heartbeat import name_for, silence, silent
-from cto_backups.core.model import Facts, Heartbeat
 
 SECOND = timedelta(seconds=1)
 

@@ -7,8 +7,8 @@ import pytest
 
 from cto_backups.core.controls import CONTROLS, Audited, Environment
 from cto_backups.core.escrow import Escrow, EscrowFacts, KeyDrill, ShareSet
+from cto_backups.core.facts import Facts
 from cto_backups.core.findings import Check
-from cto_backups.core.model import Facts
 from cto_backups.core.policy import LockMode, Policy, VaultPolicy
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)

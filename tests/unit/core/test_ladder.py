@@ -5,8 +5,9 @@ from datetime import timedelta
 
 import pytest
 
+from cto_backups.core.facts import Facts, SourceFacts
 from cto_backups.core.ladder import Standing, ladders
-from cto_backups.core.model import Facts, Rung, SourceFacts
+from cto_backups.core.model import Rung
 from cto_backups.core.policy import Policy
 
 HOLDS, MISSING, FAILED, TOO_OLD = Standing.HOLDS, Standing.MISSING, Standing.FAILED, Standing.TOO_OLD

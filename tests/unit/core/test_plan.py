@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cto_backups.core.model import NO_FINGERPRINT, ActionKind, Facts, Outcome, SourceFacts, VaultFacts
+from cto_backups.core.facts import Facts, SourceFacts, VaultFacts
+from cto_backups.core.model import NO_FINGERPRINT, ActionKind, Outcome
 from cto_backups.core.plan import due, lead, next_due_at, retry_at, upcoming
 from cto_backups.core.policy import Access
 from cto_backups.core.schedule import AT_ONCE

@@ -13,7 +13,8 @@ from fakes.memory import MemoryTree
 from fakes.stored import Stored
 
 from cto_backups.core.model import Problem
-from cto_backups.core.ports import Entry, EntryKind, Existing, RestoreOptions, RestorePlan
+from cto_backups.core.ports import Existing, RestoreOptions, RestorePlan
+from cto_backups.core.trees import Entry, EntryKind
 from cto_backups.errors import RestoreError, VaultError
 from cto_backups.repository import extraneous, places, restore
 

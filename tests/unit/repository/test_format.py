@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cto_backups import _native
-from cto_backups.core.ports import Entry, EntryKind
+from cto_backups.core.trees import Entry, EntryKind
 from cto_backups.errors import DamageError
 from cto_backups.repository import gotime, names
 from cto_backups.repository.chunker import LARGEST, SMALLEST, Chunker

@@ -12,7 +12,7 @@ from pathlib import Path
 from fakes.memory import MemoryTree, MemoryVault
 
 from cto_backups import _native
-from cto_backups.core.ports import Entry, EntryKind
+from cto_backups.core.trees import Entry, EntryKind
 from cto_backups.repository.chunker import Chunker, seed_of
 from cto_backups.repository.seal import MasterKey, Sealer
 from cto_backups.repository.store import RepositoryStore

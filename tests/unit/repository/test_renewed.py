@@ -7,7 +7,7 @@ import pytest
 from fakes.memory import ArrivingMemoryTree, MemoryTree, MemoryVault
 from payload_store_contract import store_tree, walked
 
-from cto_backups.core.ports import Entry, EntryKind, Patch
+from cto_backups.core.trees import Entry, EntryKind, Patch
 from cto_backups.errors import DamageError, SourceError
 from cto_backups.repository.chunker import Chunker, seed_of
 from cto_backups.repository.options import RepositoryOptions, ScryptParameters

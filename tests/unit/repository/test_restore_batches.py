@@ -7,7 +7,8 @@ import pytest
 from fakes.memory import Content, MemoryTree
 from fakes.stored import Stored
 
-from cto_backups.core.ports import Entry, EntryKind, Existing, RestoreOptions
+from cto_backups.core.ports import Existing, RestoreOptions
+from cto_backups.core.trees import Entry, EntryKind
 from cto_backups.errors import NotFoundError, RefusedError
 from cto_backups.repository import survey
 

@@ -12,7 +12,8 @@ from fakes.memory import MemoryTree
 from fakes.stored import Stored
 
 from cto_backups import _native
-from cto_backups.core.ports import Entry, EntryKind, RestoreOptions
+from cto_backups.core.ports import RestoreOptions
+from cto_backups.core.trees import Entry, EntryKind
 from cto_backups.errors import RestoreError, VaultError, VaultMissingError
 from cto_backups.repository.readback import ReadBack
 

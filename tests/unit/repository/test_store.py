@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from payload_store_contract import CONTENT, LARGE, label, store_tree
 
 from cto_backups import _native
-from cto_backups.core.ports import Buffer, Entry, EntryKind, Existing
+from cto_backups.core.ports import Existing
+from cto_backups.core.trees import Buffer, Entry, EntryKind
 from cto_backups.errors import (
     BusyError,
     DamageError,

@@ -11,7 +11,8 @@ from fakes.points import MemoryPoint, read_in_blocks
 
 from cto_backups import clock
 from cto_backups.core.model import Fingerprint
-from cto_backups.core.ports import UNKNOWN_SIZE, Existing
+from cto_backups.core.ports import Existing
+from cto_backups.core.trees import UNKNOWN_SIZE
 from cto_backups.errors import RefusedError, RestoreError, SourceError, VerificationError
 from cto_backups.sources.command import CommandSource
 from cto_backups.sources.pipes import Environment, Output

@@ -13,7 +13,7 @@ from fakes.points import MemoryPoint, read_in_blocks
 
 from cto_backups._native import Lister
 from cto_backups.core.model import Problem
-from cto_backups.core.ports import Entry, EntryKind, EntryUnreadableError
+from cto_backups.core.trees import Entry, EntryKind, EntryUnreadableError
 from cto_backups.errors import PolicyError, SourceError
 from cto_backups.sources import digests
 from cto_backups.sources import tree as tree_module

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cto_backups.core.model import Fingerprint
-from cto_backups.core.ports import Entry, EntryKind
+from cto_backups.core.trees import Entry, EntryKind
 from cto_backups.sources.ledger import SAMPLES, Ledger, sample_key
 
 KEY = sample_key("papers")

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cto_backups._native import KnownDigests, Lister, Literals, extended_attributes, token
-from cto_backups.core.ports import EntryKind
+from cto_backups.core.trees import EntryKind
 from cto_backups.sources.patterns import Patterns, literal
 from cto_backups.sources.tree import TreeEntry
 

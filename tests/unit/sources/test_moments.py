@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cto_backups import clock
-from cto_backups.core.ports import Entry, EntryKind
+from cto_backups.core.trees import Entry, EntryKind
 from cto_backups.sources.moments import NewestContent, changed_at, moment, nanoseconds, written_at
 
 HOUR = timedelta(hours=1)

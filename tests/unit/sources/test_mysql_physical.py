@@ -26,7 +26,8 @@ from source_contract import Fault, SourceContract, Subject, captured
 
 from cto_backups.core.comparison import compare
 from cto_backups.core.model import Fingerprint, Problem
-from cto_backups.core.ports import ArrivingTree, Existing, Restored
+from cto_backups.core.ports import Existing, Restored
+from cto_backups.core.trees import ArrivingTree
 from cto_backups.errors import RefusedError, SourceError, VerificationError
 from cto_backups.process import ToolError
 from cto_backups.repository.options import RepositoryOptions, ScryptParameters

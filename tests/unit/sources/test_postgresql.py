@@ -20,7 +20,8 @@ from source_contract import Fault, SourceContract, Subject, captured
 from cto_backups import registry
 from cto_backups.core.comparison import compare
 from cto_backups.core.model import Fingerprint
-from cto_backups.core.ports import ArrivingTree, Existing
+from cto_backups.core.ports import Existing
+from cto_backups.core.trees import ArrivingTree
 from cto_backups.errors import PolicyError, RefusedError, RestoreError, SourceError, VerificationError
 from cto_backups.sources.postgresql.connection import find_tools, installed
 from cto_backups.sources.postgresql.rows import hold, tables

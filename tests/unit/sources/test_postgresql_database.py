@@ -20,7 +20,8 @@ from payload_store_contract import label
 
 from cto_backups.core.database_restore import DatabaseRestored, DatabaseWish
 from cto_backups.core.model import Fingerprint
-from cto_backups.core.ports import Entry, EntryKind, Existing, PointReader, RestoreOptions, Silent
+from cto_backups.core.ports import Existing, PointReader, RestoreOptions, Silent
+from cto_backups.core.trees import Entry, EntryKind
 from cto_backups.errors import BackupsError, NotFoundError, RefusedError, RestoreError, UsageError
 from cto_backups.process import ToolError
 from cto_backups.repository.options import RepositoryOptions, ScryptParameters

@@ -7,7 +7,7 @@ from hashlib import sha256
 import pytest
 
 from cto_backups import _native
-from cto_backups.core.ports import Patch
+from cto_backups.core.trees import Patch
 from cto_backups.process import ToolError
 from cto_backups.sources.postgresql.incremental import ChangedFile
 from cto_backups.sources.postgresql.manifest import Listed, listed, whole_path, with_files, without_maps

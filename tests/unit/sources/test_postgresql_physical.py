@@ -16,7 +16,7 @@ from source_contract import Fault, SourceContract, Subject, captured
 
 from cto_backups.core.comparison import compare
 from cto_backups.core.model import Fingerprint
-from cto_backups.core.ports import ArrivingTree
+from cto_backups.core.trees import ArrivingTree
 from cto_backups.errors import RefusedError, SourceError, VerificationError
 from cto_backups.sources.postgresql import dumping, logical, moments, sums
 from cto_backups.sources.postgresql.hashes import SHA_256

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cto_backups.core.model import Fingerprint
-from cto_backups.core.ports import Entry, EntryKind
+from cto_backups.core.trees import Entry, EntryKind
 from cto_backups.sources import walking
 from cto_backups.sources.ledger import Ledger, sample_key
 from cto_backups.sources.tree import FileTree

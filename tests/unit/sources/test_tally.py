@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cto_backups._native import LearnedDigests
 from cto_backups.core.model import Fingerprint
-from cto_backups.core.ports import Entry, EntryKind
+from cto_backups.core.trees import Entry, EntryKind
 from cto_backups.sources.ledger import SAMPLES, Ledger, sample_key
 from cto_backups.sources.names import readable
 from cto_backups.sources.tree import TreeEntry

@@ -17,7 +17,7 @@ from typing import Final
 from cto_backups import clock
 from cto_backups.core.elsewhere import Elsewhere
 from cto_backups.core.model import Fingerprint, Problem, Sample
-from cto_backups.core.ports import AnyTree
+from cto_backups.core.trees import AnyTree
 from cto_backups.errors import SourceError, VerificationError
 from cto_backups.process import ToolError
 from cto_backups.sources.elsewhere.keeping import Wanted, kept, start, usable

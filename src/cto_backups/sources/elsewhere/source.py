@@ -14,15 +14,7 @@ from cto_backups.core.comparison import compare
 from cto_backups.core.elsewhere import is_of_elsewhere
 from cto_backups.core.limits import UNLIMITED, Limit
 from cto_backups.core.model import Fingerprint, Resource
-from cto_backups.core.ports import (
-    Capture,
-    Existing,
-    PointReader,
-    Progress,
-    Restored,
-    RestoreOptions,
-    RestorePlan,
-)
+from cto_backups.core.ports import Capture, Existing, PointReader, Progress, Restored, RestoreOptions, RestorePlan
 from cto_backups.errors import RefusedError, VerificationError
 from cto_backups.process import ToolError
 from cto_backups.sources.elsewhere import restore as elsewhere_restore

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from cto_backups.core.ports import AnyTree, Arrival, ArrivingTree, Capture, Entry
+from cto_backups.core.ports import Capture
+from cto_backups.core.trees import AnyTree, Arrival, ArrivingTree, Entry
 from cto_backups.sources.mysql import capture as mysql_capture
 from cto_backups.sources.mysql.connection import Session, rows
 from cto_backups.sources.mysql.dump import BROKEN_FILE, Position

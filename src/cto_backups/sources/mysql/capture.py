@@ -14,7 +14,7 @@ import pymysql
 
 from cto_backups import clock
 from cto_backups.core.model import Fingerprint, Problem, Sample
-from cto_backups.core.ports import CaptureTree
+from cto_backups.core.trees import CaptureTree
 from cto_backups.errors import SourceError
 from cto_backups.process import ToolError
 from cto_backups.sources import pipes

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from cto_backups import clock
-from cto_backups.core.ports import UNKNOWN_SIZE, Arrival, Before, Entry, EntryKind
+from cto_backups.core.trees import UNKNOWN_SIZE, Arrival, Before, Entry, EntryKind
 from cto_backups.errors import SourceError, VerificationError
 from cto_backups.process import ToolError
 from cto_backups.sources.mysql.copier import SETTINGS, Copier
@@ -57,7 +57,7 @@ class About:
 
 
 class FilesTree:
-    """Implements `core.ports.ArrivingTree`. `begin` starts the program; `refuse` says what its failure means."""
+    """Implements `core.trees.ArrivingTree`. `begin` starts the program; `refuse` says what its failure means."""
 
     def __init__(
         self,
@@ -154,7 +154,7 @@ class FilesTree:
 
 
 class _Reader:
-    """Implements `core.ports.BlockReader` for the file that comes."""
+    """Implements `core.trees.BlockReader` for the file that comes."""
 
     def __init__(self, tree: FilesTree, reader: MbstreamReader) -> None:
         self._tree, self._reader = tree, reader

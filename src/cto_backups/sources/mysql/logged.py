@@ -18,7 +18,7 @@ import pymysql
 
 from cto_backups import clock
 from cto_backups.core.model import Fingerprint, Problem, Sample
-from cto_backups.core.ports import AnyTree, Arrival, Before, Entry, EntryKind
+from cto_backups.core.trees import AnyTree, Arrival, Before, Entry, EntryKind
 from cto_backups.errors import DamageError, SourceError, VerificationError
 from cto_backups.process import ToolError
 from cto_backups.sources.mysql import capture as mysql_capture
@@ -94,7 +94,7 @@ class LoggedCapture:
 
 
 class LogTree:
-    """Implements `core.ports.ArrivingTree`: the point before and the log since, or a base where that cannot be."""
+    """Implements `core.trees.ArrivingTree`: the point before and the log since, or a base where that cannot be."""
 
     def __init__(
         self, server: Server, form: Form, state: Path, often: Often, stack: ExitStack, pool: ThreadPoolExecutor
@@ -323,7 +323,7 @@ def capture(server: Server, form: Form, state: Path, often: Often) -> Iterator[L
 
 
 class _FileReader:
-    """Implements `core.ports.BlockReader` for a file of ours."""
+    """Implements `core.trees.BlockReader` for a file of ours."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("rb", buffering=0)

@@ -12,16 +12,8 @@ import pymysql
 
 from cto_backups import clock
 from cto_backups.core.model import Fingerprint, Problem
-from cto_backups.core.ports import (
-    AnyTree,
-    Entry,
-    Existing,
-    PointReader,
-    Progress,
-    Restored,
-    RestoreOptions,
-    RestorePlan,
-)
+from cto_backups.core.ports import Existing, PointReader, Progress, Restored, RestoreOptions, RestorePlan
+from cto_backups.core.trees import AnyTree, Entry
 from cto_backups.errors import DamageError, RefusedError, RestoreError, SourceError, VerificationError
 from cto_backups.process import ToolError, ToolMissingError
 from cto_backups.sources import pipes

@@ -9,7 +9,8 @@ from typing import Final
 
 import pymysql
 
-from cto_backups.core.ports import EntryKind, PointReader
+from cto_backups.core.ports import PointReader
+from cto_backups.core.trees import EntryKind
 from cto_backups.errors import RefusedError
 from cto_backups.process import LONGEST_SECONDS, ToolError
 from cto_backups.sources import pipes

@@ -12,15 +12,7 @@ import pymysql
 
 from cto_backups.core.limits import UNLIMITED, Limit
 from cto_backups.core.model import Fingerprint, Resource
-from cto_backups.core.ports import (
-    Capture,
-    Existing,
-    PointReader,
-    Progress,
-    Restored,
-    RestoreOptions,
-    RestorePlan,
-)
+from cto_backups.core.ports import Capture, Existing, PointReader, Progress, Restored, RestoreOptions, RestorePlan
 from cto_backups.core.streams import Following, Follows, PieceRead
 from cto_backups.errors import PolicyError, RefusedError, RestoreError, VerificationError
 from cto_backups.process import ToolError, ToolMissingError

@@ -9,7 +9,7 @@ from typing import Final
 
 from cto_backups import clock
 from cto_backups.core.model import Fingerprint, Sample
-from cto_backups.core.ports import Before
+from cto_backups.core.trees import Before
 from cto_backups.errors import DamageError, SourceError, VerificationError
 from cto_backups.process import ToolError
 from cto_backups.sources.postgresql.inventory import tablespaces

@@ -18,7 +18,8 @@ import psycopg
 from cto_backups import clock
 from cto_backups.core.database_restore import DatabasePlan, DatabaseRestored, DatabaseWish, Fetch, Stage
 from cto_backups.core.model import Fingerprint
-from cto_backups.core.ports import EntryKind, Existing, PointReader
+from cto_backups.core.ports import Existing, PointReader
+from cto_backups.core.trees import EntryKind
 from cto_backups.core.wording import counted, did_you_mean, listed
 from cto_backups.errors import NotFoundError, RefusedError, RestoreError, VerificationError
 from cto_backups.process import ToolError, ToolMissingError

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cto_backups.core.model import Fingerprint, Problem, Sample
-from cto_backups.core.ports import CaptureTree
+from cto_backups.core.trees import CaptureTree
 from cto_backups.sources.postgresql.rows import SequenceAt, Session
 from cto_backups.sources.postgresql.sums import (
     LOGICAL,

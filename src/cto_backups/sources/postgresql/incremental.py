@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 from cto_backups import _native, clock
 from cto_backups.core.duration import format_duration
-from cto_backups.core.ports import Before, Patch
+from cto_backups.core.trees import Before, Patch
 from cto_backups.errors import DamageError, VerificationError
 from cto_backups.process import ToolError
 from cto_backups.sources.postgresql.inventory import tablespaces
@@ -151,7 +151,7 @@ class Changes:
 
 
 class ChangedFile:
-    """Implements `core.ports.BlockReader` for the blocks that changed in a file, of which `former` says what it was.
+    """Implements `core.trees.BlockReader` for the blocks that changed in a file, of which `former` says what it was.
 
     `patch` says where they belong; `member` is the file itself. Raises ToolError for what is no such file.
     """

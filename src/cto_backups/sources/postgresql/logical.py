@@ -14,15 +14,7 @@ import psycopg
 from cto_backups import clock
 from cto_backups.core.limits import at_most
 from cto_backups.core.model import Fingerprint
-from cto_backups.core.ports import (
-    Capture,
-    Existing,
-    PointReader,
-    Progress,
-    Restored,
-    RestoreOptions,
-    RestorePlan,
-)
+from cto_backups.core.ports import Capture, Existing, PointReader, Progress, Restored, RestoreOptions, RestorePlan
 from cto_backups.errors import RestoreError, SourceError
 from cto_backups.process import ToolError, run
 from cto_backups.sources import pipes

@@ -11,17 +11,9 @@ from typing import Final
 from cto_backups import clock
 from cto_backups.core.limits import UNLIMITED
 from cto_backups.core.model import Fingerprint, Problem, Sample
-from cto_backups.core.ports import (
-    AnyTree,
-    Capture,
-    Existing,
-    PointReader,
-    Progress,
-    Restored,
-    RestoreOptions,
-    RestorePlan,
-)
+from cto_backups.core.ports import Capture, Existing, PointReader, Progress, Restored, RestoreOptions, RestorePlan
 from cto_backups.core.streams import Follows
+from cto_backups.core.trees import AnyTree
 from cto_backups.errors import RefusedError, RestoreError, SourceError
 from cto_backups.process import ToolError
 from cto_backups.sources.postgresql import recovery

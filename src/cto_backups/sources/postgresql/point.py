@@ -8,7 +8,7 @@ from typing import Final
 
 from cto_backups.core.log_range import LOG_SAMPLE
 from cto_backups.core.model import Sample
-from cto_backups.core.ports import Before
+from cto_backups.core.trees import Before
 from cto_backups.errors import VerificationError
 from cto_backups.sources.postgresql.replication import lsn, lsn_text
 

@@ -11,7 +11,8 @@ from urllib.parse import unquote
 
 from psycopg import sql
 
-from cto_backups.core.ports import EntryKind, Existing, PointReader
+from cto_backups.core.ports import Existing, PointReader
+from cto_backups.core.trees import EntryKind
 from cto_backups.errors import RefusedError
 from cto_backups.process import LONGEST_SECONDS, ToolError, run
 from cto_backups.sources.names import readable

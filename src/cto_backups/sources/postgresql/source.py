@@ -11,15 +11,7 @@ import psycopg
 from cto_backups.core.database_restore import DatabasePlan, DatabaseRestored, DatabaseWish, Fetch, Stage
 from cto_backups.core.limits import UNLIMITED, Limit
 from cto_backups.core.model import Fingerprint, Resource
-from cto_backups.core.ports import (
-    Capture,
-    Existing,
-    PointReader,
-    Progress,
-    Restored,
-    RestoreOptions,
-    RestorePlan,
-)
+from cto_backups.core.ports import Capture, Existing, PointReader, Progress, Restored, RestoreOptions, RestorePlan
 from cto_backups.core.retained_log import RetainedLog
 from cto_backups.core.streams import Following, Follows, PieceRead
 from cto_backups.errors import PolicyError, VerificationError

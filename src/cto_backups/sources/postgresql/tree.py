@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from cto_backups import clock
-from cto_backups.core.ports import Arrival, Before, BlockReader, Entry, EntryKind
+from cto_backups.core.trees import Arrival, Before, BlockReader, Entry, EntryKind
 from cto_backups.errors import SourceError
 from cto_backups.process import ToolError
 from cto_backups.sources.postgresql import incremental, recovery
@@ -36,7 +36,7 @@ _REWRITTEN: Final = frozenset({AUTO_CONF, "tablespace_map"})
 
 
 class ServerTree:
-    """Implements `core.ports.ArrivingTree`: a base backup; or with `between`, when one was made not long ago, what is
+    """Implements `core.trees.ArrivingTree`: a base backup; or with `between`, when one was made not long ago, what is
     in the point before, and the log since. All files are read every `full_every`, or else what changed in them where
     the server can tell.
     """
@@ -325,7 +325,7 @@ def _continues(before: Before, segment: Path, size: int) -> bool:
 
 
 class _Told:
-    """Implements `core.ports.BlockReader`: what goes wrong while a file comes is told as what it means to people."""
+    """Implements `core.trees.BlockReader`: what goes wrong while a file comes is told as what it means to people."""
 
     def __init__(self, reader: BlockReader, refuse: Callable[[ToolError], SourceError]) -> None:
         self._reader, self._refuse = reader, refuse
@@ -341,7 +341,7 @@ class _Told:
 
 
 class _FileReader:
-    """Implements `core.ports.BlockReader` for the beginning of a file of ours."""
+    """Implements `core.trees.BlockReader` for the beginning of a file of ours."""
 
     def __init__(self, path: Path, size: int) -> None:
         self._file = path.open("rb", buffering=0)

@@ -13,19 +13,8 @@ from pathlib import Path
 from cto_backups import clock
 from cto_backups.core.limits import UNLIMITED, Limit
 from cto_backups.core.model import Fingerprint, Problem, Resource
-from cto_backups.core.ports import (
-    BlockReader,
-    Capture,
-    CaptureTree,
-    Entry,
-    EntryKind,
-    Existing,
-    PointReader,
-    Progress,
-    Restored,
-    RestoreOptions,
-    RestorePlan,
-)
+from cto_backups.core.ports import Capture, Existing, PointReader, Progress, Restored, RestoreOptions, RestorePlan
+from cto_backups.core.trees import BlockReader, CaptureTree, Entry, EntryKind
 from cto_backups.core.watched import Place
 from cto_backups.errors import RestoreError, SourceError, VerificationError
 from cto_backups.sources import beside, moments
@@ -272,7 +261,7 @@ def _notes(path: Path, fingerprint: Fingerprint) -> tuple[str, ...]:
 
 
 class _OriginalAttributes:
-    """Implements `core.ports.CaptureTree`: the copy with the original's mode, owner and extended attributes."""
+    """Implements `core.trees.CaptureTree`: the copy with the original's mode, owner and extended attributes."""
 
     def __init__(self, tree: FileTree, copy: bytes, original: bytes, status: os.stat_result) -> None:
         self._tree = tree
@@ -324,7 +313,7 @@ class _OriginalAttributes:
 
 
 class _SettlingReader:
-    """Implements `core.ports.BlockReader`; does something more at the end."""
+    """Implements `core.trees.BlockReader`; does something more at the end."""
 
     def __init__(self, reader: BlockReader, settle: Callable[[], None]) -> None:
         self._reader = reader
