@@ -4,6 +4,7 @@ import json
 import os
 import re
 import ssl
+import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -152,6 +153,23 @@ def test_two_writers_with_clients_of_their_own_do_not_replace_each_other(object_
             *(lambda v=v, t=turn: v.put(f"race/{t}", [bytes([id(v) % 256]) * 50_000]) for v in (one, two))
         )
         assert sorted(type(result).__name__ for result in results) == ["NoneType", "VaultExistsError"]
+
+
+def test_a_pack_is_stored_and_read_into_memory_without_another_copy_of_it(versitygw: ObjectStore, made: Make) -> None:
+    vault = made(versitygw.address(versitygw.bucket()))
+    vault.create()
+    size = 16 << 20
+    parts = [os.urandom(size // 4) for _ in range(4)]
+    memory = memoryview(bytearray(size))
+    tracemalloc.start()
+    try:
+        vault.put("pack", parts)
+        vault.read_into("pack", 0, memory)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert memory == b"".join(parts)
+    assert peak < size // 4, f"{peak / 2**20:.1f} MiB beside what is stored"
 
 
 # -- logging in
