@@ -3,6 +3,9 @@
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +19,8 @@ from cto_backups.key_services.google import GoogleKeyService
 from cto_backups.repository.envelope import canonical, context_of
 from servers.key_services import GoogleKeys, State, aws_keys, google_keys
 
-from .conftest import Answer, Home
-from .test_keys import VAULTS, key_files, opens, records, secret
+from .conftest import Answer, Home, environment
+from .test_keys import KILLED, VAULTS, key_files, opens, records, secret
 
 CONTEXT = {"cto-backups:vault": "one", "cto-backups:repository": "ab" * 32}
 
@@ -234,6 +237,42 @@ def test_a_rotation_exchanges_a_secret_that_services_alone_give(home: Home, aws:
     for reference in (f"aws-kms:{arn}", f"gcp-kms:{name}"):
         provide(home, reference)
         assert home("verify").status is ExitStatus.SUCCESS
+
+
+def test_a_rotation_killed_before_any_change_leaves_every_vault_open_and_the_next_one_finishes(
+    home: Home, google: GoogleKeys, tmp_path: Path, fault_rounds: int
+) -> None:
+    reference = f"gcp-kms:{google.make('killed')}"
+    provide(home, "file:keys/repository.key", reference)
+    assert home("key", "wrap").status is ExitStatus.SUCCESS
+    before = lose_the_file(home)
+    provide(home, reference)
+    keep = tmp_path / "keep"
+    shutil.copytree(home.root, keep, symlinks=True)
+
+    def killed_at(change: int) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-c", KILLED, "wrapped-keys/:/main/keys/", str(change), "key", "rotate"],
+            env=environment(CTO_BACKUPS_POLICY=str(home.policy)),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    done = killed_at(0)
+    assert done.returncode == 0, done.stderr
+    changes = int(done.stderr.split()[-1])
+    assert changes >= 3 * (2 + 1 + 1 + 2)  # for each vault: wrapped here and there, a key file, both gone again
+    rounds = max(3, min(changes, fault_rounds))
+    for change in sorted({1 + number * (changes - 1) // (rounds - 1) for number in range(rounds)}):
+        shutil.rmtree(home.root)
+        shutil.copytree(keep, home.root, symlinks=True)
+        assert killed_at(change).returncode == -signal.SIGKILL
+        assert home("key", "list").status is ExitStatus.SUCCESS, f"before change {change}"
+        assert home("key", "rotate").status is ExitStatus.SUCCESS
+        for vault in VAULTS:
+            assert not opens(home, vault, before)
+            assert (len(key_files(home, vault)), len(wrapped_files(home, vault))) == (1, 1)
 
 
 def test_a_rotation_of_a_secret_in_a_file_wraps_the_new_one(home: Home, google: GoogleKeys) -> None:
