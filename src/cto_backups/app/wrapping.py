@@ -1,6 +1,7 @@
 """Wrap the repositories' secret with the key services that the policy names, and see that they unwrap it."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -8,7 +9,14 @@ from cto_backups import clock
 from cto_backups.app import Opened
 from cto_backups.app.adapters import Adapters
 from cto_backups.app.repository_secret import service, unwrap
-from cto_backups.errors import BackupsError, KeyProblemError, KeyServiceAwayError, RefusedError, VaultError
+from cto_backups.errors import (
+    BackupsError,
+    KeyProblemError,
+    KeyServiceAwayError,
+    RefusedError,
+    VaultError,
+    VaultReadOnlyError,
+)
 
 if TYPE_CHECKING:
     from cto_backups.config.repository_key import ServiceReference
@@ -87,8 +95,9 @@ class Wrapping:
                 why = "the service gave back another text than it was given"
                 raise KeyProblemError(f"What {reference} wrapped does not unwrap", why=why)
             envelopes.put(envelope)
-            for former in same:
-                envelopes.remove(former)
+            with suppress(VaultReadOnlyError):  # this host may only add: what was wrapped before is its owner's
+                for former in same:
+                    envelopes.remove(former)
             installation = self._opening.installation
             in_use = keys.key_ring(installation, vault.name).in_use
             keys.record(installation, vault.name, in_use, "wrapped", service=str(reference))

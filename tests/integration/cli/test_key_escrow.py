@@ -290,6 +290,22 @@ def test_at_home_a_drill_is_signed_at_once(handed_out: tuple[Home, Spoken]) -> N
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["signed"] is True
     assert findings(home, "key-drills") == []
+    for file in home.root.glob("catalog.db*"):
+        file.unlink()
+    assert home("catalog", "rebuild").status is ExitStatus.SUCCESS
+    assert findings(home, "key-drills") == [], "vaults have the record"
+    assert findings(home, "key-escrow") == []
+
+
+def test_a_host_that_may_only_add_hands_out_shares(home: Home, tmp_path: Path) -> None:
+    with_escrow(home)
+    text = home.policy.read_text()
+    home.policy.write_text(text.replace("  two:\n", "  two:\n    access: append-only\n", 1))
+    assert "append-only" in home.policy.read_text()
+    spoken = talk(home, "key", "escrow", out=tmp_path / "out", answer=copies_well)
+    assert spoken.status == 0, spoken.screen
+    secret = combine(tuple(map(WordShare.parse, spoken.shares[:2]))).reveal()
+    assert opens(home, "two", secret)
 
 
 def test_too_few_mixed_and_mistyped_shares_open_nothing(handed_out: tuple[Home, Spoken], tmp_path: Path) -> None:
