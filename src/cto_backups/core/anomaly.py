@@ -14,6 +14,7 @@ from statistics import median
 from cto_backups.core.change import Change
 from cto_backups.core.log_range import log_range
 from cto_backups.core.model import RecoveryPoint
+from cto_backups.core.rows import rows_in
 
 HISTORY = 60
 """By so many of its points a source's history is told."""
@@ -92,7 +93,7 @@ def suspicions(point: RecoveryPoint, history: Sequence[RecoveryPoint]) -> tuple[
     past = [Judged(each, each.change) for each in history if each.change is not None]
     found = [_scrambled(this, past), _blanked(this, past, logged=logged)]
     if len(history) >= LEAST_HISTORY and point.complete:
-        found += [_lost(this, past), _renamed(this, past), _emptied(point, history)]
+        found += [_lost(this, past), _renamed(this, past), *_emptied(point, history)]
         if not logged:  # how much a log grows says nothing of the source
             found += _resized(this, history)
     return tuple(reason for reason in found if reason)
@@ -194,16 +195,24 @@ def _resized(this: Judged, history: Sequence[RecoveryPoint]) -> list[str]:
     return []
 
 
-def _emptied(point: RecoveryPoint, history: Sequence[RecoveryPoint]) -> str:
-    """The rows of a database against those of the history: its files and its log do not shrink with them."""
+def _emptied(point: RecoveryPoint, history: Sequence[RecoveryPoint]) -> list[str]:
+    """The rows of a database against those of the history: its files and its log do not shrink with them.
+
+    Of a server with several, each is looked at: one that never was empty before and is now, is named.
+    """
+    said = []
     now = rows_of(point)
     before = [rows for each in history if (rows := rows_of(each)) is not None]
-    if now is None or not before:
-        return ""
-    usual = int(median(before))
-    if now >= min(before) or now > COLLAPSED_TO * usual or usual - now < LEAST_LOSS_ROWS:
-        return ""
-    return f"rows are gone: {now:,} are there, where {usual:,} are usual"
+    if now is not None and before:
+        usual = int(median(before))
+        if now < min(before) and now <= COLLAPSED_TO * usual and usual - now >= LEAST_LOSS_ROWS:
+            said.append(f"rows are gone: {now:,} are there, where {usual:,} are usual")
+    past = [rows_in(each.fingerprint) for each in history]
+    for name, rows in rows_in(point.fingerprint).items():
+        had = [each[name] for each in past if name in each]
+        if not rows and had and min(had) > 0:
+            said.append(f"database {name} is empty: {int(median(had)):,} rows are usual in it")
+    return said
 
 
 def rows_of(point: RecoveryPoint) -> int | None:

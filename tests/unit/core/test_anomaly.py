@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from cto_backups.core.anomaly import HISTORY, suspicions
 from cto_backups.core.change import Change, NewContent
 from cto_backups.core.model import Fingerprint, Sample
+from cto_backups.core.rows import rows_samples
 
 MIB = 1 << 20
 SIZE, ENTRIES = 100 * MIB, 1000
@@ -285,6 +286,21 @@ def test_what_a_log_adds_is_not_judged_by_its_size_nor_the_base_after_it_by_logs
 def with_rows(point, *rows):
     """The point of a database in which so many rows are; without a number, of something else."""
     return replace(point, fingerprint=Fingerprint("any/1", {}, {"rows": rows[0]} if rows else {}))
+
+
+def with_databases(point, **rows):
+    """The point of a server with several databases."""
+    return replace(point, fingerprint=Fingerprint("any/1", {}, {"rows": sum(rows.values())}, (*rows_samples(rows),)))
+
+
+def test_one_database_of_several_that_is_empty_now_is_named(days):
+    history = [with_databases(each, shop=1_000_000, ledger=40 + number) for number, each in enumerate(days.history(3))]
+    (said,) = suspicions(with_databases(days.point(), shop=1_000_001, ledger=0), history)
+    assert said == "database ledger is empty: 41 rows are usual in it"
+    assert suspicions(with_databases(days.point(), shop=1_000_001, ledger=1), history) == (), "it has a row"
+    assert suspicions(with_databases(days.point(), shop=1_000_001, fresh=0), history) == (), "a new one may be empty"
+    queue = [*history[:2], with_databases(history[2], shop=1_000_000, ledger=0)]
+    assert suspicions(with_databases(days.point(), shop=1_000_001, ledger=0), queue) == (), "it was so before"
 
 
 def test_rows_that_are_gone_are_suspected_though_no_file_shrank(days):

@@ -16,6 +16,7 @@ from typing import Final
 import pymysql
 
 from cto_backups.core.model import Fingerprint, Sample
+from cto_backups.core.rows import rows_samples
 from cto_backups.sources.mysql.catalogue import Catalogue
 from cto_backups.sources.mysql.connection import Address, Session, Version, do, rows
 from cto_backups.sources.mysql.dump import Parts, Position
@@ -177,13 +178,15 @@ def fingerprint_of(
     checksums = {f"server: {kind}": digest for kind, digest in shared.items()}
     counts = {"databases": len(summed), "accounts": accounts, "tables": 0, "rows": 0}
     largest: list[tuple[int, Sample]] = []
+    rows: dict[str, int] = {}
     for each in summed:
         name = each.made_of.name
         checksums |= {f"{name}: {kind}": digest for kind, digest in each.made_of.digests.items()}
         content = "\n".join(f"{table.name}\t{table.rows}\t{table.sums[0]}\t{table.sums[1]}" for table in each.tables)
         checksums[f"{name}: rows"] = sha256(content.encode()).hexdigest()
         counts["tables"] += len(each.made_of.tables)
-        counts["rows"] += sum(table.rows for table in each.tables)
+        rows[name] = sum(table.rows for table in each.tables)
+        counts["rows"] += rows[name]
         largest += [(table.rows, _table_sample(name, table)) for table in each.tables]
     largest.sort(key=lambda pair: (-pair[0], pair[1].key))
     broken = broken_views([each.made_of for each in summed])
@@ -193,7 +196,7 @@ def fingerprint_of(
         algorithm=ALGORITHM,
         checksums=checksums,
         counts=counts,
-        samples=(*samples, *(sample for _, sample in largest[:_MOST_SAMPLES])),
+        samples=(*samples, *rows_samples(rows), *(sample for _, sample in largest[:_MOST_SAMPLES])),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from cto_backups.core.comparison import BEYOND_SAMPLES
 from cto_backups.core.model import Fingerprint, Sample
+from cto_backups.core.rows import rows_samples
 from cto_backups.sources.postgresql.catalogue import DATABASE, GLOBALS
 from cto_backups.sources.postgresql.hashes import COLUMNS, SEEDED, SHA_256, RowHash
 from cto_backups.sources.postgresql.rows import (
@@ -123,12 +124,14 @@ def fingerprint_of(
     checksums = {f"server: {kind}": digest for kind, digest in shared.items()}
     counts = {"databases": len(summed), "roles": roles, "tables": 0, "rows": 0, "large_objects": 0}
     largest: list[tuple[int, Sample]] = []
+    rows: dict[str, int] = {}
     for each in summed:
         checksums |= {f"{each.name}: {kind}": digest for kind, digest in each.catalogue.items()}
         checksums[f"{each.name}: rows"] = rows_digest(each.tables)
         *own, large_objects = each.tables
+        rows[each.name] = sum(table.rows for table in own)
         counts["tables"] += len(own)
-        counts["rows"] += sum(table.rows for table in own)
+        counts["rows"] += rows[each.name]
         counts["large_objects"] += large_objects.rows
         beyond = sum(table.rows - table.part_rows for table in each.tables if table.part is not None)
         if beyond:
@@ -141,7 +144,7 @@ def fingerprint_of(
         algorithm=algorithm,
         checksums=checksums,
         counts=counts,
-        samples=(*samples, *(sample for _, sample in largest[:most])),
+        samples=(*samples, *rows_samples(rows), *(sample for _, sample in largest[:most])),
     )
 
 
