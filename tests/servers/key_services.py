@@ -1,11 +1,17 @@
 """Key services of clouds for tests: moto stands in for AWS KMS, and for Google's an own server that really encrypts."""
 
 import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
 from collections.abc import Iterator
 from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -16,6 +22,7 @@ from google.cloud import kms_v1
 State = kms_v1.CryptoKeyVersion.CryptoKeyVersionState
 _SERVICE = "google.cloud.kms.v1.KeyManagementService"
 _NONCE_BYTES = 12
+_PATIENCE_SECONDS = 60
 
 
 @dataclass
@@ -137,14 +144,33 @@ def google_keys() -> Iterator[GoogleKeys]:
 
 
 @contextmanager
-def aws_keys() -> Iterator[str]:
-    """The address of moto, which stands in for AWS KMS. A disabled key of its still decrypts, unlike Amazon's."""
-    from moto.server import ThreadedMotoServer
+def aws_keys(packages: Path) -> Iterator[str]:
+    """The address of moto, from the folder that it was installed in, as AWS KMS. Unlike Amazon's, it goes on decrypting
+    with a key that is disabled.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with tempfile.TemporaryDirectory(prefix="kms-") as place, (Path(place) / "log").open("w+b") as log:
+        words = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+        variables = {"PYTHONPATH": os.fspath(packages), "PATH": os.environ["PATH"], "HOME": place}
+        process = subprocess.Popen(words, env=variables, cwd=place, stdout=log, stderr=log)
+        try:
+            deadline = time.monotonic() + _PATIENCE_SECONDS
+            while not _listens(port):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    log.seek(0)
+                    raise RuntimeError(f"moto does not start: {log.read().decode(errors='replace')}")
+                time.sleep(0.05)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.kill()
+            process.wait()
 
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
+
+def _listens(port: int) -> bool:
     try:
-        host, port = server.get_host_and_port()
-        yield f"http://{host}:{port}"
-    finally:
-        server.stop()
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True

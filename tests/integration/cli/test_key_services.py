@@ -51,8 +51,10 @@ def google(google_server: GoogleKeys, monkeypatch: pytest.MonkeyPatch) -> Google
 
 
 @pytest.fixture(scope="module")
-def aws_server() -> Iterator[str]:
-    with aws_keys() as address:
+def aws_server(required_tool: Any) -> Iterator[str]:
+    packages = Path(__file__).parents[3] / ".cache" / "servers" / "moto"
+    required_tool(os.fspath(packages / "bin" / "moto_server"), package="", install="tools/setup --tools")
+    with aws_keys(packages) as address:
         yield address
 
 
