@@ -241,6 +241,7 @@ def test_a_rotation_exchanges_a_secret_that_services_alone_give(home: Home, aws:
         assert home("verify").status is ExitStatus.SUCCESS
 
 
+@pytest.mark.timeout(1800)  # with as many rounds as there are changes
 def test_a_rotation_killed_before_any_change_leaves_every_vault_open_and_the_next_one_finishes(
     home: Home, google: GoogleKeys, tmp_path: Path, fault_rounds: int
 ) -> None:
