@@ -19,7 +19,8 @@ from hypothesis import HealthCheck, settings
 from cto_backups.config import redaction
 from cto_backups.repository.options import ScryptParameters
 from cto_backups.sources import servers as look_around
-from servers import mariadb, mysql, object_stores, postgresql
+from servers import google_stores, mariadb, mysql, object_stores, postgresql
+from servers.google_stores import GoogleStore
 from servers.object_stores import ObjectStore
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -193,6 +194,32 @@ def moto() -> Iterator[ObjectStore]:
 def object_store(request: pytest.FixtureRequest) -> ObjectStore:
     """Each store that speaks S3, in turn."""
     store: ObjectStore = request.getfixturevalue(request.param)
+    return store
+
+
+@pytest.fixture(scope="session")
+def fake_gcs_server() -> Iterator[GoogleStore]:
+    """A running store that speaks Google's API and heeds conditions, built by `tools/setup --tools`."""
+    built = os.fspath(ROOT / ".cache" / "servers" / "bin" / "fake-gcs-server")
+    program = find_tool(built, package="", variable="CTO_FAKE_GCS_SERVER", install="tools/setup --tools")
+    with google_stores.fake_gcs_server(program) as store:
+        yield store
+
+
+@pytest.fixture(scope="session")
+def gcp_storage_emulator() -> Iterator[GoogleStore]:
+    """A running store that speaks Google's API and takes no notice of conditions."""
+    packages = ROOT / ".cache" / "servers" / "gcp-storage-emulator"
+    program = os.fspath(packages / "bin" / "gcp-storage-emulator")
+    find_tool(program, package="", install="tools/setup --tools")
+    with google_stores.gcp_storage_emulator(packages) as store:
+        yield store
+
+
+@pytest.fixture(scope="session", params=["fake_gcs_server", "gcp_storage_emulator"])
+def google_store(request: pytest.FixtureRequest) -> GoogleStore:
+    """Each store that speaks Google's API, in turn."""
+    store: GoogleStore = request.getfixturevalue(request.param)
     return store
 
 

@@ -18,6 +18,7 @@ SOURCES = {
 }
 VAULTS = {
     "file": "cto_backups.vaults.local:LocalVault",
+    "gs": "cto_backups.vaults.gcs:GcsVault",
     "s3": "cto_backups.vaults.s3:S3Vault",
 }
 SANDBOXES = {
@@ -42,11 +43,13 @@ WATCHES = {
 EXTRAS = {
     "boto3": "s3",
     "botocore": "s3",
-    "google": "kms",
+    "google": "gcs",
+    "google.auth": "gcs",
     "google.cloud": "kms",
     "grpc": "kms",
     "psycopg": "postgresql",
     "pymysql": "mysql",
+    "requests": "gcs",
 }
 
 

@@ -87,7 +87,7 @@ def versitygw(program: Path, certificate: Mapping[str, Path] | None = None) -> I
     endpoint = f"https://localhost:{port}" if secured else f"http://127.0.0.1:{port}"
     login = (access, secret, (certificate or {}).get("cert"))
     try:
-        with _running(words, variables, place, port), _store("versitygw", endpoint, *login) as store:
+        with running(words, variables, place, port), _store("versitygw", endpoint, *login) as store:
             yield store
     finally:
         shutil.rmtree(place, ignore_errors=True)
@@ -111,14 +111,15 @@ def moto(packages: Path) -> Iterator[ObjectStore]:
     variables = {"PYTHONPATH": os.fspath(packages), "PATH": os.environ["PATH"], "HOME": str(place)}
     login = ("owner-of-tests", "secret-of-tests")
     try:
-        with _running(words, variables, place, port), _store("moto", f"http://127.0.0.1:{port}", *login) as store:
+        with running(words, variables, place, port), _store("moto", f"http://127.0.0.1:{port}", *login) as store:
             yield store
     finally:
         shutil.rmtree(place, ignore_errors=True)
 
 
 @contextmanager
-def _running(words: list[str], variables: Mapping[str, str], place: Path, port: int) -> Iterator[None]:
+def running(words: list[str], variables: Mapping[str, str], place: Path, port: int) -> Iterator[None]:
+    """A server in a folder of its own, from when it listens on."""
     with (place / "log").open("wb") as log:
         process = subprocess.Popen(words, env=dict(variables), cwd=place, stdout=log, stderr=log)
     try:

@@ -1,14 +1,17 @@
 """A way to a store on which planned things go wrong; everything else passes through it unchanged."""
 
 import http.client
+import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import urlsplit
 from xml.sax.saxutils import escape
 
+from servers.google_stores import GoogleStore
 from servers.object_stores import ObjectStore
 
 _NOT_PASSED_ON = {"expect", "connection", "transfer-encoding"}
@@ -40,7 +43,7 @@ class Fault:
 class RoughWay:
     """The way, at the store's address in place of it; `seen` are the methods and paths that came."""
 
-    store: ObjectStore
+    store: Any
     faults: list[Fault] = field(default_factory=list)
     seen: list[tuple[str, str]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -63,8 +66,16 @@ class RoughWay:
         return None
 
 
+def _refusal(store: ObjectStore | GoogleStore, fault: Fault) -> str:
+    """As the kind of store says it."""
+    if isinstance(store, GoogleStore):
+        errors = [{"reason": fault.code, "message": fault.message}]
+        return json.dumps({"error": {"code": fault.status, "message": fault.message, "errors": errors}})
+    return f"<Error><Code>{escape(fault.code)}</Code><Message>{escape(fault.message)}</Message></Error>"
+
+
 @contextmanager
-def rough_way(store: ObjectStore) -> Iterator[RoughWay]:
+def rough_way(store: ObjectStore | GoogleStore) -> Iterator[RoughWay]:
     """A way to the store; `way.store` is it by its new address."""
     place = urlsplit(store.endpoint)
 
@@ -99,9 +110,13 @@ def rough_way(store: ObjectStore) -> Iterator[RoughWay]:
         do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = pass_on  # noqa: N815 - the names that the library looks for
 
         def _refuse(self, fault: Fault) -> None:
-            said = f"<Error><Code>{escape(fault.code)}</Code><Message>{escape(fault.message)}</Message></Error>"
+            said = _refusal(store, fault)
             content = said.encode() if self.command != "HEAD" and fault.code else b""
-            told = {"Content-Type": "application/xml", "Content-Length": str(len(content)), **dict(fault.headers)}
+            told = {
+                "Content-Type": "application/octet-stream",
+                "Content-Length": str(len(content)),
+                **dict(fault.headers),
+            }
             self._answer(fault.status, told, content, None)
 
         def _answer(self, status: int, told: dict[str, str], content: bytes, cut: int | None) -> None:

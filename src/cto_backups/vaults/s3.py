@@ -29,7 +29,7 @@ from cto_backups.errors import KeyProblemError, VaultError, VaultExistsError, Va
 from cto_backups.vaults import s3_client
 from cto_backups.vaults.joined import Joined
 from cto_backups.vaults.marker import MARKER, check_key, identity_in, is_key, new_marker
-from cto_backups.vaults.s3_errors import Wording
+from cto_backups.vaults.s3_errors import S3Wording
 
 _ATTEMPTS = 4  # at what the client does not try again by itself: answers that end early, conflicts of writers
 _NO_RANGE = ("InvalidRange", "416")
@@ -46,7 +46,7 @@ class S3Vault:
     def __init__(self, name: str, address: StoreAddress) -> None:
         self._name = name
         self._address = address
-        self._say = Wording(name, self.location, address)
+        self._say = S3Wording(name, self.location, address)
         self._lock = threading.Lock()
         self._made: Any = None
 
@@ -107,11 +107,7 @@ class S3Vault:
             self._put(MARKER, marker, overwrite=False, anew=True)
         except VaultExistsError:
             return
-        raise VaultError(
-            f"Vault {self._name} at {self.location} cannot be used",
-            why="its store takes no notice of If-None-Match: two writers could replace each other's files unnoticed",
-            todo="Take a store, or a newer version of it, that has conditional writes.",
-        )
+        raise self._say.heedless("If-None-Match")
 
     def put(self, key: str, parts: Sequence[Buffer], *, overwrite: bool = False) -> None:
         """Store the joined parts, whole or not at all, durable on return; proven by the checksum that the store tells.
@@ -290,11 +286,7 @@ class S3Vault:
         there = int(answer["ContentLength"])
         if part and not str(answer.get("ContentRange", "")).startswith(f"bytes {offset}-"):
             answer["Body"].close()
-            raise VaultError(
-                f"Vault {self._name} at {self.location} cannot read {key}",
-                why="its store answers with another part than it was asked for",
-                todo="See what stands between here and the store: it does not know ranges.",
-            )
+            raise self._say.other_range(key)
         if length is not None and there != length:
             answer["Body"].close()
             raise self._say.short(key, offset, length, there)

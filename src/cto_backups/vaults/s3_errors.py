@@ -13,15 +13,8 @@ from typing import Any
 from botocore import exceptions as client_side
 
 from cto_backups.config.redaction import redact
-from cto_backups.core.vaults import StoreAddress
-from cto_backups.errors import (
-    KeyProblemError,
-    VaultError,
-    VaultExistsError,
-    VaultFullError,
-    VaultMissingError,
-    VaultReadOnlyError,
-)
+from cto_backups.errors import VaultError, VaultFullError, VaultReadOnlyError
+from cto_backups.vaults.wording import Wording
 
 # What a call needs a right to, where it is not called as the right is. What only looks at a bucket lists it.
 _ACTIONS = {"HeadObject": "GetObject", "ListObjectsV2": "ListBucket", "HeadBucket": "ListBucket"}
@@ -53,30 +46,8 @@ _ARCHIVED = {"InvalidObjectState"}
 _MISSING = {"NoSuchKey", "NotFound", "404"}
 
 
-class Wording:
-    """Words for what fails in one vault; no secret in any of them."""
-
-    def __init__(self, name: str, location: str, address: StoreAddress) -> None:
-        self._name = name
-        self._location = location
-        self._address = address
-
-    def absent(self, why: str) -> VaultMissingError:
-        """The bucket is there, and no vault in it."""
-        return VaultMissingError(
-            f"Vault {self._name} is not at {self._location}",
-            why=why,
-            todo="Correct the vault's url in the policy, or see who removed it. "
-            f"A vault that is new is made by: cto.backups vault init {self._name}",
-        )
-
-    def no_bucket(self) -> VaultMissingError:
-        """The bucket is not there."""
-        return VaultMissingError(
-            f"Vault {self._name} is not at {self._location}",
-            why=f"there is no bucket {self._address.bucket}",
-            todo=f"If it is new, make it: {self.making_the_bucket()}. If it was there, see who deleted it.",
-        )
+class S3Wording(Wording):
+    """Words for what fails in one vault on S3; no secret in any of them."""
 
     def making_the_bucket(self) -> str:
         """The command that makes the bucket, versioned by nobody and seen by nobody else."""
@@ -85,52 +56,6 @@ class Wording:
         if self._address.region != "us-east-1":  # which AWS does not take as a constraint
             words += ["--create-bucket-configuration", f"LocationConstraint={self._address.region}"]
         return shlex.join(words)
-
-    def missing(self, key: str) -> VaultMissingError:
-        """The vault is there, and has no such file."""
-        return VaultMissingError(
-            f"Vault {self._name} has no {key}",
-            why=f"there is no such object in {self._location}",
-            todo="Verify this vault; if the file should be there, it has lost data.",
-        )
-
-    def exists(self, key: str) -> VaultExistsError:
-        """There is a file under that key already."""
-        return VaultExistsError(
-            f"Vault {self._name} holds {key} already",
-            why="stored files are never rewritten in passing",
-            todo="Nothing, unless the two differ: then find out who else writes to this vault.",
-        )
-
-    def short(self, key: str, offset: int, wanted: int, there: int) -> VaultError:
-        """A file has fewer bytes than were asked for."""
-        return VaultError(
-            f"Vault {self._name}: {key} is shorter than it should be",
-            why=f"{wanted} bytes from {offset} were asked for, {there} are there",
-            todo="Verify this vault; it has lost data.",
-        )
-
-    def torn(self, key: str, why: str) -> VaultError:
-        """An answer ended before its end, again and again."""
-        return VaultError(
-            f"Vault {self._name} at {self._location} cannot read {key}",
-            why=f"the answer was cut short each time: {redact(why)}",
-            todo="See to the network between here and the store, then run again.",
-        )
-
-    def otherwise(self, key: str, why: str) -> VaultError:
-        """What was stored is not what was sent."""
-        return VaultError(
-            f"Vault {self._name} at {self._location} cannot store {key}",
-            why=why,
-            todo="Run again; if it happens again, the way there or the store damages data.",
-        )
-
-    def no_key(self, error: KeyProblemError) -> VaultError:
-        """What the policy refers to for logging in is not there: other vaults are no worse for it."""
-        return VaultError(
-            f"Vault {self._name} at {self._location} cannot be logged in to", why=redact(str(error)), todo=error.todo
-        )
 
     def elsewhere(self, right: str | None, what: str = "") -> VaultError:
         """The bucket is in another region than the policy says: `right`, where that was told."""
@@ -146,7 +71,7 @@ class Wording:
         code = str(told.get("Code", ""))
         answer: Mapping[str, Any] = error.response.get("ResponseMetadata", {})
         said = redact(str(told.get("Message") or code or "the store gave no reason"))
-        what = f"Vault {self._name} at {self._location} cannot {doing} {key}".rstrip()
+        what = self._cannot(doing, key)
         status = answer.get("HTTPStatusCode")
         if code == "NoSuchBucket":
             return self.no_bucket()
@@ -170,7 +95,7 @@ class Wording:
 
     def unreached(self, error: client_side.BotoCoreError, doing: str, key: str) -> VaultError:
         """What failed on this side: no login, no network, no answer."""
-        what = f"Vault {self._name} at {self._location} cannot {doing} {key}".rstrip()
+        what = self._cannot(doing, key)
         said = redact(str(error))
         if isinstance(error, client_side.NoCredentialsError | client_side.PartialCredentialsError):
             return VaultError(

@@ -1,0 +1,111 @@
+"""How content gets into an object of Google Cloud Storage: in one request, or where it is large, in chunks.
+
+What the store is told of an object beside its content, such as how long it has to be kept, has its place in `told`, the
+object resource of https://cloud.google.com/storage/docs/json_api/v1/objects.
+"""
+
+import json
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from cto_backups.core.ports import Buffer
+from cto_backups.vaults import gcs_client
+from cto_backups.vaults.gcs_client import GcsClient, RefusedError
+from cto_backups.vaults.joined import Joined
+
+FIELDS = "size,crc32c"
+"""What is to be answered of an object."""
+
+_ATTEMPTS = 6  # without a byte that came through
+_SINGLE_BYTES = 32 << 20  # what is larger is sent in chunks, so that only the last of them has to be sent again
+_CHUNK_BYTES = 16 << 20  # a multiple of 256 KiB, as Google wants it
+
+
+def upload(
+    client: GcsClient,
+    objects: str,
+    told: Mapping[str, str],
+    parts: Sequence[Buffer],
+    size: int,
+    generation: int | None,
+) -> Any:
+    """Store the parts, of so many bytes, as what `told` says; what the store answers of it (FIELDS).
+
+    `objects` is the path of the bucket's objects. `generation` is the one that is there now, 0 for none, None for
+    whichever. Raises RefusedError, requests.RequestException and its kin, GoogleAuthError.
+    """
+    send = _whole if size <= _SINGLE_BYTES else _in_chunks
+    query = {"name": told["name"], "ifGenerationMatch": generation, "fields": FIELDS}
+    return send(client, f"/upload{objects}", json.dumps(told), parts, size, query)
+
+
+def _whole(
+    client: GcsClient, path: str, told: str, parts: Sequence[Buffer], _size: int, query: Mapping[str, Any]
+) -> Any:
+    boundary = uuid.uuid4().hex
+    begin = (
+        f"--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n{told}\r\n"
+        f"--{boundary}\r\nContent-Type: application/octet-stream\r\n\r\n"
+    ).encode()
+    end = f"\r\n--{boundary}--\r\n".encode()
+    return client.ask(
+        "POST",
+        path,
+        headers={"Content-Type": f"multipart/related; boundary={boundary}"},
+        body=lambda: Joined([begin, *parts, end]),
+        uploadType="multipart",
+        **query,
+    ).json()
+
+
+def _in_chunks(
+    client: GcsClient, path: str, told: str, parts: Sequence[Buffer], size: int, query: Mapping[str, Any]
+) -> Any:
+    """A session: https://cloud.google.com/storage/docs/performing-resumable-uploads."""
+    content = Joined(parts)
+    opened = client.ask(
+        "POST",
+        path,
+        headers={"Content-Type": "application/json; charset=UTF-8", "X-Upload-Content-Length": str(size)},
+        body=told.encode,
+        uploadType="resumable",
+        **query,
+    )
+    # Only the path of the session: copies go to where the policy says, whatever an answer names.
+    place = urlsplit(opened.headers.get("Location", ""))
+    session = f"{place.path}?{place.query}"
+    sent = failures = 0
+    again = False
+    while True:
+        headers, body = _chunk(content, sent, min(sent + _CHUNK_BYTES, size), size)
+        try:
+            answer = client.ask("PUT", session, headers=headers, body=body, fine=(308,), attempts=1)
+        except (RefusedError, *gcs_client.UNREACHED) as error:
+            failures += 1
+            if isinstance(error, RefusedError):
+                error.again = error.again or again
+                if error.status not in gcs_client.BUSY:
+                    raise
+            if failures == _ATTEMPTS:
+                raise
+            again = True
+            gcs_client.pause(failures)
+            headers = {"Content-Range": f"bytes */{size}"}
+            answer = client.ask("PUT", session, headers=headers, fine=(308,))
+        if answer.status_code != 308:
+            return answer.json()
+        # What the store has is what it says, which may be less than what was sent.
+        last = answer.headers.get("Range", "").rpartition("-")[2]
+        there = int(last) + 1 if last.isdigit() else 0
+        failures = 0 if there > sent else failures
+        sent = there
+
+
+def _chunk(content: Joined, begin: int, end: int, size: int) -> tuple[dict[str, str], Callable[[], bytes]]:
+    def body() -> bytes:
+        content.seek(begin)
+        return bytes(content.read(end - begin))
+
+    return {"Content-Range": f"bytes {begin}-{end - 1}/{size}"}, body

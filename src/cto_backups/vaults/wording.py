@@ -1,0 +1,102 @@
+"""What goes wrong with a vault in a bucket, told to people; the stores' own refusals are told in a module for each."""
+
+from abc import ABC, abstractmethod
+
+from cto_backups.config.redaction import redact
+from cto_backups.core.vaults import StoreAddress
+from cto_backups.errors import KeyProblemError, VaultError, VaultExistsError, VaultMissingError
+
+
+class Wording(ABC):
+    """Words for what fails in one vault; no secret in any of them."""
+
+    def __init__(self, name: str, location: str, address: StoreAddress) -> None:
+        self._name = name
+        self._location = location
+        self._address = address
+
+    @abstractmethod
+    def making_the_bucket(self) -> str:
+        """The command that makes the bucket, seen by nobody else."""
+
+    def absent(self, why: str) -> VaultMissingError:
+        """The bucket is there, and no vault in it."""
+        return VaultMissingError(
+            f"Vault {self._name} is not at {self._location}",
+            why=why,
+            todo="Correct the vault's url in the policy, or see who removed it. "
+            f"A vault that is new is made by: cto.backups vault init {self._name}",
+        )
+
+    def no_bucket(self) -> VaultMissingError:
+        """The bucket is not there."""
+        return VaultMissingError(
+            f"Vault {self._name} is not at {self._location}",
+            why=f"there is no bucket {self._address.bucket}",
+            todo=f"If it is new, make it: {self.making_the_bucket()}. If it was there, see who deleted it.",
+        )
+
+    def missing(self, key: str) -> VaultMissingError:
+        """The vault is there, and has no such file."""
+        return VaultMissingError(
+            f"Vault {self._name} has no {key}",
+            why=f"there is no such object in {self._location}",
+            todo="Verify this vault; if the file should be there, it has lost data.",
+        )
+
+    def exists(self, key: str) -> VaultExistsError:
+        """There is a file under that key already."""
+        return VaultExistsError(
+            f"Vault {self._name} holds {key} already",
+            why="stored files are never rewritten in passing",
+            todo="Nothing, unless the two differ: then find out who else writes to this vault.",
+        )
+
+    def short(self, key: str, offset: int, wanted: int, there: int) -> VaultError:
+        """A file has fewer bytes than were asked for."""
+        return VaultError(
+            f"Vault {self._name}: {key} is shorter than it should be",
+            why=f"{wanted} bytes from {offset} were asked for, {there} are there",
+            todo="Verify this vault; it has lost data.",
+        )
+
+    def torn(self, key: str, why: str) -> VaultError:
+        """An answer ended before its end, again and again."""
+        return VaultError(
+            f"Vault {self._name} at {self._location} cannot read {key}",
+            why=f"the answer was cut short each time: {redact(why)}",
+            todo="See to the network between here and the store, then run again.",
+        )
+
+    def otherwise(self, key: str, why: str) -> VaultError:
+        """What was stored is not what was sent."""
+        return VaultError(
+            f"Vault {self._name} at {self._location} cannot store {key}",
+            why=why,
+            todo="Run again; if it happens again, the way there or the store damages data.",
+        )
+
+    def no_key(self, error: KeyProblemError) -> VaultError:
+        """What the policy refers to for logging in is not there: other vaults are no worse for it."""
+        return VaultError(
+            f"Vault {self._name} at {self._location} cannot be logged in to", why=redact(str(error)), todo=error.todo
+        )
+
+    def heedless(self, condition: str) -> VaultError:
+        """The store lets two writers replace each other's files."""
+        return VaultError(
+            f"Vault {self._name} at {self._location} cannot be used",
+            why=f"its store takes no notice of {condition}: two writers could replace each other's files unnoticed",
+            todo="Take a store, or a newer version of it, that has conditional writes.",
+        )
+
+    def other_range(self, key: str) -> VaultError:
+        """What came is not the range that was asked for."""
+        return VaultError(
+            f"Vault {self._name} at {self._location} cannot read {key}",
+            why="its store answers with another part than it was asked for",
+            todo="See what stands between here and the store: it does not know ranges.",
+        )
+
+    def _cannot(self, doing: str, key: str) -> str:
+        return f"Vault {self._name} at {self._location} cannot {doing} {key}".rstrip()
