@@ -5,6 +5,8 @@ import re
 import shutil
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import quote
+from urllib.request import urlopen
 
 import pytest
 
@@ -12,12 +14,13 @@ from acceptance.test_buckets import Installation, same
 from cto_backups import app, clock
 from cto_backups.errors import ExitStatus
 from servers.google_stores import REGION, GoogleStore
+from stock.restic import Restic
 
 PREFIX = "office/main"
 
 
 def test_a_vault_at_google_is_filled_verified_pruned_and_alone_brings_everything_back(
-    fake_gcs_server: GoogleStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fake_gcs_server: GoogleStore, stock_restic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, home, bucket = tmp_path / "data", tmp_path / "home", fake_gcs_server.bucket()
     data.mkdir()
@@ -64,6 +67,19 @@ def test_a_vault_at_google_is_filled_verified_pruned_and_alone_brings_everything
     after("catalog", "rebuild", "--from", "google")
     after("restore", "papers", "--to", str(tmp_path / "back"))
     assert same(data, tmp_path / "back")
+
+    # restic asks Google's own address only: it gets the bucket as a folder, as who copies the bucket down has it.
+    copied = tmp_path / "copied"
+    for stored in fake_gcs_server.ask("GET", f"/storage/v1/b/{bucket}/o")["items"]:
+        (copied / stored["name"]).parent.mkdir(parents=True, exist_ok=True)
+        name = quote(stored["name"], safe="")
+        with urlopen(f"{fake_gcs_server.endpoint}/storage/v1/b/{bucket}/o/{name}?alt=media", timeout=60) as answer:
+            (copied / stored["name"]).write_bytes(answer.read())
+    password = (alone / "keys" / "repository.key").read_text().strip()
+    restic = Restic(stock_restic, copied / PREFIX / "repositories" / "main", password)
+    restic.check("--read-data")
+    restic.run("restore", "latest", "--target", tmp_path / "stock")
+    assert same(data, tmp_path / "stock")
 
 
 def stored_bytes(store: GoogleStore, bucket: str) -> int:
