@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from cto_backups.core.ports import Buffer
+from cto_backups.core.trees import Buffer
 from cto_backups.vaults import gcs_client
 from cto_backups.vaults.gcs_client import GcsClient, RefusedError
 from cto_backups.vaults.joined import Joined

@@ -9,8 +9,8 @@ import pytest
 
 from cto_backups.core.alerts import Alert, Trouble
 from cto_backups.core.governance import Approval, Governance, Governed, GoverningDocument, Identity, Who
-from cto_backups.core.keeping import RetentionTold
-from cto_backups.core.model import Copy, Fingerprint, Hold, RecoveryPoint
+from cto_backups.core.keeping import Hold, RetentionTold
+from cto_backups.core.model import Copy, Fingerprint, RecoveryPoint
 from cto_backups.evidence import statements
 from cto_backups.evidence.approvals import (
     Authorization,

@@ -207,7 +207,9 @@ class Standstill:
         else:
             where = log_position(session, self._version)
             at = Position(where["binlog_file"], int(where["binlog_position"])) if where else None
-        moment = Moment(at, now(session), unfinished(session)) if at is not None else None
+        # The log of MySQL is not gone on with, and who may read it may not see what is prepared.
+        prepared = unfinished(session) if self._version.is_mariadb else True
+        moment = Moment(at, now(session), prepared) if at is not None else None
         self.captured_at = clock.now()
         history = plan.version.keeps_history
         summed = self._pool.submit(_summed_up, session, plan, history=history, beside=self._beside)
