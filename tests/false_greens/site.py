@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from cto_backups import app, clock
+from cto_backups import clock
+from cto_backups.app import environment
 from cto_backups.channels.webhook import WebhookChannel
 from cto_backups.cli import main
 from cto_backups.errors import ExitStatus
@@ -94,7 +95,7 @@ class Site:
             stack.enter_context(mock.patch.object(clock, "now", lambda: self.now))
             stack.enter_context(mock.patch.object(servers, "USUAL", self.around))
             stack.enter_context(mock.patch.object(WebhookChannel, "send", lambda *_: None))
-            stack.enter_context(mock.patch.object(app, "_place", partial(self._place, app._place)))
+            stack.enter_context(mock.patch.object(environment, "_place", partial(self._place, environment._place)))
             for trouble in self.trouble:
                 stack.enter_context(trouble())
             stack.enter_context(contextlib.redirect_stdout(out))

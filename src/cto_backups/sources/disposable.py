@@ -90,7 +90,11 @@ def _check_reached(place: Place) -> None:
         return
     for folder in (place.data, place.socket):
         tried = subprocess.run(
-            place.command("test", "-w", folder), stdin=subprocess.DEVNULL, capture_output=True, cwd="/"
+            place.command("test", "-w", folder),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env=dict(place.environment()),
+            cwd="/",
         )
         if tried.returncode:
             raise VerificationError(
