@@ -11,7 +11,8 @@ from urllib.request import urlopen
 import pytest
 
 from acceptance.test_buckets import Installation, same
-from cto_backups import app, clock
+from cto_backups import clock
+from cto_backups.app import starting
 from cto_backups.errors import ExitStatus
 from servers.google_stores import REGION, GoogleStore
 from stock.restic import Restic
@@ -29,7 +30,7 @@ def test_a_vault_at_google_is_filled_verified_pruned_and_alone_brings_everything
     sources = {"papers": {"kind": "files", "class": "documentation", "paths": [str(data)], "retention": "1 versions"}}
     sources["papers"]["test"] = "none"
     folder = {"url": "file:vaults/one", "provider": "local-disk", "region": "this-machine", "storage": "disk"}
-    app.initialise(home, business="acme", sources=sources, vaults={"one": folder})
+    starting.initialise(home, business="acme", sources=sources, vaults={"one": folder})
     run = Installation(home, data, {})
     key = home / "keys" / "google.json"
     key.write_text(fake_gcs_server.logins.key_file)

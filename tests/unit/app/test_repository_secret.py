@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cto_backups import app
+from cto_backups.app import starting
 from cto_backups.app.adapters import Adapters
 from cto_backups.app.repository_secret import service
 from cto_backups.config import Configuration, load
@@ -17,7 +17,7 @@ from cto_backups.errors import KeyProblemError, PolicyError
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("places")
     sources = {"notes": {"kind": "files", "class": "documentation", "paths": [str(folder)]}}
-    app.initialise(folder / "home", business="acme", sources=sources)
+    starting.initialise(folder / "home", business="acme", sources=sources)
     return folder / "home"
 
 
