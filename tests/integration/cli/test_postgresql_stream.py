@@ -195,12 +195,15 @@ def test_any_moment_comes_back_and_the_restore_test_goes_to_the_end(protecting: 
 @contextmanager
 def nothing_of_its_own(server: Server) -> Iterator[None]:
     """Meanwhile the server's background writer, which tells standbys every 15 seconds what goes on, writes nothing."""
+    # Nor does a checkpoint whose time has come, autovacuum, or whoever logs in and clears up what others left.
+    server.do("ALTER SYSTEM SET autovacuum = off", "SELECT pg_reload_conf()", "VACUUM", "CHECKPOINT")
     ((pid,),) = server.do("SELECT pid FROM pg_stat_activity WHERE backend_type = 'background writer'")
     os.kill(pid, signal.SIGSTOP)
     try:
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
+        server.do("ALTER SYSTEM RESET autovacuum", "SELECT pg_reload_conf()")
 
 
 def test_a_moment_after_the_last_mark_brings_nothing_back_that_came_later(
@@ -211,7 +214,7 @@ def test_a_moment_after_the_last_mark_brings_nothing_back_that_came_later(
     from cto_backups.sources.postgresql import stream as postgresql_stream
 
     monkeypatch.setattr(postgresql_stream, "_MARK_EVERY", timedelta(hours=1))
-    with followed(protecting) as installation, nothing_of_its_own(shop):
+    with nothing_of_its_own(shop), followed(protecting) as installation:
         until(lambda: (at := facts(installation)) and at.moment, "the only mark")
         shop.do("INSERT INTO commits VALUES (1)")
         ((between,),) = shop.do("SELECT clock_timestamp()")
