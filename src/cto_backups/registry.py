@@ -18,8 +18,8 @@ SOURCES = {
 }
 VAULTS = {
     "file": "cto_backups.vaults.local:LocalVault",
-    "gs": "cto_backups.vaults.gcs:GcsVault",
-    "s3": "cto_backups.vaults.s3:S3Vault",
+    "gs": "cto_backups.vaults.gcs:gcs_vault",
+    "s3": "cto_backups.vaults.s3:s3_vault",
 }
 SANDBOXES = {
     "folder": "cto_backups.sandboxes.folder:FolderSandbox",

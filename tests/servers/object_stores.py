@@ -39,6 +39,17 @@ class ObjectStore:
         self.client.create_bucket(Bucket=name, **here, **settings)
         return name
 
+    def put(self, bucket: str, name: str, content: bytes) -> None:
+        """Store an object, without this program."""
+        self.client.put_object(Bucket=bucket, Key=name, Body=content)
+
+    def delete(self, bucket: str, name: str = "") -> None:
+        """Delete an object, or the bucket."""
+        if name:
+            self.client.delete_object(Bucket=bucket, Key=name)
+        else:
+            self.client.delete_bucket(Bucket=bucket)
+
     def address(self, bucket: str, prefix: str = "", **settings: Any) -> StoreAddress:
         """Where a vault in a bucket is."""
         logins = {"access_key": lambda: self.access_key, "secret_key": lambda: self.secret_key}

@@ -5,9 +5,7 @@ It speaks the JSON API, https://cloud.google.com/storage/docs/json_api; the logi
 
 import json
 import os
-import random
 import threading
-import time
 from collections.abc import Callable, Mapping
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
@@ -20,7 +18,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
 from cto_backups.core.vaults import StoreAddress
-from cto_backups.vaults import tls
+from cto_backups.vaults import pauses, tls
 
 OWN = "https://storage.googleapis.com"
 SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
@@ -28,7 +26,6 @@ SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
 _ATTEMPTS = 6
 _CONNECTIONS = 32  # more than any crew of ours has threads; one that waits for none makes none
 _TIMEOUT_SECONDS = (15.0, 60.0)  # to connect; and without a single byte
-_LONGEST_PAUSE_SECONDS = 32.0
 BUSY = {408, 429, 500, 502, 503, 504}  # https://cloud.google.com/storage/docs/retry-strategy
 UNREACHED = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError, HTTPError, OSError)
 
@@ -106,7 +103,7 @@ class GcsClient:
                 if last or isinstance(error, requests.exceptions.SSLError) or not self._budget.spend():
                     raise
                 again = True
-                pause(attempt)
+                pauses.pause(attempt)
                 continue
             if answer.status_code < 300 or answer.status_code in fine:
                 self._budget.earn()
@@ -122,7 +119,7 @@ class GcsClient:
                 if not self._budget.spend():
                     raise refused
                 again = again or refused.status >= 500
-                pause(attempt, float(wait) if wait.isdigit() else 0.0)
+                pauses.pause(attempt, float(wait) if wait.isdigit() else 0.0)
             else:
                 raise refused
 
@@ -181,11 +178,6 @@ def connected(vault: str, address: StoreAddress) -> GcsClient:
     for scheme in ("https://", "http://"):
         session.mount(scheme, HTTPAdapter(pool_maxsize=_CONNECTIONS))
     return GcsClient(address, credentials, session)
-
-
-def pause(attempt: int, at_least: float = 0.0) -> None:
-    """Wait before the next try, longer each time, and each thread differently."""
-    time.sleep(min(max(at_least, random.uniform(0, 0.5 * 2**attempt)), _LONGEST_PAUSE_SECONDS))
 
 
 def _refusal(answer: requests.Response, again: bool) -> RefusedError:

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cto_backups.core.trees import Buffer
-from cto_backups.vaults import gcs_client
+from cto_backups.vaults import gcs_client, pauses
 from cto_backups.vaults.gcs_client import GcsClient, RefusedError
 from cto_backups.vaults.joined import Joined
 
@@ -91,7 +91,7 @@ def _in_chunks(
             if failures == _ATTEMPTS:
                 raise
             again = True
-            gcs_client.pause(failures)
+            pauses.pause(failures)
             headers = {"Content-Range": f"bytes */{size}"}
             answer = client.ask("PUT", session, headers=headers, fine=(308,))
         if answer.status_code != 308:

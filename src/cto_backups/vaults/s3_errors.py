@@ -43,7 +43,6 @@ _BUSY = {
 _FULL = {"QuotaExceeded", "XMinioStorageFull", "InsufficientCapacity", "InsufficientStorage", "EntityTooLarge", "507"}
 _GARBLED = {"BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch", "IncompleteBody"}
 _ARCHIVED = {"InvalidObjectState"}
-_MISSING = {"NoSuchKey", "NotFound", "404"}
 
 
 class S3Wording(Wording):
@@ -75,8 +74,6 @@ class S3Wording(Wording):
         status = answer.get("HTTPStatusCode")
         if code == "NoSuchBucket":
             return self.no_bucket()
-        if code in _MISSING:
-            return self.missing(key)
         if code in _DENIED:
             return self._denied(error.operation_name, what, key, said)
         if code in _WRONG_REGION:

@@ -1,10 +1,13 @@
 """What goes wrong with a vault in a bucket, told to people; the stores' own refusals are told in a module for each."""
 
 from abc import ABC, abstractmethod
+from typing import TypeVar
 
 from cto_backups.config.redaction import redact
 from cto_backups.core.vaults import StoreAddress
 from cto_backups.errors import KeyProblemError, VaultError, VaultExistsError, VaultMissingError
+
+_Kind = TypeVar("_Kind", bound=VaultError)
 
 
 class Wording(ABC):
@@ -97,6 +100,11 @@ class Wording(ABC):
             why="its store answers with another part than it was asked for",
             todo="See what stands between here and the store: it does not know ranges.",
         )
+
+    @staticmethod
+    def of(kind: type[_Kind], error: VaultError) -> _Kind:
+        """The same words as an error of another kind."""
+        return kind(error.what, why=error.why, todo=error.todo)
 
     def _cannot(self, doing: str, key: str) -> str:
         return f"Vault {self._name} at {self._location} cannot {doing} {key}".rstrip()

@@ -1,0 +1,224 @@
+"""A vault in a bucket of an object store: what is the same at every provider.
+
+Each stored file is one object, written in one go under the condition that there is none of its name. Such stores show
+an object whole or not at all, and keep it once they have said so. A marker object at the vault's root tells an empty
+vault from a wrong bucket. What one asks of a store is in `object_store`; the stores are `s3` and `gcs`.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+from cto_backups.core.trees import Buffer
+from cto_backups.core.vaults import StoreAddress, StoredFile
+from cto_backups.errors import VaultError, VaultExistsError
+from cto_backups.vaults import pauses
+from cto_backups.vaults.marker import MARKER, check_key, identity_in, is_key, new_marker
+from cto_backups.vaults.object_store import AbsentError, Answer, BeyondError, ObjectStore, TakenError
+
+_ATTEMPTS = 4  # at answers that end early, which the stores' clients have let go of by then
+_PIECE = 1 << 20  # read into memory that is there, at a time
+
+_Read = TypeVar("_Read")
+
+
+class BucketVault:
+    """A vault below a prefix of a bucket; implements `core.vaults.Vault`. Thread-safe: one client serves all."""
+
+    def __init__(self, name: str, location: str, store: ObjectStore) -> None:
+        self._name = name
+        self._location = location
+        self._store = store
+
+    @property
+    def name(self) -> str:
+        """Its name in the policy."""
+        return self._name
+
+    @property
+    def location(self) -> str:
+        """The place in the bucket, and the server where it is not the provider's own."""
+        return self._location
+
+    @property
+    def address(self) -> StoreAddress:
+        """Where it is, for those who ask the store for more than a vault gives."""
+        return self._store.address
+
+    @property
+    def identity(self) -> str:
+        """The id that the vault was given when it was made, to tell it from another. Raises VaultMissingError."""
+        try:
+            marker = self._read(MARKER, 0, None)
+        except AbsentError as error:
+            self._store.look()  # says so if it is the bucket that is not there
+            marked = self.address.key(MARKER)
+            raise self._store.say.absent(f"there is no marker object {marked} in the bucket") from error
+        return identity_in(marker, f"Vault {self._name} at {self._location}")
+
+    def check(self) -> None:
+        """Raise VaultMissingError when the bucket or the marker in it is not there; VaultError when nobody answers."""
+        _ = self.identity
+
+    def create(self) -> None:
+        """Make the marker in a bucket that is there; fine when it is there already.
+
+        Raises VaultMissingError with the command that makes the bucket, and VaultError for a store that would let two
+        writers replace each other's files.
+        """
+        self._store.look()
+        marker = [new_marker()]
+        try:
+            self._put(MARKER, marker, overwrite=False)
+        except VaultExistsError:
+            self.check()
+            return
+        try:
+            self._put(MARKER, marker, overwrite=False, anew=True)
+        except VaultExistsError:
+            return
+        raise self._store.say.heedless(self._store.condition)
+
+    def put(self, key: str, parts: Sequence[Buffer], *, overwrite: bool = False) -> None:
+        """Store the joined parts, whole or not at all, durable on return; proven by the checksum that the store tells.
+
+        Raises VaultExistsError when the key is there and `overwrite` is false; VaultFullError; VaultReadOnlyError.
+        """
+        check_key(key, self._name)
+        self._put(key, parts, overwrite=overwrite)
+
+    def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+        """Bytes from `offset`, `length` of them or all. Raises VaultMissingError; VaultError when there are fewer."""
+        check_key(key, self._name)
+        if length == 0:
+            self.size(key)
+            return b""
+        try:
+            return self._read(key, offset, length)
+        except BeyondError as error:
+            there = self.size(key)
+            if length is None and there == offset:
+                return b""  # all that comes after its end: nothing, which is no range to a store
+            raise self._short(key, offset, length, there) from error
+        except AbsentError as error:
+            raise self._gone(error) from error
+
+    def read_into(self, key: str, offset: int, buffer: memoryview) -> None:
+        """Fill the buffer with the bytes from `offset`. Raises VaultMissingError; VaultError when there are fewer."""
+        check_key(key, self._name)
+        if not buffer.nbytes:
+            self.size(key)
+            return
+        filled = 0
+
+        def fill() -> None:
+            nonlocal filled
+            with self._open(key, offset + filled, buffer.nbytes - filled) as answer:
+                while filled < buffer.nbytes:
+                    more = answer.body.readinto(buffer[filled : filled + _PIECE])
+                    if not more:
+                        raise OSError(f"it ended after {filled} bytes of {buffer.nbytes}")
+                    filled += more
+
+        try:
+            self._untorn(key, fill)
+        except BeyondError as error:
+            raise self._short(key, offset, buffer.nbytes, self.size(key)) from error
+        except AbsentError as error:
+            raise self._gone(error) from error
+
+    def size(self, key: str) -> int:
+        """Size in bytes. Raises VaultMissingError."""
+        check_key(key, self._name)
+        try:
+            return self._store.size(key)
+        except AbsentError as error:
+            raise self._gone(error) from error
+
+    def list(self, prefix: str) -> Iterator[StoredFile]:
+        """Every stored file below the folder `prefix` ("" for all), a page of a thousand at a time."""
+        folder = f"{prefix.rstrip('/')}/" if prefix else ""
+        page, found = self._store.page(folder, None), False
+        while True:
+            found = found or bool(page.files)
+            # A key that we would not write is not ours; such as the "folders" that people make in browsers.
+            yield from (stored for stored in page.files if is_key(stored.key))
+            if page.next is None:
+                break
+            page = self._store.page(folder, page.next)
+        if not found:
+            _ = self.identity  # an empty answer must not be given for a wrong bucket
+
+    def delete(self, key: str) -> None:
+        """Remove a stored file; fine when it is gone already. Raises VaultReadOnlyError, VaultMissingError."""
+        check_key(key, self._name)
+        try:
+            self._store.delete(key)
+        except AbsentError:
+            _ = self.identity  # fine, unless it is the vault that is gone
+
+    def close(self) -> None:
+        """Close the connections; they are made anew when needed."""
+        self._store.close()
+
+    # -- how ----------------------------------------------------------------------------------------------------------
+
+    def _put(self, key: str, parts: Sequence[Buffer], *, overwrite: bool, anew: bool = False) -> None:
+        """Store it; with `anew`, what is there already is another's even if it is the same."""
+        try:
+            self._store.put(key, parts, overwrite=overwrite)
+        except TakenError as error:
+            # An earlier try of this call may have come through, and only its answer got lost.
+            if anew or not error.again or not self._store.holds(key, parts):
+                raise
+
+    def _gone(self, error: AbsentError) -> VaultError:
+        """There is no such object; or no vault, which is told then."""
+        try:
+            _ = self.identity
+        except VaultError as absent:
+            return absent
+        return error
+
+    def _short(self, key: str, offset: int, length: int | None, there: int) -> VaultError:
+        return self._store.say.short(key, offset, 1 if length is None else length, max(there - offset, 0))
+
+    def _read(self, key: str, offset: int, length: int | None) -> bytes:
+        """What is asked for. Raises AbsentError, BeyondError."""
+
+        def read() -> bytes:
+            with self._open(key, offset, length) as answer:
+                content = answer.body.read()
+            if len(content) != answer.size_bytes:
+                raise OSError(f"it ended after {len(content)} bytes of {answer.size_bytes}")
+            return content
+
+        return self._untorn(key, read)
+
+    def _open(self, key: str, offset: int, length: int | None) -> Answer:
+        """The stream of a range, which was compared with what was asked for. Raises AbsentError, BeyondError."""
+        last = "" if length is None else offset + length - 1
+        part = {"Range": f"bytes={offset}-{last}"} if offset or length is not None else {}
+        answer = self._store.get(key, part)
+        problem = None
+        whole = answer.told.rpartition("/")[2]
+        if part and not answer.told.startswith(f"bytes {offset}-"):
+            problem = self._store.say.other_range(key)
+        elif whole.isdigit() and int(whole) < offset:  # which providers refuse, and not every store
+            problem = self._short(key, offset, length, int(whole))
+        elif length is not None and answer.size_bytes != length:
+            problem = self._store.say.short(key, offset, length, answer.size_bytes)
+        if problem is not None:
+            answer.body.close()
+            raise problem
+        return answer
+
+    def _untorn(self, key: str, read: Callable[[], _Read]) -> _Read:
+        """Read until an answer comes whole. Raises VaultError."""
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                return read()
+            except self._store.torn as error:
+                if attempt == _ATTEMPTS:
+                    raise self._store.say.torn(key, str(error)) from error
+                pauses.pause(attempt)
+        raise AssertionError("the last attempt returns or raises")

@@ -1,0 +1,120 @@
+"""What a vault in a bucket asks of the store: few verbs, each one request of its protocol, by names below the prefix.
+
+A store tells what fails in the words of its provider. What the vault has to know more of has errors of its own::
+
+    AbsentError     there is no such object; whether the bucket is there is not told
+    TakenError      there is an object of this name already
+    BeyondError     the range begins behind the object's end
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol
+
+from cto_backups.core.trees import Buffer
+from cto_backups.core.vaults import StoreAddress, StoredFile
+from cto_backups.errors import VaultError, VaultExistsError, VaultMissingError
+from cto_backups.vaults.wording import Wording
+
+
+class AbsentError(VaultMissingError):
+    """There is no such object; whether the bucket is there is not told."""
+
+
+class TakenError(VaultExistsError):
+    """There is an object of this name already. `again`: an earlier try of the same call may have come through."""
+
+    again = False
+
+
+class BeyondError(VaultError):
+    """The range that is asked for begins behind the object's end."""
+
+
+class Body(Protocol):
+    """Bytes on their way, which are let go of in the end."""
+
+    def read(self) -> bytes:
+        """All that are left."""
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Fill what comes of the buffer; 0 at the end."""
+
+    def close(self) -> None:
+        """Let go of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a store answers who asks for bytes of an object: how many come, of which range, in its own words.
+
+    `told` is the answer's Content-Range, such as "bytes 0-9/100"; "" for the whole of it.
+    """
+
+    body: Body
+    size_bytes: int
+    told: str
+
+    def __enter__(self) -> "Answer":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.body.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a listing, by names below the prefix; `next` asks for the one after it, None after the last."""
+
+    files: tuple[StoredFile, ...]
+    next: str | None
+
+
+class ObjectStore(Protocol):
+    """A bucket, below a prefix. Thread-safe. Every method raises VaultError (or a subclass) in plain words."""
+
+    @property
+    def say(self) -> Wording:
+        """The words of its provider."""
+
+    @property
+    def address(self) -> StoreAddress:
+        """Where it is."""
+
+    @property
+    def torn(self) -> tuple[type[Exception], ...]:
+        """What is raised by a body that ends before its end."""
+
+    @property
+    def condition(self) -> str:
+        """What a request says so that it replaces nothing, by the protocol's name."""
+
+    def look(self) -> None:
+        """See that the bucket is there, and where the policy says. Raises VaultMissingError."""
+
+    def put(self, key: str, parts: Sequence[Buffer], *, overwrite: bool) -> None:
+        """Store the joined parts, whole or not at all; proven by the checksum that the store tells.
+
+        Raises TakenError when it is there and `overwrite` is false; VaultFullError; VaultReadOnlyError.
+        """
+
+    def holds(self, key: str, parts: Sequence[Buffer]) -> bool:
+        """Whether what is there is these parts, by the checksum that the store tells. Raises AbsentError."""
+
+    def get(self, key: str, headers: Mapping[str, str]) -> Answer:
+        """Bytes of an object, with these headers of the request. Raises AbsentError, BeyondError."""
+
+    def size(self, key: str) -> int:
+        """Size in bytes. Raises AbsentError."""
+
+    def page(self, folder: str, after: str | None) -> Page:
+        """Up to a thousand names that begin with `folder` ("" for all), the next ones after the page before."""
+
+    def delete(self, key: str) -> None:
+        """Remove an object. Raises AbsentError where that is told; VaultReadOnlyError."""
+
+    def close(self) -> None:
+        """Close the connections; they are made anew when needed."""
