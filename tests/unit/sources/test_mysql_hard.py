@@ -17,7 +17,7 @@ from cto_backups.errors import RefusedError, RestoreError, SourceError
 from cto_backups.process import ToolError
 from cto_backups.sources.disposable import disposable
 from cto_backups.sources.mysql import catalogue as mysql_catalogue
-from cto_backups.sources.mysql import restore
+from cto_backups.sources.mysql import inventory, restore
 from cto_backups.sources.mysql import throwaway as mysql_throwaway
 from cto_backups.sources.mysql.catalogue import catalogue
 from cto_backups.sources.mysql.connection import Address, Tools, Version
@@ -183,8 +183,8 @@ def test_a_restore_test_has_keys_of_the_numbers_that_tables_name(options: str, k
 def test_names_that_differ_in_case_are_one_where_the_server_says_so(
     make: Make, monkeypatch: pytest.MonkeyPatch, same: int, standing: tuple[str, ...]
 ) -> None:
-    monkeypatch.setattr(restore, "rows", lambda *_: [(same,)])
-    monkeypatch.setattr(restore, "databases", lambda _: {"shop": 1})
+    monkeypatch.setattr(inventory, "rows", lambda *_: [(same,)])
+    monkeypatch.setattr(restore, "in_use", lambda *_: ("shop",))
     assert restore.standing(None, ["Shop", "other"]) == standing  # type: ignore[arg-type]
 
 

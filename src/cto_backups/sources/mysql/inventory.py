@@ -1,6 +1,6 @@
 """Which databases there are on a server, and what its user may do there."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import pymysql
@@ -33,6 +33,12 @@ def databases(session: Session) -> dict[str, int]:
     ((own_help,),) = rows(session, _SCHEMA_OF_HELP)
     system = _SYSTEM if own_help else _SYSTEM - {"sys"}
     return {name: size for name, size in found.items() if name not in system and not name.startswith(_NO_DATABASE)}
+
+
+def folding(session: Session) -> Callable[[str], str]:
+    """What makes two names of databases one, where the server does not tell their case apart."""
+    ((same,),) = rows(session, "SELECT @@GLOBAL.lower_case_table_names")
+    return str.lower if same else str
 
 
 def is_dumped(database: str) -> bool:

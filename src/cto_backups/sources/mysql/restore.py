@@ -1,7 +1,7 @@
 """Databases made anew from dumps: on a throwaway server, and on one that is in use."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +14,11 @@ from cto_backups.core.trees import EntryKind
 from cto_backups.errors import RefusedError
 from cto_backups.process import LONGEST_SECONDS, ToolError
 from cto_backups.sources import pipes
+from cto_backups.sources.mysql import unfinished
 from cto_backups.sources.mysql.connection import Address, Session, Tools, do, quoted, rows
 from cto_backups.sources.mysql.dump import COMPLETED, VIEWS_FILE, database_of
-from cto_backups.sources.mysql.inventory import databases
-from cto_backups.sources.mysql.users import GRANTS_FILE, USERS_FILE, accounts, lacking, names
+from cto_backups.sources.mysql.inventory import databases, folding
+from cto_backups.sources.mysql.users import GRANTS_FILE, USERS_FILE, accounts, accounts_in, label, lacking, names
 from cto_backups.sources.names import readable
 
 _SECTION: Final = re.compile(rb"^--\n-- Current Database: `((?:[^`]|``)*)`\n--\n\nUSE ", re.MULTILINE)
@@ -37,7 +38,6 @@ _MAKE_DATABASE: Final = re.compile(
 )
 _HEAD: Final = 1 << 20
 _DEFINER: Final = re.compile(rb"\bDEFINER=(`(?:[^`]|``)*`@`(?:[^`]|``)*`)")
-_DATABASE_EXISTS: Final = 1007
 _QUOTATION: Final = re.compile(r"'.*'|near '.*|(?<=for value ).*", re.DOTALL)
 _NO_CHECK: Final = "doesn't support check"
 
@@ -47,13 +47,14 @@ class Loader:
     """Loads dumps with the server's own client; `folder` is private, and has the option file.
 
     With `then`, dumps are loaded as if it were still the moment at which they were made: an event whose time has passed
-    since is made all the same.
+    since is made all the same. `first` is a statement that each client carries out before anything else.
     """
 
     tools: Tools
     address: Address
     folder: Path
     then: bool = False
+    first: str = ""
 
     def load(self, file: Path, *, anyway: bool = False) -> None:
         """Carry out what is in a file, to its end; `anyway`, as much of it as can be. Raises ToolError."""
@@ -92,6 +93,7 @@ class Loader:
             "--max-allowed-packet=1G",
             "--skip-reconnect",
             "--connect-timeout=15",
+            *([f"--init-command={self.first}"] if self.first else []),
         ]
 
     def load_text(self, content: bytes, name: str, *, anyway: bool = False) -> None:
@@ -117,11 +119,24 @@ def databases_in(reader: PointReader, only: Sequence[str]) -> list[str]:
 
 
 def standing(session: Session, wanted: Sequence[str]) -> tuple[str, ...]:
-    """Those of these databases that are there, whatever their case where the server does not tell cases apart."""
-    ((same,),) = rows(session, "SELECT @@GLOBAL.lower_case_table_names")
-    there = databases(session)
-    known = {name.lower() for name in there} if same else set(there)
-    return tuple(name for name in wanted if (name.lower() if same else name) in known)
+    """Those of these databases that are there and hold anything, but for what an earlier restore did not finish.
+
+    Whatever their case where the server does not tell cases apart. Raises pymysql.MySQLError.
+    """
+    folded = folding(session)
+    known = {folded(name) for name in in_use(session, wanted)}
+    return tuple(name for name in wanted if folded(name) in known)
+
+
+def in_use(session: Session, wanted: Sequence[str]) -> tuple[str, ...]:
+    """The databases that are there, but for unfinished ones, and for those of the wanted in which there is nothing.
+
+    Raises pymysql.MySQLError.
+    """
+    there, half, folded = databases(session), unfinished.unfinished(session), folding(session)
+    nothing = unfinished.empty(session, there)
+    ours = {folded(name) for name in wanted}
+    return tuple(name for name in there if name not in half and not (name in nothing and folded(name) in ours))
 
 
 def refuse_standing(source: str, standing: Sequence[str]) -> None:
@@ -182,25 +197,36 @@ def check_tables(session: Session, database: str) -> None:
                 raise ToolError("CHECK TABLE", None, f"{table}: {kind}: {text}")
 
 
-def into(loader: Loader, session: Session, place: Path) -> list[str]:
+def into(loader: Loader, session: Session, place: Path, *, everything: bool) -> list[str]:
     """Make the dumped databases on a server in use, which has none of their names; what people should know.
 
     Accounts that the server lacks are made and get their rights, those it has stay as they are. A database that could
-    not be made is gone again. Raises ToolError, pymysql.MySQLError.
+    not be made is gone again, and so are accounts where none was. What there is says that it is not finished: that is
+    for whoever called this to say. With `everything`, what is unfinished of others goes. Raises ToolError,
+    pymysql.MySQLError.
     """
     dumps = dumps_in(place)
     there = names(accounts(session, loader.tools.version, {})) if _has_accounts(place) else set()
-    if (place / USERS_FILE).is_file():
-        loader.load_text(_whole(lacking((place / USERS_FILE).read_bytes(), there)), USERS_FILE)
+    users = _content(place / USERS_FILE, there)
+    made = unfinished.accounts_made(session) | set(accounts_in(users))
+    there = {name for name in there if label(name) not in made}
     for name, file in dumps.items():
-        _make_database(session, name, file)
+        unfinished.begin(session, name, _creation(file), made)
+    if everything:
+        unfinished.drop_but(session, dumps.keys())
+    if users:
+        loader.load_text(users, USERS_FILE)
+    for number, file in enumerate(dumps.values()):
         try:
             loader.load(file)
         except ToolError as error:
-            do(session, f"DROP DATABASE IF EXISTS {quoted(name)}")
+            for lost in list(dumps)[number:]:
+                do(session, f"DROP DATABASE IF EXISTS {quoted(lost)}")
+            if not number:
+                _drop_accounts(loader, session, made)
             raise _explained(error, session) from None
     notes = []
-    grants = _whole(lacking((place / GRANTS_FILE).read_bytes(), there)) if (place / GRANTS_FILE).is_file() else b""
+    grants = _content(place / GRANTS_FILE, there)
     if grants:
         loader.load_text(grants, GRANTS_FILE, anyway=True)  # a view that calls a function needs who may call it
     for name, statements in _views(place):
@@ -217,11 +243,25 @@ def into(loader: Loader, session: Session, place: Path) -> list[str]:
     return notes
 
 
-def _make_database(session: Session, name: str, file: Path) -> None:
-    """Make a database just as its dump says, but for `if not exists`: the dump would replace what is there.
+def _content(file: Path, there: Collection[str]) -> bytes:
+    """What a file says of accounts that are not there; nothing without one."""
+    return _whole(lacking(file.read_bytes(), there)) if file.is_file() else b""
 
-    Somebody may have made it since one looked; or the server takes its name for another's, but for the case. Raises
-    ToolError, pymysql.MySQLError.
+
+def _drop_accounts(loader: Loader, session: Session, made: Collection[str]) -> None:
+    """Remove accounts that were made for databases of which none is there; else the next restore took them for others.
+
+    Raises pymysql.MySQLError.
+    """
+    for account in accounts(session, loader.tools.version, {}).every:
+        if label(account.name) in made:
+            do(session, f"DROP {'ROLE' if account.making.startswith('CREATE ROLE') else 'USER'} {account.name}")
+
+
+def _creation(file: Path) -> str:
+    """What follows `create database` in a dump, but for `if not exists`: the dump would replace what is there.
+
+    Raises ToolError.
     """
     try:
         with file.open("rb") as reading:
@@ -230,14 +270,7 @@ def _make_database(session: Session, name: str, file: Path) -> None:
         raise ToolError(file.name, None, error.strerror or str(error)) from error
     if told is None:
         raise ToolError(file.name, None, "it does not say how its database is made")
-    try:
-        do(session, f"CREATE DATABASE {told[1].decode('utf-8', 'surrogateescape')}")
-    except pymysql.MySQLError as error:
-        if error.args[0] != _DATABASE_EXISTS:
-            raise
-        raise ToolError(
-            file.name, None, f"a database {name} was made meanwhile, or there is one whose name differs in case alone"
-        ) from error
+    return told[1].decode("utf-8", "surrogateescape")
 
 
 @contextmanager

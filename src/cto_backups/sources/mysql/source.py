@@ -18,7 +18,7 @@ from cto_backups.errors import PolicyError, RefusedError, RestoreError, Verifica
 from cto_backups.process import ToolError, ToolMissingError
 from cto_backups.sources.mysql import capture as mysql_capture
 from cto_backups.sources.mysql import log as mysql_log
-from cto_backups.sources.mysql import logged, stream, tail
+from cto_backups.sources.mysql import logged, stream, tail, unfinished
 from cto_backups.sources.mysql import restore as mysql_restore
 from cto_backups.sources.mysql.bases import Dumps
 from cto_backups.sources.mysql.connection import Address, Session, Tools, Version, said, version_of
@@ -96,6 +96,7 @@ class MysqlSource:
     def capture(self, limit: Limit = UNLIMITED) -> AbstractContextManager[Capture]:
         """All databases, and who may do what, at one moment. Raises SourceError."""
         server = self._server.within(limit)
+        unfinished.refuse_unfinished(server)
         if self._base_every is not None:
             form = self._physical_form(server) if self._is_physical else Dumps(server, self._state)
             often = logged.Often(self._base_every, self._sums_every)
@@ -133,7 +134,12 @@ class MysqlSource:
         wanted = mysql_restore.databases_in(reader, only)
         with self._server.session() as session:
             conflicts = self._standing(reader, session, only, goes_on=_goes_on(reader, options, only))
+            half = sorted(unfinished.unfinished(session))
         notes = [f"the server {self._server.place} gets: {', '.join(wanted) or 'no database'}"]
+        if half:
+            notes.append(
+                f"an earlier restore did not finish {', '.join(half)}: what is there of it is no whole database"
+            )
         if conflicts:
             notes.append(f"it will refuse, for these are there already: {', '.join(conflicts)}")
         return replace(plan, destination=Path(self._server.place), conflicts=conflicts, notes=(*plan.notes, *notes))
@@ -163,7 +169,12 @@ class MysqlSource:
                 self._state,
                 partial(reader.restore, destination, only=only, existing=existing, options=options, progress=progress),
             )
-        with self._server.session() as session, staging(self._state) as place, staging(self._state) as private:
+        with (
+            self._server.session() as session,
+            unfinished.alone(self.name, session),
+            staging(self._state) as place,
+            staging(self._state) as private,
+        ):
             goes_on = _goes_on(reader, options, only)
             self._refuse(reader, session, only, goes_on=goes_on)
             restored = tail.brought_back(
@@ -177,17 +188,19 @@ class MysqlSource:
                 return replace(restored, places=())  # another vault may have it whole
             log, streamed = mysql_log.whole_log(place), mysql_log.whole_streamed(place)
             tools = Tools(version_of(session)[0], self._server.tools)
-            loader = mysql_restore.Loader(tools, self._server.address, private)
+            loader = mysql_restore.Loader(tools, self._server.address, private, first=unfinished.LOCK_OF_CLIENTS)
             try:
                 with mysql_restore.eased(session, log=log is not None):
-                    notes = mysql_restore.into(loader, session, place)
+                    notes = mysql_restore.into(loader, session, place, everything=goes_on)
                     if log is not None:
                         mysql_log.replay(loader, place, log, streamed)
+                    unfinished.finish(session, None if goes_on else mysql_restore.dumps_in(place).keys())
             except (ToolError, pymysql.MySQLError) as error:
                 raise RestoreError(
                     f"source {self.name}: its databases were restored in part",
                     why=str(error) if isinstance(error, ToolError) else said(error),
-                    todo="look at the server: those before the one that failed are there; drop them to try again",
+                    todo="what is there has a table that says so, and is made anew when you restore again; where you"
+                    f" make it whole yourself, drop that table in each database: {unfinished.TABLE}",
                 ) from error
         return replace(restored, places=(self._server.place,), notes=(*restored.notes, *notes))
 
@@ -253,7 +266,7 @@ class MysqlSource:
     ) -> tuple[str, ...]:
         """The databases that are in the way: where a log is to be carried out, every one that is there."""
         if goes_on:
-            return tuple(databases(session))
+            return mysql_restore.in_use(session, mysql_restore.databases_in(reader, only))
         return mysql_restore.standing(session, mysql_restore.databases_in(reader, only))
 
     def _refuse(self, reader: PointReader, session: Session, only: Sequence[str], *, goes_on: bool) -> None:

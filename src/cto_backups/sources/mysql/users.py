@@ -1,7 +1,7 @@
 """The accounts and roles of a server and what they may do, as statements, and as words without their passwords."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
@@ -67,7 +67,7 @@ class Accounts:
 
     def _granting(self, grant: str) -> str:
         grant = _AUTHENTICATION.sub("", grant)
-        return grant if self._fits(grant) else f"-- of what was not dumped: {_label(grant)}"
+        return grant if self._fits(grant) else f"-- of what was not dumped: {label(grant)}"
 
     def _fits(self, grant: str) -> bool:
         on = _GRANTED_ON.search(grant)
@@ -103,9 +103,9 @@ def accounts(
     return Accounts(every, objects)
 
 
-def lacking(content: bytes, there: set[str]) -> bytes:
+def lacking(content: bytes, there: Collection[str]) -> bytes:
     """What a file says of accounts that are not there; those that are keep what they have, and get nothing."""
-    labels = {_label(name) for name in there}
+    labels = {label(name) for name in there}
     kept, wanted = [], True
     for line in content.splitlines(keepends=True):
         if line.startswith(_BLOCK):
@@ -114,6 +114,12 @@ def lacking(content: bytes, there: set[str]) -> bytes:
         if wanted:
             kept.append(line)
     return b"".join(kept)
+
+
+def accounts_in(content: bytes) -> list[str]:
+    """The accounts that a file speaks of, as it calls them."""
+    blocks = (line.removeprefix(_BLOCK).strip() for line in content.splitlines() if line.startswith(_BLOCK))
+    return [name.decode("utf-8", "surrogateescape") for name in blocks]
 
 
 def names(every: Accounts) -> set[str]:
@@ -129,13 +135,13 @@ def _in_order(grant: str) -> str:
 def _file(blocks: Iterable[tuple[str, Sequence[str]]]) -> bytes:
     lines = ["-- Accounts and roles of a server; made by cto.backups", _NOBODY_BY_GRANT]
     for name, statements in blocks:
-        lines.append(f"{_BLOCK.decode()}{_label(name)}")
+        lines.append(f"{_BLOCK.decode()}{label(name)}")
         lines += [statement if statement.startswith("--") else f"{statement};" for statement in statements]
     return "\n".join([*lines, "-- Dump completed", ""]).encode("utf-8", "surrogateescape")
 
 
-def _label(text: str) -> str:
-    """A text in a comment, which ends with its line, whatever is in it."""
+def label(text: str) -> str:
+    """A name, or another text, in a comment, which ends with its line, whatever is in it."""
     return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in text)
 
 
