@@ -284,6 +284,34 @@ def test_a_database_that_has_lost_all_its_rows_is_a_failure_until_somebody_says_
     assert not protect(workshop.installation, "ledger").backup.changed, "and from then on it is as it was"
 
 
+def test_a_database_that_has_lost_nearly_all_its_rows_is_a_failure_and_one_that_lost_most_is_suspect_at_once(
+    workshop: Any,
+) -> None:
+    def hold(rows: int) -> None:
+        with closing(sqlite3.connect(workshop.data / "ledger.db")) as connection, connection:
+            connection.execute("DELETE FROM entries")
+            names = [name for _, name, *_ in connection.execute("PRAGMA table_info(entries)")]
+            marks = ", ".join("?" for _ in names)
+            connection.executemany(f"INSERT INTO entries VALUES ({marks})", ([n] * len(names) for n in range(rows)))
+
+    hold(20_000)
+    first = protect(workshop.installation, "ledger").backup.point
+    hold(2_000)
+    with pytest.raises(SourceError, match="'ledger' has lost nearly all its rows") as refused:
+        protect(workshop.installation, "ledger")
+    assert refused.value.why == f"it holds 2,000 rows; the last recovery point, {first.id}, holds 20,000 rows"
+    assert "cto.backups backup ledger --before" in refused.value.todo
+    assert [point.id for point in workshop.catalog.points("ledger")] == [first.id]
+    hold(2_001)
+    second = protect(workshop.installation, "ledger").backup.point
+    assert second.suspicions == ("rows are gone: 2,001 are there, where 20,000 were before",), "the second point"
+    hold(10)
+    by_hand = protect(workshop.installation, "ledger", label="the year is closed").backup.point
+    assert by_hand.suspicions == ("rows are gone: 10 are there, where 20,000 were before",)
+    hold(11)
+    assert protect(workshop.installation, "ledger").backup.changed, "and from then on it is as it was"
+
+
 def test_damage_in_one_vault_is_found_named_and_healed_on_restore_from_another(workshop: Any, tmp_path: Path) -> None:
     """Every damaged byte is detected by verification, and a restore fetches the good bytes elsewhere."""
     point = protect(workshop.installation, "documents").backup.point

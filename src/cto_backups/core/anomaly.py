@@ -14,7 +14,7 @@ from statistics import median
 from cto_backups.core.change import Change
 from cto_backups.core.log_range import log_range
 from cto_backups.core.model import RecoveryPoint
-from cto_backups.core.rows import rows_in
+from cto_backups.core.rows import lost_most, rows_in, rows_of
 
 HISTORY = 60
 """By so many of its points a source's history is told."""
@@ -24,7 +24,6 @@ LEAST_HISTORY = 3
 LEAST_BYTES = 16 * KIB
 LEAST_ENTRIES = 50
 LEAST_LOSS_BYTES = MIB
-LEAST_LOSS_ROWS = 1000
 LEAST_GROWTH_BYTES = 64 * MIB
 
 SCRAMBLED_EXCESS = 0.25
@@ -92,8 +91,10 @@ def suspicions(point: RecoveryPoint, history: Sequence[RecoveryPoint]) -> tuple[
     this = Judged(point, point.change)
     past = [Judged(each, each.change) for each in history if each.change is not None]
     found = [_scrambled(this, past), _blanked(this, past, logged=logged)]
+    if history and point.complete:
+        found += _emptied(point, history)
     if len(history) >= LEAST_HISTORY and point.complete:
-        found += [_lost(this, past), _renamed(this, past), *_emptied(point, history)]
+        found += [_lost(this, past), _renamed(this, past)]
         if not logged:  # how much a log grows says nothing of the source
             found += _resized(this, history)
     return tuple(reason for reason in found if reason)
@@ -198,26 +199,41 @@ def _resized(this: Judged, history: Sequence[RecoveryPoint]) -> list[str]:
 def _emptied(point: RecoveryPoint, history: Sequence[RecoveryPoint]) -> list[str]:
     """The rows of a database against those of the history: its files and its log do not shrink with them.
 
-    Of a server with several, each is looked at: one that never was empty before and is now, is named.
+    Of a server with several, each is looked at by itself. What was as low once is no surprise.
     """
     said = []
-    now = rows_of(point)
-    before = [rows for each in history if (rows := rows_of(each)) is not None]
-    if now is not None and before:
-        usual = int(median(before))
-        if now < min(before) and now <= COLLAPSED_TO * usual and usual - now >= LEAST_LOSS_ROWS:
-            said.append(f"rows are gone: {now:,} are there, where {usual:,} are usual")
-    past = [rows_in(each.fingerprint) for each in history]
+    newest_first = sorted(history, key=lambda each: each.captured_at, reverse=True)
+    now = rows_of(point.fingerprint)
+    before = [rows for each in newest_first if (rows := rows_of(each.fingerprint)) is not None]
+    if now is not None and (lost := _fewer(now, before)):
+        said.append(f"rows are gone: {now:,} are there, where {lost}")
+    past = [rows_in(each.fingerprint) for each in newest_first]
     for name, rows in rows_in(point.fingerprint).items():
         had = [each[name] for each in past if name in each]
         if not rows and had and min(had) > 0:
-            said.append(f"database {name} is empty: {int(median(had)):,} rows are usual in it")
+            said.append(f"database {name} is empty: no row is in it, where {_had(had)}")
+        elif lost := _fewer(rows, had):
+            said.append(f"rows of database {name} are gone: {rows:,} are there, where {lost}")
     return said
 
 
-def rows_of(point: RecoveryPoint) -> int | None:
-    """How many rows a source counted in its database at a point; None where it has none, or did not count."""
-    return point.fingerprint.counts.get("rows")
+def _fewer(now: int, before: Sequence[int]) -> str:
+    """What there was before, newest first, where most of it is gone now as it never was."""
+    if before and now < min(before):
+        if _is_told(before) and lost_most(int(median(before)), now):
+            return _had(before)
+        if lost_most(before[0], now):
+            return _had(before[:1])
+    return ""
+
+
+def _had(before: Sequence[int]) -> str:
+    """So many rows, newest first: those that are usual, or with a young history those of the newest point."""
+    return f"{int(median(before)):,} are usual" if _is_told(before) else f"{before[0]:,} were before"
+
+
+def _is_told(before: Sequence[int]) -> bool:
+    return len(before) >= LEAST_HISTORY
 
 
 def _of(past: Sequence[Judged], figure: Callable[[Judged], float]) -> list[float]:

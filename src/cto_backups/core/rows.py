@@ -1,4 +1,7 @@
-"""How many rows each database of a server holds, as a fingerprint says: a sum of all may hide that one was emptied."""
+"""How many rows a source holds, and each database of a server, as fingerprints say; and which loss of them is large.
+
+A sum of all may hide that one database was emptied.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -7,6 +10,29 @@ from cto_backups.core.model import Fingerprint, Sample
 
 _OF: Final = "rows of "
 _ROWS: Final = "rows"
+LEAST_LOSS_ROWS: Final = 1000
+"""Fewer than so many that went are no large loss, whatever their share."""
+MOST_SHARE: Final = 0.5
+NEARLY_ALL_SHARE: Final = 0.9
+
+
+def rows_of(fingerprint: Fingerprint) -> int | None:
+    """How many rows a source counted in all; None where it has none, or did not count."""
+    return fingerprint.counts.get(_ROWS)
+
+
+def lost_most(before: int, now: int) -> bool:
+    """Whether at least half of the rows went, and many."""
+    return _lost(before, now, MOST_SHARE)
+
+
+def lost_nearly_all(before: int, now: int) -> bool:
+    """Whether all rows went, or nine tenths of them, and many."""
+    return now == 0 < before or _lost(before, now, NEARLY_ALL_SHARE)
+
+
+def _lost(before: int, now: int, share: float) -> bool:
+    return before - now >= max(LEAST_LOSS_ROWS, share * before)
 
 
 def rows_samples(rows: Mapping[str, int]) -> Sequence[Sample]:

@@ -1,8 +1,8 @@
-"""Sources in which there is nothing: what looks like a deletion is a failed backup until somebody says it is meant."""
+"""Sources in which there is nothing, or next to nothing is left: a failed backup until somebody says it is meant."""
 
-from cto_backups.core.anomaly import rows_of
 from cto_backups.core.model import RecoveryPoint
 from cto_backups.core.payloads import Draft
+from cto_backups.core.rows import lost_nearly_all, rows_of
 from cto_backups.core.wording import counted
 from cto_backups.errors import SourceError
 
@@ -24,15 +24,20 @@ def empty(source: str, draft: Draft, previous: RecoveryPoint | None) -> SourceEr
 
 
 def refuse_emptied(point: RecoveryPoint, previous: RecoveryPoint | None) -> None:
-    """The same of a database, whose files are never empty: without rows it is another one than it was, or was emptied.
+    """The same of a database, whose files never shrink: without its rows it is another one than it was, or was emptied.
 
-    A server without a table is refused from the first day on. Who means it makes a point by hand. Raises SourceError.
+    So is one of which next to none are left, by `core.rows`. A server without a table is refused from the first day on.
+    Who means it makes a point by hand. Raises SourceError.
     """
-    rows, before = rows_of(point), rows_of(previous) if previous is not None else None
-    counts = point.fingerprint.counts
-    if rows == 0 and before:
+    rows = rows_of(point.fingerprint)
+    before = rows_of(previous.fingerprint) if previous is not None else None
+    counts, meant = point.fingerprint.counts, "to be empty"
+    if rows is not None and before is not None and lost_nearly_all(before, rows):
         assert previous is not None
-        what, why = "is empty now", f"no table has a row; the last recovery point, {previous.id}, holds {_rows(before)}"
+        holds = f"the last recovery point, {previous.id}, holds {_rows(before)}"
+        what, why = "is empty now", f"no table has a row; {holds}"
+        if rows:
+            what, why, meant = "has lost nearly all its rows", f"it holds {_rows(rows)}; {holds}", "to hold so few"
     elif counts.get("databases") is not None and counts.get("tables") == 0:
         what, why = "is empty", f"there is no table on the server ({counted(counts['databases'], 'database')})"
     else:
@@ -41,7 +46,7 @@ def refuse_emptied(point: RecoveryPoint, previous: RecoveryPoint | None) -> None
         f"Source '{point.source}' {what}",
         why=why,
         todo="Check that the policy names the right server and database, and what this user may read. If it is meant "
-        f"to be empty: cto.backups backup {point.source} --before 'it was emptied on purpose'",
+        f"{meant}: cto.backups backup {point.source} --before 'it was emptied on purpose'",
     )
 
 

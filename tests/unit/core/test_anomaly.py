@@ -296,11 +296,20 @@ def with_databases(point, **rows):
 def test_one_database_of_several_that_is_empty_now_is_named(days):
     history = [with_databases(each, shop=1_000_000, ledger=40 + number) for number, each in enumerate(days.history(3))]
     (said,) = suspicions(with_databases(days.point(), shop=1_000_001, ledger=0), history)
-    assert said == "database ledger is empty: 41 rows are usual in it"
+    assert said == "database ledger is empty: no row is in it, where 41 are usual"
     assert suspicions(with_databases(days.point(), shop=1_000_001, ledger=1), history) == (), "it has a row"
     assert suspicions(with_databases(days.point(), shop=1_000_001, fresh=0), history) == (), "a new one may be empty"
     queue = [*history[:2], with_databases(history[2], shop=1_000_000, ledger=0)]
     assert suspicions(with_databases(days.point(), shop=1_000_001, ledger=0), queue) == (), "it was so before"
+    (said,) = suspicions(with_databases(days.point(), shop=1_000_001, ledger=0), history[:1])
+    assert said == "database ledger is empty: no row is in it, where 40 were before", "from the second point on"
+
+
+def test_one_database_of_several_that_lost_most_of_its_rows_is_named(days):
+    first = with_databases(days.first(), shop=1_000_000, ledger=5_000)
+    (said,) = suspicions(with_databases(days.point(), shop=1_000_001, ledger=400), [first])
+    assert said == "rows of database ledger are gone: 400 are there, where 5,000 were before"
+    assert suspicions(with_databases(days.point(), shop=1_000_001, ledger=2_600), [first]) == (), "some always go"
 
 
 def test_rows_that_are_gone_are_suspected_though_no_file_shrank(days):
@@ -310,7 +319,14 @@ def test_rows_that_are_gone_are_suspected_though_no_file_shrank(days):
     assert suspicions(with_rows(days.point(), 900_000), history) == (), "some always go"
     assert suspicions(with_rows(days.point()), history) == (), "nobody counted"
     assert suspicions(with_rows(days.point(), 5), [with_rows(each) for each in history]) == (), "nobody counted then"
-    assert suspicions(with_rows(days.point(), 5), history[:2]) == (), "too young a history"
+    second = suspicions(with_rows(days.point(), 400_000), history[:1])
+    assert second == ("rows are gone: 400,000 are there, where 1,000,000 were before",), "from the second point on"
+    slowly = [with_rows(each, rows) for each, rows in zip(days.history(3), (9_000, 9_000, 9_000, 5_000), strict=True)]
+    (said,) = suspicions(with_rows(days.point(), 4_400), slowly)
+    assert said == "rows are gone: 4,400 are there, where 9,000 are usual", "in several steps"
+    grown = [with_rows(each, rows) for each, rows in zip(days.history(3), (300, 310, 320, 9_000), strict=True)]
+    (said,) = suspicions(with_rows(days.point(), 290), grown)
+    assert said == "rows are gone: 290 are there, where 9,000 were before", "what it had grown to"
     few = [with_rows(each, 900) for each in history]
     assert suspicions(with_rows(days.point(), 5), few) == (), "a small table may be emptied"
     once = [*history, with_rows(days.point(), 300_000)]
