@@ -21,10 +21,12 @@ from typing import Any
 import pytest
 
 from children import import_path
-from cto_backups.core.model import Outcome
+from cto_backups.core.limits import Limit
+from cto_backups.core.model import Outcome, Resource
 from cto_backups.errors import SourceError
 from cto_backups.flows.backup import backup
 from cto_backups.flows.limit import TimeLimit
+from cto_backups.sources.command import CommandSource
 from cto_backups.sources.mysql.left import mark
 from cto_backups.sources.mysql.source import MysqlSource
 from cto_backups.sources.postgresql.connection import Address
@@ -98,16 +100,27 @@ def test_files_are_read_no_longer_than_it_takes(ended: Backup, tmp_path: Path) -
     ended("files", 0.01, paths=(str(place),), include=(), exclude=(), one_file_system=False)
 
 
-def test_a_git_server_that_does_not_answer_is_left(ended: Backup, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cto_backups.sources.git.source.GitSource.discover", lambda self: [])
+IN_DISCOVERY = pytest.mark.parametrize("discovers", [True, False], ids=["what is there", "the backup"])
+"""Whether it is asked first what is there, which takes as long then; else that is known."""
+
+
+@IN_DISCOVERY
+def test_a_git_server_that_does_not_answer_is_left(
+    ended: Backup, monkeypatch: pytest.MonkeyPatch, discovers: bool
+) -> None:
+    if not discovers:
+        monkeypatch.setattr("cto_backups.sources.git.source.GitSource.discover", lambda self, limit: [])
     monkeypatch.setenv("GIT_SSH_COMMAND", "sleep 60;:")
     ended("git", 0.5, url="ssh://git@127.0.0.1/app.git")
 
 
+@IN_DISCOVERY
 def test_a_program_that_keeps_backups_and_does_not_answer_is_left(
-    ended: Backup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ended: Backup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, discovers: bool
 ) -> None:
-    monkeypatch.setattr("cto_backups.sources.elsewhere.source.ElsewhereSource.discover", lambda self: [])
+    if not discovers:
+        known = "cto_backups.sources.elsewhere.source.ElsewhereSource.discover"
+        monkeypatch.setattr(known, lambda self, limit: [])
     program = tmp_path / "program"
     program.write_text("#!/bin/sh\nsleep 60\n")
     program.chmod(0o755)
@@ -126,6 +139,24 @@ def test_a_sqlite_database_is_held_no_longer(ended: Backup, tmp_path: Path) -> N
         connection.commit()
         ended("sqlite", 0.05, path=str(path))
         assert connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0, "nobody reads any more"
+
+
+def test_what_is_left_of_the_time_is_what_looking_for_what_is_there_did_not_take(
+    ended: Backup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slowly(self: CommandSource, limit: Limit) -> list[Resource]:
+        time.sleep(1.0)
+        assert limit.left()
+        return []
+
+    monkeypatch.setattr(CommandSource, "discover", slowly)
+    given: list[float | None] = []
+    capture = CommandSource.capture
+    monkeypatch.setattr(
+        CommandSource, "capture", lambda self, limit: given.append(limit.left()) or capture(self, limit)
+    )
+    ended("command", 1.5, command=("sleep", "60"), filename="x")
+    assert given[0] and given[0] <= 0.5
 
 
 # -- PostgreSQL --------------------------------------------------------------------------------------------------------

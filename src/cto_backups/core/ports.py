@@ -210,8 +210,8 @@ class Source(Protocol):
     def kind(self) -> str:
         """Its kind in the registry."""
 
-    def discover(self) -> Sequence[Resource]:
-        """What there is inside. Raises SourceError when the source cannot be reached."""
+    def discover(self, limit: Limit = UNLIMITED) -> Sequence[Resource]:
+        """What there is inside, asked for no longer than `limit`. Raises SourceError when it cannot be reached."""
 
     def capture(self, limit: Limit = UNLIMITED) -> AbstractContextManager[Capture]:
         """Hold a consistent moment, no longer than `limit`. Raises SourceError, also when there is nothing readable."""

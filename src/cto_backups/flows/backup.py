@@ -61,10 +61,13 @@ def backup(installation: Installation, source_name: str, *, label: str | None = 
     ):
         started_at, started = clock.now(), clock.monotonic()
         source = installation.source(source_name)
-        installation.catalog.record_resources(source_name, source.discover(), started_at)
+        with limited(policy) as limit:
+            found = source.discover(limit)
+        looked_for = timedelta(seconds=clock.monotonic() - started)
+        installation.catalog.record_resources(source_name, found, started_at)
         previous = installation.catalog.latest(source_name, complete=False)
         taken, vault_problems = _in_first_that_takes_it(
-            installation, policy, _Wish(point_id, source, previous, started_at, label)
+            installation, policy, _Wish(point_id, source, previous, started_at, label, looked_for)
         )
         point, draft = taken.point, taken.draft
         if not taken.changed:
@@ -86,6 +89,7 @@ class _Wish:
     previous: RecoveryPoint | None
     started_at: datetime
     label: str | None
+    looked_for: timedelta
 
 
 @dataclass(frozen=True)
@@ -166,7 +170,7 @@ def _take(
             return _Taken(previous, vault_name, _nothing_read(previous), False, seen_at)
     with (
         installation.progress(f"Backing up {policy.name}") as progress,
-        limited(policy) as limit,
+        limited(policy, spent=wish.looked_for) as limit,
         wish.source.capture(limit) as capture,
         store.writing() as writing,
     ):

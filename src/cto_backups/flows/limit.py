@@ -79,9 +79,12 @@ def _ended(end: Callable[[], object]) -> None:
 
 
 @contextmanager
-def limited(policy: SourcePolicy) -> Iterator[TimeLimit]:
-    """The time that a source's backup may take. Raises SourceError, in place of what came of it, when it was over."""
-    limit = TimeLimit(policy.backup_timeout)
+def limited(policy: SourcePolicy, *, spent: timedelta = timedelta()) -> Iterator[TimeLimit]:
+    """The time that a source's backup may take, of which some is `spent` already.
+
+    Raises SourceError, in place of what came of it, when it was over.
+    """
+    limit = TimeLimit(policy.backup_timeout and max(policy.backup_timeout - spent, timedelta()))
     try:
         yield limit
     except SourceError as error:

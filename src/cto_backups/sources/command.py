@@ -49,7 +49,7 @@ class CommandSource:
         self._variables = _environment(options)
         self._state = state / "sources" / name
 
-    def discover(self) -> Sequence[Resource]:
+    def discover(self, limit: Limit = UNLIMITED) -> Sequence[Resource]:
         """The file that the command makes. Raises SourceError when there is no such program."""
         program = self._program()
         return [Resource(f"command:{self.name}/{readable(self._filename)}", "command", program)]

@@ -50,7 +50,7 @@ class FilesSource:
         )
         self._cache = state / "sources" / name / "digests"
 
-    def discover(self) -> Sequence[Resource]:
+    def discover(self, limit: Limit = UNLIMITED) -> Sequence[Resource]:
         """The configured paths that are there; sizes of files only, since a folder's size is not known cheaply."""
         roots, _ = self._roots()
         return [self._resource(root) for root in roots]

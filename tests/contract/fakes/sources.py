@@ -38,7 +38,7 @@ class MemorySource:
         self.changed_at = 1_700_000_000_000_000_000
         self.remembered: dict[str, bytes] = {}
 
-    def discover(self) -> Sequence[Resource]:
+    def discover(self, limit: Limit = UNLIMITED) -> Sequence[Resource]:
         self._check()
         return [Resource(f"memory:{name}", "memory", name, len(content)) for name, content in self.files.items()]
 

@@ -85,9 +85,9 @@ class ElsewhereSource:
             scratch=str(options.get("scratch") or ""),
         )
 
-    def discover(self) -> Sequence[Resource]:
+    def discover(self, limit: Limit = UNLIMITED) -> Sequence[Resource]:
         """What the program has backups of in each repository, and the server with its databases, if it can be asked."""
-        with self._opened() as program:
+        with self._opened(limit=limit) as program:
             try:
                 found = program.look().repositories
             except ToolError as error:
@@ -101,7 +101,7 @@ class ElsewhereSource:
             return resources
         place = server.place
         listening = f"{place}/.s.PGSQL.{server.address.port}" if place.startswith("/") else place
-        with server.session("postgres") as session:
+        with server.within(limit).session("postgres") as session:
             sizes = databases(session)
         return [
             *resources,

@@ -76,9 +76,9 @@ class GitSource:
         self._state = state / "sources" / name
         self._folder = f"{name.replace('/', '_')}.git"
 
-    def discover(self) -> Sequence[Resource]:
+    def discover(self, limit: Limit = UNLIMITED) -> Sequence[Resource]:
         """The repository, once it has answered. Raises SourceError."""
-        self._mirror().listing()
+        self._within(limit)._mirror().listing()
         return [Resource(f"git:{self._place.url}", "git", self._place.url)]
 
     def places(self) -> Sequence[Place]:
@@ -100,9 +100,13 @@ class GitSource:
 
     def capture(self, limit: Limit = UNLIMITED) -> AbstractContextManager[Capture]:
         """The repository at one moment, in a mirror that stays as it is meanwhile. Raises SourceError, BusyError."""
+        return self._within(limit)._captured()
+
+    def _within(self, limit: Limit) -> "GitSource":
+        """The same, whose calls of git end when the limit does."""
         limited = copy(self)
         limited._git = self._git.within(limit)
-        return limited._captured()
+        return limited
 
     @contextmanager
     def _captured(self) -> Iterator[Capture]:

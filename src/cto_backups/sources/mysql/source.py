@@ -80,9 +80,9 @@ class MysqlSource:
         self._physical = self._physical_form(self._server)
         self._is_physical = options.get("method") == METHOD
 
-    def discover(self) -> Sequence[Resource]:
+    def discover(self, limit: Limit = UNLIMITED) -> Sequence[Resource]:
         """The server, and every database of it; those that nobody named are found, and not covered."""
-        with self._server.session() as session:
+        with self._server.within(limit).session() as session:
             found = databases(session)
         place = self._server.place
         return [

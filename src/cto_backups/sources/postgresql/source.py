@@ -81,9 +81,9 @@ class PostgresqlSource:
         self._database = DatabaseForm(self._server)
         self._is_physical = options.get("method") == "physical"
 
-    def discover(self) -> Sequence[Resource]:
+    def discover(self, limit: Limit = UNLIMITED) -> Sequence[Resource]:
         """The server, and every database of it; those that nobody named are found, and not covered."""
-        with self._server.session("postgres") as session:
+        with self._server.within(limit).session("postgres") as session:
             found, shut = databases(session), closed(session)
             # Everybody connects to it, and hardly anybody keeps anything there.
             if not self._is_covered("postgres") and not holds_anything(session):

@@ -45,7 +45,7 @@ class SqliteSource:
         self._lock_seconds = seconds(options, "lock_seconds", 30.0)
         self._state = state / "sources" / name
 
-    def discover(self) -> Sequence[Resource]:
+    def discover(self, limit: Limit = UNLIMITED) -> Sequence[Resource]:
         """The database; where `path` is a folder, the databases below it."""
         path = self._path()
         if path.is_dir():
