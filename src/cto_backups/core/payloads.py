@@ -15,6 +15,13 @@ from cto_backups.core.vaults import Vault
 from cto_backups.core.verification import Ledger, Part, Readings
 
 
+class Payload(StrEnum):
+    """What lies behind a recovery point: files cut into a repository, or stored one by one as they are."""
+
+    SNAPSHOT = "snapshot"
+    EXPORT = "export"
+
+
 @dataclass(frozen=True, slots=True)
 class SnapshotLabel:
     """How a committed snapshot is described in the repository, readable with stock tools."""
@@ -31,7 +38,7 @@ class Draft:
     """Content that is stored, but not committed: nobody sees it yet. `root` identifies it.
 
     `kept` false: it was read only, nothing of it was kept, and it cannot be committed. `moved_entries` are, of the new
-    ones, the files whose content was there already.
+    ones, the files whose content was there already. `payload` is what it was asked to be.
     """
 
     root: str
@@ -46,6 +53,7 @@ class Draft:
     kept: bool = True
     moved_entries: int = 0
     content: NewContent = field(default_factory=NewContent)
+    payload: Payload = Payload.SNAPSHOT
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,10 +197,12 @@ class Writing(Protocol):
         parent: str | None = None,
         progress: Progress | None = None,
         unless: Callable[[], bool] | None = None,
+        payload: Payload = Payload.SNAPSHOT,
     ) -> Draft:
         """Store a tree; `parent` is the reference to compare with, so that unchanged files are not opened.
 
-        `unless` is asked once everything was read: if it says so, nothing is kept, as the draft then says.
+        `unless` is asked once everything was read: if it says so, nothing is kept, as the draft then says. An export is
+        stored in such a way that each file may lie as it is in vaults that take it so.
         """
 
     def commit(self, draft: Draft, label: SnapshotLabel) -> str:

@@ -1,6 +1,6 @@
 """What flows and stores ask of the places where copies lie. The port's contract is tests/contract/vault_contract.py."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -91,3 +91,14 @@ class ReadingInto(Protocol):
 
     def read_into(self, key: str, offset: int, buffer: memoryview) -> None:
         """Fill the buffer with the bytes from `offset`. Raises VaultMissingError; VaultError when there are fewer."""
+
+
+@runtime_checkable
+class Streaming(Protocol):
+    """A vault that can store what is not all in memory at once."""
+
+    def put_stream(self, key: str, pieces: Iterable[Buffer], *, overwrite: bool = False) -> None:
+        """Store the pieces, joined, whole or not at all, durable on return; each is let go of before the next.
+
+        What the pieces raise is raised, and nothing is stored then. Raises what `Vault.put` raises.
+        """

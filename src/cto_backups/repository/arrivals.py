@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from operator import attrgetter
 
 from cto_backups import _native
@@ -12,10 +11,10 @@ from cto_backups.core.trees import Arrival, ArrivingTree, BlockReader, Entry, En
 from cto_backups.errors import DamageError, SourceError
 from cto_backups.repository.before import SnapshotBefore
 from cto_backups.repository.crew import Crew
-from cto_backups.repository.cutter import BATCH_BYTES, BATCH_FILES, READ_WHOLE, Cutter, Tally
+from cto_backups.repository.cutter import BATCH_BYTES, BATCH_FILES, READ_WHOLE, Cutting, Hands, Tally
 from cto_backups.repository.depot import Bench, Depot
 from cto_backups.repository.fetch import Fetcher
-from cto_backups.repository.largefile import BufferPool, LargeFile
+from cto_backups.repository.largefile import BufferPool
 from cto_backups.repository.renewed import AHEAD, Former, Renewed
 from cto_backups.repository.tree import content_text
 
@@ -28,12 +27,12 @@ class ArrivalWriter:
     The entries, and the ids of their blobs, are in memory until the end: some 500 bytes a file, and 66 a blob.
     """
 
-    def __init__(self, tree: ArrivingTree, depot: Depot, fetcher: Fetcher, seed: int, progress: Progress) -> None:
+    def __init__(self, tree: ArrivingTree, depot: Depot, fetcher: Fetcher, cutter: Cutting, progress: Progress) -> None:
         self.tally = Tally()
         self._tree = tree
         self._depot = depot
         self._fetcher = fetcher
-        self._cutter = Cutter(seed)
+        self._cutter = cutter
         self._progress = progress
         self._lock = threading.Lock()
         self._inside: dict[bytes, list[Entry]] = {}
@@ -49,14 +48,14 @@ class ArrivalWriter:
         """Store everything; the root tree's id. Leaves the depot to be finished by the caller."""
         self._before = SnapshotBefore(self._fetcher, self._depot, parent_tree) if parent_tree is not None else None
         with self._pool, Crew(threads, self._depot.bench, name="store") as crew:
-            buffers = BufferPool(crew, threads)
+            hands = Hands(crew, BufferPool(crew, threads), self._progress)
             for arrival in self._tree.arrivals(self._before):
                 if arrival.kept:
                     self._keep_as_it_was(arrival.entry)
                 elif arrival.patch is not None:
-                    self._renew(crew, buffers, arrival, arrival.patch)
+                    self._renew(hands, arrival, arrival.patch)
                 else:
-                    self._take(crew, buffers, arrival)
+                    self._take(hands, arrival)
             self._send_batch(crew)
         root = self._tree.root
         homeless = self._inside.keys() - {root.path} - self._folders()
@@ -71,7 +70,7 @@ class ArrivalWriter:
     def _folders(self) -> set[bytes]:
         return {entry.path for inside in self._inside.values() for entry in inside if entry.kind is EntryKind.FOLDER}
 
-    def _take(self, crew: Crew[Bench], buffers: BufferPool, arrival: Arrival) -> None:
+    def _take(self, hands: Hands, arrival: Arrival) -> None:
         entry, reader = arrival.entry, arrival.content
         self._inside.setdefault(entry.path.rpartition(b"/")[0], []).append(entry)
         if entry.kind is not EntryKind.FILE or reader is None:
@@ -81,12 +80,11 @@ class ArrivalWriter:
             def done(_: Bench, content: list[bytes], size: int, known: bool) -> None:
                 self._keep(entry, content_text(content), size, known=known)
 
-            large = LargeFile(partial(_same, reader), crew, buffers, self._progress)
-            large.store(self._cutter.chunker(), done, _left_out)
+            self._cutter.arriving(hands, reader, done)
         else:
-            self._put_into_batch(crew, entry, _whole(reader))
+            self._put_into_batch(hands.crew, entry, _whole(reader))
 
-    def _renew(self, crew: Crew[Bench], buffers: BufferPool, arrival: Arrival, patch: Patch) -> None:
+    def _renew(self, hands: Hands, arrival: Arrival, patch: Patch) -> None:
         """A file that differs in places from what the point before has."""
         entry = arrival.entry
         self._inside.setdefault(entry.path.rpartition(b"/")[0], []).append(entry)
@@ -102,9 +100,9 @@ class ArrivalWriter:
             def done(_: Bench, content: list[bytes], size: int, known: bool) -> None:
                 self._keep(entry, content_text(content), size, known=known)
 
-            LargeFile(lambda: reader, crew, buffers, self._progress).renew(reader, self._cutter.chunker(), done)
+            self._cutter.renewed(hands, reader, done)
         else:
-            self._put_into_batch(crew, entry, _whole(reader))
+            self._put_into_batch(hands.crew, entry, _whole(reader))
 
     def _keep_as_it_was(self, entry: Entry) -> None:
         self._inside.setdefault(entry.path.rpartition(b"/")[0], []).append(entry)
@@ -200,11 +198,3 @@ def _whole(reader: BlockReader) -> bytes:
     finally:
         reader.close()
     return b"".join(parts)
-
-
-def _same(reader: BlockReader) -> BlockReader:
-    return reader
-
-
-def _left_out(_: Bench) -> None:
-    """What arrives is readable, or the whole of it fails: nothing is left out."""

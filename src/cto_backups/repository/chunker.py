@@ -4,7 +4,7 @@ All of this is fixed for ever: a repository whose boundaries moved would store e
 """
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, Protocol
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -16,6 +16,7 @@ from cto_backups.repository.options import KIB, MIB
 SMALLEST = 512 * KIB
 NORMAL = 1 * MIB
 LARGEST = 8 * MIB
+EVEN = 4 * MIB
 NORMALIZED: Literal[1] = 1
 _SEED_PURPOSE = b"cto.backups fastcdc 1"
 
@@ -29,8 +30,29 @@ def seed_of(polynomial: int) -> int:
     return int.from_bytes(key, "big") >> 1  # the library doubles it, in 64 bits, and refuses what does not fit
 
 
-class Chunker:
+class Cuts(Protocol):
     """Cuts buffers; one for each thread."""
+
+    def ends(self, buffer: Buffer, *, last: bool) -> Iterator[int]:
+        """Where chunks end in a buffer that starts at a boundary.
+
+        Unless it is the `last` of its file, what follows the last end belongs to the next buffer.
+        """
+
+
+class EvenCuts:
+    """Cuts every `EVEN` bytes, as the parts of natively stored objects are; see docs/adr/0037."""
+
+    def ends(self, buffer: Buffer, *, last: bool) -> Iterator[int]:
+        """Where chunks end in a buffer that starts at a boundary; the last one may be shorter."""
+        size = len(buffer)
+        yield from range(EVEN, size + 1, EVEN)
+        if last and size % EVEN:
+            yield size
+
+
+class Chunker:
+    """Cuts buffers by their content; one for each thread."""
 
     def __init__(self, seed: int) -> None:
         self._fastcdc = FastCDC(NORMAL, min_size=SMALLEST, max_size=LARGEST, normalized_chunking=NORMALIZED, seed=seed)

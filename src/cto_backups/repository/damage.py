@@ -12,9 +12,11 @@ from cto_backups.core.payloads import Damage
 from cto_backups.core.ports import Progress
 from cto_backups.errors import DamageError, NotFoundError, VaultError
 from cto_backups.repository.crew import Crew
+from cto_backups.repository.fetch import Fetcher, Room
 from cto_backups.repository.headers import read_header
 from cto_backups.repository.index import BlobKind, Index, PackedBlob, load_index, packed_blobs
 from cto_backups.repository.marks import load_marks
+from cto_backups.repository.proving import proved_blobs
 from cto_backups.repository.snapshot import Snapshot, load_snapshot
 from cto_backups.repository.stored import StoredFiles
 
@@ -186,7 +188,7 @@ class _Looking:
         sizes = {number: self._sizes[good.pack_name(number)] for number in numbers}
         damaged: dict[int, str] = {}
         self._progress.total(entries=len(sizes), size_bytes=sum(sizes.values()))
-        with Crew(self._threads, lambda: None, name="repair") as crew:
+        with Crew(self._threads, Room, name="repair") as crew:
             for number, size in sizes.items():
                 crew.submit(partial(self._read_pack, number=number, size=size, damaged=damaged))
         if not damaged:
@@ -208,9 +210,12 @@ class _Looking:
         if name.hex() in self._found.relisted:
             self._found.relisted.remove(name.hex())
 
-    def _read_pack(self, _: None, number: int, size: int, damaged: dict[int, str]) -> None:
+    def _read_pack(self, room: Room, number: int, size: int, damaged: dict[int, str]) -> None:
         good = self._found.good
         try:
+            if proved_blobs(Fetcher(self._files, good), number, size, room) is not None:
+                self._progress.advance(entries=1, size_bytes=size)
+                return
             content = self._files.vault.read(self._files.key("data", good.pack_name(number).hex()), 0, size)
             why = _native.check_pack(good.native, self._files.sealer.native, number, content)[0]
         except (DamageError, VaultError) as error:

@@ -7,6 +7,7 @@ Full packs go to uploading threads. A blob is visible to `Index` once its pack i
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from cto_backups import _native, clock
 from cto_backups.core.change import NewContent
@@ -19,6 +20,16 @@ from cto_backups.repository.stored import StoredFiles
 
 _SAMPLE_ONE_IN = 16
 _UPLOADERS = 2  # with one alone, a pack that waits for the disk holds all threads up
+
+
+@dataclass(slots=True)
+class Beside:
+    """What a run stored beside packs, and benches that only looked at it, to tell how it compresses."""
+
+    size_bytes: int = 0
+    blobs: int = 0
+    blank_bytes: int = 0
+    looked: list[_native.Bench] = field(default_factory=list)
 
 
 class Bench:
@@ -83,6 +94,7 @@ class Depot:
         self.index = index
         self.options = options
         self.claims = _native.Claims(index.native)
+        self.beside = Beside()
         self._benches: list[Bench] = []
         self._lock = threading.Lock()
         self._unsaved: list[_native.Pack] = []
@@ -144,20 +156,21 @@ class Depot:
 
     @property
     def added_bytes(self) -> int:
-        """Sealed bytes that were stored so far."""
-        return sum(bench.native.added_bytes for bench in self._benches)
+        """Bytes that were stored so far."""
+        return self.beside.size_bytes + sum(bench.native.added_bytes for bench in self._benches)
 
     @property
     def added_blobs(self) -> int:
         """Blobs that were stored so far."""
-        return sum(bench.native.added_blobs for bench in self._benches)
+        return self.beside.blobs + sum(bench.native.added_blobs for bench in self._benches)
 
     def new_content(self, read_bytes: int) -> NewContent:
         """What was stored so far of data that came as plain bytes, of which so many were read."""
-        tallies = [bench.native.data_tally for bench in self._benches]
+        natives = [*(bench.native for bench in self._benches), *self.beside.looked]
+        tallies = [native.data_tally for native in natives]
         new, stored, dense, blank, entropy, sampled = (sum(figures) for figures in zip(*tallies, strict=True))
         mean = round(entropy / sampled, 3) if sampled else 0.0
-        return NewContent(read_bytes, int(new), int(stored), int(dense), int(blank), mean)
+        return NewContent(read_bytes, int(new), int(stored), int(dense), int(blank) + self.beside.blank_bytes, mean)
 
     def _upload(self, pack: _native.Pack) -> None:
         try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from cto_backups.core.ports import Progress
 from cto_backups.core.trees import BlockReader, CaptureTree, Entry, EntryUnreadableError
-from cto_backups.repository.chunker import LARGEST, Chunker
+from cto_backups.repository.chunker import LARGEST, Cuts
 from cto_backups.repository.crew import Crew
 from cto_backups.repository.depot import Bench
 from cto_backups.repository.index import BlobKind
@@ -87,7 +87,7 @@ class LargeFile:
         self._lock = threading.Lock()
         self._state = _State()
 
-    def store(self, chunker: Chunker, done: Done, left_out: LeftOut) -> None:
+    def store(self, chunker: Cuts, done: Done, left_out: LeftOut) -> None:
         """Read and cut it; `done` or `left_out` is called on a worker, once all chunks are dealt with.
 
         `done` is told the blobs, the size, and whether all of it was there already.
@@ -101,7 +101,7 @@ class LargeFile:
             self._read(reader, chunker)
         self._crew.submit(self._one_less)
 
-    def renew(self, reader: Renewed, chunker: Chunker, done: Done) -> None:
+    def renew(self, reader: Renewed, chunker: Cuts, done: Done) -> None:
         """Take over what still stands of it, and read and cut the rest; `done` as in `store`."""
         self._done = done
         state = self._state
@@ -118,7 +118,7 @@ class LargeFile:
         reader.close()
         self._crew.submit(self._one_less)
 
-    def _read(self, reader: BlockReader, chunker: Chunker) -> None:
+    def _read(self, reader: BlockReader, chunker: Cuts) -> None:
         try:
             self._cut(reader, chunker)
         except EntryUnreadableError:
@@ -129,7 +129,7 @@ class LargeFile:
             except EntryUnreadableError:
                 self._state.unreadable = True
 
-    def _cut(self, reader: BlockReader, chunker: Chunker, until: Callable[[], bool] | None = None) -> None:
+    def _cut(self, reader: BlockReader, chunker: Cuts, until: Callable[[], bool] | None = None) -> None:
         """Read and cut to the end; or with `until`, no more than is needed to come to a cut at which that is so."""
         block = _Block(self._buffers.take())
         filled = 0
@@ -194,7 +194,7 @@ class LargeFile:
             self._done(bench, self._state.content, self._state.size, self._state.known)
 
 
-def store_alone(tree: CaptureTree, entry: Entry, bench: Bench, chunker: Chunker) -> tuple[list[bytes], int]:
+def store_alone(tree: CaptureTree, entry: Entry, bench: Bench, chunker: Cuts) -> tuple[list[bytes], int]:
     """Store a large file with the calling thread only; its blobs and size. Raises EntryUnreadableError."""
     content: list[bytes] = []
     size = filled = 0

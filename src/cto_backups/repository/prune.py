@@ -5,13 +5,13 @@ list all that stays, are stored; then the marks of what will be in no index; and
 the last of them is gone blobs are listed twice, never not at all; the next prune finishes.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
 
 from cto_backups import clock
 from cto_backups.core.ports import Progress, Silent
-from cto_backups.core.pruning import Pruned, PrunePlan, PruneRules, plan_prune
+from cto_backups.core.pruning import PackUse, Pruned, PrunePlan, PruneRules, plan_prune
 from cto_backups.errors import DamageError, VaultError
 from cto_backups.repository.copying import Carrier, Wanted, copy_group, ranges
 from cto_backups.repository.crew import Crew
@@ -28,11 +28,20 @@ Expected = Callable[[], Iterable[str]]
 """Which snapshots must be there; asked while nobody else can add or drop any."""
 
 
-def planned(files: StoredFiles, rules: PruneRules, expected: Expected = tuple) -> Pruned:
+Adjust = Callable[[Stock, Sequence[PackUse]], Sequence[PackUse]]
+"""Says what is needed of packs, where that is more or less than the blobs that snapshots need."""
+
+
+def as_found(_stock: Stock, uses: Sequence[PackUse]) -> Sequence[PackUse]:
+    """What is needed of a pack is what is needed of its blobs."""
+    return uses
+
+
+def planned(files: StoredFiles, rules: PruneRules, expected: Expected = tuple, adjust: Adjust = as_found) -> Pruned:
     """What a prune would do now, under a shared lock. Raises BusyError, DamageError, VaultError."""
     with locked_for_reading(files):
         marks, _ = load_marks(files)
-        return Pruned(_plan(files, take_stock(files, expected()), marks, rules), done=False)
+        return Pruned(_plan(files, take_stock(files, expected()), marks, rules, adjust), done=False)
 
 
 def prune(
@@ -42,6 +51,7 @@ def prune(
     expected: Expected = tuple,
     agree: Callable[[PrunePlan], None] | None = None,
     progress: Progress | None = None,
+    adjust: Adjust = as_found,
 ) -> Pruned:
     """Make a plan and carry it out, alone with the repository, unless `agree`, which is shown it, raises something.
 
@@ -51,7 +61,7 @@ def prune(
     with locked(files, exclusive=True) as lock:
         marks, mark_files = load_marks(files)
         stock = take_stock(files, expected())
-        plan = _plan(files, stock, marks, rules)
+        plan = _plan(files, stock, marks, rules, adjust)
         if agree is not None:
             agree(plan)
         run = _Pruning(files, options, lock, stock, plan)
@@ -69,7 +79,7 @@ def prune(
         return Pruned(plan, done=True, added_bytes=added)
 
 
-def _plan(files: StoredFiles, stock: Stock, marks: dict[str, datetime], rules: PruneRules) -> PrunePlan:
+def _plan(files: StoredFiles, stock: Stock, marks: dict[str, datetime], rules: PruneRules, adjust: Adjust) -> PrunePlan:
     """The plan. Where a blob lies in several packs, what stays was read, and is intact: the others may go."""
     now = clock.now()
     fetcher = Fetcher(files, stock.index)
@@ -77,7 +87,7 @@ def _plan(files: StoredFiles, stock: Stock, marks: dict[str, datetime], rules: P
     while True:
         held = stock.held(damaged)
         plan = plan_prune(
-            held.uses,
+            adjust(stock, held.uses),
             unlisted=stock.unlisted,
             marks=marks,
             now=now,

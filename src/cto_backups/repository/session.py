@@ -1,16 +1,18 @@
 """A repository opened for writing, under its lock; implements `core.payloads.Writing`."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from cto_backups import __version__, clock
-from cto_backups.core.payloads import Copied, Draft, PayloadStore, SnapshotLabel
+from cto_backups.core.payloads import Copied, Draft, Payload, PayloadStore, SnapshotLabel
 from cto_backups.core.ports import Progress, Silent
 from cto_backups.core.trees import AnyTree, ArrivingTree
 from cto_backups.errors import DamageError, NotFoundError, RefusedError
 from cto_backups.repository.arrivals import ArrivalWriter
-from cto_backups.repository.chunker import seed_of
+from cto_backups.repository.chunker import Chunker, Cuts, EvenCuts, seed_of
 from cto_backups.repository.copying import copy_tree
+from cto_backups.repository.cutter import Cutter, Cutting
 from cto_backups.repository.depot import Depot
 from cto_backups.repository.fetch import Fetcher
 from cto_backups.repository.gotime import format_time
@@ -23,15 +25,31 @@ from cto_backups.repository.writer import TreeWriter
 
 PROGRAM = f"cto.backups {__version__}"
 
+Details = Callable[[], dict[str, Any]]
+"""What a snapshot says beside what restic knows, made when all that it refers to is stored."""
+
+
+def nothing() -> dict[str, Any]:
+    """Nothing besides."""
+    return {}
+
 
 class Session:
     """Writes, commits and copies, in one repository, while its lock stands."""
 
-    def __init__(self, files: StoredFiles, polynomial: int, options: RepositoryOptions, lock: Lock) -> None:
+    def __init__(
+        self,
+        files: StoredFiles,
+        polynomial: int,
+        options: RepositoryOptions,
+        lock: Lock,
+        cutting: Callable[[Depot], Cutting] | None = None,
+    ) -> None:
         self._files = files
         self._options = options
         self._lock = lock
         self._seed = seed_of(polynomial)
+        self._cutting = cutting
         self._started = clock.now()
         self._relied: dict[str, set[int]] = {}
         self._index: Index = load_index(files, usable=files.pack_sizes())
@@ -43,16 +61,21 @@ class Session:
         parent: str | None = None,
         progress: Progress | None = None,
         unless: Callable[[], bool] | None = None,
+        payload: Payload = Payload.SNAPSHOT,
     ) -> Draft:
-        """Store a tree. A parent that is gone or damaged is done without."""
+        """Store a tree. A parent that is gone or damaged is done without. An export is cut evenly."""
         parent_tree = self._parent_tree(parent)
         with Depot(self._files, self._index, self._options) as depot:
-            tools = depot, Fetcher(self._files, self._index), self._seed, progress or Silent()
+            cutter = self._cutting(depot) if self._cutting else Cutter(self._cuts(payload))
+            tools = depot, Fetcher(self._files, self._index), cutter, progress or Silent()
             writer = ArrivalWriter(tree, *tools) if isinstance(tree, ArrivingTree) else TreeWriter(tree, *tools)
             root = writer.run(parent_tree, self._options.threads)
             kept = unless is None or not unless()
             if kept:
+                cutter.finish()
                 depot.finish()
+            else:
+                cutter.abandon()
         if kept:
             self._relied[root.hex()] = depot.relied
         tally = writer.tally
@@ -69,17 +92,23 @@ class Session:
             kept=kept,
             moved_entries=tally.moved,
             content=depot.new_content(tally.read_bytes),
+            payload=payload,
         )
 
-    def commit(self, draft: Draft, label: SnapshotLabel) -> str:
-        """Make the draft visible. Raises BusyError when the lock was lost, DamageError when packs vanished."""
+    def commit(self, draft: Draft, label: SnapshotLabel, details: Details = nothing) -> str:
+        """Make the draft visible. Raises BusyError when the lock was lost, DamageError when packs vanished.
+
+        `details` gives what the snapshot is to say besides, once nothing else can go wrong.
+        """
         if draft.root not in self._relied:
             raise RefusedError("This draft was not written in this session", todo="write it again, then commit it")
         self._recheck(self._relied[draft.root])
         document = new_document(draft, label, program=PROGRAM, started=self._started, ended=clock.now())
-        return self._files.save("snapshots", document)
+        if draft.payload is Payload.EXPORT:
+            document["payload"] = draft.payload.value
+        return self._files.save("snapshots", document | details())
 
-    def recommit(self, root: str, label: SnapshotLabel) -> str:
+    def recommit(self, root: str, label: SnapshotLabel, details: Details = nothing) -> str:
         """Make a tree that is here already visible again. Raises DamageError when its root is not, BusyError."""
         fetcher = Fetcher(self._files, self._index)
         tree = bytes.fromhex(root)
@@ -87,9 +116,11 @@ class Session:
         self._recheck({place.pack for place in self._index.locate(BlobKind.TREE, tree)})
         document: dict[str, Any] = {"time": format_time(label.time), "tree": root, "paths": list(label.paths)}
         document |= {"hostname": label.hostname, "username": label.username, "tags": list(label.tags)}
-        return self._files.save("snapshots", document | {"program_version": PROGRAM})
+        return self._files.save("snapshots", document | {"program_version": PROGRAM} | details())
 
-    def copy(self, origin: PayloadStore, reference: str, *, progress: Progress | None = None) -> Copied:
+    def copy(
+        self, origin: PayloadStore, reference: str, *, progress: Progress | None = None, details: Details = nothing
+    ) -> Copied:
         """Bring a snapshot over. One that is here already is looked for and completed, not stored a second time."""
         files = getattr(origin, "files", None)
         if not isinstance(files, StoredFiles):
@@ -107,9 +138,13 @@ class Session:
         if present is None:
             document = dict(snapshot.document)
             document.pop("parent", None)  # a parent is named as this repository knows it, or not at all
+            document.pop("manifest", None)  # which is of a store of exports, and tells of that one's objects
             document["original"] = snapshot.original or snapshot.name
-            present = self._files.save("snapshots", document)
+            present = self._files.save("snapshots", document | details())
         return Copied(present, depot.added_bytes, depot.added_blobs)
+
+    def _cuts(self, payload: Payload) -> Callable[[], Cuts]:
+        return EvenCuts if payload is Payload.EXPORT else partial(Chunker, self._seed)
 
     def _parent_tree(self, parent: str | None) -> bytes | None:
         if parent is None or not is_name(parent):

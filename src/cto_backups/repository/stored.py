@@ -35,6 +35,10 @@ class StoredFiles:
             return below(self.prefix, f"data/{name[:2]}/{name}")
         return below(self.prefix, f"{folder}/{name}")
 
+    def named_by_digest(self, _pack: bytes) -> bool:
+        """Whether a pack's name is the SHA-256 of its bytes."""
+        return True
+
     def save(self, folder: str, document: dict[str, Any]) -> str:
         """Seal and store a JSON document; its name."""
         return self.save_plain(folder, orjson.dumps(document))

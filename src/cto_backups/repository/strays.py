@@ -22,7 +22,7 @@ def unlisted_packs(files: StoredFiles, sizes: Mapping[bytes, int], listed: Conta
     """
     remarks = []
     for name, size in sorted(sizes.items()):
-        if name in listed:
+        if name in listed or not files.named_by_digest(name):
             continue
         what = f"pack {name.hex()[:12]}, which no index lists,"
         try:

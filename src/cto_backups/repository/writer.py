@@ -14,10 +14,10 @@ from cto_backups import _native
 from cto_backups.core.ports import Progress
 from cto_backups.core.trees import CaptureTree, Entry, EntryUnreadableError
 from cto_backups.repository.crew import Crew
-from cto_backups.repository.cutter import BATCH_BYTES, BATCH_FILES, READ_WHOLE, Cutter, Tally
+from cto_backups.repository.cutter import BATCH_BYTES, BATCH_FILES, READ_WHOLE, Cutting, Hands, Tally
 from cto_backups.repository.depot import Bench, Depot
 from cto_backups.repository.fetch import Fetcher
-from cto_backups.repository.largefile import BufferPool, LargeFile, store_alone
+from cto_backups.repository.largefile import BufferPool
 from cto_backups.repository.tree import content_text
 
 
@@ -54,25 +54,25 @@ class _Linked:
 class TreeWriter:
     """Stores one tree through a depot."""
 
-    def __init__(self, tree: CaptureTree, depot: Depot, fetcher: Fetcher, seed: int, progress: Progress) -> None:
+    def __init__(self, tree: CaptureTree, depot: Depot, fetcher: Fetcher, cutter: Cutting, progress: Progress) -> None:
         self.tally = Tally()
         self._tree = tree
         self._depot = depot
         self._fetcher = fetcher
-        self._cutter = Cutter(seed)
+        self._cutter = cutter
         self._progress = progress
         self._lock = threading.Lock()
         self._links: dict[tuple[int, int], _Linked] = {}
         self._root = b""
         self._batch: list[tuple[_Folder, int, Entry]] = []
         self._batch_bytes = 0
-        self._buffers: BufferPool | None = None
+        self._hands: Hands | None = None
 
     def run(self, parent_tree: bytes | None, threads: int) -> bytes:
         """Store everything; the root tree's id. Leaves the depot to be finished by the caller."""
         with Crew(threads, self._depot.bench, name="store") as crew:
             self._crew = crew
-            self._buffers = BufferPool(crew, threads)
+            self._hands = Hands(crew, BufferPool(crew, threads), self._progress)
             bench = self._depot.bench()
             stack: list[tuple[_Folder, bytes | None]] = [(_Folder(self._tree.root, None, 0), parent_tree)]
             while stack:
@@ -141,8 +141,8 @@ class TreeWriter:
             self._crew.submit(lambda bench: self._work_batch(bench, batch))
 
     def _large(self, folder: _Folder, place: int, entry: Entry) -> None:
-        """Read and cut a large file here, while the workers seal its chunks."""
-        assert self._buffers is not None
+        """Have a large file stored."""
+        assert self._hands is not None
 
         def done(bench: Bench, content: list[bytes], size: int, known: bool) -> None:
             with self._lock:
@@ -152,8 +152,7 @@ class TreeWriter:
         def left_out(bench: Bench) -> None:
             self._left_out(bench, folder, place, entry)
 
-        opened = partial(self._tree.open, entry)
-        LargeFile(opened, self._crew, self._buffers, self._progress).store(self._cutter.chunker(), done, left_out)
+        self._cutter.large(self._hands, partial(self._tree.open, entry), done, left_out)
 
     # -- any thread ---------------------------------------------------------------------------------------------------
 
@@ -203,7 +202,7 @@ class TreeWriter:
         """Store one file with this thread only: its ids as JSON, None when it cannot be read; its size."""
         if entry.size > READ_WHOLE:
             try:
-                blobs, size = store_alone(self._tree, entry, bench, self._cutter.chunker())
+                blobs, size = self._cutter.alone(self._tree, entry, bench)
             except EntryUnreadableError:
                 return None, 0
             return content_text(blobs), size

@@ -3,10 +3,10 @@
 What keeps a *hostile* host from it is the vault's own permissions; this keeps an honest one from trying.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from cto_backups.core.trees import Buffer
-from cto_backups.core.vaults import ReadingInto, StoredFile, Sweeping, Vault
+from cto_backups.core.vaults import ReadingInto, StoredFile, Streaming, Sweeping, Vault
 from cto_backups.errors import RefusedError
 
 
@@ -39,6 +39,15 @@ class AppendOnlyVault:
         if overwrite:
             raise self._refused("overwrite", key)
         self._vault.put(key, parts)
+
+    def put_stream(self, key: str, pieces: Iterable[Buffer], *, overwrite: bool = False) -> None:
+        """Store the joined pieces under a new key. Raises RefusedError with `overwrite`, and what any vault raises."""
+        if overwrite:
+            raise self._refused("overwrite", key)
+        if isinstance(self._vault, Streaming):
+            self._vault.put_stream(key, pieces)
+        else:
+            self._vault.put(key, list(pieces))
 
     def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
         """Bytes from `offset`, `length` of them or all."""

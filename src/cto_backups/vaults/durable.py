@@ -14,7 +14,7 @@ import fcntl
 import itertools
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -26,16 +26,18 @@ _PARTS_A_CALL = 1024  # IOV_MAX on every system we know
 _counter = itertools.count()
 
 
-def store(path: str, parts: Sequence[Buffer], *, overwrite: bool) -> None:
+def store(path: str, parts: Iterable[Buffer], *, overwrite: bool) -> None:
     """Write the joined parts to `path`, mode 0600 (0640 in a shared folder); its folder must be there.
 
-    Raises FileExistsError when it is there and `overwrite` is false; then, as after any failure, nothing is left.
+    Parts in a sequence are written together, others one by one as they come; what they raise is raised. Raises
+    FileExistsError when it is there and `overwrite` is false; then, as after any failure, nothing is left.
     """
     folder, _, _ = path.rpartition("/")
     handle, temporary = _open_temporary(folder)
     try:
         try:
-            _write(handle, parts)
+            for together in (parts,) if isinstance(parts, Sequence) else ([part] for part in parts):
+                _write(handle, together)
             os.fsync(handle)
             # The lock, held through the handle, outlives the rename: it says "still being written" until then.
             if overwrite:

@@ -7,7 +7,7 @@ of keys, folders and failures.
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from cto_backups.core.trees import Buffer
@@ -94,11 +94,22 @@ class LocalVault:
                 durable.make_folders(Path(path).parent)
                 durable.store(path, parts, overwrite=overwrite)
         except FileExistsError as error:
-            raise VaultExistsError(
-                f"Vault {self._name} holds {key} already",
-                why="stored files are never rewritten in passing",
-                todo="Nothing, unless the two differ: then find out who else writes to this vault.",
-            ) from error
+            raise self._exists(key) from error
+        except OSError as error:
+            raise self._failure(error, "store", key, writing=True) from error
+
+    def put_stream(self, key: str, pieces: Iterable[Buffer], *, overwrite: bool = False) -> None:
+        """Store the joined pieces as they come, whole or not at all, durable on return (mode 0600).
+
+        What the pieces raise is raised, and nothing is stored then. Raises what `put` raises.
+        """
+        path = self._path(key)
+        self.check()
+        try:
+            durable.make_folders(Path(path).parent)
+            durable.store(path, iter(pieces), overwrite=overwrite)
+        except FileExistsError as error:
+            raise self._exists(key) from error
         except OSError as error:
             raise self._failure(error, "store", key, writing=True) from error
 
@@ -250,6 +261,13 @@ class LocalVault:
             case errno.EIO:
                 return VaultError(what, why=_reason(error), todo="The disk may be failing: look at the kernel's log.")
         return VaultError(what, why=_reason(error), todo="Make the folder usable, then run again.")
+
+    def _exists(self, key: str) -> VaultExistsError:
+        return VaultExistsError(
+            f"Vault {self._name} holds {key} already",
+            why="stored files are never rewritten in passing",
+            todo="Nothing, unless the two differ: then find out who else writes to this vault.",
+        )
 
     def _short(self, key: str, offset: int, wanted: int, there: int) -> VaultError:
         return VaultError(

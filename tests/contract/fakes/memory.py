@@ -2,7 +2,7 @@
 
 import random
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from threading import Lock
 
 from cto_backups.core.trees import Arrival, Before, Buffer, Entry, EntryKind, EntryUnreadableError, Patch
@@ -32,6 +32,9 @@ class MemoryVault:
             if key in self.files and not overwrite:
                 raise VaultExistsError(f"{key} is in vault {self.name} already")
             self.files[key] = content
+
+    def put_stream(self, key: str, pieces: Iterable[Buffer], *, overwrite: bool = False) -> None:
+        self.put(key, [bytes(piece) for piece in pieces], overwrite=overwrite)
 
     def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
         self.reads.append(key)

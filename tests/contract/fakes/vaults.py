@@ -14,12 +14,12 @@
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from cto_backups.core.trees import Buffer
-from cto_backups.core.vaults import StoredFile, Vault
+from cto_backups.core.vaults import StoredFile, Streaming, Vault
 from cto_backups.errors import (
     VaultError,
     VaultExistsError,
@@ -70,6 +70,11 @@ class InterceptedVault:
 
     def put(self, key: str, parts: Sequence[Buffer], *, overwrite: bool = False) -> None:
         self._around("put", key, lambda: self.inner.put(key, parts, overwrite=overwrite))
+
+    def put_stream(self, key: str, pieces: Iterable[Buffer], *, overwrite: bool = False) -> None:
+        assert isinstance(self.inner, Streaming)
+        streaming = self.inner
+        self._around("put_stream", key, lambda: streaming.put_stream(key, pieces, overwrite=overwrite))
 
     def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
         return self._around("read", key, lambda: self.inner.read(key, offset, length))
@@ -147,7 +152,7 @@ class ReadOnlyVault(InterceptedVault):
         super().__init__(inner, self._refuse)
 
     def _refuse(self, operation: str, key: str) -> None:
-        if operation in ("check", "create", "put", "delete"):
+        if operation in ("check", "create", "put", "put_stream", "delete"):
             raise VaultReadOnlyError(f"Vault {self.name} cannot be written to", why="it is read-only")
 
 
