@@ -7,6 +7,7 @@ from fakes.memory import MemoryVault
 from payload_store_contract import NewStore, PayloadStoreContract
 
 from cto_backups.core.payloads import PayloadStore
+from cto_backups.exports.store import ExportStore
 from cto_backups.repository.options import MIB, RepositoryOptions, ScryptParameters
 from cto_backups.repository.store import RepositoryStore
 
@@ -40,3 +41,29 @@ class TestRepositoryOfOneThread(PayloadStoreContract):
     @pytest.fixture
     def new_store(self) -> NewStore:
         return factory(RepositoryOptions(scrypt=CHEAP, workers=1, verify="sampled"))
+
+
+def exports(options: RepositoryOptions) -> NewStore:
+    def new_store(vault: MemoryVault) -> PayloadStore:
+        repository = RepositoryStore.create(
+            vault, "repositories/main", "secret", now=datetime.now(UTC), hostname="h", username="u", options=options
+        )
+        return ExportStore(repository, vault, "exports/main")
+
+    return new_store
+
+
+class TestExports(PayloadStoreContract):
+    """Each file an object as it is."""
+
+    @pytest.fixture
+    def new_store(self) -> NewStore:
+        return exports(RepositoryOptions(scrypt=CHEAP))
+
+
+class TestExportsOfManyThreads(PayloadStoreContract):
+    """And small packs of trees, many index files."""
+
+    @pytest.fixture
+    def new_store(self) -> NewStore:
+        return exports(RepositoryOptions(scrypt=CHEAP, pack_bytes=MIB // 4, workers=5, index_blobs=2, index_seconds=0))

@@ -43,7 +43,7 @@ class Session:
         polynomial: int,
         options: RepositoryOptions,
         lock: Lock,
-        cutting: Callable[[Depot], Cutting] | None = None,
+        cutting: Callable[[Depot, bool], Cutting] | None = None,
     ) -> None:
         self._files = files
         self._options = options
@@ -53,6 +53,11 @@ class Session:
         self._started = clock.now()
         self._relied: dict[str, set[int]] = {}
         self._index: Index = load_index(files, usable=files.pack_sizes())
+
+    @property
+    def index(self) -> Index:
+        """What is stored, as this session knows it."""
+        return self._index
 
     def write(
         self,
@@ -66,7 +71,7 @@ class Session:
         """Store a tree. A parent that is gone or damaged is done without. An export is cut evenly."""
         parent_tree = self._parent_tree(parent)
         with Depot(self._files, self._index, self._options) as depot:
-            cutter = self._cutting(depot) if self._cutting else Cutter(self._cuts(payload))
+            cutter = self._cutting(depot, unless is not None) if self._cutting else Cutter(self._cuts(payload))
             tools = depot, Fetcher(self._files, self._index), cutter, progress or Silent()
             writer = ArrivalWriter(tree, *tools) if isinstance(tree, ArrivingTree) else TreeWriter(tree, *tools)
             root = writer.run(parent_tree, self._options.threads)

@@ -35,6 +35,7 @@ from cto_backups.repository.stored import StoredFiles, checked_name
 
 if TYPE_CHECKING:
     from cto_backups.repository.keyring import RepositoryKeys
+    from cto_backups.repository.prune import Adjust
 
 _VERSION = 2
 
@@ -165,6 +166,15 @@ class RepositoryStore:
         """What the chunking seed derives from; pass it to `create` for the installation's other vaults."""
         return self._polynomial
 
+    def over(self, files: StoredFiles) -> "RepositoryStore":
+        """A store of the same installation over other stored files, which are sealed with the same key."""
+        return RepositoryStore(files, self._key, self._repository_id, self._polynomial, self._options)
+
+    @property
+    def options(self) -> RepositoryOptions:
+        """How it is written and read."""
+        return self._options
+
     @property
     def keys(self) -> "RepositoryKeys":
         """Its key files."""
@@ -248,9 +258,10 @@ class RepositoryStore:
         expected: Callable[[], Iterable[str]] = tuple,
         agree: Callable[[PrunePlan], None] | None = None,
         progress: Progress | None = None,
+        adjust: "Adjust | None" = None,
     ) -> Pruned:
         """Reclaim what no snapshot needs; see `repository.prune`. Raises BusyError, DamageError, VaultError."""
-        from cto_backups.repository.prune import planned, prune
+        from cto_backups.repository.prune import as_found, planned, prune
 
         self.vault.check()
         options = self._options
@@ -261,8 +272,8 @@ class RepositoryStore:
             index_blobs=options.index_blobs,
         )
         if dry_run:
-            return planned(self.files, rules, expected)
-        return prune(self.files, self._options, rules, expected, agree, progress)
+            return planned(self.files, rules, expected, adjust or as_found)
+        return prune(self.files, self._options, rules, expected, agree, progress, adjust or as_found)
 
     def repair(
         self,

@@ -66,9 +66,9 @@ class MemoryVault:
         return sorted(key for key in self.files if part in key)
 
     def flip(self, key: str, at: int) -> None:
-        """Change one bit of a stored file."""
+        """Change one bit of a stored file; where it is shorter than that, counted from its beginning again."""
         content = bytearray(self.files[key])
-        content[at] ^= 1
+        content[at % len(content)] ^= 1
         self.files[key] = bytes(content)
 
 
