@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import sqlite3
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
@@ -14,12 +14,13 @@ import pytest
 from cto_backups import clock
 from cto_backups.catalog.catalog import Catalog
 from cto_backups.core.defaults import CATEGORIES
-from cto_backups.core.policy import Policy, SourcePolicy, VaultPolicy
+from cto_backups.core.policy import Payload, Policy, SourcePolicy, VaultPolicy
 from cto_backups.core.ports import Silent, Source
 from cto_backups.core.retention import parse_retention
 from cto_backups.core.schedule import parse_triggers
 from cto_backups.core.vaults import Vault
 from cto_backups.evidence.records import SigningKey
+from cto_backups.exports.joined import JoinedStore, joined
 from cto_backups.flows.installation import Installation
 from cto_backups.registry import SOURCES, load
 from cto_backups.repository.options import RepositoryOptions, ScryptParameters
@@ -60,8 +61,15 @@ class Workshop:
         path.write_bytes(self.installation.store(vault).seal(content))
 
 
-def build(root: Path, data: Path, sources: Mapping[str, tuple[str, Mapping[str, object]]]) -> Workshop:
-    """Make (or open again) the installation below `root`."""
+def build(
+    root: Path,
+    data: Path,
+    sources: Mapping[str, tuple[str, Mapping[str, object]]],
+    *,
+    payload: Payload = Payload.SNAPSHOT,
+    plain: Collection[str] = (),
+) -> Workshop:
+    """Make (or open again) the installation below `root`; exports lie as plain objects in the vaults `plain`."""
     url = f"sqlite:{root / 'catalog.db'}"
     new = not (root / "catalog.db").exists()
     root.mkdir(exist_ok=True)
@@ -77,17 +85,21 @@ def build(root: Path, data: Path, sources: Mapping[str, tuple[str, Mapping[str, 
             test_every=timedelta(days=30),
             vaults=VAULTS,
             options=options,
+            payload=payload,
         )
         for name, (kind, options) in sources.items()
     }
     text = repr(sorted(policies)).encode()
     vaults = {
-        name: VaultPolicy(name, f"file:{root / 'vaults' / name}", "local-disk", "here", "disk") for name in VAULTS
+        name: VaultPolicy(
+            name, f"file:{root / 'vaults' / name}", "local-disk", "here", "disk", plain_exports=name in plain
+        )
+        for name in VAULTS
     }
     digest = hashlib.sha256(text).hexdigest()
     policy = Policy("acme", "UTC", policies, vaults, dict(CATEGORIES), {}, (), digest)
     polynomial = None
-    stores: dict[str, RepositoryStore] = {}
+    stores: dict[str, JoinedStore] = {}
     opened_vaults: dict[str, Vault] = {}
     workshop: Workshop
 
@@ -96,11 +108,11 @@ def build(root: Path, data: Path, sources: Mapping[str, tuple[str, Mapping[str, 
             opened_vaults[name] = workshop.wrap_vault(LocalVault(name, root / "vaults" / name))
         return opened_vaults[name]
 
-    def store(name: str) -> RepositoryStore:
+    def store(name: str) -> JoinedStore:
         if name not in stores:
             opened = RepositoryStore.open(vault(name), "repositories/main", PASSWORD, options=OPTIONS)
             catalog.expect_repository(name, opened.repository_id)
-            stores[name] = opened
+            stores[name] = joined(opened, plain=name in plain)
         return stores[name]
 
     def source(name: str) -> Source:

@@ -106,16 +106,18 @@ class Adapters:
         references: Mapping[str, Any] = policy.logins
         logins = {setting: partial(_reveal, reference, home) for setting, reference in references.items()}
         tls = policy.tls or Tls.V1_3
-        return StoreAddress(bucket, prefix, policy.region, policy.endpoint, tls, logins)
+        return StoreAddress(bucket, prefix, policy.region, policy.endpoint, tls, logins, policy.kms_key)
 
     def store(self, name: str) -> "PayloadStore":
-        """The vault's repository, opened. Raises what keeps it from opening."""
+        """The vault's repository and the exports beside it, opened. Raises what keeps it from opening."""
         with self._lock:
             if name not in self._stores:
                 ahead = self._ahead.pop(name, None)
                 store = ahead.result() if ahead else open_store(self.configuration, self.vault(name), self.secret)
                 self.expect_repository(name, store.repository_id)
-                self._stores[name] = store
+                from cto_backups.exports.joined import joined
+
+                self._stores[name] = joined(store, plain=self.configuration.policy.vaults[name].plain_exports)
             return self._stores[name]
 
     def channel(self, name: str) -> "Channel":

@@ -23,6 +23,7 @@ from cto_backups.core.policy import (
     Category,
     DataClass,
     Exclusion,
+    Payload,
     SourcePolicy,
     VaultPolicy,
     Violation,
@@ -167,6 +168,7 @@ class Builder:
             backup_timeout=parse_duration(source.backup_timeout) if source.backup_timeout else None,
             expects_change=parse_duration(source.expects_change) if source.expects_change else None,
             repositories=kept_repositories(source),
+            payload=Payload(getattr(source, "payload", "snapshot")),
         )
         for violation in check_source(built):
             if violation.field != "vaults" or vaults:  # that the file has no vault is a mistake told elsewhere

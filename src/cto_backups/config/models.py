@@ -130,6 +130,8 @@ class FilesSource(AnySource):
     """Shell patterns: only files that one of them matches are protected; everything when left out."""
     exclude: Patterns | None = Field(default=None, examples=[["*.pyc", ".venv"]])
     """Shell patterns: files and folders to leave out."""
+    payload: Literal["snapshot", "export"] = "snapshot"
+    """`export`: each file lies as it is in vaults with `exports: plain`, so that other programs can read it there."""
     one_file_system: bool = False
     """Whether to stay on the filesystem of each path, and leave out what is mounted below it."""
 

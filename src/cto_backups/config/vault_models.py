@@ -51,5 +51,11 @@ class Vault(Part):
     """`append-only`: this host adds and reads, and deletes or overwrites nothing; its owner expires and prunes."""
     repository: RepositoryPlace = "repositories/main"
     """Where its repository lies inside: `.` for one that restic made and that was taken over."""
+    exports: Literal["sealed", "plain"] = "sealed"
+    """How sources with `payload: export` lie here: each file as an object of its own, `plain`; or in the repository."""
+    kms_key: Line | None = Field(
+        default=None, examples=["projects/acme/locations/us/keyRings/backups/cryptoKeys/exports"]
+    )
+    """The key in the provider's key service under which it encrypts what is stored; asked for, and seen, each time."""
     read_part: Share | None = None
     """How much of it one scheduled verification reads; all at once when left out. Each goes on where the last ended."""

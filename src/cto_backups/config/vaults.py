@@ -57,6 +57,8 @@ def built_vaults(
             endpoint=endpoint,
             tls=Tls(vault.tls) if stored else None,
             logins={setting: SecretReference.parse(written) for setting, written in logins.items() if written},
+            plain_exports=vault.exports == "plain",
+            kms_key=vault.kms_key,
         )
     return built
 
@@ -83,6 +85,8 @@ def _objections(name: str, vault: Vault, scheme: str) -> Iterator[tuple[str, str
     if scheme not in OBJECT_STORES:
         if vault.endpoint is not None:
             yield "endpoint", f"vault {name} is a folder, and has no server", "Leave endpoint out."
+        if vault.kms_key is not None:
+            yield "kms_key", f"vault {name} is a folder: no provider encrypts it", "Leave kms_key out."
         if vault.tls != "1.3":
             yield "tls", f"vault {name} is a folder: nothing travels to it", "Leave tls out."
         return

@@ -8,18 +8,12 @@ from enum import StrEnum
 from typing import Protocol
 
 from cto_backups.core.change import NewContent
+from cto_backups.core.policy import Payload as Payload
 from cto_backups.core.ports import PointReader, Progress
 from cto_backups.core.pruning import Pruned, PrunePlan
 from cto_backups.core.trees import AnyTree, Entry
 from cto_backups.core.vaults import Vault
 from cto_backups.core.verification import Ledger, Part, Readings
-
-
-class Payload(StrEnum):
-    """What lies behind a recovery point: files cut into a repository, or stored one by one as they are."""
-
-    SNAPSHOT = "snapshot"
-    EXPORT = "export"
 
 
 @dataclass(frozen=True, slots=True)

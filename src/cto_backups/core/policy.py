@@ -38,6 +38,13 @@ class Tls(StrEnum):
     NONE = "none"
 
 
+class Payload(StrEnum):
+    """What lies behind a recovery point: files cut into a repository, or stored one by one as they are."""
+
+    SNAPSHOT = "snapshot"
+    EXPORT = "export"
+
+
 @dataclass(frozen=True, slots=True)
 class VaultPolicy:
     """A named place for copies. `provider` with `region` says what fails together; `storage` is the storage type.
@@ -45,7 +52,8 @@ class VaultPolicy:
     `repository` is where the repository lies inside, "." for the vault's root.
     `read_part` is the share of it that one scheduled verification reads.
     Of a vault in an object store: `endpoint` is its server's address, None for the provider's own; `logins` are the
-    references to what the policy names for logging in, by setting; `tls` is None for a folder.
+    references to what the policy names for logging in, by setting; `tls` is None for a folder; `kms_key` is the key of
+    the provider under which it encrypts what is stored. With `plain_exports` the files of exports lie as they are.
     """
 
     name: str
@@ -61,6 +69,8 @@ class VaultPolicy:
     endpoint: str | None = None
     tls: Tls | None = None
     logins: Mapping[str, object] = field(default_factory=dict)
+    plain_exports: bool = False
+    kms_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +123,8 @@ class SourcePolicy:
     `probe` is a command that a restore test runs on what came back, for `probe_timeout` at most.
     `backup_timeout` is how long a backup may work at the source; None: as long as it takes.
     `expects_change`: something in it changes at least this often; None: nobody said so. `repositories` says of those in
-    which another program keeps its data (by their names there) what a vault's policy says of a vault.
+    which another program keeps its data (by their names there) what a vault's policy says of a vault. `payload` is what
+    its points are to be.
     """
 
     name: str
@@ -131,6 +142,7 @@ class SourcePolicy:
     backup_timeout: timedelta | None = None
     expects_change: timedelta | None = None
     repositories: Mapping[str, VaultPolicy] = field(default_factory=dict)
+    payload: Payload = Payload.SNAPSHOT
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ class StoreAddress:
     `prefix` is "" for the bucket's root, else without a slash at its end. `region` is what requests are signed for.
     `endpoint` is the server's address, without a slash at its end; None for the provider's own. `logins` look up what
     the policy names for logging in, by setting (``access_key``, ``secret_key``, ``credentials``), when it is needed;
-    empty: the provider's usual places are searched.
+    empty: the provider's usual places are searched. `kms_key` is the key under which the store is to encrypt.
     """
 
     bucket: str
@@ -32,6 +32,7 @@ class StoreAddress:
     endpoint: str | None = None
     tls: Tls = Tls.V1_3
     logins: Mapping[str, Callable[[], str]] = field(default_factory=dict, repr=False)
+    kms_key: str | None = None
 
     def key(self, name: str) -> str:
         """The object that holds what is stored under this name; with "", what all of them begin with."""

@@ -185,6 +185,7 @@ def _take(
                 parent=parent,
                 progress=progress,
                 unless=lambda: may_confirm and _unchanged(previous, capture),
+                payload=policy.payload,
             )
         except DamageError as error:
             if parent is None:

@@ -25,7 +25,7 @@ from cto_backups.flows.installation import Installation
 if TYPE_CHECKING:
     from cto_backups.config.shares import WordShare
     from cto_backups.core.vaults import Vault
-    from cto_backups.repository.store import RepositoryStore
+    from cto_backups.exports.joined import JoinedStore
 
 FORMAT = 1
 MOST_FILES = 100
@@ -99,7 +99,7 @@ def drill(
     secret = combine(shares)
     started = clock.now()
     tried: list[Tried] = []
-    stores: dict[str, RepositoryStore] = {}
+    stores: dict[str, JoinedStore] = {}
     for vault, place in vaults:
         began = clock.monotonic()
         try:
@@ -191,10 +191,11 @@ def _unsealed(installation: Installation, name: str, seal: bytes) -> bytes:
         return b""
 
 
-def _try(vault: "Vault", place: str, secret: str, into: Path) -> "tuple[Tried, RepositoryStore]":
+def _try(vault: "Vault", place: str, secret: str, into: Path) -> "tuple[Tried, JoinedStore]":
+    from cto_backups.exports.joined import joined
     from cto_backups.repository.store import RepositoryStore
 
-    store = RepositoryStore.open(vault, place, secret)
+    store = joined(RepositoryStore.open(vault, place, secret), plain=False)
     for found in reversed(store.committed()):
         if "damage" in found.detail:
             continue

@@ -69,7 +69,7 @@ class Session:
         payload: Payload = Payload.SNAPSHOT,
     ) -> Draft:
         """Store a tree. A parent that is gone or damaged is done without. An export is cut evenly."""
-        parent_tree = self._parent_tree(parent)
+        parent_tree = self._parent_tree(parent, payload)
         with Depot(self._files, self._index, self._options) as depot:
             cutter = self._cutting(depot, unless is not None) if self._cutting else Cutter(self._cuts(payload))
             tools = depot, Fetcher(self._files, self._index), cutter, progress or Silent()
@@ -151,13 +151,16 @@ class Session:
     def _cuts(self, payload: Payload) -> Callable[[], Cuts]:
         return EvenCuts if payload is Payload.EXPORT else partial(Chunker, self._seed)
 
-    def _parent_tree(self, parent: str | None) -> bytes | None:
+    def _parent_tree(self, parent: str | None, payload: Payload) -> bytes | None:
         if parent is None or not is_name(parent):
             return None
         try:
-            return load_snapshot(self._files, parent).tree
+            snapshot = load_snapshot(self._files, parent)
         except (NotFoundError, DamageError):
             return None
+        if payload is Payload.EXPORT and snapshot.document.get("payload") != payload.value:
+            return None  # what it holds is cut otherwise: none of it may be taken over
+        return snapshot.tree
 
     def _copied_before(self, snapshot: Snapshot) -> str | None:
         same = {snapshot.name, snapshot.original or snapshot.name}
