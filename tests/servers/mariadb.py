@@ -22,6 +22,8 @@ PASSWORD = "secret of tests"
 OF_FILES = ("innodb-page-size", "innodb-data-file-path", "innodb-undo-tablespaces", "lower-case-table-names")
 """Settings with which a server's files have to be made from the beginning."""
 
+_PATIENCE_SECONDS = 60.0
+
 
 @dataclass(frozen=True)
 class Server:
@@ -114,34 +116,50 @@ def server(mariadbd: Path, *, files: Path | None = None, **settings: str) -> Ite
         "default-time-zone": "+09:00",
         **settings,
     }
+    own = tuple(f"--{name}={settings[name]}" for name in OF_FILES if name in settings)
+    data = files or installed(own)
+    with begun(mariadbd, place, how, data, given, password=PASSWORD if files else "") as made:
+        yield made
+
+
+@contextmanager
+def begun(
+    program: Path, place: Path, how: dict[str, Any], data: Path, settings: dict[str, str], *, password: str
+) -> Iterator[Server]:
+    """A server of this program on a copy of its data, once it answers and root has the password of tests.
+
+    It and its place are gone after the block.
+    """
     process = None
     try:
-        own = tuple(f"--{name}={settings[name]}" for name in OF_FILES if name in settings)
-        subprocess.run(["cp", "-a", files or installed(own), place / "data"], check=True)
+        subprocess.run(["cp", "-a", data, place / "data"], check=True)
         if os.geteuid() == 0:
             subprocess.run(["chown", "-R", "nobody:", place / "data"], check=True)
-        options = [f"--{name}={value}" if value else f"--{name}" for name, value in given.items()]
+        options = [f"--{name}={value}" if value else f"--{name}" for name, value in settings.items()]
         with (place / "log").open("wb") as log:
-            process = subprocess.Popen([mariadbd, "--no-defaults", *options], stdout=log, stderr=log, **how)
-        made = Server(place, int(given["port"]), process.pid)
-        for _ in range(600):
-            if not made.socket.exists():  # the driver leaves a socket open at which nobody answers
-                assert process.poll() is None, (place / "log").read_text()
-                time.sleep(0.05)
-                continue
-            try:
-                with made.connect(password=PASSWORD if files else "") as session, session.cursor() as cursor:
-                    cursor.execute(f"ALTER USER root@localhost IDENTIFIED BY '{PASSWORD}'")
-                break
-            except pymysql.OperationalError:
-                assert process.poll() is None, (place / "log").read_text()
-                time.sleep(0.05)
+            process = subprocess.Popen([program, "--no-defaults", *options], stdout=log, stderr=log, **how)
+        made = Server(place, int(settings["port"]), process.pid)
+        until = time.monotonic() + _PATIENCE_SECONDS
+        while not _answers(made, password):
+            assert process.poll() is None and time.monotonic() < until, (place / "log").read_text()
+            time.sleep(0.05)
         yield made
     finally:
         if process is not None:
             process.kill()  # whoever is connected is of a test that has ended
             process.wait(30)
         shutil.rmtree(place, ignore_errors=True)
+
+
+def _answers(made: Server, password: str) -> bool:
+    if not made.socket.exists():  # the driver leaves a socket open at which nobody answers
+        return False
+    try:
+        with made.connect(password=password) as session, session.cursor() as cursor:
+            cursor.execute(f"ALTER USER root@localhost IDENTIFIED BY '{PASSWORD}'")
+    except pymysql.OperationalError:
+        return False
+    return True
 
 
 def killed_and_started_again(made: Server) -> "subprocess.Popen[bytes]":

@@ -4,16 +4,13 @@ import atexit
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pymysql
-
-from servers.mariadb import PASSWORD, Server, free_port, surroundings
+from servers.mariadb import Server, begun, free_port, surroundings
 
 
 @cache
@@ -60,32 +57,8 @@ def server(programs: Path, **settings: str) -> Iterator[Server]:
         "default-time-zone": "+09:00",
         **settings,
     }
-    process = None
-    try:
-        subprocess.run(["cp", "-a", _installed(programs / "mysqld"), place / "data"], check=True)
-        options = [f"--{name}={value}" if value else f"--{name}" for name, value in given.items()]
-        with (place / "log").open("wb") as log:
-            process = subprocess.Popen([programs / "mysqld", "--no-defaults", *options], stdout=log, stderr=log, **how)
-        made = Server(place, int(given["port"]), process.pid)
-        until = time.monotonic() + 60
-        while True:
-            if not made.socket.exists():  # the driver leaves a socket open at which nobody answers
-                assert process.poll() is None and time.monotonic() < until, (place / "log").read_text()
-                time.sleep(0.05)
-                continue
-            try:
-                with made.connect(password="") as session, session.cursor() as cursor:
-                    cursor.execute(f"ALTER USER root@localhost IDENTIFIED BY '{PASSWORD}'")
-                break
-            except pymysql.OperationalError:
-                assert process.poll() is None and time.monotonic() < until, (place / "log").read_text()
-                time.sleep(0.1)
+    with begun(programs / "mysqld", place, how, _installed(programs / "mysqld"), given, password="") as made:
         yield made
-    finally:
-        if process is not None:
-            process.kill()  # whoever is connected is of a test that has ended
-            process.wait(30)
-        shutil.rmtree(place, ignore_errors=True)
 
 
 USERS = """

@@ -38,6 +38,7 @@ from cto_backups.sources.mysql.users import Account, Accounts, lacking
 from cto_backups.sources.streams import Ready
 from servers import mariadb
 from servers.mariadb import Server
+from servers.writing import Client, writing
 
 Make = Callable[..., MysqlSource]
 
@@ -191,40 +192,22 @@ def test_dumps_are_of_one_moment_however_much_is_written_meanwhile(
         hidden_log(monkeypatch)
     comparing = way == "comparing"
     source = keeper(KEEPER, databases=("plain", "zoo")) if comparing else keeper(f"{KEEPER}, RELOAD")
-    stop = threading.Event()
-    written = [0]
-
-    def write() -> None:
-        with shop.connect("plain") as session, session.cursor() as cursor:
-            while not stop.is_set():
-                session.begin()
-                cursor.execute("INSERT INTO a (v) SELECT NEXTVAL(moves) FROM seq_1_to_20")
-                cursor.execute("INSERT INTO zoo.b (v) SELECT seq FROM seq_1_to_20")
-                cursor.execute("UPDATE a SET v = v + 1 WHERE n % 7 = 0")
-                session.commit()
-                written[0] += 1
-                time.sleep(0.3 if comparing else 0.005)  # then it needs a pause between two commits
-
-    def count() -> None:
-        with shop.connect("my shop") as session, session.cursor() as cursor:
-            while not stop.is_set():
-                cursor.execute("INSERT INTO my_isam VALUES (1, 'more')")
-                cursor.execute("DELETE FROM my_isam WHERE w = 'more' LIMIT 1")
-                time.sleep(0.01)
-
-    writers = [threading.Thread(target=write), *([] if comparing else [threading.Thread(target=count)])]
-    for writer in writers:
-        writer.start()
+    equal = Client(
+        "plain",
+        (
+            "INSERT INTO a (v) SELECT NEXTVAL(moves) FROM seq_1_to_20",
+            "INSERT INTO zoo.b (v) SELECT seq FROM seq_1_to_20",
+            "UPDATE a SET v = v + 1 WHERE n % 7 = 0",
+        ),
+        together=True,
+        pause=0.3 if comparing else 0.005,  # then it needs a pause between two commits
+    )
+    beside = ("INSERT INTO my_isam VALUES (1, 'more')", "DELETE FROM my_isam WHERE w = 'more' LIMIT 1")
+    clients = (equal,) if comparing else (equal, Client("my shop", beside, pause=0.01))
     try:
-        while not written[0]:
-            time.sleep(0.01)
-        before = written[0]
-        point, expected = captured(source)
-        assert written[0] > before or comparing
+        with writing(shop, *clients, hindered=comparing):
+            point, expected = captured(source)
     finally:
-        stop.set()
-        for writer in writers:
-            writer.join()
         shop.do("DROP DATABASE plain", "DROP TABLE zoo.b", "DELETE FROM `my shop`.my_isam WHERE w = 'more'")
     assert restored_from(source, point, tmp_path / "restored", expected) == ()
     sizes = {sample.key: sample.fields.get("rows") for sample in expected.samples}

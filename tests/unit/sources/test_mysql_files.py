@@ -4,8 +4,6 @@ The server is MySQL's own. The program is a stand-in for xtrabackup (see `server
 """
 
 import subprocess
-import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -25,6 +23,7 @@ from cto_backups.sources.mysql.source import MysqlSource
 from cto_backups.sources.mysql.standstill import Standstill
 from servers import copying_mysql, mysql
 from servers.mariadb import PASSWORD, Server
+from servers.writing import Client, writing
 
 Make = Callable[..., MysqlSource]
 RIGHTS = "SELECT, SHOW VIEW, TRIGGER, EVENT, RELOAD, PROCESS, LOCK TABLES, REPLICATION CLIENT, BACKUP_ADMIN"
@@ -58,40 +57,19 @@ def test_files_and_rows_are_of_one_moment_however_much_is_written_meanwhile(
     """Without tables that are in no snapshot, nobody but us keeps people from committing."""
     shop.do(f"ALTER TABLE `my shop`.my_isam ENGINE = {engine}")
     shop.do("CREATE DATABASE plain", "CREATE TABLE plain.a (n serial, v int)", "CREATE TABLE zoo.b (n serial, v int)")
-    stop = threading.Event()
-    written = [0, 0]
-
-    def write() -> None:
-        with shop.connect("plain") as session, session.cursor() as cursor:
-            while not stop.is_set():
-                session.begin()
-                cursor.execute("INSERT INTO a (v) SELECT seq FROM `my shop`.numbers WHERE seq <= 20")
-                cursor.execute("INSERT INTO zoo.b (v) SELECT seq FROM `my shop`.numbers WHERE seq <= 20")
-                cursor.execute("UPDATE a SET v = v + 1 WHERE n % 97 = 0")
-                session.commit()
-                written[0] += 1
-                time.sleep(0.005)
-
-    def count() -> None:
-        with shop.connect("my shop") as session, session.cursor() as cursor:
-            while not stop.is_set():
-                cursor.execute("INSERT INTO my_isam VALUES (1, 'more')")
-                written[1] += 1
-                time.sleep(0.005)
-
-    writers = [threading.Thread(target=write), threading.Thread(target=count)]
-    for writer in writers:
-        writer.start()
+    equal = Client(
+        "plain",
+        (
+            "INSERT INTO a (v) SELECT seq FROM `my shop`.numbers WHERE seq <= 20",
+            "INSERT INTO zoo.b (v) SELECT seq FROM `my shop`.numbers WHERE seq <= 20",
+            "UPDATE a SET v = v + 1 WHERE n % 97 = 0",
+        ),
+        together=True,
+    )
     try:
-        while not all(written):
-            time.sleep(0.01)
-        before = list(written)
-        point, expected = captured(make())
-        assert all(after > earlier for after, earlier in zip(written, before, strict=True))
+        with writing(shop, equal, Client("my shop", ("INSERT INTO my_isam VALUES (1, 'more')",))):
+            point, expected = captured(make())
     finally:
-        stop.set()
-        for writer in writers:
-            writer.join()
         shop.do("DROP DATABASE plain", "DROP TABLE zoo.b", "DELETE FROM `my shop`.my_isam WHERE w = 'more'")
     notes = make().restore(point, tmp_path / "restored").notes
     assert notes[-1].startswith("prepared: a server of MySQL ")

@@ -8,7 +8,6 @@ import struct
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -41,6 +40,7 @@ from cto_backups.sources.staging import staging
 from cto_backups.sources.streams import Ready
 from servers import mariadb
 from servers.mariadb import Server
+from servers.writing import Client, writing
 
 Make = Callable[..., MysqlSource]
 Kept = tuple[MemoryPoint, Fingerprint]
@@ -273,42 +273,20 @@ def test_files_and_rows_are_of_one_moment_however_much_is_written_meanwhile(
     server.do("CREATE TABLE a (n serial, v int)", "CREATE SEQUENCE moves", database="plain")
     server.do("CREATE TABLE b (n serial, v int)", database="zoo")
     server.do("CREATE TABLE c (n serial) ENGINE = Aria", database="plain")
-    stop = threading.Event()
-    written = [0, 0]
-
-    def write() -> None:
-        with server.connect("plain") as session, session.cursor() as cursor:
-            while not stop.is_set():
-                session.begin()
-                cursor.execute("INSERT INTO a (v) SELECT NEXTVAL(moves) FROM seq_1_to_20")
-                cursor.execute("INSERT INTO zoo.b (v) SELECT seq FROM seq_1_to_20")
-                cursor.execute("UPDATE a SET v = v + 1 WHERE n % 97 = 0")
-                session.commit()
-                written[0] += 1
-                time.sleep(0.005)
-
-    def count() -> None:
-        with server.connect("my shop") as session, session.cursor() as cursor:
-            while not stop.is_set():
-                cursor.execute("INSERT INTO my_isam VALUES (1, 'more')")
-                cursor.execute("INSERT INTO plain.c VALUES (NULL)")
-                written[1] += 1
-                time.sleep(0.005)
-
-    writers = [threading.Thread(target=write), threading.Thread(target=count)]
-    for writer in writers:
-        writer.start()
+    equal = Client(
+        "plain",
+        (
+            "INSERT INTO a (v) SELECT NEXTVAL(moves) FROM seq_1_to_20",
+            "INSERT INTO zoo.b (v) SELECT seq FROM seq_1_to_20",
+            "UPDATE a SET v = v + 1 WHERE n % 97 = 0",
+        ),
+        together=True,
+    )
+    beside = Client("my shop", ("INSERT INTO my_isam VALUES (1, 'more')", "INSERT INTO plain.c VALUES (NULL)"))
     try:
-        while not all(written):
-            assert all(writer.is_alive() for writer in writers)
-            time.sleep(0.01)
-        before = list(written)
-        point, expected = captured(source)
-        assert all(after > earlier for after, earlier in zip(written, before, strict=True))
+        with writing(server, equal, beside):
+            point, expected = captured(source)
     finally:
-        stop.set()
-        for writer in writers:
-            writer.join()
         server.do("DROP DATABASE plain", "DROP TABLE zoo.b", "DELETE FROM `my shop`.my_isam WHERE w = 'more'")
     source.restore(point, tmp_path / "restored")
     assert compare(expected, source.probe(tmp_path / "restored", expected)).differences == ()

@@ -1,7 +1,5 @@
 """MySQL's own servers and programs: dumps of one moment that come back, and faults are seen."""
 
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -20,6 +18,7 @@ from cto_backups.sources.mysql.connection import Address
 from cto_backups.sources.mysql.source import MysqlSource
 from servers import mysql
 from servers.mariadb import PASSWORD, Server
+from servers.writing import Client, writing
 
 Make = Callable[..., MysqlSource]
 Kept = tuple[MemoryPoint, Fingerprint]
@@ -112,40 +111,19 @@ def test_dumps_are_of_one_moment_however_much_is_written_meanwhile(shop: Server,
     """Two databases that are equal in each transaction, and a table that is in no snapshot."""
     shop.do("CREATE DATABASE plain", "CREATE TABLE plain.a (n serial, v int)", "CREATE TABLE zoo.b (n serial, v int)")
     shop.do("CREATE TABLE plain.c (n serial) ENGINE = MyISAM")
-    stop = threading.Event()
-    written = [0, 0]
-
-    def write() -> None:
-        with shop.connect("plain") as session, session.cursor() as cursor:
-            while not stop.is_set():
-                session.begin()
-                cursor.execute("INSERT INTO a (v) SELECT seq FROM `my shop`.numbers WHERE seq <= 20")
-                cursor.execute("INSERT INTO zoo.b (v) SELECT seq FROM `my shop`.numbers WHERE seq <= 20")
-                cursor.execute("UPDATE a SET v = v + 1 WHERE n % 7 = 0")
-                session.commit()
-                written[0] += 1
-                time.sleep(0.005)
-
-    def count() -> None:
-        with shop.connect("plain") as session, session.cursor() as cursor:
-            while not stop.is_set():
-                cursor.execute("INSERT INTO c VALUES (NULL)")
-                written[1] += 1
-                time.sleep(0.005)
-
-    writers = [threading.Thread(target=write), threading.Thread(target=count)]
-    for writer in writers:
-        writer.start()
+    equal = Client(
+        "plain",
+        (
+            "INSERT INTO a (v) SELECT seq FROM `my shop`.numbers WHERE seq <= 20",
+            "INSERT INTO zoo.b (v) SELECT seq FROM `my shop`.numbers WHERE seq <= 20",
+            "UPDATE a SET v = v + 1 WHERE n % 7 = 0",
+        ),
+        together=True,
+    )
     try:
-        while not all(written):
-            time.sleep(0.01)
-        before = list(written)
-        point, expected = captured(make(databases=("plain", "zoo"), accounts=False))
-        assert all(after > earlier for after, earlier in zip(written, before, strict=True))
+        with writing(shop, equal, Client("plain", ("INSERT INTO c VALUES (NULL)",))):
+            point, expected = captured(make(databases=("plain", "zoo"), accounts=False))
     finally:
-        stop.set()
-        for writer in writers:
-            writer.join()
         shop.do("DROP DATABASE plain", "DROP TABLE zoo.b")
     make().restore(point, tmp_path / "restored")
     assert compare(expected, make().probe(tmp_path / "restored", expected)).differences == ()
