@@ -1,11 +1,13 @@
 """`make bench-databases`: a PostgreSQL server's files, kept and brought back by us and by its own and others' programs.
 
-    python -m benchmarks.databases [--scale 1.0] [--runs 3] [--warm-up 1] [--tool NAME …] [--programs FOLDER]
-        [--json FILE]
+    python -m benchmarks.databases [--scale 1.0] [--runs 3] [--warm-up 1] [--tool NAME …] [--changes spread|newest]
+        [--programs FOLDER] [--json FILE]
 
 One server with a shop's customers, orders and lines (3.3 GB with its indexes at scale 1), on this machine, warm. The
 programs take turns in each operation; medians. Every repository is on the same disk, and compresses. cto.backups also
-encrypts, opens again what it sealed, and sums up every row; the last is left out once, to see what it costs. With the
+encrypts, opens again what it sealed, and sums up every row; the last is left out once, to see what it costs. Before the
+second backup one order in a hundred changes, which is in half of all pages (spread), or the newest ones do; and half as
+many come. With the
 `--programs` of PostgreSQL 17 or newer, our second backup has the server send what changed.
 """
 
@@ -78,11 +80,13 @@ CREATE INDEX ON orders (at);
 CREATE INDEX ON lines (product);
 CREATE INDEX ON customers (email);
 """
+SPREAD, NEWEST = "spread", "newest"
+WHICH = {SPREAD: "id % 100 = 7 AND id <= {orders}", NEWEST: "id > 0.99 * {orders} AND id <= {orders}"}
 CHANGES = (
     "DELETE FROM orders WHERE id > {orders}",  # of the round before
-    "UPDATE orders SET state = 'sent', total = total + 1 WHERE id % 100 = 7",
+    "UPDATE orders SET state = 'sent', total = total + 1 WHERE {which}",
     "INSERT INTO orders SELECT id + {orders}, customer, at, state, total, note, gen_random_uuid() FROM orders"
-    " WHERE id % 200 = 3 AND id <= {orders}",
+    " WHERE id % 2 = 1 AND {which}",
 )
 
 
@@ -118,6 +122,7 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="this share of the rows (1)")
     parser.add_argument("--runs", type=int, default=3, help="counted runs of each (3)")
     parser.add_argument("--warm-up", type=int, default=1, help="runs before those (1)")
+    parser.add_argument("--changes", choices=WHICH, default=SPREAD, help="before the second backup (spread)")
     parser.add_argument("--tool", dest="tools", action="append", help="only this one; may be repeated")
     parser.add_argument(
         "--folder", type=Path, default=Path(tempfile.gettempdir()), help="where all of it lies meanwhile"
@@ -138,15 +143,21 @@ def main() -> None:
                     for each in _tools(server, Path(folder))
                     if arguments.tools is None or each.name in arguments.tools
                 ]
-                _round(server, tools, found if number >= arguments.warm_up else None, arguments.scale)
+                changes = _changes(arguments.changes, arguments.scale)
+                _round(server, tools, found if number >= arguments.warm_up else None, changes)
             if arguments.json:
                 told = {o: {t: [vars(f) for f in runs] for t, runs in by.items()} for o, by in found.items()}
                 arguments.json.write_text(json.dumps(told, indent=1))
     print(_table(found))
 
 
+def _changes(which: str, scale: float) -> list[str]:
+    rows = _rows(scale)
+    return [change.format(which=WHICH[which].format(**rows), **rows) for change in CHANGES]
+
+
 def _round(
-    server: Server, tools: Sequence[Tool], found: dict[str, dict[str, list[Figures]]] | None, scale: float
+    server: Server, tools: Sequence[Tool], found: dict[str, dict[str, list[Figures]]] | None, changes: Sequence[str]
 ) -> None:
     for tool in tools:
         tool.home.mkdir()
@@ -155,7 +166,7 @@ def _round(
         tool.prepare()
     for operation in OPERATIONS:
         if operation == SECOND:
-            server.do(*(change.format(**_rows(scale)) for change in CHANGES), "CHECKPOINT", database="shop")
+            server.do(*changes, "CHECKPOINT", database="shop")
         for tool in tools:
             (server.place / "archive").write_text(tool.archives)
             figures = _recovery(server, tool) if operation == RECOVER else _measured(server, tool, operation)
