@@ -19,7 +19,8 @@ from hypothesis import HealthCheck, settings
 from cto_backups.config import redaction
 from cto_backups.repository.options import ScryptParameters
 from cto_backups.sources import servers as look_around
-from servers import google_stores, mariadb, mysql, object_stores, postgresql
+from servers import bigquery, google_stores, mariadb, mysql, object_stores, postgresql
+from servers.bigquery_front import Front
 from servers.google_stores import GoogleStore
 from servers.object_stores import ObjectStore
 
@@ -221,6 +222,24 @@ def google_store(request: pytest.FixtureRequest) -> GoogleStore:
     """Each store that speaks Google's API, in turn."""
     store: GoogleStore = request.getfixturevalue(request.param)
     return store
+
+
+@pytest.fixture(scope="session")
+def bqemulator(fake_gcs_server: GoogleStore) -> Iterator[Front]:
+    """BigQuery on DuckDB, behind a front that does what it lacks; installed by `tools/setup --tools`."""
+    packages = ROOT / ".cache" / "servers" / "bqemulator"
+    find_tool(os.fspath(packages / "bin" / "bqemulator"), package="", install="tools/setup --tools")
+    with bigquery.bqemulator(packages, fake_gcs_server) as front:
+        yield front
+
+
+@pytest.fixture(scope="session")
+def bigquery_emulator(fake_gcs_server: GoogleStore) -> Iterator[Front]:
+    """BigQuery on GoogleSQL's analyzer, behind a front that does what it lacks; built by `tools/setup --tools`."""
+    built = os.fspath(ROOT / ".cache" / "servers" / "bin" / "bigquery-emulator")
+    program = find_tool(built, package="", variable="CTO_BIGQUERY_EMULATOR", install="tools/setup --tools")
+    with bigquery.bigquery_emulator(program, fake_gcs_server) as front:
+        yield front
 
 
 @pytest.fixture(scope="session")

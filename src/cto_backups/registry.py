@@ -7,6 +7,7 @@ from cto_backups.errors import PolicyError
 
 SOURCES = {
     "barman": "cto_backups.sources.elsewhere.barman:barman_source",
+    "bigquery": "cto_backups.sources.bigquery.source:BigQuerySource",
     "command": "cto_backups.sources.command:CommandSource",
     "files": "cto_backups.sources.files:FilesSource",
     "git": "cto_backups.sources.git.source:GitSource",
@@ -51,6 +52,8 @@ EXTRAS = {
     "pymysql": "mysql",
     "requests": "gcs",
 }
+# Kinds whose extra has packages that another one has as well.
+_BY_KIND = {"bigquery": "bigquery"}
 
 
 def load(adapters: dict[str, str], kind: str) -> Any:
@@ -68,7 +71,7 @@ def load(adapters: dict[str, str], kind: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name not in EXTRAS:
             raise
-        extra = "kms" if adapters is KEY_SERVICES else EXTRAS[error.name]
+        extra = _BY_KIND.get(kind) or ("kms" if adapters is KEY_SERVICES else EXTRAS[error.name])
         raise PolicyError(
             f"'{kind}' needs {error.name}, which is not installed",
             why="it comes with an extra of its own",

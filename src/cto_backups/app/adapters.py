@@ -55,17 +55,19 @@ class Adapters:
     def _completed(self, kind: str, options: Mapping[str, object]) -> Mapping[str, object]:
         if kind == "files":
             return self._with_own_places(options)
+        if kind == "bigquery":
+            return self._with_revealed(options, "credentials")
         if kind == "command":
             return self._with_secrets(options)
         if kind in ("barman", "mysql", "pgbackrest", "postgresql", "wal-g"):
-            return self._with_password(options)
+            return self._with_revealed(options, "password")
         return options
 
-    def _with_password(self, options: Mapping[str, object]) -> Mapping[str, object]:
-        """A server's password is looked up when somebody logs in."""
-        reference: Any = options["password"]
+    def _with_revealed(self, options: Mapping[str, object], setting: str) -> Mapping[str, object]:
+        """What one logs in with is looked up when somebody does."""
+        reference: Any = options[setting]
         home = self.configuration.settings.home
-        return {**options, "password": reference and partial(_reveal, reference, home)}
+        return {**options, setting: reference and partial(_reveal, reference, home)}
 
     def _with_secrets(self, options: Mapping[str, object]) -> Mapping[str, object]:
         """A command's variables are looked up when it runs."""

@@ -9,6 +9,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from cto_backups.config import governance_models, models
+from cto_backups.config.bigquery import bigquery_options
 from cto_backups.config.elsewhere import elsewhere_options, kept_repositories
 from cto_backups.config.fields import parse_until
 from cto_backups.config.mysql import mysql_options
@@ -205,6 +206,8 @@ class Builder:
                 return postgresql_options(name, source, self.path, self.refuse)
             case models.MysqlSource():
                 return mysql_options(name, source, self.path, self.refuse)
+            case models.BigQuerySource():
+                return bigquery_options(source)
             case models.PgbackrestSource() | models.BarmanSource() | models.WalGSource():
                 return elsewhere_options(name, source, self.path, self.refuse)
             case models.CommandSource():
@@ -232,7 +235,7 @@ class Builder:
             place = ("exclude", number, "resource")
             if kind == "git":
                 location = self._git_url(location, place)
-            elif kind != "command" and not _PORT.fullmatch(location):  # a name, and a server, are no places here
+            elif kind not in ("bigquery", "command") and not _PORT.fullmatch(location):  # those are no places here
                 location = str(self.path(location, place))
             built.append(
                 Exclusion(

@@ -28,7 +28,7 @@ from cto_backups.core.schedule import TriggerError, parse_triggers
 from cto_backups.core.verification import parse_share
 from cto_backups.errors import KeyProblemError
 
-KINDS = ("files", "git", "sqlite", "command", "postgresql", "mysql", "pgbackrest", "barman", "wal-g")
+KINDS = ("files", "git", "sqlite", "command", "postgresql", "mysql", "bigquery", "pgbackrest", "barman", "wal-g")
 RESOURCE_KINDS = (*KINDS, "volume")
 OBJECT_STORES = ("gs", "s3")
 CATALOG_SCHEMES = ("sqlite",)

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from cto_backups.config.alert_models import Alerts
 from cto_backups.config.any_source import AnySource as AnySource
+from cto_backups.config.bigquery_models import BigQuerySource as BigQuerySource
 from cto_backups.config.elsewhere_models import BarmanSource as BarmanSource
 from cto_backups.config.elsewhere_models import PgbackrestSource as PgbackrestSource
 from cto_backups.config.elsewhere_models import WalGSource as WalGSource
@@ -264,6 +265,7 @@ Source = Annotated[
     | CommandSource
     | PostgresqlSource
     | MysqlSource
+    | BigQuerySource
     | PgbackrestSource
     | BarmanSource
     | WalGSource,
@@ -351,6 +353,7 @@ SOURCE_MODELS: dict[str, type[AnySource]] = {
 SERVER_MODELS: dict[str, type[AnySource]] = {
     "postgresql": PostgresqlSource,
     "mysql": MysqlSource,
+    "bigquery": BigQuerySource,
     "pgbackrest": PgbackrestSource,
     "barman": BarmanSource,
     "wal-g": WalGSource,

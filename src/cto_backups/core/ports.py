@@ -76,7 +76,7 @@ class Capture(Protocol):
 
 @runtime_checkable
 class Remarking(Protocol):
-    """A capture that has something to tell a person, though nothing is missing in it."""
+    """A capture, or a source after a probe, that has something to tell a person, though nothing is missing."""
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from cto_backups.core.elsewhere import comparable, elsewhere
 from cto_backups.core.facts import CopyFacts
 from cto_backups.core.log_range import summed_until
 from cto_backups.core.model import ActionKind, Evidence, Outcome, RecoveryPoint, Rung, Step
-from cto_backups.core.ports import RestoreOptions
+from cto_backups.core.ports import Remarking, RestoreOptions
 from cto_backups.core.wording import counted, not_declared
 from cto_backups.errors import BackupsError, NotFoundError, VerificationError
 from cto_backups.evidence.payloads import evidence_to_payload
@@ -203,6 +203,8 @@ def _verify(installation: Installation, point: RecoveryPoint, place: Path, figur
             "It came back and works, but that proves nothing: there is nothing to compare it with",
             why="nobody could ask its source what it holds; give the source a connection to it in the policy",
         )
+    if isinstance(source, Remarking) and source.notes:
+        figures["notes"] = "; ".join(source.notes)
     comparison = compare(point.fingerprint, actual, ignore=source.incomparable(point.fingerprint))
     figures.update(
         checksums_match=comparison.checksums_match,

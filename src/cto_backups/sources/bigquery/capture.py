@@ -1,0 +1,219 @@
+"""One capture of a project: what there is, its moment, its snapshots, and the tree that is extracted from them."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any
+
+from cto_backups import clock
+from cto_backups.core.model import Fingerprint, Problem, Sample
+from cto_backups.core.wording import counted
+from cto_backups.errors import SourceError
+from cto_backups.sources.bigquery import documents, inventory, state
+from cto_backups.sources.bigquery.bucket import Bucket
+from cto_backups.sources.bigquery.client import BigQuery, Document, job_name
+from cto_backups.sources.bigquery.extract import Extraction, Moment, Table, size
+from cto_backups.sources.bigquery.google import RefusedError
+from cto_backups.sources.bigquery.partitions import Partitioning
+from cto_backups.sources.bigquery.place import Place
+from cto_backups.sources.bigquery.proof import PROJECT, fingerprint
+from cto_backups.sources.bigquery.tree import TABLE, ExtractTree, columns_digest, folder_of
+from cto_backups.sources.bigquery.words import FAILURES, telling
+
+
+class BigQueryCapture:
+    """Implements `core.ports.Capture`, and `Remarking`."""
+
+    staged = True
+    problems: tuple[Problem, ...] = ()  # what is protected comes whole, or the capture fails
+    newest_content_at: datetime | None = None
+
+    def __init__(self, extraction: Extraction, moment: Moment, described: Mapping[str, Any], notes: list[str]) -> None:
+        self.captured_at = moment.at
+        self.paths = ("/",)
+        self.tree = ExtractTree(extraction, moment, described)
+        self._extraction, self._moment, self._described, self._notes = extraction, moment, described, notes
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know, and what was scanned for the fingerprint."""
+        scanned = self._extraction.scanned_bytes
+        told = f"BigQuery scanned {size(scanned)} for the fingerprint"
+        if self._extraction.estimated_bytes is not None:
+            told += f"; {size(self._extraction.estimated_bytes)} were estimated"
+        return (*self._notes, *([told] if scanned else []))
+
+    def fingerprint(self) -> Fingerprint:
+        """Complete once the whole tree was stored."""
+        lacking = {table.key for table in self._moment.tables} - self.tree.states.keys()
+        if lacking:
+            raise RuntimeError(f"tables that were not extracted: {sorted(lacking)}")
+        place = self._extraction.place
+        definitions = {table.key: documents.made_of(table.definition) for table in self._moment.tables}
+        files = {path: sha256(documents.written(document)).hexdigest() for path, document in self._described.items()}
+        sums = {key: found.sums for key, found in self.tree.states.items()}
+        return fingerprint(
+            Sample(PROJECT, {"project": place.project, "location": place.location}), sums, definitions, files
+        )
+
+    def stored(self) -> None:
+        """Nothing is remembered here: the point itself says how its partitions were found."""
+
+
+@contextmanager
+def capture(place: Place) -> Iterator[BigQueryCapture]:
+    """Everything that is protected, at one moment. Raises SourceError."""
+    with place.opened() as (bigquery, bucket):
+        extraction = Extraction(place, bigquery, bucket)
+        with telling(f"source {place.name}: what an earlier run left could not be removed"):
+            extraction.clear()
+        try:
+            yield _begun(place, bigquery, bucket, extraction)
+        finally:
+            _cleared(place, extraction)
+
+
+def _cleared(place: Place, extraction: Extraction) -> None:
+    """Remove what was made on the way. If that fails it expires by itself, and the next capture tries again."""
+    left = Extraction(place, extraction.bigquery, extraction.bucket)
+    try:
+        left.clear()
+    except FAILURES:
+        return
+
+
+def _begun(place: Place, bigquery: BigQuery, bucket: Bucket, extraction: Extraction) -> BigQueryCapture:
+    with telling(f"source {place.name}: project {place.project} could not be looked at"):
+        found = _chosen(place, bigquery)
+        described, definitions = _described(place, bigquery, found)
+        notes = _notes(definitions)
+        before = _tokens(place, bigquery, found, "before")
+        (row,) = bigquery.query(
+            "SELECT UNIX_MILLIS(CURRENT_TIMESTAMP()) AS now", job_name(place.name, "now", _now())
+        ).rows
+        milliseconds = int(row["now"])
+    tables = [
+        Table(
+            dataset,
+            name,
+            definition,
+            Partitioning.of(definition),
+            columns_digest(definition),
+            f"s{number:05}_{milliseconds}",
+        )
+        for number, ((dataset, name), definition) in enumerate(sorted(definitions.items()))
+    ]
+    with telling(f"source {place.name}: its tables could not be snapshotted"):
+        extraction.snapshot(tables, milliseconds)
+        after = _tokens(place, bigquery, found, "after")
+        _unaltered(place, bigquery, tables)
+    agreed = {
+        key: {part: token for part, token in told.items() if after.get(key, {}).get(part) == token}
+        for key, told in before.items()
+    }
+    moment = Moment(datetime.fromtimestamp(milliseconds / 1000, UTC), milliseconds, tables, agreed)
+    return BigQueryCapture(extraction, moment, described, notes)
+
+
+def _chosen(place: Place, bigquery: BigQuery) -> list[inventory.Dataset]:
+    there = list(inventory.datasets(bigquery))
+    found = [replace(each, tables=each.covered(place)) for each in there if place.covers(each.name, each.location)]
+    missing = sorted(set(place.chosen) - {each.name for each in found})
+    if missing or not found:
+        elsewhere = [f"{each.name} ({each.location})" for each in there]
+        raise SourceError(
+            f"source {place.name}: project {place.project} has no dataset {', '.join(missing) or 'at all'}"
+            f" in {place.location}",
+            why=f"there are: {', '.join(elsewhere) or 'none that this login may see (bigquery.datasets.get)'}",
+            todo="correct `project`, `location` or `datasets` of this source in the policy; it is of one location",
+        )
+    return found
+
+
+def _described(
+    place: Place, bigquery: BigQuery, found: Sequence[inventory.Dataset]
+) -> tuple[dict[str, Any], dict[tuple[str, str], Document]]:
+    """The documents of the tree by their paths, and the definitions of tables that have rows."""
+    described: dict[str, Any] = {"/project.json": {"project": place.project, "location": place.location}}
+    definitions: dict[tuple[str, str], Document] = {}
+    scheduled = documents.transfers(bigquery)
+    if scheduled is not None:
+        described["/transfers.json"] = scheduled
+    with ThreadPoolExecutor(place.jobs, thread_name_prefix="describe") as pool:
+        for dataset in found:
+            top = f"/{documents.file_name(dataset.name)}"
+            described[f"{top}/dataset.json"] = documents.lasting(bigquery.dataset(dataset.name))
+            for routine in bigquery.routines(dataset.name):
+                name = routine["routineReference"]["routineId"]
+                described[f"{top}/routines/{documents.file_name(name)}.json"] = documents.lasting(routine)
+            names = [inventory.table_name(each) for each in dataset.tables]
+            for name, whole in zip(names, pool.map(_definition(bigquery, dataset.name), names), strict=True):
+                kept = documents.lasting(whole)
+                if whole["type"] in inventory.EXTRACTED:
+                    definitions[dataset.name, name] = {**kept, "streamingBuffer": whole.get("streamingBuffer")}
+                    described[f"{folder_of(dataset.name, name)}/{TABLE}"] = kept
+                else:
+                    described[f"{top}/views/{documents.file_name(name)}.json"] = kept
+    return described, definitions
+
+
+def _definition(bigquery: BigQuery, dataset: str) -> Callable[[str], Document]:
+    def whole(name: str) -> Document:
+        found = bigquery.table(dataset, name)
+        if found["type"] in inventory.EXTRACTED and (policies := documents.row_policies(bigquery, dataset, name)):
+            found["rowAccessPolicies"] = policies
+        return found
+
+    return whole
+
+
+def _notes(definitions: Mapping[tuple[str, str], Document]) -> list[str]:
+    """What is not in a snapshot although it is in its table: rows that still stream in."""
+    told = []
+    for (dataset, name), definition in sorted(definitions.items()):
+        streaming = definition.get("streamingBuffer") or {}
+        rows = int(streaming.get("estimatedRows") or 0)
+        if rows:
+            told.append(
+                f"about {counted(rows, 'row')} of {dataset}.{name} are still in its streaming buffer, which no snapshot"
+                " has: they come with a later point"
+            )
+    return told
+
+
+def _tokens(place: Place, bigquery: BigQuery, found: Sequence[inventory.Dataset], when: str) -> dict[str, state.Tokens]:
+    """What BigQuery says of each partition, by DATASET.TABLE; nothing of a dataset whose partitions are not told."""
+    told: dict[str, state.Tokens] = {}
+    for dataset in found:
+        query = state.looking(place.project, dataset.name)
+        try:
+            answer = bigquery.query(query, job_name(place.name, dataset.name, when, _now()))
+        except RefusedError as error:
+            if error.status == 403 or error.reason == "accessDenied":
+                raise
+            continue  # then all of its tables are extracted
+        for name, parts in state.tokens(answer).items():
+            told[f"{dataset.name}.{name}"] = parts
+    return told
+
+
+def _unaltered(place: Place, bigquery: BigQuery, tables: Sequence[Table]) -> None:
+    """Raise SourceError when a table is made of something else in its snapshot than by its definition."""
+    with ThreadPoolExecutor(place.jobs, thread_name_prefix="compare") as pool:
+        there = pool.map(lambda table: bigquery.table(place.snapshots_dataset, table.snapshot), tables)
+        for table, snapshot in zip(tables, there, strict=True):
+            found = documents.columns(snapshot["schema"]["fields"])
+            if found != documents.columns(table.definition["schema"]["fields"]):
+                raise SourceError(
+                    f"source {place.name}: {table.key} was altered while its snapshot was made",
+                    why="its columns are others than they were a moment before",
+                    todo="nothing of this attempt was kept; back up again",
+                )
+
+
+def _now() -> str:
+    """Something that tells one run's questions from those of another."""
+    return clock.now().isoformat()

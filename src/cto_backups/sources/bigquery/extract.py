@@ -1,0 +1,205 @@
+"""Extracting the tables of one moment: snapshots, what they sum up to, and jobs that write them into the bucket."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from cto_backups.errors import SourceError
+from cto_backups.sources.bigquery import sums as bigquery_sums
+from cto_backups.sources.bigquery.bucket import Bucket, ObjectReader, StagedObject
+from cto_backups.sources.bigquery.client import BigQuery, Document, job_name
+from cto_backups.sources.bigquery.google import RefusedError
+from cto_backups.sources.bigquery.partitions import WHOLE, Partitioning
+from cto_backups.sources.bigquery.place import KEPT_MS, Place
+from cto_backups.sources.bigquery.state import State, Tokens
+from cto_backups.sources.bigquery.sums import PartitionSums
+from cto_backups.sources.bigquery.words import FAILURES
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that is extracted, by its definition; `snapshot` is the name of its snapshot in the dataset for those."""
+
+    dataset: str
+    name: str
+    definition: Document
+    partitioning: Partitioning
+    columns: str
+    snapshot: str
+
+    @property
+    def key(self) -> str:
+        """How it is called: DATASET.TABLE."""
+        return f"{self.dataset}.{self.name}"
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The moment of a capture, and its tables; `tokens` say of their partitions what BigQuery did then."""
+
+    at: datetime
+    milliseconds: int
+    tables: Sequence[Table]
+    tokens: Mapping[str, Tokens] = field(default_factory=dict)
+
+    def token(self, table: Table, part: str) -> str:
+        """What was said of a partition; nothing where that is not known for certain."""
+        return self.tokens.get(table.key, {}).get(part, "")
+
+
+class Extraction:
+    """The jobs of one capture; `scanned_bytes` is what its queries had BigQuery read."""
+
+    def __init__(self, place: Place, bigquery: BigQuery, bucket: Bucket) -> None:
+        self.place = place
+        self.jobs = place.jobs
+        self.scanned_bytes = 0
+        self.estimated_bytes: int | None = None
+        self.bigquery, self.bucket = bigquery, bucket
+        self._lock = threading.Lock()
+        self._begun = 0
+
+    # -- snapshots ----------------------------------------------------------------------------------------------------
+
+    def clear(self) -> None:
+        """Remove what a capture leaves on the way: of this one, and of any that was killed."""
+        self.bucket.clear(self.place.extracts)
+        try:
+            left = list(self.bigquery.tables(self.place.snapshots_dataset))
+        except RefusedError as error:
+            if error.status != 404:
+                raise
+            return
+        for each in left:
+            self.bigquery.delete_table(self.place.snapshots_dataset, each["tableReference"]["tableId"])
+
+    def snapshot(self, tables: Sequence[Table], milliseconds: int) -> None:
+        """Snapshot every table as of one moment. Raises SourceError, and what `words.FAILURES` has."""
+        try:
+            self.bigquery.make_dataset(self.place.scratch(self.place.snapshots_dataset))
+        except RefusedError as error:
+            if error.status != 409:
+                raise
+        with ThreadPoolExecutor(self.jobs, thread_name_prefix="snapshot") as pool:
+            for table, done in [(each, pool.submit(self._snapshot, each, milliseconds)) for each in tables]:
+                try:
+                    done.result()
+                except RefusedError as error:
+                    error.message = f"{table.key}: {error.message}"
+                    raise
+
+    def _snapshot(self, table: Table, milliseconds: int) -> None:
+        expires = datetime.fromtimestamp(milliseconds / 1000).astimezone() + timedelta(milliseconds=KEPT_MS)
+        copy = {
+            "sourceTable": self.bigquery.reference(table.dataset, f"{table.name}@{milliseconds}"),
+            "destinationTable": self.bigquery.reference(self.place.snapshots_dataset, table.snapshot),
+            "operationType": "SNAPSHOT",
+            "destinationExpirationTime": expires.isoformat(),
+            "writeDisposition": "WRITE_EMPTY",
+        }
+        name = job_name(self.place.name, str(milliseconds), table.key, "snapshot")
+        self.bigquery.job({"copy": copy}, name, "bigquery.tables.createSnapshot")
+
+    # -- sums ---------------------------------------------------------------------------------------------------------
+
+    def check_budget(self, wanted: Sequence[tuple[Table, State]]) -> None:
+        """Ask how much is to be scanned, where there is a budget. Raises SourceError when that is more."""
+        budget = self.place.budget_bytes
+        if budget is None:
+            return
+        with ThreadPoolExecutor(self.jobs, thread_name_prefix="estimate") as pool:
+            estimates = pool.map(lambda each: self.bigquery.estimate(self._summing(*each)), wanted)
+            self.estimated_bytes = sum(estimates)
+        if self.estimated_bytes > budget:
+            raise self.refused(
+                "a backup would have BigQuery scan more than its budget",
+                why=f"{size(self.estimated_bytes)} are estimated, and `budget` is {size(budget)}",
+                todo="raise `budget`; or leave tables out that need no protection: `leave_out`",
+            )
+
+    def _summing(self, table: Table, known: State) -> str:
+        path = f"{self.place.project}.{self.place.snapshots_dataset}.{table.snapshot}"
+        return bigquery_sums.summing(path, table.definition["schema"]["fields"], table.partitioning, known.parts)
+
+    def summed(self, table: Table, known: State) -> Mapping[str, PartitionSums]:
+        """What each partition of a snapshot sums up to, but for those that are known. Raises SourceError."""
+        there = self.bigquery.table(self.place.snapshots_dataset, table.snapshot)
+        found: dict[str, PartitionSums] = {}
+        if WHOLE not in known.parts:
+            name = job_name(self.place.snapshots_dataset, table.snapshot, table.key, "sums", *sorted(known.parts))
+            answer = self.bigquery.query(self._summing(table, known), name)
+            with self._lock:
+                self.scanned_bytes += answer.scanned_bytes
+            found = {part: sums for part, sums in bigquery_sums.read(answer).items() if part not in known.parts}
+        rows = sum(sums.rows for sums in (*found.values(), *known.sums.values()))
+        if rows != int(there["numRows"]):
+            policies = table.definition.get("rowAccessPolicies") or ()
+            why = f"a query finds {rows:,} rows in its snapshot, which holds {int(there['numRows']):,}"
+            if policies:
+                names = ", ".join(each["rowAccessPolicyReference"]["policyId"] for each in policies)
+                raise self.refused(
+                    f"{table.key} has rows that this login does not see",
+                    why=f"{why}: its row access policies let it see no others ({names})",
+                    todo="CREATE ROW ACCESS POLICY … GRANT TO (this login) FILTER USING (TRUE) on the table",
+                )
+            raise self.refused(
+                f"{table.key} is not what it was at its moment", why=why, todo="nothing was kept; back up again"
+            )
+        if not found and not known.parts:
+            found = {WHOLE: bigquery_sums.NOTHING} if table.partitioning.column is None else {}
+        return found
+
+    # -- extracts -----------------------------------------------------------------------------------------------------
+
+    def extracted(self, table: Table, part: str) -> Sequence[StagedObject]:
+        """Have a partition written into the bucket; the files of it. Raises SourceError."""
+        with self._lock:
+            self._begun += 1
+            below = f"{self.place.extracts}{table.snapshot}/{self._begun:08}/"
+        snapshot = table.snapshot if part == WHOLE else f"{table.snapshot}${part}"
+        extract = {
+            "sourceTable": self.bigquery.reference(self.place.snapshots_dataset, snapshot),
+            "destinationUris": [f"{self.bucket.url}{below}*.avro"],
+            "destinationFormat": "AVRO",
+            "compression": "SNAPPY",
+            "useAvroLogicalTypes": True,
+        }
+        done = self.bigquery.job(
+            {"extract": extract},
+            job_name(self.place.snapshots_dataset, snapshot, table.key, below),
+            "bigquery.tables.export, or storage.objects.create and storage.objects.delete in the bucket",
+        )
+        told = sum(int(count) for count in done["statistics"]["extract"]["destinationUriFileCounts"])
+        files = list(self.bucket.list(below))
+        if len(files) != told:
+            raise self.refused(
+                f"{table.key} was not extracted whole",
+                why=f"its job wrote {told} files, and the bucket has {len(files)}",
+                todo="see that nobody else deletes what lies in the bucket on the way; then back up again",
+            )
+        return files
+
+    def open(self, staged: StagedObject) -> ObjectReader:
+        """Read a file from the bucket."""
+        return self.bucket.open(staged)
+
+    def done_with(self, staged: StagedObject) -> None:
+        """A file was read: it is needed no longer. What cannot be removed now is removed in the end."""
+        with suppress(*FAILURES):
+            self.bucket.delete(staged)
+
+    def refused(self, what: str, *, why: str, todo: str) -> SourceError:
+        """An error of this source."""
+        return SourceError(f"source {self.place.name}: {what}", why=why, todo=todo)
+
+
+def size(number: int) -> str:
+    """Bytes for people, as BigQuery counts what it bills."""
+    value, units = float(number), ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB"]
+    while value >= 1024 and len(units) > 1:
+        value /= 1024
+        units.pop(0)
+    return f"{value:,.1f} {units[0]}" if units[0] != "bytes" else f"{number} bytes"

@@ -1,0 +1,106 @@
+"""One source's project: how it is reached, which of it is chosen, and where things lie on the way."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import Final
+
+from cto_backups.core.limits import UNLIMITED, Limit
+from cto_backups.errors import SourceError
+from cto_backups.sources.bigquery.bucket import Bucket
+from cto_backups.sources.bigquery.client import BigQuery, Document
+from cto_backups.sources.bigquery.google import Login
+from cto_backups.sources.bigquery.words import explained
+
+OURS: Final = "cto_backups_"
+"""What the datasets begin with that this program makes for a while."""
+KEPT_MS: Final = 24 * 3600 * 1000
+"""For how long they keep tables, should nobody remove them: in milliseconds."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """The project of the source `name`, in one location; `staging` is the bucket on the way, as a URL.
+
+    `chosen` are datasets, all of the location when there are none; `left_out` are patterns of DATASET.TABLE. At most
+    `jobs` jobs run at once; `budget_bytes` is what a backup, or a test, may have BigQuery scan; None: no end.
+    """
+
+    name: str
+    project: str
+    location: str
+    staging: str
+    chosen: Sequence[str] = ()
+    left_out: Sequence[str] = ()
+    credentials: Callable[[], str] | None = None
+    endpoint: str = ""
+    storage_endpoint: str = ""
+    jobs: int = 8
+    budget_bytes: int | None = None
+    limit: Limit = UNLIMITED
+
+    def within(self, limit: Limit) -> "Place":
+        """The same, where nothing is waited for once the limit is reached."""
+        return replace(self, limit=limit)
+
+    @contextmanager
+    def opened(self) -> Iterator[tuple[BigQuery, Bucket]]:
+        """Logged in. Raises SourceError."""
+        try:
+            login = Login(self.credentials, self.limit)
+        except ValueError as error:
+            raise SourceError(
+                f"source {self.name}: it cannot be logged in to Google Cloud",
+                why="what `credentials` names, or GOOGLE_APPLICATION_CREDENTIALS, is no key file of a service account",
+                todo="make one, 'gcloud iam service-accounts keys create', and name it at the source",
+            ) from error
+        except Exception as error:
+            why, todo = explained(error)
+            raise SourceError(
+                f"source {self.name}: it cannot be logged in to Google Cloud", why=why, todo=todo
+            ) from error
+        try:
+            yield (
+                BigQuery(login, self.project, self.location, self.endpoint),
+                Bucket(login, self.staging, self.storage_endpoint),
+            )
+        finally:
+            login.close()
+
+    def covers(self, dataset: str, location: str, table: str = "") -> bool:
+        """Whether a dataset is protected, or a table of it."""
+        if location.lower() != self.location.lower() or (self.chosen and dataset not in self.chosen):
+            return False
+        return not table or not any(fnmatchcase(f"{dataset}.{table}", pattern) for pattern in self.left_out)
+
+    @property
+    def own_name(self) -> str:
+        """The source's name, as datasets and objects may be called."""
+        return re.sub(r"\W", "_", self.name, flags=re.ASCII)
+
+    @property
+    def snapshots_dataset(self) -> str:
+        """Where snapshots lie while they are extracted."""
+        return f"{OURS}staging_{self.own_name}"
+
+    @property
+    def extracts(self) -> str:
+        """Where extracts lie in the bucket."""
+        return f"{OURS}{self.own_name}/extracts/"
+
+    @property
+    def loads(self) -> str:
+        """Where what is to be loaded lies in the bucket."""
+        return f"{OURS}{self.own_name}/loads/"
+
+    def scratch(self, name: str) -> Document:
+        """A dataset of ours, as it is made: what is in it expires by itself."""
+        return {
+            "datasetReference": {"projectId": self.project, "datasetId": name},
+            "location": self.location,
+            "defaultTableExpirationMs": str(KEPT_MS),
+            "labels": {"cto-backups": "scratch"},
+            "description": "Of a backup or a restore test that is under way; nothing in it is needed afterwards.",
+        }

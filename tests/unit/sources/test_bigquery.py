@@ -1,0 +1,430 @@
+"""BigQuery projects as a source, on an emulator of it."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from fakes.points import MemoryPoint
+from source_contract import SourceContract, Subject, captured
+
+from cto_backups.core.limits import Limit
+from cto_backups.core.model import Fingerprint
+from cto_backups.core.trees import Before, Entry
+from cto_backups.errors import SourceError, VerificationError
+from cto_backups.sources.bigquery.source import BigQuerySource
+from servers.bigquery import BASE, PROJECT, Dataset, datasets
+from servers.bigquery_front import Front, RefusedError
+
+ORDERS: list[dict[str, Any]] = [
+    {"name": "id", "type": "INTEGER", "mode": "REQUIRED", "description": "counts up"},
+    {"name": "day", "type": "DATE"},
+    {"name": "total", "type": "NUMERIC"},
+    {"name": "paid", "type": "BOOLEAN"},
+    {"name": "weight", "type": "FLOAT"},
+    {"name": "photo", "type": "BYTES"},
+    {"name": "at", "type": "TIMESTAMP"},
+    {"name": "local", "type": "DATETIME"},
+    {"name": "opens", "type": "TIME"},
+    {"name": "more", "type": "JSON"},
+    {"name": "tags", "type": "STRING", "mode": "REPEATED"},
+    {
+        "name": "buyer",
+        "type": "RECORD",
+        "fields": [{"name": "name", "type": "STRING"}, {"name": "mails", "type": "STRING", "mode": "REPEATED"}],
+    },
+    {
+        "name": "lines",
+        "type": "RECORD",
+        "mode": "REPEATED",
+        "fields": [{"name": "what", "type": "STRING"}, {"name": "price", "type": "NUMERIC"}],
+    },
+]
+BY_DAY = {"timePartitioning": {"type": "DAY", "field": "day"}}
+
+
+def order(number: int, day: str | None, **other: Any) -> dict[str, Any]:
+    """A row of every type; those of an odd number have no more than they must."""
+    row: dict[str, Any] = {"id": number, "day": day, "tags": [], "lines": []}
+    if number % 2 == 0:
+        row |= {
+            "total": "12345678901234567890.123456789",
+            "paid": True,
+            "weight": 0.1,
+            "photo": "AP/+",
+            "at": "2024-02-29T23:59:59.999999Z",
+            "local": "2024-02-29T23:59:59.999999",
+            "opens": "07:00:00.000001",
+            "more": '{"a":[1,null,"ü"]}',
+            "tags": ["x", "y,\n"],
+            "buyer": {"name": "Ada", "mails": ["a@example.com"]},
+            "lines": [{"what": "pen", "price": "1.5"}, {"what": None, "price": None}],
+        }
+    return row | other
+
+
+def filled(front: Front) -> Dataset:
+    """A dataset with a table of all types by day, an unpartitioned one, one that is empty, a view and a function."""
+    made = Dataset.new(front, description="what is sold", labels={"team": "sales"})
+    rows = [order(1, "2024-01-01"), order(2, "2024-01-01"), order(3, "2024-01-02"), order(4, None)]
+    made.table("orders", ORDERS, rows, **BY_DAY, description="every order", labels={"kept": "long"})
+    made.table("shelf", [{"name": "id", "type": "INTEGER"}], [{"id": number} for number in range(20)])
+    made.table("nothing", [{"name": "id", "type": "INTEGER"}])
+    made.view("paid", f"SELECT id FROM `{PROJECT}.{made.name}.orders` WHERE paid")
+    made.sql("CREATE FUNCTION `{}.twice`(x INT64) RETURNS INT64 AS (x * 2)")
+    return made
+
+
+@pytest.fixture(scope="module")
+def bucket(bqemulator: Front) -> str:
+    """The bucket on the way, for all tests."""
+    return bqemulator.store.bucket()
+
+
+@pytest.fixture
+def front(bqemulator: Front) -> Iterator[Front]:
+    """The front as it is at first, and as it is left."""
+    was = dict(vars(bqemulator))
+    yield bqemulator
+    for name in ("polls", "shard_bytes", "refuse", "transfers", "codec"):
+        setattr(bqemulator, name, was[name])
+
+
+Make = Callable[..., BigQuerySource]
+
+
+@pytest.fixture
+def shop(front: Front) -> Iterator[Dataset]:
+    made = filled(front)
+    yield made
+    made.drop()
+
+
+@pytest.fixture
+def make(front: Front, bucket: str, shop: Dataset, tmp_path: Path) -> Make:
+    """Makes the source of the dataset, with other options where they are given."""
+    return making(front, bucket, shop, tmp_path)
+
+
+def making(front: Front, bucket: str, shop: Dataset, tmp_path: Path) -> Make:
+    def source(**options: Any) -> BigQuerySource:
+        given = {
+            "project": PROJECT,
+            "location": "US",
+            "staging": f"gs://{bucket}/way",
+            "datasets": (shop.name,),
+            "credentials": lambda: front.store.logins.key_file,
+            "endpoint": front.endpoint,
+            "storage_endpoint": front.store.endpoint,
+        }
+        return BigQuerySource("sales", {**given, **options}, state=tmp_path / "state")
+
+    return source
+
+
+def staged(front: Front, bucket: str) -> list[str]:
+    """What lies in the bucket, and in datasets of ours."""
+    found = [each["name"] for each in front.store.ask("GET", f"/storage/v1/b/{bucket}/o").get("items", ())]
+    for name in datasets(front):
+        if name.startswith("cto_backups_"):
+            tables = front.ask("GET", f"{BASE}/datasets/{name}/tables").get("tables", ())
+            found += [each["id"] for each in tables]
+            found += [name] if "_test_" in name else []
+    return found
+
+
+def avro(place: Path) -> list[Path]:
+    found = sorted(place.rglob("*.avro"))
+    assert found
+    return found
+
+
+def _without_a_row(place: Path) -> None:
+    (state,) = place.glob("*/tables/shelf/state.json")
+    told = json.loads(state.read_text())
+    told["partitions"]["all"]["rows"] = 19
+    state.write_text(json.dumps(told))
+
+
+def _other_definition(place: Path) -> None:
+    (file,) = place.glob("*/tables/orders/table.json")
+    file.write_text(file.read_text().replace("counts up", "counts down"))
+
+
+def _swapped(place: Path) -> None:
+    """The rows of one day as those of another: the same file twice, and one not at all."""
+    first, second = sorted(place.glob("*/tables/orders/data/2024*/*.avro"))
+    second.write_bytes(first.read_bytes())
+
+
+@pytest.fixture(scope="module")
+def standing(bqemulator: Front) -> Iterator[Dataset]:
+    """One dataset for all tests of the contract: each of them compares with what it found itself."""
+    made = filled(bqemulator)
+    yield made
+    made.drop()
+
+
+@pytest.fixture(scope="module")
+def first(
+    bqemulator: Front, bucket: str, standing: Dataset, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[MemoryPoint, Fingerprint]:
+    """What was captured of it once."""
+    return captured(making(bqemulator, bucket, standing, tmp_path_factory.mktemp("state"))())
+
+
+class TestBigQuerySource(SourceContract):
+    faults: ClassVar = {
+        "a damaged file": lambda place: avro(place)[-1].write_bytes(avro(place)[-1].read_bytes()[:-30]),
+        "a lost file": lambda place: avro(place)[0].unlink(),
+        "one day's rows as another's": _swapped,
+        "a row less than was counted": _without_a_row,
+        "another definition": _other_definition,
+        "a lost view": lambda place: next(place.glob("*/views/paid.json")).unlink(),
+    }
+
+    @pytest.fixture
+    def taken(self, first: tuple[MemoryPoint, Fingerprint]) -> tuple[MemoryPoint, Fingerprint]:
+        return first
+
+    def test_reading_on_several_threads_in_blocks_and_at_once_gives_the_same(self, subject: Subject) -> None:
+        """It comes in an order of its own: what may differ is how many jobs there are at once."""
+        point, expected = captured(subject.source)
+        other, fingerprint = captured(self.make(jobs=1))
+        assert fingerprint == expected
+        assert set(other.entries) == set(point.entries)
+
+    def test_what_is_known_need_not_be_read_and_counts_the_same(self, subject: Subject, tmp_path: Path) -> None:
+        point, expected = captured(subject.source)
+        second, fingerprint, kept = again(subject.make(), point)
+        assert kept
+        assert fingerprint == expected
+        second.restore(tmp_path / "restored")
+        assert subject.source.probe(tmp_path / "restored", expected) == expected
+
+    @pytest.fixture
+    def subject(self, front: Front, bucket: str, standing: Dataset, tmp_path: Path) -> Subject:
+        make = self.make = making(front, bucket, standing, tmp_path)
+
+        def change() -> None:
+            standing.insert("shelf", {"id": 99})
+
+        return Subject(make(), make, change, make(datasets=("nowhere",)))
+
+
+def test_everything_on_the_way_is_removed_after_a_capture_and_a_test(
+    make: Make, front: Front, bucket: str, tmp_path: Path
+) -> None:
+    front.polls = 2
+    front.shard_bytes = 200
+    point, expected = captured(make())
+    assert staged(front, bucket) == []
+    assert expected.counts == {"tables": 3, "rows": 24, "files": 7}
+    shards = [path for path in point.entries if b"/shelf/" in path and path.endswith(b".avro")]
+    assert len(shards) > 1
+    point.restore(tmp_path / "restored")
+    source = make()
+    assert source.probe(tmp_path / "restored", expected) == expected
+    assert "scanned" in source.notes[-1]
+    assert staged(front, bucket) == []
+
+
+def test_a_capture_that_fails_leaves_nothing_on_the_way(make: Make, front: Front, bucket: str) -> None:
+    def refuse(method: str, path: str, body: Any) -> RefusedError | None:
+        extract = ((body or {}).get("configuration") or {}).get("extract")
+        if extract and "$" in extract["sourceTable"]["tableId"]:
+            return RefusedError(403, "accessDenied", "Permission bigquery.tables.export denied on table t")
+        return None
+
+    front.refuse = refuse
+    with pytest.raises(SourceError) as raised, make().capture() as capture:
+        MemoryPoint.of(capture.tree)
+    assert "bigquery.tables.export" in raised.value.why
+    assert "protect-bigquery.md" in raised.value.todo
+    assert staged(front, bucket) == []
+
+
+class _Before:
+    """Implements `core.trees.Before` over a point in memory."""
+
+    def __init__(self, point: MemoryPoint) -> None:
+        self._point = point
+
+    def folder(self, path: bytes) -> Sequence[Entry]:
+        return [entry for place, (entry, _) in self._point.entries.items() if place.rpartition(b"/")[0] == path]
+
+    def content(self, path: bytes) -> bytes | None:
+        found = self._point.entries.get(path)
+        return found[1] if found else None
+
+    def is_whole(self, path: bytes) -> bool:
+        return path in self._point.entries
+
+
+def again(source: BigQuerySource, before: MemoryPoint) -> tuple[MemoryPoint, Fingerprint, set[str]]:
+    """The point after another one, and which places of that are kept in it."""
+    follows: Before = _Before(before)
+    entries: dict[bytes, Any] = {}
+    kept: set[str] = set()
+    with source.capture() as capture:
+        for arrival in capture.tree.arrivals(follows):  # type: ignore[union-attr]
+            path = arrival.entry.path
+            if arrival.kept:
+                kept.add(path.decode())
+                entries |= {each: was for each, was in before.entries.items() if (each + b"/").startswith(path + b"/")}
+            else:
+                content = b""
+                if arrival.content is not None:
+                    buffer = memoryview(bytearray(100))
+                    while count := arrival.content.readinto(buffer):
+                        content += buffer[:count]
+                    arrival.content.close()
+                entries[path] = arrival.entry, content
+        return MemoryPoint(entries), capture.fingerprint(), kept
+
+
+def names(kept: set[str]) -> set[str]:
+    """Tables and partitions, as in orders/20240101."""
+    return {f"{path.split('/')[3]}/{path.split('/')[5]}" for path in kept}
+
+
+def test_only_partitions_that_changed_are_read_again(make: Make, shop: Dataset, front: Front, tmp_path: Path) -> None:
+    first, _ = captured(make())
+    shop.insert("orders", order(5, "2024-01-02"), order(6, "2024-01-03"))
+    asked: list[str] = []
+
+    def listening(method: str, path: str, body: Any) -> None:
+        configuration = (body or {}).get("configuration") or {}
+        if "extract" in configuration:
+            asked.append(configuration["extract"]["sourceTable"]["tableId"].partition("$")[2])
+
+    front.refuse = listening
+    second, expected, kept = again(make(), first)
+    assert names(kept) == {"orders/20240101", "orders/__NULL__", "shelf/all", "nothing/all"}
+    assert sorted(asked) == ["20240102", "20240103"]
+    assert expected.counts["rows"] == 26
+    whole, anew = captured(make())
+    assert anew == expected
+    second.restore(tmp_path / "restored")
+    assert make().probe(tmp_path / "restored", expected) == expected
+    assert set(whole.entries) == set(second.entries)
+
+
+def test_what_changed_back_and_columns_that_changed_are_read_again(make: Make, shop: Dataset) -> None:
+    first, told = captured(make())
+    shop.sql("DELETE FROM `{}.orders` WHERE id = 3")
+    second, _, _ = again(make(), first)
+    assert not [path for path in second.entries if b"20240102" in path]
+    shop.insert("orders", order(3, "2024-01-02"))
+    third, expected, kept = again(make(), second)
+    assert names(kept) == {"orders/20240101", "orders/__NULL__", "shelf/all", "nothing/all"}
+    assert expected == told
+    shop.sql("ALTER TABLE `{}.shelf` ADD COLUMN room STRING")
+    _, _, kept = again(make(), third)
+    assert "shelf/all" not in names(kept)
+
+
+def test_rows_that_this_login_does_not_see_fail_the_backup_and_name_what_to_grant(make: Make, shop: Dataset) -> None:
+    shop.sql("CREATE ROW ACCESS POLICY few ON `{}.shelf` GRANT TO ('user:somebody@example.com') FILTER USING (id < 3)")
+    with pytest.raises(SourceError) as raised:
+        captured(make())
+    assert "few" in raised.value.why
+    assert "ROW ACCESS POLICY" in raised.value.todo
+
+
+def test_a_budget_that_does_not_suffice_is_told_before_anything_is_scanned(
+    make: Make, front: Front, tmp_path: Path
+) -> None:
+    point, expected = captured(make(budget_bytes=30_000_000))
+    point.restore(tmp_path / "restored")
+    small = make(budget_bytes=29_999_999)
+    with pytest.raises(SourceError, match="budget"):
+        captured(small)
+    with pytest.raises(VerificationError, match="budget"):
+        small.probe(tmp_path / "restored", expected)
+
+
+def test_missing_rights_are_told_by_googles_names(make: Make, front: Front) -> None:
+    front.refuse = lambda method, path, body: (
+        RefusedError(403, "accessDenied", "Access Denied: Project proof: User does not have permission")
+        if path.endswith("/jobs")
+        else None
+    )
+    with pytest.raises(SourceError) as raised:
+        captured(make())
+    assert "bigquery.jobs.create" in raised.value.why
+    front.refuse = lambda method, path, body: (
+        RefusedError(403, "accessDenied", "Access Denied: no") if path.endswith("/datasets") else None
+    )
+    with pytest.raises(SourceError, match=r"bigquery\.datasets\.get"):
+        make().discover()
+
+
+def test_jobs_that_fail_for_a_while_are_tried_again(make: Make, front: Front) -> None:
+    seen: dict[str, int] = {}
+
+    def refuse(method: str, path: str, body: Any) -> RefusedError | None:
+        if method == "POST" and path.endswith("/jobs"):
+            seen["jobs"] = seen.get("jobs", 0) + 1
+            return RefusedError(503, "backendError", "try later") if seen["jobs"] == 2 else None
+        return None
+
+    front.refuse = refuse
+    captured(make())
+    assert seen["jobs"] > 2
+
+
+def test_a_backup_out_of_time_ends(make: Make, front: Front, bucket: str) -> None:
+    class Over:
+        def left(self) -> float | None:
+            return 0.0
+
+        def then(self, end: Callable[[], object]) -> None:
+            end()
+
+    front.polls = 1
+    over: Limit = Over()
+    with pytest.raises(SourceError, match="backup_timeout"), make().capture(over) as capture:
+        MemoryPoint.of(capture.tree)
+
+
+def test_what_nobody_protects_is_found_and_not_covered(make: Make, shop: Dataset, front: Front) -> None:
+    other = Dataset.new(front)
+    other.table("left", [{"name": "id", "type": "INTEGER"}])
+    found = {each.location: each.covered for each in make(leave_out=(f"{shop.name}.noth*",)).discover()}
+    top = f"{PROJECT}.{shop.name}"
+    assert found[f"{top}.orders"] and found[f"{top}.paid"] and found[f"{top}.twice()"]
+    assert not found[f"{top}.nothing"]
+    assert not found[f"{PROJECT}.{other.name}"] and not found[f"{PROJECT}.{other.name}.left"]
+    assert not any("cto_backups_" in location for location in found)
+    other.drop()
+
+
+def test_what_an_extract_loses_is_kept_beside_it(make: Make, shop: Dataset, front: Front) -> None:
+    front.transfers = [{"name": "projects/1/transferConfigs/2", "params": {"query": "SELECT 1"}, "state": "SUCCEEDED"}]
+    point, _ = captured(make())
+    documents: Mapping[str, Any] = {
+        path.decode().removeprefix(f"/{shop.name}/"): json.loads(content)
+        for path, (_, content) in point.entries.items()
+        if path.endswith(b".json")
+    }
+    assert documents["dataset.json"]["labels"] == {"team": "sales"}
+    table = documents["tables/orders/table.json"]
+    assert table["schema"]["fields"][0] == ORDERS[0]
+    assert table["timePartitioning"]["field"] == "day"
+    assert table["labels"] == {"kept": "long"}
+    assert "SELECT id FROM" in documents["views/paid.json"]["view"]["query"]
+    assert documents["routines/twice.json"]["definitionBody"] == "x * 2"
+    assert documents["/transfers.json"] == [{"name": "projects/1/transferConfigs/2", "params": {"query": "SELECT 1"}}]
+    state = documents["tables/shelf/state.json"]
+    (file,) = state["partitions"]["all"]["files"]
+    assert file["rows"] == 20
+    assert file["bucket"] and file["key"].endswith(".avro") and file["generation"] and file["crc32c"]
+
+
+def test_a_point_of_another_kind_is_refused(make: Make, tmp_path: Path) -> None:
+    _, expected = captured(make())
+    with pytest.raises(VerificationError):
+        make().probe(tmp_path, replace(expected, algorithm="stream/1"))
