@@ -8,6 +8,7 @@ from cto_backups.errors import PolicyError
 SOURCES = {
     "barman": "cto_backups.sources.elsewhere.barman:barman_source",
     "bigquery": "cto_backups.sources.bigquery.source:BigQuerySource",
+    "bucket": "cto_backups.sources.bucket.source:BucketSource",
     "command": "cto_backups.sources.command:CommandSource",
     "files": "cto_backups.sources.files:FilesSource",
     "git": "cto_backups.sources.git.source:GitSource",

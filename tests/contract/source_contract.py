@@ -45,7 +45,7 @@ class Subject:
 def captured(source: Source, **how: object) -> tuple[MemoryPoint, Fingerprint]:
     with source.capture() as capture:
         point = MemoryPoint.of(capture.tree, **how)  # type: ignore[arg-type]
-        assert capture.problems == ()
+        assert capture.problems == (), capture.problems
         return point, capture.fingerprint()
 
 

@@ -22,8 +22,8 @@ class Fault:
     """What goes wrong with the next `times` requests of this method whose path has `key` in it.
 
     `lost`: the store does what is asked, and its answer never arrives. `cut`: only so many bytes of the answer's body
-    do. `status` with `code` and `headers`: answered on the way, as a store would. `asked` changes the headers and the
-    body of the request, `told` the headers of the answer.
+    do; `altered` stands in place of its first bytes. `status` with `code` and `headers`: answered on the way, as a
+    store would. `asked` changes the headers and the body of the request, `told` the headers of the answer.
     """
 
     method: str
@@ -31,6 +31,7 @@ class Fault:
     times: int = 1
     lost: bool = False
     cut: int | None = None
+    altered: bytes = b""
     status: int = 0
     code: str = ""
     message: str = "no"
@@ -74,6 +75,15 @@ def _refusal(store: ObjectStore | GoogleStore, fault: Fault) -> str:
     return f"<Error><Code>{escape(fault.code)}</Code><Message>{escape(fault.message)}</Message></Error>"
 
 
+def _spoilt(fault: Fault | None, told: dict[str, str], content: bytes) -> bytes:
+    """An answer's content, and its headers, as they arrive."""
+    if fault is None:
+        return content
+    if fault.told is not None:
+        fault.told(told)
+    return fault.altered + content[len(fault.altered) :]
+
+
 @contextmanager
 def rough_way(store: ObjectStore | GoogleStore) -> Iterator[RoughWay]:
     """A way to the store; `way.store` is it by its new address."""
@@ -103,8 +113,7 @@ def rough_way(store: ObjectStore | GoogleStore) -> Iterator[RoughWay]:
             if self.command != "HEAD":
                 told = {name: value for name, value in told.items() if name.lower() != "content-length"}
                 told["Content-Length"] = str(len(content))
-            if fault is not None and fault.told is not None:
-                fault.told(told)
+            content = _spoilt(fault, told, content)
             self._answer(answer.status, told, content, None if fault is None else fault.cut)
 
         do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = pass_on  # noqa: N815 - the names that the library looks for

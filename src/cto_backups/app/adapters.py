@@ -59,6 +59,8 @@ class Adapters:
             return self._with_revealed(options, "credentials")
         if kind == "command":
             return self._with_secrets(options)
+        if kind == "bucket":
+            return self._with_logins(options)
         if kind in ("barman", "mysql", "pgbackrest", "postgresql", "wal-g"):
             return self._with_revealed(options, "password")
         return options
@@ -68,6 +70,15 @@ class Adapters:
         reference: Any = options[setting]
         home = self.configuration.settings.home
         return {**options, setting: reference and partial(_reveal, reference, home)}
+
+    def _with_logins(self, options: Mapping[str, object]) -> Mapping[str, object]:
+        """A bucket's keys are looked up when somebody logs in; the buckets of vaults are nothing left uncovered."""
+        references: Any = options["logins"]
+        home = self.configuration.settings.home
+        logins = {setting: partial(_reveal, reference, home) for setting, reference in references.items()}
+        vaults = self.configuration.policy.vaults.values()
+        own = tuple("/".join(vault.url.split("/", 3)[:3]) for vault in vaults if "://" in vault.url)
+        return {**options, "logins": logins, "own": own}
 
     def _with_secrets(self, options: Mapping[str, object]) -> Mapping[str, object]:
         """A command's variables are looked up when it runs."""

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from cto_backups.config import governance_models, models
 from cto_backups.config.bigquery import bigquery_options
+from cto_backups.config.bucket import bucket_options
 from cto_backups.config.elsewhere import elsewhere_options, kept_repositories
 from cto_backups.config.fields import parse_until
 from cto_backups.config.mysql import mysql_options
@@ -34,6 +35,7 @@ from cto_backups.core.policy import (
 from cto_backups.core.retention import Retention, parse_retention
 from cto_backups.core.schedule import parse_triggers
 
+_WITHOUT_PATHS = ("bigquery", "bucket", "command")
 _PORT = re.compile(r"[^/~]+:\d{1,5}(?:/.+)?")
 _HOST_AND_PATH = re.compile(r"[^/]+:")  # user@host:path, as git and ssh write it
 
@@ -208,6 +210,8 @@ class Builder:
                 return mysql_options(name, source, self.path, self.refuse)
             case models.BigQuerySource():
                 return bigquery_options(source)
+            case models.BucketSource():
+                return bucket_options(name, source, self.refuse)
             case models.PgbackrestSource() | models.BarmanSource() | models.WalGSource():
                 return elsewhere_options(name, source, self.path, self.refuse)
             case models.CommandSource():
@@ -235,7 +239,7 @@ class Builder:
             place = ("exclude", number, "resource")
             if kind == "git":
                 location = self._git_url(location, place)
-            elif kind not in ("bigquery", "command") and not _PORT.fullmatch(location):  # those are no places here
+            elif kind not in _WITHOUT_PATHS and not _PORT.fullmatch(location):  # nor has a server a place here
                 location = str(self.path(location, place))
             built.append(
                 Exclusion(

@@ -28,7 +28,9 @@ from cto_backups.core.schedule import TriggerError, parse_triggers
 from cto_backups.core.verification import parse_share
 from cto_backups.errors import KeyProblemError
 
-KINDS = ("files", "git", "sqlite", "command", "postgresql", "mysql", "bigquery", "pgbackrest", "barman", "wal-g")
+DATABASES = ("sqlite", "postgresql", "mysql", "bigquery")
+ELSEWHERE = ("pgbackrest", "barman", "wal-g")
+KINDS = ("files", "git", "bucket", "command", *DATABASES, *ELSEWHERE)
 RESOURCE_KINDS = (*KINDS, "volume")
 OBJECT_STORES = ("gs", "s3")
 CATALOG_SCHEMES = ("sqlite",)
@@ -235,12 +237,22 @@ def _location(what: str, schemes: tuple[str, ...], example: str, others: Iterabl
 
 
 def _vault(value: str, _around: Surroundings | None) -> None:
-    scheme, _, rest = value.partition(":")
-    if scheme not in OBJECT_STORES:
+    if value.partition(":")[0] not in OBJECT_STORES:
         _location("vault", ("file",), "file:vaults/one", (f"{known}://BUCKET/PREFIX" for known in OBJECT_STORES))(
             value, None
         )
         return
+    _bucket(value, _around)
+
+
+def _bucket(value: str, _around: Surroundings | None) -> None:
+    scheme, _, rest = value.partition(":")
+    if scheme not in OBJECT_STORES:
+        raise problem(
+            f"'{scheme}' is no kind of bucket",
+            allowed=tuple(f"{known}://BUCKET/PREFIX" for known in OBJECT_STORES),
+            todo="Write it like gs://acme-media.",
+        )
     _no_credentials(value)
     like = f"Write it like {scheme}://acme-backups/office; an address of a server goes to endpoint."
     bucket, _, prefix = rest.removeprefix("//").partition("/")
@@ -353,6 +365,7 @@ TimeOfDay = Annotated[str, Text(_understood(_time_of_day), examples=("22:00",), 
 TimeZone = Annotated[str, Text(_zone, examples=("UTC", "Europe/Berlin"))]
 RepositoryPlace = Annotated[str, Text(_repository_place, examples=("repositories/main", "."))]
 VaultUrl = Annotated[str, Text(_vault, examples=("file:vaults/one", "s3://acme-backups/office"))]
+BucketUrl = Annotated[str, Text(_bucket, examples=("gs://acme-media", "s3://acme-uploads/customers"))]
 CatalogUrl = Annotated[
     str, Text(_location("catalog", CATALOG_SCHEMES, "sqlite:catalog.db"), examples=("sqlite:catalog.db",))
 ]

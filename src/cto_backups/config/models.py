@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from cto_backups.config.alert_models import Alerts
 from cto_backups.config.any_source import AnySource as AnySource
 from cto_backups.config.bigquery_models import BigQuerySource as BigQuerySource
+from cto_backups.config.bucket_models import BucketSource as BucketSource
 from cto_backups.config.elsewhere_models import BarmanSource as BarmanSource
 from cto_backups.config.elsewhere_models import PgbackrestSource as PgbackrestSource
 from cto_backups.config.elsewhere_models import WalGSource as WalGSource
@@ -266,6 +267,7 @@ Source = Annotated[
     | PostgresqlSource
     | MysqlSource
     | BigQuerySource
+    | BucketSource
     | PgbackrestSource
     | BarmanSource
     | WalGSource,
@@ -354,6 +356,7 @@ SERVER_MODELS: dict[str, type[AnySource]] = {
     "postgresql": PostgresqlSource,
     "mysql": MysqlSource,
     "bigquery": BigQuerySource,
+    "bucket": BucketSource,
     "pgbackrest": PgbackrestSource,
     "barman": BarmanSource,
     "wal-g": WalGSource,

@@ -31,6 +31,7 @@ _SECTIONS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("`sources.NAME`, `kind: postgresql`", "PostgresqlSource", models.PostgresqlSource),
     ("`sources.NAME`, `kind: mysql`", "MysqlSource", models.MysqlSource),
     ("`sources.NAME`, `kind: bigquery`", "BigQuerySource", models.BigQuerySource),
+    ("`sources.NAME`, `kind: bucket`", "BucketSource", models.BucketSource),
     ("`sources.NAME`, `kind: pgbackrest`", "PgbackrestSource", models.PgbackrestSource),
     ("`sources.NAME`, `kind: barman`", "BarmanSource", models.BarmanSource),
     ("`sources.NAME`, `kind: wal-g`", "WalGSource", models.WalGSource),

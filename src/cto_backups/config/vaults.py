@@ -90,27 +90,36 @@ def _objections(name: str, vault: Vault, scheme: str) -> Iterator[tuple[str, str
         if vault.tls != "1.3":
             yield "tls", f"vault {name} is a folder: nothing travels to it", "Leave tls out."
         return
-    for one, other in (("access_key", "secret_key"), ("secret_key", "access_key")):
-        if getattr(vault, one) is not None and getattr(vault, other) is None:
-            yield one, f"vault {name} has {one} without {other}", "Name both, or neither."
-    yield from _on_the_way(name, vault)
+    yield from half_a_login(f"vault {name}", vault.access_key, vault.secret_key)
+    yield from on_the_way(f"vault {name}", vault.endpoint, vault.tls)
 
 
-def _on_the_way(name: str, vault: Vault) -> Iterator[tuple[str, str, str]]:
-    address = urlsplit(vault.endpoint or "https://provider.example")
+def half_a_login(whose: str, access_key: str | None, secret_key: str | None) -> Iterator[tuple[str, str, str]]:
+    """The objection to one key without the other: at which setting, what, and what to do."""
+    for one, other, lacking in (
+        ("access_key", "secret_key", access_key is not None and secret_key is None),
+        ("secret_key", "access_key", secret_key is not None and access_key is None),
+    ):
+        if lacking:
+            yield one, f"{whose} has {one} without {other}", "Name both, or neither."
+
+
+def on_the_way(whose: str, endpoint: str | None, tls: str) -> Iterator[tuple[str, str, str]]:
+    """Objections to how an object store is reached; `whose` is "vault NAME" or "source NAME"."""
+    address = urlsplit(endpoint or "https://provider.example")
     plain = address.scheme == "http"
     if address.path.strip("/") or address.query or address.fragment:
-        yield "endpoint", f"the endpoint of vault {name} is more than a server", "End it after the host and port."
-    if vault.tls == "none" and not (plain and _is_here(address.hostname or "")):
+        yield "endpoint", f"the endpoint of {whose} is more than a server", "End it after the host and port."
+    if tls == "none" and not (plain and _is_here(address.hostname or "")):
         yield (
             "tls",
-            f"vault {name} may do without TLS only where its endpoint is a server of this machine",
+            f"{whose} may do without TLS only where its endpoint is a server of this machine",
             "Leave tls out; or write an endpoint such as http://127.0.0.1:9000.",
         )
-    elif plain and vault.tls != "none":
+    elif plain and tls != "none":
         yield (
             "endpoint",
-            f"the endpoint of vault {name} does without TLS",
+            f"the endpoint of {whose} does without TLS",
             "Write https://. For a server of this very machine: tls: none.",
         )
 

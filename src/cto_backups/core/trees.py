@@ -21,7 +21,9 @@ class EntryKind(StrEnum):
 
 
 UNKNOWN_SIZE: Final = (1 << 63) - 1
-"""The size of a stream, known only once it was read: larger than any file, so that it is opened, never read at once."""
+"""The size of a stream, known only once it was read: larger than any file, so that it is opened, never read at once.
+
+Of a `CaptureTree`, streams are opened once everything else in it was read."""
 
 
 @dataclass(slots=True)

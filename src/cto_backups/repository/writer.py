@@ -1,18 +1,20 @@
 """Storing a tree: one thread walks it beside its parent's tree, workers read, cut, seal and build the trees.
 
 A folder's tree is built when its last file and subfolder are stored, by whichever thread stored that. What the parent
-has with the same size, times and inode is not opened, provided that its blobs are there and the source agrees.
+has with the same size, times and inode is not opened, provided that its blobs are there and the source agrees. Streams,
+whose size nobody knows, are opened once all else was read: one of them may tell of that.
 """
 
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
 
 from cto_backups import _native
 from cto_backups.core.ports import Progress
-from cto_backups.core.trees import CaptureTree, Entry, EntryUnreadableError
+from cto_backups.core.trees import UNKNOWN_SIZE, CaptureTree, Entry, EntryUnreadableError
 from cto_backups.repository.crew import Crew
 from cto_backups.repository.cutter import BATCH_BYTES, BATCH_FILES, READ_WHOLE, Cutting, Hands, Tally
 from cto_backups.repository.depot import Bench, Depot
@@ -67,19 +69,30 @@ class TreeWriter:
         self._batch: list[tuple[_Folder, int, Entry]] = []
         self._batch_bytes = 0
         self._hands: Hands | None = None
+        self._streams: list[tuple[_Folder, int, Entry]] = []
 
     def run(self, parent_tree: bytes | None, threads: int) -> bytes:
         """Store everything; the root tree's id. Leaves the depot to be finished by the caller."""
-        with Crew(threads, self._depot.bench, name="store") as crew:
-            self._crew = crew
-            self._hands = Hands(crew, BufferPool(crew, threads), self._progress)
+        with self._crew_of(threads):
             bench = self._depot.bench()
             stack: list[tuple[_Folder, bytes | None]] = [(_Folder(self._tree.root, None, 0), parent_tree)]
             while stack:
                 folder, old_tree = stack.pop()
                 stack.extend(reversed(self._folder(bench, folder, old_tree)))
             self._send_batch()
+        if self._streams:
+            with self._crew_of(threads):
+                for folder, place, entry in self._streams:
+                    self._large(folder, place, entry)
         return self._root
+
+    @contextmanager
+    def _crew_of(self, threads: int) -> Iterator[None]:
+        """Workers, who have done all that they were given in the end."""
+        with Crew(threads, self._depot.bench, name="store") as crew:
+            self._crew = crew
+            self._hands = Hands(crew, BufferPool(crew, threads), self._progress)
+            yield
 
     # -- the walking thread -------------------------------------------------------------------------------------------
 
@@ -127,6 +140,9 @@ class TreeWriter:
                 elif linked.content is None:
                     linked.waiting.append((folder, place, entry))
                     return
+        if entry.size == UNKNOWN_SIZE:
+            self._streams.append((folder, place, entry))
+            return
         if entry.size > READ_WHOLE:
             self._large(folder, place, entry)
             return

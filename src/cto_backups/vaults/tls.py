@@ -1,99 +1,10 @@
-"""Proof, by a handshake, that a server speaks the version of TLS that the policy asks for.
+"""Proof that the server of a vault speaks the version of TLS that the policy asks for."""
 
-A client and a server that both know TLS 1.3 agree on it, and nobody between them can talk them into less (RFC 8446,
-4.1.3). So what one handshake shows holds for the connections that a provider's library makes by itself.
-"""
-
-import http.client
-import ssl
-from urllib.parse import unquote, urlsplit
-from urllib.request import getproxies, proxy_bypass
-
+from cto_backups import handshake
 from cto_backups.core.policy import Tls
 from cto_backups.errors import VaultError
 
-_VERSIONS = {Tls.V1_2: ssl.TLSVersion.TLSv1_2, Tls.V1_3: ssl.TLSVersion.TLSv1_3}
-_TIMEOUT_SECONDS = 15.0
-
 
 def prove(endpoint: str, lowest: Tls, vault: str, certificates: str | None = None) -> str | None:
-    """Shake hands with the server of an address, and return the version agreed upon; None where none is asked for.
-
-    `certificates` is a file with the authorities to trust, else the system's are. Raises VaultError that names the
-    setting that would allow less, or says what stands in the way; `vault` is the vault's name.
-    """
-    if lowest is Tls.NONE:
-        return None
-    try:
-        return _version(endpoint, lowest, certificates)
-    except ssl.SSLCertVerificationError as error:
-        raise VaultError(
-            f"Vault {vault}: the certificate of {endpoint} is not trusted",
-            why=error.verify_message or "it cannot be verified",
-            todo="If its authority is your own, name its file in SSL_CERT_FILE; else somebody may stand between this "
-            "machine and the server.",
-        ) from error
-    except ssl.SSLError as error:
-        raise _refused(endpoint, lowest, vault, certificates, error) from error
-    except (OSError, http.client.HTTPException) as error:
-        raise VaultError(
-            f"Vault {vault}: {endpoint} cannot be reached",
-            why=str(error) or type(error).__name__,
-            todo="See to the network, its names and proxies, or correct the vault's endpoint or region in the policy.",
-        ) from error
-
-
-def _refused(endpoint: str, lowest: Tls, vault: str, certificates: str | None, error: ssl.SSLError) -> VaultError:
-    less = None
-    if lowest is Tls.V1_3:
-        try:
-            less = _version(endpoint, Tls.V1_2, certificates)
-        except (OSError, http.client.HTTPException):
-            less = None
-    if less is None:
-        return VaultError(
-            f"Vault {vault}: {endpoint} does not agree on TLS {lowest} or newer",
-            why=error.reason or str(error),
-            todo="See that a server of HTTPS listens there, and that it speaks TLS 1.3.",
-        )
-    return VaultError(
-        f"Vault {vault}: {endpoint} speaks {less.replace('v', ' ')}, and the policy asks for {lowest} or newer",
-        why="nothing is sent over less than the policy asks for",
-        todo=f"Let the server speak TLS {lowest}. To accept less, which the audit tells: 'tls: 1.2' at vault {vault}.",
-    )
-
-
-def _version(endpoint: str, lowest: Tls, certificates: str | None) -> str:
-    context = ssl.create_default_context(cafile=certificates)
-    context.minimum_version = _VERSIONS[lowest]
-    connection = _connection(endpoint, context)
-    try:
-        connection.connect()
-        assert isinstance(connection.sock, ssl.SSLSocket)
-        return connection.sock.version() or ""
-    finally:
-        connection.close()
-
-
-def _connection(endpoint: str, context: ssl.SSLContext) -> http.client.HTTPSConnection:
-    """A connection that is not open yet, through the proxy that this machine's settings name."""
-    address = urlsplit(endpoint)
-    host, port = address.hostname or "", address.port or 443
-    proxy = None if proxy_bypass(host) else getproxies().get("https")
-    if not proxy:
-        return http.client.HTTPSConnection(host, port, timeout=_TIMEOUT_SECONDS, context=context)
-    via = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    connection = http.client.HTTPSConnection(
-        via.hostname or "", via.port or 80, timeout=_TIMEOUT_SECONDS, context=context
-    )
-    connection.set_tunnel(host, port, _authorization(via.username, via.password))
-    return connection
-
-
-def _authorization(user: str | None, password: str | None) -> dict[str, str]:
-    if user is None:
-        return {}
-    import base64
-
-    pair = f"{unquote(user)}:{unquote(password or '')}".encode()
-    return {"Proxy-Authorization": "Basic " + base64.b64encode(pair).decode()}
+    """What `handshake.prove` does, for the vault of that name. Raises VaultError."""
+    return handshake.prove(endpoint, lowest, f"vault {vault}", VaultError, certificates)

@@ -244,7 +244,8 @@ class MemoryPoint:
             if any(path == one or path.startswith(one + b"/") for one in spare):
                 return False
             return not only or any(
-                fnmatch.fnmatch(text, pattern) or text.startswith(pattern.rstrip("/") + "/") for pattern in only
+                fnmatch.fnmatch(text, pattern) or text == pattern or text.startswith(pattern.rstrip("/") + "/")
+                for pattern in only
             )
 
         return [(path, self.entries[path]) for path in sorted(self.entries, key=_depth_first) if wanted(path)]

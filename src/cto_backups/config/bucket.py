@@ -1,0 +1,38 @@
+"""What the adapter of buckets is given, made from what the file says."""
+
+from collections.abc import Callable, Iterator
+
+from cto_backups.config.bucket_models import BucketSource
+from cto_backups.config.secrets import SecretReference
+from cto_backups.config.vaults import LOGINS, half_a_login, on_the_way
+
+Place = tuple[str | int, ...]
+
+
+def bucket_options(name: str, source: BucketSource, refuse: Callable[[Place, str, str], None]) -> dict[str, object]:
+    """The options of the source `name`; `refuse` notes a place, what is wrong there, and what to do about it."""
+    scheme = source.url.partition(":")[0]
+    for setting, message, todo in _objections(name, source, scheme):
+        refuse(("sources", name, setting), message, todo)
+    given = {setting: getattr(source, setting) for setting in LOGINS[scheme]}
+    return {
+        "url": source.url.rstrip("/"),
+        "region": source.region or "",
+        "endpoint": source.endpoint.rstrip("/") if source.endpoint else "",
+        "tls": source.tls,
+        "logins": {setting: SecretReference.parse(written) for setting, written in given.items() if written},
+        "versioning": source.versioning,
+        "noncurrent_days": source.noncurrent_days,
+        "public": source.public,
+        "replicated": source.replicated,
+    }
+
+
+def _objections(name: str, source: BucketSource, scheme: str) -> Iterator[tuple[str, str, str]]:
+    """What does not fit together: at which setting, what, and what to do."""
+    for setting in (setting for settings in LOGINS.values() for setting in settings):
+        if getattr(source, setting) is not None and setting not in LOGINS[scheme]:
+            fitting = next(kind for kind, settings in LOGINS.items() if setting in settings)
+            yield setting, f"source {name} is no {fitting}:// bucket, and has {setting}", f"Leave {setting} out."
+    yield from half_a_login(f"source {name}", source.access_key, source.secret_key)
+    yield from on_the_way(f"source {name}", source.endpoint, source.tls)

@@ -1,0 +1,308 @@
+"""A bucket of Google Cloud Storage, for the source: listed, read by generation, written back.
+
+Objects are described in https://cloud.google.com/storage/docs/json_api/v1/objects, buckets in …/v1/buckets.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from typing import Any, Final
+from urllib.parse import quote
+
+import requests
+from google.auth.exceptions import GoogleAuthError
+from urllib3.exceptions import HTTPError
+
+from cto_backups.core.vaults import StoreAddress
+from cto_backups.errors import SourceError
+from cto_backups.sources.bucket import checksums, gcs_client, gcs_upload
+from cto_backups.sources.bucket.gcs_client import RefusedError
+from cto_backups.sources.bucket.stores import Found, OtherStateError, Properties, Settings, TornError, UnreadableError
+from cto_backups.sources.moments import nanoseconds
+from cto_backups.sources.names import readable
+
+_TOLD: Final = {
+    "generation": "generation",
+    "metageneration": "metageneration",
+    "updated": "updated",
+    "contentType": "content_type",
+    "contentEncoding": "content_encoding",
+    "contentLanguage": "content_language",
+    "contentDisposition": "content_disposition",
+    "cacheControl": "cache_control",
+    "customTime": "custom_time",
+    "metadata": "metadata",
+    "storageClass": "storage_class",
+    "temporaryHold": "temporary_hold",
+    "eventBasedHold": "event_based_hold",
+    "kmsKeyName": "encryption_key",
+    "md5Hash": "md5",
+    "crc32c": "crc32c",
+    "componentCount": "components",
+}
+_FIELDS: Final = ",".join(["name", "size", "timeCreated", *_TOLD])
+_FAILED: Final = (*gcs_client.UNREACHED, GoogleAuthError)
+_TORN: Final = (requests.RequestException, HTTPError, OSError)
+_GUIDE: Final = "docs/how-to/protect-a-bucket.md has the whole role"
+
+
+class GcsStore:
+    """Implements `stores.ObjectStore`."""
+
+    def __init__(self, source: str, address: StoreAddress, project: str = "") -> None:
+        self._source = source
+        self._address = address
+        self._client = gcs_client.connected(source, address, self._cannot)
+        self._project = project or self._client.project
+
+    def listing(self) -> Iterator[Found]:
+        """Every object below the prefix, a page of a thousand at a time."""
+        token: str | None = None
+        while True:
+            page = self._page(token)
+            for each in page.get("items", ()):
+                yield self._found(each)
+            token = page.get("nextPageToken")
+            if not token:
+                return
+
+    def look_up(self, name: bytes) -> Found | None:
+        """The object as it is now."""
+        try:
+            answer = self._client.ask("GET", self._object(name), fine=(404,), fields=_FIELDS)
+        except RefusedError as error:
+            raise self._of_object(error, "storage.objects.get") from error
+        except _FAILED as error:
+            raise self._unreached(error) from error
+        return None if answer.status_code == 404 else self._found(answer.json())
+
+    def open(self, found: Found, offset: int = 0) -> "_GcsBody":
+        """The content of a generation, as it is stored: what is compressed there comes so."""
+        headers = {"Accept-Encoding": "gzip"}
+        if offset:
+            headers["Range"] = f"bytes={offset}-"
+        try:
+            answer = self._client.ask(
+                "GET", self._object(found.name), headers=headers, stream=True, alt="media", generation=found.state
+            )
+        except RefusedError as error:
+            if error.status in (404, 412):
+                raise OtherStateError(error.message) from error
+            raise self._of_object(error, "storage.objects.get") from error
+        except _FAILED as error:
+            raise self._unreached(error) from error
+        told = answer.headers.get("x-goog-generation") or found.state
+        if told != found.state:  # a store that knows no generations gives the newest
+            answer.close()
+            raise OtherStateError(told)
+        if offset and not answer.headers.get("Content-Range", "").startswith(f"bytes {offset}-"):
+            answer.close()
+            raise UnreadableError("unreadable", "the store answers with another part than it was asked for")
+        return _GcsBody(found, answer)
+
+    def others(self) -> tuple[str, ...]:
+        """The other buckets of the project; none at a login that may not list them."""
+        if not self._project:
+            return ()
+        found: list[str] = []
+        token: str | None = None
+        try:
+            while True:
+                path = "/storage/v1/b"
+                page = self._client.ask("GET", path, project=self._project, pageToken=token).json()
+                found += [each["name"] for each in page.get("items", ())]
+                token = page.get("nextPageToken")
+                if not token:
+                    break
+        except (RefusedError, *_FAILED):
+            return ()
+        return tuple(f"gs://{name}" for name in found if name != self._address.bucket)
+
+    def settings(self) -> Settings:
+        """What is set for the bucket; all of it is asked at once, and who may read it apart."""
+        try:
+            told = self._client.ask("GET", self._bucket()).json()
+        except RefusedError as error:
+            why = "this login may not storage.buckets.get" if error.status == 403 else str(error)
+            return Settings(unanswered={"versioning": why, "kept_days": why, "public": why})
+        except _FAILED as error:
+            raise self._unreached(error) from error
+        prevented = told.get("iamConfiguration", {}).get("publicAccessPrevention") == "enforced"
+        public, unanswered = (False, {}) if prevented else self._public()
+        soft = told.get("softDeletePolicy", {}).get("retentionDurationSeconds")
+        key = told.get("encryption", {}).get("defaultKmsKeyName")
+        turbo = told.get("locationType") in ("multi-region", "dual-region")
+        return Settings(
+            versioning=bool(told.get("versioning", {}).get("enabled")),
+            kept_days=_kept_days(told.get("lifecycle", {}).get("rule", ())),
+            public=public,
+            encryption=f"key {key}" if key else "keys of Google",
+            replication=turbo,
+            soft_delete_days=None if soft is None else int(soft) // 86400,
+            access_logs=bool(told.get("logging", {}).get("logBucket")),
+            region=told.get("location"),
+            unanswered=unanswered,
+        )
+
+    def put(
+        self, name: bytes, size: int, content: Callable[[], Any], properties: Properties, instead: Found | None
+    ) -> None:
+        """Write an object with its properties, in place of just the generation that was there."""
+        told = gcs_upload.resource(self._key(name), properties)
+        generation = "0" if instead is None else instead.state
+        self._changed(
+            "storage.objects.create, and storage.objects.delete where one is replaced,",
+            lambda: gcs_upload.put(self._client, self._objects(), told, size, content, generation),
+        )
+
+    def delete(self, found: Found) -> None:
+        """Delete an object; a bucket with versions keeps it as one of them."""
+        path = self._object(found.name)
+        self._changed("storage.objects.delete", lambda: self._client.ask("DELETE", path, ifGenerationMatch=found.state))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    # -- how ----------------------------------------------------------------------------------------------------------
+
+    def _bucket(self) -> str:
+        return f"/storage/v1/b/{quote(self._address.bucket, safe='')}"
+
+    def _objects(self) -> str:
+        return f"{self._bucket()}/o"
+
+    def _object(self, name: bytes) -> str:
+        return f"{self._objects()}/{quote(self._key(name), safe='')}"
+
+    def _key(self, name: bytes) -> str:
+        return self._address.key(name.decode("utf-8", "surrogateescape"))
+
+    def _page(self, token: str | None) -> Any:
+        try:
+            return self._client.ask(
+                "GET",
+                self._objects(),
+                prefix=self._address.key("") or None,
+                pageToken=token,
+                maxResults=1000,
+                fields=f"nextPageToken,items({_FIELDS})",
+            ).json()
+        except RefusedError as error:
+            bucket = self._address.bucket
+            if error.status == 404:
+                raise self._cannot(
+                    f"there is no bucket {bucket}",
+                    "Correct `url` or `endpoint` of this source in the policy, or see who deleted the bucket.",
+                ) from error
+            if error.status == 403:
+                raise self._cannot(
+                    f"{error.message}: this login has not storage.objects.list on bucket {bucket}",
+                    f"Give it storage.objects.list there; {_GUIDE}.",
+                ) from error
+            raise self._refused(error) from error
+        except _FAILED as error:
+            raise self._unreached(error) from error
+
+    def _found(self, each: Mapping[str, Any]) -> Found:
+        name = each["name"][len(self._address.key("")) :].encode("utf-8", "surrogateescape")
+        told = {ours: value for theirs, ours in _TOLD.items() if (value := each.get(theirs)) not in (None, "", {})}
+        made = nanoseconds(datetime.fromisoformat(each["timeCreated"]))
+        return Found(name, int(each["size"]), made, str(each["generation"]), told)
+
+    def _public(self) -> tuple[bool | None, dict[str, str]]:
+        try:
+            policy = self._client.ask("GET", f"{self._bucket()}/iam").json()
+        except RefusedError as error:
+            why = "this login may not storage.buckets.getIamPolicy" if error.status == 403 else str(error)
+            return None, {"public": why}
+        except _FAILED as error:
+            raise self._unreached(error) from error
+        members = {member for binding in policy.get("bindings", ()) for member in binding.get("members", ())}
+        return bool(members & {"allUsers", "allAuthenticatedUsers"}), {}
+
+    def _changed(self, right: str, change: Callable[[], Any]) -> None:
+        try:
+            change()
+        except RefusedError as error:
+            if error.status in (404, 412):
+                raise OtherStateError(error.message) from error
+            raise self._of_object(error, right) from error
+        except _FAILED as error:
+            raise self._unreached(error) from error
+
+    def _of_object(self, error: RefusedError, right: str) -> SourceError | UnreadableError:
+        if error.status == 403 and "ateLimitExceeded" not in error.reason:
+            kept = error.reason in ("retentionPolicyNotMet", "objectUnderActiveHold")
+            if kept:
+                return UnreadableError("permission", f"the bucket keeps what it stores ({error.reason})")
+            return UnreadableError("permission", f"this login has not {right} on it; {_GUIDE}")
+        if error.status in (401, *gcs_client.BUSY) or error.status == 403:
+            return self._refused(error)
+        return UnreadableError("unreadable", str(error))
+
+    def _refused(self, error: RefusedError) -> SourceError:
+        if error.status == 401:
+            return self._cannot(
+                f"Google does not take this login: {error.message}",
+                "Log in anew, or see whether the service account and its key are still there; then run again.",
+            )
+        if error.status in gcs_client.BUSY or error.status == 403:
+            return self._cannot(
+                f"the store is busy and asks for fewer requests ({error.reason or error.status}); it was tried again "
+                "and again",
+                "Run again later.",
+            )
+        return self._cannot(str(error), "See what the bucket's audit log says of this, then run again.")
+
+    def _unreached(self, error: Exception) -> SourceError:
+        said = str(error).partition("\n")[0][:300]
+        if isinstance(error, GoogleAuthError):
+            return self._cannot(
+                f"the login has expired, or was taken back: {said}",
+                "Log in anew, or see whether the service account and its key are still there; then run again.",
+            )
+        return self._cannot(
+            f"the store cannot be reached, or does not answer: {said}",
+            "See to the network, its names and proxies; or correct the source's endpoint.",
+        )
+
+    def _cannot(self, why: str, todo: str) -> SourceError:
+        place = "/".join(filter(None, ("gs:/", self._address.bucket, readable(self._address.prefix.encode()))))
+        return SourceError(f"source {self._source}: {place} cannot be used", why=why, todo=todo)
+
+
+class _GcsBody:
+    """Implements `stores.Body`."""
+
+    def __init__(self, found: Found, answer: requests.Response) -> None:
+        self.found = found
+        told = found.told
+        self.claims = {name: checksums.as_hex(told[name]) for name in ("crc32c", "md5") if told.get(name)}
+        self._answer = answer
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Some of the bytes."""
+        try:
+            data: bytes = self._answer.raw.read(len(buffer), decode_content=False)
+        except _TORN as error:
+            raise TornError(str(error)) from error
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._answer.close()
+
+
+def _kept_days(rules: Any) -> int:
+    """After how many days the first of the rules deletes what is no longer current; 0 for never."""
+    days = []
+    for rule in rules:
+        condition = rule.get("condition", {})
+        if rule.get("action", {}).get("type") != "Delete" or condition.get("isLive") is True:
+            continue
+        if "daysSinceNoncurrentTime" in condition:
+            days.append(int(condition["daysSinceNoncurrentTime"]))
+        elif condition.get("isLive") is False or "numNewerVersions" in condition:
+            days.append(int(condition.get("age", 1)))
+    return min(days, default=0)

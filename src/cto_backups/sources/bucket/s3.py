@@ -1,0 +1,288 @@
+"""A bucket of a store that speaks S3, for the source: listed, read by ETag and version, written back.
+
+The API's reference is https://docs.aws.amazon.com/AmazonS3/latest/API/.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any, Final
+
+import boto3
+import botocore.loaders
+import botocore.session
+from botocore import exceptions as client_side
+from botocore.config import Config
+from urllib3.exceptions import HTTPError
+
+from cto_backups import handshake
+from cto_backups.core.policy import Tls
+from cto_backups.core.vaults import StoreAddress
+from cto_backups.errors import SourceError
+from cto_backups.sources.bucket import checksums, s3_settings, s3_upload
+from cto_backups.sources.bucket.s3_errors import S3Wording, code_of
+from cto_backups.sources.bucket.stores import Found, OtherStateError, Properties, Settings, TornError, UnreadableError
+from cto_backups.sources.moments import nanoseconds
+
+_ATTEMPTS: Final = 6
+_CONNECTIONS: Final = 32
+_CONNECT_SECONDS: Final = 15.0
+_ANSWER_SECONDS: Final = 60.0  # without a single byte
+_TORN: Final = (client_side.HTTPClientError, client_side.IncompleteReadError, HTTPError, OSError)
+_OTHER_STATE: Final = ("PreconditionFailed", "NoSuchKey", "NoSuchVersion", "ConditionalRequestConflict", "404", "412")
+_ABSENT: Final = ("NoSuchKey", "404", "NotFound")
+
+_MORE: Final = {
+    "ContentType": "content_type",
+    "ContentEncoding": "content_encoding",
+    "ContentLanguage": "content_language",
+    "ContentDisposition": "content_disposition",
+    "CacheControl": "cache_control",
+    "ExpiresString": "expires",
+    "WebsiteRedirectLocation": "website_redirect",
+    "Metadata": "metadata",
+    "StorageClass": "storage_class",
+    "VersionId": "version",
+    "ServerSideEncryption": "encryption",
+    "SSEKMSKeyId": "encryption_key",
+    "ChecksumCRC32": "crc32",
+    "ChecksumCRC32C": "crc32c",
+    "ChecksumSHA1": "sha1",
+    "ChecksumSHA256": "sha256_told",
+    "ChecksumCRC64NVME": "crc64nvme",
+    "ObjectLockMode": "lock_mode",
+    "ObjectLockLegalHoldStatus": "legal_hold",
+}
+_CLAIMS: Final = {
+    "ChecksumCRC32": "crc32",
+    "ChecksumCRC32C": "crc32c",
+    "ChecksumSHA1": "sha1",
+    "ChecksumSHA256": "sha256",
+}
+
+
+class S3Store:
+    """Implements `stores.ObjectStore`; one client serves all threads."""
+
+    def __init__(self, source: str, address: StoreAddress) -> None:
+        self._address = address
+        self._say = S3Wording(source, address)
+        self._client = _connected(source, address, self._say)
+
+    def listing(self) -> Iterator[Found]:
+        """Every object below the prefix, a page of a thousand at a time."""
+        token: dict[str, str] = {}
+        while True:
+            page = self._page(token)
+            for each in page.get("Contents", ()):
+                yield self._listed(each)
+            if not page.get("IsTruncated"):
+                return
+            token = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def look_up(self, name: bytes) -> Found | None:
+        """The object as it is now, by a HEAD."""
+        try:
+            answer = self._client.head_object(Bucket=self._address.bucket, Key=self._key(name))
+        except client_side.ClientError as error:
+            if code_of(error) in _ABSENT:
+                return None
+            raise self._say.of_object(error, name) from error
+        except client_side.BotoCoreError as error:
+            raise self._say.unreached(error) from error
+        return self._told(name, answer, int(answer["ContentLength"]))
+
+    def open(self, found: Found, offset: int = 0) -> "_S3Body":
+        """The content of an ETag; and of its version, once that is known."""
+        asked: dict[str, Any] = {"Bucket": self._address.bucket, "Key": self._key(found.name)}
+        asked["IfMatch"] = f'"{_etag(found)}"'
+        if (version := found.more.get("version")) not in (None, "null"):
+            asked["VersionId"] = version
+        asked |= {"Range": f"bytes={offset}-"} if offset else {"ChecksumMode": "ENABLED"}
+        try:
+            answer = self._client.get_object(**asked)
+        except client_side.ClientError as error:
+            code = code_of(error)
+            if code in _OTHER_STATE:
+                raise OtherStateError(code) from error
+            raise self._say.of_object(error, found.name) from error
+        except client_side.BotoCoreError as error:
+            raise self._say.unreached(error) from error
+        if offset:
+            return _S3Body(found, {}, answer["Body"])
+        told = self._told(found.name, answer, int(answer["ContentLength"]))
+        told = Found(found.name, told.size, found.made_ns, found.state, found.told, told.more)
+        return _S3Body(told, self._claims(told, answer), answer["Body"])
+
+    def others(self) -> tuple[str, ...]:
+        """The other buckets of the account; none at a login that may not list them."""
+        try:
+            buckets = self._client.list_buckets().get("Buckets", ())
+        except (client_side.ClientError, client_side.BotoCoreError):
+            return ()
+        return tuple(f"s3://{each['Name']}" for each in buckets if each["Name"] != self._address.bucket)
+
+    def settings(self) -> Settings:
+        """What is set for the bucket, as far as this login may ask."""
+        return s3_settings.settings(self._client, self._address.bucket)
+
+    def put(
+        self, name: bytes, size: int, content: Callable[[], Any], properties: Properties, instead: Found | None
+    ) -> None:
+        """Write an object with its properties, in place of just what was there."""
+        place = {"Bucket": self._address.bucket, "Key": self._key(name)}
+        condition = {"IfNoneMatch": "*"} if instead is None else {"IfMatch": f'"{_etag(instead)}"'}
+        self._changed(name, lambda: s3_upload.put(self._client, place, size, content, properties, condition))
+
+    def delete(self, found: Found) -> None:
+        """Delete an object; a bucket with versions keeps it as one of them."""
+        place = {"Bucket": self._address.bucket, "Key": self._key(found.name), "IfMatch": f'"{_etag(found)}"'}
+        self._changed(found.name, lambda: self._client.delete_object(**place))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    # -- how ----------------------------------------------------------------------------------------------------------
+
+    def _key(self, name: bytes) -> str:
+        return self._address.key(name.decode("utf-8", "surrogateescape"))
+
+    def _page(self, token: Mapping[str, str]) -> Any:
+        try:
+            return self._client.list_objects_v2(Bucket=self._address.bucket, Prefix=self._address.key(""), **token)
+        except client_side.ClientError as error:
+            raise self._say.refused(error, "ListObjectsV2", b"") from error
+        except client_side.BotoCoreError as error:
+            raise self._say.unreached(error) from error
+
+    def _listed(self, each: Mapping[str, Any]) -> Found:
+        name = each["Key"][len(self._address.key("")) :].encode("utf-8", "surrogateescape")
+        etag = each["ETag"].strip('"')
+        told = {"etag": etag, "storage_class": each.get("StorageClass", "STANDARD")}
+        return Found(name, int(each["Size"]), _made_ns(each), _state(etag, each["LastModified"]), told)
+
+    def _told(self, name: bytes, answer: Mapping[str, Any], size: int) -> Found:
+        etag = answer["ETag"].strip('"')
+        more = {ours: value for theirs, ours in _MORE.items() if (value := answer.get(theirs)) not in (None, "", {})}
+        if answer.get("ChecksumType"):
+            more["checksum_type"] = answer["ChecksumType"]
+        told = {"etag": etag, "storage_class": answer.get("StorageClass", "STANDARD")}
+        return Found(name, size, _made_ns(answer), _state(etag, answer["LastModified"]), told, more)
+
+    def _claims(self, found: Found, answer: Mapping[str, Any]) -> dict[str, str]:
+        claims = {
+            ours: checksums.as_hex(answer[theirs])
+            for theirs, ours in _CLAIMS.items()
+            if answer.get(theirs) and "-" not in answer[theirs] and answer.get("ChecksumType") != "COMPOSITE"
+        }
+        is_digest = answer.get("ServerSideEncryption") in (None, "AES256") and not answer.get("SSECustomerAlgorithm")
+        etag = _etag(found)
+        part_size = self._part_size(found) if is_digest and not claims and checksums.parts_of_etag(etag) else 0
+        return claims | checksums.claims_of_etag(etag, is_digest=is_digest, size=found.size, part_size=part_size)
+
+    def _part_size(self, found: Found) -> int:
+        """How large the first part of an object is; 0 where the store does not say."""
+        try:
+            first = self._client.head_object(
+                Bucket=self._address.bucket, Key=self._key(found.name), PartNumber=1, IfMatch=f'"{_etag(found)}"'
+            )
+        except (client_side.ClientError, client_side.BotoCoreError):
+            return 0
+        return int(first["ContentLength"])
+
+    def _changed(self, name: bytes, change: Callable[[], Any]) -> None:
+        try:
+            change()
+        except client_side.ClientError as error:
+            if (code := code_of(error)) in _OTHER_STATE:
+                raise OtherStateError(code) from error
+            raise self._say.of_object(error, name) from error
+        except client_side.BotoCoreError as error:
+            raise self._say.unreached(error) from error
+
+
+class _S3Body:
+    """Implements `stores.Body`."""
+
+    def __init__(self, found: Found, claims: Mapping[str, str], body: Any) -> None:
+        self.found = found
+        self.claims = claims
+        self._body = body
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Some of the bytes."""
+        try:
+            data = self._body.read(len(buffer))
+        except client_side.FlexibleChecksumError as error:
+            raise UnreadableError("damaged", "what came is not that of which the store tells the checksum") from error
+        except _TORN as error:
+            raise TornError(str(error)) from error
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._body.close()
+
+
+def _etag(found: Found) -> str:
+    return found.state.partition(" ")[0]
+
+
+def _state(etag: str, modified: datetime) -> str:
+    return f"{etag} {modified.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _made_ns(answer: Mapping[str, Any]) -> int:
+    modified: datetime = answer["LastModified"]
+    return nanoseconds(modified.astimezone(UTC).replace(microsecond=0))  # answers of other calls tell no more
+
+
+@cache
+def _loader() -> Any:
+    """What describes the API, which takes long to read: once for all clients of this process."""
+    return botocore.loaders.create_loader()
+
+
+def _connected(source: str, address: StoreAddress, say: S3Wording) -> Any:
+    """A client for the store, after a proof of the version of TLS it speaks. Raises SourceError, KeyProblemError."""
+    logins = {setting: reveal() for setting, reveal in address.logins.items()}
+    try:
+        base = botocore.session.Session()
+        base.register_component("data_loader", _loader())
+        session = boto3.session.Session(
+            botocore_session=base,
+            aws_access_key_id=logins.get("access_key"),
+            aws_secret_access_key=logins.get("secret_key"),
+            region_name=address.region or None,
+        )
+        own = session._session.get_config_variable("ca_bundle")
+        certificates = str(own) if own else os.environ.get("SSL_CERT_FILE") or None
+        client = session.client(
+            "s3",
+            endpoint_url=address.endpoint,
+            use_ssl=address.tls is not Tls.NONE,
+            verify=certificates,
+            config=Config(
+                retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+                max_pool_connections=_CONNECTIONS,
+                connect_timeout=_CONNECT_SECONDS,
+                read_timeout=_ANSWER_SECONDS,
+                tcp_keepalive=True,
+                # What the environment says of other stores must not lead away from where the policy says.
+                ignore_configured_endpoint_urls=True,
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+                s3={"addressing_style": "path" if address.endpoint else "auto"},
+            ),
+        )
+    except client_side.BotoCoreError as error:
+        raise say.unreached(error) from error
+    try:
+        handshake.prove(client.meta.endpoint_url, address.tls, f"source {source}", SourceError, certificates)
+    except BaseException:
+        client.close()
+        raise
+    return client

@@ -1,0 +1,196 @@
+"""Buckets of object stores: every object in its newest version, by listing and reading them as ordinary files."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from cto_backups import clock
+from cto_backups.core.limits import UNLIMITED, Limit
+from cto_backups.core.model import Fingerprint, Problem, Resource
+from cto_backups.core.policy import Tls
+from cto_backups.core.ports import Capture, Existing, PointReader, Progress, Restored, RestoreOptions, RestorePlan
+from cto_backups.core.trees import CaptureTree
+from cto_backups.core.vaults import StoreAddress
+from cto_backups.core.wording import counted
+from cto_backups.errors import PolicyError, SourceError
+from cto_backups.sources.bucket import in_place
+from cto_backups.sources.bucket.inventory import Inventory
+from cto_backups.sources.bucket.probing import probed
+from cto_backups.sources.bucket.stores import ObjectStore
+from cto_backups.sources.bucket.sums import Sums
+from cto_backups.sources.bucket.tree import BucketTree
+from cto_backups.sources.ledger import sample_key
+from cto_backups.sources.options import text, texts
+from cto_backups.sources.staging import staging
+
+_STORES = {"gs": ("gcs", "GcsStore"), "s3": ("s3", "S3Store")}
+
+
+class BucketSource:
+    """Implements `core.ports.Source` for what lies below a prefix of a bucket, or in all of it.
+
+    Options: `url` (``gs://BUCKET/PREFIX``, ``s3://BUCKET/PREFIX``); `region`, `endpoint`, `tls` and `logins` as
+    `core.vaults.StoreAddress` has them; `own`, the URLs of buckets that are this installation's vaults.
+    A bucket has no common moment: each object is whole and of one version, the newest when it was listed or read.
+    """
+
+    kind = "bucket"
+
+    def __init__(self, name: str, options: Mapping[str, object], *, state: Path) -> None:
+        self.name = name
+        self._url = text(options, "url")
+        self._scheme, _, place = self._url.partition("://")
+        if self._scheme not in _STORES or not place:
+            raise PolicyError(
+                f"source {name}: `url` is {self._url!r}",
+                why="it must be gs://BUCKET/PREFIX or s3://BUCKET/PREFIX",
+                todo="correct the policy",
+            )
+        bucket, _, prefix = place.partition("/")
+        endpoint = options.get("endpoint") or None
+        self._address = StoreAddress(
+            bucket,
+            prefix.rstrip("/"),
+            str(options.get("region") or "") or "us-east-1",
+            None if endpoint is None else str(endpoint),
+            Tls(text(options, "tls", "1.3")),
+            _logins(options),
+        )
+        self._own = frozenset(texts(options, "own"))
+        self._state = state / "sources" / name
+
+    def discover(self) -> Sequence[Resource]:
+        """The place, once it has answered; and the other buckets that the login can list. Raises SourceError."""
+        with self._store() as store:
+            next(iter(store.listing()), None)
+            beside = sorted(url for url in store.others() if url not in self._own)
+        whole = f"{self._scheme}://{self._address.bucket}"
+        found = [Resource(f"bucket:{self._url.rstrip('/')}", "bucket", self._url.rstrip("/"))]
+        if self._address.prefix and whole not in self._own:
+            beside.insert(0, whole)
+        return found + [Resource(f"bucket:{url}", "bucket", url, covered=False) for url in beside]
+
+    @contextmanager
+    def capture(self, limit: Limit = UNLIMITED) -> Iterator[Capture]:
+        """The objects as they are now. Raises SourceError, also for a bucket in which there is none."""
+        with self._store() as store, staging(self._state) as place:
+            limit.then(store.close)
+            captured_at = clock.now()
+            inventory = Inventory(place / "inventory.db")
+            tree = None
+            try:
+                if not inventory.fill(store.listing()):
+                    raise SourceError(
+                        f"source {self.name}: there is no object at {self._url}",
+                        why="an emptied bucket, or a wrong prefix, looks just like this",
+                        todo="correct `url` in the policy; if it was emptied, restore it. If it is meant to be empty, "
+                        "take it out of the policy",
+                    )
+                inventory.remember(self._state / "inventory.db")
+                sums = Sums(sample_key(self.name))
+                tree = BucketTree(store, inventory, sums, f"source {self.name}")
+                yield _BucketCapture(tree, sums, inventory, self._state / "inventory.db", captured_at)
+            finally:
+                if tree is not None:
+                    tree.close()
+                inventory.discard()
+
+    def plan_restore(
+        self,
+        reader: PointReader,
+        destination: Path | None,
+        *,
+        only: Sequence[str] = (),
+        existing: Existing = Existing.REFUSE,
+        options: RestoreOptions | None = None,
+    ) -> RestorePlan:
+        """What `restore` would do."""
+        if destination is not None:
+            return reader.plan(destination, only=only, existing=existing, options=options)
+        with self._store() as store, staging(self._state) as place:
+            return in_place.plan(store, reader, place, self._wish(only, existing, options))
+
+    def restore(
+        self,
+        reader: PointReader,
+        destination: Path | None,
+        *,
+        only: Sequence[str] = (),
+        existing: Existing = Existing.REFUSE,
+        options: RestoreOptions | None = None,
+        progress: Progress | None = None,
+    ) -> Restored:
+        """Write the objects as files below `destination`, or back into the bucket. Raises RefusedError, SourceError."""
+        if destination is not None:
+            return reader.restore(destination, only=only, existing=existing, options=options, progress=progress)
+        with self._store() as store, staging(self._state) as place:
+            return in_place.restore(store, reader, place, self._wish(only, existing, options), progress)
+
+    def probe(self, restored: Path, expected: Fingerprint) -> Fingerprint:
+        """Read every restored file and the manifest, and fingerprint what is there."""
+        return probed(self.name, restored, expected)
+
+    def incomparable(self, expected: Fingerprint) -> Mapping[str, str]:
+        """Everything can be compared."""
+        return {}
+
+    def _wish(self, only: Sequence[str], existing: Existing, options: RestoreOptions | None) -> in_place.Wish:
+        return in_place.Wish(self._url.rstrip("/"), only, existing, options or RestoreOptions())
+
+    @contextmanager
+    def _store(self) -> Iterator[ObjectStore]:
+        module, name = _STORES[self._scheme]
+        store: ObjectStore = getattr(import_module(f"cto_backups.sources.bucket.{module}"), name)(
+            self.name, self._address
+        )
+        try:
+            yield store
+        finally:
+            store.close()
+
+
+class _BucketCapture:
+    """Implements `core.ports.Capture`: objects have no common moment, `captured_at` is when listing began."""
+
+    staged = False
+    paths = ("/objects",)
+
+    def __init__(self, tree: BucketTree, sums: Sums, inventory: Inventory, place: Path, captured_at: datetime) -> None:
+        self.captured_at = captured_at
+        self._bucket = tree
+        self.tree: CaptureTree = tree
+        self._sums = sums
+        self._inventory = inventory
+        self._place = place
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        return self._bucket.problems
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know, though nothing is missing."""
+        gone = self._bucket.gone
+        return (f"{counted(gone, 'object')} deleted while the bucket was read",) if gone else ()
+
+    @property
+    def newest_content_at(self) -> datetime | None:
+        return self._bucket.newest_content.by(self.captured_at)
+
+    def fingerprint(self) -> Fingerprint:
+        return self._sums.fingerprint()
+
+    def stored(self) -> None:
+        self._inventory.keep(self._place)
+
+
+def _logins(options: Mapping[str, object]) -> Mapping[str, Callable[[], str]]:
+    value: Any = options.get("logins") or {}
+    if isinstance(value, Mapping) and all(callable(reveal) for reveal in value.values()):
+        return dict(value)
+    raise PolicyError(
+        "option `logins` of a source is wrong", why="it must say where each value is", todo="correct the policy"
+    )
