@@ -7,6 +7,7 @@ from enum import StrEnum
 from functools import cached_property
 
 from cto_backups.core.assurance import Verdict
+from cto_backups.core.bucket_settings import SeenBucket
 from cto_backups.core.escrow import EscrowFacts
 from cto_backups.core.facts import Facts, SourceFacts, VaultFacts
 from cto_backups.core.frameworks import Clause
@@ -55,7 +56,8 @@ class Environment:
     wrong with it, or nothing. `loosened` says in which ways the policy's governance asks for less than was accepted;
     None: nothing governs. `streams` are the sources whose log is to be followed all the time.
     `retained` says what servers keep of their logs for a source. `key_services` says, of each key service that gives
-    the repositories' secret, what is wrong with it, or nothing; `escrow` what is known of the word shares.
+    the repositories' secret, what is wrong with it, or nothing; `escrow` what is known of the word shares. `buckets`
+    says how each source that is a bucket is set.
     """
 
     keys: Mapping[str, Place] = field(default_factory=dict)
@@ -70,6 +72,7 @@ class Environment:
     retained: Mapping[str, tuple[RetainedLog, ...]] = field(default_factory=dict)
     key_services: Mapping[str, str] = field(default_factory=dict)
     escrow: EscrowFacts = field(default_factory=EscrowFacts)
+    buckets: Mapping[str, SeenBucket] = field(default_factory=dict)
 
 
 PointsOf = Callable[[str], Facts]

@@ -71,6 +71,16 @@ def check_retained_log(audited: Audited) -> Iterator[Check]:
             yield Check(source.name, not log.peril, told, category=source.category.name)
 
 
+def check_bucket_settings(audited: Audited) -> Iterator[Check]:
+    """Each bucket that is a source is set as policy asks."""
+    for source in audited.policy.sources.values():
+        bucket = audited.environment.buckets.get(source.name)
+        if bucket is not None:
+            besides = f" ({told})" if (told := bucket.settings.told()) else ""
+            for passed, detail in bucket.judged():
+                yield Check(source.name, passed, f"{bucket.url}{besides}: {detail}", category=source.category.name)
+
+
 def check_vanished(audited: Audited) -> Iterator[Check]:
     """What was found once is still there, or said to be gone on purpose."""
     known = _known(audited)

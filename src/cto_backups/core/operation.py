@@ -33,6 +33,15 @@ OPERATION: tuple[Control, ...] = (
         clauses("A1.2;CC7.2;A.8.13;A.8.16;CP-9;11.2;Art. 12(1)"),
     ),
     Control(
+        "bucket-settings",
+        "Buckets are set as policy asks",
+        Severity.HIGH,
+        "Versions bring back at once what was deleted an hour ago; what anybody may read is given away.",
+        "Set the bucket as docs/how-to/protect-a-bucket.md tells, or say in the policy what is meant.",
+        inventory_controls.check_bucket_settings,
+        clauses("A1.2;CC6.1;A.8.13;A.8.14;CP-9;11.2;Art. 12(1);164.308(a)(7)(ii)(A)"),
+    ),
+    Control(
         "vaults-there",
         "Every vault can be read",
         Severity.HIGH,

@@ -9,6 +9,7 @@ from cto_backups import clock
 from cto_backups.core.assurance import judge
 from cto_backups.core.audit_comparison import Comparison, KeptAudit, compare, kept_findings
 from cto_backups.core.auditing import audit as audit_controls
+from cto_backups.core.bucket_settings import BucketTeller, SeenBucket
 from cto_backups.core.facts import Facts
 from cto_backups.core.findings import AuditReport, Environment
 from cto_backups.core.inventory_controls import UNCLAIMED
@@ -73,6 +74,7 @@ def audit(
     found: dict[str, Sequence[Resource]] = {}
     unreachable: dict[str, BackupsError] = {}
     retained: dict[str, tuple[RetainedLog, ...]] = {}
+    buckets: dict[str, SeenBucket] = {}
     with installation.progress("Looking at every source") as progress:
         progress.total(entries=len(installation.policy.sources), size_bytes=0)
         for name in installation.policy.sources:
@@ -81,6 +83,8 @@ def audit(
                 found[name] = source.discover()
                 if isinstance(source, LogRetainer):
                     retained[name] = tuple(source.retained_logs())
+                if isinstance(source, BucketTeller):
+                    buckets[name] = source.seen()
             except BackupsError as error:
                 unreachable[name] = error
             progress.advance(entries=1)
@@ -95,7 +99,8 @@ def audit(
     environment = replace(environment, documents=inspect(installation))
     verdicts = judge(installation.policy, facts, now)
     told = {name: _told(error) for name, error in unreachable.items()}
-    environment = replace(environment, unreachable=told, retained=retained, streams=wanted(installation))
+    environment = replace(environment, unreachable=told, retained=retained, buckets=buckets)
+    environment = replace(environment, streams=wanted(installation))
     points_of = partial(_points_of, installation.catalog, now)
     report = audit_controls(installation.policy, facts, verdicts, now, environment, points_of)
 

@@ -104,6 +104,7 @@ def test_a_source_in_order_has_no_findings_and_scores_100(audited):
         "vaults-there",
         "stream",
         "retained-log",
+        "bucket-settings",
     }
     assert len(report.passed) == len(CONTROLS) - len(report.not_applicable)
 

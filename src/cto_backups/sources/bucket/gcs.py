@@ -12,11 +12,12 @@ import requests
 from google.auth.exceptions import GoogleAuthError
 from urllib3.exceptions import HTTPError
 
+from cto_backups.core.bucket_settings import BucketSettings
 from cto_backups.core.vaults import StoreAddress
 from cto_backups.errors import SourceError
 from cto_backups.sources.bucket import checksums, gcs_client, gcs_upload
 from cto_backups.sources.bucket.gcs_client import RefusedError
-from cto_backups.sources.bucket.stores import Found, OtherStateError, Properties, Settings, TornError, UnreadableError
+from cto_backups.sources.bucket.stores import Found, OtherStateError, Properties, TornError, UnreadableError
 from cto_backups.sources.moments import nanoseconds
 from cto_backups.sources.names import readable
 
@@ -117,13 +118,13 @@ class GcsStore:
             return ()
         return tuple(f"gs://{name}" for name in found if name != self._address.bucket)
 
-    def settings(self) -> Settings:
+    def settings(self) -> BucketSettings:
         """What is set for the bucket; all of it is asked at once, and who may read it apart."""
         try:
             told = self._client.ask("GET", self._bucket()).json()
         except RefusedError as error:
             why = "this login may not storage.buckets.get" if error.status == 403 else str(error)
-            return Settings(unanswered={"versioning": why, "kept_days": why, "public": why})
+            return BucketSettings(unanswered=dict.fromkeys(("versioning", "kept_days", "public", "replicated"), why))
         except _FAILED as error:
             raise self._unreached(error) from error
         prevented = told.get("iamConfiguration", {}).get("publicAccessPrevention") == "enforced"
@@ -131,12 +132,12 @@ class GcsStore:
         soft = told.get("softDeletePolicy", {}).get("retentionDurationSeconds")
         key = told.get("encryption", {}).get("defaultKmsKeyName")
         turbo = told.get("locationType") in ("multi-region", "dual-region")
-        return Settings(
+        return BucketSettings(
             versioning=bool(told.get("versioning", {}).get("enabled")),
             kept_days=_kept_days(told.get("lifecycle", {}).get("rule", ())),
             public=public,
             encryption=f"key {key}" if key else "keys of Google",
-            replication=turbo,
+            replicated=turbo,
             soft_delete_days=None if soft is None else int(soft) // 86400,
             access_logs=bool(told.get("logging", {}).get("logBucket")),
             region=told.get("location"),

@@ -17,12 +17,13 @@ from botocore.config import Config
 from urllib3.exceptions import HTTPError
 
 from cto_backups import handshake
+from cto_backups.core.bucket_settings import BucketSettings
 from cto_backups.core.policy import Tls
 from cto_backups.core.vaults import StoreAddress
 from cto_backups.errors import SourceError
 from cto_backups.sources.bucket import checksums, s3_settings, s3_upload
 from cto_backups.sources.bucket.s3_errors import S3Wording, code_of
-from cto_backups.sources.bucket.stores import Found, OtherStateError, Properties, Settings, TornError, UnreadableError
+from cto_backups.sources.bucket.stores import Found, OtherStateError, Properties, TornError, UnreadableError
 from cto_backups.sources.moments import nanoseconds
 
 _ATTEMPTS: Final = 6
@@ -123,7 +124,7 @@ class S3Store:
             return ()
         return tuple(f"s3://{each['Name']}" for each in buckets if each["Name"] != self._address.bucket)
 
-    def settings(self) -> Settings:
+    def settings(self) -> BucketSettings:
         """What is set for the bucket, as far as this login may ask."""
         return s3_settings.settings(self._client, self._address.bucket)
 

@@ -5,8 +5,8 @@ from typing import Any, Final
 
 from botocore import exceptions as client_side
 
+from cto_backups.core.bucket_settings import BucketSettings
 from cto_backups.sources.bucket.s3_errors import code_of
-from cto_backups.sources.bucket.stores import Settings
 
 # A setting that is not made is answered with an error, which each call has a name of its own for.
 _NOT_SET: Final = (
@@ -19,7 +19,7 @@ _NOT_SET: Final = (
 _DENIED: Final = ("AccessDenied", "403")
 
 
-def settings(client: Any, bucket: str) -> Settings:
+def settings(client: Any, bucket: str) -> BucketSettings:
     """Every setting that the store tells; `unanswered` has the reasons for the others."""
     unanswered: dict[str, str] = {}
 
@@ -40,15 +40,15 @@ def settings(client: Any, bucket: str) -> Settings:
     versioning = asked("versioning", "s3:GetBucketVersioning", "get_bucket_versioning")
     lifecycle = asked("kept_days", "s3:GetLifecycleConfiguration", "get_bucket_lifecycle_configuration")
     encryption = asked("encryption", "s3:GetEncryptionConfiguration", "get_bucket_encryption")
-    replication = asked("replication", "s3:GetReplicationConfiguration", "get_bucket_replication")
+    replication = asked("replicated", "s3:GetReplicationConfiguration", "get_bucket_replication")
     logging = asked("access_logs", "s3:GetBucketLogging", "get_bucket_logging")
     location = asked("region", "s3:GetBucketLocation", "get_bucket_location")
-    return Settings(
+    return BucketSettings(
         versioning=_of(versioning, lambda answer: answer.get("Status") == "Enabled"),
         kept_days=_of(lifecycle, _kept_days),
         public=_public(asked),
         encryption=_of(encryption, _encryption),
-        replication=_of(replication, _replicates),
+        replicated=_of(replication, _replicates),
         access_logs=_of(logging, lambda answer: bool(answer.get("LoggingEnabled"))),
         region=_of(location, lambda answer: answer.get("LocationConstraint") or "us-east-1"),
         unanswered=unanswered,
@@ -87,10 +87,10 @@ def _anybody(rights: Mapping[str, Any]) -> bool:
     return any(group.endswith(("/global/AllUsers", "/global/AuthenticatedUsers")) for group in groups)
 
 
-def _encryption(answer: Mapping[str, Any]) -> str:
+def _encryption(answer: Mapping[str, Any]) -> str | None:
     rules = answer.get("ServerSideEncryptionConfiguration", {}).get("Rules", ())
     names = [rule.get("ApplyServerSideEncryptionByDefault", {}).get("SSEAlgorithm", "") for rule in rules]
-    return next(filter(None, names), "none")
+    return next(filter(None, names), None)
 
 
 def _replicates(answer: Mapping[str, Any]) -> bool:

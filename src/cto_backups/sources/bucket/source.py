@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cto_backups import clock
+from cto_backups.core.bucket_settings import SeenBucket, WantedSettings
 from cto_backups.core.limits import UNLIMITED, Limit
 from cto_backups.core.model import Fingerprint, Problem, Resource
 from cto_backups.core.policy import Tls
@@ -33,7 +34,8 @@ class BucketSource:
     """Implements `core.ports.Source` for what lies below a prefix of a bucket, or in all of it.
 
     Options: `url` (``gs://BUCKET/PREFIX``, ``s3://BUCKET/PREFIX``); `region`, `endpoint`, `tls` and `logins` as
-    `core.vaults.StoreAddress` has them; `own`, the URLs of buckets that are this installation's vaults.
+    `core.vaults.StoreAddress` has them; `own`, the URLs of buckets that are this installation's vaults; `versioning`,
+    `noncurrent_days`, `public` and `replicated`, as `core.bucket_settings.WantedSettings` has them.
     A bucket has no common moment: each object is whole and of one version, the newest when it was listed or read.
     """
 
@@ -60,6 +62,13 @@ class BucketSource:
             _logins(options),
         )
         self._own = frozenset(texts(options, "own"))
+        self._wanted = WantedSettings(
+            bool(options.get("versioning", True)),
+            int(str(options.get("noncurrent_days", 365))),
+            bool(options.get("public", False)),
+            bool(options.get("replicated", False)),
+            self._address.tls,
+        )
         self._state = state / "sources" / name
 
     def discover(self) -> Sequence[Resource]:
@@ -72,6 +81,11 @@ class BucketSource:
         if self._address.prefix and whole not in self._own:
             beside.insert(0, whole)
         return found + [Resource(f"bucket:{url}", "bucket", url, covered=False) for url in beside]
+
+    def seen(self) -> SeenBucket:
+        """How the bucket is set now, and what policy asks for. Raises SourceError."""
+        with self._store() as store:
+            return SeenBucket(f"{self._scheme}://{self._address.bucket}", store.settings(), self._wanted)
 
     @contextmanager
     def capture(self, limit: Limit = UNLIMITED) -> Iterator[Capture]:

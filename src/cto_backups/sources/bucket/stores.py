@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from cto_backups.core.bucket_settings import BucketSettings
 from cto_backups.core.trees import BlockReader
 
 Properties = Mapping[str, Any]
@@ -56,25 +57,6 @@ class Body(BlockReader, Protocol):
         """What the store says of the whole content, for `checksums.Checksums`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What a bucket's owner has set; None where the store has no answer, or this login may not ask.
-
-    `kept_days`: after how many days versions that are no longer current are deleted; 0 for never. `soft_delete_days`:
-    for how long what was deleted can be had back; 0 for none. `unanswered` says why something is not known.
-    """
-
-    versioning: bool | None = None
-    kept_days: int | None = None
-    public: bool | None = None
-    encryption: str | None = None
-    replication: bool | None = None
-    soft_delete_days: int | None = None
-    access_logs: bool | None = None
-    region: str | None = None
-    unanswered: Mapping[str, str] = field(default_factory=dict)
-
-
 class ObjectStore(Protocol):
     """One place in a bucket. Thread-safe. Raises SourceError for what keeps it from answering at all."""
 
@@ -90,7 +72,7 @@ class ObjectStore(Protocol):
     def others(self) -> tuple[str, ...]:
         """The URLs of the other buckets that this login can list; none when it may not."""
 
-    def settings(self) -> Settings:
+    def settings(self) -> BucketSettings:
         """What is set for the bucket."""
 
     def put(
