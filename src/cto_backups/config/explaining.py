@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 from cto_backups.config import alert_models, governance_models, models
 from cto_backups.config.document import Node, Span
 from cto_backups.config.elsewhere_models import KeptRepository
-from cto_backups.config.fields import KINDS
+from cto_backups.config.kinds import KINDS
 from cto_backups.config.mistakes import Mistake, closest
 from cto_backups.config.page import Page
 

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
 from pydantic_core import PydanticCustomError, core_schema
 
+from cto_backups.config.kinds import CATALOG_SCHEMES, OBJECT_STORES, RESOURCE_KINDS
 from cto_backups.config.mistakes import closest, names
 from cto_backups.config.redaction import has_credentials
 from cto_backups.config.repository_key import parse_key_reference
@@ -27,13 +28,6 @@ from cto_backups.core.retention import parse_retention
 from cto_backups.core.schedule import TriggerError, parse_triggers
 from cto_backups.core.verification import parse_share
 from cto_backups.errors import KeyProblemError
-
-DATABASES = ("sqlite", "postgresql", "mysql", "bigquery")
-ELSEWHERE = ("pgbackrest", "barman", "wal-g")
-KINDS = ("files", "git", "bucket", "command", *DATABASES, *ELSEWHERE)
-RESOURCE_KINDS = (*KINDS, "volume")
-OBJECT_STORES = ("gs", "s3")
-CATALOG_SCHEMES = ("sqlite",)
 
 _SHELLS = frozenset({"sh", "bash", "dash", "ksh", "zsh", "ash"})
 _PIPE = re.compile(r"(?<![|>])\|(?!\|)")

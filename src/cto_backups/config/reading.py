@@ -19,7 +19,8 @@ from cto_backups.config.building import Builder, Objection
 from cto_backups.config.document import Document, Node, SyntaxMistakeError
 from cto_backups.config.escrow import built_escrow
 from cto_backups.config.explaining import find, place_of
-from cto_backups.config.fields import KINDS, Surroundings
+from cto_backups.config.fields import Surroundings
+from cto_backups.config.kinds import KINDS
 from cto_backups.config.mistakes import Mistake, PolicyMistakesError, closest
 from cto_backups.config.page import Page
 from cto_backups.config.repository_key import RepositoryKey, parse_key_reference

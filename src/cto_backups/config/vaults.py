@@ -5,7 +5,7 @@ from fractions import Fraction
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from cto_backups.config.fields import OBJECT_STORES
+from cto_backups.config.kinds import OBJECT_STORES
 from cto_backups.config.secrets import SecretReference
 from cto_backups.config.vault_models import Vault
 from cto_backups.core.policy import Access, LockMode, Tls, VaultPolicy
