@@ -9,6 +9,7 @@ SOURCES = {
     "barman": "cto_backups.sources.elsewhere.barman:barman_source",
     "bigquery": "cto_backups.sources.bigquery.source:BigQuerySource",
     "bucket": "cto_backups.sources.bucket.source:BucketSource",
+    "cloudsql": "cto_backups.sources.cloudsql.source:CloudSqlSource",
     "command": "cto_backups.sources.command:CommandSource",
     "files": "cto_backups.sources.files:FilesSource",
     "git": "cto_backups.sources.git.source:GitSource",

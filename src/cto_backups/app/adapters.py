@@ -63,6 +63,8 @@ class Adapters:
             return self._with_logins(options)
         if kind in ("barman", "mysql", "pgbackrest", "postgresql", "wal-g"):
             return self._with_revealed(options, "password")
+        if kind == "cloudsql":
+            return self._with_revealed(self._with_revealed(options, "password"), "credentials")
         return options
 
     def _with_revealed(self, options: Mapping[str, object], setting: str) -> Mapping[str, object]:

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from cto_backups.config import governance_models, models
 from cto_backups.config.bigquery import bigquery_options
 from cto_backups.config.bucket import bucket_options
+from cto_backups.config.cloudsql import cloudsql_options
 from cto_backups.config.elsewhere import elsewhere_options, kept_repositories
 from cto_backups.config.fields import parse_until
 from cto_backups.config.mysql import mysql_options
@@ -35,7 +36,7 @@ from cto_backups.core.policy import (
 from cto_backups.core.retention import Retention, parse_retention
 from cto_backups.core.schedule import parse_triggers
 
-_WITHOUT_PATHS = ("bigquery", "bucket", "command")
+_WITHOUT_PATHS = ("bigquery", "bucket", "cloudsql", "command")
 _PORT = re.compile(r"[^/~]+:\d{1,5}(?:/.+)?")
 _HOST_AND_PATH = re.compile(r"[^/]+:")  # user@host:path, as git and ssh write it
 
@@ -212,6 +213,8 @@ class Builder:
                 return bigquery_options(source)
             case models.BucketSource():
                 return bucket_options(name, source, self.refuse)
+            case models.CloudsqlSource():
+                return cloudsql_options(name, source, self.path, self.refuse)
             case models.PgbackrestSource() | models.BarmanSource() | models.WalGSource():
                 return elsewhere_options(name, source, self.path, self.refuse)
             case models.CommandSource():

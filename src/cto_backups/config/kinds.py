@@ -2,7 +2,7 @@
 
 from typing import Final
 
-_DATABASES: Final = ("sqlite", "postgresql", "mysql", "bigquery")
+_DATABASES: Final = ("sqlite", "postgresql", "mysql", "bigquery", "cloudsql")
 _ELSEWHERE: Final = ("pgbackrest", "barman", "wal-g")
 KINDS: Final = ("files", "git", "bucket", "command", *_DATABASES, *_ELSEWHERE)
 RESOURCE_KINDS: Final = (*KINDS, "volume")

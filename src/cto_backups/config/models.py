@@ -13,6 +13,7 @@ from cto_backups.config.alert_models import Alerts
 from cto_backups.config.any_source import AnySource as AnySource
 from cto_backups.config.bigquery_models import BigQuerySource as BigQuerySource
 from cto_backups.config.bucket_models import BucketSource as BucketSource
+from cto_backups.config.cloudsql_models import CloudsqlSource as CloudsqlSource
 from cto_backups.config.elsewhere_models import BarmanSource as BarmanSource
 from cto_backups.config.elsewhere_models import PgbackrestSource as PgbackrestSource
 from cto_backups.config.elsewhere_models import WalGSource as WalGSource
@@ -270,7 +271,8 @@ Source = Annotated[
     | BucketSource
     | PgbackrestSource
     | BarmanSource
-    | WalGSource,
+    | WalGSource
+    | CloudsqlSource,
     Field(discriminator="kind"),
 ]
 
@@ -360,4 +362,5 @@ SERVER_MODELS: dict[str, type[AnySource]] = {
     "pgbackrest": PgbackrestSource,
     "barman": BarmanSource,
     "wal-g": WalGSource,
+    "cloudsql": CloudsqlSource,
 }

@@ -3,7 +3,7 @@
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from cto_backups.config import alert_models, elsewhere_models, governance_models, models
+from cto_backups.config import alert_models, cloudsql_models, elsewhere_models, governance_models, models
 from cto_backups.config.descriptions import descriptions
 from cto_backups.config.schema import json_schema
 from cto_backups.core.alerts import DEFAULT_RULES, Trouble
@@ -34,6 +34,8 @@ _SECTIONS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("`sources.NAME`, `kind: bucket`", "BucketSource", models.BucketSource),
     ("`sources.NAME`, `kind: pgbackrest`", "PgbackrestSource", models.PgbackrestSource),
     ("`sources.NAME`, `kind: barman`", "BarmanSource", models.BarmanSource),
+    ("`sources.NAME`, `kind: cloudsql`", "CloudsqlSource", models.CloudsqlSource),
+    ("`sources.NAME.expects`", "CloudsqlExpects", cloudsql_models.CloudsqlExpects),
     ("`sources.NAME`, `kind: wal-g`", "WalGSource", models.WalGSource),
     ("`sources.NAME`, `kind: pgbackrest`, `barman` or `wal-g`", "BarmanSource", elsewhere_models.KeptElsewhere),
     ("`sources.NAME.repositories.NAME`", "KeptRepository", elsewhere_models.KeptRepository),

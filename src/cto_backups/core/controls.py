@@ -1,5 +1,6 @@
 """The audit's registry of controls, each a pure function of policy, facts, verdicts and environment."""
 
+from cto_backups.core.cloud_sql_controls import CLOUD_SQL
 from cto_backups.core.findings import (
     Audited,
     AuditReport,
@@ -27,5 +28,5 @@ __all__ = [
     "Severity",
 ]
 
-CONTROLS: tuple[Control, ...] = (*PROTECTION, *OPERATION)
+CONTROLS: tuple[Control, ...] = (*PROTECTION, *OPERATION, *CLOUD_SQL)
 """Every control; ids are for ever, since reports and exceptions refer to them."""

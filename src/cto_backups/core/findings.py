@@ -8,6 +8,7 @@ from functools import cached_property
 
 from cto_backups.core.assurance import Verdict
 from cto_backups.core.bucket_settings import SeenBucket
+from cto_backups.core.cloud_sql import Instance
 from cto_backups.core.escrow import EscrowFacts
 from cto_backups.core.facts import Facts, SourceFacts, VaultFacts
 from cto_backups.core.frameworks import Clause
@@ -57,7 +58,7 @@ class Environment:
     None: nothing governs. `streams` are the sources whose log is to be followed all the time.
     `retained` says what servers keep of their logs for a source. `key_services` says, of each key service that gives
     the repositories' secret, what is wrong with it, or nothing; `escrow` what is known of the word shares. `buckets`
-    says how each source that is a bucket is set.
+    says how each source that is a bucket is set, `cloud_sql` what the instances of such sources are set to.
     """
 
     keys: Mapping[str, Place] = field(default_factory=dict)
@@ -73,6 +74,7 @@ class Environment:
     key_services: Mapping[str, str] = field(default_factory=dict)
     escrow: EscrowFacts = field(default_factory=EscrowFacts)
     buckets: Mapping[str, SeenBucket] = field(default_factory=dict)
+    cloud_sql: Mapping[str, Instance] = field(default_factory=dict)
 
 
 PointsOf = Callable[[str], Facts]

@@ -10,6 +10,7 @@ from cto_backups.core.assurance import judge
 from cto_backups.core.audit_comparison import Comparison, KeptAudit, compare, kept_findings
 from cto_backups.core.auditing import audit as audit_controls
 from cto_backups.core.bucket_settings import BucketTeller, SeenBucket
+from cto_backups.core.cloud_sql import Instance, InstanceSource
 from cto_backups.core.facts import Facts
 from cto_backups.core.findings import AuditReport, Environment
 from cto_backups.core.inventory_controls import UNCLAIMED
@@ -75,6 +76,7 @@ def audit(
     unreachable: dict[str, BackupsError] = {}
     retained: dict[str, tuple[RetainedLog, ...]] = {}
     buckets: dict[str, SeenBucket] = {}
+    cloud_sql: dict[str, Instance] = {}
     with installation.progress("Looking at every source") as progress:
         progress.total(entries=len(installation.policy.sources), size_bytes=0)
         for name in installation.policy.sources:
@@ -85,6 +87,8 @@ def audit(
                     retained[name] = tuple(source.retained_logs())
                 if isinstance(source, BucketTeller):
                     buckets[name] = source.seen()
+                if isinstance(source, InstanceSource):
+                    cloud_sql[name] = source.instance()
             except BackupsError as error:
                 unreachable[name] = error
             progress.advance(entries=1)
@@ -99,7 +103,7 @@ def audit(
     environment = replace(environment, documents=inspect(installation))
     verdicts = judge(installation.policy, facts, now)
     told = {name: _told(error) for name, error in unreachable.items()}
-    environment = replace(environment, unreachable=told, retained=retained, buckets=buckets)
+    environment = replace(environment, unreachable=told, retained=retained, buckets=buckets, cloud_sql=cloud_sql)
     environment = replace(environment, streams=wanted(installation))
     points_of = partial(_points_of, installation.catalog, now)
     report = audit_controls(installation.policy, facts, verdicts, now, environment, points_of)

@@ -23,6 +23,8 @@ PREPARED = {
     "barman": "what Barman said of its backups, and to which moments they lead; the data are there alone",
     "bigquery": "each table's rows as Avro files, which bq load reads, and beside them definitions as JSON",
     "bucket": "the objects of the bucket, below /objects, and /properties/objects.jsonl, which tells the rest of each",
+    "cloudsql": "dumps of the databases, as of a server of one's own, and what the service said of the instance; or"
+    " that alone, with export: false: the data are in the service's log and backups",
     "git": "a bare mirror of the repository; 'git clone' makes a working copy of what is restored",
     "mysql": "dumps of the databases, of their views, of accounts and their rights, which mariadb or mysql reads, or"
     " the server's files, which mariadb-backup does; and with base_every the log since, which mariadb-binlog does",

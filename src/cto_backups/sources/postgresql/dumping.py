@@ -34,6 +34,10 @@ class Held:
     unencoded: bool
 
 
+Hold = Callable[[str], AbstractContextManager[Held]]
+"""Holds a database at one moment, until it is let go."""
+
+
 class _Dumping:
     """Implements `streams.Giver`: a dump whose database is let go once it was read and the database is summed up."""
 
@@ -56,7 +60,7 @@ class Moments:
 
     def __init__(
         self,
-        hold: Callable[[str], AbstractContextManager[Held]],
+        hold: Hold,
         dump: Callable[[Held], Giver],
         summed: Callable[[Held], Summed],
         pool: ThreadPoolExecutor,
@@ -114,8 +118,12 @@ class PostgresqlCapture:
         server = Sample("server", {"version": str(self._shared.major), "bootstrap": self._shared.bootstrap})
         taken = [self._moments.taken[name] for name in sorted(self._moments.taken)]
         moved = [sequence_sample(sequence_key(held.name, each), each) for held, _ in taken for each in held.ahead]
-        summed = [future.result() for _, future in taken]
-        return fingerprint_of(summed, self._shared.digests, self._shared.roles, [server, *moved], LOGICAL)
+        return fingerprint_of(list(self.summed), self._shared.digests, self._shared.roles, [server, *moved], LOGICAL)
+
+    @property
+    def summed(self) -> Sequence[Summed]:
+        """What each database was summed up to; complete once every table was. Raises SourceError."""
+        return [self._moments.taken[name][1].result() for name in sorted(self._moments.taken)]
 
     def stored(self) -> None:
         """Nothing is remembered: what is in a database is only known when it is read."""

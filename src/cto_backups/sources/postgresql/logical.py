@@ -14,14 +14,14 @@ import psycopg
 from cto_backups import clock
 from cto_backups.core.limits import at_most
 from cto_backups.core.model import Fingerprint
-from cto_backups.core.ports import Capture, Existing, PointReader, Progress, Restored, RestoreOptions, RestorePlan
+from cto_backups.core.ports import Existing, PointReader, Progress, Restored, RestoreOptions, RestorePlan
 from cto_backups.errors import RestoreError, SourceError
 from cto_backups.process import ToolError, run
 from cto_backups.sources import pipes
 from cto_backups.sources.postgresql import landing
 from cto_backups.sources.postgresql import restore as postgresql_restore
 from cto_backups.sources.postgresql.connection import Address, Tools, by_name, find_tools
-from cto_backups.sources.postgresql.dumping import Held, Moments, PostgresqlCapture
+from cto_backups.sources.postgresql.dumping import Held, Hold, Moments, PostgresqlCapture
 from cto_backups.sources.postgresql.inventory import databases
 from cto_backups.sources.postgresql.restore import GLOBALS_FILE, settings_of_all
 from cto_backups.sources.postgresql.rows import SequenceAt, Session, hold, sequences
@@ -58,8 +58,11 @@ class LogicalForm:
         self._role_passwords = role_passwords
 
     @contextmanager
-    def capture(self) -> Iterator[Capture]:
-        """Each database at one moment of its own, from when its dump begins. Raises SourceError."""
+    def capture(self, holder: Hold | None = None, more: Sequence[Stream] = ()) -> Iterator[PostgresqlCapture]:
+        """Each database at one moment of its own, from when its dump begins. Raises SourceError.
+
+        With `holder` somebody else holds them, each in a session of its own; `more` goes into the point beside dumps.
+        """
         with ExitStack() as stack, ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="fingerprint") as pool:
             session = stack.enter_context(self._server.session("postgres"))
             names = self._names(session)
@@ -67,7 +70,7 @@ class LogicalForm:
             now = clock.now()
             has_all_until, notes = (reached(session, now), (_OF_STANDBY,)) if is_standby(session) else (now, ())
             common, shared = self._shared(session, tools)
-            moments = Moments(self._held, partial(self._dump, tools), self._summed, pool, stack)
+            moments = Moments(holder or self._held, partial(self._dump, tools), self._summed, pool, stack)
             dumps = [
                 Stream(_file(name).encode(), partial(moments.begin, name), partial(self._server.refusal, name))
                 for name in names
@@ -77,7 +80,7 @@ class LogicalForm:
                 partial(Ready, common),
                 partial(self._server.refusal, "all databases"),
             )
-            streams = StreamTree([whole, *dumps], now)
+            streams = StreamTree([whole, *dumps, *more], now)
             try:
                 yield PostgresqlCapture(streams, has_all_until, moments, shared, notes)
             except SourceError as error:

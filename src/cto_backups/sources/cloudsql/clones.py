@@ -1,0 +1,133 @@
+"""Clones of an instance that a restore test makes, and always deletes: also those of tests that were killed.
+
+What is to be made is written down before it is asked for. Whoever comes next finds what was written by a process that
+is gone, or, where that is lost too, instances with the name of a test's clone that are older than any test.
+"""
+
+import os
+import re
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from cto_backups import clock
+from cto_backups.errors import SourceError
+from cto_backups.sources.cloudsql.service import Service
+from cto_backups.sources.staging import make_private, unwritable
+
+OLDEST: Final = timedelta(hours=24)
+"""A clone of a test that is older belongs to none that still runs."""
+_MARK: Final = "-ctotest-"
+_LONGEST_NAME: Final = 60
+_NAME: Final = re.compile(re.escape(_MARK) + r"[0-9a-f]{12}")
+
+
+class Clones:
+    """The clones of one instance; `folder` is where they are written down."""
+
+    def __init__(self, service: Service, instance: str, folder: Path) -> None:
+        self._service = service
+        self._instance = instance
+        self._folder = folder
+
+    def make(self, at: str) -> str:
+        """A clone at a moment (RFC 3339), running; deleted when it fails. Raises SourceError."""
+        name = f"{self._instance[:_LONGEST_NAME]}{_MARK}{secrets.token_hex(6)}"
+        self._note(name)
+        try:
+            self._service.clone(self._instance, name, at)
+        except BaseException:
+            with suppress(SourceError):  # else the next test does
+                self.delete(name)
+            raise
+        return name
+
+    def delete(self, name: str) -> None:
+        """Delete a clone, and what is written of it. Raises SourceError."""
+        if not is_of(name, self._instance):
+            raise SourceError(
+                f"instance {name} is not deleted", why=f"its name is not that of a test's clone of {self._instance}"
+            )
+        self._service.delete(name)
+        (self._folder / name).unlink(missing_ok=True)
+
+    @contextmanager
+    def made(self, at: str) -> Iterator[str]:
+        """A clone, deleted at the end. Raises SourceError."""
+        name = self.make(at)
+        try:
+            yield name
+        except BaseException:
+            with suppress(SourceError):  # what went wrong first is what people need to know
+                self.delete(name)
+            raise
+        self.delete(name)
+
+    def sweep(self) -> Sequence[str]:
+        """Delete what earlier tests left; their names. Raises SourceError."""
+        swept = [file.name for file in self._noted() if not _alive(file)]
+        for name in swept:
+            self.delete(name)
+        now = clock.now()
+        old = leftovers(self._service.listed(), self._instance, now)
+        for name in old:
+            self.delete(name)
+        return [*swept, *old]
+
+    def _note(self, name: str) -> None:
+        try:
+            make_private(self._folder)
+            with (self._folder / name).open("x", encoding="ascii") as file:
+                file.write(str(os.getpid()))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise unwritable(self._folder, error) from error
+
+    def _noted(self) -> Iterable[Path]:
+        try:
+            return [file for file in self._folder.iterdir() if is_of(file.name, self._instance)]
+        except FileNotFoundError:
+            return ()
+
+
+def is_of(name: str, instance: str) -> bool:
+    """Whether an instance is a test's clone of another one, by its name."""
+    before = instance[:_LONGEST_NAME]
+    return name.startswith(before) and _NAME.fullmatch(name, len(before)) is not None
+
+
+def is_clone(name: str) -> bool:
+    """Whether an instance is a test's clone of any other one, by its name."""
+    before, mark, _ = name.rpartition(_MARK)
+    return bool(mark) and _NAME.fullmatch(name, len(before)) is not None
+
+
+def leftovers(listed: Iterable[Mapping[str, Any]], instance: str, now: datetime) -> list[str]:
+    """The tests' clones of an instance that are older than any test that still runs."""
+    return [
+        str(each.get("name"))
+        for each in listed
+        if is_of(str(each.get("name")), instance) and now - _made_at(each, now) > OLDEST
+    ]
+
+
+def _made_at(instance: Mapping[str, Any], now: datetime) -> datetime:
+    try:
+        made = datetime.fromisoformat(str(instance.get("createTime")))
+    except ValueError:
+        return now
+    return made if made.tzinfo is not None else now
+
+
+def _alive(file: Path) -> bool:
+    """Whether the process that wrote it may still be at work."""
+    try:
+        pid = file.read_text("ascii")
+        young = clock.now().timestamp() - file.stat().st_mtime < OLDEST.total_seconds()
+    except OSError:
+        return False
+    return pid.isdecimal() and young and Path(f"/proc/{pid}").exists()

@@ -1,0 +1,136 @@
+"""Whether a clone holds what its instance held: every row that a log can bring back, and the words of the catalogues.
+
+Rows of unlogged tables are in no log. A dump has them, and a clone does not: sums of what was dumped are taken once
+with them, as any dump's are, and once without.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import psycopg
+
+from cto_backups.core.comparison import compare
+from cto_backups.core.elsewhere import is_of_elsewhere
+from cto_backups.core.log_range import LOG_SAMPLE
+from cto_backups.core.model import Fingerprint, Sample
+from cto_backups.errors import VerificationError
+from cto_backups.sources.postgresql.inventory import unlogged
+from cto_backups.sources.postgresql.rows import SequenceAt, sequences
+from cto_backups.sources.postgresql.server import Server
+from cto_backups.sources.postgresql.sums import (
+    LOGICAL,
+    PHYSICAL,
+    Summed,
+    fingerprint_of,
+    rows_digest,
+    sequence_from,
+    sequence_key,
+    sequence_sample,
+    shared_lines,
+    summed_up,
+)
+
+ABOUT: Final = "cloudsql"
+"""The sample that tells of the instance: where it is, and `at` which moment a clone holds the same."""
+_ROWS: Final = ": rows"
+
+
+def of_elsewhere(sample: Sample) -> bool:
+    """Whether a sample tells of the instance and its service, and nothing that a restore could bring back."""
+    return (
+        sample.key == ABOUT
+        or sample.key.startswith(f"{ABOUT}: ")
+        or sample.key == LOG_SAMPLE
+        or is_of_elsewhere(sample)
+    )
+
+
+def about(fingerprint: Fingerprint) -> Sample | None:
+    """What a fingerprint tells of the instance."""
+    return next((sample for sample in fingerprint.samples if sample.key == ABOUT), None)
+
+
+def without_unlogged(summed: Summed, names: Collection[str]) -> Sample:
+    """A sample of the rows of a database that a clone will have: without those of the unlogged tables."""
+    kept = [table for table in summed.tables if table.name not in names]
+    return Sample(f"{ABOUT}: {summed.name}", {"rows": rows_digest(kept)})
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the databases of a server are summed up to, without what is in no log."""
+
+    summed: Sequence[Summed]
+    shared: tuple[dict[str, str], int]
+    sequences: dict[str, SequenceAt]
+
+    def fingerprint(self, samples: Sequence[Sample]) -> Fingerprint:
+        """Of it, with these samples beside those of its tables."""
+        return fingerprint_of(self.summed, *self.shared, samples, PHYSICAL)
+
+
+def found_on(server: Server, names: Sequence[str]) -> Found:
+    """Sum up these databases of a server that nobody writes to. Raises VerificationError, SourceError."""
+    summed: list[Summed] = []
+    come: dict[str, SequenceAt] = {}
+    shared: tuple[dict[str, str], int] = ({}, 0)
+    for name in names:
+        with server.session(name) as session:
+            try:
+                found = summed_up(session, name)
+            except psycopg.Error as error:
+                raise server.unreadable(name, error) from error
+            hidden = {".".join(pair) for pair in unlogged(session)}
+            summed.append(replace(found, tables=[each for each in found.tables if each.name not in hidden]))
+            come |= {sequence_key(name, each): each for each in sequences(session)}
+            shared = shared_lines(session)
+    return Found(summed, shared, come)
+
+
+def moved_on(expected: Fingerprint, come: dict[str, SequenceAt]) -> list[Sample]:
+    """The samples of sequences: one is as it was, or further on, which a recovery may leave it."""
+    samples = []
+    for sample in expected.samples:
+        if "last" in sample.fields and sample.key in come:
+            reached = come[sample.key].reached(sequence_from(sample))
+            samples.append(sample if reached else sequence_sample(sample.key, come[sample.key]))
+    return samples
+
+
+def fingerprint_of_clone(expected: Fingerprint, found: Found) -> Fingerprint:
+    """What a clone is summed up to, to be compared with a fingerprint that was taken for clones alone."""
+    known = {sample.key: sample for sample in expected.samples}
+    made = found.fingerprint([*([known["server"]] if "server" in known else []), *moved_on(expected, found.sequences)])
+    told = [sample for sample in made.samples if sample.key in known]
+    return replace(made, samples=(*told, *(sample for sample in expected.samples if of_elsewhere(sample))))
+
+
+def compare_with_dump(source: str, moment: str, expected: Fingerprint, found: Found) -> None:
+    """Raise VerificationError where a clone is not what was dumped at its moment."""
+    assert expected.algorithm == LOGICAL
+    rows = {
+        f"{sample.key.removeprefix(f'{ABOUT}: ')}{_ROWS}": sample.fields["rows"]
+        for sample in expected.samples
+        if sample.key.startswith(f"{ABOUT}: ")
+    }
+    digests = {name: digest for name, digest in expected.checksums.items() if not name.endswith(_ROWS)}
+    moved = [sample for sample in expected.samples if "last" in sample.fields]
+    counts = {name: expected.counts[name] for name in ("databases", "roles")}
+    then = Fingerprint(PHYSICAL, {**digests, **rows}, counts, tuple(moved) or _NONE)
+    made = found.fingerprint(())
+    now = replace(
+        made,
+        counts={name: made.counts[name] for name in counts},
+        samples=tuple(moved_on(expected, found.sequences)) or _NONE,
+    )
+    comparison = compare(then, now)
+    if not comparison.passed:
+        raise VerificationError(
+            f"source {source}: a clone of the instance to {moment} is not what the instance held then",
+            why="; ".join(comparison.differences[:5]),
+            todo="the export in the vaults came back; see what the service says of the instance's log and its backups",
+        )
+
+
+_NONE: Final = (Sample("sequences", {"number": "0"}),)
