@@ -12,6 +12,8 @@ from cto_backups.errors import ExitStatus
 from cto_backups.sources import servers
 from false_greens.site import Site, files, git, rows
 from false_greens.table import dead_worker, declare, ends, fault, finding, word
+from servers import cloudsql
+from servers.mariadb import free_port
 
 
 @fault(
@@ -278,3 +280,31 @@ def expired_exclusion(site: Site) -> None:
 )
 def shortened_retention(site: Site) -> None:
     site.edit(("{kind: files, class: configuration,", "{kind: files, class: configuration, retention: 3 days,"))
+
+
+@fault(
+    "Instance of Cloud SQL that nothing would bring back",
+    "backups and log are off, nothing stays when it is deleted, everybody may come to it, a clone was left behind",
+    finding("cloudsql-backups", "cloud"),
+    finding("cloudsql-point-in-time", "cloud"),
+    finding("cloudsql-region", "cloud"),
+    finding("cloudsql-deletion", "cloud"),
+    finding("cloudsql-network", "cloud"),
+    finding("cloudsql-clones", "cloud"),
+)
+def unkept_instance(site: Site) -> None:
+    settings = {"ipConfiguration": {"ipv4Enabled": True, "authorizedNetworks": [{"value": "0.0.0.0/0"}]}}
+    told = {"name": cloudsql.INSTANCE, "region": "us-east1", "state": "STOPPED", "settings": settings}
+    key, port = site.data / "key.json", free_port()
+
+    @contextmanager
+    def service() -> Iterator[None]:
+        with cloudsql.telling(site.data, port, told, key) as made:
+            left = {"name": f"{cloudsql.INSTANCE}-ctotest-{'a' * 12}", "createTime": "2026-01-01T00:00:00Z"}
+            made.instances[left["name"]] = cloudsql.Running(left, made.main.server, made.main.stack)
+            yield
+
+    site.trouble.append(service)
+    where = f"project: {cloudsql.PROJECT}, instance: {cloudsql.INSTANCE}, endpoint: 'http://127.0.0.1:{port}'"
+    login = f"credentials: 'file:{key}', user: keeper, password: 'file:{key}'"
+    declare(site, "cloud", f"kind: cloudsql, class: configuration, {where}, {login}, expects: {{region: us-central1}}")

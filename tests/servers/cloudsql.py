@@ -77,7 +77,8 @@ class RefusedError(Exception):
 class CloudSql:
     """The service. `denied` are permissions that nobody has; `troubles` are statuses that the next requests get.
 
-    `held`: no clone gets done while it is not set. `asked` are all requests: method and path.
+    `held`: no clone gets done while it is not set; with `astray` it is one of that moment. `asked` are all requests:
+    method and path.
     """
 
     bin: Path
@@ -91,6 +92,7 @@ class CloudSql:
     troubles: list[int] = field(default_factory=list)
     asked: list[tuple[str, str]] = field(default_factory=list)
     held: threading.Event = field(default_factory=threading.Event)
+    astray: str = ""
     _addresses: int = 1
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -230,7 +232,8 @@ class CloudSql:
         """Stop it, and delete all of it."""
         running = self.instances.pop(name)
         running.stack.close()
-        shutil.rmtree(running.place, ignore_errors=True)
+        if running.told.get("ipAddresses"):
+            shutil.rmtree(running.place, ignore_errors=True)
 
     def _place(self) -> Path:
         place = Path(tempfile.mkdtemp(prefix="cloudsql-", dir=self.folder))
@@ -315,7 +318,7 @@ class CloudSql:
 
         def work() -> None:
             self.held.wait(60)
-            self.clone(source, name, context["pointInTime"])
+            self.clone(source, name, self.astray or context["pointInTime"])
 
         return self._operation(work)
 
@@ -378,7 +381,18 @@ def cloud_sql(bin: Path) -> Iterator[CloudSql]:
 
 
 @contextmanager
-def _serving(made: CloudSql) -> Iterator[str]:
+def telling(folder: Path, port: int, told: dict[str, Any], key_file: Path) -> Iterator[CloudSql]:
+    """The service on a port, of an instance that does not run: it only tells what that is set to."""
+    with google_stores.logins() as login:
+        key_file.write_text(login.key_file)
+        made = CloudSql(folder, f"http://127.0.0.1:{port}", login, port, folder)
+        made.instances[INSTANCE] = Running(told, Server(folder, folder), ExitStack())
+        with _serving(made, port):
+            yield made
+
+
+@contextmanager
+def _serving(made: CloudSql, port: int = 0) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -408,7 +422,7 @@ def _serving(made: CloudSql) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()

@@ -82,13 +82,13 @@ def audit(
         for name in installation.policy.sources:
             try:
                 source = installation.source(name)
+                if isinstance(source, InstanceSource):
+                    cloud_sql[name] = source.instance()  # the service tells, also where the server does not answer
                 found[name] = source.discover()
                 if isinstance(source, LogRetainer):
                     retained[name] = tuple(source.retained_logs())
                 if isinstance(source, BucketTeller):
                     buckets[name] = source.seen()
-                if isinstance(source, InstanceSource):
-                    cloud_sql[name] = source.instance()
             except BackupsError as error:
                 unreachable[name] = error
             progress.advance(entries=1)

@@ -8,6 +8,7 @@ import pytest
 from cto_backups.core.alerts import AlertPolicy, AlertRule, ChannelPolicy, Person, Reach, Trouble
 from cto_backups.core.assurance import judge
 from cto_backups.core.auditing import audit
+from cto_backups.core.cloud_sql_controls import CLOUD_SQL
 from cto_backups.core.controls import CONTROLS, Environment, Place, Severity
 from cto_backups.core.facts import Facts, Heartbeat, SourceFacts
 from cto_backups.core.findings import AuditReport, Check, Control, ControlResult
@@ -105,6 +106,7 @@ def test_a_source_in_order_has_no_findings_and_scores_100(audited):
         "stream",
         "retained-log",
         "bucket-settings",
+        *(control.id for control in CLOUD_SQL),
     }
     assert len(report.passed) == len(CONTROLS) - len(report.not_applicable)
 

@@ -1,0 +1,69 @@
+"""An instance of Cloud SQL, from the policy to a proof and back, over a service of tests that really recovers."""
+
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from cto_backups.errors import ExitStatus
+from integration.cli.conftest import Home
+from servers import cloudsql
+from servers.cloudsql import CloudSql
+
+
+@pytest.fixture
+def cloud(postgresql_programs: Path) -> Iterator[CloudSql]:
+    with cloudsql.cloud_sql(postgresql_programs) as made:
+        yield made
+
+
+@pytest.fixture
+def open_place() -> Iterator[Path]:
+    """A folder that every user may enter: throwaway servers run as somebody else."""
+    with tempfile.TemporaryDirectory(prefix="cto-backups-test-") as folder:
+        Path(folder).chmod(0o777)
+        yield Path(folder)
+
+
+def test_from_the_policy_to_a_proof_and_to_a_moment_back(home: Home, cloud: CloudSql, open_place: Path) -> None:
+    (home.root / "keys" / "google.json").write_text(cloud.logins.key_file)
+    (home.root / "keys" / "keeper.password").write_text(cloudsql.PASSWORD)
+    lines = [
+        "  ledger:",
+        "    kind: cloudsql",
+        "    class: contact-database",
+        f"    project: {cloudsql.PROJECT}",
+        f"    instance: {cloudsql.INSTANCE}",
+        "    user: keeper",
+        "    password: file:keys/keeper.password",
+        "    credentials: file:keys/google.json",
+        f"    port: {cloud.port}",
+        f"    endpoint: {cloud.endpoint}",
+        f"    scratch: {open_place}",
+        "    expects: {region: us-east1}",
+    ]
+    home.policy.write_text(home.policy.read_text().replace("\nsources:", "\nsources:\n" + "\n".join(lines), 1))
+    backed_up = home("backup", "ledger")
+    assert backed_up.status is ExitStatus.SUCCESS, backed_up
+    proven = home("test", "ledger", "--json")
+    assert proven.status is ExitStatus.SUCCESS, proven.document["tests"][0]["reason"]
+    assert proven.document["tests"][0]["rung"] == "proven"
+    assert cloud.others == []
+    findings = home("audit", "--json").document["findings"]
+    about = {each["control"] for each in findings if each["subject"] == "ledger"}
+    assert "cloudsql-region" in about
+    assert not about & {"cloudsql-backups", "cloudsql-point-in-time", "cloudsql-deletion", "cloudsql-network"}
+
+    moment = datetime.now(UTC)
+    time.sleep(0.01)
+    cloud.main.server.do("DROP TABLE twins", database="my shop")
+    assert home("backup", "ledger").status is ExitStatus.SUCCESS
+    place = open_place / "then"
+    back = home("restore", "ledger", "--at", f"{moment:%Y-%m-%dT%H:%M:%S.%f}+00:00", "--to", str(place))
+    assert back.status is ExitStatus.SUCCESS, back
+    (name,) = cloud.others
+    assert f"tests/{name}" in back.out
+    assert cloud.instances[name].server.do("SELECT count(*) FROM twins", database="my shop") == [(3,)]
