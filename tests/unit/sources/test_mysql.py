@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -29,10 +28,8 @@ from cto_backups.process import ToolError
 from cto_backups.sources.disposable import disposable
 from cto_backups.sources.mysql import capture as mysql_capture
 from cto_backups.sources.mysql import moment
-from cto_backups.sources.mysql.catalogue import catalogue
-from cto_backups.sources.mysql.connection import Address, Tools, Version
+from cto_backups.sources.mysql.connection import Tools, Version
 from cto_backups.sources.mysql.dump import COMPLETED, Parts, mark_of
-from cto_backups.sources.mysql.rows import tables
 from cto_backups.sources.mysql.source import MysqlSource
 from cto_backups.sources.mysql.users import Account, Accounts, lacking
 from cto_backups.sources.streams import Ready
@@ -619,28 +616,6 @@ def commands() -> list[str]:
 
 
 # -- parts -------------------------------------------------------------------------------------------------------------
-
-
-def test_sums_are_of_digests_that_anybody_can_work_out(shop: Server) -> None:
-    """Two equal rows count twice, null is not empty, and a former row of a versioned table counts."""
-    address = Address(host=str(shop.socket), user="root", password=lambda: mariadb.PASSWORD)
-    session = address.connect()
-    content = "INSERT INTO known VALUES ('same', 7, NULL), ('same', 7, NULL), ('', NULL, 'é')"
-    try:
-        shop.do("CREATE TABLE known (a varchar(9), n int, t text CHARSET latin1)", content, database="my shop")
-        session.begin()
-        found = {table.name: table for table in tables(session, catalogue(session, "my shop"), history=True)}
-        digests = [sha256(b"4:same1:7-").digest()] * 2
-        digests.append(sha256(b"0:-" + sha256("é".encode("latin1")).hexdigest().encode()).digest())
-        assert found["known"].rows == 3
-        assert found["known"].sums == (
-            sum(int.from_bytes(digest[:8], "big") for digest in digests),
-            sum(int.from_bytes(digest[8:16], "big") for digest in digests),
-        )
-        assert found["versioned"].rows == 3
-    finally:
-        session.close()
-        shop.do("DROP TABLE IF EXISTS known", database="my shop")
 
 
 def test_a_row_that_the_server_cannot_digest_is_told(shop: Server, make: Make) -> None:

@@ -196,7 +196,7 @@ class TestPhysicalForm(SourceContract):
     def test_a_fingerprint_says_checksums_counts_and_samples(  # type: ignore[override]
         self, kept: Kept
     ) -> None:
-        assert kept[1].algorithm == "mysql/1", "it is what dumps are compared by"
+        assert kept[1].algorithm == "mysql/2", "it is what dumps are compared by"
         assert kept[1].checksums and kept[1].counts["tables"] > 10 and kept[1].counts["rows"] > 3000
 
     def test_a_capture_tells_the_moment_of_its_newest_content_or_that_it_has_none(self, subject: Subject) -> None:

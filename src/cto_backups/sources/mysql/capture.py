@@ -26,17 +26,16 @@ from cto_backups.sources.mysql.left import end_left
 from cto_backups.sources.mysql.moment import (
     ChangingError,
     Held,
-    Summed,
     broken_views,
     fingerprint_of,
     moving,
     moving_sample,
-    summed_up,
     tells_position,
     together,
 )
 from cto_backups.sources.mysql.rows import SequenceAt
 from cto_backups.sources.mysql.server import Server
+from cto_backups.sources.mysql.summing import Summed, summed_up
 from cto_backups.sources.mysql.throwaway import SAME
 from cto_backups.sources.mysql.users import GRANTS_FILE, USERS_FILE, Accounts, accounts
 from cto_backups.sources.mysql.watch import Watch
@@ -118,7 +117,7 @@ def capture(server: Server, state: Path) -> Iterator[MysqlCapture]:
         held, users = _begun(server, control, plan, options, stack)
         now = clock.now()
         history = plan.version.keeps_history
-        future = pool.submit(summed_up, held.session, plan.made_of, history=history, beside=held.beside)
+        future = pool.submit(summed_up, held.sessions, plan.made_of, history=history, beside=held.beside)
         files = [*(file_of(each.name) for each in plan.made_of), VIEWS_FILE]
         streams = [
             Stream(file.encode(), partial(held.parts.begin, number), partial(server.refusal, file))
@@ -142,7 +141,8 @@ def capture(server: Server, state: Path) -> Iterator[MysqlCapture]:
             raise error from None
         finally:
             if not future.cancel() and not future.done():
-                stop(server.address, held.session)
+                for session in held.sessions:
+                    stop(server.address, session)
 
 
 def planned(server: Server, session: Session) -> Plan:

@@ -68,11 +68,12 @@ _ELSEWHERE: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table with rows: its engine in small letters, and whether it keeps its former rows."""
+    """A table with rows: its engine in small letters, whether it keeps its former rows, and about how much there is."""
 
     name: str
     engine: str
     versioned: bool
+    size_bytes: int = 0
 
     @property
     def is_elsewhere(self) -> bool:
@@ -128,7 +129,7 @@ def catalogue(session: Session, name: str) -> Catalogue:
             sequences.append(str(each["TABLE_NAME"]))
         elif kind in ("BASE TABLE", "SYSTEM VERSIONED"):
             versioned = kind == "SYSTEM VERSIONED"
-            tables.append(Table(str(each["TABLE_NAME"]), str(each["ENGINE"] or "").lower(), versioned))
+            tables.append(Table(str(each["TABLE_NAME"]), str(each["ENGINE"] or "").lower(), versioned, _size(each)))
     definitions = [_definition(session, name, table.name) for table in tables]
     definitions += [_sequence(session, name, sequence) for sequence in sequences]
     made = sorted(_made(found))
@@ -180,6 +181,11 @@ def _without(entry: Mapping[str, object]) -> list[object]:
     return [
         f"{title}={'NULL' if entry[title] is None else repr(_STORAGE.sub('', _plain(entry[title])))}" for title in kept
     ]
+
+
+def _size(entry: Mapping[str, object]) -> int:
+    told = entry.get("DATA_LENGTH")
+    return int(told) if isinstance(told, int) else 0
 
 
 def _plain(value: object) -> str:

@@ -6,7 +6,7 @@ came into the log shows. Nobody stands still for that.
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -30,15 +30,14 @@ from cto_backups.sources.mysql.inventory import STOPPING, rights
 from cto_backups.sources.mysql.log import LOG_FILE, Log, first_name
 from cto_backups.sources.mysql.moment import (
     ChangingError,
-    Summed,
     fingerprint_of,
     moving_sample,
     place_of,
     snapshot,
-    summed_up,
 )
 from cto_backups.sources.mysql.server import Server
 from cto_backups.sources.mysql.spool import born, continued
+from cto_backups.sources.mysql.summing import Summed, summed_up
 from cto_backups.sources.mysql.sums import SUMS_FILE, Sums
 from cto_backups.sources.mysql.users import Accounts
 from cto_backups.sources.staging import staging
@@ -64,7 +63,6 @@ class _Seen:
     users: Accounts | None
     where: Mapping[str, str]
     summed: "Future[list[Summed]]"
-    session: Session
 
 
 class LoggedCapture:
@@ -243,7 +241,7 @@ class LogTree:
                     users = mysql_capture.who(self._server, self._control, plan)
                     captured_at, until = clock.now(), now(self._control)
                     try:
-                        session, beside, at = trying.enter_context(
+                        sessions, beside, at = trying.enter_context(
                             snapshot(self._server.address, plan.version, self._unsafe(plan))
                         )
                     except ChangingError as error:
@@ -254,17 +252,18 @@ class LogTree:
             else:
                 raise self._unreadable(f"accounts were others {_TRIES} times while they were read")
             history = plan.version.keeps_history
-            summed = self._pool.submit(summed_up, session, plan.made_of, history=history, beside=beside)
-            own.callback(self._end, summed, session)
+            summed = self._pool.submit(summed_up, sessions, plan.made_of, history=history, beside=beside)
+            own.callback(self._end, summed, sessions)
             added = self._continued(log, at, until, own.enter_context(staging(self._state)))
-            self._seen = _Seen(plan, users, place_of(self._control, plan.version, at), summed, session)
+            self._seen = _Seen(plan, users, place_of(self._control, plan.version, at), summed)
             self.captured_at = captured_at
             self._stack.push(own.pop_all())
             return added
 
-    def _end(self, summed: "Future[list[Summed]]", session: Session) -> None:
+    def _end(self, summed: "Future[list[Summed]]", sessions: Sequence[Session]) -> None:
         if not summed.cancel() and not summed.done():
-            stop(self._server.address, session)
+            for session in sessions:
+                stop(self._server.address, session)
 
     def _gone_on(self, before: Before, added: tuple[Log, dict[str, Path]]) -> Iterator[Arrival]:
         self._log, files = added

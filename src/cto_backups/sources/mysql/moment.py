@@ -20,10 +20,11 @@ from cto_backups.core.rows import rows_samples
 from cto_backups.sources.mysql.catalogue import Catalogue
 from cto_backups.sources.mysql.connection import Address, Session, Version, do, rows
 from cto_backups.sources.mysql.dump import Parts, Position
-from cto_backups.sources.mysql.rows import SequenceAt, TableSums, sequences, tables
+from cto_backups.sources.mysql.hashes import ALGORITHM
+from cto_backups.sources.mysql.rows import SequenceAt, TableSums, sequences
+from cto_backups.sources.mysql.summing import Summed, more_sessions
 from cto_backups.sources.mysql.watch import connections
 
-ALGORITHM: Final = "mysql/1"
 _MOST_SAMPLES: Final = 1000
 _TRIES: Final = 20
 _SETTLING_SECONDS: Final = 0.02
@@ -45,25 +46,17 @@ class ChangingError(Exception):
 
 @dataclass(frozen=True)
 class Held:
-    """A dump, and a session whose snapshot is of the same moment; another holds the tables that are in no snapshot.
+    """A dump, and sessions whose snapshots are of the same moment; another holds the tables that are in no snapshot.
 
     `connection` is the number of the dump's own, if that is certain. `where` says which moment: the place in the binary
     log and its GTIDs, as far as the server tells.
     """
 
     parts: Parts
-    session: Session
+    sessions: Sequence[Session]
     beside: Session | None
     connection: int | None
     where: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Summed:
-    """What a database holds at one moment."""
-
-    made_of: Catalogue
-    tables: Sequence[TableSums]
 
 
 def tells_position(session: Session, version: Version) -> bool:
@@ -87,6 +80,7 @@ def together(
             if stop and compare:
                 _shorten_log(address)
             session = stack.enter_context(_closing(address.connect(patient=True)))
+            others = more_sessions(address, stack) if stop else []
             beside = None
             if unsafe and _in_stages(version):
                 # Not at the standstill: who is about to write there, and stands still, would be waited for.
@@ -105,8 +99,8 @@ def together(
                     )
                     if not _locked_in_time(beside, unsafe, version, last=tried == tries):
                         continue
-                do(session, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-                do(session, "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+                for each in (session, *others):
+                    begin(each)
                 before = connections(session)
                 parts = start()
                 stack.callback(parts.close)
@@ -117,9 +111,8 @@ def together(
             if compare and (seen is None or parts.position() != seen):
                 continue  # also though commits stand still: a table that knows no transactions may write into the log
             where = log if seen is None else {"binlog_file": seen.file, "binlog_position": str(seen.offset)}
-            yield Held(
-                parts, session, beside, new.pop() if len(new) == 1 else None, {**where, **_gtid(session, version, seen)}
-            )
+            where = {**where, **_gtid(session, version, seen)}
+            yield Held(parts, (session, *others), beside, new.pop() if len(new) == 1 else None, where)
             return
     raise ChangingError(
         f"something was written into the binary log between the beginnings of dump and snapshot, {tries} times"
@@ -127,10 +120,13 @@ def together(
 
 
 @contextmanager
-def snapshot(address: Address, version: Version, unsafe: str) -> Iterator[tuple[Session, Session | None, Position]]:
-    """A session that sees one moment, another that holds the tables that are in no snapshot, and its place in the log.
+def snapshot(
+    address: Address, version: Version, unsafe: str
+) -> Iterator[tuple[Sequence[Session], Session | None, Position]]:
+    """Sessions that see one moment, another that holds the tables that are in no snapshot, and its place in the log.
 
-    Nobody stands still for that. MariaDB alone tells the place. Raises ChangingError, pymysql.MySQLError.
+    Nobody stands still for that; so there is one session alone where something was written between two beginnings.
+    MariaDB alone tells the place. Raises ChangingError, pymysql.MySQLError.
     """
     with ExitStack() as stack:
         session = stack.enter_context(_closing(address.connect(patient=True)))
@@ -138,32 +134,24 @@ def snapshot(address: Address, version: Version, unsafe: str) -> Iterator[tuple[
         if unsafe:
             beside = stack.enter_context(_closing(address.connect(patient=True)))
             lock_tables(beside, unsafe, version)
-        do(session, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        do(session, "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+        others = more_sessions(address, stack)
+        for each in (session, *others):
+            begin(each)
         at = snapshot_position(session)
         if at is None:
             raise ChangingError("the server does not tell any more where in the binary log its snapshots are")
-        yield session, beside, at
+        yield (session, *(each for each in others if snapshot_position(each) == at)), beside, at
+
+
+def begin(session: Session) -> None:
+    """Go on seeing what there is now. Raises pymysql.MySQLError."""
+    do(session, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    do(session, "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
 
 
 def place_of(session: Session, version: Version, at: Position) -> dict[str, str]:
     """What a fingerprint tells of a place in the binary log."""
     return {"binlog_file": at.file, "binlog_position": str(at.offset), **_gtid(session, version, at)}
-
-
-def summed_up(
-    session: Session, made_of: Sequence[Catalogue], *, history: bool, beside: Session | None = None
-) -> list[Summed]:
-    """All of these databases, as the session's transaction shows them, and `beside` the others; then it ends.
-
-    It does so at once: who wants to alter a table waits for it, and the dump may wait behind who does. Raises
-    pymysql.MySQLError.
-    """
-    try:
-        return [Summed(each, list(tables(session, each, history=history, beside=beside))) for each in made_of]
-    finally:
-        with suppress(pymysql.MySQLError, OSError):
-            do(session, "ROLLBACK")
 
 
 def moving(session: Session, made_of: Sequence[Catalogue]) -> list[tuple[str, SequenceAt]]:
@@ -172,7 +160,11 @@ def moving(session: Session, made_of: Sequence[Catalogue]) -> list[tuple[str, Se
 
 
 def fingerprint_of(
-    summed: Sequence[Summed], shared: Mapping[str, str], accounts: int, samples: Sequence[Sample]
+    summed: Sequence[Summed],
+    shared: Mapping[str, str],
+    accounts: int,
+    samples: Sequence[Sample],
+    algorithm: str = ALGORITHM,
 ) -> Fingerprint:
     """The fingerprint of all that was summed up; of the tables, the largest are samples."""
     checksums = {f"server: {kind}": digest for kind, digest in shared.items()}
@@ -182,7 +174,7 @@ def fingerprint_of(
     for each in summed:
         name = each.made_of.name
         checksums |= {f"{name}: {kind}": digest for kind, digest in each.made_of.digests.items()}
-        content = "\n".join(f"{table.name}\t{table.rows}\t{table.sums[0]}\t{table.sums[1]}" for table in each.tables)
+        content = "\n".join("\t".join(map(str, (table.name, table.rows, *table.sums))) for table in each.tables)
         checksums[f"{name}: rows"] = sha256(content.encode()).hexdigest()
         counts["tables"] += len(each.made_of.tables)
         rows[name] = sum(table.rows for table in each.tables)
@@ -193,7 +185,7 @@ def fingerprint_of(
     if broken:
         checksums["server: broken views"] = sha256(broken).hexdigest()
     return Fingerprint(
-        algorithm=ALGORITHM,
+        algorithm=algorithm,
         checksums=checksums,
         counts=counts,
         samples=(*samples, *rows_samples(rows), *(sample for _, sample in largest[:_MOST_SAMPLES])),
@@ -220,10 +212,8 @@ def moving_from(sample: Sample) -> SequenceAt:
 
 
 def _table_sample(database: str, table: TableSums) -> Sample:
-    return Sample(
-        f"{database}: table {table.name}",
-        {"rows": str(table.rows), "sum_1": str(table.sums[0]), "sum_2": str(table.sums[1])},
-    )
+    sums = {f"sum_{number}": str(total) for number, total in enumerate(table.sums, 1)}
+    return Sample(f"{database}: table {table.name}", {"rows": str(table.rows), **sums})
 
 
 @contextmanager

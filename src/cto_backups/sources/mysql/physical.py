@@ -191,7 +191,7 @@ class PhysicalForm:
         ):
             loader = mysql_restore.Loader(tools, address, private)
             mysql_log.replay(loader, restored, first)
-            found = found_there(session, expected, tools.version)
+            found = found_there(address, session, expected, tools.version)
             mysql_log.replay(loader, restored, rest, streamed)
             for name in (*databases(session), "mysql"):
                 mysql_restore.check_tables(session, name)

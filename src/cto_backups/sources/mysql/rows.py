@@ -1,52 +1,33 @@
 """The numbers that a table comes to, whatever the order of its rows, and how far sequences have come.
 
-``mysql/1``: of each table the number of its rows, and two sums over the first and second 8 bytes (as numbers without
-sign) of the SHA-256 of each row. A row is, for one column after the other, ``-`` for null, or else the length of its
-value in bytes, a colon, and the value; of a long one its own SHA-256 instead. Values of text are the bytes that are
-stored, in the column's own character set; of others, the text that the server prints of them in UTC.
-
-Sums and not exclusive ors: those do not see a pair of equal rows that is lost. Decimal, as a plain ``SUM(CONV(…))``
-becomes a float without a word.
+Sums over the numbers that `mysql_hashes` makes of each row, and not exclusive ors: those do not see a pair of equal
+rows that is lost. And sums of parts of a table add up to the table's.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 import pymysql
 
 from cto_backups.sources.mysql.catalogue import Catalogue, Table
 from cto_backups.sources.mysql.connection import Session, quoted, rows
-from cto_backups.sources.mysql.left import mark
+from cto_backups.sources.mysql.hashes import Column, RowHash
 
 _COLUMNS: Final = """
-    SELECT TABLE_NAME, COLUMN_NAME, LOWER(DATA_TYPE), UPPER(COALESCE(GENERATION_EXPRESSION, ''))
+    SELECT TABLE_NAME, COLUMN_NAME, LOWER(DATA_TYPE), UPPER(COALESCE(GENERATION_EXPRESSION, '')),
+        IS_NULLABLE <> 'NO'
     FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = %s AND CAST(TABLE_SCHEMA AS BINARY) = %s
     ORDER BY TABLE_NAME, COLUMN_NAME
 """
-_GEOMETRY: Final = frozenset(
-    [
-        "geometry",
-        "point",
-        "linestring",
-        "polygon",
-        "multipoint",
-        "multilinestring",
-        "multipolygon",
-        "geometrycollection",
-        "geomcollection",
-    ]
-)
-_LONG: Final = frozenset(["blob", "mediumblob", "longblob", "text", "mediumtext", "longtext", "vector"])
 _ROW_TIMES: Final = ("ROW START", "ROW END")
-_COUNTED: Final = """
-    SELECT {mark}COUNT(*),
-        COALESCE(SUM(CAST(CONV(SUBSTR({digest}, 1, 16), 16, 10) AS DECIMAL(20, 0)) + {marker}), 0),
-        COALESCE(SUM(CAST(CONV(SUBSTR({digest}, 17, 16), 16, 10) AS DECIMAL(20, 0))), 0)
-    FROM {table}
+_LEADING: Final = """
+    SELECT TABLE_NAME, COLUMN_NAME FROM information_schema.STATISTICS
+    WHERE TABLE_SCHEMA = %s AND CAST(TABLE_SCHEMA AS BINARY) = %s AND INDEX_NAME = 'PRIMARY' AND SEQ_IN_INDEX = 1
 """
-_MARKER: Final = 10**30
-"""Added for each row that has a digest: a sum leaves out null, which is what a server makes of a text too long."""
+_PART_BYTES: Final = 64 << 20
+_MOST_PARTS: Final = 64
 _AUTO: Final = """
     SELECT TABLE_NAME, AUTO_INCREMENT FROM information_schema.TABLES
     WHERE TABLE_SCHEMA = %s AND CAST(TABLE_SCHEMA AS BINARY) = %s
@@ -61,11 +42,20 @@ _COUNTING: Final = """
 
 @dataclass(frozen=True, slots=True)
 class TableSums:
-    """What is said of one table: how many rows, and the two sums."""
+    """What is said of one table: how many rows, and the sums."""
 
     name: str
     rows: int
-    sums: tuple[int, int]
+    sums: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A statement that sums up the rows of a table, or of a part of it, and about how many bytes it reads."""
+
+    table: Table
+    statement: str
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,41 +71,62 @@ class SequenceAt:
         return self.next >= before.next if self.rising else self.next <= before.next
 
 
-def tables(
-    session: Session, made_of: Catalogue, *, history: bool, beside: Session | None = None
-) -> Iterator[TableSums]:
-    """Every table of a database, as the session's snapshot shows it. Raises pymysql.MySQLError.
+def readings(
+    session: Session, made_of: Catalogue, row_hash: RowHash, *, history: bool, in_parts: bool
+) -> Iterator[Reading]:
+    """What sums up every table of a database that has rows of its own. Raises pymysql.MySQLError.
 
-    Those that are in no snapshot are read by `beside`, which holds them. `history` says that former rows of
-    system-versioned tables count. What was read is let go of, where the server does so before the transaction ends.
+    `history` says that former rows of system-versioned tables count; `in_parts`, that a large table is read in several.
     """
-    columns: dict[str, list[tuple[str, str, str]]] = {}
-    for table, *column in rows(session, _COLUMNS, made_of.name, made_of.name):
-        columns.setdefault(str(table), []).append((str(column[0]), str(column[1]), str(column[2])))
+    columns: dict[str, list[tuple[Column, str]]] = {}
+    for table, name, kind, made, nullable in rows(session, _COLUMNS, made_of.name, made_of.name):
+        columns.setdefault(str(table), []).append((Column(str(name), str(kind), bool(nullable)), str(made)))
+    leading = dict(rows(session, _LEADING, made_of.name, made_of.name)) if in_parts else {}
     for table in made_of.tables:
         if table.is_elsewhere:
             continue
-        statement = summing(made_of.name, table, columns.get(table.name, []), history=history)
-        count, marked, second = _read(session, beside, made_of.name, table, statement)
-        hashed, first = divmod(int(marked), _MARKER)
-        if hashed != count:
-            raise pymysql.DataError(0, f"{count - hashed} rows of {made_of.name}.{table.name} are too long to be read")
-        yield TableSums(table.name, int(count), (first, int(second)))
+        there = columns.get(table.name, [])
+        chosen = _chosen(table, there, history=history)
+        place = f"{quoted(made_of.name)}.{quoted(table.name)}"
+        parts = [""]
+        if table.versioned and history:
+            place += " FOR SYSTEM_TIME ALL"
+        elif not table.is_unsafe and table.size_bytes >= 2 * _PART_BYTES:
+            first = leading.get(table.name)
+            if any(column.name == first and column.type.endswith("int") for column, _ in there):
+                parts = _parts(session, made_of.name, table, str(first))
+        for part in parts:
+            yield Reading(table, row_hash.summing(chosen, place + part), table.size_bytes // len(parts))
 
 
-def summing(database: str, table: Table, columns: Sequence[tuple[str, str, str]], *, history: bool) -> str:
-    """The statement that sums a table up; `columns` are name, type and what generates it, in capitals."""
-    chosen = [(name, kind) for name, kind, made in columns if not (table.versioned and made in _ROW_TIMES)]
+def _chosen(table: Table, columns: Sequence[tuple[Column, str]], *, history: bool) -> list[Column]:
+    """The columns that count, each of which comes with what generates it, in capitals."""
+    chosen = [column for column, made in columns if not (table.versioned and made in _ROW_TIMES)]
     if table.versioned and history:
-        explicit = [(name, kind) for name, kind, made in columns if made in _ROW_TIMES]
-        chosen += explicit or [("row_start", "timestamp"), ("row_end", "timestamp")]
-    values = ", ".join(_value(quoted(name), kind) for name, kind in chosen)
-    digest = f"SHA2(CONCAT({values}), 256)"
-    place = f"{quoted(database)}.{quoted(table.name)}"
-    if table.versioned and history:
-        place += " FOR SYSTEM_TIME ALL"
-    # Twice for each row: what a variable holds in one statement is of no order that a server promises.
-    return _COUNTED.format(mark=mark(), digest=digest, marker=_MARKER, table=place)
+        explicit = [column for column, made in columns if made in _ROW_TIMES]
+        chosen += explicit or [Column("row_start", "timestamp"), Column("row_end", "timestamp")]
+    return chosen
+
+
+def _parts(session: Session, database: str, table: Table, column: str) -> list[str]:
+    """What stands after a table's name, so that each of its rows is in one of these parts.
+
+    `column` comes first in its primary key, and is a whole number. Parts are alike where numbers are spread evenly.
+    """
+    name = quoted(column)
+    statement = f"SELECT MIN({name}), MAX({name}) FROM {quoted(database)}.{quoted(table.name)}"
+    lowest, highest = read(session, None, database, table, statement)
+    if lowest is None:
+        return [""]
+    wanted = min(table.size_bytes // _PART_BYTES, _MOST_PARTS)
+    steps = (int(lowest) + (int(highest) - int(lowest)) * step // wanted for step in range(1, wanted))
+    between = sorted(set(steps) - {int(lowest)})
+    if not between:
+        return [""]
+    # Else a server that takes a part for most of the table would look through all of it for each.
+    using = f" FORCE INDEX (PRIMARY) WHERE {name}"
+    inner = [f"{using} >= {low} AND {name} < {high}" for low, high in pairwise(between)]
+    return [f"{using} < {between[0]}", *inner, f"{using} >= {between[-1]}"]
 
 
 def sequences(session: Session, made_of: Catalogue) -> list[SequenceAt]:
@@ -150,12 +161,12 @@ def committed_numbers(session: Session, made_of: Catalogue, beside: Session | No
         if table.is_elsewhere or table.name not in columns:
             continue
         statement = f"SELECT MAX({quoted(columns[table.name])}) FROM {quoted(made_of.name)}.{quoted(table.name)}"
-        (highest,) = _read(session, beside, made_of.name, table, statement)
+        (highest,) = read(session, beside, made_of.name, table, statement)
         found[f"next number of {table.name}"] = int(highest or 0) + 1
     return found
 
 
-def _read(session: Session, beside: Session | None, database: str, table: Table, statement: str) -> tuple[Any, ...]:
+def read(session: Session, beside: Session | None, database: str, table: Table, statement: str) -> tuple[Any, ...]:
     """The only row that a statement gives, which reads a table: where it is seen, and let go of at once."""
     try:
         if beside is not None and table.is_unsafe:
@@ -168,20 +179,3 @@ def _read(session: Session, beside: Session | None, database: str, table: Table,
         error.add_note(f"while {database}.{table.name} was read")
         raise
     return row
-
-
-def _value(column: str, kind: str) -> str:
-    if kind in _LONG:
-        return f"IF({column} IS NULL, '-', SHA2({column}, 256))"
-    if kind == "json":
-        # A dump has decimals and moments in it as text, which then are other numbers, or text, that look the same.
-        return f"IF({column} IS NULL, '-', SHA2(CAST(CAST(CAST({column} AS CHAR) AS JSON) AS CHAR), 256))"
-    if kind in _GEOMETRY:
-        return f"IF({column} IS NULL, '-', SHA2(HEX({column}), 256))"
-    if kind == "bit":
-        told = f"HEX({column})"
-    elif kind in ("float", "double"):
-        told = f"IF({column} = 0, '0', CAST({column} AS CHAR))"  # a dump has no zero below zero
-    else:
-        told = f"CAST({column} AS BINARY)"
-    return f"IF({column} IS NULL, '-', CONCAT(LENGTH({told}), ':', {told}))"

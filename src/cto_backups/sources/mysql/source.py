@@ -23,8 +23,8 @@ from cto_backups.sources.mysql import restore as mysql_restore
 from cto_backups.sources.mysql.bases import Dumps
 from cto_backups.sources.mysql.connection import Address, Session, Tools, Version, said, version_of
 from cto_backups.sources.mysql.dump import BROKEN_FILE, VIEWS_FILE
+from cto_backups.sources.mysql.hashes import HASHES
 from cto_backups.sources.mysql.inventory import databases
-from cto_backups.sources.mysql.moment import ALGORITHM
 from cto_backups.sources.mysql.physical import METHOD, PhysicalForm
 from cto_backups.sources.mysql.proof import found_there, plugins_of
 from cto_backups.sources.mysql.remains import refuse_remains
@@ -207,7 +207,7 @@ class MysqlSource:
     def probe(self, restored: Path, expected: Fingerprint) -> Fingerprint:
         """Bring everything up on a throwaway server of the same series, check its tables, sum them up."""
         server = next((sample.fields for sample in expected.samples if sample.key == "server"), None)
-        if server is None or expected.algorithm != ALGORITHM:
+        if server is None or expected.algorithm not in HASHES:
             raise VerificationError(
                 f"source {self.name}: the fingerprint is not one of a MySQL or MariaDB server",
                 why=f"it is {expected.algorithm}",
@@ -250,7 +250,7 @@ class MysqlSource:
             mysql_restore.make_everything(loader, restored, with_accounts=server["accounts"] == "kept")
             mysql_log.replay(loader, restored, first)
             with closing(address.connect(patient=True)) as session:
-                found = found_there(session, expected, tools.version)
+                found = found_there(address, session, expected, tools.version)
                 mysql_log.replay(loader, restored, rest, streamed)
                 for name in databases(session):
                     mysql_restore.check_tables(session, name)

@@ -30,13 +30,13 @@ from cto_backups.errors import SourceError
 from cto_backups.process import ToolError
 from cto_backups.sources.mysql import capture
 from cto_backups.sources.mysql.bases import Moment, now, unfinished
-from cto_backups.sources.mysql.connection import Session, Version, do, stop
+from cto_backups.sources.mysql.connection import Session, Version, stop
 from cto_backups.sources.mysql.copier import copier_of
 from cto_backups.sources.mysql.dump import Position
 from cto_backups.sources.mysql.moment import (
     STANDSTILL_SECONDS,
     WAITED_TOO_LONG,
-    Summed,
+    begin,
     fingerprint_of,
     lock_tables,
     log_position,
@@ -44,10 +44,10 @@ from cto_backups.sources.mysql.moment import (
     place_of,
     snapshot_position,
     standstill,
-    summed_up,
 )
 from cto_backups.sources.mysql.rows import SequenceAt, committed_numbers
 from cto_backups.sources.mysql.server import Server
+from cto_backups.sources.mysql.summing import Summed, more_sessions, summed_up
 from cto_backups.sources.mysql.users import Accounts
 
 _STAGE: Final = ["BACKUP", "STAGE"]
@@ -68,7 +68,7 @@ class _Held:
     `where` is what a fingerprint tells of that place, where it is known already.
     """
 
-    session: Session
+    sessions: Sequence[Session]
     moment: Moment | None
     where: Mapping[str, str] | None
     summed: "Future[tuple[list[tuple[str, SequenceAt]], list[Summed]]]"
@@ -100,7 +100,7 @@ class Standstill:
         self._stack = ExitStack()
         self._still = ExitStack()
         self._beside: Session | None = None
-        self._session: Session | None = None
+        self._sessions: Sequence[Session] = ()
         self._plan: capture.Plan | None = None
         self._users: Accounts | None = None
         self._held: _Held | None = None
@@ -147,7 +147,8 @@ class Standstill:
         self.let_go()
         held = self._held
         if held is not None and not held.summed.cancel() and not held.summed.done():
-            stop(self._server.address, held.session)
+            for session in held.sessions:
+                stop(self._server.address, session)
         self._stack.close()
 
     # -- what is done when a program has come so far -------------------------------------------------------------------
@@ -161,8 +162,8 @@ class Standstill:
         self.begun = True
         if unsafe:
             self._beside = self._stack.enter_context(closing(self._server.address.connect(patient=True)))
-        self._session = self._stack.enter_context(closing(self._server.address.connect(patient=True)))
-        do(self._session, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        session = self._stack.enter_context(closing(self._server.address.connect(patient=True)))
+        self._sessions = (session, *more_sessions(self._server.address, self._stack))
 
     def lock(self, unsafe: str) -> None:
         """Let nobody write into tables that are in no snapshot until they are summed up."""
@@ -197,10 +198,12 @@ class Standstill:
 
     def begin(self) -> None:
         """Begin to see the moment, and to sum up what is seen."""
-        session, plan = self._session, self._plan
-        if session is None or plan is None or self._held is not None:
+        sessions, plan = self._sessions, self._plan
+        if not sessions or plan is None or self._held is not None:
             return
-        do(session, "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+        for session in sessions:
+            begin(session)
+        session = sessions[0]
         where = None
         if self._version.is_mariadb:
             at = snapshot_position(session)
@@ -212,8 +215,8 @@ class Standstill:
         moment = Moment(at, now(session), prepared) if at is not None else None
         self.captured_at = clock.now()
         history = plan.version.keeps_history
-        summed = self._pool.submit(_summed_up, session, plan, history=history, beside=self._beside)
-        self._held = _Held(session, moment, where, summed)
+        summed = self._pool.submit(_summed_up, sessions, plan, history=history, beside=self._beside)
+        self._held = _Held(sessions, moment, where, summed)
 
     def _known(self) -> tuple[capture.Plan, _Held]:
         if self._plan is None or self._held is None:
@@ -288,13 +291,13 @@ class _BackupLock:
 
 
 def _summed_up(
-    session: Session, plan: capture.Plan, *, history: bool, beside: Session | None
+    sessions: Sequence[Session], plan: capture.Plan, *, history: bool, beside: Session | None
 ) -> tuple[list[tuple[str, SequenceAt]], list[Summed]]:
     """What only moves on, no further than the files are sure to have it; and all rows. Raises pymysql.MySQLError."""
     numbers = {
         f"{each.name}: {name}": number
         for each in plan.made_of
-        for name, number in committed_numbers(session, each, beside).items()
+        for name, number in committed_numbers(sessions[0], each, beside).items()
     }
     moved = [(key, replace(at, next=min(at.next, numbers.get(key, at.next)))) for key, at in plan.moved]
-    return moved, summed_up(session, plan.made_of, history=history, beside=beside)
+    return moved, summed_up(sessions, plan.made_of, history=history, beside=beside)
