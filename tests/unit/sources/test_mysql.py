@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,6 +31,7 @@ from cto_backups.sources.mysql import capture as mysql_capture
 from cto_backups.sources.mysql import moment
 from cto_backups.sources.mysql.connection import Tools, Version
 from cto_backups.sources.mysql.dump import COMPLETED, Parts, mark_of
+from cto_backups.sources.mysql.hashes import HASHES
 from cto_backups.sources.mysql.source import MysqlSource
 from cto_backups.sources.mysql.users import Account, Accounts, lacking
 from cto_backups.sources.streams import Ready
@@ -616,6 +618,22 @@ def commands() -> list[str]:
 
 
 # -- parts -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_point_with_former_sums_is_tested_by_them(
+    shop: Server, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was made by a version before this one; and what is lost since shows by those sums."""
+    with monkeypatch.context() as before:
+        before.setattr(mysql_capture, "summed_up", partial(mysql_capture.summed_up, row_hash=HASHES["mysql/1"]))
+        before.setattr(mysql_capture, "fingerprint_of", partial(moment.fingerprint_of, algorithm="mysql/1"))
+        point, expected = captured(make(databases=("zoo",), accounts=False))
+    assert expected.algorithm == "mysql/1"
+    source = make(databases=("zoo",))
+    source.restore(point, tmp_path / "restored")
+    altered(b"'name 77'", b"'name 78'", "database-zoo.sql")(tmp_path / "restored")
+    assert compare(expected, source.probe(tmp_path / "restored", expected)).differences
+    assert restored_from(source, point, tmp_path / "again", expected) == ()
 
 
 def test_a_row_that_the_server_cannot_digest_is_told(shop: Server, make: Make) -> None:
