@@ -385,6 +385,7 @@ def telling(folder: Path, port: int, told: dict[str, Any], key_file: Path) -> It
     """The service on a port, of an instance that does not run: it only tells what that is set to."""
     with google_stores.logins() as login:
         key_file.write_text(login.key_file)
+        key_file.chmod(0o600)
         made = CloudSql(folder, f"http://127.0.0.1:{port}", login, port, folder)
         made.instances[INSTANCE] = Running(told, Server(folder, folder), ExitStack())
         with _serving(made, port):

@@ -29,8 +29,9 @@ def open_place() -> Iterator[Path]:
 
 
 def test_from_the_policy_to_a_proof_and_to_a_moment_back(home: Home, cloud: CloudSql, open_place: Path) -> None:
-    (home.root / "keys" / "google.json").write_text(cloud.logins.key_file)
-    (home.root / "keys" / "keeper.password").write_text(cloudsql.PASSWORD)
+    for name, secret in (("google.json", cloud.logins.key_file), ("keeper.password", cloudsql.PASSWORD)):
+        (home.root / "keys" / name).write_text(secret)
+        (home.root / "keys" / name).chmod(0o600)
     lines = [
         "  ledger:",
         "    kind: cloudsql",
