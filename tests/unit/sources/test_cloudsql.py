@@ -136,7 +136,7 @@ def test_a_record_leads_to_a_clone_that_is_proven_and_gone_and_a_moment_to_one_t
     cloud: CloudSql, open_place: Path
 ) -> None:
     """While others write without a pause."""
-    source = CloudSqlSource("ledger", cloud.options(export=False), state=open_place / "state")
+    source = CloudSqlSource("ledger", cloud.options(export=False, moment_seconds=120.0), state=open_place / "state")
     stop = threading.Event()
 
     def write(number: int) -> None:
@@ -145,7 +145,7 @@ def test_a_record_leads_to_a_clone_that_is_proven_and_gone_and_a_moment_to_one_t
                 if stop.is_set():
                     return
                 session.execute("INSERT INTO twins VALUES (%s)", (f"{number} {turn}",))
-                time.sleep(0.01)
+                time.sleep(0.02)
 
     writers = [threading.Thread(target=write, args=(number,)) for number in range(3)]
     for each in writers:
@@ -226,6 +226,7 @@ def test_what_is_found_is_the_instance_its_databases_and_every_other_instance(cl
     try:
         found = {each.name: each.covered for each in source.discover()}
         assert found.pop("cloudsql:tests/ledger") and found.pop("cloudsql:tests/ledger/my shop")
+        assert found.pop("cloudsql:tests/ledger/postgres"), "all of them are protected"
         assert found == {"cloudsql:tests/other": False, f"cloudsql:tests/{old}": False}
         settings = source.instance()
     finally:

@@ -53,7 +53,6 @@ class Standing:
     service: Service
     told: Mapping[str, Any]
     backups: Sequence[BackupRun]
-    window: Window
 
     @property
     def name(self) -> str:

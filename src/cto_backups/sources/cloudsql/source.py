@@ -119,7 +119,7 @@ class CloudSqlSource:
                 self._reaching.clones(service).sweep()
             if self._on_demand:
                 service.back_up(self._instance, self._description())
-            standing = Standing(service, told, service.backups(self._instance), service.window(self._instance))
+            standing = Standing(service, told, service.backups(self._instance))
             with self._capturing(standing, limit) as capture:
                 yield capture
             (self._own / _PENDING).unlink(missing_ok=True)
