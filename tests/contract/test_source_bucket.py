@@ -21,7 +21,20 @@ from servers.rough_way import Fault as Trouble
 from servers.rough_way import RoughWay, rough_way
 
 Store = ObjectStore | GoogleStore
-ODD = ("deep//twice", "/begins", "ends/", "per%cent", "ünïcode ☃", "deep", "deep/one*two[3]?", ".", "x" * 900, "\\back")
+ODD = (
+    "deep//twice",
+    "/begins",
+    "ends/",
+    "per%cent",
+    "ünïcode ☃",
+    "deep",
+    "deep/nest",
+    "deep/nest/x",
+    "deep/one*two[3]?",
+    ".",
+    "x" * 900,
+    "\\back",
+)
 TAKEN_BY_ALL = ("a", "deep/b", "deep/c/d", "per%cent", "ünïcode ☃")
 
 

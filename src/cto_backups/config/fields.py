@@ -29,6 +29,8 @@ from cto_backups.core.schedule import TriggerError, parse_triggers
 from cto_backups.core.verification import parse_share
 from cto_backups.errors import KeyProblemError
 
+_BUCKETS = tuple(f"{known}://BUCKET/PREFIX" for known in OBJECT_STORES)
+
 _SHELLS = frozenset({"sh", "bash", "dash", "ksh", "zsh", "ash"})
 _PIPE = re.compile(r"(?<![|>])\|(?!\|)")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z", re.ASCII)
@@ -232,21 +234,15 @@ def _location(what: str, schemes: tuple[str, ...], example: str, others: Iterabl
 
 def _vault(value: str, _around: Surroundings | None) -> None:
     if value.partition(":")[0] not in OBJECT_STORES:
-        _location("vault", ("file",), "file:vaults/one", (f"{known}://BUCKET/PREFIX" for known in OBJECT_STORES))(
-            value, None
-        )
-        return
-    _bucket(value, _around)
+        _location("vault", ("file",), "file:vaults/one", _BUCKETS)(value, None)
+    else:
+        _bucket(value, _around)
 
 
 def _bucket(value: str, _around: Surroundings | None) -> None:
     scheme, _, rest = value.partition(":")
     if scheme not in OBJECT_STORES:
-        raise problem(
-            f"'{scheme}' is no kind of bucket",
-            allowed=tuple(f"{known}://BUCKET/PREFIX" for known in OBJECT_STORES),
-            todo="Write it like gs://acme-media.",
-        )
+        raise problem(f"'{scheme}' is no kind of bucket", allowed=_BUCKETS, todo="Write it like gs://acme-media.")
     _no_credentials(value)
     like = f"Write it like {scheme}://acme-backups/office; an address of a server goes to endpoint."
     bucket, _, prefix = rest.removeprefix("//").partition("/")

@@ -12,6 +12,9 @@ from cto_backups.core.wording import counted
 from cto_backups.errors import RefusedError
 from cto_backups.flows.installation import Installation
 
+_MANY_THINGS = ("files", "bucket")
+"""Kinds of sources that do not come back as a whole."""
+
 
 def checked(
     installation: Installation, point: RecoveryPoint, destination: Path | None, options: RestoreOptions | None
@@ -34,11 +37,11 @@ def checked(
 
 def _check_delete(installation: Installation, point: RecoveryPoint, destination: Path | None) -> None:
     refused = f"Nothing of {point.id} was restored with --delete"
-    if (kind := installation.source_policy(point.source).kind) != "files":
+    if (kind := installation.source_policy(point.source).kind) not in _MANY_THINGS:
         raise RefusedError(
             refused,
             why=f"source '{point.source}' is of the kind {kind}, which comes back as a whole; "
-            "only a source of files has folders to remove something from",
+            "only of files, and of the objects in a bucket, can some be removed",
             todo="Restore it without --delete.",
         )
     if not point.complete:

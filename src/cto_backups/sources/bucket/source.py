@@ -56,7 +56,7 @@ class BucketSource:
         self._address = StoreAddress(
             bucket,
             prefix.rstrip("/"),
-            str(options.get("region") or "") or "us-east-1",
+            str(options.get("region") or ""),
             None if endpoint is None else str(endpoint),
             Tls(text(options, "tls", "1.3")),
             _logins(options),
@@ -105,7 +105,7 @@ class BucketSource:
                     )
                 inventory.remember(self._state / "inventory.db")
                 sums = Sums(sample_key(self.name))
-                tree = BucketTree(store, inventory, sums, f"source {self.name}")
+                tree = BucketTree(store, inventory, sums, f"source {self.name}", captured_at)
                 yield _BucketCapture(tree, sums, inventory, self._state / "inventory.db", captured_at)
             finally:
                 if tree is not None:

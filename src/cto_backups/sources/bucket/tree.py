@@ -5,6 +5,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import sha256
 from threading import Lock
 from typing import Final
@@ -17,7 +18,7 @@ from cto_backups.sources.bucket.manifest import MANIFEST, OBJECTS, PROPERTIES, w
 from cto_backups.sources.bucket.reading import GoneError, ObjectReader, whole
 from cto_backups.sources.bucket.stores import Found, ObjectStore, UnreadableError
 from cto_backups.sources.bucket.sums import Sums
-from cto_backups.sources.moments import NewestContent
+from cto_backups.sources.moments import NewestContent, nanoseconds
 from cto_backups.sources.names import readable
 
 _AT_ONCE: Final = 16
@@ -34,11 +35,12 @@ class ObjectEntry(Entry):
 class BucketTree:
     """Implements `core.trees.CaptureTree`. `sums` are complete once the manifest was read to its end."""
 
-    def __init__(self, store: ObjectStore, inventory: Inventory, sums: Sums, place: str) -> None:
+    def __init__(self, store: ObjectStore, inventory: Inventory, sums: Sums, place: str, captured_at: datetime) -> None:
         self._store = store
         self._inventory = inventory
         self._sums = sums
         self._place = place
+        self._captured_ns = nanoseconds(captured_at)
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="objects")
         self._lock = Lock()
         self._problems: list[Problem] = []
@@ -61,7 +63,9 @@ class BucketTree:
         if not entry.path:
             return [_folder(b"", OBJECTS), _folder(b"", PROPERTIES)]
         if entry.path == b"/" + PROPERTIES:
-            return [_file(Entry(MANIFEST, entry.path + b"/" + MANIFEST, EntryKind.FILE, size=UNKNOWN_SIZE))]
+            manifest = _file(Entry(MANIFEST, entry.path + b"/" + MANIFEST, EntryKind.FILE, size=UNKNOWN_SIZE))
+            manifest.mtime_ns = manifest.ctime_ns = self._captured_ns
+            return [manifest]
         inside = entry.path[len(OBJECTS) + 2 :]
         found: list[Entry] = [_folder(entry.path, name) for name in self._inventory.folders(inside)]
         found += [_object(entry.path, row) for row in self._inventory.files(inside)]
