@@ -1,8 +1,10 @@
 """BigQuery projects as a source, on an emulator of it."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,10 +12,13 @@ import pytest
 from fakes.points import MemoryPoint
 from source_contract import SourceContract, Subject, captured
 
+from cto_backups.core.database_restore import DatabaseRestored, DatabaseWish
 from cto_backups.core.limits import Limit
 from cto_backups.core.model import Fingerprint
+from cto_backups.core.ports import Existing, Silent
 from cto_backups.core.trees import Before, Entry
-from cto_backups.errors import SourceError, VerificationError
+from cto_backups.errors import NotFoundError, RestoreError, SourceError, VerificationError
+from cto_backups.errors import RefusedError as RefusedRestore
 from cto_backups.sources.bigquery.source import BigQuerySource
 from servers.bigquery import BASE, PROJECT, Dataset, datasets
 from servers.bigquery_front import Front, RefusedError
@@ -42,6 +47,7 @@ ORDERS: list[dict[str, Any]] = [
         "fields": [{"name": "what", "type": "STRING"}, {"name": "price", "type": "NUMERIC"}],
     },
 ]
+SHELF = [{"name": "id", "type": "INTEGER"}]
 BY_DAY = {"timePartitioning": {"type": "DAY", "field": "day"}}
 
 
@@ -70,10 +76,19 @@ def filled(front: Front) -> Dataset:
     made = Dataset.new(front, description="what is sold", labels={"team": "sales"})
     rows = [order(1, "2024-01-01"), order(2, "2024-01-01"), order(3, "2024-01-02"), order(4, None)]
     made.table("orders", ORDERS, rows, **BY_DAY, description="every order", labels={"kept": "long"})
-    made.table("shelf", [{"name": "id", "type": "INTEGER"}], [{"id": number} for number in range(20)])
-    made.table("nothing", [{"name": "id", "type": "INTEGER"}])
+    made.table("shelf", SHELF, [{"id": number} for number in range(20)])
+    made.table("nothing", SHELF)
     made.view("paid", f"SELECT id FROM `{PROJECT}.{made.name}.orders` WHERE paid")
     made.sql("CREATE FUNCTION `{}.twice`(x INT64) RETURNS INT64 AS (x * 2)")
+    return made
+
+
+def small(front: Front) -> Dataset:
+    """A dataset with a table by day, and one that has no partitions: a table of all types takes an emulator long."""
+    made = Dataset.new(front)
+    rows = [{"id": 1, "day": "2024-01-01"}, {"id": 3, "day": "2024-01-02"}, {"id": 4, "day": None}]
+    made.table("orders", ORDERS[:2], rows, **BY_DAY)
+    made.table("shelf", SHELF, [{"id": number} for number in range(20)])
     return made
 
 
@@ -97,7 +112,7 @@ Make = Callable[..., BigQuerySource]
 
 @pytest.fixture
 def shop(front: Front) -> Iterator[Dataset]:
-    made = filled(front)
+    made = small(front)
     yield made
     made.drop()
 
@@ -221,7 +236,7 @@ def test_everything_on_the_way_is_removed_after_a_capture_and_a_test(
     front.shard_bytes = 200
     point, expected = captured(make())
     assert staged(front, bucket) == []
-    assert expected.counts == {"tables": 3, "rows": 24, "files": 7}
+    assert expected.counts == {"tables": 2, "rows": 23, "files": 4}
     shards = [path for path in point.entries if b"/shelf/" in path and path.endswith(b".avro")]
     assert len(shards) > 1
     point.restore(tmp_path / "restored")
@@ -292,7 +307,7 @@ def names(kept: set[str]) -> set[str]:
 
 def test_only_partitions_that_changed_are_read_again(make: Make, shop: Dataset, front: Front, tmp_path: Path) -> None:
     first, _ = captured(make())
-    shop.insert("orders", order(5, "2024-01-02"), order(6, "2024-01-03"))
+    shop.insert("orders", {"id": 5, "day": "2024-01-02"}, {"id": 6, "day": "2024-01-03"})
     asked: list[str] = []
 
     def listening(method: str, path: str, body: Any) -> None:
@@ -302,9 +317,9 @@ def test_only_partitions_that_changed_are_read_again(make: Make, shop: Dataset, 
 
     front.refuse = listening
     second, expected, kept = again(make(), first)
-    assert names(kept) == {"orders/20240101", "orders/__NULL__", "shelf/all", "nothing/all"}
+    assert names(kept) == {"orders/20240101", "orders/__NULL__", "shelf/all"}
     assert sorted(asked) == ["20240102", "20240103"]
-    assert expected.counts["rows"] == 26
+    assert expected.counts["rows"] == 25
     whole, anew = captured(make())
     assert anew == expected
     second.restore(tmp_path / "restored")
@@ -317,9 +332,9 @@ def test_what_changed_back_and_columns_that_changed_are_read_again(make: Make, s
     shop.sql("DELETE FROM `{}.orders` WHERE id = 3")
     second, _, _ = again(make(), first)
     assert not [path for path in second.entries if b"20240102" in path]
-    shop.insert("orders", order(3, "2024-01-02"))
+    shop.insert("orders", {"id": 3, "day": "2024-01-02"})
     third, expected, kept = again(make(), second)
-    assert names(kept) == {"orders/20240101", "orders/__NULL__", "shelf/all", "nothing/all"}
+    assert names(kept) == {"orders/20240101", "orders/__NULL__", "shelf/all"}
     assert expected == told
     shop.sql("ALTER TABLE `{}.shelf` ADD COLUMN room STRING")
     _, _, kept = again(make(), third)
@@ -337,9 +352,9 @@ def test_rows_that_this_login_does_not_see_fail_the_backup_and_name_what_to_gran
 def test_a_budget_that_does_not_suffice_is_told_before_anything_is_scanned(
     make: Make, front: Front, tmp_path: Path
 ) -> None:
-    point, expected = captured(make(budget_bytes=30_000_000))
+    point, expected = captured(make(budget_bytes=20_000_000))
     point.restore(tmp_path / "restored")
-    small = make(budget_bytes=29_999_999)
+    small = make(budget_bytes=19_999_999)
     with pytest.raises(SourceError, match="budget"):
         captured(small)
     with pytest.raises(VerificationError, match="budget"):
@@ -393,20 +408,20 @@ def test_a_backup_out_of_time_ends(make: Make, front: Front, bucket: str) -> Non
 def test_what_nobody_protects_is_found_and_not_covered(make: Make, shop: Dataset, front: Front) -> None:
     other = Dataset.new(front)
     other.table("left", [{"name": "id", "type": "INTEGER"}])
-    found = {each.location: each.covered for each in make(leave_out=(f"{shop.name}.noth*",)).discover()}
+    found = {each.location: each.covered for each in make(leave_out=(f"{shop.name}.sh*",)).discover()}
     top = f"{PROJECT}.{shop.name}"
-    assert found[f"{top}.orders"] and found[f"{top}.paid"] and found[f"{top}.twice()"]
-    assert not found[f"{top}.nothing"]
+    assert found[f"{PROJECT}"] and found[top] and found[f"{top}.orders"]
+    assert not found[f"{top}.shelf"]
     assert not found[f"{PROJECT}.{other.name}"] and not found[f"{PROJECT}.{other.name}.left"]
     assert not any("cto_backups_" in location for location in found)
     other.drop()
 
 
-def test_what_an_extract_loses_is_kept_beside_it(make: Make, shop: Dataset, front: Front) -> None:
+def test_what_an_extract_loses_is_kept_beside_it(front: Front, bucket: str, standing: Dataset, tmp_path: Path) -> None:
     front.transfers = [{"name": "projects/1/transferConfigs/2", "params": {"query": "SELECT 1"}, "state": "SUCCEEDED"}]
-    point, _ = captured(make())
+    point, _ = captured(making(front, bucket, standing, tmp_path)())
     documents: Mapping[str, Any] = {
-        path.decode().removeprefix(f"/{shop.name}/"): json.loads(content)
+        path.decode().removeprefix(f"/{standing.name}/"): json.loads(content)
         for path, (_, content) in point.entries.items()
         if path.endswith(b".json")
     }
@@ -420,11 +435,147 @@ def test_what_an_extract_loses_is_kept_beside_it(make: Make, shop: Dataset, fron
     assert documents["/transfers.json"] == [{"name": "projects/1/transferConfigs/2", "params": {"query": "SELECT 1"}}]
     state = documents["tables/shelf/state.json"]
     (file,) = state["partitions"]["all"]["files"]
-    assert file["rows"] == 20
-    assert file["bucket"] and file["key"].endswith(".avro") and file["generation"] and file["crc32c"]
+    assert file["rows"] >= 20
+    assert file["bucket"] == bucket and file["key"].endswith(".avro") and file["generation"] and file["crc32c"]
 
 
-def test_a_point_of_another_kind_is_refused(make: Make, tmp_path: Path) -> None:
-    _, expected = captured(make())
+def test_a_point_of_another_kind_is_refused(make: Make, first: tuple[MemoryPoint, Fingerprint], tmp_path: Path) -> None:
+    other = replace(first[1], algorithm="stream/1")
     with pytest.raises(VerificationError):
-        make().probe(tmp_path, replace(expected, algorithm="stream/1"))
+        make().probe(tmp_path, other)
+    with pytest.raises(RestoreError):
+        make().plan_database(first[0], other, DatabaseWish("any", datetime.now(UTC)))
+
+
+# -- bringing datasets back --------------------------------------------------------------------------------------------
+
+
+class Fetched:
+    """Implements `core.database_restore.Fetch` over a point in memory."""
+
+    def __init__(self, point: MemoryPoint) -> None:
+        self._point = point
+
+    def listing(self) -> Iterable[tuple[bytes, Entry]]:
+        return self._point.listing()
+
+    def __call__(self, place: Path, *, only: Sequence[str] = (), spare: Collection[bytes] = ()) -> None:
+        self._point.restore(place, only=only)
+
+
+def brought_back(
+    source: BigQuerySource, taken: tuple[MemoryPoint, Fingerprint], wish: DatabaseWish
+) -> DatabaseRestored:
+    point, told = taken
+    planned = source.plan_database(point, told, wish)
+    stage = lambda _: nullcontext(Silent())  # noqa: E731
+    restored = source.restore_database(Fetched(point), told, wish, stage)
+    assert (restored.name, restored.place) == (planned.name, planned.place)
+    return restored
+
+
+MOMENT = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
+
+
+def test_a_dataset_comes_back_beside_itself_with_all_that_it_had(front: Front, bucket: str, tmp_path: Path) -> None:
+    shop = filled(front)
+    source = making(front, bucket, shop, tmp_path)()
+    taken = captured(source)
+    restored = brought_back(source, taken, DatabaseWish(shop.name, MOMENT, verify=True))
+    back = Dataset(front, restored.name)
+    assert restored.name == f"{shop.name}_20240506T070809"
+    assert restored.kept_as is None
+    assert restored.notes == ()
+    for table in ("orders", "shelf"):
+        assert back.rows(table) == shop.rows(table)
+        was, now = (front.table(_reference(each.name, table)) for each in (shop, back))
+        kept = ("schema", "timePartitioning", "description", "labels")
+        assert {name: now.get(name) for name in kept} == {name: was.get(name) for name in kept}
+    assert back.sql("SELECT * FROM `{}.paid` ORDER BY id") == shop.sql("SELECT * FROM `{}.paid` ORDER BY id") != []
+    assert back.sql("SELECT `{}.twice`(21)") == [{"f": [{"v": "42"}]}]
+    assert front.ask("GET", f"{BASE}/datasets/{back.name}")["labels"] == {"team": "sales"}
+    with pytest.raises(RefusedRestore):
+        brought_back(source, taken, DatabaseWish(shop.name, MOMENT))
+    with pytest.raises(RefusedRestore):
+        source.restore(taken[0], None)
+    shop.drop()
+    source.restore(taken[0], None)
+    assert shop.rows("orders") == back.rows("orders")
+    shop.drop()
+    back.drop()
+    assert staged(front, bucket) == []
+
+
+def _reference(dataset: str, table: str) -> dict[str, str]:
+    return {"projectId": PROJECT, "datasetId": dataset, "tableId": table}
+
+
+def test_one_table_comes_back_and_one_that_is_not_there_is_told(
+    make: Make, shop: Dataset, front: Front, tmp_path: Path
+) -> None:
+    source = make()
+    taken = captured(source)
+    restored = brought_back(source, taken, DatabaseWish(shop.name, MOMENT, tables=("shelf",), name="one_table"))
+    back = Dataset(front, restored.name)
+    assert len(back.rows("shelf")) == 20
+    assert len(front.ask("GET", f"{BASE}/datasets/one_table/tables")["tables"]) == 1
+    back.drop()
+    for wish in (DatabaseWish("nowhere", MOMENT), DatabaseWish(shop.name, MOMENT, tables=("none",))):
+        with pytest.raises(NotFoundError):
+            source.plan_database(*taken, wish)
+    kept = brought_back(source, taken, DatabaseWish(shop.name, MOMENT, folder=tmp_path / "files"))
+    assert (tmp_path / "files" / kept.name / "tables" / "shelf" / "data" / "all" / "000000000000.avro").is_file()
+
+
+def test_in_place_what_stands_there_is_kept_apart(make: Make, shop: Dataset, front: Front) -> None:
+    source = make()
+    taken = captured(source)
+    was = shop.rows("shelf")
+    shop.sql("DELETE FROM `{}.shelf` WHERE id > 3")
+    wish = DatabaseWish(shop.name, MOMENT, in_place=True)
+    with pytest.raises(RefusedRestore):
+        source.plan_database(*taken, wish)
+    restored = brought_back(source, taken, replace(wish, existing=Existing.OVERWRITE))
+    assert restored.kept_as is not None
+    assert shop.rows("shelf") == was
+    apart = Dataset(front, restored.kept_as)
+    assert len(apart.rows("shelf")) == 4
+    apart.drop()
+    assert not [name for name in datasets(front) if "_restored_" in name]
+
+
+def test_nothing_stays_of_a_dataset_that_did_not_come_back_whole(make: Make, shop: Dataset, front: Front) -> None:
+    source = make()
+    point, told = captured(source)
+    path = next(path for path in point.entries if b"/orders/data/20240102/" in path and path.endswith(b".avro"))
+    entry, content = point.entries[path]
+    point.entries[path] = entry, content[:-20]
+    with pytest.raises(RestoreError):
+        brought_back(source, (point, told), DatabaseWish(shop.name, MOMENT, name="half"))
+    assert "half" not in datasets(front)
+
+
+# -- the other emulator ------------------------------------------------------------------------------------------------
+
+
+def test_on_the_other_emulator_too_only_what_changed_is_read_and_proven(
+    bigquery_emulator: Front, tmp_path: Path
+) -> None:
+    front = bigquery_emulator
+    shop = Dataset.new(front)
+    plain = {"photo": "plain", "lines": []}  # it decodes no bytes, and leaves numbers inside of rows as they came
+    shop.table("orders", ORDERS, [order(1, "2024-01-01"), order(2, "2024-01-02", **plain)], **BY_DAY)
+    shop.table("shelf", SHELF, [{"id": number} for number in range(20)])
+    shop.view("paid", f"SELECT id FROM `{PROJECT}.{shop.name}.orders` WHERE paid")
+    bucket = front.store.bucket()
+    make = making(front, bucket, shop, tmp_path)
+    first, _ = captured(make())
+    shop.insert("orders", order(3, "2024-01-02"))
+    second, expected, kept = again(make(), first)
+    assert names(kept) == {"orders/20240101", "shelf/all"}
+    second.restore(tmp_path / "restored")
+    assert make().probe(tmp_path / "restored", expected) == expected
+    _swapped(tmp_path / "restored")
+    with pytest.raises(VerificationError):
+        make().probe(tmp_path / "restored", expected)
+    assert staged(front, bucket) == []
