@@ -13,6 +13,7 @@
     │   ├── VaultExistsError          7   the stored file is there already
     │   ├── VaultFullError            7   no space
     │   └── VaultReadOnlyError        7   not writable
+    │       └── VaultLockedError      7   a lock stands, which ends by itself
     ├── KeyProblemError               8   a key is missing, unreadable or wrong
     │   └── KeyServiceAwayError       8   a key service does not answer
     ├── DamageError                   9   stored bytes are not what they were
@@ -31,7 +32,10 @@ Status 0 is success, 1 a defect of this program, 4 "red": a status or audit find
 130 an interruption. `docs/reference/exit-status.md` lists them for users; a test compares the two.
 """
 
+from collections.abc import Mapping
+from datetime import datetime
 from enum import IntEnum
+from types import MappingProxyType
 from typing import ClassVar
 
 
@@ -144,6 +148,14 @@ class VaultReadOnlyError(VaultError):
     """The vault cannot be written to."""
 
     code = "vault-read-only"
+
+
+class VaultLockedError(VaultReadOnlyError):
+    """A stored file is not deleted, since its lock stands; `until` when. Of several, `left` says so of each."""
+
+    code = "vault-locked"
+    until: datetime | None = None
+    left: Mapping[str, datetime] = MappingProxyType({})
 
 
 class KeyProblemError(BackupsError):

@@ -114,6 +114,7 @@ class Adapters:
 
     def _address(self, policy: "VaultPolicy") -> "StoreAddress":
         """Where in an object store a vault lies; its keys are looked up when they are used."""
+        from cto_backups.core.object_locks import locking
         from cto_backups.core.vaults import StoreAddress
 
         bucket, _, prefix = policy.url.partition("://")[2].partition("/")
@@ -121,7 +122,9 @@ class Adapters:
         references: Mapping[str, Any] = policy.logins
         logins = {setting: partial(_reveal, reference, home) for setting, reference in references.items()}
         tls = policy.tls or Tls.V1_3
-        return StoreAddress(bucket, prefix, policy.region, policy.endpoint, tls, logins, policy.kms_key)
+        return StoreAddress(
+            bucket, prefix, policy.region, policy.endpoint, tls, logins, policy.kms_key, locking(policy)
+        )
 
     def store(self, name: str) -> "PayloadStore":
         """The vault's repository and the exports beside it, opened. Raises what keeps it from opening."""

@@ -297,6 +297,8 @@ def _vaults(connection: Connection) -> dict[str, VaultFacts]:
             failures=failures.get(row["name"], {}).get(ActionKind.VERIFY, 0),
             prune_run=runs.get(row["name"], {}).get(ActionKind.PRUNE),
             prune_failures=failures.get(row["name"], {}).get(ActionKind.PRUNE, 0),
+            renew_run=runs.get(row["name"], {}).get(ActionKind.RENEW),
+            renew_failures=failures.get(row["name"], {}).get(ActionKind.RENEW, 0),
             copy_count=row["copy_count"],
             first_copy_at=moment_from_column(row["first_copy_at"]),
         )

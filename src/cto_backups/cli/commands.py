@@ -290,6 +290,18 @@ COMMANDS = (
         (
             Entry("init", "vault:init", "Make a vault that the policy names", ("vault init disk",)),
             Entry("fill", "vault:fill", "Bring a vault the points that it lacks", ("vault fill disk",)),
+            Entry(
+                "renew",
+                "vault:renew",
+                "Look at the locks in vaults, and renew them",
+                ("vault renew", "vault renew cloud"),
+            ),
+            Entry(
+                "undelete",
+                "vault:undelete",
+                "Bring back what was deleted or replaced while locked",
+                ("vault undelete cloud --dry-run", "vault undelete cloud"),
+            ),
         ),
     ),
     Entry(

@@ -1,5 +1,6 @@
 """`expire`: drop the recovery points that retention no longer keeps."""
 
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from cto_backups.cli.errors import as_document
 from cto_backups.cli.opening import opened
 from cto_backups.cli.outcome import worst
 from cto_backups.cli.screen import Screen, utc
+from cto_backups.core.wording import counted
 from cto_backups.errors import BackupsError, ExitStatus
 
 if TYPE_CHECKING:
@@ -44,17 +46,21 @@ def expire(
         for planned in plans:
             each = planned
             problems: dict[str, BackupsError] = {}
+            locked: dict[str, dict[str, datetime]] = {}
             failure: BackupsError | None = None
             if each.removed and not dry_run:
                 done = attempt(screen, partial(carry_out, installation, each))
                 if isinstance(done, BackupsError):
                     failure = done
                 else:
-                    each, problems = done.plan, done.problems
+                    each, problems, locked = done.plan, done.problems, done.locked
             _tell(screen, each, dry_run=dry_run, failure=failure, every=dry_run or bool(sources))
+            for vault, ends in locked.items():
+                copies, until = counted(len(ends), "copy is", "copies are"), screen.moment(max(ends.values()))
+                screen.show(f"  {vault}: {copies} locked, the last until {until}; a prune after that drops them")
             for vault, problem in problems.items():
                 screen.problem(problem, prefix=f"Not dropped in {vault} yet")
-            answers.append(_document(each, problems, failure))
+            answers.append(_document(each, problems, failure) | {"locked": _locked(locked)})
             statuses += [problem.exit_status for problem in problems.values()]
             statuses += [failure.exit_status] if failure else []
         status = worst(statuses)
@@ -88,6 +94,10 @@ def _document(
     if failure:
         document["error"] = as_document(failure)
     return document
+
+
+def _locked(locked: dict[str, dict[str, datetime]]) -> list[documents.Document]:
+    return [{"vault": vault, "copies": len(ends), "until": utc(max(ends.values()))} for vault, ends in locked.items()]
 
 
 def _decision(decision: "Decision") -> documents.Document:

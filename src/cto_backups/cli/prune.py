@@ -88,8 +88,21 @@ def _tell(screen: Screen, result: "PruneResult") -> None:
         screen.show(f"  {size(plan.freed_bytes)} will be deleted by a prune in a day or later")
     if plan.waiting:
         screen.show(f"  {size(plan.waiting_bytes)} in {counted(len(plan.waiting), 'pack')} wait for that already")
+    _tell_locked(screen, result)
     if plan.unused_bytes:
         screen.show(f"  {size(plan.unused_bytes)} stay unused: too little to be worth writing packs anew")
+
+
+def _tell_locked(screen: Screen, result: "PruneResult") -> None:
+    """What would be deleted, were it not locked: when it will be, and how much is paid for until then."""
+    plan, pieces = result.pruned.plan, result.pieces
+    for what, bytes_, until in (
+        (counted(len(plan.locked), "pack"), plan.locked_bytes, plan.locked_until),
+        (f"{counted(pieces.locked, 'piece')} of logs", pieces.locked_bytes, pieces.locked_until),
+    ):
+        if until is not None:
+            end = screen.moment(until)
+            screen.show(f"  {figures.size(bytes_)} in {what} are locked, the last until {end}: deleted after that")
 
 
 def _document(result: "PruneResult") -> documents.Document:
@@ -106,12 +119,14 @@ def _document(result: "PruneResult") -> documents.Document:
         "added_bytes": result.pruned.added_bytes,
         "deleted_bytes": plan.deleted_bytes,
         "waiting_bytes": plan.waiting_bytes,
+        "locked_bytes": plan.locked_bytes,
         "duplicate_blobs": plan.duplicate_blobs,
         "kept_packs": len(plan.keep),
         "dropped": _uses(plan.drop),
         "rewritten": _uses(plan.repack),
         "deleted": _unlisted(plan.overdue),
         "waiting": _unlisted(plan.waiting),
+        "locked": [{**_unlisted([each.pack])[0], "until": utc(each.until)} for each in plan.locked],
         "gone": list(plan.gone),
         "listed_again": list(plan.relisted),
         "taken_over": list(plan.taken_over),
@@ -121,6 +136,9 @@ def _document(result: "PruneResult") -> documents.Document:
             "joined": result.pieces.joined,
             "larger": result.pieces.larger,
             "kept_for": list(result.pieces.kept),
+            "locked": result.pieces.locked,
+            "locked_bytes": result.pieces.locked_bytes,
+            "locked_until": utc(result.pieces.locked_until) if result.pieces.locked_until else None,
         },
     }
 

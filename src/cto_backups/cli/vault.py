@@ -11,9 +11,11 @@ from cto_backups.cli.command import command
 from cto_backups.cli.errors import as_document
 from cto_backups.cli.opening import opened
 from cto_backups.cli.outcome import worst
-from cto_backups.cli.screen import Screen
+from cto_backups.cli.screen import Screen, utc
 from cto_backups.core.wording import counted
 from cto_backups.errors import BackupsError, ExitStatus
+
+_MOST_NAMED = 20
 
 
 @command
@@ -91,6 +93,94 @@ def fill(
         answers, status = in_each(screen, chosen_vaults(installation.policy.vaults, vaults), one)
         screen.document({"status": int(status), "vaults": answers})
         return status
+
+
+@command
+def renew(
+    screen: Screen,
+    vaults: Annotated[
+        list[str] | None, typer.Argument(metavar="VAULT", help="Vaults that lock; all of them when left out.")
+    ] = None,
+) -> ExitStatus:
+    """Read back the lock of every stored file that is needed, and lock anew what has too little left.
+
+    The worker does it by itself, four times in the length of a lock. A file that is not locked is named.
+    """
+    with opened(screen) as opening:
+        from cto_backups.flows.renew import renew as carry_out
+
+        installation = opening.installation
+        locking = {name: vault for name, vault in installation.policy.vaults.items() if vault.lock_mode != "none"}
+
+        def one(name: str) -> tuple[documents.Document, ExitStatus]:
+            done = carry_out(installation, name)
+            ends = f"; none ends before {screen.moment(done.until)}" if done.until else ""
+            screen.show(f"{name}: {counted(done.files, 'file')} looked at, {done.renewed} locked anew{ends}")
+            if done.lapsing:
+                screen.show(f"  {counted(done.lapsing, 'file')} not needed any more: locks end by themselves")
+            for key in done.unlocked[:_MOST_NAMED]:
+                screen.show(f"  not locked  {key}")
+            if done.unlocked:
+                screen.problem(done.failure)
+            answer: documents.Document = {
+                "vault": name,
+                "files": done.files,
+                "renewed": done.renewed,
+                "lapsing": done.lapsing,
+                "unlocked": list(done.unlocked),
+                "until": utc(done.until) if done.until else None,
+                "seconds": done.seconds,
+            }
+            return answer, done.failure.exit_status if done.unlocked else ExitStatus.SUCCESS
+
+        names = chosen_vaults(installation.policy.vaults if vaults else locking, vaults)
+        if not names:
+            screen.show("No vault of the policy locks what it stores.")
+        answers, status = in_each(screen, names, one)
+        screen.document({"status": int(status), "vaults": answers})
+        return status
+
+
+@command
+def undelete(
+    screen: Screen,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A vault of the policy that locks what it stores.")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Show what would be brought back; change nothing.")
+    ] = False,
+) -> None:
+    """Let what somebody deleted or replaced in a vault be read again, as long as its lock stands.
+
+    Index files are not locked: 'repair' makes them anew, once this is done.
+    """
+    with opened(screen, write=not dry_run) as opening:
+        from cto_backups.flows import undelete as flow
+
+        chosen_vaults(opening.configuration.policy.vaults, [name])
+        done = (flow.plan if dry_run else flow.undelete)(opening.installation, name)
+        for hidden in done.files:
+            screen.show(f"  {'replaced' if hidden.replaced else 'deleted'}  {hidden.key}")
+        word = "would come back" if dry_run else "came back"
+        screen.show(f"{name}: {counted(len(done.files), 'file')}, {figures.size(done.size_bytes)}, {word}")
+        if done.files and not dry_run:
+            screen.show(f"Next: cto.backups repair {name}, then find out who did it; see docs/how-to/lock-a-vault.md")
+        screen.document(
+            {
+                "vault": name,
+                "dry_run": dry_run,
+                "files": [
+                    {
+                        "key": hidden.key,
+                        "replaced": hidden.replaced,
+                        "size_bytes": hidden.size_bytes,
+                        "until": utc(hidden.until),
+                    }
+                    for hidden in done.files
+                ],
+                "size_bytes": done.size_bytes,
+                "seconds": done.seconds,
+            }
+        )
 
 
 def _summary(copied: int, failed: int) -> str:

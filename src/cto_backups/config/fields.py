@@ -23,6 +23,7 @@ from cto_backups.config.repository_key import parse_key_reference
 from cto_backups.config.secrets import SecretReference
 from cto_backups.core.defaults import CATEGORIES, CLASSES
 from cto_backups.core.duration import parse_cadence, parse_duration
+from cto_backups.core.object_locks import parse_window
 from cto_backups.core.pruning import parse_grace, parse_unused
 from cto_backups.core.retention import parse_retention
 from cto_backups.core.schedule import TriggerError, parse_triggers
@@ -333,6 +334,7 @@ Duration = Annotated[str, Text(_understood(parse_duration), examples=("30 minute
 Cadence = Annotated[str, Text(_understood(parse_cadence), examples=("monthly", "45 days"), choices=_CADENCES)]
 Share = Annotated[str, Text(_understood(parse_share), examples=("1/7", "10%"))]
 Unused = Annotated[str, Text(_understood(parse_unused), examples=("5%", "1/10"))]
+LockWindow = Annotated[str, Text(_understood(parse_window), examples=("30 d", "90 days"))]
 Grace = Annotated[str, Text(_understood(parse_grace), examples=("24 h", "3 days"))]
 TriggerText = Annotated[str, Text(_understood(parse_triggers), examples=_TRIGGERS)]
 RetentionText = Annotated[str, Text(_understood(parse_retention), examples=_RETENTIONS)]

@@ -78,6 +78,7 @@ HINTS = {
     "storage": "the type of storage",
     "off_site": "whether it survives the loss of this place",
     "lock": "how strongly it protects stored files: none, governance, compliance",
+    "lock_for": "how long it locks at a time",
     "endpoint": "the address of its server, where it is not the provider's own",
     "tls": "the lowest version of TLS on the way there",
     "access_key": "where the id of the access key is",

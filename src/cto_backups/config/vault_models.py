@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from cto_backups.config.fields import Line, Reference, RepositoryPlace, Share, VaultUrl, WebAddress
+from cto_backups.config.fields import Line, LockWindow, Reference, RepositoryPlace, Share, VaultUrl, WebAddress
 from cto_backups.config.part import Part
 
 AccessName = Literal["full", "append-only"]
@@ -36,7 +36,9 @@ class Vault(Part):
     off_site: bool = False
     """Whether it survives the loss of the place where the sources are."""
     lock: LockName = "none"
-    """How strongly its storage protects stored files from deletion. A folder (`file:`) has no lock."""
+    """How strongly its store keeps stored files from deletion: Object Lock in `s3://`, object retention in `gs://`."""
+    lock_for: LockWindow = "30 d"
+    """How long it locks at a time, at least a day. What is needed longer is locked anew."""
     endpoint: WebAddress | None = Field(default=None, examples=["https://s3.office.example:9000"])
     """The address of the server of an object store, where it is not the provider's own."""
     tls: TlsName = "1.3"

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from cto_backups.config.kinds import OBJECT_STORES
 from cto_backups.config.secrets import SecretReference
 from cto_backups.config.vault_models import Vault
+from cto_backups.core.object_locks import parse_window
 from cto_backups.core.policy import Access, LockMode, Tls, VaultPolicy
 from cto_backups.core.verification import parse_share
 
@@ -51,6 +52,7 @@ def built_vaults(
             storage=vault.storage,
             off_site=vault.off_site,
             lock_mode=LockMode(vault.lock),
+            lock_window=parse_window(vault.lock_for),
             repository=vault.repository,
             read_part=parse_share(vault.read_part) if vault.read_part else Fraction(1),
             access=Access(vault.access),
@@ -65,19 +67,18 @@ def built_vaults(
 
 def _objections(name: str, vault: Vault, scheme: str) -> Iterator[tuple[str, str, str]]:
     """What does not fit together in one vault: at which setting, what, and what to do."""
-    if vault.lock != "none":
-        if scheme in OBJECT_STORES:
-            yield (
-                "lock",
-                f"vault {name} would not be locked: this version sets no locks in an object store",
-                "Leave lock out. So that this host cannot delete there, see 'access: append-only'.",
-            )
-        else:
-            yield (
-                "lock",
-                f"vault {name} cannot lock what it stores: it is a folder",
-                "Leave lock out, or write none. So that this host cannot delete there, see 'access: append-only'.",
-            )
+    if vault.lock != "none" and scheme not in OBJECT_STORES:
+        yield (
+            "lock",
+            f"vault {name} cannot lock what it stores: it is a folder",
+            "Leave lock out, or write none. So that this host cannot delete there, see 'access: append-only'.",
+        )
+    elif vault.lock == "none" and "lock_for" in vault.model_fields_set:
+        yield (
+            "lock_for",
+            f"vault {name} has lock_for, and locks nothing",
+            "Write 'lock: governance' or 'lock: compliance', or leave lock_for out.",
+        )
     for setting in _STORE_SETTINGS:
         if getattr(vault, setting) is not None and setting not in ("endpoint", *LOGINS.get(scheme, ())):
             fitting = next((kind for kind, settings in LOGINS.items() if setting in settings), "")

@@ -89,7 +89,8 @@ class SourceFacts:
 class VaultFacts:
     """What is known of one vault: when its last verification, of all or of a part, ended, and whether it passed.
 
-    `last_run` and `failures` are those of verifications, `prune_run` and `prune_failures` those of prunes.
+    `last_run` and `failures` are those of verifications, `prune_run` and `prune_failures` those of prunes,
+    `renew_run` and `renew_failures` those of renewals of locks.
     `read_since` is the latest moment since which every byte that was there has been read and found intact.
     """
 
@@ -103,6 +104,8 @@ class VaultFacts:
     read_since: datetime | None = None
     prune_run: Run | None = None
     prune_failures: int = 0
+    renew_run: Run | None = None
+    renew_failures: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ class ActionKind(StrEnum):
     EXPIRE = "expire"
     PRUNE = "prune"
     REPAIR = "repair"
+    RENEW = "renew"
 
 
 class Outcome(StrEnum):

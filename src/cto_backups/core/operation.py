@@ -129,8 +129,17 @@ OPERATION: tuple[Control, ...] = (
         "A locked copy where three are asked for",
         Severity.HIGH,
         "A lock holds also when whoever may delete in the vault makes a mistake, or is taken over.",
-        "Add a vault whose storage has a lock mode, and declare it ('lock: governance' or 'lock: compliance').",
+        "Add a vault in a bucket with Object Lock, and 'lock: compliance' or 'lock: governance'; see 'vault renew'.",
         vault_controls.check_immutable,
+        clauses("A1.2;A.5.33;A.8.13;CP-9;11.3;11.4;Art. 12(3);164.312(c)(1)"),
+    ),
+    Control(
+        "locks",
+        "Locks are there and renewed",
+        Severity.HIGH,
+        "A lock that was never set, or has ended, protects nothing, whatever the policy says of the vault.",
+        "Run 'cto.backups vault renew', which says what is not locked and why; let the worker run, which renews locks.",
+        vault_controls.check_locks,
         clauses("A1.2;A.5.33;A.8.13;CP-9;11.3;11.4;Art. 12(3);164.312(c)(1)"),
     ),
     Control(

@@ -1,11 +1,11 @@
 """What flows ask of the store of payloads inside a vault, as a port; tests/contract has its suite."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from cto_backups.core.change import NewContent
 from cto_backups.core.policy import Payload as Payload
@@ -210,6 +210,14 @@ class Writing(Protocol):
 
     def copy(self, origin: "PayloadStore", reference: str, *, progress: Progress | None = None) -> Copied:
         """Bring a committed reference over from another store, opening (and so verifying) every blob on the way."""
+
+
+@runtime_checkable
+class Lapsing(Protocol):
+    """A payload store that knows which of its files nobody needs any more, so that their locks need no renewal."""
+
+    def lapsing(self, dropped: Sequence[str]) -> Collection[str]:
+        """The keys of these files, those of dropped references among them. Raises VaultError."""
 
 
 class PayloadStore(Protocol):

@@ -10,11 +10,12 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from cto_backups.core.calendar_times import require_aware
-from cto_backups.core.duration import format_duration
+from cto_backups.core.duration import format_duration, roughly
 from cto_backups.core.elsewhere import comparable
 from cto_backups.core.expiry import decide_source, needs_approval
 from cto_backups.core.facts import CopyFacts, Facts, SourceFacts, VaultFacts
 from cto_backups.core.model import Action, ActionKind, Outcome, RecoveryPoint, Run, Rung
+from cto_backups.core.object_locks import locking
 from cto_backups.core.policy import Policy, SourcePolicy
 from cto_backups.core.schedule import AT_ONCE, NextRun, format_trigger, next_run
 from cto_backups.core.verification import runs_for_all
@@ -26,10 +27,11 @@ ORDER = (
     ActionKind.COPY,
     ActionKind.RESTORE_TEST,
     ActionKind.VERIFY,
+    ActionKind.RENEW,
     ActionKind.EXPIRE,
     ActionKind.PRUNE,
 )
-"""What comes first: new data is saved, then spread, then proven, then re-read, and last of all removed."""
+"""What comes first: new data is saved, then spread, then proven, re-read, locked anew, and last of all removed."""
 
 LEAD_FACTOR = 2
 FIRST_RETRY = timedelta(minutes=1)
@@ -110,6 +112,7 @@ def _candidates(
     for vault in policy.vaults if sources is None else ():
         known = facts.vaults.get(vault, VaultFacts(vault))
         yield from _verify(policy, vault, known)
+        yield from _renew(policy, vault, known)
         yield from _prune(policy, vault, known)
 
 
@@ -356,6 +359,19 @@ def _expire(policy: Policy, source: SourcePolicy, facts: Facts, now: datetime) -
         due_at=now if again == AT_ONCE else again,
         reason=f"retention no longer keeps {counted(len(removable), 'point')}",
     )
+
+
+def _renew(policy: Policy, vault: str, facts: VaultFacts) -> Iterator[Action]:
+    """Also where this host may only add: a lock that is renewed takes nothing away."""
+    locks, run = locking(policy.vaults[vault]), facts.renew_run
+    if locks is None or facts.first_copy_at is None or is_running(run):
+        return
+    reason = f"locks are looked at every {roughly(locks.renewed_every)}"
+    asked = facts.first_copy_at
+    if run is not None:
+        again = retry_at(run, facts.renew_failures)
+        asked = max(run.started_at, again) if run.outcome in _BAD else run.started_at + locks.renewed_every
+    yield _action(policy, ActionKind.RENEW, vault=vault, slot=_slot(asked), due_at=asked, reason=reason)
 
 
 # -- prune ------------------------------------------------------------------------------------------------------------

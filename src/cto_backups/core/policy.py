@@ -49,7 +49,8 @@ class Payload(StrEnum):
 class VaultPolicy:
     """A named place for copies. `provider` with `region` says what fails together; `storage` is the storage type.
 
-    `repository` is where the repository lies inside, "." for the vault's root.
+    `repository` is where the repository lies inside, "." for the vault's root. Where it locks what is stored
+    (`lock_mode`), then for `lock_window` at a time.
     `read_part` is the share of it that one scheduled verification reads.
     Of a vault in an object store: `endpoint` is its server's address, None for the provider's own; `logins` are the
     references to what the policy names for logging in, by setting; `tls` is None for a folder; `kms_key` is the key of
@@ -63,6 +64,7 @@ class VaultPolicy:
     storage: str
     off_site: bool = False
     lock_mode: LockMode = LockMode.NONE
+    lock_window: timedelta = timedelta(days=30)
     repository: str = "repositories/main"
     read_part: Fraction = Fraction(1)
     access: Access = Access.FULL

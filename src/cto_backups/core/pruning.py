@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from fractions import Fraction
+from types import MappingProxyType
 
 from cto_backups.core.duration import format_duration, parse_duration
 from cto_backups.core.verification import parse_share
@@ -78,12 +79,21 @@ class UnlistedPack:
 
 
 @dataclass(frozen=True, slots=True)
+class LockedPack:
+    """A pack that would be deleted, had the store not locked it `until` then: a prune after that deletes it."""
+
+    pack: UnlistedPack
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class PrunePlan:
     """What a prune does, at the moment `made_at`.
 
     Packs to `keep` as they are; to `drop` (nothing in them is needed) and to `repack` (what is needed of them is
     written anew): both are taken out of the index now, and deleted by a later prune. `waiting` packs are in no index
-    and wait for their grace to end, for `overdue` ones it has: they are deleted now. `gone` are packs that an index
+    and wait for their grace to end, for `overdue` ones it has: they are deleted now; but `locked` ones stay, and cost,
+    until their locks end. `gone` are packs that an index
     lists, but that are not there, or too short; nothing needs them. `relisted` are packs that no index listed, and that
     hold what a snapshot needs. `taken_over` are packs that rustic has marked in the index as to be deleted: the new
     index does not name them, and they wait as others do. `duplicate_blobs` is how many places needed blobs have beyond
@@ -96,6 +106,7 @@ class PrunePlan:
     repack: tuple[PackUse, ...] = ()
     waiting: tuple[UnlistedPack, ...] = ()
     overdue: tuple[UnlistedPack, ...] = ()
+    locked: tuple[LockedPack, ...] = ()
     gone: tuple[str, ...] = ()
     relisted: tuple[str, ...] = ()
     taken_over: tuple[str, ...] = ()
@@ -137,9 +148,19 @@ class PrunePlan:
         """What is in no index already, and waits for its grace to end."""
         return sum(pack.size_bytes for pack in self.waiting)
 
+    @property
+    def locked_bytes(self) -> int:
+        """What would be deleted now, were it not locked."""
+        return sum(each.pack.size_bytes for each in self.locked)
+
+    @property
+    def locked_until(self) -> datetime | None:
+        """When the last of these locks ends; None without one."""
+        return max((each.until for each in self.locked), default=None)
+
     def marks(self, now: datetime) -> dict[str, datetime]:
         """Every pack that no index lists once the plan is carried out, and since when: from `now` for new ones."""
-        marks = {pack.name: pack.since for pack in self.waiting}
+        marks = {pack.name: pack.since for pack in (*self.waiting, *(each.pack for each in self.locked))}
         marks.update(dict.fromkeys((*(use.name for use in (*self.drop, *self.repack)), *self.gone), now))
         return marks
 
@@ -166,23 +187,27 @@ def plan_prune(
     relisted: Iterable[str] = (),
     taken_over: Sequence[str] = (),
     duplicate_blobs: int = 0,
+    locks: Mapping[str, datetime] = MappingProxyType({}),
 ) -> PrunePlan:
     """Decide. `uses` are the packs that the index lists; `unlisted` sizes of packs in no index.
 
     `marks` say since when a pack is known to be in no index; `listed_blobs` is how many blobs the index files list. A
-    pack `taken_over` is deleted by a later prune only: no index may name what is not there.
+    pack `taken_over` is deleted by a later prune only: no index may name what is not there. `locks` say until when the
+    store keeps some of them, whatever is asked.
     """
     drop = [use for use in uses if not use.used_blobs]
     keep, repack = _divide([use for use in uses if use.used_blobs], rules)
     found = [UnlistedPack(name, size, min(marks.get(name, now), now)) for name, size in sorted(unlisted.items())]
     overdue = {pack.name for pack in found if now - pack.since >= rules.grace} - set(taken_over)
+    locked = {name for name, until in locks.items() if until > now}
     return PrunePlan(
         made_at=now,
         keep=tuple(keep),
         drop=tuple(drop),
         repack=tuple(repack),
         waiting=tuple(pack for pack in found if pack.name not in overdue),
-        overdue=tuple(pack for pack in found if pack.name in overdue),
+        overdue=tuple(pack for pack in found if pack.name in overdue - locked),
+        locked=tuple(LockedPack(pack, locks[pack.name]) for pack in found if pack.name in overdue & locked),
         gone=tuple(gone),
         relisted=tuple(relisted),
         taken_over=tuple(taken_over),

@@ -9,6 +9,7 @@ from cto_backups.core.duration import format_duration, roughly
 from cto_backups.core.elsewhere import UNDECLARED, declared, elsewhere
 from cto_backups.core.findings import Audited, Check
 from cto_backups.core.model import Outcome
+from cto_backups.core.object_locks import locking
 from cto_backups.core.policy import Access, LockMode, SourcePolicy, Tls, VaultPolicy
 from cto_backups.core.wording import counted, listed
 
@@ -75,32 +76,58 @@ def check_write_only(audited: Audited) -> Iterator[Check]:
         safe = [
             vault.name
             for vault in _holding(audited, source)
-            if vault.access is Access.APPEND_ONLY or _is_locked(audited, vault)
+            if vault.access is Access.APPEND_ONLY or proven_locks(audited, vault).passed
         ]
         if safe:
             yield _check(source, True, f"the copy in {listed(safe)} cannot be deleted from here")
         else:
-            yield _check(source, False, "no copy is in a vault that is append-only or locked")
+            yield _check(source, False, "no copy is in a vault that is append-only, or whose locks were read back")
 
 
 def check_immutable(audited: Audited) -> Iterator[Check]:
-    """Where three copies are asked for, one lies in a vault with a lock mode; a folder of this machine has none."""
+    """Where three copies are asked for, one lies in a vault whose locks were read back, and all stand."""
     for source in audited.policy.sources.values():
         if source.category.copies < 3:
             continue
         declared = [vault for vault in _holding(audited, source) if vault.lock_mode is not LockMode.NONE]
-        locked = [f"{vault.name} ({vault.lock_mode})" for vault in declared if _is_locked(audited, vault)]
+        seen = {vault.name: proven_locks(audited, vault) for vault in declared}
+        locked = [vault for vault in declared if seen[vault.name].passed]
         if locked:
-            yield _check(source, True, f"locked copy in {listed(locked)}")
+            told = listed(f"{vault.name} ({vault.lock_mode})" for vault in locked)
+            yield _check(source, True, f"locked copy in {told}: {seen[locked[0].name].detail}")
         elif declared:
-            names = listed(vault.name for vault in declared)
-            yield _check(source, False, f"{names} is declared locked, but a folder of this machine has no lock")
+            yield _check(source, False, "; ".join(f"{name}: {check.detail}" for name, check in seen.items()))
         else:
             yield _check(source, False, "no copy is in a vault with a lock mode")
 
 
-def _is_locked(audited: Audited, vault: VaultPolicy) -> bool:
-    return vault.lock_mode is not LockMode.NONE and vault.name not in audited.environment.vaults
+def check_locks(audited: Audited) -> Iterator[Check]:
+    """In each vault with a lock mode, every stored file that is to be locked was seen to be so, not long ago."""
+    for vault in _in_use(audited):
+        if vault.lock_mode is not LockMode.NONE and audited.vault(vault.name).first_copy_at is not None:
+            yield proven_locks(audited, vault)
+
+
+def proven_locks(audited: Audited, vault: VaultPolicy) -> Check:
+    """Whether the locks of a vault were read back from its store, all stand, and will until they are renewed.
+
+    What lies in repositories of others is as the policy declares it: this program reads nothing back there.
+    """
+    locks, run = locking(vault), audited.vault(vault.name).renew_run
+    if locks is None:
+        return Check(vault.name, False, "the policy has no lock for it")
+    if vault.name not in audited.policy.vaults:
+        return Check(vault.name, True, "as the policy declares; nothing was read back")
+    if run is None or run.finished_at is None:
+        return Check(vault.name, False, "declared locked, and no lock was read back yet")
+    ago = _ago(audited, run.finished_at)
+    if run.outcome is not Outcome.SUCCEEDED:
+        return Check(vault.name, False, f"the last look at its locks, {ago}, did not end well: {run.message}")
+    files = counted(int(run.figures.get("files", 0)), "file")
+    fresh = -CLOCK_TOLERANCE <= audited.now - run.started_at <= 2 * locks.renewed_every
+    asked = f"policy asks for a look every {roughly(locks.renewed_every)}"
+    what = f"{files} locked, read back {ago}, the earliest lock ends {str(run.figures.get('until', ''))[:10]}"
+    return Check(vault.name, fresh, f"{what}; {asked}")
 
 
 def check_catalog(audited: Audited) -> Iterator[Check]:

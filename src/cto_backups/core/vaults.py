@@ -4,8 +4,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+from cto_backups.core.object_locks import FileLock, Hidden, Locking
 from cto_backups.core.policy import Tls
 from cto_backups.core.trees import Buffer
+
+MARKER = "vault.json"
+"""The file at a vault's root that says that there is one; no listing has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +27,8 @@ class StoreAddress:
     `prefix` is "" for the bucket's root, else without a slash at its end. `region` is what requests are signed for.
     `endpoint` is the server's address, without a slash at its end; None for the provider's own. `logins` look up what
     the policy names for logging in, by setting (``access_key``, ``secret_key``, ``credentials``), when it is needed;
-    empty: the provider's usual places are searched. `kms_key` is the key under which the store is to encrypt.
+    empty: the provider's usual places are searched. `kms_key` is the key under which the store is to encrypt. `locking`
+    says how what is stored is locked; None: not at all.
     """
 
     bucket: str
@@ -33,6 +38,7 @@ class StoreAddress:
     tls: Tls = Tls.V1_3
     logins: Mapping[str, Callable[[], str]] = field(default_factory=dict, repr=False)
     kms_key: str | None = None
+    locking: Locking | None = None
 
     def key(self, name: str) -> str:
         """The object that holds what is stored under this name; with "", what all of them begin with."""
@@ -103,3 +109,29 @@ class Streaming(Protocol):
 
         What the pieces raise is raised, and nothing is stored then. Raises what `Vault.put` raises.
         """
+
+
+@runtime_checkable
+class LockingVault(Protocol):
+    """A vault whose store can lock what is stored. `delete` raises VaultLockedError there while a lock stands."""
+
+    @property
+    def locking(self) -> Locking | None:
+        """How it locks; None when it does not."""
+
+    def lock_of(self, key: str) -> FileLock | None:
+        """The lock of a stored file, read from the store; None when it has none. Raises VaultMissingError."""
+
+    def lock(self, key: str) -> FileLock | None:
+        """Lock a stored file for a whole window from now, and read back what came of it. Raises VaultMissingError."""
+
+    def hidden(self) -> Iterator[Hidden]:
+        """What was deleted or replaced while its lock stands. Raises RefusedError where the store cannot tell."""
+
+    def bring_back(self, hidden: Hidden) -> None:
+        """Let it be read again, as it was. Raises VaultError."""
+
+
+def locking_of(vault: Vault) -> Locking | None:
+    """How a vault locks what it stores; None when it does not."""
+    return vault.locking if isinstance(vault, LockingVault) else None

@@ -1,8 +1,9 @@
 """Expire: drop the points that retention no longer keeps; the catalog changes first, then the vaults."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from cto_backups import clock
@@ -10,7 +11,8 @@ from cto_backups.core.expiry import decide_source, needs_approval, waiting
 from cto_backups.core.governance import Governed
 from cto_backups.core.model import ActionKind, Copy
 from cto_backups.core.retention import Decision, format_retention
-from cto_backups.errors import BackupsError
+from cto_backups.core.vaults import locking_of
+from cto_backups.errors import BackupsError, VaultLockedError
 from cto_backups.flows import governance, records
 from cto_backups.flows.installation import Installation
 from cto_backups.flows.runs import recorded
@@ -35,10 +37,22 @@ class ExpirePlan:
 
 @dataclass(frozen=True)
 class Expired:
-    """What was done: the plan as it was carried out, and what went wrong with which vault."""
+    """What was done: the plan as it was carried out, what went wrong with which vault, and which keep copies for now.
+
+    `locked`: copies of expired points whose locks stand, by vault, each with when that ends. A later prune drops them.
+    """
 
     plan: ExpirePlan
     problems: dict[str, BackupsError]
+    locked: dict[str, dict[str, datetime]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """What went wrong with which vault, and what its store keeps locked: copies, each with when its lock ends."""
+
+    problems: dict[str, BackupsError]
+    locked: dict[str, dict[str, datetime]]
 
 
 def plan(installation: Installation, source_name: str) -> ExpirePlan:
@@ -75,7 +89,9 @@ def expire(installation: Installation, expire_plan: ExpirePlan) -> Expired:
             tuple(_carry_out(installation, decision, planned, admitted) for decision in fresh.decisions),
         )
         run.figures["expired"] = len(done.removed)
-        return Expired(done, drop_expired_copies(installation))
+        dropped = drop_expired_copies(installation)
+        run.figures["locked"] = sum(map(len, dropped.locked.values()))
+        return Expired(done, dropped.problems, dropped.locked)
 
 
 def _admitted(installation: Installation, fresh: ExpirePlan, due: set[str]) -> frozenset[str]:
@@ -104,17 +120,22 @@ def _carry_out(installation: Installation, decision: Decision, planned: set[str]
     return replace(decision, keep=True, reasons=("put under a legal hold meanwhile",))
 
 
-def drop_expired_copies(installation: Installation) -> dict[str, BackupsError]:
-    """Remove from the vaults what the catalog has expired already; problems by vault.
+def drop_expired_copies(installation: Installation, *, locked_too: bool = True) -> Dropped:
+    """Remove from the vaults what the catalog has expired already.
 
     Where this host may only add, copies stay until the vault's owner drops them; those that are gone are forgotten.
+    Copies that a store keeps locked stay until their locks end: with `locked_too`, vaults that lock are asked for them.
     """
     by_vault = defaultdict(list)
     for copy in installation.catalog.expired_copies_to_delete():
         by_vault[copy.vault].append(copy)
     problems: dict[str, BackupsError] = {}
+    locked: dict[str, dict[str, datetime]] = {}
     for vault_name, copies in by_vault.items():
+        kept: Mapping[str, datetime] = {}
         try:
+            if not locked_too and locking_of(installation.vault(vault_name)) is not None:
+                continue
             if installation.policy.append_only(vault_name):
                 _forget_gone(installation, vault_name, copies)
                 continue
@@ -123,12 +144,19 @@ def drop_expired_copies(installation: Installation) -> dict[str, BackupsError]:
             with installation.progress(f"Dropping what has expired from {vault_name}") as progress:
                 progress.total(entries=len(copies), size_bytes=0)
                 installation.store(vault_name).expire([copy.reference for copy in copies], progress)
+        except VaultLockedError as error:
+            if not error.left:
+                problems[vault_name] = error
+                continue
+            kept = error.left
+            locked[vault_name] = dict(kept)
         except BackupsError as error:
             problems[vault_name] = error
             continue
         for copy in copies:
-            installation.catalog.forget_copy(copy.point, vault_name)
-    return problems
+            if copy.reference not in kept:
+                installation.catalog.forget_copy(copy.point, vault_name)
+    return Dropped(problems, locked)
 
 
 def kept_by_owners(installation: Installation) -> dict[str, int]:

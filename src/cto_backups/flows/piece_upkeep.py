@@ -7,6 +7,7 @@ larger ones: such a piece is stored, read back and compared before those that it
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from cto_backups import clock
 from cto_backups.core.governance import Governed
@@ -21,7 +22,8 @@ from cto_backups.flows.pieces import PieceFiles, pieces_in
 @dataclass(slots=True)
 class Pruned:
     """What a prune does with the pieces in a vault: how many go since nobody needs them, and how many of them (in
-    `joined`) become how many larger ones (`larger`). `kept` names sources of whose points nobody here knows.
+    `joined`) become how many larger ones (`larger`). `kept` names sources of whose points nobody here knows. So many as
+    are `locked`, the last until `locked_until`, go with a prune after that.
     """
 
     deleted: int = 0
@@ -29,6 +31,9 @@ class Pruned:
     joined: int = 0
     larger: int = 0
     kept: list[str] = field(default_factory=list)
+    locked: int = 0
+    locked_bytes: int = 0
+    locked_until: datetime | None = None
 
 
 def fill(installation: Installation, source: str, vault: str, others: list[str], since: int) -> int:
@@ -56,9 +61,7 @@ def tidy(installation: Installation, source: str, vault: str) -> int:
     files = PieceFiles(installation, vault, source)
     pieces = tuple(files.listed())
     gone = _unneeded(files, pieces)
-    for piece in gone:
-        files.delete(piece)
-    return len(gone)
+    return sum(files.delete(piece) for piece in gone)
 
 
 def join(
@@ -78,6 +81,8 @@ def join(
     for group in joinable(pieces):
         if stopped():
             break
+        if files.kept_until(group[-1]) is not None:
+            continue  # the small ones could not go
         for reads in by_file(_old_enough(files, group)):
             if len(reads) < min(JOIN_LEAST, len(group)):
                 continue
@@ -104,8 +109,14 @@ def prune(installation: Installation, vault: str, *, dry_run: bool) -> Pruned:
             continue
         else:
             gone = tuple(found)
-        unneeded += [(files, piece) for piece in gone]
-        done.deleted_bytes += sum(found[piece] for piece in gone)
+        for piece in gone:
+            until = files.kept_until(piece)
+            if until is not None:
+                done.locked, done.locked_bytes = done.locked + 1, done.locked_bytes + found[piece]
+                done.locked_until = max(until, done.locked_until or until)
+                continue
+            unneeded.append((files, piece))
+            done.deleted_bytes += found[piece]
     done.deleted = len(unneeded)
     if dry_run:
         return done

@@ -12,10 +12,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from cto_backups import clock
 from cto_backups.core.log_range import follows
 from cto_backups.core.model import RecoveryPoint
 from cto_backups.core.streams import Follows, Mark, Piece, PieceRead, Tail, gap_after, needless, unbroken
-from cto_backups.errors import BackupsError, DamageError, VaultError, VaultExistsError, VaultMissingError
+from cto_backups.core.vaults import LockingVault
+from cto_backups.errors import (
+    BackupsError,
+    DamageError,
+    VaultError,
+    VaultExistsError,
+    VaultLockedError,
+    VaultMissingError,
+)
 from cto_backups.flows.installation import Installation
 
 _PIECE: Final = re.compile(r"([^/]+)/([0-9A-F]{16})-([0-9A-F]{16})\.sealed")
@@ -82,9 +91,27 @@ class PieceFiles:
             raise self._damaged(piece, "it is another one, or a part of it")
         return PieceRead(piece, mark, data, until, about)
 
-    def delete(self, piece: Piece) -> None:
-        """Remove it; fine when it is gone already. Raises RefusedError where this host may only add."""
-        self.installation.vault(self.vault_name).delete(self.key(piece))
+    def delete(self, piece: Piece) -> bool:
+        """Remove it; fine when it is gone already. False while its lock stands: a later run removes it then.
+
+        Raises RefusedError where this host may only add.
+        """
+        try:
+            self.installation.vault(self.vault_name).delete(self.key(piece))
+        except VaultLockedError:
+            return False
+        return True
+
+    def kept_until(self, piece: Piece) -> datetime | None:
+        """When its lock ends; None where none stands now."""
+        vault = self.installation.vault(self.vault_name)
+        if not isinstance(vault, LockingVault) or vault.locking is None:
+            return None
+        try:
+            lock = vault.lock_of(self.key(piece))
+        except VaultMissingError:
+            return None
+        return lock.until if lock is not None and lock.stands(clock.now()) else None
 
     def wanted(self, pieces: Collection[Piece]) -> tuple[Piece, ...]:
         """Of these pieces, those that points need; all, as long as no point is known that has a copy in this vault."""

@@ -7,8 +7,10 @@ from cto_backups import clock
 from cto_backups.core.governance import Governed
 from cto_backups.core.model import ActionKind
 from cto_backups.core.pruning import Pruned, PrunePlan
+from cto_backups.core.vaults import locking_of
 from cto_backups.core.wording import counted
 from cto_backups.flows import piece_upkeep
+from cto_backups.flows.expire import drop_expired_copies
 from cto_backups.flows.governance import admit
 from cto_backups.flows.installation import Installation
 from cto_backups.flows.runs import recorded
@@ -43,6 +45,8 @@ def prune(installation: Installation, vault_name: str) -> PruneResult:
     with recorded(installation, ActionKind.PRUNE, vault=vault_name) as run:
         started = clock.monotonic()
         installation.vault(vault_name).check()
+        if locking_of(installation.vault(vault_name)) is not None:
+            drop_expired_copies(installation)  # those whose locks have ended since they expired
         with installation.progress(f"Pruning {vault_name}") as progress:
             pruned = installation.store(vault_name).prune(
                 expected=partial(_expected, installation, vault_name),
@@ -57,6 +61,7 @@ def prune(installation: Installation, vault_name: str) -> PruneResult:
             freed_bytes=found.freed_bytes,
             added_bytes=pruned.added_bytes,
             unused_bytes=found.unused_bytes,
+            locked_bytes=found.locked_bytes + pieces.locked_bytes,
             deleted_pieces=pieces.deleted,
             joined_pieces=pieces.joined,
             seconds=round(seconds, 3),
@@ -77,7 +82,7 @@ def _agree(installation: Installation, vault_name: str, plan: PrunePlan) -> None
     going = {pack.name for pack in plan.overdue} | {use.name for use in (*plan.drop, *plan.repack)}
     if not going:
         return
-    soon = going | {pack.name for pack in plan.waiting}
+    soon = going | {pack.name for pack in plan.waiting} | {each.pack.name for each in plan.locked}
     admit(
         installation,
         Governed.PRUNE,

@@ -28,7 +28,7 @@ def recover(installation: Installation) -> tuple[str, ...]:
         for vault_name in installation.policy.vaults:
             done.extend(_clear_vault(installation, vault_name, begun))
     if installation.catalog.expired_copies_to_delete():
-        expire.drop_expired_copies(installation)
+        expire.drop_expired_copies(installation, locked_too=False)  # what is locked waits for its expiry, not for us
     return tuple(done)
 
 

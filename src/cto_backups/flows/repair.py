@@ -7,7 +7,7 @@ from cto_backups import clock
 from cto_backups.core.model import ActionKind, Copy, Outcome
 from cto_backups.core.payloads import Damage, PayloadStore, Repaired, RepairScope
 from cto_backups.core.verification import Ledger
-from cto_backups.errors import BackupsError
+from cto_backups.errors import BackupsError, VaultLockedError
 from cto_backups.evidence.payloads import copy_to_payload
 from cto_backups.flows import piece_check, record_check, records
 from cto_backups.flows.backup import snapshot_label
@@ -169,7 +169,10 @@ def _bring_copies(
             continue
         course.copies.append(lost.point)
         replaced.add(lost.reference)
-    store.expire([reference for reference in repaired.unreadable if reference in replaced])
+    try:
+        store.expire([reference for reference in repaired.unreadable if reference in replaced])
+    except VaultLockedError as error:
+        course.problems.append(str(error))
     course.problems.extend(
         f"snapshot {reference[:12]} cannot be read, and the catalog does not know of which recovery point it is"
         for reference in repaired.unreadable

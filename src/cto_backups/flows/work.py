@@ -20,6 +20,7 @@ from cto_backups.flows.heartbeat import beat, ping
 from cto_backups.flows.installation import Installation
 from cto_backups.flows.presence import note as note_presence
 from cto_backups.flows.prune import prune
+from cto_backups.flows.renew import renew
 from cto_backups.flows.repair import repair
 from cto_backups.flows.restore_test import restore_test
 from cto_backups.flows.stream import Streams
@@ -70,6 +71,11 @@ def perform(installation: Installation, action: Action) -> str:
         case ActionKind.PRUNE:
             found = prune(installation, _named(action.vault)).pruned.plan
             return f"deleted {found.deleted_bytes} bytes, will delete {found.freed_bytes}"
+        case ActionKind.RENEW:
+            renewed = renew(installation, _named(action.vault))
+            if renewed.unlocked:
+                raise renewed.failure
+            return f"renewed {renewed.renewed} of {renewed.files} locks in {renewed.vault}"
         case ActionKind.REPAIR:
             repaired = repair(installation, _named(action.vault))
             if not repaired.passed:

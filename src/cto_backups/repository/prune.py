@@ -18,6 +18,7 @@ from cto_backups.repository.crew import Crew
 from cto_backups.repository.depot import Depot
 from cto_backups.repository.fetch import Fetcher
 from cto_backups.repository.index import BlobKind, Location, save_listing, see_that_packs_are_there
+from cto_backups.repository.kept import kept_until
 from cto_backups.repository.locks import Lock, locked, locked_for_reading, remove
 from cto_backups.repository.marks import load_marks, replace_marks
 from cto_backups.repository.options import RepositoryOptions
@@ -83,6 +84,7 @@ def _plan(files: StoredFiles, stock: Stock, marks: dict[str, datetime], rules: P
     """The plan. Where a blob lies in several packs, what stays was read, and is intact: the others may go."""
     now = clock.now()
     fetcher = Fetcher(files, stock.index)
+    locks = kept_until(files, "data", [name for name in stock.unlisted if now - marks.get(name, now) >= rules.grace])
     damaged: set[InPack] = set()
     while True:
         held = stock.held(damaged)
@@ -98,6 +100,7 @@ def _plan(files: StoredFiles, stock: Stock, marks: dict[str, datetime], rules: P
             relisted=stock.relisted,
             taken_over=stock.to_delete,
             duplicate_blobs=held.duplicate_blobs,
+            locks=locks,
         )
         kept = {use.name for use in plan.keep}
         # What is written anew is opened on the way, and taken from another pack then.

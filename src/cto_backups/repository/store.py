@@ -4,7 +4,7 @@ What an operation works with is loaded by the operation: a command waits for no 
 """
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from cto_backups.errors import (
     VaultExistsError,
     VaultMissingError,
 )
+from cto_backups.repository.kept import kept_until, still_locked
 from cto_backups.repository.keys import open_key, write_key
 from cto_backups.repository.layout import below, is_there
 from cto_backups.repository.locks import locked, locked_for_reading, remove_stale
@@ -239,16 +240,30 @@ class RepositoryStore:
         return list_committed(self.files, self._known)
 
     def expire(self, references: Sequence[str], progress: Progress | None = None) -> None:
-        """Drop references (fine when they are gone already); bytes are reclaimed by a later prune."""
+        """Drop references (fine when they are gone already); bytes are reclaimed by a later prune.
+
+        Raises VaultLockedError in the end, when some are `left` since the store keeps them.
+        """
         names = [checked_name(self.files, reference) for reference in references]
-        if not names:
-            return
-        with locked(self.files, exclusive=True):
-            for name in names:
-                self.vault.delete(self.files.key("snapshots", name))
-                self._known.pop(name, None)
-                if progress is not None:
-                    progress.advance(entries=1)
+        left = kept_until(self.files, "snapshots", names)  # before others are kept out: it may be asked day after day
+        if going := [name for name in names if name not in left]:
+            with locked(self.files, exclusive=True):
+                for name in going:
+                    self.vault.delete(self.files.key("snapshots", name))
+                    self._known.pop(name, None)
+                    if progress is not None:
+                        progress.advance(entries=1)
+        if left:
+            raise still_locked(self.files, left)
+
+    def lapsing(self, dropped: Sequence[str]) -> Collection[str]:
+        """Keys of files whose locks may end: of dropped references, and packs that no index lists."""
+        from cto_backups.repository.index import load_index
+
+        index = load_index(self.files)
+        listed = {index.pack_name(number) for number in range(index.pack_count)}
+        keys = [self.files.key("snapshots", checked_name(self.files, reference)) for reference in dropped]
+        return keys + [self.files.key("data", name.hex()) for name in self.files.pack_sizes() if name not in listed]
 
     def prune(
         self,

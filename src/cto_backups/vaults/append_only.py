@@ -5,8 +5,9 @@ What keeps a *hostile* host from it is the vault's own permissions; this keeps a
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from cto_backups.core.object_locks import FileLock, Hidden, Locking
 from cto_backups.core.trees import Buffer
-from cto_backups.core.vaults import ReadingInto, StoredFile, Streaming, Sweeping, Vault
+from cto_backups.core.vaults import LockingVault, ReadingInto, StoredFile, Streaming, Sweeping, Vault, locking_of
 from cto_backups.errors import RefusedError
 
 
@@ -77,6 +78,32 @@ class AppendOnlyVault:
     def sweep(self) -> int:
         """Remove the temporary files of dead writers, which were never stored; how many."""
         return self._vault.sweep() if isinstance(self._vault, Sweeping) else 0
+
+    @property
+    def locking(self) -> Locking | None:
+        """How it locks what it stores; None when it does not."""
+        return locking_of(self._vault)
+
+    def lock_of(self, key: str) -> FileLock | None:
+        """The lock of a stored file, read from the store."""
+        return self._locking.lock_of(key)
+
+    def lock(self, key: str) -> FileLock | None:
+        """Lock a stored file for a whole window from now: that only adds, too."""
+        return self._locking.lock(key)
+
+    def hidden(self) -> Iterator[Hidden]:
+        """What was deleted or replaced while its lock stands."""
+        return self._locking.hidden()
+
+    def bring_back(self, hidden: Hidden) -> None:
+        """Let it be read again, as it was."""
+        self._locking.bring_back(hidden)
+
+    @property
+    def _locking(self) -> LockingVault:
+        assert isinstance(self._vault, LockingVault), "asked only where `locking` says so"
+        return self._vault
 
     def _refused(self, doing: str, key: str) -> RefusedError:
         return RefusedError(

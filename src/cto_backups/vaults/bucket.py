@@ -8,10 +8,20 @@ vault from a wrong bucket. What one asks of a store is in `object_store`; the st
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+from cto_backups import clock
+from cto_backups.core.object_locks import (
+    FileLock,
+    Hidden,
+    Locking,
+    is_lockable,
+    locked_at_first,
+    may_be_withdrawn,
+    whole_second,
+)
 from cto_backups.core.trees import Buffer
 from cto_backups.core.vaults import StoreAddress, StoredFile
 from cto_backups.errors import VaultError, VaultExistsError
-from cto_backups.vaults import pauses
+from cto_backups.vaults import pauses, versions
 from cto_backups.vaults.marker import MARKER, check_key, identity_in, is_key, new_marker
 from cto_backups.vaults.object_store import AbsentError, Answer, BeyondError, ObjectStore, TakenError
 
@@ -22,7 +32,7 @@ _Read = TypeVar("_Read")
 
 
 class BucketVault:
-    """A vault below a prefix of a bucket; implements `core.vaults.Vault`. Thread-safe: one client serves all."""
+    """A vault below a prefix of a bucket; implements `core.vaults.Vault` and `LockingVault`. Thread-safe."""
 
     def __init__(self, name: str, location: str, store: ObjectStore) -> None:
         self._name = name
@@ -149,8 +159,14 @@ class BucketVault:
             _ = self.identity  # an empty answer must not be given for a wrong bucket
 
     def delete(self, key: str) -> None:
-        """Remove a stored file; fine when it is gone already. Raises VaultReadOnlyError, VaultMissingError."""
+        """Remove a stored file; fine when it is gone already.
+
+        Raises VaultReadOnlyError, VaultMissingError; VaultLockedError while its lock stands: a store may hide what is
+        locked, and what our own deletions hid could not be told from what an intruder's did.
+        """
         check_key(key, self._name)
+        if self.locking is not None and is_lockable(key) and not may_be_withdrawn(key):
+            self._check_unlocked(key)
         try:
             self._store.delete(key)
         except AbsentError:
@@ -160,16 +176,62 @@ class BucketVault:
         """Close the connections; they are made anew when needed."""
         self._store.close()
 
+    # -- locks --------------------------------------------------------------------------------------------------------
+
+    @property
+    def locking(self) -> Locking | None:
+        """How it locks what it stores; None when it does not."""
+        return self.address.locking
+
+    def lock_of(self, key: str) -> FileLock | None:
+        """The lock of a stored file, read from the store; None when it has none. Raises VaultMissingError."""
+        try:
+            return self._store.lock_of(key)
+        except AbsentError as error:
+            raise self._gone(error) from error
+
+    def lock(self, key: str) -> FileLock | None:
+        """Lock a stored file for a whole window from now, and read back what came of it. Raises VaultMissingError."""
+        if self.locking is None:
+            raise AssertionError("a vault without a lock mode locks nothing")
+        try:
+            self._store.lock(key, whole_second(clock.now() + self.locking.window))
+        except AbsentError as error:
+            raise self._gone(error) from error
+        return self.lock_of(key)
+
+    def hidden(self) -> Iterator[Hidden]:
+        """What was deleted or replaced while its lock stands. Raises RefusedError where the store cannot tell."""
+        return versions.hidden(versions.versioned(self._name, self._store), clock.now())
+
+    def bring_back(self, hidden: Hidden) -> None:
+        """Let it be read again, as it was: undo its deletion, or store it above what replaced it. Raises VaultError."""
+        store = versions.versioned(self._name, self._store)
+        for marker in hidden.markers:
+            store.remove_marker(hidden.key, marker)
+        if hidden.replaced:
+            self._put(hidden.key, [store.read_version(hidden.key, hidden.version)], overwrite=True)
+
     # -- how ----------------------------------------------------------------------------------------------------------
 
     def _put(self, key: str, parts: Sequence[Buffer], *, overwrite: bool, anew: bool = False) -> None:
         """Store it; with `anew`, what is there already is another's even if it is the same."""
+        until = None if self.locking is None else locked_at_first(key, self.locking, clock.now())
         try:
-            self._store.put(key, parts, overwrite=overwrite)
+            self._store.put(key, parts, overwrite=overwrite, until=until)
         except TakenError as error:
             # An earlier try of this call may have come through, and only its answer got lost.
             if anew or not error.again or not self._store.holds(key, parts):
                 raise
+
+    def _check_unlocked(self, key: str) -> None:
+        """Raise VaultLockedError while the lock of a stored file stands."""
+        try:
+            lock = self._store.lock_of(key)
+        except AbsentError:
+            return
+        if lock is not None and lock.stands(clock.now()):
+            raise self._store.say.locked(key, lock.until)
 
     def _gone(self, error: AbsentError) -> VaultError:
         """There is no such object; or no vault, which is told then."""

@@ -5,8 +5,10 @@ An object is written with its CRC32C, which the store compares before it shows t
 """
 
 import base64
+import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -15,6 +17,8 @@ from google.auth.exceptions import GoogleAuthError
 from urllib3.exceptions import HTTPError
 
 from cto_backups import _native
+from cto_backups.core.object_locks import FileLock
+from cto_backups.core.policy import LockMode
 from cto_backups.core.trees import Buffer
 from cto_backups.core.vaults import StoreAddress, StoredFile
 from cto_backups.errors import KeyProblemError
@@ -26,6 +30,10 @@ from cto_backups.vaults.gcs_upload import FIELDS, upload
 from cto_backups.vaults.object_store import AbsentError, Answer, BeyondError, Page, TakenError
 
 _UNREACHED = (requests.RequestException, HTTPError, OSError, GoogleAuthError)
+
+_LOCK = "retention,retentionExpirationTime"
+# https://cloud.google.com/storage/docs/object-lock
+_MODES = {"Unlocked": LockMode.GOVERNANCE, "Locked": LockMode.COMPLIANCE}
 
 _Answer = TypeVar("_Answer")
 
@@ -54,12 +62,14 @@ class GcsStore:
         """See that the bucket is there. Raises VaultMissingError with the command that makes it."""
         self._listed("", None, 1)
 
-    def put(self, key: str, parts: Sequence[Buffer], *, overwrite: bool) -> None:
+    def put(self, key: str, parts: Sequence[Buffer], *, overwrite: bool, until: datetime | None = None) -> None:
         """Store the joined parts; proven by the checksum that the store tells. Raises TakenError."""
         size, checksum = _size(parts), _crc32c(parts)
         doing = "replace" if overwrite else "store"
         try:
-            told = {"name": self.address.key(key), "crc32c": checksum}
+            told: dict[str, Any] = {"name": self.address.key(key), "crc32c": checksum}
+            if until is not None:
+                told["retention"] = self._retention(until)
             stored = upload(self._client, self._objects(), told, parts, size, None if overwrite else 0)
         except RefusedError as error:
             if error.status == 404:
@@ -89,6 +99,26 @@ class GcsStore:
     def size(self, key: str) -> int:
         """Size in bytes. Raises AbsentError."""
         return int(self._look_up(key)["size"])
+
+    def lock_of(self, key: str) -> FileLock | None:
+        """What keeps an object: a retention of its own, or the bucket's, whichever ends later. Raises AbsentError."""
+        told = self._asked("look up", key, lambda: self._client.ask("GET", self._object(key), fields=_LOCK).json())
+        retention = told.get("retention", {})
+        ends = [retention.get("retainUntilTime"), told.get("retentionExpirationTime")]
+        moments = [datetime.fromisoformat(end) for end in ends if end]
+        if not moments:
+            return None
+        return FileLock(_MODES.get(retention.get("mode"), LockMode.GOVERNANCE), max(moments))
+
+    def lock(self, key: str, until: datetime) -> None:
+        """Lock an object until then; without a word for it, the store refuses to shorten a lock. Raises AbsentError."""
+        body = json.dumps({"retention": self._retention(until)})
+        headers = {"Content-Type": "application/json; charset=UTF-8"}
+        self._asked(
+            "lock",
+            key,
+            lambda: self._client.ask("PATCH", self._object(key), headers=headers, body=body.encode, fields=_LOCK),
+        )
 
     def page(self, folder: str, after: str | None) -> Page:
         """Up to a thousand names that begin with `folder`."""
@@ -121,6 +151,13 @@ class GcsStore:
                 except (GoogleAuthError, ValueError) as error:
                     raise self.say.unreached(error, "log in", "") from error
             return self._made
+
+    def _retention(self, until: datetime) -> dict[str, str]:
+        """As the store is told it: only what is `Locked` can be shortened by nobody."""
+        locking = self.address.locking
+        assert locking is not None
+        mode = next(name for name, mode in _MODES.items() if mode is locking.mode)
+        return {"mode": mode, "retainUntilTime": until.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
 
     def _objects(self) -> str:
         return f"/storage/v1/b/{quote(self.address.bucket, safe='')}/o"

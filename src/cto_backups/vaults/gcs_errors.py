@@ -20,6 +20,7 @@ _PERMISSIONS = {
     "read": "storage.objects.get",
     "look up": "storage.objects.get",
     "look for": "storage.objects.get",
+    "lock": "storage.objects.setRetention and storage.objects.update",
     "list": "storage.objects.list",
     "delete": "storage.objects.delete",
 }
@@ -36,6 +37,7 @@ class GcsWording(Wording):
         """The command that makes the bucket; nobody can open it to the public, nor give rights on single objects."""
         words = ["gcloud", "storage", "buckets", "create", f"gs://{self._address.bucket}"]
         words += [f"--location={self._address.region}", "--uniform-bucket-level-access", "--public-access-prevention"]
+        words += ["--enable-per-object-retention"] if self._address.locking is not None else []
         return shlex.join(words)
 
     def refused(self, error: RefusedError, doing: str, key: str) -> VaultError:
@@ -54,9 +56,18 @@ class GcsWording(Wording):
                 why=f"{said} ({error.reason or error.status}) while it was to {doing} {key}",
                 todo="Have the quota raised, then run again; what was stored before is intact.",
             )
+        if error.status in (400, 412) and "retention" in said.lower():
+            return VaultError(
+                what,
+                why=f"{said}: the policy has vault {self._name} lock what it stores",
+                todo=f"Let bucket {self._address.bucket} keep objects: make it with --enable-per-object-retention. "
+                "Or take 'lock' out of the policy.",
+            )
         why, todo = self._words(error, said)
         if error.status == 403 and not todo:
             permission = _PERMISSIONS[doing]
+            if doing in ("store", "replace") and self._address.locking is not None:
+                permission += " and storage.objects.setRetention"
             why = f"{said}: this login has not {permission} on {self._resource(doing, key)}"
             todo = f"Give it {permission} there; docs/how-to/add-a-vault.md has the whole role."
             if doing in _WRITES:

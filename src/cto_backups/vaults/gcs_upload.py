@@ -26,7 +26,7 @@ _CHUNK_BYTES = 16 << 20  # a multiple of 256 KiB, as Google wants it
 def upload(
     client: GcsClient,
     objects: str,
-    told: Mapping[str, str],
+    told: Mapping[str, Any],
     parts: Sequence[Buffer],
     size: int,
     generation: int | None,

@@ -6,10 +6,10 @@ It tells an empty vault from a disk that is not mounted, or from the wrong bucke
 import json
 import uuid
 
+from cto_backups.core.vaults import MARKER as MARKER
 from cto_backups.errors import VaultError
 from cto_backups.vaults import durable
 
-MARKER = "vault.json"
 FORMAT = 1
 
 

@@ -7,11 +7,13 @@ A store tells what fails in the words of its provider. What the vault has to kno
     BeyondError     the range begins behind the object's end
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from cto_backups.core.object_locks import FileLock
 from cto_backups.core.trees import Buffer
 from cto_backups.core.vaults import StoreAddress, StoredFile
 from cto_backups.errors import VaultError, VaultExistsError, VaultMissingError
@@ -73,6 +75,38 @@ class Page:
     next: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One of what was stored under a key, as the store calls it; `marker`: the key was deleted then.
+
+    `current`: it is what is read now. `tag` is the store's own digest of the content.
+    """
+
+    key: str
+    id: str
+    size_bytes: int
+    tag: str
+    current: bool
+    marker: bool
+
+
+@runtime_checkable
+class Versioned(Protocol):
+    """A store that keeps what is deleted or replaced, below what takes its place."""
+
+    def versions(self) -> Iterator[tuple[Version, ...]]:
+        """All versions, those of a key together, the newest first."""
+
+    def lock_of_version(self, version: Version) -> FileLock | None:
+        """The lock that keeps a version; None when it has none."""
+
+    def read_version(self, key: str, version: str) -> bytes:
+        """A version's content."""
+
+    def remove_marker(self, key: str, marker: str) -> None:
+        """Undo a deletion, of which this is the marker."""
+
+
 class ObjectStore(Protocol):
     """A bucket, below a prefix. Thread-safe. Every method raises VaultError (or a subclass) in plain words."""
 
@@ -95,8 +129,8 @@ class ObjectStore(Protocol):
     def look(self) -> None:
         """See that the bucket is there, and where the policy says. Raises VaultMissingError."""
 
-    def put(self, key: str, parts: Sequence[Buffer], *, overwrite: bool) -> None:
-        """Store the joined parts, whole or not at all; proven by the checksum that the store tells.
+    def put(self, key: str, parts: Sequence[Buffer], *, overwrite: bool, until: datetime | None = None) -> None:
+        """Store the joined parts, whole or not at all, locked `until` then; proven by the checksum it tells.
 
         Raises TakenError when it is there and `overwrite` is false; VaultFullError; VaultReadOnlyError.
         """
@@ -109,6 +143,12 @@ class ObjectStore(Protocol):
 
     def size(self, key: str) -> int:
         """Size in bytes. Raises AbsentError."""
+
+    def lock_of(self, key: str) -> FileLock | None:
+        """The lock that keeps an object; None when it has none. Raises AbsentError."""
+
+    def lock(self, key: str, until: datetime) -> None:
+        """Lock an object until then, as strongly as the vault locks, and never for less. Raises AbsentError."""
 
     def page(self, folder: str, after: str | None) -> Page:
         """Up to a thousand names that begin with `folder` ("" for all), the next ones after the page before."""

@@ -7,24 +7,29 @@ connects is in `s3_client`; what a vault makes of it in `bucket`.
 import base64
 import hashlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from itertools import groupby
 from typing import Any, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError
 
+from cto_backups.core.object_locks import FileLock
+from cto_backups.core.policy import LockMode
 from cto_backups.core.trees import Buffer
 from cto_backups.core.vaults import StoreAddress, StoredFile
 from cto_backups.errors import KeyProblemError
 from cto_backups.vaults import pauses, s3_client
 from cto_backups.vaults.bucket import BucketVault
 from cto_backups.vaults.joined import Joined
-from cto_backups.vaults.object_store import AbsentError, Answer, BeyondError, Page, TakenError
+from cto_backups.vaults.object_store import AbsentError, Answer, BeyondError, Page, TakenError, Version
 from cto_backups.vaults.s3_errors import S3Wording
 
 _ATTEMPTS = 4  # at what the client does not try again by itself: conflicts of writers
 _ABSENT = ("NoSuchKey", "NotFound", "404")
 _TAKEN = ("PreconditionFailed", "412", "ConditionalRequestConflict")
+_NOT_LOCKED = ("NoSuchObjectLockConfiguration", "ObjectLockConfigurationNotFoundError")
 _NO_RANGE = ("InvalidRange", "416")
 
 _Answer = TypeVar("_Answer")
@@ -38,7 +43,7 @@ def s3_vault(name: str, address: StoreAddress) -> BucketVault:
 
 
 class S3Store:
-    """A bucket of S3; implements `object_store.ObjectStore`. Thread-safe."""
+    """A bucket of S3; implements `object_store.ObjectStore` and `Versioned`. Thread-safe."""
 
     condition = "If-None-Match"
     # A body is read from the connection itself: what goes wrong there is not always told as the client's own error.
@@ -61,11 +66,17 @@ class S3Store:
         if (region := seen.get("BucketRegion")) and self.address.region not in (region, "auto"):
             raise self.say.elsewhere(region)
 
-    def put(self, key: str, parts: Sequence[Buffer], *, overwrite: bool) -> None:
+    def put(self, key: str, parts: Sequence[Buffer], *, overwrite: bool, until: datetime | None = None) -> None:
         """Store the joined parts; proven by the checksum that the store tells. Raises TakenError."""
         checksum = _sha256(parts)
         body = Joined(parts)
-        condition = {} if overwrite else {"IfNoneMatch": "*"}
+        condition: dict[str, Any] = {} if overwrite else {"IfNoneMatch": "*"}
+        if until is not None:
+            condition |= {
+                "ObjectLockMode": self._mode,
+                "ObjectLockRetainUntilDate": until,
+                "ChecksumAlgorithm": "SHA256",
+            }
         again = False
         for attempt in range(1, _ATTEMPTS + 1):
             body.seek(0)
@@ -102,6 +113,35 @@ class S3Store:
         """Size in bytes. Raises AbsentError."""
         return int(self._head(key)["ContentLength"])
 
+    def lock_of(self, key: str) -> FileLock | None:
+        """The retention of an object. Raises AbsentError."""
+        return self._lock_of(key)
+
+    def lock(self, key: str, until: datetime) -> None:
+        """Lock an object until then; the store itself refuses to shorten a lock. Raises AbsentError."""
+        retention = {"Mode": self._mode, "RetainUntilDate": until}
+        self._asked("lock", key, lambda: self._client.put_object_retention(**self._object(key), Retention=retention))
+
+    def versions(self) -> Iterator[tuple[Version, ...]]:
+        """All versions, those of a key together, the newest first."""
+        for _, found in groupby(self._versions(), key=lambda version: version.key):
+            yield tuple(found)
+
+    def lock_of_version(self, version: Version) -> FileLock | None:
+        """The retention of a version."""
+        return self._lock_of(version.key, VersionId=version.id)
+
+    def read_version(self, key: str, version: str) -> bytes:
+        """A version's content; the client sees to it that it is whole."""
+        answer = self._asked("read", key, lambda: self._client.get_object(**self._object(key), VersionId=version))
+        with answer["Body"] as body:
+            content: bytes = self._asked("read", key, body.read)
+        return content
+
+    def remove_marker(self, key: str, marker: str) -> None:
+        """Undo a deletion, of which this is the marker."""
+        self._asked("undelete", key, lambda: self._client.delete_object(**self._object(key), VersionId=marker))
+
     def page(self, folder: str, after: str | None) -> Page:
         """Up to a thousand names that begin with `folder`."""
         asked = {"Bucket": self.address.bucket, "Prefix": self.address.key(folder)}
@@ -136,6 +176,49 @@ class S3Store:
                 except BotoCoreError as error:
                     raise self.say.unreached(error, "log in", "") from error
             return self._made
+
+    @property
+    def _mode(self) -> str:
+        """The lock mode, as S3 calls it."""
+        locking = self.address.locking
+        assert locking is not None
+        return str(locking.mode).upper()
+
+    def _lock_of(self, key: str, **version: str) -> FileLock | None:
+        """What the object's own headers tell; where they tell none, the store is asked why."""
+
+        def ask() -> Any:
+            try:
+                return self._client.get_object_retention(**self._object(key), **version)["Retention"]
+            except ClientError as error:
+                if _code(error) in _NOT_LOCKED:
+                    return {}
+                raise
+
+        head = self._asked("look up", key, lambda: self._client.head_object(**self._object(key), **version))
+        mode, until = head.get("ObjectLockMode"), head.get("ObjectLockRetainUntilDate")
+        if until is None:
+            retention = self._asked("see the lock of", key, ask)
+            mode, until = retention.get("Mode"), retention.get("RetainUntilDate")
+        return None if until is None else FileLock(LockMode(str(mode).lower()), until)
+
+    def _versions(self) -> Iterator[Version]:
+        """All versions, those of a key one after the other, the newest first."""
+        own = len(self.address.key(""))
+        place = {"Bucket": self.address.bucket, "Prefix": self.address.key("")}
+        pages = iter(self._client.get_paginator("list_object_versions").paginate(**place))
+        while (page := self._asked("list the versions of", "files", lambda: next(pages, None))) is not None:
+            found = [(entry, False) for entry in page.get("Versions", ())]
+            found += [(entry, True) for entry in page.get("DeleteMarkers", ())]
+            for entry, marker in sorted(found, key=_newest_first):
+                yield Version(
+                    key=entry["Key"][own:],
+                    id=str(entry["VersionId"]),
+                    size_bytes=int(entry.get("Size", 0)),
+                    tag=str(entry.get("ETag", "")),
+                    current=bool(entry["IsLatest"]),
+                    marker=marker,
+                )
 
     def _object(self, key: str) -> dict[str, str]:
         return {"Bucket": self.address.bucket, "Key": self.address.key(key)}
@@ -178,6 +261,12 @@ def _proven(answer: Mapping[str, Any], parts: Sequence[Buffer], checksum: str) -
     for part in parts:
         digest.update(part)
     return str(answer.get("ETag", "")).strip('"') == digest.hexdigest()
+
+
+def _newest_first(found: tuple[Mapping[str, Any], bool]) -> tuple[str, bool, float]:
+    """Of a page of versions and markers, which come apart; the current one before what is as old."""
+    entry = found[0]
+    return str(entry["Key"]), not entry["IsLatest"], -entry["LastModified"].timestamp()
 
 
 def _code(error: ClientError) -> str:

@@ -6,7 +6,7 @@ speak the same protocol use the same names, and a few of their own.
 
 import shlex
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -14,11 +14,16 @@ from botocore import exceptions as client_side
 
 from cto_backups.config.redaction import redact
 from cto_backups.errors import VaultError, VaultFullError, VaultReadOnlyError
-from cto_backups.vaults.wording import Wording
+from cto_backups.vaults.wording import Wording, shown
 
 # What a call needs a right to, where it is not called as the right is. What only looks at a bucket lists it.
-_ACTIONS = {"HeadObject": "GetObject", "ListObjectsV2": "ListBucket", "HeadBucket": "ListBucket"}
-_OF_BUCKETS = ("ListBucket", "GetBucketObjectLockConfiguration")
+_ACTIONS = {
+    "HeadObject": "GetObject",
+    "ListObjectsV2": "ListBucket",
+    "HeadBucket": "ListBucket",
+    "ListObjectVersions": "ListBucketVersions",
+}
+_OF_BUCKETS = ("ListBucket", "ListBucketVersions", "GetBucketObjectLockConfiguration")
 _WRITES = ("PutObject", "DeleteObject")
 
 _DENIED = {"AccessDenied", "AllAccessDisabled", "AccountProblem", "UnauthorizedAccess", "403", "Forbidden"}
@@ -42,6 +47,7 @@ _BUSY = {
 }
 _FULL = {"QuotaExceeded", "XMinioStorageFull", "InsufficientCapacity", "InsufficientStorage", "EntityTooLarge", "507"}
 _GARBLED = {"BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch", "IncompleteBody"}
+_UNLOCKED = {"ObjectLockConfigurationNotFoundError", "InvalidBucketState"}
 _ARCHIVED = {"InvalidObjectState"}
 
 
@@ -75,7 +81,8 @@ class S3Wording(Wording):
         if code == "NoSuchBucket":
             return self.no_bucket()
         if code in _DENIED:
-            return self._denied(error.operation_name, what, key, said)
+            operation = "DeleteObjectVersion" if doing == "undelete" else error.operation_name
+            return self._denied(operation, what, key, said)
         if code in _WRONG_REGION:
             headers: Mapping[str, str] = answer.get("HTTPHeaders", {})
             return self.elsewhere(headers.get("x-amz-bucket-region") or told.get("Region"), what)
@@ -86,6 +93,15 @@ class S3Wording(Wording):
                 f"Vault {self._name} at {self._location} is full",
                 why=f"{said} ({code}) while storing {key}",
                 todo="Have more space or a higher quota given there, then run again; what was stored before is intact.",
+            )
+        if code in _UNLOCKED or (code == "InvalidRequest" and "lock" in said.lower()):
+            bucket = self._address.bucket
+            return VaultError(
+                what,
+                why=f"bucket {bucket} has no Object Lock, and the policy has vault {self._name} lock what it stores",
+                todo="Turn it on (it needs versions, and cannot be turned off again): aws s3api "
+                f"put-object-lock-configuration --bucket {bucket} "
+                "--object-lock-configuration ObjectLockEnabled=Enabled. Or take 'lock' out of the policy.",
             )
         why, todo = _words(code, said, status)
         return VaultError(what, why=why, todo=todo)
@@ -123,6 +139,8 @@ class S3Wording(Wording):
         if action not in _OF_BUCKETS:
             resource += f"/{self._address.key(key)}"
         why = f"{said}: this login may not s3:{action} on {resource}"
+        if action == "PutObject" and self._address.locking is not None:
+            action = "PutObject and s3:PutObjectRetention"
         todo = f"Allow s3:{action} there; docs/how-to/add-a-vault.md has the whole role."
         if action in _WRITES:
             todo += " If the bucket locks what it stores, wait until the lock ends."
@@ -181,8 +199,4 @@ def _skew(answer: Mapping[str, Any]) -> str:
         there = parsedate_to_datetime(headers["date"]).astimezone(UTC)
     except (KeyError, ValueError, TypeError):
         return why
-    return f"{why}; there it was {_shown(there)}"
-
-
-def _shown(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
+    return f"{why}; there it was {shown(there)}"

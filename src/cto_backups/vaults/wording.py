@@ -1,11 +1,12 @@
 """What goes wrong with a vault in a bucket, told to people; the stores' own refusals are told in a module for each."""
 
 from abc import ABC, abstractmethod
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from cto_backups.config.redaction import redact
 from cto_backups.core.vaults import StoreAddress
-from cto_backups.errors import KeyProblemError, VaultError, VaultExistsError, VaultMissingError
+from cto_backups.errors import KeyProblemError, VaultError, VaultExistsError, VaultLockedError, VaultMissingError
 
 _Kind = TypeVar("_Kind", bound=VaultError)
 
@@ -101,6 +102,16 @@ class Wording(ABC):
             todo="See what stands between here and the store: it does not know ranges.",
         )
 
+    def locked(self, key: str, until: datetime) -> VaultLockedError:
+        """A file is not deleted, since its lock stands."""
+        error = VaultLockedError(
+            f"Vault {self._name} at {self._location} keeps {key}",
+            why=f"it is locked until {shown(until)}",
+            todo="Nothing: once nothing needs it, its lock is not renewed, and it goes after that.",
+        )
+        error.until = until
+        return error
+
     @staticmethod
     def of(kind: type[_Kind], error: VaultError) -> _Kind:
         """The same words as an error of another kind."""
@@ -108,3 +119,8 @@ class Wording(ABC):
 
     def _cannot(self, doing: str, key: str) -> str:
         return f"Vault {self._name} at {self._location} cannot {doing} {key}".rstrip()
+
+
+def shown(moment: datetime) -> str:
+    """A moment, for people."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -93,6 +93,7 @@ def test_a_source_in_order_has_no_findings_and_scores_100(audited):
         "exclusions",
         "exclusions-used",
         "immutable",
+        "locks",
         "kept-too-long",
         "pruning",
         "keys-parted",
@@ -726,8 +727,8 @@ def test_write_only(build, audited):
     assert "the copy in near" in audited.passes("write-only", near_only, policy_vaults=added_only)
     locked = (build.vault("near"), build.vault("far", lock_mode=LockMode.COMPLIANCE))
     audited.fails("write-only", policy_vaults=locked)
-    elsewhere = replace(APART, vaults={})
-    assert "the copy in far" in audited.passes("write-only", policy_vaults=locked, environment=elsewhere)
+    seen = read_back(build, "far")
+    assert "the copy in far" in audited.passes("write-only", policy_vaults=locked, vaults=seen)
     assert audited.checks("write-only", near_only, source=build.source(category="C")) == ()
 
 
@@ -736,11 +737,40 @@ def test_immutable(build, audited):
     assert "with a lock mode" in audited.fails("immutable", **books), "append-only is not locked"
     locked = (build.vault("near"), build.vault("far", lock_mode=LockMode.GOVERNANCE))
     words = audited.fails("immutable", policy_vaults=locked, **books)
-    assert words == "far is declared locked, but a folder of this machine has no lock"
-    elsewhere = {**books, "policy_vaults": locked, "environment": replace(APART, vaults={})}
-    assert audited.passes("immutable", **elsewhere) == "locked copy in far (governance)"
-    audited.fails("immutable", copied_to(build, "near"), **elsewhere)
+    assert words == "far: declared locked, and no lock was read back yet"
+    seen = {**books, "policy_vaults": locked, "vaults": read_back(build, "far")}
+    words = audited.passes("immutable", **seen)
+    assert words.startswith("locked copy in far (governance): 40 files locked, read back 23 h ago, the earliest lock")
+    audited.fails("immutable", copied_to(build, "near"), **seen)
     assert audited.checks("immutable") == ()
+
+
+def test_locks(build, audited):
+    locked = (build.vault("near"), build.vault("far", lock_mode=LockMode.GOVERNANCE))
+
+    def said(passed, **vaults):
+        checks = audited.checks("locks", policy_vaults=locked, **vaults)
+        assert [(check.subject, check.passed) for check in checks] == [("far", passed)]
+        return checks[0].detail
+
+    assert "no lock was read back yet" in said(False)
+    assert "policy asks for a look every 7 days" in said(True, vaults=read_back(build, "far"))
+    said(True, vaults=read_back(build, "far", days=15))
+    assert "read back 15 days ago" in said(False, vaults=read_back(build, "far", days=16))
+    bad = read_back(build, "far", outcome=Outcome.FAILED, message="3 files are not locked")
+    assert "did not end well: 3 files are not locked" in said(False, vaults=bad)
+    running = read_back(build, "far", outcome=Outcome.RUNNING, finished_at=None)
+    assert "no lock was read back yet" in said(False, vaults=running)
+    assert audited.checks("locks", policy_vaults=locked, vaults=build.read_vaults(first_copy_at=None)) == ()
+    assert audited.checks("locks") == ()
+
+
+def read_back(build, name, *, days=1, **given):
+    """The facts of the vaults, of which one had its locks read back so many days ago."""
+    figures = {"files": 40, "unlocked": 0, "until": "2026-08-01T00:00:00+00:00"}
+    run = replace(build.run(ActionKind.RENEW, build.ago(days=days)), figures=figures, **given)
+    vaults = build.read_vaults()
+    return {**vaults, name: replace(vaults[name], renew_run=run)}
 
 
 def test_catalog(build, audited):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from cto_backups.core.facts import Facts, SourceFacts, VaultFacts
 from cto_backups.core.model import NO_FINGERPRINT, ActionKind, Outcome
 from cto_backups.core.plan import due, lead, next_due_at, retry_at, upcoming
-from cto_backups.core.policy import Access
+from cto_backups.core.policy import Access, LockMode
 from cto_backups.core.schedule import AT_ONCE
 from cto_backups.core.timetable import timetable
 
@@ -26,6 +26,7 @@ BACKUP, COPY, TEST, VERIFY, EXPIRE, PRUNE = (
     ActionKind.EXPIRE,
     ActionKind.PRUNE,
 )
+RENEW = ActionKind.RENEW
 
 
 def planned(policy, facts, now, kind):
@@ -335,6 +336,30 @@ def test_a_vault_that_this_host_may_only_add_to_is_pruned_by_its_owner(build):
     assert planned(policy, facts, build.now, PRUNE)
     vaults = {"near": replace(policy.vaults["near"], access=Access.APPEND_ONLY)}
     assert not planned(replace(policy, vaults=vaults), facts, build.now, PRUNE)
+
+
+def renewed(build, access=Access.FULL, **known):
+    """What is planned for the locks of a vault that locks for 30 days at a time, by what is known of it."""
+    policy = build.policy(build.source(vaults=("near",)))
+    near = replace(policy.vaults["near"], lock_mode=LockMode.GOVERNANCE, access=access)
+    facts = Facts(vaults={"near": VaultFacts("near", **{"first_copy_at": build.ago(days=8), **known})})
+    return planned(replace(policy, vaults={"near": near}), facts, build.now, RENEW)
+
+
+def test_locks_are_looked_at_four_times_in_their_length_whoever_owns_the_vault(build):
+    (first,) = renewed(build)
+    assert (first.vault, first.due_at, first.reason) == (
+        "near", build.ago(days=8), "locks are looked at every 7 days"
+    )  # fmt: skip
+    assert renewed(build, access=Access.APPEND_ONLY), "it takes nothing away"
+    assert not renewed(build, first_copy_at=None)
+    assert not renewed(build, renew_run=build.run(RENEW, build.ago(days=7)))
+    (again,) = renewed(build, renew_run=build.run(RENEW, build.ago(days=7, hours=13)))
+    assert again.due_at == build.ago(hours=1)
+    assert not renewed(build, renew_run=build.run(RENEW, build.ago(minutes=5), Outcome.RUNNING))
+    failed = build.run(RENEW, build.ago(minutes=30), Outcome.FAILED)
+    assert renewed(build, renew_run=failed, renew_failures=1), "tried again soon"
+    assert not planned(build.policy(), Facts(vaults=build.read_vaults()), build.now + 999 * DAY, RENEW)
 
 
 def test_a_policy_can_leave_pruning_to_people(build):

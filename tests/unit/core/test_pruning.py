@@ -76,6 +76,21 @@ def test_what_no_index_lists_waits_for_its_grace() -> None:
     assert made.marks(NOW).keys() == {"young", "future", "new"}
 
 
+def test_what_is_locked_waits_for_the_end_of_its_lock_and_stays_marked() -> None:
+    old, later = NOW - timedelta(days=2), NOW + timedelta(days=9)
+    unlisted, marks = (
+        dict.fromkeys(("free", "kept", "kept-on", "young"), 7),
+        dict.fromkeys(("free", "kept", "kept-on"), old),
+    )
+    locks = {"kept": later, "kept-on": NOW + timedelta(days=1), "free": NOW, "young": later}
+    made = plan(unlisted=unlisted, marks=marks, locks=locks)
+    assert (names(made.overdue), names(made.waiting)) == (["free"], ["young"])
+    assert [each.pack.name for each in made.locked] == ["kept", "kept-on"]
+    assert (made.deleted_bytes, made.locked_bytes, made.locked_until) == (7, 14, later)
+    assert made.marks(NOW) == {"kept": old, "kept-on": old, "young": NOW}
+    assert plan(unlisted=unlisted, marks=marks).locked_until is None
+
+
 def test_what_leaves_the_index_is_marked_with_the_moment() -> None:
     later = NOW + timedelta(hours=1)
     made = plan(pack("a", 1, 1), pack("b", 0, 1), gone=("g",), marks={"a": NOW - timedelta(days=9)})
