@@ -411,3 +411,43 @@ def test_parts_of_a_large_object_are_compared_with_its_etag(versitygw: ObjectSto
     made = source(versitygw, bucket, tmp_path / "state")
     point, _ = captured(made, block=1 << 20)
     assert point.entries[b"/objects/parted"][1] == b"".join(parts)
+
+
+# -- how a bucket is set
+
+
+def test_settings_of_a_bucket_are_told_as_they_are(moto: ObjectStore, tmp_path: Path) -> None:
+    bucket, client = moto.bucket(), moto.client
+    made = source(moto, bucket, tmp_path)
+    before = made.seen().settings
+    assert (before.versioning, before.kept_days, before.public, before.region) == (False, 0, False, REGION)
+    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    rule = {"ID": "old", "Status": "Enabled", "Filter": {}, "NoncurrentVersionExpiration": {"NoncurrentDays": 30}}
+    client.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [rule]})
+    client.put_bucket_acl(Bucket=bucket, ACL="public-read")
+    after = made.seen().settings
+    assert (after.versioning, after.kept_days, after.public) == (True, 30, True)
+    told = {detail for passed, detail in made.seen().judged() if not passed}
+    assert "old versions are deleted after 30 days; policy asks for 365 days" in told
+    assert "anybody may read it" in told
+
+
+def test_settings_of_a_bucket_at_google_are_told_as_they_are(fake_gcs_server: GoogleStore, tmp_path: Path) -> None:
+    bucket = fake_gcs_server.bucket()
+    made = source(fake_gcs_server, bucket, tmp_path)
+    assert made.seen().settings.versioning is False
+    fake_gcs_server.ask("PATCH", f"/storage/v1/b/{bucket}", {"versioning": {"enabled": True}})
+    found = made.seen().settings
+    assert (found.versioning, found.region) == (True, "US-CENTRAL1")
+
+
+def test_a_setting_that_may_not_be_asked_for_is_not_known_and_says_which_right_is_lacking(
+    moto: ObjectStore, tmp_path: Path
+) -> None:
+    with rough_way(moto) as way:
+        made = source(way.store, moto.bucket(), tmp_path)
+        way.plan(Trouble("GET", "versioning", status=403, code="AccessDenied"))
+        seen = made.seen()
+    assert seen.settings.versioning is None
+    told = [detail for passed, detail in seen.judged() if not passed]
+    assert "whether it keeps versions is not known: this login may not s3:GetBucketVersioning" in told
