@@ -210,7 +210,11 @@ def test_the_clone_of_a_test_that_was_killed_is_deleted_by_the_next(cloud: Cloud
     child.send_signal(signal.SIGKILL)
     child.wait()
     source = CloudSqlSource("ledger", cloud.options(export=False), state=tmp_path)
+    with source.capture():
+        assert len(cloud.others) == 1, "no backup waits for a clone that is still being made"
     cloud.held.set()
+    while [each.told["state"] for each in cloud.instances.values() if each.told["state"] != "RUNNABLE"]:
+        time.sleep(0.02)
     with source.capture():
         assert cloud.others == []
     assert list((tmp_path / "sources" / "ledger" / "clones").iterdir()) == []

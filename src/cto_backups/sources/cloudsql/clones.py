@@ -25,6 +25,10 @@ _LONGEST_NAME: Final = 60
 _NAME: Final = re.compile(re.escape(_MARK) + r"[0-9a-f]{12}")
 
 
+_ours: Final[set[str]] = set()
+"""The clones that this process works with: one that it could not delete is no longer among them."""
+
+
 class Clones:
     """The clones of one instance; `folder` is where they are written down."""
 
@@ -37,6 +41,7 @@ class Clones:
         """A clone at a moment (RFC 3339), running; deleted when it fails. Raises SourceError."""
         name = f"{self._instance[:_LONGEST_NAME]}{_MARK}{secrets.token_hex(6)}"
         self._note(name)
+        _ours.add(name)
         try:
             self._service.clone(self._instance, name, at)
         except BaseException:
@@ -51,6 +56,7 @@ class Clones:
             raise SourceError(
                 f"instance {name} is not deleted", why=f"its name is not that of a test's clone of {self._instance}"
             )
+        _ours.discard(name)
         self._service.delete(name)
         (self._folder / name).unlink(missing_ok=True)
 
@@ -66,9 +72,14 @@ class Clones:
             raise
         self.delete(name)
 
-    def sweep(self) -> Sequence[str]:
-        """Delete what earlier tests left; their names. Raises SourceError."""
+    def sweep(self, *, patient: bool = True) -> Sequence[str]:
+        """Delete what earlier tests left; their names. Raises SourceError.
+
+        What is still being made cannot be deleted: it is waited for, or left to the next who is `patient`.
+        """
         swept = [file.name for file in self._noted() if not _alive(file)]
+        if not patient:
+            swept = [name for name in swept if not self._service.is_being_made(name)]
         for name in swept:
             self.delete(name)
         now = clock.now()
@@ -130,4 +141,6 @@ def _alive(file: Path) -> bool:
         young = clock.now().timestamp() - file.stat().st_mtime < OLDEST.total_seconds()
     except OSError:
         return False
+    if pid == str(os.getpid()):
+        return file.name in _ours
     return pid.isdecimal() and young and Path(f"/proc/{pid}").exists()

@@ -17,6 +17,7 @@ from cto_backups.sources.cloudsql.wording import ApiError, failed, refused
 POSTGRESQL: Final = "POSTGRES"
 MYSQL: Final = "MYSQL"
 RUNNING: Final = "RUNNABLE"
+_BEING_MADE: Final = "PENDING_CREATE"
 _LOOKS_FOR_NEW: Final = 8
 _SHARED_AUTHORITIES: Final = ("GOOGLE_MANAGED_CAS_CA", "CUSTOMER_MANAGED_CAS_CA")
 _ENCRYPTED: Final = ("ENCRYPTED_ONLY", "TRUSTED_CLIENT_CERTIFICATE_REQUIRED")
@@ -119,10 +120,12 @@ class Service:
         if found is None:
             path = f"{self._instances}/{name}/backupRuns"
             self._begun(lambda: self._api.ask("POST", path, doing, body={"description": description}), doing, path)
-        for _ in self._looks("make a backup"):
+        for look in self._looks("make a backup"):
             found = next((each for each in self.backups(name) if each.description == description), None)
             if found is not None and found.is_good:
                 return found
+            if found is None and look > _LOOKS_FOR_NEW:
+                raise failed(self._api.source, "make a backup", "none was begun, though we asked for it")
             if found is not None and found.ended_at is not None:
                 raise failed(self._api.source, "make a backup", found.error or f"it ended as {found.status}")
         raise AssertionError("looks end by an error alone")
@@ -142,6 +145,10 @@ class Service:
         operation = self._begun(lambda: self._api.ask("POST", path, doing, body=body), doing, path)
         self._finished(operation, doing, into)
 
+    def is_being_made(self, name: str) -> bool:
+        """Whether there is such an instance, which does not run yet. Raises SourceError."""
+        return self.find(name).get("state") == _BEING_MADE
+
     def delete(self, name: str) -> None:
         """Delete an instance, without a last backup of it; fine where there is none. Raises SourceError.
 
@@ -150,13 +157,15 @@ class Service:
         path, doing = f"{self._instances}/{name}", "delete a clone"
         for _ in self._looks(doing):
             there = self.find(name)
-            if there.get("state") != "PENDING_CREATE":
+            if there.get("state") != _BEING_MADE:
                 break  # what is still being made cannot be deleted
         if not there:
             return
         if _part(there, "settings").get("deletionProtectionEnabled"):
             body = {"settings": {"deletionProtectionEnabled": False}}
-            self._finished(self._api.ask("PATCH", path, "change a clone", body=body), "change a clone", name)
+            changing = "change a clone"
+            operation = self._begun(lambda: self._api.ask("PATCH", path, changing, body=body), changing, path)
+            self._finished(operation, changing, name)
         try:
             operation = self._api.ask("DELETE", path, doing, missing=True, enableFinalBackup="false")
         except ApiError:

@@ -116,7 +116,7 @@ class CloudSqlSource:
             told = service.get(self._instance)
             self._refuse_unfit(told)
             with suppress(SourceError):  # that clones are left over is a finding, and no reason to have no backup
-                self._reaching.clones(service).sweep()
+                self._reaching.clones(service).sweep(patient=False)
             if self._on_demand:
                 service.back_up(self._instance, self._description())
             standing = Standing(service, told, service.backups(self._instance))
