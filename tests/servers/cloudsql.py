@@ -318,7 +318,11 @@ class CloudSql:
 
         def work() -> None:
             self.held.wait(60)
-            self.clone(source, name, self.astray or context["pointInTime"])
+            try:
+                self.clone(source, name, self.astray or context["pointInTime"])
+            except Exception:
+                waiting.told["state"] = "FAILED"
+                raise
 
         return self._operation(work)
 

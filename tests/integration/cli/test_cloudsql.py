@@ -47,13 +47,13 @@ def test_from_the_policy_to_a_proof_and_to_a_moment_back(home: Home, cloud: Clou
         "    expects: {region: us-east1}",
     ]
     home.policy.write_text(home.policy.read_text().replace("\nsources:", "\nsources:\n" + "\n".join(lines), 1))
-    backed_up = home("backup", "ledger")
+    backed_up = home.process("backup", "ledger")
     assert backed_up.status is ExitStatus.SUCCESS, backed_up
-    proven = home("test", "ledger", "--json")
+    proven = home.process("test", "ledger", "--json")
     assert proven.status is ExitStatus.SUCCESS, proven.document["tests"][0]["reason"]
     assert proven.document["tests"][0]["rung"] == "proven"
     assert cloud.others == []
-    findings = home("audit", "--json").document["findings"]
+    findings = home.process("audit", "--json").document["findings"]
     about = {each["control"] for each in findings if each["subject"] == "ledger"}
     assert "cloudsql-region" in about
     assert not about & {"cloudsql-backups", "cloudsql-point-in-time", "cloudsql-deletion", "cloudsql-network"}
@@ -61,9 +61,9 @@ def test_from_the_policy_to_a_proof_and_to_a_moment_back(home: Home, cloud: Clou
     moment = datetime.now(UTC)
     time.sleep(0.01)
     cloud.main.server.do("DROP TABLE twins", database="my shop")
-    assert home("backup", "ledger").status is ExitStatus.SUCCESS
+    assert home.process("backup", "ledger").status is ExitStatus.SUCCESS
     place = open_place / "then"
-    back = home("restore", "ledger", "--at", f"{moment:%Y-%m-%dT%H:%M:%S.%f}+00:00", "--to", str(place))
+    back = home.process("restore", "ledger", "--at", f"{moment:%Y-%m-%dT%H:%M:%S.%f}+00:00", "--to", str(place))
     assert back.status is ExitStatus.SUCCESS, back
     (name,) = cloud.others
     assert f"tests/{name}" in back.out

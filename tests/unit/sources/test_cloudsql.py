@@ -128,7 +128,7 @@ def test_an_export_and_a_clone_of_its_moment_are_what_the_instance_held(cloud: C
     cloud.astray = datetime.now(UTC).isoformat()
     insert(cloud, "after all")
     with pytest.raises(VerificationError, match=r"a clone of the instance to .* is not what the instance held"):
-        source.probe(open_place / "back", expected)
+        source._prove_clone(field(expected, "at"), expected)
     assert cloud.others == [], "also deleted when it is not what it should be"
 
 

@@ -45,8 +45,10 @@ class Clones:
         try:
             self._service.clone(self._instance, name, at)
         except BaseException:
+            _ours.discard(name)
             with suppress(SourceError):  # else the next test does
-                self.delete(name)
+                if not self._service.is_being_made(name):
+                    self.delete(name)
             raise
         return name
 
