@@ -29,7 +29,7 @@ from cto_backups.process import ToolError
 from cto_backups.sources.disposable import disposable
 from cto_backups.sources.mysql import capture as mysql_capture
 from cto_backups.sources.mysql import moment
-from cto_backups.sources.mysql.connection import Tools, Version
+from cto_backups.sources.mysql.connection import Address, Tools, Version
 from cto_backups.sources.mysql.dump import COMPLETED, Parts, mark_of
 from cto_backups.sources.mysql.hashes import HASHES
 from cto_backups.sources.mysql.source import MysqlSource
@@ -322,6 +322,26 @@ def test_a_table_that_is_in_no_snapshot_is_held_until_it_is_dumped(shop: Server,
         shop.do("DELETE FROM my_isam WHERE w = 'late'", database="my shop")
 
 
+def test_a_second_session_sums_up_too_where_it_sees_the_same(shop: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody stands still for the moment of a log: what is written between two beginnings one of them alone sees."""
+    address = Address(host=str(shop.socket), user="root", password=lambda: mariadb.PASSWORD)
+    version = Version("mariadb", (10, 11))
+    with moment.snapshot(address, version, "") as (sessions, _, _):
+        assert len(sessions) == 2
+    original = moment.begin
+
+    def late(session: Any) -> None:
+        original(session)
+        shop.do("INSERT INTO twins VALUES ('meanwhile')", database="my shop")
+
+    monkeypatch.setattr(moment, "begin", late)
+    try:
+        with moment.snapshot(address, version, "") as (sessions, _, _):
+            assert len(sessions) == 1
+    finally:
+        shop.do("DELETE FROM twins WHERE word = 'meanwhile'", database="my shop")
+
+
 # -- who may what ------------------------------------------------------------------------------------------------------
 
 
@@ -513,7 +533,7 @@ def test_a_folder_of_programs_that_is_closed_to_us_is_passed_over(
 
 HELD = """
 import time
-from cto_backups.sources.mysql.connection import Tools, Version
+from cto_backups.sources.mysql.connection import Address, Tools, Version
 from cto_backups.sources.mysql.throwaway import throwaway
 with throwaway(Tools(Version("mariadb", (10, 11))), {}, {}) as address:
     print(address.host, flush=True)
