@@ -16,7 +16,7 @@ from servers.google_stores import GoogleStore
 from servers.mariadb import free_port
 from servers.object_stores import running
 
-PROJECT = "proof"
+PROJECT = "proving"
 BASE = f"/bigquery/v2/projects/{PROJECT}"
 # Its types for places are an extension that is fetched when it starts; there are no such columns in its tests.
 _WITHOUT_PLACES = """

@@ -1,18 +1,42 @@
 """What the policy file says of BigQuery projects, as pydantic models."""
 
+import re
+from collections.abc import Callable
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
 from cto_backups.config.any_source import AnySource
-from cto_backups.config.fields import Line, Reference, WebAddress
+from cto_backups.config.fields import Line, Reference, Surroundings, Text, WebAddress, problem
 
-ProjectName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9.:-]{4,60}[a-z0-9]$")]
-DatasetName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]{1,1024}$")]
-BucketPlace = Annotated[
-    str, StringConstraints(pattern=r"^gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/[^/\s*?\[\]#]+)*/?$")
+_PROJECT = r"^[a-z](?:[a-z0-9-]|[.:](?=[a-z0-9])){4,60}[a-z0-9]$"
+_DATASET = r"^[A-Za-z0-9_]{1,1024}$"
+_PLACE = r"^gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/[^/\s*?\[\]#]+)*/?$"
+_TABLE = r"^[^.\s]+\.[^.]+$"
+
+
+def _like(pattern: str, what: str, todo: str) -> Callable[[str, Surroundings | None], None]:
+    """A check that a text is of a form."""
+
+    def check(value: str, _around: Surroundings | None) -> None:
+        if not re.match(pattern, value, re.ASCII):
+            raise problem(f"'{value}' is no {what}", todo=todo)
+
+    return check
+
+
+ProjectName = Annotated[
+    str, Text(_like(_PROJECT, "id of a project", "Write it as 'gcloud projects list' does."), pattern=_PROJECT)
 ]
-TablePattern = Annotated[str, StringConstraints(pattern=r"^[^.\s]+\.[^.]+$")]
+DatasetName = Annotated[
+    str, Text(_like(_DATASET, "name of a dataset", "Write it without its project, as 'bq ls' does."), pattern=_DATASET)
+]
+BucketPlace = Annotated[
+    str, Text(_like(_PLACE, "bucket of Cloud Storage", "Write gs://BUCKET, or gs://BUCKET/FOLDER."), pattern=_PLACE)
+]
+TablePattern = Annotated[
+    str, Text(_like(_TABLE, "pattern of tables", "Write DATASET.TABLE, such as logs.tmp_*."), pattern=_TABLE)
+]
 
 
 class BigQuerySource(AnySource):

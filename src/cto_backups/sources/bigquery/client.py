@@ -54,6 +54,16 @@ class BigQuery:
         """A dataset, whole."""
         return self._one("GET", f"datasets/{quote(name)}", "bigquery.datasets.get")
 
+    def has_dataset(self, name: str) -> bool:
+        """Whether there is a dataset of this name."""
+        try:
+            self.dataset(name)
+        except RefusedError as error:
+            if error.status != 404:
+                raise
+            return False
+        return True
+
     def tables(self, dataset: str) -> Iterator[Document]:
         """Every table, view, snapshot and so on of a dataset, in few words."""
         return self._pages(f"datasets/{quote(dataset)}/tables", "tables", "bigquery.tables.list")

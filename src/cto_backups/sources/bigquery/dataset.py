@@ -38,7 +38,7 @@ class DatasetForm:
             return DatabasePlan(there.name, str(wish.folder), size_bytes, conflict)
         name = _name(wish)
         with self._landing() as landing:
-            stands = landing.stands(name) is not None
+            stands = landing.bigquery.has_dataset(name)
         self._see_name(wish, name, stands=stands)
         notes = ("its tables there are kept in a dataset of their own, and replaced",) if stands else ()
         return DatabasePlan(name, self._place.project, size_bytes, name if stands else None, notes)
@@ -53,7 +53,7 @@ class DatasetForm:
             fetch(place / "point", only=_only(wish))
             folder = place / "point" / file_name(wish.database)
             with self._landing() as landing, stage(f"Loading {name}"):
-                stands = landing.stands(name) is not None
+                stands = landing.bigquery.has_dataset(name)
                 self._see_name(wish, name, stands=stands)
                 kept = None
                 if stands:

@@ -78,11 +78,8 @@ class Extraction:
 
     def snapshot(self, tables: Sequence[Table], milliseconds: int) -> None:
         """Snapshot every table as of one moment. Raises SourceError, and what `words.FAILURES` has."""
-        try:
+        if not self.bigquery.has_dataset(self.place.snapshots_dataset):
             self.bigquery.make_dataset(self.place.scratch(self.place.snapshots_dataset))
-        except RefusedError as error:
-            if error.status != 409:
-                raise
         with ThreadPoolExecutor(self.jobs, thread_name_prefix="snapshot") as pool:
             for table, done in [(each, pool.submit(self._snapshot, each, milliseconds)) for each in tables]:
                 try:

@@ -12,7 +12,6 @@ from cto_backups import clock
 from cto_backups.errors import RestoreError
 from cto_backups.sources.bigquery import beside, sums
 from cto_backups.sources.bigquery.client import BigQuery, Document, job_name
-from cto_backups.sources.bigquery.google import RefusedError
 from cto_backups.sources.bigquery.loading import Loader
 from cto_backups.sources.bigquery.place import Place
 from cto_backups.sources.bigquery.point import StoredPoint, StoredTable, dataset_in
@@ -32,15 +31,6 @@ class Landing:
     place: Place
     bigquery: BigQuery
     loader: Loader
-
-    def stands(self, name: str) -> Document | None:
-        """The dataset of a name; None where there is none."""
-        try:
-            return self.bigquery.dataset(name)
-        except RefusedError as error:
-            if error.status == 404:
-                return None
-            raise
 
     def anew(
         self, folder: Path, former: str, name: str, *, chosen: Sequence[str] = (), verify: bool = False

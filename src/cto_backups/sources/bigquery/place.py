@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Final
 
+from google.auth.exceptions import GoogleAuthError
+
 from cto_backups.core.limits import UNLIMITED, Limit
 from cto_backups.errors import SourceError
 from cto_backups.sources.bigquery.bucket import Bucket
@@ -56,7 +58,7 @@ class Place:
                 why="what `credentials` names, or GOOGLE_APPLICATION_CREDENTIALS, is no key file of a service account",
                 todo="make one, 'gcloud iam service-accounts keys create', and name it at the source",
             ) from error
-        except Exception as error:
+        except GoogleAuthError as error:
             why, todo = explained(error)
             raise SourceError(
                 f"source {self.name}: it cannot be logged in to Google Cloud", why=why, todo=todo

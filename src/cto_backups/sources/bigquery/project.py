@@ -26,7 +26,7 @@ class ProjectForm:
         plan = reader.plan(Path("/"), only=only)
         names = sorted({path.split(b"/")[1].decode() for path, _ in reader.listing(only) if path.count(b"/") > 1})
         with landing(self._place) as opened:
-            conflicts = tuple(name for name in names if opened.stands(name) is not None)
+            conflicts = tuple(name for name in names if opened.bigquery.has_dataset(name))
         notes = [f"project {self._place.project} gets: {', '.join(names) or 'no dataset'}"]
         if conflicts:
             notes.append(f"it will refuse, for these are there already: {', '.join(conflicts)}")
@@ -49,7 +49,7 @@ class ProjectForm:
         return replace(restored, places=(self._place.project,), seconds=seconds, notes=(*restored.notes, *notes))
 
     def _refuse(self, opened: Landing, names: Sequence[str]) -> None:
-        standing = [name for name in names if opened.stands(name) is not None]
+        standing = [name for name in names if opened.bigquery.has_dataset(name)]
         if standing:
             raise RefusedError(
                 f"source {self._place.name}: datasets that the point has are in {self._place.project} already",

@@ -32,6 +32,7 @@ class Proof:
 
     def fingerprint(self, restored: Path, expected: Fingerprint) -> Fingerprint:
         """What BigQuery says of the tables once they are loaded. Raises VerificationError."""
+        self.notes = ()
         name = self._place.name
         project = next((sample for sample in expected.samples if sample.key == PROJECT), None)
         if expected.algorithm != ALGORITHM or project is None:
