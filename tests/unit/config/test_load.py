@@ -283,6 +283,7 @@ def test_servers_and_volumes_are_excluded_by_the_names_that_the_audit_prints(pol
         "mysql:127.0.0.1:3306",
         "mysql:db.example.com:3306/a b",
         "volume:/volumes/shop/_data",
+        "bigquery:acme-analytics.logs.tmp_*",
     )
     written = "".join(f"  - {{resource: '{name}', reason: dumped, owner: ada, until: 2030-01-01}}\n" for name in names)
     excluded = load(policy_file(f"{sound}exclude:\n{written}")).policy.exclusions
