@@ -116,7 +116,7 @@ def rough_way(store: ObjectStore | GoogleStore) -> Iterator[RoughWay]:
             content = _spoilt(fault, told, content)
             self._answer(answer.status, told, content, None if fault is None else fault.cut)
 
-        do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = pass_on  # noqa: N815 - the names that the library looks for
+        do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = do_PATCH = pass_on  # noqa: N815 - the names that the library looks for
 
         def _refuse(self, fault: Fault) -> None:
             said = _refusal(store, fault)

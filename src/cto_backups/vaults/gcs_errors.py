@@ -56,7 +56,7 @@ class GcsWording(Wording):
                 why=f"{said} ({error.reason or error.status}) while it was to {doing} {key}",
                 todo="Have the quota raised, then run again; what was stored before is intact.",
             )
-        if error.status in (400, 412) and "retention" in said.lower():
+        if doing in ("store", "replace") and error.status in (400, 412) and "retention" in said.lower():
             return VaultError(
                 what,
                 why=f"{said}: the policy has vault {self._name} lock what it stores",

@@ -11,12 +11,13 @@ from cto_backups.core.auditing import audit
 from cto_backups.core.cloud_sql_controls import CLOUD_SQL
 from cto_backups.core.controls import CONTROLS, Environment, Place, Severity
 from cto_backups.core.facts import Facts, Heartbeat, SourceFacts
-from cto_backups.core.findings import AuditReport, Check, Control, ControlResult
+from cto_backups.core.findings import Audited, AuditReport, Check, Control, ControlResult
 from cto_backups.core.governance import Approval, Governance, Governed, Identity, Who
 from cto_backups.core.keeping import Hold, Mark, RetentionSeen
 from cto_backups.core.model import ActionKind, Disappearance, Fingerprint, Outcome, Resource
 from cto_backups.core.policy import Access, Exclusion, LockMode, Tls
 from cto_backups.core.streams import StreamFacts
+from cto_backups.core.vault_controls import proven_locks
 
 DAY = timedelta(days=1)
 BACKUP, TEST, VERIFY = ActionKind.BACKUP, ActionKind.RESTORE_TEST, ActionKind.VERIFY
@@ -763,6 +764,14 @@ def test_locks(build, audited):
     assert "no lock was read back yet" in said(False, vaults=running)
     assert audited.checks("locks", policy_vaults=locked, vaults=build.read_vaults(first_copy_at=None)) == ()
     assert audited.checks("locks") == ()
+
+
+def test_locks_of_repositories_of_others_are_as_the_policy_declares_them(build, audited):
+    theirs = build.vault("pgBackRest's repo1", lock_mode=LockMode.COMPLIANCE)
+    check = proven_locks(Audited(build.policy(), Facts(), {}, build.now, APART), theirs)
+    assert (check.passed, check.detail) == (True, "as the policy declares; nothing was read back")
+    none = proven_locks(Audited(build.policy(), Facts(), {}, build.now, APART), build.vault("near"))
+    assert (none.passed, none.detail) == (False, "the policy has no lock for it")
 
 
 def read_back(build, name, *, days=1, **given):
