@@ -392,8 +392,18 @@ REFUSALS: dict[str, Refusal] = {
         rf"may not s3:GetObject on {ARN}/v/a",
         "Allow s3:GetObject",
     ),
-    "expired": (Fault("GET", status=400, code="ExpiredToken"), VaultError, "the login has expired", "Log in anew"),
-    "unknown key": (Fault("GET", status=403, code="InvalidAccessKeyId"), VaultError, "does not take this key", "valid"),
+    "expired": (
+        Fault("GET", status=400, code="ExpiredToken", times=9),
+        VaultError,
+        "the login has expired",
+        "Log in anew",
+    ),
+    "unknown key": (
+        Fault("GET", status=403, code="InvalidAccessKeyId", times=9),
+        VaultError,
+        "does not take this key",
+        "valid",
+    ),
     "clock": (
         Fault("GET", status=403, code="RequestTimeTooSkewed", headers=(("Date", "Sun, 29 Nov 2026 10:00:00 GMT"),)),
         VaultError,

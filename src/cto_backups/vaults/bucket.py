@@ -5,7 +5,9 @@ an object whole or not at all, and keep it once they have said so. A marker obje
 vault from a wrong bucket. What one asks of a store is in `object_store`; the stores are `s3` and `gcs`.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
 from typing import TypeVar
 
 from cto_backups import clock
@@ -22,11 +24,13 @@ from cto_backups.core.trees import Buffer
 from cto_backups.core.vaults import StoreAddress, StoredFile
 from cto_backups.errors import VaultError, VaultExistsError
 from cto_backups.vaults import pauses, versions
+from cto_backups.vaults.joined import Joined
 from cto_backups.vaults.marker import MARKER, check_key, identity_in, is_key, new_marker
-from cto_backups.vaults.object_store import AbsentError, Answer, BeyondError, ObjectStore, TakenError
+from cto_backups.vaults.object_store import AbsentError, Answer, BeyondError, ObjectStore, TakenError, UnansweredError
+from cto_backups.vaults.slow import PIECE_BYTES, Filling
 
 _ATTEMPTS = 4  # at answers that end early, which the stores' clients have let go of by then
-_PIECE = 1 << 20  # read into memory that is there, at a time
+_UPLOADS_END = timedelta(days=1)  # no upload of ours takes so long, nor do clocks differ by it
 
 _Read = TypeVar("_Read")
 
@@ -63,6 +67,8 @@ class BucketVault:
             self._store.look()  # says so if it is the bucket that is not there
             marked = self.address.key(MARKER)
             raise self._store.say.absent(f"there is no marker object {marked} in the bucket") from error
+        except BeyondError:
+            marker = b""
         return identity_in(marker, f"Vault {self._name} at {self._location}")
 
     def check(self) -> None:
@@ -118,19 +124,8 @@ class BucketVault:
         if not buffer.nbytes:
             self.size(key)
             return
-        filled = 0
-
-        def fill() -> None:
-            nonlocal filled
-            with self._open(key, offset + filled, buffer.nbytes - filled) as answer:
-                while filled < buffer.nbytes:
-                    more = answer.body.readinto(buffer[filled : filled + _PIECE])
-                    if not more:
-                        raise OSError(f"it ended after {filled} bytes of {buffer.nbytes}")
-                    filled += more
-
         try:
-            self._untorn(key, fill)
+            self._read_into(key, offset, buffer)
         except BeyondError as error:
             raise self._short(key, offset, buffer.nbytes, self.size(key)) from error
         except AbsentError as error:
@@ -154,7 +149,10 @@ class BucketVault:
             yield from (stored for stored in page.files if is_key(stored.key))
             if page.next is None:
                 break
-            page = self._store.page(folder, page.next)
+            following = self._store.page(folder, page.next)
+            if following.next == page.next:
+                raise self._store.say.in_circles(folder)
+            page = following
         if not found:
             _ = self.identity  # an empty answer must not be given for a wrong bucket
 
@@ -171,6 +169,10 @@ class BucketVault:
             self._store.delete(key)
         except AbsentError:
             _ = self.identity  # fine, unless it is the vault that is gone
+
+    def sweep(self) -> int:
+        """Remove what uploads of dead writers left behind; how many. Raises VaultMissingError, VaultReadOnlyError."""
+        return self._store.sweep(clock.now() - _UPLOADS_END)
 
     def close(self) -> None:
         """Close the connections; they are made anew when needed."""
@@ -221,8 +223,31 @@ class BucketVault:
             self._store.put(key, parts, overwrite=overwrite, until=until)
         except TakenError as error:
             # An earlier try of this call may have come through, and only its answer got lost.
-            if anew or not error.again or not self._store.holds(key, parts):
+            if anew or not error.again or not self._holds(key, parts):
                 raise
+        except UnansweredError as error:
+            # The last try may have come through as well: what is there is the answer.
+            if anew:
+                raise
+            try:
+                if self._holds(key, parts):
+                    return
+            except VaultError:
+                raise error from None
+            raise
+
+    def _holds(self, key: str, parts: Sequence[Buffer]) -> bool:
+        """Whether what is there is these parts; where the store's checksums do not tell, it is read and compared."""
+        held = self._store.holds(key, parts)
+        if held is not None:
+            return held
+        content, there, step = Joined(parts), 0, 8 << 20
+        while there < content.size:
+            piece = self._read(key, there, min(step, content.size - there))
+            if piece != content.read(len(piece)):
+                return False
+            there += len(piece)
+        return True
 
     def _check_unlocked(self, key: str) -> None:
         """Raise VaultLockedError while the lock of a stored file stands."""
@@ -249,24 +274,35 @@ class BucketVault:
 
         def read() -> bytes:
             with self._open(key, offset, length) as answer:
-                content = answer.body.read()
-            if len(content) != answer.size_bytes:
-                raise OSError(f"it ended after {len(content)} bytes of {answer.size_bytes}")
-            return content
+                content = bytearray(answer.size_bytes)
+                Filling(memoryview(content)).take(answer.body)
+            return bytes(content)
 
         return self._untorn(key, read)
+
+    def _read_into(self, key: str, offset: int, buffer: memoryview) -> None:
+        """Fill the buffer; what came stays, and only the rest is asked for again. Raises AbsentError, BeyondError."""
+        filling = Filling(buffer)
+
+        def fill() -> None:
+            with self._open(key, offset + filling.filled, buffer.nbytes - filling.filled) as answer:
+                filling.take(answer.body)
+
+        self._untorn(key, fill, lambda: filling.filled)
 
     def _open(self, key: str, offset: int, length: int | None) -> Answer:
         """The stream of a range, which was compared with what was asked for. Raises AbsentError, BeyondError."""
         last = "" if length is None else offset + length - 1
-        part = {"Range": f"bytes={offset}-{last}"} if offset or length is not None else {}
-        answer = self._store.get(key, part)
-        problem = None
-        whole = answer.told.rpartition("/")[2]
-        if part and not answer.told.startswith(f"bytes {offset}-"):
+        answer = self._store.get(key, {"Range": f"bytes={offset}-{last}"})  # also of the whole: its size is told then
+        first, last_there, whole = _told(answer.told)
+        problem: Exception | None = None
+        whole_comes = first is None and not offset and length is None  # a store that tells no range of the whole
+        if first != offset and not whole_comes:
             problem = self._store.say.other_range(key)
-        elif whole.isdigit() and int(whole) < offset:  # which providers refuse, and not every store
-            problem = self._short(key, offset, length, int(whole))
+        elif whole is not None and whole < offset:  # which providers refuse, and not every store
+            problem = self._short(key, offset, length, whole)
+        elif last_there is not None and answer.size_bytes < last_there + 1 - offset:
+            problem = OSError(f"{answer.size_bytes} bytes came of a range to {last_there}")  # cut by who stands between
         elif length is not None and answer.size_bytes != length:
             problem = self._store.say.short(key, offset, length, answer.size_bytes)
         if problem is not None:
@@ -274,13 +310,23 @@ class BucketVault:
             raise problem
         return answer
 
-    def _untorn(self, key: str, read: Callable[[], _Read]) -> _Read:
-        """Read until an answer comes whole. Raises VaultError."""
-        for attempt in range(1, _ATTEMPTS + 1):
+    def _untorn(self, key: str, read: Callable[[], _Read], came: Callable[[], int] = int) -> _Read:
+        """Read until an answer comes whole; tries begin anew where more of it `came`. Raises VaultError."""
+        failures = had = 0
+        while True:
             try:
                 return read()
             except self._store.torn as error:
-                if attempt == _ATTEMPTS:
+                failures = 1 if came() - had >= PIECE_BYTES else failures + 1
+                had = came()
+                if failures == _ATTEMPTS:
                     raise self._store.say.torn(key, str(error)) from error
-                pauses.pause(attempt)
-        raise AssertionError("the last attempt returns or raises")
+                pauses.pause(failures)
+
+
+def _told(content_range: str) -> tuple[int | None, int | None, int | None]:
+    """Of "bytes 3-6/10": where it begins, its last byte, and the whole's size; None for what is not told."""
+    found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", content_range)
+    if found is None:
+        return None, None, None
+    return int(found[1]), int(found[2]), None if found[3] == "*" else int(found[3])

@@ -21,13 +21,13 @@ from cto_backups.core.object_locks import FileLock
 from cto_backups.core.policy import LockMode
 from cto_backups.core.trees import Buffer
 from cto_backups.core.vaults import StoreAddress, StoredFile
-from cto_backups.errors import KeyProblemError
+from cto_backups.errors import KeyProblemError, VaultError
 from cto_backups.vaults import gcs_client
 from cto_backups.vaults.bucket import BucketVault
 from cto_backups.vaults.gcs_client import GcsClient, RefusedError
 from cto_backups.vaults.gcs_errors import GcsWording
 from cto_backups.vaults.gcs_upload import FIELDS, upload
-from cto_backups.vaults.object_store import AbsentError, Answer, BeyondError, Page, TakenError
+from cto_backups.vaults.object_store import AbsentError, Answer, BeyondError, Page, TakenError, UnansweredError
 
 _UNREACHED = (requests.RequestException, HTTPError, OSError, GoogleAuthError)
 
@@ -75,12 +75,14 @@ class GcsStore:
             if error.status == 404:
                 raise self.say.no_bucket() from error
             if error.status != 412:
-                raise self.say.refused(error, doing, key) from error
+                refused = self.say.refused(error, doing, key)
+                unknown = error.status >= 500 or (error.again and type(refused) is VaultError)
+                raise self.say.of(UnansweredError, refused) if unknown else refused from error
             taken = self.say.of(TakenError, self.say.exists(key))
             taken.again = error.again
             raise taken from error
         except _UNREACHED as error:
-            raise self.say.unreached(error, doing, key) from error
+            raise self.say.of(UnansweredError, self.say.unreached(error, doing, key)) from error
         if not _proven(stored, checksum, size):
             raise self.say.otherwise(key, "its checksum there is not that of what was sent, or is not told")
 
@@ -131,6 +133,10 @@ class GcsStore:
         """Remove an object. Raises AbsentError, VaultReadOnlyError."""
         self._asked("delete", key, lambda: self._client.ask("DELETE", self._object(key)))
 
+    def sweep(self, before: datetime) -> int:
+        """Nothing: the store itself ends sessions after a week, and nobody pays for what came in them."""
+        return 0
+
     def close(self) -> None:
         """Close the connections; they are made anew when needed."""
         with self._lock:
@@ -179,14 +185,14 @@ class GcsStore:
 
     def _listed(self, folder: str, token: str | None, most: int = 1000) -> Any:
         def ask() -> Any:
-            return self._client.ask(
+            return self._client.ask_told(
                 "GET",
                 self._objects(),
                 prefix=self.address.key(folder) or None,
                 pageToken=token,
                 maxResults=most,
                 fields="nextPageToken,items(name,size)",
-            ).json()
+            )
 
         try:
             return self._asked("list", folder.rstrip("/"), ask)
@@ -194,7 +200,7 @@ class GcsStore:
             raise self.say.no_bucket() from error
 
     def _look_up(self, key: str) -> Any:
-        return self._asked("look up", key, lambda: self._client.ask("GET", self._object(key), fields=FIELDS).json())
+        return self._asked("look up", key, lambda: self._client.ask_told("GET", self._object(key), fields=FIELDS))
 
 
 def _size(parts: Sequence[Buffer]) -> int:

@@ -12,12 +12,14 @@ from typing import Any
 
 import google.auth
 import requests
+from google.auth.exceptions import RefreshError, TransportError
 from google.auth.transport.requests import Request
 from google.oauth2 import service_account
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
 from cto_backups.core.vaults import StoreAddress
+from cto_backups.errors import KeyProblemError
 from cto_backups.vaults import pauses, tls
 
 OWN = "https://storage.googleapis.com"
@@ -27,7 +29,14 @@ _ATTEMPTS = 6
 _CONNECTIONS = 32  # more than any crew of ours has threads; one that waits for none makes none
 _TIMEOUT_SECONDS = (15.0, 60.0)  # to connect; and without a single byte
 BUSY = {408, 429, 500, 502, 503, 504}  # https://cloud.google.com/storage/docs/retry-strategy
-UNREACHED = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError, HTTPError, OSError)
+UNREACHED = (
+    requests.ConnectionError,
+    requests.Timeout,
+    requests.exceptions.ChunkedEncodingError,
+    TransportError,
+    HTTPError,
+    OSError,
+)
 
 
 class RefusedError(Exception):
@@ -68,9 +77,10 @@ class Budget:
 class GcsClient:
     """A login at one store. Thread-safe."""
 
-    def __init__(self, address: StoreAddress, credentials: Any, session: requests.Session) -> None:
+    def __init__(self, address: StoreAddress, session: requests.Session) -> None:
+        self._address = address
         self._base = address.endpoint or OWN
-        self._credentials = credentials
+        self._credentials = _login(address)
         self._session = session
         self._login = threading.Lock()
         self._budget = Budget()
@@ -99,6 +109,13 @@ class GcsClient:
             last = attempt >= attempts
             try:
                 answer = self._once(method, path, headers or {}, body, stream, query)
+            except RefreshError:
+                if renewed:
+                    raise
+                renewed = True  # its key may have been replaced, where it is looked up
+                self._renew()
+                attempt -= 1
+                continue
             except UNREACHED as error:
                 if last or isinstance(error, requests.exceptions.SSLError) or not self._budget.spend():
                     raise
@@ -122,6 +139,17 @@ class GcsClient:
                 pauses.pause(attempt, float(wait) if wait.isdigit() else 0.0)
             else:
                 raise refused
+
+    def ask_told(self, method: str, path: str, **query: Any) -> Any:
+        """What an answer says, as JSON: one that was cut short on the way is asked for again. Raises as `ask`."""
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                return self.ask(method, path, **query).json()
+            except requests.exceptions.JSONDecodeError:
+                if attempt == _ATTEMPTS:
+                    raise
+                pauses.pause(attempt)
+        raise AssertionError("the last attempt returns or raises")
 
     def close(self) -> None:
         """Close the connections."""
@@ -152,8 +180,13 @@ class GcsClient:
         )
 
     def _renew(self) -> None:
+        """Log in anew, from where the login comes; it gets its first token when it is used. Raises GoogleAuthError."""
+        try:
+            credentials = _login(self._address)
+        except (KeyProblemError, ValueError) as error:
+            raise RefreshError(f"it cannot be looked up anew: {error}") from error  # type: ignore[no-untyped-call]
         with self._login:
-            self._credentials.refresh(Request(self._session))
+            self._credentials = credentials
 
 
 def connected(vault: str, address: StoreAddress) -> GcsClient:
@@ -161,15 +194,6 @@ def connected(vault: str, address: StoreAddress) -> GcsClient:
 
     Raises VaultError, KeyProblemError, GoogleAuthError, and ValueError for what is no key file of a service account.
     """
-    if "credentials" in address.logins:
-        written = json.loads(address.logins["credentials"]())
-        if not isinstance(written, dict):
-            raise ValueError("no object of JSON")
-        credentials = service_account.Credentials.from_service_account_info(  # type: ignore[no-untyped-call]
-            written, scopes=[SCOPE]
-        )
-    else:
-        credentials, _ = google.auth.default(scopes=[SCOPE])
     certificates = os.environ.get("SSL_CERT_FILE") or os.environ.get("REQUESTS_CA_BUNDLE") or None
     tls.prove(address.endpoint or OWN, address.tls, vault, certificates)
     session = requests.Session()
@@ -177,7 +201,23 @@ def connected(vault: str, address: StoreAddress) -> GcsClient:
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     for scheme in ("https://", "http://"):
         session.mount(scheme, HTTPAdapter(pool_maxsize=_CONNECTIONS))
-    return GcsClient(address, credentials, session)
+    return GcsClient(address, session)
+
+
+def _login(address: StoreAddress) -> Any:
+    """What the policy names, as it is now, or what Google's programs would take.
+
+    Raises KeyProblemError, GoogleAuthError, ValueError.
+    """
+    if "credentials" in address.logins:
+        written = json.loads(address.logins["credentials"]())
+        if not isinstance(written, dict):
+            raise ValueError("no object of JSON")
+        return service_account.Credentials.from_service_account_info(  # type: ignore[no-untyped-call]
+            written, scopes=[SCOPE]
+        )
+    credentials, _ = google.auth.default(scopes=[SCOPE])
+    return credentials
 
 
 def _refusal(answer: requests.Response, again: bool) -> RefusedError:

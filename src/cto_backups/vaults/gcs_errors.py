@@ -27,6 +27,7 @@ _PERMISSIONS = {
 _WRITES = ("store", "replace", "delete")
 _KEPT = ("retentionPolicyNotMet", "objectUnderActiveHold")
 _FULL = ("quotaExceeded", "dailyLimitExceeded")
+_SKEWED = ("short-lived token", "reasonable timeframe", "iat and exp")  # of a token from the past or the future
 _CLOSED = ("accountDisabled", "userProjectMissing", "projectDisabled", "billingDisabled")
 
 
@@ -95,6 +96,12 @@ class GcsWording(Wording):
                 why=f"no login to Google Cloud was found, neither in the policy nor where its programs look: {said}",
                 todo="Name credentials at the vault, by a reference; or run 'gcloud auth application-default login', "
                 "or give this machine a service account.",
+            )
+        if isinstance(error, RefreshError) and any(words in said for words in _SKEWED):
+            return VaultError(
+                what,
+                why=f"the clock of this machine and Google's differ by more than it allows: {said}",
+                todo="Set the clock of this machine, then run again.",
             )
         if isinstance(error, RefreshError):
             return VaultError(

@@ -19,6 +19,8 @@ FIELDS = "size,crc32c"
 """What is to be answered of an object."""
 
 _ATTEMPTS = 6  # without a byte that came through
+_SESSIONS = 3
+_LOST = (404, 410)  # the session is not there any more
 _SINGLE_BYTES = 32 << 20  # what is larger is sent in chunks, so that only the last of them has to be sent again
 _CHUNK_BYTES = 16 << 20  # a multiple of 256 KiB, as Google wants it
 
@@ -63,19 +65,31 @@ def _whole(
 def _in_chunks(
     client: GcsClient, path: str, told: str, parts: Sequence[Buffer], size: int, query: Mapping[str, Any]
 ) -> Any:
-    """A session: https://cloud.google.com/storage/docs/performing-resumable-uploads."""
-    content = Joined(parts)
-    opened = client.ask(
-        "POST",
-        path,
-        headers={"Content-Type": "application/json; charset=UTF-8", "X-Upload-Content-Length": str(size)},
-        body=told.encode,
-        uploadType="resumable",
-        **query,
-    )
-    # Only the path of the session: copies go to where the policy says, whatever an answer names.
-    place = urlsplit(opened.headers.get("Location", ""))
-    session = f"{place.path}?{place.query}"
+    """In a session, and in another one where the store has lost it, which Google says may happen (404, 410)."""
+    again = False
+    for session_number in range(1, _SESSIONS + 1):
+        opened = client.ask(
+            "POST",
+            path,
+            headers={"Content-Type": "application/json; charset=UTF-8", "X-Upload-Content-Length": str(size)},
+            body=told.encode,
+            uploadType="resumable",
+            **query,
+        )
+        # Only the path of the session: copies go to where the policy says, whatever an answer names.
+        place = urlsplit(opened.headers.get("Location", ""))
+        try:
+            return _session(client, f"{place.path}?{place.query}", Joined(parts), size)
+        except RefusedError as error:
+            error.again = error.again or again
+            if error.status not in _LOST or session_number == _SESSIONS:
+                raise
+            again = True  # what came last may have been the whole of it
+    raise AssertionError("the last session returns or raises")
+
+
+def _session(client: GcsClient, session: str, content: Joined, size: int) -> Any:
+    """Send the content: https://cloud.google.com/storage/docs/performing-resumable-uploads."""
     sent = failures = 0
     again = False
     while True:
@@ -103,9 +117,10 @@ def _in_chunks(
         sent = there
 
 
-def _chunk(content: Joined, begin: int, end: int, size: int) -> tuple[dict[str, str], Callable[[], bytes]]:
-    def body() -> bytes:
-        content.seek(begin)
-        return bytes(content.read(end - begin))
+def _chunk(content: Joined, begin: int, end: int, size: int) -> tuple[dict[str, str], Callable[[], Joined]]:
+    """A part of the content, sent from where it lies: one block has to go in the connection's time, and not all."""
+
+    def body() -> Joined:
+        return content.part(begin, end)
 
     return {"Content-Range": f"bytes {begin}-{end - 1}/{size}"}, body

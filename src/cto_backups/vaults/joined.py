@@ -14,8 +14,8 @@ class Joined:
     """
 
     def __init__(self, parts: Sequence[Buffer]) -> None:
-        self._parts = [memoryview(part).cast("B") for part in parts if len(part)]
-        self._ends = list(accumulate(len(part) for part in self._parts))
+        self.parts = [memoryview(part).cast("B") for part in parts if len(part)]
+        self._ends = list(accumulate(len(part) for part in self.parts))
         self._position = 0
 
     @property
@@ -25,6 +25,12 @@ class Joined:
 
     def __len__(self) -> int:
         return self.size
+
+    def part(self, begin: int, end: int) -> "Joined":
+        """The bytes from `begin` to before `end`, as a stream of their own over the same memory."""
+        ends = zip(self.parts, self._ends, strict=True)
+        within = ((part, last - len(part)) for part, last in ends)
+        return Joined([part[max(begin - first, 0) : max(end - first, 0)] for part, first in within])
 
     def tell(self) -> int:
         """The position, in bytes."""
@@ -44,7 +50,7 @@ class Joined:
         index = bisect_right(self._ends, self._position)
         pieces = []
         while wanted:
-            part = self._parts[index]
+            part = self.parts[index]
             start = len(part) - (self._ends[index] - self._position)
             piece = part[start : start + wanted]
             pieces.append(piece)

@@ -5,6 +5,7 @@ A store tells what fails in the words of its provider. What the vault has to kno
     AbsentError     there is no such object; whether the bucket is there is not told
     TakenError      there is an object of this name already
     BeyondError     the range begins behind the object's end
+    UnansweredError nobody knows whether it was stored: the answer got lost
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,6 +35,10 @@ class BeyondError(VaultError):
     """The range that is asked for begins behind the object's end."""
 
 
+class UnansweredError(VaultError):
+    """A put failed in a way that leaves open whether it was stored: the answer got lost, or said nothing."""
+
+
 class Body(Protocol):
     """Bytes on their way, which are let go of in the end."""
 
@@ -42,6 +47,9 @@ class Body(Protocol):
 
     def readinto(self, buffer: memoryview, /) -> int:
         """Fill what comes of the buffer; 0 at the end."""
+
+    def shutdown(self) -> None:
+        """Wake whoever waits for them, from another thread: nothing more comes."""
 
     def close(self) -> None:
         """Let go of them."""
@@ -132,11 +140,15 @@ class ObjectStore(Protocol):
     def put(self, key: str, parts: Sequence[Buffer], *, overwrite: bool, until: datetime | None = None) -> None:
         """Store the joined parts, whole or not at all, locked `until` then; proven by the checksum it tells.
 
-        Raises TakenError when it is there and `overwrite` is false; VaultFullError; VaultReadOnlyError.
+        Raises TakenError when it is there and `overwrite` is false; UnansweredError; VaultFullError;
+        VaultReadOnlyError.
         """
 
-    def holds(self, key: str, parts: Sequence[Buffer]) -> bool:
-        """Whether what is there is these parts, by the checksum that the store tells. Raises AbsentError."""
+    def holds(self, key: str, parts: Sequence[Buffer]) -> bool | None:
+        """Whether what is there is these parts, by the checksum that the store tells; None: it tells none to compare.
+
+        Raises AbsentError.
+        """
 
     def get(self, key: str, headers: Mapping[str, str]) -> Answer:
         """Bytes of an object, with these headers of the request. Raises AbsentError, BeyondError."""
@@ -155,6 +167,9 @@ class ObjectStore(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove an object. Raises AbsentError where that is told; VaultReadOnlyError."""
+
+    def sweep(self, before: datetime) -> int:
+        """Remove what uploads that began before left behind unfinished; how many. Raises VaultReadOnlyError."""
 
     def close(self) -> None:
         """Close the connections; they are made anew when needed."""

@@ -1,14 +1,14 @@
 """A vault in a bucket of Amazon S3, or of a store that speaks its protocol.
 
-An object is written by one PUT that carries its SHA-256. What fails is told in `s3_errors`; how one logs in and
+An object is written with its SHA-256, see `s3_upload`. What fails is told in `s3_errors`; how one logs in and
 connects is in `s3_client`; what a vault makes of it in `bucket`.
 """
 
-import base64
-import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from itertools import groupby
 from typing import Any, TypeVar
 
@@ -19,17 +19,19 @@ from cto_backups.core.object_locks import FileLock
 from cto_backups.core.policy import LockMode
 from cto_backups.core.trees import Buffer
 from cto_backups.core.vaults import StoreAddress, StoredFile
-from cto_backups.errors import KeyProblemError
+from cto_backups.errors import KeyProblemError, VaultError
 from cto_backups.vaults import pauses, s3_client
 from cto_backups.vaults.bucket import BucketVault
-from cto_backups.vaults.joined import Joined
-from cto_backups.vaults.object_store import AbsentError, Answer, BeyondError, Page, TakenError, Version
+from cto_backups.vaults.object_store import AbsentError, Answer, BeyondError, Page, TakenError, UnansweredError, Version
 from cto_backups.vaults.s3_errors import S3Wording
+from cto_backups.vaults.s3_upload import proven, upload
 
 _ATTEMPTS = 4  # at what the client does not try again by itself: conflicts of writers
-_ABSENT = ("NoSuchKey", "NotFound", "404")
+_ABSENT = ("NoSuchKey", "NotFound", "404", "NoSuchUpload")
 _TAKEN = ("PreconditionFailed", "412", "ConditionalRequestConflict")
 _NOT_LOCKED = ("NoSuchObjectLockConfiguration", "ObjectLockConfigurationNotFoundError")
+_LOST = ("NoSuchUpload",)  # it was completed, and the answer got lost; or somebody removed what had come
+_UNKNOWN = ("NotImplemented", "501", "MethodNotAllowed")
 _NO_RANGE = ("InvalidRange", "416")
 
 _Answer = TypeVar("_Answer")
@@ -68,26 +70,22 @@ class S3Store:
 
     def put(self, key: str, parts: Sequence[Buffer], *, overwrite: bool, until: datetime | None = None) -> None:
         """Store the joined parts; proven by the checksum that the store tells. Raises TakenError."""
-        checksum = _sha256(parts)
-        body = Joined(parts)
-        condition: dict[str, Any] = {} if overwrite else {"IfNoneMatch": "*"}
+        told: dict[str, Any] = self._object(key)
         if until is not None:
-            condition |= {
-                "ObjectLockMode": self._mode,
-                "ObjectLockRetainUntilDate": until,
-                "ChecksumAlgorithm": "SHA256",
-            }
+            told |= {"ObjectLockMode": self._mode, "ObjectLockRetainUntilDate": until}
+        condition = {} if overwrite else {"IfNoneMatch": "*"}
         again = False
         for attempt in range(1, _ATTEMPTS + 1):
-            body.seek(0)
             try:
-                answer = self._client.put_object(
-                    **self._object(key), Body=body, ContentLength=body.size, ChecksumSHA256=checksum, **condition
-                )
+                answer = upload(lambda: self._client, told, parts, condition=condition)
             except ClientError as error:
                 again = again or _retried(error)
                 if _code(error) not in _TAKEN:
-                    raise self.say.refused(error, "store", key) from error
+                    refused = self.say.refused(error, "store", key)
+                    unknown = _status(error) >= 500 or (
+                        (again or _code(error) in _LOST) and type(refused) is VaultError
+                    )
+                    raise self.say.of(UnansweredError, refused) if unknown else refused from error
                 if _code(error) == "ConditionalRequestConflict" and attempt < _ATTEMPTS:
                     pauses.pause(attempt)  # another writer is at it: whether it wins will be seen
                     continue
@@ -95,19 +93,20 @@ class S3Store:
                 taken.again = again
                 raise taken from error
             except BotoCoreError as error:
-                raise self.say.unreached(error, "store", key) from error
-            if not _proven({"ContentLength": body.size, **answer}, parts, checksum):
+                raise self.say.of(UnansweredError, self.say.unreached(error, "store", key)) from error
+            if not proven(answer, parts):
                 raise self.say.otherwise(key, "its checksum there is not that of what was sent, or is not told")
             return
 
-    def holds(self, key: str, parts: Sequence[Buffer]) -> bool:
+    def holds(self, key: str, parts: Sequence[Buffer]) -> bool | None:
         """Whether what is there is these parts, by the checksum that the store tells. Raises AbsentError."""
-        return _proven(self._head(key), parts, _sha256(parts))
+        return proven(self._head(key), parts)
 
     def get(self, key: str, headers: Mapping[str, str]) -> Answer:
         """Bytes of an object. Raises AbsentError, BeyondError."""
         answer = self._asked("read", key, lambda: self._client.get_object(**self._object(key), **headers))
-        return Answer(answer["Body"], int(answer["ContentLength"]), str(answer.get("ContentRange", "")))
+        # The connection's own stream, below the client's: whoever waits for it can be woken.
+        return Answer(answer["Body"]._raw_stream, int(answer["ContentLength"]), str(answer.get("ContentRange", "")))
 
     def size(self, key: str) -> int:
         """Size in bytes. Raises AbsentError."""
@@ -155,6 +154,17 @@ class S3Store:
     def delete(self, key: str) -> None:
         """Remove an object; what is not there is not told. Raises VaultReadOnlyError."""
         self._asked("delete", key, lambda: self._client.delete_object(**self._object(key)))
+
+    def sweep(self, before: datetime) -> int:
+        """Remove the parts of uploads that began before and never ended; 0 where the store knows no such uploads."""
+        swept = 0
+        for name, upload_id in self._uploads(before):
+            place = {"Bucket": self.address.bucket, "Key": name, "UploadId": upload_id}
+            abort = partial(self._abort, place)
+            with suppress(AbsentError):  # it has just ended
+                self._asked("remove an unfinished upload of", name[len(self.address.key("")) :], abort)
+                swept += 1
+        return swept
 
     def close(self) -> None:
         """Close the connections; they are made anew when needed."""
@@ -220,6 +230,29 @@ class S3Store:
                     marker=marker,
                 )
 
+    def _uploads(self, before: datetime) -> Iterator[tuple[str, str]]:
+        """The names and ids of uploads below the prefix that began before; none where the store knows no such."""
+        asked = {"Bucket": self.address.bucket, "Prefix": self.address.key("")}
+
+        def page() -> Any:
+            try:
+                return self._client.list_multipart_uploads(**asked)
+            except ClientError as error:
+                if _code(error) in _UNKNOWN:
+                    return {}
+                raise
+
+        while True:
+            answer = self._asked("look for", "unfinished uploads", page)
+            found = [upload for upload in answer.get("Uploads", ()) if upload["Initiated"] < before]
+            yield from ((str(upload["Key"]), str(upload["UploadId"])) for upload in found)
+            if not answer.get("IsTruncated"):
+                return
+            asked |= {"KeyMarker": answer["NextKeyMarker"], "UploadIdMarker": answer["NextUploadIdMarker"]}
+
+    def _abort(self, place: Mapping[str, str]) -> None:
+        self._client.abort_multipart_upload(**place)
+
     def _object(self, key: str) -> dict[str, str]:
         return {"Bucket": self.address.bucket, "Key": self.address.key(key)}
 
@@ -242,27 +275,6 @@ class S3Store:
         )
 
 
-def _sha256(parts: Sequence[Buffer]) -> str:
-    """As S3 writes it: in base64."""
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    return base64.b64encode(digest.digest()).decode()
-
-
-def _proven(answer: Mapping[str, Any], parts: Sequence[Buffer], checksum: str) -> bool:
-    """Whether what a store says of an object shows that it is this content."""
-    if int(answer["ContentLength"]) != sum(memoryview(part).nbytes for part in parts):
-        return False
-    if (told := answer.get("ChecksumSHA256")) is not None:
-        return bool(told == checksum)
-    # Older stores know no checksums; their entity tag is the content's MD5. Against accidents it does.
-    digest = hashlib.md5(usedforsecurity=False)
-    for part in parts:
-        digest.update(part)
-    return str(answer.get("ETag", "")).strip('"') == digest.hexdigest()
-
-
 def _newest_first(found: tuple[Mapping[str, Any], bool]) -> tuple[str, bool, float]:
     """Of a page of versions and markers, which come apart; the current one before what is as old."""
     entry = found[0]
@@ -271,6 +283,10 @@ def _newest_first(found: tuple[Mapping[str, Any], bool]) -> tuple[str, bool, flo
 
 def _code(error: ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _status(error: ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
 def _retried(error: ClientError) -> bool:

@@ -4,11 +4,13 @@ import os
 from typing import Any
 
 import boto3
+import botocore.session
 from botocore.config import Config
+from botocore.credentials import Credentials
 
 from cto_backups.core.policy import Tls
 from cto_backups.core.vaults import StoreAddress
-from cto_backups.vaults import tls
+from cto_backups.vaults import s3_retries, tls
 
 _ATTEMPTS = 6
 _CONNECTIONS = 32  # more than any crew of ours has threads; one that waits for none makes none
@@ -20,15 +22,14 @@ def connected(vault: str, address: StoreAddress) -> Any:
     """A client for the store, which may be shared by threads, after a proof of the version of TLS it speaks.
 
     Requests that fail are tried again with pauses that grow and jitter, until a budget is used up ("standard" in
-    https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html). Raises VaultError, KeyProblemError,
-    and botocore's errors.
+    https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html, and `s3_retries`). Raises VaultError,
+    KeyProblemError, and botocore's errors.
     """
-    logins = {setting: reveal() for setting, reveal in address.logins.items()}
-    session = boto3.session.Session(
-        aws_access_key_id=logins.get("access_key"),
-        aws_secret_access_key=logins.get("secret_key"),
-        region_name=address.region,
-    )
+    login = s3_retries.Login(lambda: _login(address))
+    ours = botocore.session.get_session()
+    if login.found:
+        ours._credentials = login
+    session = boto3.session.Session(botocore_session=ours, region_name=address.region)
     certificates = _certificates(session)
     client = session.client(
         "s3",
@@ -49,12 +50,21 @@ def connected(vault: str, address: StoreAddress) -> Any:
             s3={"addressing_style": "path" if address.endpoint else "auto"},
         ),
     )
+    s3_retries.register(client, login, _ATTEMPTS)
     try:
         tls.prove(client.meta.endpoint_url, address.tls, vault, certificates)
     except BaseException:
         client.close()
         raise
     return client
+
+
+def _login(address: StoreAddress) -> Any:
+    """The keys that the policy names, as they are now, or what AWS's programs would take; None for neither."""
+    logins = {setting: reveal() for setting, reveal in address.logins.items()}
+    if logins:
+        return Credentials(logins.get("access_key"), logins.get("secret_key"))
+    return botocore.session.get_session().get_credentials()
 
 
 def _certificates(session: Any) -> str | None:

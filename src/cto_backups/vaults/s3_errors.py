@@ -22,9 +22,18 @@ _ACTIONS = {
     "ListObjectsV2": "ListBucket",
     "HeadBucket": "ListBucket",
     "ListObjectVersions": "ListBucketVersions",
+    "CreateMultipartUpload": "PutObject",
+    "UploadPart": "PutObject",
+    "CompleteMultipartUpload": "PutObject",
+    "ListMultipartUploads": "ListBucketMultipartUploads",
 }
-_OF_BUCKETS = ("ListBucket", "ListBucketVersions", "GetBucketObjectLockConfiguration")
-_WRITES = ("PutObject", "DeleteObject")
+_OF_BUCKETS = (
+    "ListBucket",
+    "ListBucketVersions",
+    "ListBucketMultipartUploads",
+    "GetBucketObjectLockConfiguration",
+)
+_WRITES = ("PutObject", "DeleteObject", "AbortMultipartUpload")
 
 _DENIED = {"AccessDenied", "AllAccessDisabled", "AccountProblem", "UnauthorizedAccess", "403", "Forbidden"}
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "InvalidToken", "RequestExpired"}
@@ -178,6 +187,11 @@ def _words(code: str, said: str, status: object) -> tuple[str, str]:
         return (
             f"what arrived there was not what was sent ({code}): {said}",
             "Run again; if it stays, see to the network.",
+        )
+    if code == "NoSuchUpload":
+        return (
+            f"the parts of it that had come were removed there: {said}",
+            "Run again; and see that no rule ends incomplete uploads of this vault in less than a day.",
         )
     if code in _ARCHIVED:
         return (

@@ -112,6 +112,14 @@ class Wording(ABC):
         error.until = until
         return error
 
+    def in_circles(self, folder: str) -> VaultError:
+        """A listing has no end."""
+        return VaultError(
+            self._cannot("list", folder.rstrip("/")),
+            why="its store gives the same page of the listing again and again",
+            todo="See what stands between here and the store; or take another store, or a newer version of it.",
+        )
+
     @staticmethod
     def of(kind: type[_Kind], error: VaultError) -> _Kind:
         """The same words as an error of another kind."""
