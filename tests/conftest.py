@@ -53,7 +53,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test that injects faults runs once for each seed: ``CTO_FAULT_ROUNDS`` of them, from ``CTO_FAULT_SEED`` on."""
     if "fault_seed" in metafunc.fixturenames:
         first = int(os.environ.get("CTO_FAULT_SEED") or 1)
-        rounds = int(os.environ.get("CTO_FAULT_ROUNDS") or FEW_ROUNDS)
+        few = 1 if metafunc.definition.get_closest_marker("costly_faults") else FEW_ROUNDS
+        rounds = int(os.environ.get("CTO_FAULT_ROUNDS") or few)
         if (different := metafunc.definition.get_closest_marker("different_faults")) is not None:
             rounds = min(rounds, different.args[0])
         seeds = range(first, first + rounds)
