@@ -64,7 +64,7 @@ def cloudsql_options(
         "tools": place("tools"),
         "scratch": place("scratch"),
         "endpoint": source.endpoint or "",
-        "expects": _wanted(source.expects),
+        "expects": _wanted(source.expects or CloudsqlExpects()),
     }
 
 

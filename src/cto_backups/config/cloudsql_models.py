@@ -79,5 +79,5 @@ class CloudsqlSource(AnySource):
     """Where throwaway servers of restore tests lie; the folder for temporary files when left out."""
     endpoint: WebAddress | None = Field(default=None, examples=["https://sqladmin.example"])
     """The address of the API, where it is not Google's own."""
-    expects: CloudsqlExpects = CloudsqlExpects()
+    expects: CloudsqlExpects | None = None
     """What the audit wants the instance to be set to."""

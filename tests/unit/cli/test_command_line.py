@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cto_backups.cli import commands, main
+from cto_backups.cli import command_table, commands, main
 from cto_backups.errors import BackupsError, BusyError, ExitStatus
 
 Capture = pytest.CaptureFixture[str]
@@ -57,7 +57,7 @@ def test_help_fits_80_columns_except_for_examples(capsys: Capture) -> None:
 def test_the_list_of_commands_shows_each_in_one_whole_line(capsys: Capture) -> None:
     run("--help")
     listing = capsys.readouterr().out.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
-    assert [line.split()[0] for line in listing] == [entry.name for entry in commands.COMMANDS]
+    assert [line.split()[0] for line in listing] == [entry.name for entry in command_table.COMMANDS]
     assert not [line for line in listing if line.endswith("...")]
 
 
@@ -161,7 +161,7 @@ def test_only_the_command_that_is_called_for_is_loaded(arguments: tuple[str, ...
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = {name.removeprefix("cto_backups.cli.") for name in ast.literal_eval(done.stderr)}
-    modules = {entry.function.partition(":")[0] for entry in commands.COMMANDS}
+    modules = {entry.function.partition(":")[0] for entry in command_table.COMMANDS}
     assert loaded & modules == used
 
 

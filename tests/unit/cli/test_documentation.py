@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cto_backups.cli import commands
+from cto_backups.cli import command_table, commands
 
 REFERENCE = (Path(__file__).resolve().parents[3] / "docs" / "reference" / "commands.md").read_text(encoding="utf-8")
 SHARED = {"--policy", "--json", "--quiet", "--verbose", "--no-color", "--help"}
@@ -61,5 +61,5 @@ def test_each_section_shows_how_the_command_is_typed_and_its_json(name: str) -> 
 
 def test_the_examples_in_the_help_fit_80_columns() -> None:
     """A terminal would break them in the middle of a word."""
-    examples = [text for entry in commands.COMMANDS for each in (entry, *entry.below) for text in each.examples]
+    examples = [text for entry in command_table.COMMANDS for each in (entry, *entry.below) for text in each.examples]
     assert [text for text in examples if len(f"  {commands.NAME} {text}") > 80] == []
