@@ -35,6 +35,7 @@ _SCALARS: dict[str, Any] = {
     "GEOGRAPHY": {"type": "string", "sqlType": "GEOGRAPHY"},
     "JSON": {"type": "string", "sqlType": "JSON"},
 }
+_FORMATS = {"DAY": "%Y%m%d", "HOUR": "%Y%m%d%H", "MONTH": "%Y%m", "YEAR": "%Y"}
 _OTHER_NAMES = {"BOOL": "BOOLEAN", "FLOAT64": "FLOAT", "INT64": "INTEGER", "STRUCT": "RECORD"}
 
 
@@ -145,3 +146,23 @@ def _taken(value: Any) -> Any:
 def schema_in(content: bytes) -> Any:
     """The schema that a file tells of itself."""
     return json.loads(fastavro.reader(io.BytesIO(content)).metadata["avro.schema"])
+
+
+def partition_of(table: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+    """The id of the partition in which a row is."""
+    by_time, by_range = table.get("timePartitioning"), table.get("rangePartitioning")
+    named = (by_time or by_range)["field"]
+    place = [each["name"] for each in table["schema"]["fields"]].index(named)
+    value = row["f"][place]["v"]
+    if value is None:
+        return "__NULL__"
+    if by_range:
+        rule = {name: int(number) for name, number in by_range["range"].items()}
+        if not rule["start"] <= int(value) < rule["end"]:
+            return "__UNPARTITIONED__"
+        return str(int(value) - (int(value) - rule["start"]) % rule["interval"])
+    kind = kind_of(table["schema"]["fields"][place])
+    day = _given({"type": kind}, value, False)
+    if isinstance(day, str):
+        day = datetime.fromisoformat(day)
+    return str(day.strftime(_FORMATS[by_time["type"]]))

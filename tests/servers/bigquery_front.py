@@ -33,7 +33,6 @@ _TABLE = re.compile(r"/bigquery/v2/projects/([^/]+)/datasets/([^/]+)/tables(?:/(
 _TRANSFERS = re.compile(r"/v1/projects/([^/]+)/locations/([^/]+)/transferConfigs")
 _PARTITIONS = re.compile(r"`([^`.]+)\.([^`.]+)`\.INFORMATION_SCHEMA\.PARTITIONS", re.IGNORECASE)
 _NAMED = re.compile(r"`[^`.]+\.[^`.]+\.[^`.]+`")
-_FORMATS = {"DAY": "%Y%m%d", "HOUR": "%Y%m%d%H", "MONTH": "%Y%m", "YEAR": "%Y"}
 _SUFFIX = re.compile(r"\$(.+)$|@(\d+)$")
 
 
@@ -50,7 +49,7 @@ class Front:
     """What tests say to it, and ask of it. `refuse` answers a request, or nothing; it is told method, path and body.
 
     A job is done when it was asked for `polls` times; `shard_bytes` of rows are in one file of an extract.
-    `transfers` are what is scheduled; None: that service is off.
+    An extract says nothing of `lost_rows`. `transfers` are what is scheduled; None: that service is off.
     """
 
     backend: str
@@ -60,6 +59,7 @@ class Front:
     polls: int = 0
     shard_bytes: int = 1 << 30
     codec: str = "snappy"
+    lost_rows: int = 0
     refuse: Callable[[str, str, Any], RefusedError | None] = lambda method, path, body: None
     transfers: list[Any] | None = None
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -67,7 +67,7 @@ class Front:
     _results: dict[str, Any] = field(default_factory=dict)
     _changed: dict[tuple[str, ...], tuple[str, int]] = field(default_factory=dict)
     _snapshots: dict[tuple[str, ...], dict[str, Any]] = field(default_factory=dict)
-    _views: dict[tuple[str, ...], Any] = field(default_factory=dict)
+    _told: dict[tuple[str, ...], Any] = field(default_factory=dict)
     _asking: threading.Lock = field(default_factory=threading.Lock)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -76,13 +76,18 @@ class Front:
     def ask(self, method: str, path: str, body: Any = None) -> Any:
         """Ask the emulator. Raises RefusedError."""
         content = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-        if (match := _TABLE.fullmatch(path)) and method == "POST" and "view" in (body or {}):
-            self._views[match[1], match[2], body["tableReference"]["tableId"]] = body["view"]
+        match = _TABLE.fullmatch(path)
+        if match and method == "POST" and match[3] is None:  # what emulators take, and do not tell
+            told = {name: body[name] for name in ("view", "rangePartitioning") if name in body}
+            self._told[match[1], match[2], body["tableReference"]["tableId"]] = told
         request = Request(self.backend + path, content, {"Content-Type": "application/json"}, method=method)
         try:
             # One at a time: at once, an emulator gives the answer to one question to another.
             with self._asking, urlopen(request, timeout=120) as answer:
-                return json.loads(answer.read() or b"null")
+                found = json.loads(answer.read() or b"null")
+            if match and method == "GET" and match[3] is not None:
+                found |= self._told.get((match[1], match[2], unquote(match[3])), {})
+            return found
         except HTTPError as error:
             told = error.read()
             try:
@@ -136,8 +141,6 @@ class Front:
             return listed
         found = self.ask("GET", path)
         found.update(self._snapshots.get((project, dataset, unquote(name)), {}))
-        if found["type"] == "VIEW":
-            found["view"] = self._views.get((project, dataset, unquote(name)), {})
         if found["type"] in ("TABLE", "SNAPSHOT"):
             rows = self.ask("GET", f"{path}/data?maxResults=0")
             found["numRows"] = str(rows.get("totalRows") or 0)
@@ -203,7 +206,8 @@ class Front:
         fields = table["schema"]["fields"]
         rows = self.sql(source["projectId"], f"SELECT * FROM {_path(source)}")
         if partition is not None and partition[1] is not None:
-            rows = [row for row in rows if partition_of(table, row) == partition[1]]
+            rows = [row for row in rows if bigquery_avro.partition_of(table, row) == partition[1]]
+        rows = rows[: len(rows) - self.lost_rows]
         (uri,) = asked["destinationUris"]
         assert uri.count("*") == 1, "more than 1 GB needs a wildcard"
         bucket, _, pattern = uri.removeprefix("gs://").partition("/")
@@ -327,7 +331,9 @@ class Front:
             for row in (
                 self.ask("GET", f"{path}/{quote(reference['tableId'])}/data?maxResults=100000").get("rows") or ()
             ):
-                inside.setdefault(partition_of(table, row) if partitioned else None, []).append(json.dumps(row))
+                inside.setdefault(bigquery_avro.partition_of(table, row) if partitioned else None, []).append(
+                    json.dumps(row)
+                )
             for name, found in inside.items():
                 digest = sha256("".join(sorted(found)).encode()).hexdigest()
                 key = (project, dataset, reference["tableId"], table["creationTime"], str(name))
@@ -339,27 +345,6 @@ class Front:
         kinds = ("STRING", "STRING", "INTEGER", "INTEGER", "TIMESTAMP")
         schema = {"fields": [{"name": name, "type": kind} for name, kind in zip(columns, kinds, strict=True)]}
         return {"schema": schema, "rows": rows, "totalRows": str(len(rows)), "totalBytesProcessed": "10485760"}
-
-
-def partition_of(table: Mapping[str, Any], row: Mapping[str, Any]) -> str:
-    """The id of the partition in which a row is."""
-    by_time, by_range = table.get("timePartitioning"), table.get("rangePartitioning")
-    named = (by_time or by_range)["field"]
-    place = [each["name"] for each in table["schema"]["fields"]].index(named)
-    value = row["f"][place]["v"]
-    if value is None:
-        return "__NULL__"
-    if by_range:
-        rule = {name: int(number) for name, number in by_range["range"].items()}
-        if not rule["start"] <= int(value) < rule["end"]:
-            return "__UNPARTITIONED__"
-        return str(int(value) - (int(value) - rule["start"]) % rule["interval"])
-    kind = bigquery_avro.kind_of(table["schema"]["fields"][place])
-    day = bigquery_avro._given({"type": kind}, value, False)
-    if isinstance(day, str):
-        day = time.strptime(day[:19], "%Y-%m-%dT%H:%M:%S")
-        return time.strftime(_FORMATS[by_time["type"]], day)
-    return str(day.strftime(_FORMATS[by_time["type"]]))
 
 
 def _path(reference: Mapping[str, str]) -> str:

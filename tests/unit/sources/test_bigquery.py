@@ -103,7 +103,7 @@ def front(bqemulator: Front) -> Iterator[Front]:
     """The front as it is at first, and as it is left."""
     was = dict(vars(bqemulator))
     yield bqemulator
-    for name in ("polls", "shard_bytes", "refuse", "transfers", "codec"):
+    for name in ("polls", "shard_bytes", "refuse", "transfers", "codec", "lost_rows"):
         setattr(bqemulator, name, was[name])
 
 
@@ -263,6 +263,22 @@ def test_a_capture_that_fails_leaves_nothing_on_the_way(make: Make, front: Front
     assert staged(front, bucket) == []
 
 
+def test_what_could_not_be_removed_is_by_the_next_capture(make: Make, front: Front, bucket: str) -> None:
+    front.refuse = lambda method, path, body: RefusedError(403, "forbidden", "no") if method == "DELETE" else None
+    captured(make())
+    assert staged(front, bucket), "the tables' snapshots; files in the bucket are removed by another service"
+    front.refuse = lambda method, path, body: None
+    captured(make())
+    assert staged(front, bucket) == []
+
+
+def test_an_extract_that_lacks_a_row_fails_the_backup(make: Make, front: Front) -> None:
+    front.lost_rows = 1
+    with pytest.raises(SourceError, match="not extracted whole") as raised:
+        captured(make())
+    assert "rows" in raised.value.why
+
+
 class _Before:
     """Implements `core.trees.Before` over a point in memory."""
 
@@ -327,6 +343,28 @@ def test_only_partitions_that_changed_are_read_again(make: Make, shop: Dataset, 
     second.restore(tmp_path / "restored")
     assert make().probe(tmp_path / "restored", expected) == expected
     assert set(whole.entries) == set(second.entries)
+
+
+def test_tables_by_number_and_by_month_are_cut_as_bigquery_does(front: Front, bucket: str, tmp_path: Path) -> None:
+    shop = Dataset.new(front)
+    rule = {"field": "id", "range": {"start": "0", "end": "100", "interval": "10"}}
+    shop.table("numbers", SHELF, [{"id": number} for number in (-5, 0, 9, 10, 55, 100, None)], rangePartitioning=rule)
+    when = [*SHELF, {"name": "at", "type": "TIMESTAMP"}]
+    months = [{"id": 1, "at": "2024-01-31T23:59:59.999999Z"}, {"id": 2, "at": "2024-02-01T00:00:00Z"}]
+    shop.table("months", when, months, timePartitioning={"type": "MONTH", "field": "at"})
+    make = making(front, bucket, shop, tmp_path)
+    before, _ = captured(make())
+    shop.insert("numbers", {"id": 12})
+    shop.insert("months", {"id": 3, "at": "2024-02-29T12:00:00Z"})
+    point, expected, kept = again(make(), before)
+    assert names(kept) == {
+        *(f"numbers/{part}" for part in ("0", "50", "__NULL__", "__UNPARTITIONED__")),
+        "months/202401",
+    }
+    point.restore(tmp_path / "restored")
+    assert make().probe(tmp_path / "restored", expected) == expected
+    assert captured(make())[1] == expected
+    shop.drop()
 
 
 def test_what_changed_back_and_columns_that_changed_are_read_again(make: Make, shop: Dataset) -> None:
