@@ -7,6 +7,7 @@ import ssl
 import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,8 @@ from cto_backups.errors import (
     VaultMissingError,
     VaultReadOnlyError,
 )
-from cto_backups.vaults import pauses, s3_client
+from cto_backups.vaults import bucket as bucket_module
+from cto_backups.vaults import pauses, s3_client, s3_upload
 from cto_backups.vaults.bucket import BucketVault
 from cto_backups.vaults.s3 import s3_vault
 from servers import object_stores
@@ -229,6 +231,22 @@ def test_the_documented_role_of_who_only_adds_deletes_nothing_but_locks(
     with pytest.raises(VaultReadOnlyError, match=f"may not s3:DeleteObject on {arn}"):
         vault.delete("repositories/main/data/ab/ab")
     assert keys(vault) == {"repositories/main/data/ab/ab"}
+
+
+@pytest.mark.parametrize("role", [0, 1], ids=["everything", "only adds"])
+def test_the_documented_roles_are_enough_for_parts_and_for_sweeping_them(
+    versitygw_program: Path, versitygw: ObjectStore, made: Make, monkeypatch: pytest.MonkeyPatch, role: int
+) -> None:
+    monkeypatch.setattr(s3_upload, "_SINGLE_BYTES", 5 << 20)
+    monkeypatch.setattr(s3_upload, "_PART_BYTES", 5 << 20)
+    monkeypatch.setattr(bucket_module, "_UPLOADS_END", timedelta(hours=-1))
+    user, bucket = with_role(versitygw_program, versitygw, documented_roles()[role])
+    vault = made(user, bucket, "office")
+    vault.create()
+    vault.put("repositories/main/data/ab/ab", [bytes(6 << 20)])
+    assert vault.size("repositories/main/data/ab/ab") == 6 << 20
+    versitygw.client.create_multipart_upload(Bucket=bucket, Key="office/repositories/main/data/cd/cd")
+    assert (vault.sweep(), vault.sweep()) == (1, 0)
 
 
 def test_who_may_nothing_is_told_what_is_missing(versitygw_program: Path, versitygw: ObjectStore, made: Make) -> None:
