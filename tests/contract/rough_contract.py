@@ -13,6 +13,7 @@ Nothing is lost, nothing is said to be stored that is not, and what cannot be do
         def made(self): ...
 """
 
+import gc
 import os
 from collections.abc import Iterator
 from typing import ClassVar
@@ -61,8 +62,11 @@ class RoughContract:
         if overwrite:
             rough.put("a", [b"former"])
         way.plan(Fault(self.putting, self.at("a"), times=99, lost=True))
-        rough.put("a", [b"mi", b"ne"], overwrite=overwrite)
+        memory = bytearray(b"ne")
+        rough.put("a", [b"mi", memory], overwrite=overwrite)
         assert rough.read("a") == b"mine"
+        gc.collect()
+        memory.clear()  # which fails as long as anybody holds a view of it
 
     def test_a_put_of_which_no_answer_arrives_does_not_take_anothers_file_for_its_own(
         self, way: RoughWay, rough: BucketVault

@@ -130,6 +130,7 @@ def tried(installation: Installation, *words: str) -> ExitStatus:
 
 
 @pytest.mark.costly_faults
+@pytest.mark.timeout(1200)
 def test_nothing_is_lost_and_nothing_is_said_that_is_not_so(
     fault_seed: int,
     installation: Installation,

@@ -4,6 +4,7 @@ Each worker thread seals into packs of its own, so that nothing is shared on the
 Full packs go to uploading threads. A blob is visible to `Index` once its pack is durable in the vault.
 """
 
+import gc
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -182,7 +183,7 @@ class Depot:
         name = pack.finish(self.files.sealer.native)
         with memoryview(pack) as content:
             self.files.vault.put(self.files.key("data", name.hex()), [content])
-        pack.release()
+        _release(pack)
         with self._lock:
             self.claims.rely(self.index.native.add_stored(pack))
             self._unsaved.append(pack)
@@ -202,3 +203,13 @@ class Depot:
             save_index(self.files, part)
         self._unsaved_blobs = 0
         self._saved_at = clock.monotonic()
+
+
+def _release(pack: _native.Pack) -> None:
+    """Give the memory of a stored pack back."""
+    try:
+        pack.release()
+    except BufferError:
+        # A try that failed before the one that stored it may have left views of it in its traceback, which is a cycle.
+        gc.collect()
+        pack.release()
