@@ -212,6 +212,16 @@ class TestLocks:
             assert f"{username()}@{socket.gethostname()}" in sentence
             assert len(vault.keys("/locks/")) == 3
 
+    def test_who_may_not_look_for_unfinished_files_clears_the_rest(self) -> None:
+        class Unlisted(MemoryVault):
+            def sweep(self) -> int:
+                raise VaultReadOnlyError("no unfinished uploads are listed", why="s3:ListBucketMultipartUploads")
+
+        store = create(Unlisted("one"))
+        with foreign_lock(store, hostname=socket.gethostname(), pid=2**22 + 1):
+            cleared, told = store.clear_leftovers()
+        assert "process is gone" in cleared and "s3:ListBucketMultipartUploads" in told
+
     def test_repair_leaves_a_live_lock(self, store: RepositoryStore, vault: MemoryVault) -> None:
         with foreign_lock(store), pytest.raises(BusyError):
             assert store.clear_leftovers() == ()
