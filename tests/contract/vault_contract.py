@@ -7,15 +7,17 @@
         def vault(self, tmp_path): ...       # empty, created
 """
 
+import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from cto_backups.core.vaults import ReadingInto, StoredFile, Vault
+from cto_backups.core.vaults import ReadingInto, StoredFile, Streaming, Vault
 from cto_backups.errors import VaultError, VaultExistsError, VaultMissingError
+from cto_backups.vaults import bucket
 
 BAD_KEYS = [
     "",
@@ -183,6 +185,41 @@ class VaultContract:
         for seen in results[1:]:
             assert isinstance(seen, list)
             assert {(len(content), len(set(content))) for content in seen} == {(100_000, 1)}
+
+    @pytest.fixture(autouse=True)
+    def _small_parts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The parts of streams are as small as a store takes them."""
+        monkeypatch.setattr(bucket, "_PART_BYTES", 5 << 20)
+
+    @pytest.mark.parametrize("size", [0, 5, (11 << 20) + 3], ids=["nothing", "a few bytes", "11 MiB"])
+    def test_a_stream_is_stored_whole_and_never_replaces_in_passing(self, vault: Vault, size: int) -> None:
+        """Of the vaults that can. The pieces are of awkward sizes."""
+        if not isinstance(vault, Streaming):
+            return
+        content = random.Random(size).randbytes(size)
+        pieces = [content[at : at + 5_000_011] for at in range(0, size, 5_000_011)]
+        vault.put_stream("s/stream", iter(pieces))
+        assert vault.read("s/stream") == content
+        with pytest.raises(VaultExistsError):
+            vault.put_stream("s/stream", iter([*pieces, b"other"]))
+        assert vault.size("s/stream") == size
+        vault.put_stream("s/stream", iter([b"another"]), overwrite=True)
+        assert vault.read("s/stream") == b"another"
+
+    def test_of_a_stream_that_breaks_off_nothing_is_stored(self, vault: Vault) -> None:
+        """Of the vaults that can: in the first part that is sent, and in a later one."""
+        if not isinstance(vault, Streaming):
+            return
+
+        def broken(pieces: int) -> Iterator[bytes]:
+            for _ in range(pieces):
+                yield bytes(9 << 20)
+            raise RuntimeError("the source is gone")
+
+        for pieces in (0, 1, 4):
+            with pytest.raises(RuntimeError, match="gone"):
+                vault.put_stream("s/broken", broken(pieces))
+        assert keys(vault) == set()
 
     def test_many_files_may_be_put_at_once(self, vault: Vault) -> None:
         results = at_once(

@@ -6,11 +6,12 @@ vault from a wrong bucket. What one asks of a store is in `object_store`; the st
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import TypeVar
 
-from cto_backups import clock
+from cto_backups import _native, clock
 from cto_backups.core.object_locks import (
     FileLock,
     Hidden,
@@ -27,16 +28,19 @@ from cto_backups.vaults import pauses, versions
 from cto_backups.vaults.joined import Joined
 from cto_backups.vaults.marker import MARKER, check_key, identity_in, is_key, new_marker
 from cto_backups.vaults.object_store import AbsentError, Answer, BeyondError, ObjectStore, TakenError, UnansweredError
+from cto_backups.vaults.passing import Passing
 from cto_backups.vaults.slow import PIECE_BYTES, Filling
 
 _ATTEMPTS = 4  # at answers that end early, which the stores' clients have let go of by then
+_PART_BYTES = 16 << 20  # of a stream, of which there are a handful in memory
+_STEP_BYTES = 8 << 20  # of what is read back
 _UPLOADS_END = timedelta(days=1)  # no upload of ours takes so long, nor do clocks differ by it
 
 _Read = TypeVar("_Read")
 
 
 class BucketVault:
-    """A vault below a prefix of a bucket; implements `core.vaults.Vault` and `LockingVault`. Thread-safe."""
+    """A vault below a prefix of a bucket; implements `core.vaults.Vault`, `LockingVault`, `Streaming`."""
 
     def __init__(self, name: str, location: str, store: ObjectStore) -> None:
         self._name = name
@@ -101,6 +105,31 @@ class BucketVault:
         """
         check_key(key, self._name)
         self._put(key, parts, overwrite=overwrite)
+
+    def put_stream(self, key: str, pieces: Iterable[Buffer], *, overwrite: bool = False) -> None:
+        """Store the joined pieces as they come; proven by the checksums that the store tells.
+
+        What the pieces raise is raised, and nothing is stored then. Raises what `put` raises.
+        """
+        check_key(key, self._name)
+        passing = Passing(pieces, _PART_BYTES)
+        begun = passing.begin(2)
+        if len(begun) < 2:
+            self._put(key, begun, overwrite=overwrite)
+            return
+        if not overwrite:
+            with suppress(AbsentError):
+                self._store.size(key)
+                raise self._store.say.exists(key)  # before all of it goes there for nothing
+        until = None if self.locking is None else locked_at_first(key, self.locking, clock.now())
+        try:
+            self._store.put_stream(key, passing, overwrite=overwrite, until=until)
+        except TakenError as error:
+            if not error.again:
+                raise
+            self._see_answered(error, lambda: self._holds_stream(key, passing))
+        except UnansweredError as error:
+            self._see_answered(error, lambda: self._holds_stream(key, passing))
 
     def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
         """Bytes from `offset`, `length` of them or all. Raises VaultMissingError; VaultError when there are fewer."""
@@ -229,25 +258,39 @@ class BucketVault:
             # The last try may have come through as well: what is there is the answer.
             if anew:
                 raise
-            try:
-                if self._holds(key, parts):
-                    return
-            except VaultError:
-                raise error from None
-            raise
+            self._see_answered(error, lambda: self._holds(key, parts))
+
+    def _see_answered(self, error: VaultError, holds: Callable[[], bool]) -> None:
+        """Raise the error, unless what is there shows that it was stored."""
+        try:
+            if holds():
+                return
+        except VaultError:
+            raise error from None
+        raise error
 
     def _holds(self, key: str, parts: Sequence[Buffer]) -> bool:
         """Whether what is there is these parts; where the store's checksums do not tell, it is read and compared."""
         held = self._store.holds(key, parts)
         if held is not None:
             return held
-        content, there, step = Joined(parts), 0, 8 << 20
-        while there < content.size:
-            piece = self._read(key, there, min(step, content.size - there))
-            if piece != content.read(len(piece)):
-                return False
-            there += len(piece)
-        return True
+        content = Joined(parts)
+        return all(piece == content.read(len(piece)) for piece in self._read_back(key, content.size))
+
+    def _holds_stream(self, key: str, passed: Passing) -> bool:
+        """Whether what is there is what passed; where the store does not tell, it is read and compared."""
+        held = self._store.holds_stream(key, passed)
+        if held is not None:
+            return held
+        checksum = 0
+        for piece in self._read_back(key, passed.size):
+            checksum = _native.crc32c(piece, checksum)
+        return checksum == passed.crc32c
+
+    def _read_back(self, key: str, size: int) -> Iterator[bytes]:
+        """So many bytes of an object, in pieces."""
+        for begin in range(0, size, _STEP_BYTES):
+            yield self._read(key, begin, min(_STEP_BYTES, size - begin))
 
     def _check_unlocked(self, key: str) -> None:
         """Raise VaultLockedError while the lock of a stored file stands."""

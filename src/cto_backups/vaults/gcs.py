@@ -4,10 +4,10 @@ An object is written with its CRC32C, which the store compares before it shows t
 `gcs_errors`; how one logs in, asks, and asks again is in `gcs_client`; what a vault makes of it in `bucket`.
 """
 
-import base64
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -26,11 +26,13 @@ from cto_backups.vaults import gcs_client
 from cto_backups.vaults.bucket import BucketVault
 from cto_backups.vaults.gcs_client import GcsClient, RefusedError
 from cto_backups.vaults.gcs_errors import GcsWording
-from cto_backups.vaults.gcs_upload import FIELDS, upload
+from cto_backups.vaults.gcs_upload import FIELDS, stream, upload, written
 from cto_backups.vaults.object_store import AbsentError, Answer, BeyondError, Page, TakenError, UnansweredError
+from cto_backups.vaults.passing import Passing
 
 _UNREACHED = (requests.RequestException, HTTPError, OSError, GoogleAuthError)
 
+_NOT_PROVEN = "its checksum there is not that of what was sent, or is not told"
 _LOCK = "retention,retentionExpirationTime"
 # https://cloud.google.com/storage/docs/object-lock
 _MODES = {"Unlocked": LockMode.GOVERNANCE, "Locked": LockMode.COMPLIANCE}
@@ -65,30 +67,44 @@ class GcsStore:
     def put(self, key: str, parts: Sequence[Buffer], *, overwrite: bool, until: datetime | None = None) -> None:
         """Store the joined parts; proven by the checksum that the store tells. Raises TakenError."""
         size, checksum = _size(parts), _crc32c(parts)
-        doing = "replace" if overwrite else "store"
+        told = {**self._told(key, until), "crc32c": checksum}
+        generation = None if overwrite else 0
         try:
-            told: dict[str, Any] = {"name": self.address.key(key), "crc32c": checksum}
-            if until is not None:
-                told["retention"] = self._retention(until)
-            stored = upload(self._client, self._objects(), told, parts, size, None if overwrite else 0)
+            stored = upload(self._client, self._objects(), told, parts, size, generation, self.address.kms_key)
         except RefusedError as error:
-            if error.status == 404:
-                raise self.say.no_bucket() from error
-            if error.status != 412:
-                refused = self.say.refused(error, doing, key)
-                unknown = error.status >= 500 or (error.again and type(refused) is VaultError)
-                raise self.say.of(UnansweredError, refused) if unknown else refused from error
-            taken = self.say.of(TakenError, self.say.exists(key))
-            taken.again = error.again
-            raise taken from error
+            raise self._not_stored(error, key, overwrite) from error
         except _UNREACHED as error:
-            raise self.say.of(UnansweredError, self.say.unreached(error, doing, key)) from error
+            raise self._unanswered(error, key, overwrite) from error
         if not _proven(stored, checksum, size):
-            raise self.say.otherwise(key, "its checksum there is not that of what was sent, or is not told")
+            raise self.say.otherwise(key, _NOT_PROVEN)
+        self._see_encrypted(key, stored)
+
+    def put_stream(self, key: str, passing: Passing, *, overwrite: bool, until: datetime | None = None) -> None:
+        """Store parts as they come; proven by the checksum that the store tells of the whole. Raises TakenError."""
+        told, generation = self._told(key, until), None if overwrite else 0
+        try:
+            stored = stream(self._client, self._objects(), told, passing, generation, self.address.kms_key)
+        except RefusedError as error:
+            raise self._not_stored(error, key, overwrite) from error
+        except _UNREACHED as error:
+            raise self._unanswered(error, key, overwrite) from error
+        if not _proven(stored, written(passing.crc32c), passing.size):
+            with suppress(VaultError):
+                self.delete(key)  # Google itself compares before it shows an object; not every store does
+            raise self.say.otherwise(key, _NOT_PROVEN)
+        self._see_encrypted(key, stored)
 
     def holds(self, key: str, parts: Sequence[Buffer]) -> bool:
         """Whether what is there is these parts, by the checksum that the store tells. Raises AbsentError."""
-        return _proven(self._look_up(key), _crc32c(parts), _size(parts))
+        stored = self._look_up(key)
+        self._see_encrypted(key, stored)
+        return _proven(stored, _crc32c(parts), _size(parts))
+
+    def holds_stream(self, key: str, passed: Passing) -> bool:
+        """Whether what is there is what passed, by the checksum that the store tells. Raises AbsentError."""
+        stored = self._look_up(key)
+        self._see_encrypted(key, stored)
+        return _proven(stored, written(passed.crc32c), passed.size)
 
     def get(self, key: str, headers: Mapping[str, str]) -> Answer:
         """Bytes of an object. Raises AbsentError, BeyondError."""
@@ -158,6 +174,32 @@ class GcsStore:
                     raise self.say.unreached(error, "log in", "") from error
             return self._made
 
+    def _told(self, key: str, until: datetime | None) -> dict[str, Any]:
+        """What a store is told of an object beside its content."""
+        told: dict[str, Any] = {"name": self.address.key(key)}
+        return told if until is None else {**told, "retention": self._retention(until)}
+
+    def _not_stored(self, error: RefusedError, key: str, overwrite: bool) -> VaultError:
+        """What became of a put that was refused."""
+        if error.status == 412:
+            taken = self.say.of(TakenError, self.say.exists(key))
+            taken.again = error.again
+            return taken
+        if error.status == 404:
+            return self.say.no_bucket()
+        refused = self.say.refused(error, _doing(overwrite), key)
+        unknown = error.status >= 500 or (error.again and type(refused) is VaultError)
+        return self.say.of(UnansweredError, refused) if unknown else refused
+
+    def _unanswered(self, error: Exception, key: str, overwrite: bool) -> UnansweredError:
+        return self.say.of(UnansweredError, self.say.unreached(error, _doing(overwrite), key))
+
+    def _see_encrypted(self, key: str, answer: Any) -> None:
+        """Raise VaultError unless the store says that it encrypted under a version of the key that the policy names."""
+        wanted, told = self.address.kms_key, str(answer.get("kmsKeyName", ""))
+        if wanted is not None and told.partition("/cryptoKeyVersions/")[0] != wanted:
+            raise self.say.otherwise_encrypted(key, told, wanted)
+
     def _retention(self, until: datetime) -> dict[str, str]:
         """As the store is told it: only what is `Locked` can be shortened by nobody."""
         locking = self.address.locking
@@ -208,11 +250,14 @@ def _size(parts: Sequence[Buffer]) -> int:
 
 
 def _crc32c(parts: Sequence[Buffer]) -> str:
-    """CRC32C as Google writes it: base64 of its four bytes, the highest first."""
     value = 0
     for part in parts:
         value = _native.crc32c(part, value)
-    return base64.b64encode(value.to_bytes(4, "big")).decode()
+    return written(value)
+
+
+def _doing(overwrite: bool) -> str:
+    return "replace" if overwrite else "store"
 
 
 def _proven(answer: Any, checksum: str, size: int) -> bool:

@@ -4,9 +4,11 @@ What the store is told of an object beside its content, such as how long it has 
 object resource of https://cloud.google.com/storage/docs/json_api/v1/objects.
 """
 
+import base64
 import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,8 +16,9 @@ from cto_backups.core.trees import Buffer
 from cto_backups.vaults import gcs_client, pauses
 from cto_backups.vaults.gcs_client import GcsClient, RefusedError
 from cto_backups.vaults.joined import Joined
+from cto_backups.vaults.passing import Passing
 
-FIELDS = "size,crc32c"
+FIELDS = "size,crc32c,kmsKeyName"
 """What is to be answered of an object."""
 
 _ATTEMPTS = 6  # without a byte that came through
@@ -32,15 +35,124 @@ def upload(
     parts: Sequence[Buffer],
     size: int,
     generation: int | None,
+    kms_key: str | None = None,
 ) -> Any:
     """Store the parts, of so many bytes, as what `told` says; what the store answers of it (FIELDS).
 
     `objects` is the path of the bucket's objects. `generation` is the one that is there now, 0 for none, None for
-    whichever. Raises RefusedError, requests.RequestException and its kin, GoogleAuthError.
+    whichever. The store is to encrypt it under `kms_key`.
+
+    Raises RefusedError, requests.RequestException and its kin, GoogleAuthError.
     """
     send = _whole if size <= _SINGLE_BYTES else _in_chunks
-    query = {"name": told["name"], "ifGenerationMatch": generation, "fields": FIELDS}
+    query = {"name": told["name"], "ifGenerationMatch": generation, "fields": FIELDS, "kmsKeyName": kms_key}
     return send(client, f"/upload{objects}", json.dumps(told), parts, size, query)
+
+
+def stream(
+    client: GcsClient,
+    objects: str,
+    told: Mapping[str, Any],
+    passing: Passing,
+    generation: int | None,
+    kms_key: str | None = None,
+) -> Any:
+    """Store parts as they come; what the store answers of it (FIELDS). See `upload`.
+
+    Each part is 256 KiB or a multiple of it. Nothing is seen before the last has come; what they raise is raised. There
+    is one session: what went there cannot be sent again.
+    """
+    opened = client.ask(
+        "POST",
+        f"/upload{objects}",
+        headers={"Content-Type": "application/json; charset=UTF-8"},
+        body=json.dumps(told).encode,
+        uploadType="resumable",
+        name=told["name"],
+        ifGenerationMatch=generation,
+        fields=FIELDS,
+        kmsKeyName=kms_key,
+    )
+    session = _path(opened)
+    parts = iter(passing)
+    begin, part = 0, next(parts, bytearray())
+    while True:
+        following = next(parts, None)
+        checksum = written(passing.crc32c) if following is None else None
+        answer = _send(client, session, Joined([part]), begin, checksum)
+        begin += len(part)
+        if following is None:
+            return answer.json()
+        part = following
+
+
+def _send(client: GcsClient, session: str, part: Joined, begin: int, checksum: str | None) -> Any:
+    """Send one part, what the store did not take of it again; with the last goes the checksum of the whole."""
+    end = begin + part.size
+    sent, failures, again = begin, 0, False
+    total = "*" if checksum is None else str(end)
+    proof = {} if checksum is None else {"X-Goog-Hash": f"crc32c={checksum}"}
+    while True:
+        rest = part.part(sent - begin, part.size)
+        span = f"bytes {sent}-{end - 1}/{total}" if rest.size else f"bytes */{total}"
+        try:
+            answer = client.ask(
+                "PUT",
+                session,
+                headers={"Content-Range": span, **proof},
+                body=partial(rest.part, 0, rest.size),
+                fine=(308,),
+                attempts=1,
+            )
+        except (RefusedError, *gcs_client.UNREACHED) as error:
+            failures += 1
+            if isinstance(error, RefusedError):
+                _see_session(error)
+                error.again = error.again or again
+                if error.status not in gcs_client.BUSY:
+                    raise
+            if failures == _ATTEMPTS:
+                raise
+            again = True
+            pauses.pause(failures)
+            try:
+                answer = client.ask("PUT", session, headers={"Content-Range": f"bytes */{total}"}, fine=(308,))
+            except RefusedError as refused:
+                _see_session(refused)
+                refused.again = True
+                raise
+        if answer.status_code != 308:
+            return answer
+        there = _taken(answer)
+        if there == end and checksum is None:
+            return answer
+        failures = 0 if there > sent else failures + 1
+        if failures == _ATTEMPTS or not begin <= there <= end:
+            raise RefusedError(308, "incomplete", f"the upload stands at {there} of {end} bytes", again)
+        sent = there
+
+
+def _see_session(error: RefusedError) -> None:
+    """Raise another RefusedError if it is the session that is not there any more: what came may have been the whole."""
+    if error.status in _LOST:
+        raise RefusedError(410, "sessionLost", "the store knows nothing any more of what had come", True) from error
+
+
+def written(checksum: int) -> str:
+    """CRC32C as Google writes it: base64 of its four bytes, the highest first."""
+    return base64.b64encode(checksum.to_bytes(4, "big")).decode()
+
+
+def _path(opened: Any) -> str:
+    """Only the path of the session: copies go to where the policy says, whatever an answer names."""
+    place = urlsplit(opened.headers.get("Location", ""))
+    return f"{place.path}?{place.query}"
+
+
+def _taken(answer: Any) -> int:
+    """How many bytes a session has: what it says, which may be less than what was sent."""
+    last = answer.headers.get("Range", "").rpartition("-")[2]
+    return int(last) + 1 if last.isdigit() else 0
 
 
 def _whole(
@@ -76,10 +188,8 @@ def _in_chunks(
             uploadType="resumable",
             **query,
         )
-        # Only the path of the session: copies go to where the policy says, whatever an answer names.
-        place = urlsplit(opened.headers.get("Location", ""))
         try:
-            return _session(client, f"{place.path}?{place.query}", Joined(parts), size)
+            return _session(client, _path(opened), Joined(parts), size)
         except RefusedError as error:
             error.again = error.again or again
             if error.status not in _LOST or session_number == _SESSIONS:
@@ -110,9 +220,7 @@ def _session(client: GcsClient, session: str, content: Joined, size: int) -> Any
             answer = client.ask("PUT", session, headers=headers, fine=(308,))
         if answer.status_code != 308:
             return answer.json()
-        # What the store has is what it says, which may be less than what was sent.
-        last = answer.headers.get("Range", "").rpartition("-")[2]
-        there = int(last) + 1 if last.isdigit() else 0
+        there = _taken(answer)
         failures = 0 if there > sent else failures
         sent = there
 

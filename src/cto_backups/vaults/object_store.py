@@ -18,6 +18,7 @@ from cto_backups.core.object_locks import FileLock
 from cto_backups.core.trees import Buffer
 from cto_backups.core.vaults import StoreAddress, StoredFile
 from cto_backups.errors import VaultError, VaultExistsError, VaultMissingError
+from cto_backups.vaults.passing import Passing
 from cto_backups.vaults.wording import Wording
 
 
@@ -144,8 +145,17 @@ class ObjectStore(Protocol):
         VaultReadOnlyError.
         """
 
+    def put_stream(self, key: str, passing: Passing, *, overwrite: bool, until: datetime | None = None) -> None:
+        """Store parts as they come, as `put` does; what they raise is raised, and nothing is stored then."""
+
     def holds(self, key: str, parts: Sequence[Buffer]) -> bool | None:
         """Whether what is there is these parts, by the checksum that the store tells; None: it tells none to compare.
+
+        Raises AbsentError.
+        """
+
+    def holds_stream(self, key: str, passed: Passing) -> bool | None:
+        """Whether what is there is what passed; None: it has its size, and the store tells nothing else to compare.
 
         Raises AbsentError.
         """

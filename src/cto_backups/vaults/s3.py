@@ -23,12 +23,15 @@ from cto_backups.errors import KeyProblemError, VaultError
 from cto_backups.vaults import pauses, s3_client
 from cto_backups.vaults.bucket import BucketVault
 from cto_backups.vaults.object_store import AbsentError, Answer, BeyondError, Page, TakenError, UnansweredError, Version
+from cto_backups.vaults.passing import Passing
 from cto_backups.vaults.s3_errors import S3Wording
-from cto_backups.vaults.s3_upload import proven, upload
+from cto_backups.vaults.s3_upload import ProofError, proven, stream, upload
 
 _ATTEMPTS = 4  # at what the client does not try again by itself: conflicts of writers
 _ABSENT = ("NoSuchKey", "NotFound", "404", "NoSuchUpload")
 _TAKEN = ("PreconditionFailed", "412", "ConditionalRequestConflict")
+_CONFLICT = "ConditionalRequestConflict"
+_NOT_PROVEN = "its checksum there is not that of what was sent, or is not told"
 _NOT_LOCKED = ("NoSuchObjectLockConfiguration", "ObjectLockConfigurationNotFoundError")
 _LOST = ("NoSuchUpload",)  # it was completed, and the answer got lost; or somebody removed what had come
 _UNKNOWN = ("NotImplemented", "501", "MethodNotAllowed")
@@ -70,37 +73,48 @@ class S3Store:
 
     def put(self, key: str, parts: Sequence[Buffer], *, overwrite: bool, until: datetime | None = None) -> None:
         """Store the joined parts; proven by the checksum that the store tells. Raises TakenError."""
-        told: dict[str, Any] = self._object(key)
-        if until is not None:
-            told |= {"ObjectLockMode": self._mode, "ObjectLockRetainUntilDate": until}
-        condition = {} if overwrite else {"IfNoneMatch": "*"}
+        told, condition = self._told(key, until), _condition(overwrite)
         again = False
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 answer = upload(lambda: self._client, told, parts, condition=condition)
             except ClientError as error:
                 again = again or _retried(error)
-                if _code(error) not in _TAKEN:
-                    refused = self.say.refused(error, "store", key)
-                    unknown = _status(error) >= 500 or (
-                        (again or _code(error) in _LOST) and type(refused) is VaultError
-                    )
-                    raise self.say.of(UnansweredError, refused) if unknown else refused from error
-                if _code(error) == "ConditionalRequestConflict" and attempt < _ATTEMPTS:
+                if _code(error) == _CONFLICT and attempt < _ATTEMPTS:
                     pauses.pause(attempt)  # another writer is at it: whether it wins will be seen
                     continue
-                taken = self.say.of(TakenError, self.say.exists(key))
-                taken.again = again
-                raise taken from error
-            except BotoCoreError as error:
-                raise self.say.of(UnansweredError, self.say.unreached(error, "store", key)) from error
+                raise self._not_stored(error, key, again) from error
+            except (BotoCoreError, ProofError) as error:
+                raise self._not_stored(error, key) from error
             if not proven(answer, parts):
-                raise self.say.otherwise(key, "its checksum there is not that of what was sent, or is not told")
+                raise self.say.otherwise(key, _NOT_PROVEN)
+            self._see_encrypted(key, answer)
             return
+
+    def put_stream(self, key: str, passing: Passing, *, overwrite: bool, until: datetime | None = None) -> None:
+        """Store parts as they come; each proven by its checksum, and all by the size. Raises TakenError."""
+        try:
+            stream(lambda: self._client, self._told(key, until), passing, condition=_condition(overwrite))
+        except ClientError as error:
+            raise self._not_stored(error, key, _retried(error) or _code(error) == _CONFLICT) from error
+        except (BotoCoreError, ProofError) as error:
+            raise self._not_stored(error, key) from error
+        stored = self._head(key)
+        if int(stored["ContentLength"]) != passing.size:
+            raise self.say.otherwise(key, "it is not as long there as what was sent")
+        self._see_encrypted(key, stored)
 
     def holds(self, key: str, parts: Sequence[Buffer]) -> bool | None:
         """Whether what is there is these parts, by the checksum that the store tells. Raises AbsentError."""
-        return proven(self._head(key), parts)
+        stored = self._head(key)
+        self._see_encrypted(key, stored)
+        return proven(stored, parts)
+
+    def holds_stream(self, key: str, passed: Passing) -> bool | None:
+        """Whether what is there may be what passed, by its size: its parts are not told. Raises AbsentError."""
+        stored = self._head(key)
+        self._see_encrypted(key, stored)
+        return None if int(stored["ContentLength"]) == passed.size else False
 
     def get(self, key: str, headers: Mapping[str, str]) -> Answer:
         """Bytes of an object. Raises AbsentError, BeyondError."""
@@ -194,6 +208,41 @@ class S3Store:
         assert locking is not None
         return str(locking.mode).upper()
 
+    def _told(self, key: str, until: datetime | None) -> dict[str, Any]:
+        """What a store is told of an object beside its content."""
+        told: dict[str, Any] = self._object(key)
+        if self.address.kms_key is not None:
+            told |= {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": self.address.kms_key}
+        if until is not None:
+            told |= {"ObjectLockMode": self._mode, "ObjectLockRetainUntilDate": until}
+        return told
+
+    def _not_stored(self, error: Exception, key: str, again: bool = False) -> VaultError:
+        """What became of a put; `again`: an earlier try of the same call may have come through."""
+        if isinstance(error, ProofError):
+            return self.say.otherwise(key, _NOT_PROVEN)
+        if not isinstance(error, ClientError):
+            return self.say.of(UnansweredError, self.say.unreached(error, "store", key))
+        if _code(error) in _TAKEN:
+            taken = self.say.of(TakenError, self.say.exists(key))
+            taken.again = again
+            return taken
+        refused = self.say.refused(error, "store", key)
+        unknown = _status(error) >= 500 or ((again or _code(error) in _LOST) and type(refused) is VaultError)
+        return self.say.of(UnansweredError, refused) if unknown else refused
+
+    def _see_encrypted(self, key: str, answer: Any) -> None:
+        """Raise VaultError unless the store says that it encrypted under the key that the policy names."""
+        wanted = self.address.kms_key
+        if wanted is None:
+            return
+        if "SSEKMSKeyId" not in answer:
+            answer = self._head(key)
+        told = str(answer.get("SSEKMSKeyId", ""))
+        # The store tells the key's whole name, also where the policy has its id alone.
+        if answer.get("ServerSideEncryption") != "aws:kms" or told.rpartition("/")[2] != wanted.rpartition("/")[2]:
+            raise self.say.otherwise_encrypted(key, told, wanted)
+
     def _lock_of(self, key: str, **version: str) -> FileLock | None:
         """What the object's own headers tell; where they tell none, the store is asked why."""
 
@@ -279,6 +328,10 @@ def _newest_first(found: tuple[Mapping[str, Any], bool]) -> tuple[str, bool, flo
     """Of a page of versions and markers, which come apart; the current one before what is as old."""
     entry = found[0]
     return str(entry["Key"]), not entry["IsLatest"], -entry["LastModified"].timestamp()
+
+
+def _condition(overwrite: bool) -> dict[str, str]:
+    return {} if overwrite else {"IfNoneMatch": "*"}
 
 
 def _code(error: ClientError) -> str:

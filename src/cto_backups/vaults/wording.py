@@ -80,6 +80,14 @@ class Wording(ABC):
             todo="Run again; if it happens again, the way there or the store damages data.",
         )
 
+    def otherwise_encrypted(self, key: str, told: str, wanted: str) -> VaultError:
+        """It is stored, under another key than the policy's."""
+        return VaultError(
+            f"Vault {self._name} at {self._location} does not encrypt {key} as the policy says",
+            why=f"it is encrypted under {told or 'no key of a key service'}, not under {wanted}",
+            todo="Look at the kms_key of this vault, the store's default key, and who may use either.",
+        )
+
     def no_key(self, error: KeyProblemError) -> VaultError:
         """What the policy refers to for logging in is not there: other vaults are no worse for it."""
         return VaultError(
