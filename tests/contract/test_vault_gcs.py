@@ -24,6 +24,7 @@ ON_CONDITIONS = {
     "test_creating_it_again_changes_nothing",
     "test_a_stored_file_is_not_replaced_in_passing",
     "test_of_many_writers_of_one_key_exactly_one_wins",
+    "test_a_stream_is_stored_whole_and_never_replaces_in_passing",
 }
 
 

@@ -149,6 +149,27 @@ class TestS3(RoughContract):
         assert store.holds("a", [content]) is None
         assert (rough._holds("a", [content]), rough._holds("a", [other])) == (True, False)
 
+    def test_a_stream_is_sent_on_where_it_broke_and_read_back_where_no_answer_comes(
+        self, way: RoughWay, rough: BucketVault, small_parts: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(bucket_module, "_PART_BYTES", small_parts)
+        content = os.urandom(11 * _MIB)
+        way.plan(Fault("PUT", "partNumber=2", reset=_MIB), Fault("POST", "uploadId=", times=99, lost=True))
+        rough.put_stream("a", iter([content[:1_000_000], content[1_000_000:]]))
+        assert (rough.read("a"), self.unfinished(way, rough)) == (content, 0)
+        way.plan(Fault("POST", "uploadId=", times=99, status=500, code="InternalError"))
+        with pytest.raises(VaultError, match="cannot store a"):
+            rough.put_stream("a", iter([content[:-1], b"!"]), overwrite=True)
+
+        def flip(_: dict[str, str], body: bytes) -> bytes:
+            return bytes([body[0] ^ 1]) + body[1:]
+
+        way.plan(Fault("PUT", "partNumber=2", times=9, asked=flip))
+        with pytest.raises(VaultError, match="cannot store b"):
+            rough.put_stream("b", iter([content]))
+        assert (keys(rough), self.unfinished(way, rough)) == ({"a"}, 0)
+        assert rough.read("a") == content
+
     def test_what_dead_writers_left_is_swept_once_it_is_old(
         self, way: RoughWay, rough: BucketVault, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -190,6 +211,44 @@ class TestGoogle(RoughContract):
         way.plan(Fault("PUT", times=99, status=410, code="gone"))
         with pytest.raises(VaultError, match="cannot store b"):
             rough.put("b", [content])
+
+    def test_a_stream_is_sent_on_where_it_broke_and_read_back_where_no_answer_comes(
+        self, way: RoughWay, rough: BucketVault, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def size_told(headers: dict[str, str], body: bytes) -> bytes:
+            """The server takes a question about an upload of unknown size for its end, which Google does not."""
+            for name, value in headers.items():
+                if value == "bytes */*":
+                    headers[name] = f"bytes */{1 << 30}"
+            return body
+
+        monkeypatch.setattr(way, "dice", lambda *_: Fault("PUT", asked=size_told))
+        monkeypatch.setattr(bucket_module, "_PART_BYTES", 256 << 10)
+        content = os.urandom(700_000)
+        way.plan(Fault("PUT", reset=100_000), Fault("PUT", status=503, code="backendError"), Fault("PUT", lost=True))
+        rough.put_stream("a", iter([content[:9], content[9:]]))
+        assert rough.read("a") == content
+
+        def ending(last: bytes, *faults: Fault) -> Iterator[bytes]:
+            yield content
+            yield last
+            way.plan(*faults)
+
+        # Two parts are under way when the pieces end: what comes after the first of them is lost, with all answers.
+        lost = Fault("PUT", times=99, told=lambda _: way.plan(Fault("PUT", times=99, lost=True)))
+        rough.put_stream("b", ending(b"!", lost))
+        assert rough.read("b") == content + b"!"
+        way.plan(Fault("PUT", status=410, code="gone"))
+        with pytest.raises(VaultError, match="cannot store c"):
+            rough.put_stream("c", iter([content]))
+
+        def flip(_: dict[str, str], body: bytes) -> bytes:
+            return bytes([body[0] ^ 1]) + body[1:]
+
+        way.plan(Fault("PUT", asked=flip))
+        with pytest.raises(VaultError, match="its checksum there is not that of what was sent"):
+            rough.put_stream("d", iter([content]))
+        assert keys(rough) == {"a", "b"}
 
     def test_a_key_that_was_replaced_is_looked_up_anew(self, way: RoughWay, made: Make) -> None:
         login = json.loads(way.store.logins.key_file)

@@ -6,6 +6,8 @@ import gzip
 import hashlib
 import json
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -187,3 +189,25 @@ def test_from_one_vault_alone_everything_comes_back_and_goes_to_the_others(
         assert restore_test(again.installation, "tables", vault=vault).passed
         assert (LARGE in objects(again, vault).values()) is (vault in PLAIN)
     again.catalog.close()
+
+
+def test_python_alone_restores_from_a_manifest_as_the_page_says(exporting: Workshop, tmp_path: Path) -> None:
+    (exporting.data / "empty").touch()
+    (exporting.data / "link").symlink_to("customers.avro")
+    protect(exporting.installation, "tables")
+    text = (Path(__file__).parents[2] / "docs/how-to/restore-without-us.md").read_text()
+    script = tmp_path / "from-manifest.py"
+    script.write_text(text.partition("```python\n")[2].partition("```")[0])
+    root = exporting.vault_root("two")
+    (manifest,) = (root / "exports/main/manifests").iterdir()
+    run = [sys.executable, "-I", str(script), str(root), str(manifest), str(tmp_path / "back")]
+    subprocess.run(run, check=True, capture_output=True)
+    back = tmp_path / "back" / str(exporting.data).lstrip("/")
+    for path in exporting.data.rglob("*"):
+        if path.is_file():
+            assert (back / path.relative_to(exporting.data)).read_bytes() == path.read_bytes()
+    assert (back / "link").readlink() == Path("customers.avro")
+    small = next(path for path in (root / "exports/main/data/objects").rglob("*") if path.stat().st_size == 4504)
+    small.write_bytes(bytes(4504))
+    again = subprocess.run([*run[:-1], str(tmp_path / "again")], check=False, capture_output=True, text=True)
+    assert again.returncode and "not what the manifest says" in again.stderr
