@@ -13,6 +13,7 @@ from vault_contract import VaultContract
 
 from cto_backups.core.vaults import Vault
 from cto_backups.errors import VaultError, VaultExistsError, VaultFullError, VaultReadOnlyError
+from cto_backups.vaults import bucket as bucket_module
 from cto_backups.vaults import gcs_upload, pauses
 from cto_backups.vaults.bucket import BucketVault
 from cto_backups.vaults.gcs import gcs_vault
@@ -161,6 +162,11 @@ def test_a_chunk_that_got_lost_is_sent_again_from_where_the_store_says(
         vault.put("b", [content], overwrite=True)
         assert [method for method, _ in way.seen].count("PUT") == 4 + 3, "lost; asked how far it came, three times"
         assert vault.read("b") == content
+        monkeypatch.setattr(bucket_module, "_PART_BYTES", 256 << 10)
+        way.plan(Fault("PUT", reset=100_000), Fault("PUT", status=503, code="backendError"), Fault("PUT", lost=True))
+        vault.put_stream("c", iter([content[:9], content[9:]]), overwrite=True)
+        assert [method for method, _ in way.seen].count("PUT") > 4 + 3
+        assert vault.read("c") == content
 
 
 REFUSALS: dict[str, Refusal] = {
