@@ -11,6 +11,7 @@ The story in one line::
 - A *source* (``sources``) finds, captures, restores and fingerprints one kind of data.
 - The *repository* (``repository``) keeps it in restic's format, so that it comes back without this product.
 - *Vaults* (``vaults``) are the independent places in which copies lie.
+- *Providers* (``providers``) is how vaults and sources speak to the services of Google and AWS.
 - The *catalog* (``catalog``) holds facts only: points, copies, evidence, runs. What is still missing is planned again.
 - *Flows* (``flows``) tell the story, one file a verb; ``app`` composes them with the adapters that ``registry`` knows.
 - *Assurance* (``core.assurance``) judges, with reasons, how well each source would come back.

@@ -22,7 +22,7 @@ from vault_contract import at_once, keys
 
 from cto_backups.core.vaults import StoreAddress
 from cto_backups.errors import VaultError, VaultExistsError, VaultMissingError
-from cto_backups.vaults import pauses
+from cto_backups.providers import pauses
 from cto_backups.vaults.bucket import BucketVault
 from servers.mariadb import free_port
 from servers.rough_way import Fault, RoughWay

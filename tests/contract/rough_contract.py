@@ -23,7 +23,8 @@ from bucket_contract import Make
 from vault_contract import keys
 
 from cto_backups.errors import VaultError, VaultExistsError
-from cto_backups.vaults import pauses, slow
+from cto_backups.providers import pauses
+from cto_backups.vaults import slow
 from cto_backups.vaults.bucket import BucketVault
 from servers.rough_way import Fault, RoughWay
 
@@ -36,7 +37,7 @@ class RoughContract:
     def waits(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
         """Nobody waits; for how long at least it would have been."""
         waits: list[float] = []
-        monkeypatch.setattr(pauses, "pause", lambda _, at_least=0.0: waits.append(at_least))
+        monkeypatch.setattr(pauses, "pause", lambda _, at_least=0.0, **_more: waits.append(at_least))
         monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.0)
         return waits
 

@@ -13,7 +13,8 @@ from source_contract import Fault, SourceContract, Subject, captured
 
 from cto_backups.core.ports import Existing, RestoreOptions
 from cto_backups.errors import RefusedError, SourceError
-from cto_backups.sources.bucket import gcs_client, reading
+from cto_backups.providers import pauses
+from cto_backups.sources.bucket import reading
 from cto_backups.sources.bucket.source import BucketSource
 from servers.google_stores import GoogleStore
 from servers.object_stores import REGION, ObjectStore
@@ -45,7 +46,7 @@ def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(variable)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("NO_GCE_CHECK", "true")
-    monkeypatch.setattr(gcs_client, "pause", lambda *_: None)
+    monkeypatch.setattr(pauses, "pause", lambda *_: None)
     monkeypatch.setattr(reading, "pause", lambda *_: None)
 
 

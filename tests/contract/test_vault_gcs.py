@@ -13,8 +13,9 @@ from vault_contract import VaultContract
 
 from cto_backups.core.vaults import Vault
 from cto_backups.errors import VaultError, VaultExistsError, VaultFullError, VaultReadOnlyError
+from cto_backups.providers import pauses
 from cto_backups.vaults import bucket as bucket_module
-from cto_backups.vaults import gcs_upload, pauses
+from cto_backups.vaults import gcs_upload
 from cto_backups.vaults.bucket import BucketVault
 from cto_backups.vaults.gcs import gcs_vault
 from cto_backups.vaults.marker import new_marker

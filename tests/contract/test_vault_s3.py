@@ -23,8 +23,9 @@ from cto_backups.errors import (
     VaultMissingError,
     VaultReadOnlyError,
 )
+from cto_backups.providers import aws, pauses
 from cto_backups.vaults import bucket as bucket_module
-from cto_backups.vaults import pauses, s3_client, s3_upload
+from cto_backups.vaults import s3_client, s3_upload
 from cto_backups.vaults.bucket import BucketVault
 from cto_backups.vaults.s3 import s3_vault
 from servers import object_stores
@@ -43,7 +44,7 @@ def made() -> Iterator[Make]:
 @pytest.fixture
 def one_try(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is asked a second time."""
-    monkeypatch.setattr(s3_client, "_ATTEMPTS", 1)
+    monkeypatch.setattr(aws, "_ATTEMPTS", 1)
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,7 @@ from acceptance.test_buckets import Installation, same
 from cto_backups.app import starting
 from cto_backups.cli import main
 from cto_backups.errors import ExitStatus
-from cto_backups.vaults import pauses
+from cto_backups.providers import pauses
 from servers.google_stores import REGION as GOOGLES_REGION
 from servers.google_stores import GoogleStore
 from servers.object_stores import REGION, ObjectStore

@@ -67,11 +67,15 @@ class GoogleStore:
 
 @dataclass
 class Logins:
-    """Where a service account's key gets its tokens, as at Google; `refused` is what it says instead."""
+    """Where a service account's key gets its tokens, as at Google; `refused` is what it says instead.
+
+    Each token is good for so many seconds.
+    """
 
     key_file: str
     given: list[str] = field(default_factory=list)
     refused: str = ""
+    expires_in: int = 3600
 
 
 @cache
@@ -105,7 +109,10 @@ def logins() -> Iterator[Logins]:
                 status, said = 400, {"error": "invalid_grant", "error_description": made.refused or "not signed"}
             else:
                 made.given.append(uuid.uuid4().hex)
-                status, said = 200, {"access_token": made.given[-1], "expires_in": 3600, "token_type": "Bearer"}
+                status, said = (
+                    200,
+                    {"access_token": made.given[-1], "expires_in": made.expires_in, "token_type": "Bearer"},
+                )
             content = json.dumps(said).encode()
             self.send_response_only(status)
             self.send_header("Content-Type", "application/json")

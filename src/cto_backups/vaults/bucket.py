@@ -24,7 +24,8 @@ from cto_backups.core.object_locks import (
 from cto_backups.core.trees import Buffer
 from cto_backups.core.vaults import StoreAddress, StoredFile
 from cto_backups.errors import VaultError, VaultExistsError
-from cto_backups.vaults import pauses, versions
+from cto_backups.providers import pauses
+from cto_backups.vaults import versions
 from cto_backups.vaults.joined import Joined
 from cto_backups.vaults.marker import MARKER, check_key, identity_in, is_key, new_marker
 from cto_backups.vaults.object_store import AbsentError, Answer, BeyondError, ObjectStore, TakenError, UnansweredError

@@ -1,7 +1,7 @@
 """A vault in a bucket of Google Cloud Storage.
 
 An object is written with its CRC32C, which the store compares before it shows the object. What fails is told in
-`gcs_errors`; how one logs in, asks, and asks again is in `gcs_client`; what a vault makes of it in `bucket`.
+`gcs_errors`; how one logs in, asks, and asks again is in `providers.google`; what a vault makes of it in `bucket`.
 """
 
 import json
@@ -22,9 +22,9 @@ from cto_backups.core.policy import LockMode
 from cto_backups.core.trees import Buffer
 from cto_backups.core.vaults import StoreAddress, StoredFile
 from cto_backups.errors import KeyProblemError, VaultError
+from cto_backups.providers.google import GoogleClient, RefusedError
 from cto_backups.vaults import gcs_client
 from cto_backups.vaults.bucket import BucketVault
-from cto_backups.vaults.gcs_client import GcsClient, RefusedError
 from cto_backups.vaults.gcs_errors import GcsWording
 from cto_backups.vaults.gcs_upload import FIELDS, stream, upload, written
 from cto_backups.vaults.object_store import AbsentError, Answer, BeyondError, Page, TakenError, UnansweredError
@@ -58,7 +58,7 @@ class GcsStore:
         self.say = GcsWording(name, location, address)
         self._name = name
         self._lock = threading.Lock()
-        self._made: GcsClient | None = None
+        self._made: GoogleClient | None = None
 
     def look(self) -> None:
         """See that the bucket is there. Raises VaultMissingError with the command that makes it."""
@@ -163,7 +163,7 @@ class GcsStore:
     # -- how ----------------------------------------------------------------------------------------------------------
 
     @property
-    def _client(self) -> GcsClient:
+    def _client(self) -> GoogleClient:
         with self._lock:
             if self._made is None:
                 try:
@@ -227,7 +227,7 @@ class GcsStore:
 
     def _listed(self, folder: str, token: str | None, most: int = 1000) -> Any:
         def ask() -> Any:
-            return self._client.ask_told(
+            return self._client.told(
                 "GET",
                 self._objects(),
                 prefix=self.address.key(folder) or None,
@@ -242,7 +242,7 @@ class GcsStore:
             raise self.say.no_bucket() from error
 
     def _look_up(self, key: str) -> Any:
-        return self._asked("look up", key, lambda: self._client.ask_told("GET", self._object(key), fields=FIELDS))
+        return self._asked("look up", key, lambda: self._client.told("GET", self._object(key), fields=FIELDS))
 
 
 def _size(parts: Sequence[Buffer]) -> int:

@@ -6,12 +6,10 @@ https://cloud.google.com/storage/docs/access-control/iam-permissions.
 
 import shlex
 
-import requests
-from google.auth.exceptions import DefaultCredentialsError, RefreshError
-
 from cto_backups.config.redaction import redact
 from cto_backups.errors import VaultError, VaultFullError, VaultReadOnlyError
-from cto_backups.vaults.gcs_client import RefusedError
+from cto_backups.providers.google import RefusedError
+from cto_backups.providers.google_words import GoogleWords
 from cto_backups.vaults.wording import Wording
 
 _PERMISSIONS = {
@@ -27,8 +25,7 @@ _PERMISSIONS = {
 _WRITES = ("store", "replace", "delete")
 _KEPT = ("retentionPolicyNotMet", "objectUnderActiveHold")
 _FULL = ("quotaExceeded", "dailyLimitExceeded")
-_SKEWED = ("short-lived token", "reasonable timeframe", "iat and exp")  # of a token from the past or the future
-_CLOSED = ("accountDisabled", "userProjectMissing", "projectDisabled", "billingDisabled")
+_WORDS = GoogleWords("vault", "the store", "storage.googleapis.com", "devstorage.read_write")
 
 
 class GcsWording(Wording):
@@ -64,8 +61,17 @@ class GcsWording(Wording):
                 todo=f"Let bucket {self._address.bucket} keep objects: make it with --enable-per-object-retention. "
                 "Or take 'lock' out of the policy.",
             )
-        why, todo = self._words(error, said)
-        if error.status == 403 and not todo:
+        told = _WORDS.refused(error)
+        if told is not None:
+            why, todo = told
+            if error.is_busy:
+                todo = "Run again later; what was stored before is intact."
+            return VaultError(what, why=redact(why), todo=todo)
+        why, todo = (
+            f"{said} ({error.reason or error.status})",
+            "See what the bucket's audit log says of this, then run again.",
+        )
+        if error.status == 403:
             permission = _PERMISSIONS[doing]
             if doing in ("store", "replace") and self._address.locking is not None:
                 permission += " and storage.objects.setRetention"
@@ -81,81 +87,9 @@ class GcsWording(Wording):
 
     def unreached(self, error: Exception, doing: str, key: str) -> VaultError:
         """What failed on this side: no login, no network, no answer."""
-        what = self._cannot(doing, key)
-        said = redact(str(error).partition("\n")[0][:300])
-        if isinstance(error, ValueError) and not isinstance(error, requests.RequestException):
-            return VaultError(
-                what,
-                why="what 'credentials' names, or GOOGLE_APPLICATION_CREDENTIALS, is not the key file of a service "
-                "account",
-                todo="Make one, 'gcloud iam service-accounts keys create', and name it at the vault.",
-            )
-        if isinstance(error, DefaultCredentialsError):
-            return VaultError(
-                what,
-                why=f"no login to Google Cloud was found, neither in the policy nor where its programs look: {said}",
-                todo="Name credentials at the vault, by a reference; or run 'gcloud auth application-default login', "
-                "or give this machine a service account.",
-            )
-        if isinstance(error, RefreshError) and any(words in said for words in _SKEWED):
-            return VaultError(
-                what,
-                why=f"the clock of this machine and Google's differ by more than it allows: {said}",
-                todo="Set the clock of this machine, then run again.",
-            )
-        if isinstance(error, RefreshError):
-            return VaultError(
-                what,
-                why=f"the login has expired, or was taken back: {said}",
-                todo="Log in anew, or see whether the service account and its key are still there; then run again.",
-            )
-        if isinstance(error, requests.exceptions.SSLError):
-            return VaultError(
-                what,
-                why=f"the connection could not be secured: {said}",
-                todo="See that the server's certificate is valid; an authority of your own is named in SSL_CERT_FILE.",
-            )
-        return VaultError(
-            what,
-            why=f"the store cannot be reached, or does not answer: {said}",
-            todo="See to the network, its names and proxies; or correct the vault's endpoint.",
-        )
+        why, todo = _WORDS.unreached(error)
+        return VaultError(self._cannot(doing, key), why=redact(why), todo=todo)
 
     def _resource(self, doing: str, key: str) -> str:
         bucket = f"bucket {self._address.bucket}"
         return bucket if doing == "list" else f"object {self._address.key(key)} in {bucket}"
-
-    def _words(self, error: RefusedError, said: str) -> tuple[str, str]:
-        """Why, and what to do, for what is told by a status alone; nothing to do where a right is missing."""
-        if error.status == 401:
-            return (
-                f"Google does not take this login: {said}",
-                "Log in anew, or see whether the service account and its key are still there; then run again.",
-            )
-        if error.status == 429 or "ateLimitExceeded" in error.reason or error.status in (408, 503):
-            return (
-                f"the store is busy and asks for fewer requests ({error.reason or error.status}); it was tried again "
-                "and again",
-                "Run again later; what was stored before is intact.",
-            )
-        if error.reason in _CLOSED:
-            return (
-                f"the project does not pay for it, or is closed: {said} ({error.reason})",
-                "See to the billing of the bucket's project.",
-            )
-        if error.reason == "insufficientPermissions":
-            return (
-                f"the login has too narrow a scope: {said}",
-                "Let this machine have the scope devstorage.read_write, or name credentials at the vault.",
-            )
-        if error.status == 403:
-            return said, ""
-        if 300 <= error.status < 400:
-            return (
-                f"the store sends elsewhere ({error.status}), which is not followed",
-                "Correct the vault's endpoint in the policy.",
-            )
-        return (
-            f"{said} ({error.reason or error.status})",
-            "See what the bucket's audit log says of this, then run again.",
-        )

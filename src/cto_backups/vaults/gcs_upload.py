@@ -13,8 +13,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cto_backups.core.trees import Buffer
-from cto_backups.vaults import gcs_client, pauses
-from cto_backups.vaults.gcs_client import GcsClient, RefusedError
+from cto_backups.providers import google, pauses
+from cto_backups.providers.google import GoogleClient, RefusedError
 from cto_backups.vaults.joined import Joined
 from cto_backups.vaults.passing import Passing
 
@@ -29,7 +29,7 @@ _CHUNK_BYTES = 16 << 20  # a multiple of 256 KiB, as Google wants it
 
 
 def upload(
-    client: GcsClient,
+    client: GoogleClient,
     objects: str,
     told: Mapping[str, Any],
     parts: Sequence[Buffer],
@@ -156,7 +156,7 @@ def _taken(answer: Any) -> int:
 
 
 def _whole(
-    client: GcsClient, path: str, told: str, parts: Sequence[Buffer], _size: int, query: Mapping[str, Any]
+    client: GoogleClient, path: str, told: str, parts: Sequence[Buffer], _size: int, query: Mapping[str, Any]
 ) -> Any:
     boundary = uuid.uuid4().hex
     begin = (
@@ -175,7 +175,7 @@ def _whole(
 
 
 def _in_chunks(
-    client: GcsClient, path: str, told: str, parts: Sequence[Buffer], size: int, query: Mapping[str, Any]
+    client: GoogleClient, path: str, told: str, parts: Sequence[Buffer], size: int, query: Mapping[str, Any]
 ) -> Any:
     """In a session, and in another one where the store has lost it, which Google says may happen (404, 410)."""
     again = False
@@ -198,7 +198,7 @@ def _in_chunks(
     raise AssertionError("the last session returns or raises")
 
 
-def _session(client: GcsClient, session: str, content: Joined, size: int) -> Any:
+def _session(client: GoogleClient, session: str, content: Joined, size: int) -> Any:
     """Send the content: https://cloud.google.com/storage/docs/performing-resumable-uploads."""
     sent = failures = 0
     again = False
@@ -206,11 +206,11 @@ def _session(client: GcsClient, session: str, content: Joined, size: int) -> Any
         headers, body = _chunk(content, sent, min(sent + _CHUNK_BYTES, size), size)
         try:
             answer = client.ask("PUT", session, headers=headers, body=body, fine=(308,), attempts=1)
-        except (RefusedError, *gcs_client.UNREACHED) as error:
+        except (RefusedError, *google.UNREACHED) as error:
             failures += 1
             if isinstance(error, RefusedError):
                 error.again = error.again or again
-                if error.status not in gcs_client.BUSY:
+                if error.status not in google.BUSY:
                     raise
             if failures == _ATTEMPTS:
                 raise

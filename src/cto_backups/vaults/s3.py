@@ -20,7 +20,8 @@ from cto_backups.core.policy import LockMode
 from cto_backups.core.trees import Buffer
 from cto_backups.core.vaults import StoreAddress, StoredFile
 from cto_backups.errors import KeyProblemError, VaultError
-from cto_backups.vaults import pauses, s3_client
+from cto_backups.providers import pauses
+from cto_backups.vaults import s3_client
 from cto_backups.vaults.bucket import BucketVault
 from cto_backups.vaults.object_store import AbsentError, Answer, BeyondError, Page, TakenError, UnansweredError, Version
 from cto_backups.vaults.passing import Passing

@@ -1,73 +1,12 @@
-"""The client of a store that speaks S3: how it logs in, what it tries again, and over how many connections."""
+"""The client of a vault on a store that speaks S3."""
 
-import os
 from typing import Any
 
-import boto3
-import botocore.session
-from botocore.config import Config
-from botocore.credentials import Credentials
-
-from cto_backups.core.policy import Tls
 from cto_backups.core.vaults import StoreAddress
-from cto_backups.vaults import s3_retries, tls
-
-_ATTEMPTS = 6
-_CONNECTIONS = 32  # more than any crew of ours has threads; one that waits for none makes none
-_CONNECT_SECONDS = 15.0
-_ANSWER_SECONDS = 60.0  # without a single byte
+from cto_backups.errors import VaultError
+from cto_backups.providers import aws
 
 
 def connected(vault: str, address: StoreAddress) -> Any:
-    """A client for the store, which may be shared by threads, after a proof of the version of TLS it speaks.
-
-    Requests that fail are tried again with pauses that grow and jitter, until a budget is used up ("standard" in
-    https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html, and `s3_retries`). Raises VaultError,
-    KeyProblemError, and botocore's errors.
-    """
-    login = s3_retries.Login(lambda: _login(address))
-    ours = botocore.session.get_session()
-    if login.found:
-        ours._credentials = login
-    session = boto3.session.Session(botocore_session=ours, region_name=address.region)
-    certificates = _certificates(session)
-    client = session.client(
-        "s3",
-        endpoint_url=address.endpoint,
-        use_ssl=address.tls is not Tls.NONE,
-        verify=certificates,
-        config=Config(
-            retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
-            max_pool_connections=_CONNECTIONS,
-            connect_timeout=_CONNECT_SECONDS,
-            read_timeout=_ANSWER_SECONDS,
-            tcp_keepalive=True,
-            # What the environment says of other stores must not lead copies away from where the policy says.
-            ignore_configured_endpoint_urls=True,
-            # The checksums that we send and compare are our own; stores that know no others answer as well.
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            s3={"addressing_style": "path" if address.endpoint else "auto"},
-        ),
-    )
-    s3_retries.register(client, login, _ATTEMPTS)
-    try:
-        tls.prove(client.meta.endpoint_url, address.tls, vault, certificates)
-    except BaseException:
-        client.close()
-        raise
-    return client
-
-
-def _login(address: StoreAddress) -> Any:
-    """The keys that the policy names, as they are now, or what AWS's programs would take; None for neither."""
-    logins = {setting: reveal() for setting, reveal in address.logins.items()}
-    if logins:
-        return Credentials(logins.get("access_key"), logins.get("secret_key"))
-    return botocore.session.get_session().get_credentials()
-
-
-def _certificates(session: Any) -> str | None:
-    """The file of the authorities to trust, where this machine's settings name one."""
-    own = session._session.get_config_variable("ca_bundle")
-    return str(own) if own else os.environ.get("SSL_CERT_FILE") or None
+    """A client for the store, as `aws.s3_client` makes it. Raises VaultError, KeyProblemError, botocore's errors."""
+    return aws.s3_client(f"vault {vault}", VaultError, address)

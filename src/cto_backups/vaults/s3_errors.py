@@ -6,27 +6,15 @@ speak the same protocol use the same names, and a few of their own.
 
 import shlex
 from collections.abc import Mapping
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from botocore import exceptions as client_side
 
 from cto_backups.config.redaction import redact
 from cto_backups.errors import VaultError, VaultFullError, VaultReadOnlyError
-from cto_backups.vaults.wording import Wording, shown
+from cto_backups.providers import aws_words
+from cto_backups.vaults.wording import Wording
 
-# What a call needs a right to, where it is not called as the right is. What only looks at a bucket lists it.
-_ACTIONS = {
-    "HeadObject": "GetObject",
-    "ListObjectsV2": "ListBucket",
-    "HeadBucket": "ListBucket",
-    "ListObjectVersions": "ListBucketVersions",
-    "CreateMultipartUpload": "PutObject",
-    "UploadPart": "PutObject",
-    "CompleteMultipartUpload": "PutObject",
-    "ListMultipartUploads": "ListBucketMultipartUploads",
-}
 _OF_BUCKETS = (
     "ListBucket",
     "ListBucketVersions",
@@ -35,29 +23,9 @@ _OF_BUCKETS = (
 )
 _WRITES = ("PutObject", "DeleteObject", "AbortMultipartUpload")
 
-_DENIED = {"AccessDenied", "AllAccessDisabled", "AccountProblem", "UnauthorizedAccess", "403", "Forbidden"}
-_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "InvalidToken", "RequestExpired"}
-_WRONG_KEY = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidSecurity", "NotSignedUp"}
-_WRONG_REGION = {
-    "PermanentRedirect",
-    "TemporaryRedirect",
-    "AuthorizationHeaderMalformed",
-    "IllegalLocationConstraintException",
-    "301",
-    "307",
-}
-_BUSY = {
-    "SlowDown",
-    "ServiceUnavailable",
-    "Throttling",
-    "ThrottlingException",
-    "TooManyRequests",
-    "RequestLimitExceeded",
-}
 _FULL = {"QuotaExceeded", "XMinioStorageFull", "InsufficientCapacity", "InsufficientStorage", "EntityTooLarge", "507"}
 _GARBLED = {"BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch", "IncompleteBody"}
 _UNLOCKED = {"ObjectLockConfigurationNotFoundError", "InvalidBucketState"}
-_ARCHIVED = {"InvalidObjectState"}
 
 
 class S3Wording(Wording):
@@ -82,21 +50,19 @@ class S3Wording(Wording):
     def refused(self, error: client_side.ClientError, doing: str, key: str) -> VaultError:
         """What the store said no to. `doing` and `key` say what was wanted, as in "store" and "data/ab"."""
         told: Mapping[str, Any] = error.response.get("Error", {})
-        code = str(told.get("Code", ""))
+        code = aws_words.code_of(error)
         answer: Mapping[str, Any] = error.response.get("ResponseMetadata", {})
-        said = redact(str(told.get("Message") or code or "the store gave no reason"))
+        said = redact(aws_words.said_in(error))
         what = self._cannot(doing, key)
         status = answer.get("HTTPStatusCode")
         if code == "NoSuchBucket":
             return self.no_bucket()
-        if code in _DENIED:
+        if code in aws_words.DENIED:
             operation = "DeleteObjectVersion" if doing == "undelete" else error.operation_name
             return self._denied(operation, what, key, said)
-        if code in _WRONG_REGION:
+        if code in aws_words.WRONG_REGION:
             headers: Mapping[str, str] = answer.get("HTTPHeaders", {})
             return self.elsewhere(headers.get("x-amz-bucket-region") or told.get("Region"), what)
-        if code == "RequestTimeTooSkewed":
-            return VaultError(what, why=_skew(answer), todo="Set the clock of this machine, then run again.")
         if code in _FULL:
             return VaultFullError(
                 f"Vault {self._name} at {self._location} is full",
@@ -112,38 +78,16 @@ class S3Wording(Wording):
                 f"put-object-lock-configuration --bucket {bucket} "
                 "--object-lock-configuration ObjectLockEnabled=Enabled. Or take 'lock' out of the policy.",
             )
-        why, todo = _words(code, said, status)
-        return VaultError(what, why=why, todo=todo)
+        why, todo = aws_words.refused(error) or _words(code, said, status)
+        return VaultError(what, why=redact(why), todo=todo)
 
     def unreached(self, error: client_side.BotoCoreError, doing: str, key: str) -> VaultError:
         """What failed on this side: no login, no network, no answer."""
-        what = self._cannot(doing, key)
-        said = redact(str(error))
-        if isinstance(error, client_side.NoCredentialsError | client_side.PartialCredentialsError):
-            return VaultError(
-                what,
-                why="no login to the store was found, or half of one: not in the policy, nor where AWS's programs look",
-                todo="Name access_key and secret_key at the vault, by references; or run 'aws configure', or give this "
-                "machine a role.",
-            )
-        if isinstance(error, _LOGINS):
-            return VaultError(what, why=f"the login could not be had: {said}", todo="Log in anew, then run again.")
-        if isinstance(error, client_side.SSLError):
-            return VaultError(
-                what,
-                why=f"the connection could not be secured: {said}",
-                todo="See that the server's certificate is valid; an authority of your own is named in SSL_CERT_FILE.",
-            )
-        if isinstance(error, client_side.ConnectionError | client_side.HTTPClientError):
-            return VaultError(
-                what,
-                why=f"the store cannot be reached, or does not answer: {said}",
-                todo="See to the network, its names and proxies; or correct the vault's endpoint or region.",
-            )
-        return VaultError(what, why=said, todo="Correct what it names, in the policy or in the settings of AWS.")
+        why, todo = aws_words.unreached(error, "vault")
+        return VaultError(self._cannot(doing, key), why=redact(why), todo=todo)
 
     def _denied(self, operation: str, what: str, key: str, said: str) -> VaultError:
-        action = _ACTIONS.get(operation, operation)
+        action = aws_words.action(operation)
         resource = f"arn:aws:s3:::{self._address.bucket}"
         if action not in _OF_BUCKETS:
             resource += f"/{self._address.key(key)}"
@@ -161,28 +105,8 @@ class S3Wording(Wording):
         return VaultError(what, why=why, todo=todo)
 
 
-_LOGINS = (
-    client_side.CredentialRetrievalError,
-    client_side.TokenRetrievalError,
-    client_side.SSOError,
-    client_side.MetadataRetrievalError,
-)
-
-
 def _words(code: str, said: str, status: object) -> tuple[str, str]:
-    """Why, and what to do, for what is told by AWS's name alone."""
-    if code in _EXPIRED:
-        return f"the login has expired ({code}): {said}", "Log in anew, or give this machine a role, then run again."
-    if code in _WRONG_KEY:
-        return (
-            f"the store does not take this key ({code})",
-            "See that access_key and secret_key belong together and to this store, and are still valid.",
-        )
-    if code in _BUSY or status == 503:
-        return (
-            f"the store is busy and asks for fewer requests ({code or status}); it was tried again and again",
-            "Run again later; what was stored before is intact.",
-        )
+    """Why, and what to do, for what means something of its own at a vault."""
     if code in _GARBLED:
         return (
             f"what arrived there was not what was sent ({code}): {said}",
@@ -193,7 +117,7 @@ def _words(code: str, said: str, status: object) -> tuple[str, str]:
             f"the parts of it that had come were removed there: {said}",
             "Run again; and see that no rule ends incomplete uploads of this vault in less than a day.",
         )
-    if code in _ARCHIVED:
+    if code in aws_words.ARCHIVED:
         return (
             f"it lies in an archive, from which nothing can be read at once: {said}",
             "Restore the object there first; and keep lifecycle rules from moving what a vault stores to archives.",
@@ -204,13 +128,3 @@ def _words(code: str, said: str, status: object) -> tuple[str, str]:
             "A vault needs conditional writes (If-None-Match), ranges and listings: take a store that has them.",
         )
     return f"{said} ({code or status})", "See what the store's own records say of this request, then run again."
-
-
-def _skew(answer: Mapping[str, Any]) -> str:
-    headers: Mapping[str, str] = answer.get("HTTPHeaders", {})
-    why = "the clock of this machine and that of the store differ by more than the store allows"
-    try:
-        there = parsedate_to_datetime(headers["date"]).astimezone(UTC)
-    except (KeyError, ValueError, TypeError):
-        return why
-    return f"{why}; there it was {shown(there)}"

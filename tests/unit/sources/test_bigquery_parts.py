@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cto_backups.providers.google import OutOfTimeError, RefusedError
 from cto_backups.sources.bigquery.avro import AvroRows, DamagedAvroError
 from cto_backups.sources.bigquery.documents import file_name, lasting, made_of
-from cto_backups.sources.bigquery.google import OutOfTimeError, RefusedError
 from cto_backups.sources.bigquery.partitions import NULLS, OTHERS, WHOLE, Partitioning
 from cto_backups.sources.bigquery.sums import PartitionSums, differing, table_digest
 from cto_backups.sources.bigquery.views import renamed
@@ -187,20 +187,28 @@ def test_descriptions_are_kept_without_what_changes_by_itself() -> None:
     [
         (
             RefusedError(
-                403, "accessDenied", "User does not have bigquery.tables.export permission for table x", "other"
+                403, "accessDenied", "User does not have bigquery.tables.export permission for table x", needs="other"
             ),
             "bigquery.tables.export",
             "protect-bigquery.md",
         ),
-        (RefusedError(403, "forbidden", "Forbidden", "storage.objects.list"), "storage.objects.list", "give it"),
-        (RefusedError(403, "quotaExceeded", "Quota exceeded", "x"), "quota", "raised"),
-        (RefusedError(403, "accessNotConfigured", "API is off", "x"), "not switched on", "gcloud services enable"),
-        (RefusedError(403, "billingNotEnabled", "no billing", "x"), "pay", "billing"),
-        (RefusedError(401, "authError", "Invalid Credentials", "x"), "does not take", "log in"),
-        (RefusedError(404, "notFound", "Not found: Dataset", "bigquery.tables.get"), "notFound", "bigquery.tables.get"),
-        (RefusedError(302, "", "Found", "x"), "sends elsewhere", "endpoint"),
-        (RefusedError(400, "invalid", "Invalid value", "x"), "Invalid value", "audit log"),
-        (OutOfTimeError(), "backup_timeout", "raise it"),
+        (RefusedError(403, "forbidden", "Forbidden", needs="storage.objects.list"), "storage.objects.list", "Give it"),
+        (RefusedError(403, "quotaExceeded", "Quota exceeded", needs="x"), "quota", "raised"),
+        (
+            RefusedError(403, "accessNotConfigured", "API is off", needs="x"),
+            "not switched on",
+            "gcloud services enable",
+        ),
+        (RefusedError(403, "billingNotEnabled", "no billing", needs="x"), "pay", "billing"),
+        (RefusedError(401, "authError", "Invalid Credentials", needs="x"), "does not take", "Log in"),
+        (
+            RefusedError(404, "notFound", "Not found: Dataset", needs="bigquery.tables.get"),
+            "notFound",
+            "bigquery.tables.get",
+        ),
+        (RefusedError(302, "", "Found", needs="x"), "sends elsewhere", "endpoint"),
+        (RefusedError(400, "invalid", "Invalid value", needs="x"), "Invalid value", "audit log"),
+        (OutOfTimeError(), "backup_timeout", "Raise it"),
         (OSError("no route"), "no route", "network"),
     ],
 )

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from cto_backups.core.wording import counted
+from cto_backups.providers.google import RefusedError
 from cto_backups.sources.bigquery.client import BigQuery, Document
-from cto_backups.sources.bigquery.google import RefusedError
 from cto_backups.sources.bigquery.point import StoredTable, described
 from cto_backups.sources.bigquery.views import renamed
 

@@ -16,9 +16,8 @@ from urllib.parse import quote
 import requests
 
 from cto_backups import _native
-from cto_backups.sources.bigquery.google import UNREACHED, Login, RefusedError
+from cto_backups.providers.google import STORAGE, UNREACHED, GoogleClient, RefusedError
 
-OWN: Final = "https://storage.googleapis.com"
 _FIELDS: Final = "items(name,size,generation,crc32c,md5Hash,timeCreated),nextPageToken"
 _TRIES: Final = 5
 
@@ -53,12 +52,12 @@ class StagedObject:
 class Bucket:
     """The place below a prefix. Everything raises what `words.FAILURES` has."""
 
-    def __init__(self, login: Login, url: str, endpoint: str = "") -> None:
+    def __init__(self, login: GoogleClient, url: str, endpoint: str = "") -> None:
         """`url` is gs://BUCKET or gs://BUCKET/PREFIX."""
         self.login = login
         self.name, _, prefix = url.removeprefix("gs://").strip("/").partition("/")
         self.prefix = f"{prefix}/" if prefix else ""
-        self._base = endpoint or OWN
+        self._base = endpoint or STORAGE
 
     @property
     def url(self) -> str:
@@ -69,7 +68,7 @@ class Bucket:
         """Every object below a place in it, in the order of keys."""
         token = None
         while True:
-            page = self.login.json(
+            page = self.login.told(
                 "GET",
                 f"{self._base}/storage/v1/b/{quote(self.name)}/o",
                 needs="storage.objects.list",
@@ -119,7 +118,7 @@ class Bucket:
                 content.seek(0)
                 return content
 
-            answer = self.login.json(
+            answer = self.login.told(
                 "POST",
                 f"{self._base}/upload/storage/v1/b/{quote(self.name)}/o",
                 needs="storage.objects.create",

@@ -12,11 +12,11 @@ from cto_backups import clock
 from cto_backups.core.model import Fingerprint, Problem, Sample
 from cto_backups.core.wording import counted
 from cto_backups.errors import SourceError
+from cto_backups.providers.google import RefusedError
 from cto_backups.sources.bigquery import documents, inventory, state
 from cto_backups.sources.bigquery.bucket import Bucket
 from cto_backups.sources.bigquery.client import BigQuery, Document, job_name
 from cto_backups.sources.bigquery.extract import Extraction, Moment, Table, size
-from cto_backups.sources.bigquery.google import RefusedError
 from cto_backups.sources.bigquery.partitions import Partitioning
 from cto_backups.sources.bigquery.place import Place
 from cto_backups.sources.bigquery.proof import PROJECT, fingerprint

@@ -7,7 +7,7 @@ from hashlib import sha256
 from typing import Any, Final
 from urllib.parse import quote
 
-from cto_backups.sources.bigquery.google import PASSING, Login, RefusedError
+from cto_backups.providers.google import GoogleClient, RefusedError
 
 OWN: Final = "https://bigquery.googleapis.com"
 TRANSFERS: Final = "https://bigquerydatatransfer.googleapis.com"
@@ -15,7 +15,21 @@ TRANSFERS: Final = "https://bigquerydatatransfer.googleapis.com"
 Document = dict[str, Any]
 """A resource, as the API describes it."""
 
+PASSING: Final = dict.fromkeys(
+    (
+        "backendError",
+        "internalError",
+        "jobBackendError",
+        "jobInternalError",
+        "rateLimitExceeded",
+        "jobRateLimitExceeded",
+    ),
+    0,
+)
+"""Reasons that pass by themselves, whatever the status; a job that failed for one of them may be tried anew."""
+
 _PAGE: Final = 1000
+_PACKED: Final = {"Accept-Encoding": "gzip"}
 _MICROSECONDS: Final[dict[str, Any]] = {"formatOptions.useInt64Timestamp": "true"}
 _FIRST_LOOK_SECONDS, _LATER, _LONGEST_SECONDS = 0.1, 1.5, 10.0
 _TRIES: Final = 4
@@ -32,7 +46,7 @@ class Answer:
 class BigQuery:
     """One project, in one location. Everything raises what `words.FAILURES` has."""
 
-    def __init__(self, login: Login, project: str, location: str, endpoint: str = "") -> None:
+    def __init__(self, login: GoogleClient, project: str, location: str, endpoint: str = "") -> None:
         self.login = login
         self.project = project
         self.location = location
@@ -96,7 +110,7 @@ class BigQuery:
         found: list[Document] = []
         token = None
         while True:
-            page = self.login.json("GET", address, needs="bigquery.transfers.get", pageSize=_PAGE, pageToken=token)
+            page = self.login.told("GET", address, needs="bigquery.transfers.get", pageSize=_PAGE, pageToken=token)
             found += (page or {}).get("transferConfigs", ())
             token = (page or {}).get("nextPageToken")
             if not token:
@@ -106,7 +120,11 @@ class BigQuery:
 
     def make_dataset(self, document: Document) -> None:
         """Make a dataset."""
-        self._one("POST", "datasets", "bigquery.datasets.create", document)
+        try:
+            self._one("POST", "datasets", "bigquery.datasets.create", document)
+        except RefusedError as error:
+            if error.status != 409 or not error.again:  # else an earlier try made it, whose answer was lost
+                raise
 
     def delete_dataset(self, name: str) -> None:
         """Delete a dataset with all that is in it; fine when there is none."""
@@ -145,7 +163,7 @@ class BigQuery:
             if failed is None:
                 return done
             if failed.get("reason") not in PASSING or number == _TRIES - 1:
-                raise RefusedError(0, str(failed.get("reason", "")), _short(failed.get("message")), needs)
+                raise RefusedError(0, str(failed.get("reason", "")), _short(failed.get("message")), needs=needs)
             self.login.pause(number + 1)
         raise AssertionError("unreachable")
 
@@ -210,16 +228,15 @@ class BigQuery:
 
     def _ask(self, method: str, path: str, needs: str, sent: Document | None = None, **query: str | int | None) -> Any:
         address = f"{self._base}/bigquery/v2/projects/{quote(self.project)}/{path}"
-        return self.login.json(method, address, needs=needs, sent=sent, **query)
+        return self.login.told(method, address, needs=needs, sent=sent, headers=_PACKED, **query)
 
     def _pages(self, path: str, what: str, needs: str, *, whole: bool = False) -> Iterator[Document]:
         """Everything of a list, page by page; `whole`: of all projects."""
         place = "" if whole else f"projects/{quote(self.project)}/"
         token = None
         while True:
-            page = self.login.json(
-                "GET", f"{self._base}/bigquery/v2/{place}{path}", needs=needs, maxResults=_PAGE, pageToken=token
-            )
+            address = f"{self._base}/bigquery/v2/{place}{path}"
+            page = self.login.told("GET", address, needs=needs, headers=_PACKED, maxResults=_PAGE, pageToken=token)
             yield from page.get(what) or ()
             token = page.get("nextPageToken")
             if not token:

@@ -9,8 +9,8 @@ from hashlib import sha256
 from typing import Any, Final
 from urllib.parse import quote
 
+from cto_backups.providers.google import RefusedError
 from cto_backups.sources.bigquery.client import BigQuery, Document
-from cto_backups.sources.bigquery.google import RefusedError
 
 _PASSING: Final = frozenset(
     {"etag", "id", "kind", "selfLink", "creationTime", "lastModifiedTime", "streamingBuffer", "materializedViewStatus"}

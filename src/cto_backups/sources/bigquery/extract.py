@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from cto_backups.errors import SourceError
+from cto_backups.providers.google import RefusedError
 from cto_backups.sources.bigquery import sums as bigquery_sums
 from cto_backups.sources.bigquery.bucket import Bucket, ObjectReader, StagedObject
 from cto_backups.sources.bigquery.client import BigQuery, Document, job_name
-from cto_backups.sources.bigquery.google import RefusedError
 from cto_backups.sources.bigquery.partitions import WHOLE, Partitioning
 from cto_backups.sources.bigquery.place import KEPT_MS, Place
 from cto_backups.sources.bigquery.state import State, Tokens

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from cto_backups.core.model import Resource
+from cto_backups.providers.google import RefusedError
 from cto_backups.sources.bigquery.client import BigQuery, Document
-from cto_backups.sources.bigquery.google import RefusedError
 from cto_backups.sources.bigquery.place import OURS, Place
 
 KIND: Final = "bigquery"

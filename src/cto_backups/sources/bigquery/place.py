@@ -10,12 +10,16 @@ from typing import Final
 from google.auth.exceptions import GoogleAuthError
 
 from cto_backups.core.limits import UNLIMITED, Limit
-from cto_backups.errors import SourceError
+from cto_backups.errors import KeyProblemError, SourceError
+from cto_backups.providers.google import GoogleClient
 from cto_backups.sources.bigquery.bucket import Bucket
-from cto_backups.sources.bigquery.client import BigQuery, Document
-from cto_backups.sources.bigquery.google import Login
+from cto_backups.sources.bigquery.client import PASSING, BigQuery, Document
 from cto_backups.sources.bigquery.words import explained
 
+SCOPES: Final = (
+    "https://www.googleapis.com/auth/bigquery",
+    "https://www.googleapis.com/auth/devstorage.read_write",
+)
 OURS: Final = "cto_backups_"
 """What the datasets begin with that this program makes for a while."""
 KEPT_MS: Final = 24 * 3600 * 1000
@@ -51,14 +55,10 @@ class Place:
     def opened(self) -> Iterator[tuple[BigQuery, Bucket]]:
         """Logged in. Raises SourceError."""
         try:
-            login = Login(self.credentials, self.limit)
-        except ValueError as error:
-            raise SourceError(
-                f"source {self.name}: it cannot be logged in to Google Cloud",
-                why="what `credentials` names, or GOOGLE_APPLICATION_CREDENTIALS, is no key file of a service account",
-                todo="make one, 'gcloud iam service-accounts keys create', and name it at the source",
-            ) from error
-        except GoogleAuthError as error:
+            login = GoogleClient(
+                f"source {self.name}", SourceError, SCOPES, self.credentials, limit=self.limit, passing=PASSING
+            )
+        except (KeyProblemError, GoogleAuthError, ValueError) as error:
             why, todo = explained(error)
             raise SourceError(
                 f"source {self.name}: it cannot be logged in to Google Cloud", why=why, todo=todo

@@ -9,17 +9,15 @@ from typing import Any, Final
 from urllib.parse import quote
 
 import requests
-from google.auth.exceptions import GoogleAuthError
 from urllib3.exceptions import HTTPError
 
 from cto_backups.core.bucket_settings import BucketSettings
 from cto_backups.core.vaults import StoreAddress
-from cto_backups.errors import SourceError
+from cto_backups.providers.google import FAILED, RefusedError
 from cto_backups.sources.bucket import checksums, gcs_client, gcs_upload
-from cto_backups.sources.bucket.gcs_client import RefusedError
+from cto_backups.sources.bucket.gcs_client import GcsWording
 from cto_backups.sources.bucket.stores import Found, OtherStateError, Properties, TornError, UnreadableError
 from cto_backups.sources.moments import nanoseconds
-from cto_backups.sources.names import readable
 
 _TOLD: Final = {
     "generation": "generation",
@@ -41,18 +39,16 @@ _TOLD: Final = {
     "componentCount": "components",
 }
 _FIELDS: Final = ",".join(["name", "size", "timeCreated", *_TOLD])
-_FAILED: Final = (*gcs_client.UNREACHED, GoogleAuthError)
 _TORN: Final = (requests.RequestException, HTTPError, OSError)
-_GUIDE: Final = "docs/how-to/protect-a-bucket.md has the whole role"
 
 
 class GcsStore:
     """Implements `stores.ObjectStore`."""
 
     def __init__(self, source: str, address: StoreAddress, project: str = "") -> None:
-        self._source = source
         self._address = address
-        self._client = gcs_client.connected(source, address, self._cannot)
+        self._say = GcsWording(source, address)
+        self._client = gcs_client.connected(source, address, self._say)
         self._project = project or self._client.project
 
     def listing(self) -> Iterator[Found]:
@@ -71,9 +67,9 @@ class GcsStore:
         try:
             answer = self._client.ask("GET", self._object(name), fine=(404,), fields=_FIELDS)
         except RefusedError as error:
-            raise self._of_object(error, "storage.objects.get") from error
-        except _FAILED as error:
-            raise self._unreached(error) from error
+            raise self._say.of_object(error, "storage.objects.get") from error
+        except FAILED as error:
+            raise self._say.unreached(error) from error
         return None if answer.status_code == 404 else self._found(answer.json())
 
     def open(self, found: Found, offset: int = 0) -> "_GcsBody":
@@ -88,9 +84,9 @@ class GcsStore:
         except RefusedError as error:
             if error.status in (404, 412):
                 raise OtherStateError(error.message) from error
-            raise self._of_object(error, "storage.objects.get") from error
-        except _FAILED as error:
-            raise self._unreached(error) from error
+            raise self._say.of_object(error, "storage.objects.get") from error
+        except FAILED as error:
+            raise self._say.unreached(error) from error
         told = answer.headers.get("x-goog-generation") or found.state
         if told != found.state:  # a store that knows no generations gives the newest
             answer.close()
@@ -114,7 +110,7 @@ class GcsStore:
                 token = page.get("nextPageToken")
                 if not token:
                     break
-        except (RefusedError, *_FAILED):
+        except (RefusedError, *FAILED):
             return ()
         return tuple(f"gs://{name}" for name in found if name != self._address.bucket)
 
@@ -125,8 +121,8 @@ class GcsStore:
         except RefusedError as error:
             why = "this login may not storage.buckets.get" if error.status == 403 else str(error)
             return BucketSettings(unanswered=dict.fromkeys(("versioning", "kept_days", "public", "replicated"), why))
-        except _FAILED as error:
-            raise self._unreached(error) from error
+        except FAILED as error:
+            raise self._say.unreached(error) from error
         prevented = told.get("iamConfiguration", {}).get("publicAccessPrevention") == "enforced"
         public, unanswered = (False, {}) if prevented else self._public()
         soft = told.get("softDeletePolicy", {}).get("retentionDurationSeconds")
@@ -180,29 +176,18 @@ class GcsStore:
 
     def _page(self, token: str | None) -> Any:
         try:
-            return self._client.ask(
+            return self._client.told(
                 "GET",
                 self._objects(),
                 prefix=self._address.key("") or None,
                 pageToken=token,
                 maxResults=1000,
                 fields=f"nextPageToken,items({_FIELDS})",
-            ).json()
+            )
         except RefusedError as error:
-            bucket = self._address.bucket
-            if error.status == 404:
-                raise self._cannot(
-                    f"there is no bucket {bucket}",
-                    "Correct `url` or `endpoint` of this source in the policy, or see who deleted the bucket.",
-                ) from error
-            if error.status == 403:
-                raise self._cannot(
-                    f"{error.message}: this login has not storage.objects.list on bucket {bucket}",
-                    f"Give it storage.objects.list there; {_GUIDE}.",
-                ) from error
-            raise self._refused(error) from error
-        except _FAILED as error:
-            raise self._unreached(error) from error
+            raise self._say.of_listing(error) from error
+        except FAILED as error:
+            raise self._say.unreached(error) from error
 
     def _found(self, each: Mapping[str, Any]) -> Found:
         name = each["name"][len(self._address.key("")) :].encode("utf-8", "surrogateescape")
@@ -216,8 +201,8 @@ class GcsStore:
         except RefusedError as error:
             why = "this login may not storage.buckets.getIamPolicy" if error.status == 403 else str(error)
             return None, {"public": why}
-        except _FAILED as error:
-            raise self._unreached(error) from error
+        except FAILED as error:
+            raise self._say.unreached(error) from error
         members = {member for binding in policy.get("bindings", ()) for member in binding.get("members", ())}
         return bool(members & {"allUsers", "allAuthenticatedUsers"}), {}
 
@@ -227,49 +212,9 @@ class GcsStore:
         except RefusedError as error:
             if error.status in (404, 412):
                 raise OtherStateError(error.message) from error
-            raise self._of_object(error, right) from error
-        except _FAILED as error:
-            raise self._unreached(error) from error
-
-    def _of_object(self, error: RefusedError, right: str) -> SourceError | UnreadableError:
-        if error.status == 403 and "ateLimitExceeded" not in error.reason:
-            kept = error.reason in ("retentionPolicyNotMet", "objectUnderActiveHold")
-            if kept:
-                return UnreadableError("permission", f"the bucket keeps what it stores ({error.reason})")
-            return UnreadableError("permission", f"this login has not {right} on it; {_GUIDE}")
-        if error.status in (401, *gcs_client.BUSY) or error.status == 403:
-            return self._refused(error)
-        return UnreadableError("unreadable", str(error))
-
-    def _refused(self, error: RefusedError) -> SourceError:
-        if error.status == 401:
-            return self._cannot(
-                f"Google does not take this login: {error.message}",
-                "Log in anew, or see whether the service account and its key are still there; then run again.",
-            )
-        if error.status in gcs_client.BUSY or error.status == 403:
-            return self._cannot(
-                f"the store is busy and asks for fewer requests ({error.reason or error.status}); it was tried again "
-                "and again",
-                "Run again later.",
-            )
-        return self._cannot(str(error), "See what the bucket's audit log says of this, then run again.")
-
-    def _unreached(self, error: Exception) -> SourceError:
-        said = str(error).partition("\n")[0][:300]
-        if isinstance(error, GoogleAuthError):
-            return self._cannot(
-                f"the login has expired, or was taken back: {said}",
-                "Log in anew, or see whether the service account and its key are still there; then run again.",
-            )
-        return self._cannot(
-            f"the store cannot be reached, or does not answer: {said}",
-            "See to the network, its names and proxies; or correct the source's endpoint.",
-        )
-
-    def _cannot(self, why: str, todo: str) -> SourceError:
-        place = "/".join(filter(None, ("gs:/", self._address.bucket, readable(self._address.prefix.encode()))))
-        return SourceError(f"source {self._source}: {place} cannot be used", why=why, todo=todo)
+            raise self._say.of_object(error, right) from error
+        except FAILED as error:
+            raise self._say.unreached(error) from error
 
 
 class _GcsBody:

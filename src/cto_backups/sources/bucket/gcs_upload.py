@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from cto_backups.sources.bucket import gcs_client
-from cto_backups.sources.bucket.gcs_client import GcsClient, RefusedError
+from cto_backups.providers import google
+from cto_backups.providers.google import GoogleClient, RefusedError
 from cto_backups.sources.bucket.stores import Properties
 
 _SINGLE_BYTES: Final = 16 << 20
@@ -33,7 +33,7 @@ def resource(key: str, properties: Properties) -> dict[str, Any]:
 
 
 def put(
-    client: GcsClient, objects: str, told: dict[str, Any], size: int, content: Callable[[], Any], generation: str
+    client: GoogleClient, objects: str, told: dict[str, Any], size: int, content: Callable[[], Any], generation: str
 ) -> None:
     """Write an object, while the generation that is there is still this one ("0": none).
 
@@ -70,7 +70,7 @@ def put(
         _in_chunks(client, f"{place.path}?{place.query}", body, size)
 
 
-def _in_chunks(client: GcsClient, session: str, body: Any, size: int) -> None:
+def _in_chunks(client: GoogleClient, session: str, body: Any, size: int) -> None:
     """A session: https://cloud.google.com/storage/docs/performing-resumable-uploads."""
     sent = failures = 0
     while True:
@@ -79,11 +79,11 @@ def _in_chunks(client: GcsClient, session: str, body: Any, size: int) -> None:
         headers = {"Content-Range": f"bytes {sent}-{sent + len(chunk) - 1}/{size}"}
         try:
             answer = client.ask("PUT", session, headers=headers, body=lambda: chunk, fine=(308,), attempts=1)  # noqa: B023
-        except (RefusedError, *gcs_client.UNREACHED) as error:
+        except (RefusedError, *google.UNREACHED) as error:
             failures += 1
-            if failures == _ATTEMPTS or (isinstance(error, RefusedError) and error.status not in gcs_client.BUSY):
+            if failures == _ATTEMPTS or (isinstance(error, RefusedError) and error.status not in google.BUSY):
                 raise
-            gcs_client.pause(failures)
+            client.pause(failures)
             answer = client.ask("PUT", session, headers={"Content-Range": f"bytes */{size}"}, fine=(308,))
         if answer.status_code != 308:
             return

@@ -3,33 +3,23 @@
 The API's reference is https://docs.aws.amazon.com/AmazonS3/latest/API/.
 """
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from functools import cache
 from typing import Any, Final
 
-import boto3
-import botocore.loaders
-import botocore.session
 from botocore import exceptions as client_side
-from botocore.config import Config
 from urllib3.exceptions import HTTPError
 
-from cto_backups import handshake
 from cto_backups.core.bucket_settings import BucketSettings
-from cto_backups.core.policy import Tls
 from cto_backups.core.vaults import StoreAddress
-from cto_backups.errors import SourceError
+from cto_backups.errors import KeyProblemError, SourceError
+from cto_backups.providers import aws
+from cto_backups.providers.aws_words import code_of
 from cto_backups.sources.bucket import checksums, s3_settings, s3_upload
-from cto_backups.sources.bucket.s3_errors import S3Wording, code_of
+from cto_backups.sources.bucket.s3_errors import S3Wording
 from cto_backups.sources.bucket.stores import Found, OtherStateError, Properties, TornError, UnreadableError
 from cto_backups.sources.moments import nanoseconds
 
-_ATTEMPTS: Final = 6
-_CONNECTIONS: Final = 32
-_CONNECT_SECONDS: Final = 15.0
-_ANSWER_SECONDS: Final = 60.0  # without a single byte
 _TORN: Final = (client_side.HTTPClientError, client_side.IncompleteReadError, HTTPError, OSError)
 _OTHER_STATE: Final = ("PreconditionFailed", "NoSuchKey", "NoSuchVersion", "ConditionalRequestConflict", "404", "412")
 _ABSENT: Final = ("NoSuchKey", "404", "NotFound")
@@ -69,7 +59,10 @@ class S3Store:
     def __init__(self, source: str, address: StoreAddress) -> None:
         self._address = address
         self._say = S3Wording(source, address)
-        self._client = _connected(source, address, self._say)
+        try:
+            self._client = aws.s3_client(f"source {source}", SourceError, address)
+        except (KeyProblemError, client_side.BotoCoreError) as error:
+            raise self._say.unreached(error) from error
 
     def listing(self) -> Iterator[Found]:
         """Every object below the prefix, a page of a thousand at a time."""
@@ -239,51 +232,3 @@ def _state(etag: str, modified: datetime) -> str:
 def _made_ns(answer: Mapping[str, Any]) -> int:
     modified: datetime = answer["LastModified"]
     return nanoseconds(modified.astimezone(UTC).replace(microsecond=0))  # answers of other calls tell no more
-
-
-@cache
-def _loader() -> Any:
-    """What describes the API, which takes long to read: once for all clients of this process."""
-    return botocore.loaders.create_loader()
-
-
-def _connected(source: str, address: StoreAddress, say: S3Wording) -> Any:
-    """A client for the store, after a proof of the version of TLS it speaks. Raises SourceError, KeyProblemError."""
-    logins = {setting: reveal() for setting, reveal in address.logins.items()}
-    try:
-        base = botocore.session.Session()
-        base.register_component("data_loader", _loader())
-        session = boto3.session.Session(
-            botocore_session=base,
-            aws_access_key_id=logins.get("access_key"),
-            aws_secret_access_key=logins.get("secret_key"),
-            region_name=address.region or None,
-        )
-        own = session._session.get_config_variable("ca_bundle")
-        certificates = str(own) if own else os.environ.get("SSL_CERT_FILE") or None
-        client = session.client(
-            "s3",
-            endpoint_url=address.endpoint,
-            use_ssl=address.tls is not Tls.NONE,
-            verify=certificates,
-            config=Config(
-                retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
-                max_pool_connections=_CONNECTIONS,
-                connect_timeout=_CONNECT_SECONDS,
-                read_timeout=_ANSWER_SECONDS,
-                tcp_keepalive=True,
-                # What the environment says of other stores must not lead away from where the policy says.
-                ignore_configured_endpoint_urls=True,
-                request_checksum_calculation="when_required",
-                response_checksum_validation="when_required",
-                s3={"addressing_style": "path" if address.endpoint else "auto"},
-            ),
-        )
-    except client_side.BotoCoreError as error:
-        raise say.unreached(error) from error
-    try:
-        handshake.prove(client.meta.endpoint_url, address.tls, f"source {source}", SourceError, certificates)
-    except BaseException:
-        client.close()
-        raise
-    return client

@@ -6,7 +6,7 @@ from typing import Any, Final
 from botocore import exceptions as client_side
 
 from cto_backups.core.bucket_settings import BucketSettings
-from cto_backups.sources.bucket.s3_errors import code_of
+from cto_backups.providers.aws_words import code_of
 
 # A setting that is not made is answered with an error, which each call has a name of its own for.
 _NOT_SET: Final = (

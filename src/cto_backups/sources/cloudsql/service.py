@@ -11,8 +11,9 @@ from typing import Any, Final
 from cto_backups import clock
 from cto_backups.core.cloud_sql import Instance
 from cto_backups.errors import SourceError
+from cto_backups.providers.google import RefusedError
 from cto_backups.sources.cloudsql.client import AdminApi
-from cto_backups.sources.cloudsql.wording import ApiError, failed, refused
+from cto_backups.sources.cloudsql.wording import failed, refused
 
 POSTGRESQL: Final = "POSTGRES"
 MYSQL: Final = "MYSQL"
@@ -168,7 +169,7 @@ class Service:
             self._finished(operation, changing, name)
         try:
             operation = self._api.ask("DELETE", path, doing, missing=True, enableFinalBackup="false")
-        except ApiError:
+        except RefusedError:
             operation = {}  # it may have come through
         self._finished(operation, doing, "")
         for _ in self._looks(doing):
@@ -179,7 +180,7 @@ class Service:
         """The operation that was begun; nothing where an earlier try may have begun it, and a later one was refused."""
         try:
             return asked()
-        except ApiError as error:
+        except RefusedError as error:
             if error.status in (0, 409) or error.status >= 500:
                 return {}
             raise refused(self._api.source, error, doing, path) from error

@@ -5,11 +5,11 @@ The permissions are in https://cloud.google.com/sql/docs/postgres/iam-permission
 
 from typing import Final
 
-import requests
-from google.auth.exceptions import DefaultCredentialsError, RefreshError
-
 from cto_backups.errors import SourceError
+from cto_backups.providers.google import OutOfTimeError, RefusedError
+from cto_backups.providers.google_words import GoogleWords
 
+_WORDS: Final = GoogleWords("source", "the API", "sqladmin.googleapis.com", "sqlservice.admin")
 GUIDE: Final = "docs/how-to/protect-cloud-sql.md has the whole role"
 
 _PERMISSIONS: Final = {
@@ -30,29 +30,13 @@ _PERMISSIONS: Final = {
 """What we do, and the permission that it takes."""
 
 
-class ApiError(Exception):
-    """What the API said no to: its status (0: no answer came), Google's word for the reason, and its message.
-
-    `again`: whether an earlier try of the same request may have come through.
-    """
-
-    def __init__(self, status: int, reason: str, message: str, *, again: bool) -> None:
-        super().__init__(f"{message} ({reason or status})")
-        self.status = status
-        self.reason = reason
-        self.message = message
-        self.again = again
-
-
-def refused(source: str, error: ApiError, doing: str, path: str) -> SourceError:
+def refused(source: str, error: RefusedError, doing: str, path: str) -> SourceError:
     """What the API said no to."""
     what = f"source {source}: Cloud SQL does not let us {doing}"
     said = error.message
-    if error.status == 401:
-        todo = "Log in anew, or see whether the service account and its key are still there; then run again."
-        return SourceError(what, why=f"Google does not take this login: {said}", todo=todo)
-    if error.status == 403 and error.reason in ("accessNotConfigured", "SERVICE_DISABLED"):
-        return SourceError(what, why=said, todo="gcloud services enable sqladmin.googleapis.com")
+    told = _WORDS.refused(error)
+    if told is not None:
+        return SourceError(what, why=told[0], todo=told[1])
     if error.status == 403:
         permission = _PERMISSIONS[doing]
         return SourceError(
@@ -71,12 +55,6 @@ def refused(source: str, error: ApiError, doing: str, path: str) -> SourceError:
         return SourceError(
             what, why=f"another operation is under way, or the name is taken: {said}", todo="Run again later."
         )
-    if error.status == 429 or "ateLimitExceeded" in error.reason or error.status >= 500 or not error.status:
-        return SourceError(
-            what,
-            why=f"the API is busy or down ({said}); it was tried again and again",
-            todo="Run again later.",
-        )
     return SourceError(
         what,
         why=f"{said} ({error.reason or error.status})",
@@ -87,31 +65,12 @@ def refused(source: str, error: ApiError, doing: str, path: str) -> SourceError:
 def unreached(source: str, error: Exception, doing: str) -> SourceError:
     """What failed on this side: no login, no network, no answer."""
     what = f"source {source}: it was not possible to {doing} at Cloud SQL"
-    said = str(error).partition("\n")[0][:300]
-    if isinstance(error, DefaultCredentialsError):
+    if isinstance(error, OutOfTimeError):
         return SourceError(
-            what,
-            why=f"no login to Google Cloud was found, neither in the policy nor where its programs look: {said}",
-            todo="Name `credentials` at the source, by a reference; or run 'gcloud auth application-default login', "
-            "or give this machine a service account.",
+            what, why="it took longer than `backup_timeout` allows", todo="Raise it, or run again later."
         )
-    if isinstance(error, RefreshError):
-        return SourceError(
-            what,
-            why=f"the login has expired, or was taken back: {said}",
-            todo="Log in anew, or see whether the service account and its key are still there; then run again.",
-        )
-    if isinstance(error, ValueError) and not isinstance(error, requests.RequestException):
-        return SourceError(
-            what,
-            why="what `credentials` names, or GOOGLE_APPLICATION_CREDENTIALS, is not the key file of a service account",
-            todo="Make one, 'gcloud iam service-accounts keys create', and name it at the source.",
-        )
-    return SourceError(
-        what,
-        why=f"the API cannot be reached, or does not answer: {said}",
-        todo="See to the network, its names and proxies; or correct the source's endpoint.",
-    )
+    why, todo = _WORDS.unreached(error)
+    return SourceError(what, why=why, todo=todo)
 
 
 def failed(source: str, doing: str, why: str) -> SourceError:

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
-from cto_backups.vaults import pauses
+from cto_backups.providers import pauses
 
 LOGIN_ENDED = {
     "ExpiredToken",

@@ -17,12 +17,19 @@ _TIMEOUT_SECONDS = 15.0
 
 
 def prove(
-    endpoint: str, lowest: Tls, whose: str, fail: type[BackupsError], certificates: str | None = None
+    endpoint: str,
+    lowest: Tls,
+    whose: str,
+    fail: type[BackupsError],
+    certificates: str | None = None,
+    *,
+    has_setting: bool = True,
 ) -> str | None:
     """Shake hands with the server of an address, and return the version agreed upon; None where none is asked for.
 
     `certificates` is a file with the authorities to trust, else the system's are. Raises `fail` that names the setting
-    that would allow less, or says what stands in the way; `whose` names what is reached there, as in "vault cloud".
+    that would allow less, where there is one, or says what stands in the way; `whose` names what is reached there, as
+    in "vault cloud".
     """
     if lowest is Tls.NONE:
         return None
@@ -48,7 +55,8 @@ def prove(
         raise fail(
             f"{begin} speaks {less.replace('v', ' ')}, and the policy asks for {lowest} or newer",
             why="nothing is sent over less than the policy asks for",
-            todo=f"Let the server speak TLS {lowest}. To accept less, which the audit tells: 'tls: 1.2' at {whose}.",
+            todo=f"Let the server speak TLS {lowest}."
+            + (f" To accept less, which the audit tells: 'tls: 1.2' at {whose}." if has_setting else ""),
         ) from error
     except (OSError, http.client.HTTPException) as error:
         raise fail(

@@ -1,0 +1,84 @@
+"""The client of a store that speaks S3: how it logs in, what it tries again, and over how many connections."""
+
+import os
+from functools import cache
+from typing import Any
+
+import boto3
+import botocore.loaders
+import botocore.session
+from botocore.config import Config
+from botocore.credentials import Credentials
+
+from cto_backups.core.policy import Tls
+from cto_backups.core.vaults import StoreAddress
+from cto_backups.errors import BackupsError
+from cto_backups.providers import aws_retries, handshake
+
+_ATTEMPTS = 6
+_CONNECTIONS = 32  # more than any crew of ours has threads; one that waits for none makes none
+_CONNECT_SECONDS = 15.0
+_ANSWER_SECONDS = 60.0  # without a single byte
+
+
+def s3_client(whose: str, fail: type[BackupsError], address: StoreAddress) -> Any:
+    """A client for the store, which may be shared by threads, after a proof of the version of TLS it speaks.
+
+    Requests that fail are tried again with pauses that grow and jitter, until a budget is used up ("standard" in
+    https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html, and `aws_retries`). `whose` it is, as
+    in "vault cloud", is told where less TLS is spoken than the address asks for: `fail` is raised then. Raises
+    KeyProblemError, and botocore's errors.
+    """
+    login = aws_retries.Login(lambda: _login(address))
+    ours = botocore.session.get_session()
+    ours.register_component("data_loader", _loader())
+    if login.found:
+        ours._credentials = login
+    session = boto3.session.Session(botocore_session=ours, region_name=address.region or None)
+    certificates = _certificates(session)
+    client = session.client(
+        "s3",
+        endpoint_url=address.endpoint,
+        use_ssl=address.tls is not Tls.NONE,
+        verify=certificates,
+        config=Config(
+            retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+            max_pool_connections=_CONNECTIONS,
+            connect_timeout=_CONNECT_SECONDS,
+            read_timeout=_ANSWER_SECONDS,
+            tcp_keepalive=True,
+            # What the environment says of other stores must not lead away from where the policy says.
+            ignore_configured_endpoint_urls=True,
+            # The checksums that we send and compare are our own; stores that know no others answer as well.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            s3={"addressing_style": "path" if address.endpoint else "auto"},
+        ),
+    )
+    aws_retries.register(client, login, _ATTEMPTS)
+    try:
+        handshake.prove(client.meta.endpoint_url, address.tls, whose, fail, certificates)
+    except BaseException:
+        client.close()
+        raise
+    return client
+
+
+@cache
+def _loader() -> Any:
+    """What describes the API, which takes long to read: once for all clients of this process."""
+    return botocore.loaders.create_loader()
+
+
+def _login(address: StoreAddress) -> Any:
+    """The keys that the policy names, as they are now, or what AWS's programs would take; None for neither."""
+    logins = {setting: reveal() for setting, reveal in address.logins.items()}
+    if logins:
+        return Credentials(logins.get("access_key"), logins.get("secret_key"))
+    return botocore.session.get_session().get_credentials()
+
+
+def _certificates(session: Any) -> str | None:
+    """The file of the authorities to trust, where this machine's settings name one."""
+    own = session._session.get_config_variable("ca_bundle")
+    return str(own) if own else os.environ.get("SSL_CERT_FILE") or None
