@@ -64,9 +64,7 @@ class GcsWording(Wording):
         told = _WORDS.refused(error)
         if told is not None:
             why, todo = told
-            if error.is_busy:
-                todo = "Run again later; what was stored before is intact."
-            return VaultError(what, why=redact(why), todo=todo)
+            return VaultError(what, why=redact(why), todo=self.calmed(todo))
         why, todo = (
             f"{said} ({error.reason or error.status})",
             "See what the bucket's audit log says of this, then run again.",

@@ -79,7 +79,7 @@ class S3Wording(Wording):
                 "--object-lock-configuration ObjectLockEnabled=Enabled. Or take 'lock' out of the policy.",
             )
         why, todo = aws_words.refused(error) or _words(code, said, status)
-        return VaultError(what, why=redact(why), todo=todo)
+        return VaultError(what, why=redact(why), todo=self.calmed(todo))
 
     def unreached(self, error: client_side.BotoCoreError, doing: str, key: str) -> VaultError:
         """What failed on this side: no login, no network, no answer."""

@@ -129,6 +129,11 @@ class Wording(ABC):
         )
 
     @staticmethod
+    def calmed(todo: str) -> str:
+        """What to do, with what is asked first where it says to wait: how it is with the copies that there are."""
+        return todo.replace("Run again later", "Run again later (what was stored before is intact)", 1)
+
+    @staticmethod
     def of(kind: type[_Kind], error: VaultError) -> _Kind:
         """The same words as an error of another kind."""
         return kind(error.what, why=error.why, todo=error.todo)
