@@ -53,10 +53,10 @@ class BigQuerySource:
         """What the last probe had BigQuery scan."""
         return self._proof.notes
 
-    def discover(self) -> Sequence[Resource]:
+    def discover(self, limit: Limit = UNLIMITED) -> Sequence[Resource]:
         """The project, its datasets, and all that is in them; what nobody protects is found, and not covered."""
         with (
-            self._place.opened() as (bigquery, _),
+            self._place.within(limit).opened() as (bigquery, _),
             telling(f"source {self.name}: project {self._place.project} could not be looked at"),
         ):
             return resources(bigquery, self._place)

@@ -71,9 +71,10 @@ class BucketSource:
         )
         self._state = state / "sources" / name
 
-    def discover(self) -> Sequence[Resource]:
+    def discover(self, limit: Limit = UNLIMITED) -> Sequence[Resource]:
         """The place, once it has answered; and the other buckets that the login can list. Raises SourceError."""
         with self._store() as store:
+            limit.then(store.close)
             next(iter(store.listing()), None)
             beside = sorted(url for url in store.others() if url not in self._own)
         whole = f"{self._scheme}://{self._address.bucket}"

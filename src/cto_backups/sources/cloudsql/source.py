@@ -69,15 +69,15 @@ class CloudSqlSource:
 
     # -- looking ------------------------------------------------------------------------------------------------------
 
-    def discover(self) -> Sequence[Resource]:
+    def discover(self, limit: Limit = UNLIMITED) -> Sequence[Resource]:
         """The instance and its databases; and every other instance of the project, which this source does not cover."""
-        with self._reaching.service() as service:
+        with self._reaching.service(limit) as service:
             told = service.get(self._instance)
             others = service.listed()
             place = self._reaching.place(self._instance)
             found = [Resource(f"cloudsql:{place}", "cloudsql", place)]
             if told.get("state") == RUNNING:
-                found += self._databases(told)
+                found += self._databases(told, limit)
         now = clock.now()
         left = {name for each in others for name in leftovers([each], _cloned_from(str(each.get("name"))), now)}
         for each in others:
@@ -95,10 +95,10 @@ class CloudSqlSource:
             left = leftovers(service.listed(), self._instance, clock.now())
             return settings_of(told, service.backups(self._instance), left)
 
-    def _databases(self, told: Mapping[str, Any]) -> list[Resource]:
+    def _databases(self, told: Mapping[str, Any], limit: Limit) -> list[Resource]:
         """As the server itself tells them, by the names that they have at the service."""
         inner = self._reaching.inner(told)
-        server, *found = inner.discover()
+        server, *found = inner.discover(limit)
         named = []
         for each in found:
             database = each.location.removeprefix(f"{server.location.partition('/.s.')[0]}/")
