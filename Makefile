@@ -22,7 +22,7 @@ CTO_FAULT_ROUNDS ?= 200
 export DIR UPGRADE WHEEL
 
 .PHONY: help setup setup-tools demo test lint format test-core test-all coverage test-peers test-mysql test-faults test-large fuzz \
-	bench bench-databases bench-mysql bench-streams bench-smoke wheel changelog lock clean
+	bench bench-cloud bench-databases bench-mysql bench-streams bench-smoke wheel changelog lock clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -92,6 +92,10 @@ fuzz: setup ## let atheris look for content that the readers of stored bytes fai
 bench: setup-tools ## measure against restic, rustic, kopia and borg on the same data, side by side (two hours, 40 GB of disk)
 	@tools/peers .cache/peers || true
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-cloud: setup-tools ## vaults in buckets that are 20 ms away, against restic, kopia, rclone and raw bytes (needs Go)
+	@tools/peers .cache/peers restic kopia rclone || true
+	$(BIN)/python -m benchmarks.cloud $(ARGS)
 
 bench-databases: setup-tools ## the same for a PostgreSQL server of 3 GB, against pgBackRest and pg_dump (40 minutes, 25 GB in TMPDIR)
 	$(BIN)/python -m benchmarks.databases $(ARGS)
