@@ -50,7 +50,7 @@ def upload(
 
 
 def stream(
-    client: GcsClient,
+    client: GoogleClient,
     objects: str,
     told: Mapping[str, Any],
     passing: Passing,
@@ -86,7 +86,7 @@ def stream(
         part = following
 
 
-def _send(client: GcsClient, session: str, part: Joined, begin: int, checksum: str | None) -> Any:
+def _send(client: GoogleClient, session: str, part: Joined, begin: int, checksum: str | None) -> Any:
     """Send one part, what the store did not take of it again; with the last goes the checksum of the whole."""
     end = begin + part.size
     sent, failures, again = begin, 0, False
@@ -104,12 +104,12 @@ def _send(client: GcsClient, session: str, part: Joined, begin: int, checksum: s
                 fine=(308,),
                 attempts=1,
             )
-        except (RefusedError, *gcs_client.UNREACHED) as error:
+        except (RefusedError, *google.UNREACHED) as error:
             failures += 1
             if isinstance(error, RefusedError):
                 _see_session(error)
                 error.again = error.again or again
-                if error.status not in gcs_client.BUSY:
+                if error.status not in google.BUSY:
                     raise
             if failures == _ATTEMPTS:
                 raise
@@ -128,14 +128,16 @@ def _send(client: GcsClient, session: str, part: Joined, begin: int, checksum: s
             return answer
         failures = 0 if there > sent else failures + 1
         if failures == _ATTEMPTS or not begin <= there <= end:
-            raise RefusedError(308, "incomplete", f"the upload stands at {there} of {end} bytes", again)
+            raise RefusedError(308, "incomplete", f"the upload stands at {there} of {end} bytes", again=again)
         sent = there
 
 
 def _see_session(error: RefusedError) -> None:
     """Raise another RefusedError if it is the session that is not there any more: what came may have been the whole."""
     if error.status in _LOST:
-        raise RefusedError(410, "sessionLost", "the store knows nothing any more of what had come", True) from error
+        raise RefusedError(
+            410, "sessionLost", "the store knows nothing any more of what had come", again=True
+        ) from error
 
 
 def written(checksum: int) -> str:

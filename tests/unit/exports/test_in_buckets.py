@@ -9,9 +9,9 @@ from payload_store_contract import CONTENT, LARGE, store_tree
 
 from cto_backups.core.vaults import Vault
 from cto_backups.exports.store import ExportStore
+from cto_backups.providers import pauses
 from cto_backups.repository.options import RepositoryOptions, ScryptParameters
 from cto_backups.repository.store import RepositoryStore
-from cto_backups.vaults import pauses
 from cto_backups.vaults.gcs import gcs_vault
 from cto_backups.vaults.s3 import s3_vault
 from servers.google_stores import GoogleStore
