@@ -27,6 +27,7 @@
     ├── BusyError                    14   another run holds the lock
     ├── RestoreError                 15   a restore did not complete
     └── ChannelError                 16   a channel did not take a message
+        └── ReportError              16   what is known could not be reported where policy wants it
 
 Status 0 is success, 1 a defect of this program, 4 "red": a status or audit finding that the caller asked to fail on;
 130 an interruption. `docs/reference/exit-status.md` lists them for users; a test compares the two.
@@ -246,3 +247,9 @@ class ChannelError(BackupsError):
     code = "channel"
     exit_status = ExitStatus.CHANNEL
     retryable = True
+
+
+class ReportError(ChannelError):
+    """What is known could not be written where policy wants it reported."""
+
+    code = "report"

@@ -37,6 +37,9 @@ KEY_SERVICES = {
     "aws-kms": "cto_backups.key_services.aws:AwsKeyService",
     "gcp-kms": "cto_backups.key_services.google:GoogleKeyService",
 }
+REPORTS = {
+    "bigquery": "cto_backups.sources.bigquery.reporting:BigQueryReport",
+}
 WATCHES = {
     "inotify": "cto_backups.sources.watcher:Watcher",
 }

@@ -61,13 +61,14 @@ def _holds(question: Callable[[], bool]) -> bool:
 @dataclass
 class Opened:
     """An opened installation; `recovered` says what was put right after runs that were killed, `notices` what in the
-    policy waits for an approval.
+    policy waits for an approval. `written`: whether this may have made facts.
     """
 
     installation: "Installation"
     configuration: "Configuration"
     recovered: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
+    written: bool = False
 
 
 def nothing(_policy: "Policy") -> None:
@@ -99,6 +100,7 @@ def opened(
         adapters.open_ahead(needed)
     try:
         with assembled(configuration, adapters, progress=progress, write=write) as opening:
+            opening.written = write
             yield opening
     finally:
         adapters.close()
@@ -137,6 +139,7 @@ def assembled(
             progress=progress,
             channel=adapters.channel,
             watch=adapters.watch,
+            report=adapters.report,
             uid=os.getuid(),
             sudo_user=os.environ.get("SUDO_USER") or None,
         )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cto_backups.core.payloads import PayloadStore
     from cto_backups.core.policy import VaultPolicy
     from cto_backups.core.ports import Source
+    from cto_backups.core.reporting import Report
     from cto_backups.core.vaults import StoreAddress, Vault
     from cto_backups.core.watched import Watch
     from cto_backups.repository.store import RepositoryStore
@@ -151,6 +152,14 @@ class Adapters:
             for option, value in channels[name].options.items()
         }
         adapter: Channel = registry.load(registry.CHANNELS, channels[name].kind)(name, options)
+        return adapter
+
+    def report(self) -> "Report":
+        """The place that policy wants reports in; its secret is looked up when it is used."""
+        asked = self.configuration.policy.report_to
+        assert asked is not None, "policy names no place for reports"
+        options = self._with_revealed(asked.options, "credentials")
+        adapter: Report = registry.load(registry.REPORTS, asked.kind)(asked.name, options)
         return adapter
 
     def watch(self) -> "Watch":

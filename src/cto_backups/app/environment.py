@@ -8,6 +8,7 @@ from cto_backups.app.escrow import known_escrow
 from cto_backups.app.wrapping import key_service_problems
 from cto_backups.core.findings import Environment, Place
 from cto_backups.core.governing_rules import loosened
+from cto_backups.flows.report import known as known_report
 
 
 def environment(opening: Opened) -> Environment:
@@ -30,6 +31,7 @@ def environment(opening: Opened) -> Environment:
         loosened=loosened(accepted, policy.governance) if accepted or policy.governance else None,
         key_services=key_service_problems(opening),
         escrow=known_escrow(opening),
+        report=known_report(settings.state, policy.report_to.name) if policy.report_to else None,
     )
 
 

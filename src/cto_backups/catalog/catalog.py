@@ -27,6 +27,7 @@ from cto_backups.evidence.records import Record, SigningKey
 
 if TYPE_CHECKING:
     from cto_backups.catalog.audits import Audits
+    from cto_backups.catalog.reports import ReportBook
 
 Figures = Mapping[str, int | float | str | bool]
 
@@ -101,6 +102,13 @@ class Catalog(Reader):
     def streams(self) -> StreamBook:
         """What follows the logs of sources, and how far it is."""
         return StreamBook(self._database)
+
+    @property
+    def reports(self) -> "ReportBook":
+        """What there is to report elsewhere."""
+        from cto_backups.catalog.reports import ReportBook
+
+        return ReportBook(self._database)
 
     @property
     def audits(self) -> "Audits":

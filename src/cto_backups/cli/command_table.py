@@ -316,6 +316,7 @@ COMMANDS = (
             ),
         ),
     ),
+    Entry("report", "report:report", "Write what is known where dashboards look", ("report", "report --again")),
     Entry("worker", "worker:worker", "Do what is due, until stopped", ("worker", "worker --once")),
     Entry("version", "version:version", "Show the version", ("version", "version --json")),
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from cto_backups.cli.screen import Screen
+from cto_backups.errors import BackupsError
 
 if TYPE_CHECKING:
     from cto_backups.app import Opened
@@ -40,4 +41,18 @@ def opened(
         if not gc.isenabled():  # `main` had it off while the program loaded: none of that is garbage
             gc.freeze()
             gc.enable()
-        yield opened
+        try:
+            yield opened
+        except BackupsError:
+            _report(screen, opened)
+            raise
+        _report(screen, opened)
+
+
+def _report(screen: Screen, opened: "Opened") -> None:
+    """Once a command is done, what it came to is reported where policy wants that; whatever becomes of it is a note."""
+    if opened.written and opened.configuration.policy.report_to is not None:
+        from cto_backups.flows.report import report_beside
+
+        if problem := report_beside(opened.installation):
+            screen.note(problem)

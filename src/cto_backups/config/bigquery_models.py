@@ -15,7 +15,7 @@ _PLACE = r"^gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/[^/\s*?\[\]#]+)*/?$"
 _TABLE = r"^[^.\s]+\.[^.]+$"
 
 
-def _like(pattern: str, what: str, todo: str) -> Callable[[str, Surroundings | None], None]:
+def looks_like(pattern: str, what: str, todo: str) -> Callable[[str, Surroundings | None], None]:
     """A check that a text is of a form."""
 
     def check(value: str, _around: Surroundings | None) -> None:
@@ -26,16 +26,18 @@ def _like(pattern: str, what: str, todo: str) -> Callable[[str, Surroundings | N
 
 
 ProjectName = Annotated[
-    str, Text(_like(_PROJECT, "id of a project", "Write it as 'gcloud projects list' does."), pattern=_PROJECT)
+    str, Text(looks_like(_PROJECT, "id of a project", "Write it as 'gcloud projects list' does."), pattern=_PROJECT)
 ]
 DatasetName = Annotated[
-    str, Text(_like(_DATASET, "name of a dataset", "Write it without its project, as 'bq ls' does."), pattern=_DATASET)
+    str,
+    Text(looks_like(_DATASET, "name of a dataset", "Write it without its project, as 'bq ls' does."), pattern=_DATASET),
 ]
 BucketPlace = Annotated[
-    str, Text(_like(_PLACE, "bucket of Cloud Storage", "Write gs://BUCKET, or gs://BUCKET/FOLDER."), pattern=_PLACE)
+    str,
+    Text(looks_like(_PLACE, "bucket of Cloud Storage", "Write gs://BUCKET, or gs://BUCKET/FOLDER."), pattern=_PLACE),
 ]
 TablePattern = Annotated[
-    str, Text(_like(_TABLE, "pattern of tables", "Write DATASET.TABLE, such as logs.tmp_*."), pattern=_TABLE)
+    str, Text(looks_like(_TABLE, "pattern of tables", "Write DATASET.TABLE, such as logs.tmp_*."), pattern=_TABLE)
 ]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from cto_backups.config import alert_models, governance_models, models
+from cto_backups.config import alert_models, governance_models, models, report_models
 from cto_backups.config.document import Node, Span
 from cto_backups.config.elsewhere_models import KeptRepository
 from cto_backups.config.kinds import KINDS
@@ -176,6 +176,8 @@ def _model_at(details: ErrorDetails) -> type[BaseModel]:
             "approvals": governance_models.Approvals,
         }
         return parts[str(where[1])] if len(where) > 2 else governance_models.Governance
+    if where[0] == "report_to":
+        return report_models.BigQueryReport if len(where) > 2 else report_models.ReportTo
     return _SECTIONS[str(where[0])]
 
 

@@ -47,6 +47,7 @@ from cto_backups.config.fields import (
 )
 from cto_backups.config.governance_models import Governance
 from cto_backups.config.part import Part
+from cto_backups.config.report_models import ReportTo
 from cto_backups.config.vault_models import Vault as Vault
 
 VERSION = 1
@@ -321,6 +322,8 @@ class PolicyFile(Part):
     """Who is told when something is wrong."""
     governance: Governance | None = None
     """Documents that are read before destructive work, and approvals that it needs. None of both when left out."""
+    report_to: ReportTo | None = None
+    """Where backups, tests and status are written beside the catalog, for dashboards. Nowhere when left out."""
     vaults: Annotated[dict[Name, Vault], Field(min_length=1)]
     """The places for copies, by name."""
     categories: dict[Name, Category] = {}

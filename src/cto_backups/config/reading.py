@@ -23,6 +23,7 @@ from cto_backups.config.fields import Surroundings
 from cto_backups.config.kinds import KINDS
 from cto_backups.config.mistakes import Mistake, PolicyMistakesError, closest
 from cto_backups.config.page import Page
+from cto_backups.config.reporting import built_report
 from cto_backups.config.repository_key import RepositoryKey, parse_key_reference
 from cto_backups.config.secrets import SecretReference
 from cto_backups.config.settings import Configuration, Settings
@@ -212,6 +213,7 @@ class _Reading:
                 alerts=built_alerts(builder, file.alerts, file.timezone),
                 governance=builder.governance(file.governance),
                 escrow=built_escrow(builder, file.keys.escrow),
+                report_to=built_report(file.report_to),
             )
             configuration = Configuration(policy, _settings(file, builder), self._path, self._raw)
         self._mistakes += [self._objected(objection) for objection in builder.objections]

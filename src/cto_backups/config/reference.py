@@ -3,7 +3,7 @@
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from cto_backups.config import alert_models, cloudsql_models, elsewhere_models, governance_models, models
+from cto_backups.config import alert_models, cloudsql_models, elsewhere_models, governance_models, models, report_models
 from cto_backups.config.descriptions import descriptions
 from cto_backups.config.schema import json_schema
 from cto_backups.core.alerts import DEFAULT_RULES, Trouble
@@ -47,6 +47,8 @@ _SECTIONS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("`alerts.people.NAME`", "Person", alert_models.Person),
     ("`alerts.rules.NAME`", "AlertRule", alert_models.AlertRule),
     ("`alerts.quiet`", "QuietHours", alert_models.QuietHours),
+    ("`report_to`", "ReportTo", report_models.ReportTo),
+    ("`report_to.bigquery`", "BigQueryReport", report_models.BigQueryReport),
     ("`exclude` (a list)", "Exclusion", models.Exclusion),
     ("`governance`", "Governance", governance_models.Governance),
     ("`governance.documents` (a list)", "GoverningDocument", governance_models.GoverningDocument),

@@ -13,6 +13,7 @@ from cto_backups.core.escrow import EscrowFacts
 from cto_backups.core.facts import Facts, SourceFacts, VaultFacts
 from cto_backups.core.frameworks import Clause
 from cto_backups.core.policy import Policy
+from cto_backups.core.reporting import ReportState
 from cto_backups.core.retained_log import RetainedLog
 
 
@@ -59,6 +60,7 @@ class Environment:
     `retained` says what servers keep of their logs for a source. `key_services` says, of each key service that gives
     the repositories' secret, what is wrong with it, or nothing; `escrow` what is known of the word shares. `buckets`
     says how each source that is a bucket is set, `cloud_sql` what the instances of such sources are set to.
+    `report` is how reporting has gone; None: nothing is known of it.
     """
 
     keys: Mapping[str, Place] = field(default_factory=dict)
@@ -75,6 +77,7 @@ class Environment:
     escrow: EscrowFacts = field(default_factory=EscrowFacts)
     buckets: Mapping[str, SeenBucket] = field(default_factory=dict)
     cloud_sql: Mapping[str, Instance] = field(default_factory=dict)
+    report: ReportState | None = None
 
 
 PointsOf = Callable[[str], Facts]

@@ -5,6 +5,7 @@ from cto_backups.core import (
     governance_controls,
     inventory_controls,
     key_controls,
+    report_controls,
     source_controls,
     vault_controls,
 )
@@ -195,6 +196,15 @@ OPERATION: tuple[Control, ...] = (
         "Name people and channels under alerts: in the policy, one that rings, and run 'cto.backups alerts test'.",
         alert_controls.check_escalation,
         clauses("CC7.3;A.5.26;IR-6;17.2;Art. 10;Art. 14;164.308(a)(6)(ii)"),
+    ),
+    Control(
+        "reports",
+        "Reports arrive where policy wants them",
+        Severity.MEDIUM,
+        "Who looks at a dashboard that gets nothing new sees the state of some other day.",
+        "Run 'cto.backups report', and correct what it names; see that the worker is running.",
+        report_controls.check_reports,
+        clauses("CC7.2;A.8.16;Art. 10"),
     ),
     Control(
         "keys-parted",

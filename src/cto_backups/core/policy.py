@@ -148,12 +148,21 @@ class SourcePolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportPolicy:
+    """Where reports go: `kind` is that of the place, `name` what people call it, `options` are its adapter's."""
+
+    kind: str
+    name: str
+    options: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """The whole declared intent. `digest` is the SHA-256 of its file; calendar times are in `timezone`.
 
     `prune_every` is how often vaults are pruned; None: only by hand. `dead_mans_switch` is an address (http or https)
     that is told after each pass of the worker in which nothing failed. `alerts` says who is told what is wrong,
-    `escrow` who holds word shares of a key.
+    `escrow` who holds word shares of a key, `report_to` where what is known is reported.
     """
 
     business: str
@@ -169,6 +178,7 @@ class Policy:
     alerts: AlertPolicy = field(default_factory=AlertPolicy)
     governance: Governance | None = None
     escrow: Escrow | None = None
+    report_to: ReportPolicy | None = None
 
     def governed_by(self, rules: Governance | None) -> "Policy":
         """The same policy under other rules: those that bind, whatever its file says."""

@@ -9,6 +9,7 @@ from cto_backups.core.facts import CopyFacts, Facts, Heartbeat
 from cto_backups.core.keeping import Hold, Mark
 from cto_backups.core.model import ActionKind, Copy, Evidence, Outcome, RecoveryPoint, Resource, Run, TakenPoint
 from cto_backups.core.policy import Policy
+from cto_backups.core.reporting import Told
 from cto_backups.core.streams import StreamFacts
 from cto_backups.core.verification import Ledger, Readings
 from cto_backups.evidence.records import Record, SigningKey
@@ -53,6 +54,16 @@ class Takeover(Protocol):
 
     def take_holds(self, records: Iterable[Record]) -> int:
         """Place the legal holds that records tell of, and release those that were; how many were not known."""
+
+
+class Reports(Protocol):
+    """What there is to report elsewhere."""
+
+    def newest(self) -> datetime | None:
+        """When the catalog learned something last."""
+
+    def told(self, since: datetime | None) -> Iterator[Told]:
+        """What came or changed since a moment, everything without one; in the end how all sources are."""
 
 
 class Alerts(Protocol):
@@ -168,6 +179,10 @@ class Catalog(Protocol):
 
     def record_inventory(self, found: Mapping[str, Iterable[Resource]], now: datetime) -> None:
         """The same for many sources at once."""
+
+    @property
+    def reports(self) -> Reports:
+        """What there is to report elsewhere."""
 
     @property
     def audits(self) -> Audits:

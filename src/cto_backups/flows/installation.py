@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cto_backups.core.alerts import Channel
     from cto_backups.core.payloads import PayloadStore
     from cto_backups.core.ports import Progress, Source
+    from cto_backups.core.reporting import Report
     from cto_backups.core.sandboxes import Sandbox
     from cto_backups.core.vaults import Vault
     from cto_backups.core.watched import Watch
@@ -31,6 +32,10 @@ def _no_watch() -> "Watch":
     raise AssertionError("this installation was put together without a way to watch")
 
 
+def _no_report() -> "Report":
+    raise AssertionError("this installation was put together without a place for reports")
+
+
 @dataclass(frozen=True)
 class Installation:
     """One policy file with everything it names, opened when asked for.
@@ -38,7 +43,7 @@ class Installation:
     `source`, `vault` and `store` take a name of the policy; `store` opens the repository of a vault (once) and raises
     what keeps it from opening. `own` are the files and folders of this machine that it uses itself: the policy, keys,
     catalog, state and vaults. `progress` opens a progress display with a title. `channel` makes one of the policy.
-    `watch` begins to watch for changes.
+    `watch` begins to watch for changes. `report` gives the place for reports, where policy names one.
     `user` with `uid` is who runs this as the operating system has it, `sudo_user` what sudo says of that.
     """
 
@@ -57,6 +62,7 @@ class Installation:
     progress: Callable[[str], "AbstractContextManager[Progress]"]
     channel: "Callable[[str], Channel]" = _no_channel
     watch: "Callable[[], Watch]" = _no_watch
+    report: "Callable[[], Report]" = _no_report
     uid: int = field(default_factory=os.getuid)
     sudo_user: str | None = None
 
@@ -106,6 +112,12 @@ class Installation:
     def exclusive_alerts(self) -> Iterator[None]:
         """Let one run at a time tell people. Raises BusyError at once; the kernel frees it with the process."""
         with self._held("@alerts", "the alerts", "telling people"):
+            yield
+
+    @contextmanager
+    def exclusive_reports(self) -> Iterator[None]:
+        """Let one run at a time report. Raises BusyError at once; the kernel frees it with the process."""
+        with self._held("@reports", "the reports", "reporting"):
             yield
 
     @contextmanager

@@ -22,6 +22,7 @@ from cto_backups.flows.presence import note as note_presence
 from cto_backups.flows.prune import prune
 from cto_backups.flows.renew import renew
 from cto_backups.flows.repair import repair
+from cto_backups.flows.report import report_beside
 from cto_backups.flows.restore_test import restore_test
 from cto_backups.flows.stream import Streams
 from cto_backups.flows.verify import verify
@@ -205,6 +206,8 @@ def _work(
         if not stop.is_set() and (problem := tell_outside(installation, performed)):
             warn(problem)
         if not stop.is_set() and (problem := escalate_beside(installation)):
+            warn(problem)
+        if not stop.is_set() and (problem := report_beside(installation)):
             warn(problem)
         if clock.monotonic() >= look_due:
             look_due = clock.monotonic() + LONGEST_SLEEP.total_seconds()

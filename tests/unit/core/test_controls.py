@@ -84,6 +84,7 @@ def test_a_source_in_order_has_no_findings_and_scores_100(audited):
     assert dict(report.scores) == {"B": 100}
     assert {control.id for control in report.not_applicable} == {
         "key-services",
+        "reports",
         "key-escrow",
         "key-drills",
         "point-in-time",
