@@ -7,9 +7,15 @@ from datetime import timedelta
 from fractions import Fraction
 from typing import Any
 
+import pytest
+
 from cto_backups import clock
 from cto_backups.core.model import ActionKind, Outcome
+from cto_backups.core.schedule import parse_triggers
+from cto_backups.errors import DamageError
+from cto_backups.flows.copy import bring
 from cto_backups.flows.protect import protect
+from cto_backups.flows.verify import verify
 from cto_backups.flows.work import run_due
 
 
@@ -58,3 +64,65 @@ def test_the_worker_reads_a_vault_in_the_parts_that_the_policy_says(workshop: An
     assert performed(workshop, ActionKind.VERIFY, **parts)
     known = workshop.catalog.facts(clock.now()).vaults["one"]
     assert known.read_since is not None
+
+
+def test_a_vault_on_a_schedule_gets_all_it_lacks_when_its_time_has_come(workshop: Any, monkeypatch: Any) -> None:
+    """A backup leaves it alone; at its time the points before the newest come too, the oldest first, each opened."""
+    schedule = replace(workshop.installation.policy.vaults["three"], copies=parse_triggers("every 12 h"))
+    vaults = {**workshop.installation.policy.vaults, "three": schedule}
+    policy = replace(workshop.installation.policy, vaults=vaults)
+    installation = replace(workshop.installation, policy=policy)
+    workshop.catalog.sync_policy(policy, b"", clock.now())
+    first = protect(workshop.installation, "documents").backup.point
+    points = []
+    for number in range(3):
+        (workshop.data / "files" / f"new-{number}").write_bytes(os.urandom(1000))
+        done = protect(installation, "documents")
+        assert [copy.vault for copy in done.copies] == ["two"] and not done.vault_problems
+        points.append(done.backup.point.id)
+    assert [each for each in performed(workshop, ActionKind.COPY, vaults=vaults) if each.action.vault == "three"] == []
+    known = workshop.catalog.facts(clock.now()).sources["documents"].lags["three"]
+    assert (known.point, known.behind) == (first.id, 3)
+    later(workshop, monkeypatch, hours=12)
+    wanted = [
+        each
+        for each in performed(workshop, ActionKind.COPY, vaults=vaults)
+        if (each.action.source, each.action.vault) == ("documents", "three")
+    ]
+    assert [(each.error, each.summary) for each in wanted] == [(None, f"copied {points[-1]} and 2 before it to three")]
+    there = {copy.point for copy in workshop.catalog.copies_in("three")}
+    assert there >= {first.id, *points}
+    assert workshop.catalog.facts(clock.now()).sources["documents"].lags["three"].behind == 0
+    assert verify(installation, "three").passed
+
+
+def test_what_arrives_on_a_schedule_was_opened_and_what_is_damaged_is_left_behind(
+    workshop: Any, monkeypatch: Any
+) -> None:
+    """A point that no vault has whole does not keep the others from coming, and is told."""
+    schedule = replace(workshop.installation.policy.vaults["three"], copies=parse_triggers("every 12 h"))
+    vaults = {**workshop.installation.policy.vaults, "three": schedule}
+    workshop.catalog.sync_policy(replace(workshop.installation.policy, vaults=vaults), b"", clock.now())
+    protect(workshop.installation, "documents")
+    sources = dict(workshop.installation.policy.sources)
+    sources["documents"] = replace(sources["documents"], vaults=("one", "three"))
+    policy = replace(workshop.installation.policy, vaults=vaults, sources=sources)
+    installation = replace(workshop.installation, policy=policy)
+    stored = workshop.vault_root("one")
+    before = set(stored.rglob("data/*/*"))
+    (workshop.data / "files" / "hurt").write_bytes(os.urandom(1000))
+    hurt = protect(installation, "documents").backup.point
+    packs = set(stored.rglob("data/*/*")) - before
+    (workshop.data / "files" / "hurt").unlink()
+    (workshop.data / "files" / "whole").write_bytes(os.urandom(1000))
+    whole = protect(installation, "documents").backup.point
+    for pack in packs:
+        pack.chmod(0o600)
+        pack.write_bytes(bytes(pack.stat().st_size))
+    later(workshop, monkeypatch, hours=12)
+    with pytest.raises(DamageError):
+        bring(installation, workshop.catalog.point(whole.id), "three")
+    there = {copy.point for copy in workshop.catalog.copies_in("three")}
+    assert packs
+    assert hurt.id not in there
+    assert whole.id in there

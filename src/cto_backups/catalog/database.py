@@ -14,7 +14,7 @@ from typing import Any
 from cto_backups.catalog.rows import UnreadableError
 from cto_backups.errors import BusyError, CatalogError, NotFoundError, RefusedError
 
-VERSION = "0013"
+VERSION = "0014"
 KNOWN_VERSIONS = (
     "0001",
     "0002",
@@ -29,6 +29,7 @@ KNOWN_VERSIONS = (
     "0011",
     "0012",
     "0013",
+    "0014",
 )
 BUSY_SECONDS = 30
 _MOST_IDLE = 8

@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
 
-from cto_backups.catalog import alerts, heartbeat, holds, marks, retentions, streams
+from cto_backups.catalog import alerts, heartbeat, holds, lags, marks, retentions, streams
 from cto_backups.catalog.database import Connection
 from cto_backups.catalog.rows import (
     copy_from_row,
@@ -59,6 +59,7 @@ def read(connection: Connection, names: Sequence[str], *, kept_points: bool, for
     runs = _last_runs(connection, names, "source")
     failures = _failures(connection, names, "source")
     following = streams.read(connection, names)
+    behind = lags.read(connection, names)
     rows = _rows(connection, "SELECT * FROM sources WHERE name IN (SELECT value FROM json_each(:asked))", names)
     known = {
         row["name"]: SourceFacts(
@@ -80,6 +81,7 @@ def read(connection: Connection, names: Sequence[str], *, kept_points: bool, for
             discovered_at=moment_from_column(row["discovered_at"]),
             oldest_at=oldest.get(row["name"]),
             stream=following.get(row["name"]),
+            lags=behind.get(row["name"], {}),
         )
         for row in rows
     }

@@ -7,6 +7,7 @@ from typing import Any
 
 from cto_backups.catalog.database import Connection, insertion
 from cto_backups.catalog.rows import moment_to_column, words_to_column
+from cto_backups.core.copies import allowed_lag, is_scheduled
 from cto_backups.core.model import Resource
 from cto_backups.core.policy import Policy, SourcePolicy
 from cto_backups.errors import ForeignRepositoryError
@@ -18,10 +19,10 @@ def is_known(connection: Connection, policy: Policy, keep: Collection[str] = ())
     active = connection.execute("SELECT * FROM sources WHERE active = 1").fetchall()
     sources = [row for row in active if row["name"] in declared or row["name"] not in keep]
     stored = {row["name"]: {column: row[column] for column in declared.get(row["name"], {})} for row in sources}
-    vaults = {(source.name, vault) for source in policy.sources.values() for vault in source.vaults}
+    vaults = {(row["source"], row["vault"], row["lag_seconds"]) for row in _stored_in(policy)}
     return (
         stored == declared
-        and {tuple(row) for row in connection.execute("SELECT source, vault FROM source_vaults")} == vaults
+        and {tuple(row) for row in connection.execute("SELECT source, vault, lag_seconds FROM source_vaults")} == vaults
         and set(connection.scalars("SELECT name FROM vaults")) >= set(policy.vaults)
         and connection.scalar("SELECT 1 FROM policies WHERE digest = :digest", {"digest": policy.digest}) is not None
     )
@@ -42,12 +43,10 @@ def sync_policy(connection: Connection, policy: Policy, text: bytes, now: dateti
             f"{insertion('sources', rows[0] | first)} ON CONFLICT (name) DO UPDATE SET {changed}",
             [row | first for row in rows],
         )
-    stored_in = [
-        {"source": source.name, "vault": vault}
-        for source in policy.sources.values()
-        for vault in dict.fromkeys(source.vaults)
-    ]
-    connection.execute_each("INSERT INTO source_vaults (source, vault) VALUES (:source, :vault)", stored_in)
+    connection.execute_each(
+        "INSERT INTO source_vaults (source, vault, lag_seconds) VALUES (:source, :vault, :lag_seconds)",
+        _stored_in(policy),
+    )
     connection.execute_each(
         "INSERT INTO vaults (name) VALUES (:name) ON CONFLICT DO NOTHING", [{"name": name} for name in policy.vaults]
     )
@@ -55,6 +54,21 @@ def sync_policy(connection: Connection, policy: Policy, text: bytes, now: dateti
         "INSERT INTO policies (digest, text, first_seen) VALUES (:digest, :text, :now) ON CONFLICT DO NOTHING",
         {"digest": policy.digest, "text": text, "now": moment_to_column(now)},
     )
+
+
+def _stored_in(policy: Policy) -> list[dict[str, Any]]:
+    """The vaults of each source, and how long a point may wait for one that has a schedule of its own."""
+    return [
+        {"source": source.name, "vault": vault, "lag_seconds": _lag_seconds(policy, source, vault)}
+        for source in policy.sources.values()
+        for vault in dict.fromkeys(source.vaults)
+    ]
+
+
+def _lag_seconds(policy: Policy, source: SourcePolicy, vault: str) -> int | None:
+    if not is_scheduled(policy, vault):
+        return None
+    return int(allowed_lag(policy.vaults[vault].copies, source.category.rpo).total_seconds())
 
 
 def _source_row(policy: Policy, source: SourcePolicy) -> dict[str, Any]:

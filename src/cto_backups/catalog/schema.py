@@ -50,6 +50,7 @@ source_vaults = Table(
     metadata,
     Column("source", Text, ForeignKey("sources.name"), primary_key=True),
     Column("vault", Text, primary_key=True),
+    Column("lag_seconds", Integer),  # how long a point may wait for a vault with a schedule of its own
 )
 
 resources = Table(
@@ -365,7 +366,7 @@ reached = Table(
     Column("at", Moment, nullable=False),
 )
 
-# Past audits, the last of each day.
+# Past audits, the last of each day; and what they found: since which one, and by which one it was fixed.
 audits = Table(
     "audits",
     metadata,
@@ -374,7 +375,6 @@ audits = Table(
     Column("counts", JSON, nullable=False),  # findings by severity
 )
 
-# What audits found: since which one, and by which one it was fixed.
 audit_findings = Table(
     "audit_findings",
     metadata,

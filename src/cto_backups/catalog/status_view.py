@@ -29,8 +29,19 @@ WITH known AS (
                 SELECT e.passed FROM evidence e
                 WHERE e.vault = c.vault AND e.kind = 'verify' AND e.started_at >= c.stored_at
                 ORDER BY e.finished_at DESC, e.id DESC LIMIT 1), 1) = 1) AS sound_copies,
-        (SELECT count(*) FROM source_vaults v WHERE v.source = s.name AND NOT EXISTS (
+        (SELECT count(*) FROM source_vaults v WHERE v.source = s.name AND v.lag_seconds IS NULL AND NOT EXISTS (
             SELECT 1 FROM copies c WHERE c.point = p.id AND c.vault = v.vault AND c.to_delete = 0)) AS missing_copies,
+        (SELECT count(*) FROM source_vaults v WHERE v.source = s.name AND v.lag_seconds IS NOT NULL AND NOT EXISTS (
+            SELECT 1 FROM copies c WHERE c.point = p.id AND c.vault = v.vault AND c.to_delete = 0)) AS lagging_copies,
+        (SELECT max((julianday('now') - julianday((
+            SELECT n.finished_at FROM points n
+            WHERE n.source = s.name AND n.expired_at IS NULL AND n.complete = 1 AND n.captured_at > coalesce((
+                SELECT h.captured_at FROM points h
+                WHERE h.source = s.name AND h.expired_at IS NULL AND h.complete = 1 AND EXISTS (
+                    SELECT 1 FROM copies c WHERE c.point = h.id AND c.vault = v.vault AND c.to_delete = 0)
+                ORDER BY h.captured_at DESC LIMIT 1), '')
+            ORDER BY n.captured_at LIMIT 1))) * 86400 - v.lag_seconds)
+            FROM source_vaults v WHERE v.source = s.name AND v.lag_seconds IS NOT NULL) AS beyond_schedule,
         (SELECT count(*) FROM source_vaults v WHERE v.source = s.name AND (
             SELECT e.passed FROM evidence e WHERE e.vault = v.vault AND e.kind = 'verify'
             ORDER BY e.finished_at DESC, e.id DESC LIMIT 1) = 0) AS damaged_vaults,
@@ -101,6 +112,7 @@ SELECT
         WHEN away_copies > 0 THEN 'OVERDUE'
         WHEN quiet_seconds > expects_change_seconds THEN 'OVERDUE'
         WHEN missing_copies > 0 AND (copy_run IS 'failed' OR finished_ago > min(rpo_seconds / 4.0, 900)) THEN 'OVERDUE'
+        WHEN lagging_copies > 0 AND (copy_run IS 'failed' OR beyond_schedule > 0) THEN 'OVERDUE'
         WHEN newest_reading_ago < -300 OR oldest_reading_ago > read_within_seconds THEN 'OVERDUE'
         WHEN test_every_seconds IS NOT NULL
             AND (proven_at IS NULL OR proven_ago NOT BETWEEN -300 AND test_every_seconds) THEN 'OVERDUE'

@@ -36,7 +36,7 @@ def backup(
         ),
     ] = "",
 ) -> ExitStatus:
-    """Back up now: make a recovery point of each source, and copy it to all its vaults.
+    """Back up now: make a recovery point of each source, and copy it to its vaults without a schedule of their own.
 
     A source that has not changed since its last point is confirmed as fresh instead. Every source is tried; what went
     wrong with one does not keep the others from being saved, and the worst exit status wins.

@@ -1,6 +1,6 @@
 """`schedule`: when everything runs; `schedule set` changes it."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from zoneinfo import ZoneInfo
 
 import typer
@@ -11,18 +11,26 @@ from cto_backups.cli.opening import opened
 from cto_backups.cli.screen import Screen, utc
 from cto_backups.errors import UsageError
 
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from cto_backups.core.copies import CopyRow
+
 
 @command
 def schedule(screen: Screen) -> None:
-    """Show when each source last ran and next runs; 'schedule set' changes it."""
+    """Show when each source, test and copy last ran and next runs; 'schedule set' changes it."""
     with opened(screen, write=False) as opening:
         from cto_backups import clock
+        from cto_backups.core.copies import copy_timetable
         from cto_backups.core.timetable import timetable
         from cto_backups.core.watching import watching_trigger
 
         policy = opening.configuration.policy
         now = clock.now()
-        rows = timetable(policy, opening.installation.catalog.facts(now), now, ZoneInfo(policy.timezone))
+        facts = opening.installation.catalog.facts(now)
+        rows = timetable(policy, facts, now, ZoneInfo(policy.timezone))
+        copies = copy_timetable(policy, facts, now)
         screen.document(
             {
                 "timezone": policy.timezone,
@@ -37,6 +45,16 @@ def schedule(screen: Screen) -> None:
                         "test_next": utc(row.test_next),
                     }
                     for row in rows
+                ],
+                "copies": [
+                    {
+                        "vault": each.vault,
+                        "triggers": each.triggers or None,
+                        "last_copy": utc(each.last_copy),
+                        "next_run": utc(each.next_run),
+                        "why": each.why,
+                    }
+                    for each in copies
                 ],
             }
         )
@@ -69,9 +87,29 @@ def schedule(screen: Screen) -> None:
             add(tests, spelled(row.source, screen.out, 20), tested, again)
         screen.show(tests)
         screen.show("")
+        if copies:
+            _show_copies(screen, copies, now)
         screen.show(f"Times are in {policy.timezone}. A running 'cto.backups worker' does all this by itself.")
         if any(watching_trigger(source.triggers) for source in policy.sources.values()):
             screen.show("With 'on change' and 'continuous' that is the latest: it comes sooner when it sees a change.")
+
+
+def _show_copies(screen: Screen, copies: "tuple[CopyRow, ...]", now: "datetime") -> None:
+    from cto_backups.cli.tables import name, row, table
+
+    listing = table("copies to", "when", "last", "next", flexible=("copies to", "when"))
+    for each in copies:
+        last = (
+            f"{screen.moment(each.last_copy)}\n{figures.relative(each.last_copy, now)}" if each.last_copy else "never"
+        )
+        coming = each.why
+        if each.next_run is not None:
+            due = each.next_run <= now
+            coming = "now" if due else f"{screen.moment(each.next_run)}\n{figures.relative(each.next_run, now)}"
+            coming += f"\n{each.why}"
+        row(listing, name(each.vault, screen.out, 20), each.triggers or "with each backup", last, coming)
+    screen.show(listing)
+    screen.show("")
 
 
 @command

@@ -231,10 +231,32 @@ def _source(report: "StatusReport", verdict: "Verdict", scheduled: "ScheduleRow"
         "newest_point": documents.point(newest) if newest else None,
         "confirmed_at": utc(facts.confirmed_at if facts else None),
         "stream": _stream(report, verdict.source),
+        "vaults": _lags(report, verdict.source),
         "points": facts.point_count if facts else 0,
         "next_run": utc(scheduled.next_run),
         "next_why": scheduled.why,
     }
+
+
+def _lags(report: "StatusReport", name: str) -> list[documents.Document]:
+    """How far each vault of a source is behind its newest complete point."""
+    from cto_backups.core.copies import behind, lag, told_lag
+    from cto_backups.core.facts import SourceFacts
+
+    facts, found = report.facts.sources.get(name, SourceFacts(name)), []
+    for vault in report.policy.sources[name].vaults:
+        known = lag(facts, vault)
+        found.append(
+            {
+                "vault": vault,
+                "point": known.point,
+                "points_behind": known.behind,
+                "seconds_behind": seconds(behind(facts, vault)),
+                "waiting_since": utc(known.waiting_since),
+                "told": told_lag(facts, vault),
+            }
+        )
+    return found
 
 
 def _achieved(report: "StatusReport", name: str) -> documents.Document | None:

@@ -30,6 +30,7 @@ from cto_backups.core.policy import (
     SourcePolicy,
     VaultPolicy,
     Violation,
+    check_copies,
     check_source,
     unstated_retention,
 )
@@ -99,15 +100,14 @@ class Builder:
     def sources(
         self,
         given: Mapping[str, models.Source],
-        vaults: Iterable[str],
+        vaults: Mapping[str, VaultPolicy],
         categories: Mapping[str, Category],
         classes: Mapping[str, DataClass],
     ) -> dict[str, SourcePolicy]:
         """The sources with everything resolved; what `core.policy` finds wrong with one is objected to."""
-        names = tuple(vaults)
         built = {}
         for name, source in given.items():
-            resolved = self._source(name, source, names, categories, classes)
+            resolved = self._source(name, source, vaults, categories, classes)
             if resolved is not None:
                 built[name] = resolved
         return built
@@ -116,7 +116,7 @@ class Builder:
         self,
         name: str,
         source: models.Source,
-        vaults: tuple[str, ...],
+        vaults: Mapping[str, VaultPolicy],
         categories: Mapping[str, Category],
         classes: Mapping[str, DataClass],
     ) -> SourcePolicy | None:
@@ -163,7 +163,7 @@ class Builder:
             triggers=triggers,
             retention=retention or Retention(permanent=True),  # refused above; the rest can still be judged
             test_every=parse_cadence(source.test) if source.test else data_class.test_every if data_class else None,
-            vaults=tuple(source.vaults) if source.vaults else vaults,
+            vaults=tuple(source.vaults) if source.vaults else tuple(vaults),
             options=options,
             data_class=source.data_class,
             owner=source.owner,
@@ -174,7 +174,7 @@ class Builder:
             repositories=kept_repositories(source),
             payload=Payload(getattr(source, "payload", "snapshot")),
         )
-        for violation in check_source(built):
+        for violation in (*check_source(built), *check_copies(built, vaults)):
             if violation.field != "vaults" or vaults:  # that the file has no vault is a mistake told elsewhere
                 self._refuse_violation(violation)
         return built if len(self.objections) == before else None

@@ -88,6 +88,7 @@ HINTS = {
     "exports": "whether exports lie there as plain objects: sealed, plain",
     "kms_key": "the key under which its provider encrypts",
     "repository": "where the repository lies inside",
+    "copies": "when copies come there; each at once when left out",
     "read_part": "how much of it one scheduled verification reads",
     "kind": "files, git, sqlite or command",
     "class": "what kind of data it is",

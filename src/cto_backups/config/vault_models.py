@@ -4,7 +4,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from cto_backups.config.fields import Line, LockWindow, Reference, RepositoryPlace, Share, VaultUrl, WebAddress
+from cto_backups.config.fields import (
+    Line,
+    LockWindow,
+    Reference,
+    RepositoryPlace,
+    Share,
+    Triggers,
+    VaultUrl,
+    WebAddress,
+)
 from cto_backups.config.part import Part
 
 AccessName = Literal["full", "append-only"]
@@ -59,5 +68,7 @@ class Vault(Part):
         default=None, examples=["projects/acme/locations/us/keyRings/backups/cryptoKeys/exports"]
     )
     """The key in the provider's key service under which it encrypts what is stored; asked for, and seen, each time."""
+    copies: Triggers | None = None
+    """When copies come here, as calendar times and intervals; each as soon as its point is made when left out."""
     read_part: Share | None = None
     """How much of it one scheduled verification reads; all at once when left out. Each goes on where the last ended."""

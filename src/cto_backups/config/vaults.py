@@ -10,7 +10,9 @@ from cto_backups.config.secrets import SecretReference
 from cto_backups.config.vault_models import Vault
 from cto_backups.core.object_locks import parse_window
 from cto_backups.core.policy import Access, LockMode, Tls, VaultPolicy
+from cto_backups.core.schedule import parse_triggers
 from cto_backups.core.verification import parse_share
+from cto_backups.core.watching import watching_trigger
 
 Place = tuple[str | int, ...]
 
@@ -61,12 +63,19 @@ def built_vaults(
             logins={setting: SecretReference.parse(written) for setting, written in logins.items() if written},
             plain_exports=vault.exports == "plain",
             kms_key=vault.kms_key,
+            copies=parse_triggers(", ".join(vault.copies)) if vault.copies else (),
         )
     return built
 
 
 def _objections(name: str, vault: Vault, scheme: str) -> Iterator[tuple[str, str, str]]:
     """What does not fit together in one vault: at which setting, what, and what to do."""
+    if vault.copies and watching_trigger(parse_triggers(", ".join(vault.copies))):
+        yield (
+            "copies",
+            f"vault {name} is to get copies when something changes: that is what it does without a schedule",
+            "Leave copies out; or write times and intervals alone, such as 'daily at 03:00'.",
+        )
     if vault.lock != "none" and scheme not in OBJECT_STORES:
         yield (
             "lock",

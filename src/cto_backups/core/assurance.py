@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from cto_backups.core import copies as arrivals
 from cto_backups.core.calendar_times import require_aware
 from cto_backups.core.duration import format_duration, roughly
 from cto_backups.core.elsewhere import data_copies, elsewhere, findings_elsewhere, rung_elsewhere
@@ -45,9 +46,10 @@ class Verdict:
 
     `age` is the time since the newest complete point was captured or confirmed (None: there is none, or its date is not
     believed). `rung` is the strongest one that is as fresh as policy asks, `rung_wanted` what policy asks. `copies`
-    counts the undamaged copies of the newest complete point in vaults of the policy that are there, `copies_wanted`
-    what its category asks. `tested_at` is when a restore test last ran, whatever came of it. `forecast` is how long a
-    restore would take (None: none was ever measured).
+    counts the undamaged copies of the newest complete point in vaults of the policy that are there, and those of older
+    ones that lag no more than their vault's schedule lets them; `copies_wanted` what its category asks. `tested_at` is
+    when a restore test last ran, whatever came of it. `forecast` is how long a restore would take (None: none was ever
+    measured).
     """
 
     source: str
@@ -66,6 +68,7 @@ class Verdict:
 class _Case:
     """One source with all that is known of it."""
 
+    whole: Policy
     policy: SourcePolicy
     facts: SourceFacts
     vaults: Mapping[str, VaultFacts]
@@ -82,6 +85,13 @@ class _Case:
             and known.copy.vault not in self.away
             and known.read_passed is not False
         )
+
+    @property
+    def lagging(self) -> tuple[str, ...]:
+        """The vaults that hold an older point, as their schedules let them, are there, and not known to be damaged."""
+        behind = arrivals.lagging(self.whole, self.policy, self.facts, self.now)
+        known = ((vault, self.vaults.get(vault, VaultFacts(vault))) for vault in behind if vault not in self.away)
+        return tuple(vault for vault, facts in known if facts.read_passed is not False)
 
     @property
     def age(self) -> timedelta | None:
@@ -107,7 +117,7 @@ def judge(policy: Policy, facts: Facts, now: datetime) -> Mapping[str, Verdict]:
     require_aware(now)
     away = facts.vaults_away or {}
     return {
-        name: _judge(_Case(source, facts.sources.get(name, SourceFacts(name)), facts.vaults, away, now))
+        name: _judge(_Case(policy, source, facts.sources.get(name, SourceFacts(name)), facts.vaults, away, now))
         for name, source in policy.sources.items()
     }
 
@@ -126,7 +136,7 @@ def _judge(case: _Case) -> Verdict:
         rung=_rung(case),
         rung_wanted=case.policy.category.rung,
         age=case.age,
-        copies=data_copies(case.facts.newest, len(case.copies)),
+        copies=data_copies(case.facts.newest, len(case.copies) + len(case.lagging)),
         copies_wanted=case.policy.category.copies,
         tested_at=last_test.finished_at if last_test else None,
         forecast=forecast(case.facts),
@@ -234,7 +244,9 @@ def _judge_copies(case: _Case, newest: RecoveryPoint) -> Iterator[_Finding]:
         word = Status.OVERDUE if some else Status.UNPROTECTED
         yield word, f"the copy in vault {vault} does not count, since nobody can read it now: {case.away[vault]}"
     stored = {known.copy.vault for known in case.facts.copies}
-    missing = [vault for vault in vaults if vault not in stored]
+    lacking = [vault for vault in vaults if vault not in stored]
+    missing = [vault for vault in lacking if not arrivals.is_scheduled(case.whole, vault)]
+    yield from _judge_schedules(case, [vault for vault in lacking if vault not in missing])
     if missing:
         sentence = f"{_named('vault', missing)} {'has' if len(missing) == 1 else 'have'} no copy of {newest.id}"
         grace = min(case.policy.category.rpo / 4, COPY_GRACE)
@@ -249,6 +261,16 @@ def _judge_copies(case: _Case, newest: RecoveryPoint) -> Iterator[_Finding]:
             f"policy names {counted(len(vaults), 'vault')}, but category {case.policy.category.name} asks for "
             f"{counted(wanted, 'copy', 'copies')}",
         )
+
+
+def _judge_schedules(case: _Case, lacking: list[str]) -> Iterator[_Finding]:
+    """Vaults on a schedule may lag by it; that they do is remarkable once they lag by more, or a copy failed."""
+    failed = case.facts.failures.get(ActionKind.COPY)
+    for vault in lacking:
+        late = arrivals.late(case.whole, case.policy, case.facts, vault, case.now)
+        if late is not None or failed:
+            standing = arrivals.told_lag(case.facts, vault)
+            yield Status.OVERDUE, late or f"vault {vault}: {standing}, and the last copy failed"
 
 
 def _judge_reading(case: _Case) -> Iterator[_Finding]:
@@ -340,6 +362,8 @@ def _rung(case: _Case) -> Rung:
 def _good_news(case: _Case) -> str:
     assert case.age is not None
     copies = str(elsewhere(case.facts.newest) or counted(len(case.copies), "copy", "copies"))
+    if case.lagging:
+        copies += f" and {counted(len(case.lagging), 'older one', 'older ones')} by schedule"
     proven_at = case.facts.proven_at
     word = "restored" if _rung(case) is Rung.RESTORED else "proven"
     proof = f"{word} by a restore test {case.since(proven_at)}" if proven_at else "not proven by a restore test"

@@ -33,6 +33,22 @@ class CopyFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Lag:
+    """How far a vault is behind a source: the newest complete kept point with a copy there, and what came after it.
+
+    `point`, its `captured_at` and when its copy was stored are None where no point has a copy there. `behind` counts
+    the complete kept points after it, up to a thousand; `waiting_since` is when the oldest of these was finished.
+    """
+
+    vault: str
+    point: str | None = None
+    captured_at: datetime | None = None
+    stored_at: datetime | None = None
+    behind: int = 0
+    waiting_since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TimedRestore:
     """What the restore of one passed restore test took, and how much came back."""
 
@@ -52,7 +68,8 @@ class SourceFacts:
     have failed in a row. `proven_copies` are those of `proven`, `restores` those of the last passed restore tests,
     newest first. `discovered_at` is when its resources were last looked for. `proven_until` is up to when
     restore tests prove the source: when `proven` passed its last one, but no later than a newer complete point took its
-    place. `oldest_at` is of its oldest kept point, `stream` what follows its log, `noticed` what a watch saw.
+    place. `oldest_at` is of its oldest kept point, `stream` what follows its log, `noticed` what a watch saw. `lags`
+    says how far each vault of the policy is behind, by its name.
     """
 
     source: str
@@ -74,6 +91,7 @@ class SourceFacts:
     oldest_at: datetime | None = None
     stream: StreamFacts | None = None
     noticed: Noticed | None = None
+    lags: Mapping[str, Lag] = field(default_factory=dict)
 
     @property
     def fresh_at(self) -> datetime | None:

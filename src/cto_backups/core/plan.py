@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from cto_backups.core import copies
 from cto_backups.core.calendar_times import require_aware
 from cto_backups.core.duration import format_duration, roughly
 from cto_backups.core.elsewhere import comparable
@@ -225,16 +226,16 @@ def _copy(policy: Policy, source: SourcePolicy, facts: SourceFacts) -> Iterator[
     for vault in source.vaults:
         if vault in present or (run is not None and is_running(run) and run.vault in (None, vault)):
             continue
-        due_at = max(point.finished_at, _copy_retry_at(point, run, facts))
+        asked = copies.asked(policy, source, facts, vault)
         yield _action(
             policy,
             ActionKind.COPY,
             source=source.name,
             vault=vault,
             point=point.id,
-            slot=point.id,
-            due_at=due_at,
-            reason=f"vault {vault} has no copy of the newest complete point {point.id}",
+            slot=point.id if asked is None else _slot(asked.at),
+            due_at=max(asked.at if asked else point.finished_at, _copy_retry_at(point, run, facts)),
+            reason=copies.why(policy, facts, vault, point),
         )
 
 

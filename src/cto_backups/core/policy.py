@@ -55,6 +55,7 @@ class VaultPolicy:
     Of a vault in an object store: `endpoint` is its server's address, None for the provider's own; `logins` are the
     references to what the policy names for logging in, by setting; `tls` is None for a folder; `kms_key` is the key of
     the provider under which it encrypts what is stored. With `plain_exports` the files of exports lie as they are.
+    `copies` is the schedule on which copies come there; empty: each as soon as its point is made.
     """
 
     name: str
@@ -73,6 +74,7 @@ class VaultPolicy:
     logins: Mapping[str, object] = field(default_factory=dict)
     plain_exports: bool = False
     kms_key: str | None = None
+    copies: Triggers = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +205,11 @@ class Violation:
 
 def check_policy(policy: Policy) -> tuple[Violation, ...]:
     """Everything in a policy whose parts are each valid, but do not fit together; empty when it is sound."""
-    return tuple(violation for source in policy.sources.values() for violation in check_source(source))
+    return tuple(
+        violation
+        for source in policy.sources.values()
+        for violation in (*check_source(source), *check_copies(source, policy.vaults))
+    )
 
 
 def check_source(source: SourcePolicy) -> tuple[Violation, ...]:
@@ -242,6 +248,39 @@ def check_source(source: SourcePolicy) -> tuple[Violation, ...]:
             )
         )
     return tuple(violations)
+
+
+def check_copies(source: SourcePolicy, vaults: Mapping[str, VaultPolicy]) -> tuple[Violation, ...]:
+    """Where the schedules of a source's vaults cannot give what its category asks of copies.
+
+    The first vault takes the points. Where a category asks for two copies or more, one beside the first has to come
+    within the RPO: otherwise the loss of one place loses more than the RPO allows. Further ones may come later.
+    """
+    known = [vaults[name] for name in source.vaults if name in vaults]
+    if known and known[0].copies:
+        return (
+            Violation(
+                source.name,
+                "vaults",
+                f"the first vault of source '{source.name}' has a schedule for copies",
+                f"its points are made in vault {known[0].name}, when the source's triggers say so",
+                "name a vault without 'copies' first, or leave 'copies' out there",
+            ),
+        )
+    rpo = source.category.rpo
+    gaps = [longest_gap(vault.copies, rpo) if vault.copies else timedelta() for vault in known[1:]]
+    if source.category.copies < 2 or not gaps or min(gaps) <= rpo:
+        return ()
+    return (
+        Violation(
+            source.name,
+            "vaults",
+            f"no second copy of source '{source.name}' comes within its RPO",
+            f"with vault {known[0].name} lost, up to {format_duration(min(gaps))} are lost with it, by the schedules "
+            f"of the others; the RPO of category {source.category.name} is {format_duration(rpo)}",
+            f"leave 'copies' out of one of its other vaults, or let copies come there every {format_duration(rpo)}",
+        ),
+    )
 
 
 def unstated_retention(source: str, data_class: DataClass | None, stated: Retention | None) -> Violation | None:

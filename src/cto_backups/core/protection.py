@@ -117,6 +117,15 @@ PROTECTION: tuple[Control, ...] = (
         clauses("A1.2;A.8.13;A.8.14;CP-9;11.1;Art. 12(1);164.308(a)(7)(ii)(A)"),
     ),
     Control(
+        "copies-on-time",
+        "No vault lags by more than it may",
+        Severity.HIGH,
+        "A copy that is old is an old state: with the other places lost, whatever came after it is lost too.",
+        "See 'cto.backups schedule' and the last runs; bring the vault back, or 'cto.backups vault fill VAULT'.",
+        vault_controls.check_lag,
+        clauses("A1.2;A.8.13;A.8.14;CP-9;CP-9(5);11.2;Art. 12(6);164.308(a)(7)(ii)(A)"),
+    ),
+    Control(
         "storage-types",
         "As many storage types as the category asks for",
         Severity.HIGH,

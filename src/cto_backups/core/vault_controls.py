@@ -5,12 +5,14 @@ from datetime import datetime
 from pathlib import PurePosixPath
 
 from cto_backups.core.assurance import CLOCK_TOLERANCE
+from cto_backups.core.copies import behind, lagging, late, told_lag
 from cto_backups.core.duration import format_duration, roughly
 from cto_backups.core.elsewhere import UNDECLARED, declared, elsewhere
 from cto_backups.core.findings import Audited, Check
 from cto_backups.core.model import Outcome
 from cto_backups.core.object_locks import locking
 from cto_backups.core.policy import Access, LockMode, SourcePolicy, Tls, VaultPolicy
+from cto_backups.core.schedule import format_triggers
 from cto_backups.core.wording import counted, listed
 
 
@@ -19,7 +21,28 @@ def check_copies(audited: Audited) -> Iterator[Check]:
     for source in audited.policy.sources.values():
         held, asked = audited.verdicts[source.name].copies, source.category.copies
         figures = f"{counted(held, 'copy', 'copies')} of its newest complete point; {_asks(source)} {asked}"
+        older = lagging(audited.policy, source, audited.source(source.name), audited.now)
+        if older:
+            figures += f"; that in {listed(older)} may be of an older one by schedule"
         yield _check(source, held >= asked, figures)
+
+
+def check_lag(audited: Audited) -> Iterator[Check]:
+    """No vault is further behind a source than its schedule lets it be; one without a schedule is not for an RPO."""
+    for source in audited.policy.sources.values():
+        known = audited.source(source.name)
+        if known.newest is None or elsewhere(known.newest) is not None:
+            continue
+        for vault in source.vaults:
+            told, older = told_lag(known, vault), behind(known, vault)
+            if audited.policy.vaults[vault].copies:
+                too_late = late(audited.policy, source, known, vault, audited.now)
+                written = format_triggers(audited.policy.vaults[vault].copies)
+                yield _check(source, too_late is None, too_late or f"vault {vault}: {told}; copies come {written}")
+            else:
+                passed = older is not None and older <= source.category.rpo
+                asked = f"RPO {format_duration(source.category.rpo)}"
+                yield _check(source, passed, f"vault {vault}: {told}; it gets each point, {asked}")
 
 
 def check_storage_types(audited: Audited) -> Iterator[Check]:
@@ -280,6 +303,8 @@ def _holding(audited: Audited, source: SourcePolicy) -> list[VaultPolicy]:
         # The vaults have its record alone: what counts is where the data lie.
         return [declared(source, found, each.repository) for each in found.holding]
     held = {known.copy.vault for known in audited.source(source.name).copies if known.read_passed is not False}
+    older = lagging(audited.policy, source, audited.source(source.name), audited.now)
+    held |= {vault for vault in older if audited.vault(vault).read_passed is not False}
     return [vault for name in source.vaults if name in held and (vault := audited.policy.vaults.get(name)) is not None]
 
 

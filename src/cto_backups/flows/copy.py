@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from cto_backups import clock
+from cto_backups.core.copies import is_scheduled
 from cto_backups.core.facts import CopyFacts
 from cto_backups.core.model import ActionKind, Copy, RecoveryPoint
 from cto_backups.core.payloads import Copied
@@ -25,10 +26,36 @@ class CopyResult:
 
 
 def missing_vaults(installation: Installation, point: RecoveryPoint) -> tuple[str, ...]:
-    """The vaults of the point's source that have no copy of it yet."""
+    """The vaults of the point's source that are to have a copy of it at once, and have none yet."""
     present = {facts.copy.vault for facts in installation.catalog.copies(point.id)}
     policy = installation.policy.sources.get(point.source)
-    return tuple(name for name in policy.vaults if name not in present) if policy else ()
+    wanted = policy.vaults if policy else ()
+    return tuple(name for name in wanted if name not in present and not is_scheduled(installation.policy, name))
+
+
+def bring(installation: Installation, newest: RecoveryPoint, vault_name: str) -> tuple[CopyResult, ...]:
+    """Make the copies that are due: of a source's newest point; on a vault's schedule, of those before it as well.
+
+    Those are the complete points after the newest that is there, the oldest first: whatever stops it, nothing is left
+    out. One that no vault has whole is passed over, and told of at the end. Into a vault that holds none of the source,
+    only the newest comes. Raises what `copy` raises.
+    """
+    points = [newest]
+    if is_scheduled(installation.policy, vault_name):
+        there = {copy.point for copy in installation.catalog.copies_in(vault_name)}
+        kept = [point for point in installation.catalog.points(newest.source) if point.complete]
+        held = max((point.captured_at for point in kept if point.id in there), default=None)
+        before = (point for point in kept if held is not None and held < point.captured_at < newest.captured_at)
+        points = [*sorted(before, key=lambda point: point.captured_at), newest]
+    made, damaged = [], None
+    for point in points:
+        try:
+            made.append(copy(installation, point, vault_name))
+        except DamageError as error:
+            damaged = error
+    if damaged is not None:
+        raise damaged
+    return tuple(made)
 
 
 def lacking(installation: Installation, vault_name: str) -> tuple[RecoveryPoint, ...]:

@@ -12,7 +12,7 @@ from cto_backups.core.plan import due, next_due_at
 from cto_backups.core.verification import Part
 from cto_backups.errors import ApprovalNeededError, BackupsError, BusyError, IncompleteError, VerificationError
 from cto_backups.flows.backup import backup
-from cto_backups.flows.copy import copy
+from cto_backups.flows.copy import bring
 from cto_backups.flows.escalate import escalate_beside
 from cto_backups.flows.expire import expire
 from cto_backups.flows.expire import plan as plan_expiry
@@ -51,8 +51,9 @@ def perform(installation: Installation, action: Action) -> str:
             return _backup(installation, _named(action.source))
         case ActionKind.COPY:
             point = installation.catalog.point(_named(action.point))
-            copied = copy(installation, point, _named(action.vault))
-            return f"copied {copied.point} to {copied.vault}"
+            copied = bring(installation, point, _named(action.vault))
+            before = f" and {len(copied) - 1} before it" if len(copied) > 1 else ""
+            return f"copied {point.id}{before} to {action.vault}"
         case ActionKind.VERIFY:
             vault = _named(action.vault)
             share = installation.policy.vaults[vault].read_part

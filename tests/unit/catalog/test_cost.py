@@ -45,6 +45,7 @@ SMALL = (
     "heartbeat",
     "last_tellings",
     "reached",
+    "places",  # of sources and vaults
 )
 
 

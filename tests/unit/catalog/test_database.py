@@ -209,6 +209,7 @@ def test_the_one_sign_of_life_that_there_was_becomes_that_of_its_host(path):
         connection.execute("CREATE VIEW backup_status AS SELECT name FROM sources")
         connection.execute("ALTER TABLE resources DROP COLUMN covered")
         connection.execute("ALTER TABLE vaults DROP COLUMN away_since")
+        connection.execute("ALTER TABLE source_vaults DROP COLUMN lag_seconds")
         connection.execute("CREATE TABLE heartbeat (id INTEGER PRIMARY KEY, at, next_by, host, pid, busy_with)")
         moment = "2026-03-18T11:00:00.000000Z"
         connection.execute("INSERT INTO heartbeat VALUES (1, ?, ?, 'shop', 77, '')", (moment, moment))

@@ -13,6 +13,7 @@ from cto_backups.catalog.rows import moment_to_column
 from cto_backups.core.assurance import judge
 from cto_backups.core.defaults import CATEGORIES
 from cto_backups.core.model import ActionKind, Outcome, Status
+from cto_backups.core.triggers import At, Every
 
 FIRST_COLUMNS = [
     "data_category",
@@ -77,7 +78,7 @@ class Scenario:
             category=category,
             test_every=dice.choice([None, timedelta(hours=5), timedelta(days=30)]),
             expects_change=dice.choice([None, None, timedelta(minutes=20), timedelta(hours=3)]),
-            vaults=dice.choice([("near", "far"), ("near",), ("far", "third")]),
+            vaults=dice.choice([("near", "far"), ("near",), ("far", "third"), ("near", "far", "third")]),
         )
 
     def pick(self, good, *others):
@@ -164,7 +165,8 @@ def test_view_and_judgement_use_the_same_word(catalog, build, seed):
     now = clock.now()
     scenarios = [Scenario(dice, build, now, f"s{number:03}") for number in range(100)]
     policy = build.policy(*(scenario.policy for scenario in scenarios))
-    policy.vaults["third"] = replace(policy.vaults["far"], name="third")
+    schedule = dice.choice([(), (Every(timedelta(minutes=40)),), (At(3, 0),)])
+    policy.vaults["third"] = replace(policy.vaults["far"], name="third", copies=schedule)
     catalog.sync_policy(policy, b"", now)
     with catalog._writing() as connection:
         for scenario in scenarios:
@@ -220,6 +222,27 @@ def test_a_source_that_stands_still_for_longer_than_policy_expects_is_overdue(ca
             moment_to_column(newest),
         )
         assert judge(build.policy(dump), catalog.facts(now), now)["ledger"].status == word
+
+
+def test_a_vault_on_a_schedule_may_lag_by_it_in_the_view_as_well(catalog, build):
+    """Copies come every 8 hours there, and may take two more: the oldest point that waits decides."""
+    now = clock.now()
+    source = build.source(vaults=("near", "far"))
+    policy = build.policy(source)
+    policy.vaults["far"] = replace(policy.vaults["far"], copies=(Every(timedelta(hours=8)),))
+    catalog.sync_policy(policy, b"", now)
+    words = []
+    for hours, vaults in ((20, ("near", "far")), (11, ("near",)), (9, ("near",)), (1, ("near",))):
+        at = now - timedelta(hours=hours)
+        for vault in vaults:
+            catalog.add_point_with_copy(
+                build.point(f"p{hours}", at, finished_at=at), build.copy(f"p{hours}", vault, at)
+            )
+    catalog.add_evidence(build.test("e1", "p20", now))
+    for gone in ("p11", "p9", "p1"):
+        words.append((view(catalog)["ledger"]["status"], judge(policy, catalog.facts(now), now)["ledger"].status))
+        catalog.expire_point(gone, now, [], build.key)
+    assert words == [("OVERDUE", "OVERDUE"), ("HEALTHY", "HEALTHY"), ("HEALTHY", "HEALTHY")]
 
 
 def test_a_source_whose_every_copy_is_damaged_is_unprotected(catalog, build):
