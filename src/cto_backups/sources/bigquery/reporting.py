@@ -17,12 +17,13 @@ from google.auth.exceptions import GoogleAuthError
 from cto_backups import clock
 from cto_backups.core.limits import Limit
 from cto_backups.core.reporting import Row, Told
-from cto_backups.errors import ReportError
-from cto_backups.sources.bigquery.client import BigQuery, Document, job_name
-from cto_backups.sources.bigquery.google import Login, OutOfTimeError, RefusedError
+from cto_backups.errors import KeyProblemError, ReportError
+from cto_backups.providers.google import GoogleClient, OutOfTimeError, RefusedError
+from cto_backups.sources.bigquery.client import PASSING, BigQuery, Document, job_name
 from cto_backups.sources.bigquery.report_tables import LOGS, STATUS, STATUS_VIEW, TESTS, ReportTable, status_view
 from cto_backups.sources.bigquery.words import explained, telling
 
+_SCOPES: Final = ("https://www.googleapis.com/auth/bigquery",)
 _NEEDS: Final = "bigquery.tables.updateData"
 _AT_ONCE_BYTES: Final = 4_000_000
 
@@ -59,19 +60,16 @@ class BigQueryReport:
         finally:
             login.close()
 
-    def _login(self, limit: Limit) -> Login:
-        what = f"Nothing could be reported to {self.name}: it cannot be logged in to Google Cloud"
+    def _login(self, limit: Limit) -> GoogleClient:
         try:
-            return Login(self._credentials, limit)
-        except ValueError as error:
-            raise ReportError(
-                what,
-                why="what `credentials` names, or GOOGLE_APPLICATION_CREDENTIALS, is no key file of a service account",
-                todo="make one, 'gcloud iam service-accounts keys create', and name it under report_to",
-            ) from error
-        except GoogleAuthError as error:
+            return GoogleClient(
+                f"report_to {self.name}", ReportError, _SCOPES, self._credentials, limit=limit, passing=PASSING
+            )
+        except (KeyProblemError, GoogleAuthError, ValueError) as error:
             why, todo = explained(error)
-            raise ReportError(what, why=why, todo=todo) from error
+            raise ReportError(
+                f"Nothing could be reported to {self.name}: it cannot be logged in to Google Cloud", why=why, todo=todo
+            ) from error
 
     def _make(self, bigquery: BigQuery) -> None:
         if not bigquery.has_dataset(self._dataset):
