@@ -180,13 +180,14 @@ class GoogleClient:
                 raise refused
 
     def told(self, method: str, path: str, **how: Any) -> Any:
-        """What an answer says, as JSON: one that was cut short on the way is asked for again; None for nothing.
+        """What an answer says, as JSON: one that was cut short on the way is asked for again.
 
-        Raises as `ask` does.
+        None where there is nothing to say: an answer without a body is no listing that is empty. Raises as
+        `ask` does.
         """
         for attempt in range(1, _ATTEMPTS + 1):
             answer = self.ask(method, path, again=attempt > 1, **how)
-            if not answer.content:
+            if not answer.content and (answer.status_code == 204 or method == "DELETE"):
                 return None
             try:
                 return answer.json()

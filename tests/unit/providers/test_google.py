@@ -190,6 +190,8 @@ def test_an_answer_that_was_cut_short_is_asked_for_again(service: Service, clien
     assert refused.value.again
     service.will(204, body="")
     assert client.told("POST", "/jobs") is None
+    service.will(200, body="")
+    assert client.told("GET", "/list") == {"kind": "fine"}, "nothing is no listing that is empty"
 
 
 def test_all_threads_together_have_a_budget_of_tries_that_answers_fill_again(
