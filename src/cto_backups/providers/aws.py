@@ -35,7 +35,7 @@ def s3_client(whose: str, fail: type[BackupsError], address: StoreAddress) -> An
     if login.found:
         ours._credentials = login
     session = boto3.session.Session(botocore_session=ours, region_name=address.region or None)
-    certificates = _certificates(session)
+    certificates = authorities(ours)
     client = session.client(
         "s3",
         endpoint_url=address.endpoint,
@@ -78,7 +78,7 @@ def _login(address: StoreAddress) -> Any:
     return botocore.session.get_session().get_credentials()
 
 
-def _certificates(session: Any) -> str | None:
+def authorities(session: Any = None) -> str | None:
     """The file of the authorities to trust, where this machine's settings name one."""
-    own = session._session.get_config_variable("ca_bundle")
+    own = (session or botocore.session.get_session()).get_config_variable("ca_bundle")
     return str(own) if own else os.environ.get("SSL_CERT_FILE") or None

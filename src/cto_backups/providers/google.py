@@ -107,7 +107,7 @@ class GoogleClient:
         self._budget = Budget()
         self._proven: set[str] = set()
         self._proving = threading.Lock()
-        self._certificates = os.environ.get("SSL_CERT_FILE") or os.environ.get("REQUESTS_CA_BUNDLE") or None
+        self._certificates = authorities()
         self._session = requests.Session()
         self._session.verify = self._certificates or True
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
@@ -288,6 +288,11 @@ class GoogleClient:
         if left is not None and left <= 0:
             raise OutOfTimeError
         return left
+
+
+def authorities() -> str | None:
+    """The file of the authorities to trust, where this machine's settings name one."""
+    return os.environ.get("SSL_CERT_FILE") or os.environ.get("REQUESTS_CA_BUNDLE") or None
 
 
 def _is_here(host: str) -> bool:
