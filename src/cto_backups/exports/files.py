@@ -1,6 +1,6 @@
 """The stored files of a store of exports, and which object holds which content."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from cto_backups.core.vaults import Vault
 from cto_backups.exports import layout
@@ -17,6 +17,11 @@ class ExportFiles(StoredFiles):
     def __init__(self, vault: Vault, prefix: str, sealer: Sealer) -> None:
         self.view = ObjectsView(vault, prefix, sealer)
         super().__init__(self.view, prefix, sealer)
+
+    def companions(self, listed: Iterable[bytes], strays: Iterable[bytes]) -> list[bytes]:
+        """The strays that are sections of objects of which another section is listed: they go together, or stay."""
+        objects = {layout.section_of(name).object for name in listed if self.view.is_object(name)}
+        return [name for name in strays if self.view.is_object(name) and layout.section_of(name).object in objects]
 
     def named_by_digest(self, pack: bytes) -> bool:
         """Whether a pack's name is the SHA-256 of its bytes: of objects it is not."""

@@ -5,7 +5,7 @@ export lies as plain objects where the vault takes it so, and sealed in the repo
 parts. So a point has the same root in every vault.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from fractions import Fraction
 from functools import cached_property
@@ -30,9 +30,10 @@ from cto_backups.core.pruning import Pruned, PrunePlan
 from cto_backups.core.trees import AnyTree
 from cto_backups.core.vaults import Vault
 from cto_backups.core.verification import Ledger, Part
-from cto_backups.errors import DamageError, NotFoundError, VaultError
+from cto_backups.errors import DamageError, NotFoundError, VaultError, VaultLockedError
 from cto_backups.exports.merging import merged_prunes, merged_repairs, merged_verifications
 from cto_backups.exports.store import ExportStore
+from cto_backups.repository.kept import still_locked
 from cto_backups.repository.snapshot import load_snapshot
 from cto_backups.repository.store import RepositoryStore
 from cto_backups.repository.stored import StoredFiles
@@ -149,10 +150,24 @@ class JoinedStore:
         return sorted(found, key=lambda one: (one.time, one.reference))
 
     def expire(self, references: Sequence[str], progress: Progress | None = None) -> None:
-        """Drop references (fine when they are gone already); bytes are reclaimed by a later prune."""
+        """Drop references (fine when they are gone already); bytes are reclaimed by a later prune.
+
+        Raises VaultLockedError in the end, when some are `left` since the vault's store keeps them.
+        """
+        kept: list[VaultLockedError] = []
         for store, mine in self._apart(references):
             if mine:
-                store.expire(mine, progress)
+                try:
+                    store.expire(mine, progress)
+                except VaultLockedError as error:
+                    kept.append(error)
+        if kept:
+            left = {name: until for error in kept for name, until in error.left.items()}
+            raise still_locked(self.files, left) if left else kept[0]
+
+    def lapsing(self, dropped: Sequence[str]) -> Collection[str]:
+        """Keys of files whose locks may end, in both; what is gone already is looked for in none."""
+        return [key for store, mine in self._apart(dropped) if store in self.parts for key in store.lapsing(mine)]
 
     def prune(
         self,

@@ -1,7 +1,7 @@
 """The store of exports beside a vault's repository, as a payload store: the entrance to this package."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 
 from cto_backups.core.payloads import (
@@ -16,10 +16,10 @@ from cto_backups.core.payloads import (
 )
 from cto_backups.core.ports import PointReader, Progress, Silent
 from cto_backups.core.pruning import Pruned, PrunePlan
-from cto_backups.core.vaults import Vault
+from cto_backups.core.vaults import StoredFile, Vault
 from cto_backups.core.verification import Ledger, Part
-from cto_backups.errors import DamageError, NotFoundError
-from cto_backups.exports import manifest
+from cto_backups.errors import DamageError, NotFoundError, VaultLockedError
+from cto_backups.exports import layout, manifest
 from cto_backups.exports.files import ExportFiles
 from cto_backups.repository.index import load_index
 from cto_backups.repository.locks import locked, locked_for_reading
@@ -101,16 +101,59 @@ class ExportStore:
         return self._store.committed()
 
     def expire(self, references: Sequence[str], progress: Progress | None = None) -> None:
-        """Drop references, and their manifests (fine when they are gone already); objects go by a later prune."""
-        names = []
+        """Drop references, and their manifests (fine when they are gone already); objects go by a later prune.
+
+        Raises VaultLockedError in the end, when some are `left` since the store keeps them. The manifest of one that
+        went, and that the store keeps by itself, is cleared by a later prune.
+        """
+        names = self._manifests(references)
+        kept: VaultLockedError | None = None
+        try:
+            self._store.expire(references, progress)
+        except VaultLockedError as error:
+            kept = error
+        for reference, name in names.items():
+            if kept is None or reference not in kept.left:
+                self._delete(self.files.key(manifest.FOLDER, name))
+        if kept is not None:
+            raise kept
+
+    def _manifests(self, references: Iterable[str]) -> dict[str, str]:
+        """The names of the manifests of those that can be read, by their references."""
+        names = {}
         for reference in references:
             try:
-                names.append(manifest.name_of(load_snapshot(self.files, checked_name(self.files, reference)).document))
+                name = manifest.name_of(load_snapshot(self.files, checked_name(self.files, reference)).document)
             except (NotFoundError, DamageError):
                 continue
-        self._store.expire(references, progress)
-        for name in filter(None, names):
-            self.vault.delete(self.files.key(manifest.FOLDER, name))
+            if name:
+                names[reference] = name
+        return names
+
+    def _delete(self, key: str) -> None:
+        """Delete a file that nobody needs; one that the store still keeps goes another time."""
+        with suppress(VaultLockedError):
+            self.vault.delete(key)
+
+    def lapsing(self, dropped: Sequence[str]) -> Collection[str]:
+        """Keys of files whose locks may end: of dropped references, and of what no index lists."""
+        index = load_index(self.files)
+        packs = {index.pack_name(number) for number in range(index.pack_count)}
+        sections = {layout.section_of(pack).object for pack in packs}
+        view = self.files.view
+        view.forget()
+        keys = [self.files.key("snapshots", checked_name(self.files, reference)) for reference in dropped]
+        told = set(self._manifests(self.files.names("snapshots")).values()) - set(self._manifests(dropped).values())
+        keys += [file.key for file in self._manifest_files() if file.key.rpartition("/")[2] not in told]
+        for name in self.files.pack_sizes():
+            if not view.is_object(name):
+                keys += [] if name in packs else [view.tree_key(name.hex())]
+            elif (named := layout.section_of(name).object) not in sections:
+                keys += [view.object_key(named), view.parts_key(named)]
+        return dict.fromkeys(keys).keys()
+
+    def _manifest_files(self) -> Sequence[StoredFile]:
+        return list(self.vault.list(self.files.key(manifest.FOLDER, "x").rpartition("/")[0]))
 
     def prune(
         self,
@@ -140,15 +183,15 @@ class ExportStore:
                     told.add(manifest.name_of(load_snapshot(self.files, name).document))
                 except DamageError:
                     return  # what it tells of is not known
-            for file in list(self.vault.list(self.files.key(manifest.FOLDER, "x").rpartition("/")[0])):
+            for file in self._manifest_files():
                 if file.key.rpartition("/")[2] not in told:
-                    self.vault.delete(file.key)
+                    self._delete(file.key)
             there = set(self.files.view.objects())
             index = load_index(self.files)
             there |= {index.pack_name(number)[:24].hex() for number in range(index.pack_count)}
             for file in list(self.vault.list(self.files.view.parts_key("xx").rpartition("/xx/")[0])):
                 if file.key.rpartition("/")[2] not in there:
-                    self.vault.delete(file.key)
+                    self._delete(file.key)
 
     def repair(
         self,
@@ -158,7 +201,9 @@ class ExportStore:
         dry_run: bool = False,
         progress: Progress | None = None,
     ) -> Repaired:
-        """Put right what is damaged: objects in their place, the rest as in a repository; manifests are made anew.
+        """Put right what is damaged: objects in their place, the rest as in a repository.
+
+        A manifest that is damaged is told by a verification, and stays as it is.
 
         Raises BusyError, VaultError.
         """

@@ -7,9 +7,11 @@ of the parts. So whoever asks for a blob opens and compares it, as with any pack
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 
+from cto_backups.core.object_locks import FileLock, Hidden, Locking
 from cto_backups.core.trees import Buffer
-from cto_backups.core.vaults import StoredFile, Streaming, Sweeping, Vault
+from cto_backups.core.vaults import LockingVault, StoredFile, Streaming, Sweeping, Vault, locking_of
 from cto_backups.errors import DamageError, VaultMissingError
 from cto_backups.exports import layout
 from cto_backups.exports.layout import PART, SEALED_PART, SECTION, Section
@@ -144,7 +146,7 @@ class ObjectsView:
         if pack is None:
             self.vault.put(key, parts, overwrite=overwrite)
             return
-        self.vault.put(self._tree_key(pack), parts, overwrite=overwrite)
+        self.vault.put(self.tree_key(pack), parts, overwrite=overwrite)
         with self._lock:
             if self._trees is not None:
                 self._trees.add(pack)
@@ -160,7 +162,7 @@ class ObjectsView:
             except VaultMissingError:
                 if not self._is_tree(pack, anew=True):
                     raise
-        return self.vault.read(self._tree_key(pack), offset, length)
+        return self.vault.read(self.tree_key(pack), offset, length)
 
     def size(self, key: str) -> int:
         """Size in bytes; of a section, as a pack. Raises VaultMissingError."""
@@ -168,7 +170,7 @@ class ObjectsView:
         if pack is None:
             return self.vault.size(key)
         if self._is_tree(pack):
-            return self.vault.size(self._tree_key(pack))
+            return self.vault.size(self.tree_key(pack))
         return layout.pack_bytes(self._plain_size(layout.section_of(bytes.fromhex(pack))))
 
     def list(self, prefix: str) -> Iterator[StoredFile]:
@@ -179,7 +181,7 @@ class ObjectsView:
         objects, trees = {}, set()
         for file in self.vault.list(self._data):
             folder, _, name = file.key.removeprefix(f"{self._data}/").rpartition("/")
-            if file.key == self._tree_key(name) and is_name(name):
+            if file.key == self.tree_key(name) and is_name(name):
                 trees.add(name)
                 yield StoredFile(self._pack_key(name), file.size_bytes)
             elif folder.startswith("objects/") and layout.is_object_name(name) and file.key == self.object_key(name):
@@ -198,13 +200,39 @@ class ObjectsView:
         if pack is None:
             self.vault.delete(key)
         elif self._is_tree(pack):
-            self.vault.delete(self._tree_key(pack))
+            self.vault.delete(self.tree_key(pack))
         else:
             self.delete_object(layout.section_of(bytes.fromhex(pack)).object)
 
     def sweep(self) -> int:
         """Remove the temporary files of dead writers; how many."""
         return self.vault.sweep() if isinstance(self.vault, Sweeping) else 0
+
+    @property
+    def locking(self) -> Locking | None:
+        """How the vault locks what it stores; None when it does not."""
+        return locking_of(self.vault)
+
+    def lock_of(self, key: str) -> FileLock | None:
+        """The lock of a stored file; of a section, the one that lasts longest of what goes with it."""
+        found = []
+        for place in self._places(key):
+            with suppress(VaultMissingError):
+                found.append(self._locked.lock_of(place))
+        return max((lock for lock in found if lock is not None), key=lambda lock: lock.until, default=None)
+
+    def lock(self, key: str) -> FileLock | None:
+        """Lock a stored file for a whole window from now; a section with all of its object."""
+        locks = [self._locked.lock(place) for place in self._places(key)]
+        return None if None in locks else min(filter(None, locks), key=lambda lock: lock.until)
+
+    def hidden(self) -> Iterator[Hidden]:
+        """What was deleted or replaced in the vault while its lock stands."""
+        return self._locked.hidden()
+
+    def bring_back(self, hidden: Hidden) -> None:
+        """Let it be read again, as it was."""
+        self._locked.bring_back(hidden)
 
     # -- how ----------------------------------------------------------------------------------------------------------
 
@@ -217,10 +245,26 @@ class ObjectsView:
         name = key.rpartition("/")[2]
         return name if key.startswith(self._data) and is_name(name) and key == self._pack_key(name) else None
 
+    @property
+    def _locked(self) -> LockingVault:
+        assert isinstance(self.vault, LockingVault), "asked only where `locking` says so"
+        return self.vault
+
+    def _places(self, key: str) -> Sequence[str]:
+        """Where in the vault a file lies, with what is deleted with it."""
+        pack = self._pack(key)
+        if pack is None:
+            return [key]
+        if self._is_tree(pack):
+            return [self.tree_key(pack)]
+        name = layout.section_of(bytes.fromhex(pack)).object
+        return [self.object_key(name), *([self.parts_key(name)] if len(name) != 64 else [])]
+
     def _pack_key(self, name: str) -> str:
         return f"{self._data}/{name[:2]}/{name}"
 
-    def _tree_key(self, name: str) -> str:
+    def tree_key(self, name: str) -> str:
+        """Where a pack of trees lies."""
         return f"{self._data}/trees/{name[:2]}/{name}"
 
     def _is_tree(self, pack: str, *, anew: bool = False) -> bool:

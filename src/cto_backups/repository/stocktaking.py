@@ -73,6 +73,11 @@ def take_stock(files: StoredFiles, expected: Iterable[str] = ()) -> Stock:
             if strays.relist(index, kind, blob) is None:
                 what = f"{kind.name.lower()} blob {blob.hex()[:12]} is missing"
                 raise _refused(files, what, "a snapshot needs it, and no pack that is there holds it")
+    there = [index.pack_name(number) for number in range(index.pack_count)]
+    for pack in files.companions(there, strays.left()):
+        if not strays.relist_pack(index, pack):
+            what = f"pack {pack.hex()[:12]} cannot be read"
+            raise _refused(files, what, "no index lists it, but it would be deleted with one that is listed")
     return Stock(
         index=index,
         needs=needs,
@@ -99,15 +104,31 @@ class _Strays:
 
     def relist(self, index: Index, kind: BlobKind, blob: bytes) -> bytes | None:
         """The name of the pack that holds the blob, which is in the index from now; None when there is none."""
+        self._look()
+        holder = self._holders.get((kind, blob))
+        if holder is not None:
+            self.relist_pack(index, holder)
+        return holder
+
+    def relist_pack(self, index: Index, name: bytes) -> bool:
+        """Have a pack in the index from now; whether its header could be read."""
+        blobs = self._look().get(name)
+        if blobs is not None and name not in self.relisted:
+            index.add_pack(name, blobs)
+            self.relisted.add(name)
+        return blobs is not None
+
+    def left(self) -> list[bytes]:
+        """The packs that are in no index yet."""
+        return [name for name in self.sizes if name not in self.relisted]
+
+    def _look(self) -> dict[bytes, list[PackedBlob]]:
+        """What the packs' own headers list, which are read once."""
         if self._blobs is None:
             self._blobs = dict(self._headers())
             for name, blobs in self._blobs.items():
                 self._holders.update(((one.kind, one.id), name) for one in blobs)
-        holder = self._holders.get((kind, blob))
-        if holder is not None and holder not in self.relisted:
-            index.add_pack(holder, self._blobs[holder])
-            self.relisted.add(holder)
-        return holder
+        return self._blobs
 
     def _headers(self) -> Iterator[tuple[bytes, list[PackedBlob]]]:
         """What the packs' own headers list; a pack that was cut off has none."""

@@ -5,6 +5,7 @@ A file's name is the SHA-256 of its stored bytes; its plain form is ``0x02`` and
 
 import hashlib
 import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import orjson
@@ -34,6 +35,10 @@ class StoredFiles:
         if folder == "data":
             return below(self.prefix, f"data/{name[:2]}/{name}")
         return below(self.prefix, f"{folder}/{name}")
+
+    def companions(self, _listed: Iterable[bytes], _strays: Iterable[bytes]) -> Sequence[bytes]:
+        """Packs among the strays, which no index lists, that would be deleted with one that is listed: here none."""
+        return ()
 
     def named_by_digest(self, _pack: bytes) -> bool:
         """Whether a pack's name is the SHA-256 of its bytes."""

@@ -1,12 +1,13 @@
 """Objects of several sections, which the files of the contract are too small for: their arithmetic."""
 
 import random
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from fakes.memory import MemoryTree, MemoryVault
 from payload_store_contract import store_tree, walked
 
+from cto_backups import clock
 from cto_backups.errors import DamageError
 from cto_backups.exports import layout
 from cto_backups.exports.layout import PART, SECTION
@@ -88,6 +89,24 @@ def test_what_goes_on_as_an_object_that_is_there_gets_one_of_its_own(stored: tup
     gone = {layout.section_of(bytes.fromhex(use.name)).object for use in plan.drop if use.kind == "object"}
     assert len(gone) == 2
     assert not any(use.kind == "object" for use in plan.repack)
+
+
+def test_an_object_of_which_a_late_writer_relies_on_one_section_stays_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parts of its other section can be had elsewhere: that one must not go, since the object goes with it."""
+    store = new_store("late")
+    _, reference = store_tree(store, MemoryTree({b"large": CONTENT}))
+    late = {
+        key: content for key, content in memory(store).files.items() if "/snapshots/" in key or "/manifests/" in key
+    }
+    store.expire([reference])
+    store.prune()
+    store_tree(store, MemoryTree({b"beginning": CONTENT[:SECTION]}), number=1)
+    memory(store).files.update(late)
+    later = datetime.now(UTC) + timedelta(days=2)
+    monkeypatch.setattr(clock, "now", lambda: later)
+    store.prune()
+    assert CONTENT in memory(store).files.values()
+    assert store.verify().damages == ()
 
 
 @pytest.mark.parametrize("size", [1, PART, PART + 1, SECTION, SECTION + 1, 3 * SECTION, SIZE])
