@@ -119,6 +119,11 @@ class PrunePlan:
         return bool(self.drop or self.repack or self.gone or self.relisted or self.taken_over or self.crowded)
 
     @property
+    def going(self) -> frozenset[str]:
+        """The packs that are deleted, or taken out of the index."""
+        return frozenset((*(pack.name for pack in self.overdue), *(use.name for use in (*self.drop, *self.repack))))
+
+    @property
     def deleted_bytes(self) -> int:
         """What is deleted now."""
         return sum(pack.size_bytes for pack in self.overdue)

@@ -31,7 +31,7 @@ from cto_backups.core.trees import AnyTree
 from cto_backups.core.vaults import Vault
 from cto_backups.core.verification import Ledger, Part
 from cto_backups.errors import DamageError, NotFoundError, VaultError, VaultLockedError
-from cto_backups.exports.merging import merged_prunes, merged_repairs, merged_verifications
+from cto_backups.exports.merging import merged_plans, merged_prunes, merged_repairs, merged_verifications
 from cto_backups.exports.store import ExportStore
 from cto_backups.repository.kept import still_locked
 from cto_backups.repository.snapshot import load_snapshot
@@ -177,17 +177,29 @@ class JoinedStore:
         agree: Callable[[PrunePlan], None] | None = None,
         progress: Progress | None = None,
     ) -> Pruned:
-        """Reclaim what no reference needs, in one after the other. `agree` is shown the plan of each."""
+        """Reclaim what no reference needs, in one after the other.
 
-        def prune(number: int, store: RepositoryStore | ExportStore) -> Pruned:
-            return store.prune(
+        `agree` is shown one plan for both before anything is done; and again what has come to it in the second since.
+        """
+
+        def prune(number: int, agree: Callable[[PrunePlan], None] | None, *, dry_run: bool = dry_run) -> Pruned:
+            return self.parts[number].prune(
                 dry_run=dry_run,
                 expected=lambda: self._apart(expected())[number][1],
                 agree=agree,
                 progress=progress,
             )
 
-        return merged_prunes([prune(number, store) for number, store in enumerate(self.parts)])
+        if agree is None or dry_run or len(self.parts) == 1:
+            return merged_prunes([prune(number, agree) for number in range(len(self.parts))])
+        shown = prune(1, None, dry_run=True).plan
+
+        def agree_to_more(plan: PrunePlan) -> None:
+            if not plan.going <= shown.going:
+                agree(plan)
+
+        first = prune(0, lambda plan: agree(merged_plans(plan, shown)))
+        return merged_prunes([first, prune(1, agree_to_more)])
 
     def repair(
         self,

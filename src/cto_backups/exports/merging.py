@@ -36,13 +36,14 @@ def merged_prunes(found: Sequence[Pruned]) -> Pruned:
     """One plan with what goes in each."""
     return reduce(
         lambda one, other: Pruned(
-            _planned(one.plan, other.plan), one.done and other.done, one.added_bytes + other.added_bytes
+            merged_plans(one.plan, other.plan), one.done and other.done, one.added_bytes + other.added_bytes
         ),
         found,
     )
 
 
-def _planned(one: PrunePlan, other: PrunePlan) -> PrunePlan:
+def merged_plans(one: PrunePlan, other: PrunePlan) -> PrunePlan:
+    """One plan of what is done in both."""
     joined: dict[str, Any] = {}
     for field in fields(PrunePlan):
         mine = getattr(one, field.name)

@@ -79,7 +79,7 @@ def _agree(installation: Installation, vault_name: str, plan: PrunePlan) -> None
 
     What is only listed anew or forgotten destroys nothing. Raises GovernanceError.
     """
-    going = {pack.name for pack in plan.overdue} | {use.name for use in (*plan.drop, *plan.repack)}
+    going = plan.going
     if not going:
         return
     soon = going | {pack.name for pack in plan.waiting} | {each.pack.name for each in plan.locked}
