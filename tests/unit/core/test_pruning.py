@@ -85,6 +85,7 @@ def test_what_is_locked_waits_for_the_end_of_its_lock_and_stays_marked() -> None
     locks = {"kept": later, "kept-on": NOW + timedelta(days=1), "free": NOW, "young": later}
     made = plan(unlisted=unlisted, marks=marks, locks=locks)
     assert (names(made.overdue), names(made.waiting)) == (["free"], ["young"])
+    assert made.going == {"free", *names(made.drop), *names(made.repack)}
     assert [each.pack.name for each in made.locked] == ["kept", "kept-on"]
     assert (made.deleted_bytes, made.locked_bytes, made.locked_until) == (7, 14, later)
     assert made.marks(NOW) == {"kept": old, "kept-on": old, "young": NOW}
