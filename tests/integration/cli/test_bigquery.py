@@ -1,5 +1,9 @@
 """A BigQuery project from the policy file to a passed restore test, a dataset that comes back, and the audit."""
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,9 +11,10 @@ from typing import Any
 import pytest
 
 from cto_backups.errors import ExitStatus
-from integration.cli.conftest import Home
-from servers.bigquery import PROJECT, Dataset
+from integration.cli.conftest import Home, environment
+from servers.bigquery import BASE, PROJECT, Dataset
 from servers.bigquery_front import Front
+from servers.rough_way import Fault, RoughWay, rough_way
 
 SECTION = """
   sales:
@@ -100,3 +105,77 @@ def test_what_this_login_may_not_do_is_told(protecting: Home, bqemulator: Front)
         bqemulator.refuse = lambda method, path, body: None
     assert refused.status is ExitStatus.SOURCE
     assert "bigquery.jobs.create" in refused.err
+
+
+@pytest.fixture
+def way(bqemulator: Front) -> Iterator[RoughWay]:
+    with rough_way(bqemulator.store) as made:
+        yield made
+
+
+def test_a_capture_that_is_killed_leaves_nothing_that_the_next_one_does_not_remove(
+    protecting: Home, bqemulator: Front, way: RoughWay
+) -> None:
+    text = protecting.policy.read_text()
+    protecting.policy.write_text(text.replace(bqemulator.store.endpoint, way.store.endpoint))
+    bucket = text.partition("staging: gs://")[2].partition("/")[0]
+    victims: list[subprocess.Popen[bytes]] = []
+
+    def killed() -> None:
+        os.kill(victims[-1].pid, signal.SIGKILL)
+        victims[-1].wait()
+
+    def at_extract(_method: str, _path: str, body: Any) -> None:
+        if body and "extract" in body.get("configuration", {}):
+            killed()
+
+    def in_extract(method: str, path: str, _body: Any) -> None:
+        job = bqemulator.jobs.get(path.rpartition("/")[2])
+        if method == "GET" and job is not None and "extract" in job["configuration"]:
+            killed()
+
+    def reading(method: str, path: str) -> Fault | None:
+        if method == "GET" and "alt=media" in path:
+            killed()
+        return None
+
+    def left() -> tuple[int, int]:
+        """How many snapshots there are, and whether there are files."""
+        tables = bqemulator.ask("GET", f"{BASE}/datasets/cto_backups_staging_sales/tables").get("tables", ())
+        files = bqemulator.store.ask("GET", f"/storage/v1/b/{bucket}/o?prefix=way/").get("items", ())
+        return len(tables), len(files)
+
+    def attempt() -> tuple[int, int]:
+        command = [sys.executable, "-m", "cto_backups", "backup", "sales"]
+        variables = environment(CTO_BACKUPS_POLICY=str(protecting.policy))
+        before = set(bqemulator.jobs)
+        victims.append(subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
+        out, _ = victims[-1].communicate(timeout=120)
+        assert victims[-1].returncode == -signal.SIGKILL, out
+        snapshots = [
+            job for name, job in bqemulator.jobs.items() if name not in before and "copy" in job["configuration"]
+        ]
+        assert len(snapshots) == 1
+        return left()
+
+    try:
+        bqemulator.refuse = at_extract
+        assert attempt()[0] == 1
+        bqemulator.refuse, bqemulator.polls = in_extract, 1
+        snapshots, files = attempt()
+        assert snapshots == 1, "what the one before left is gone"
+        assert files
+        bqemulator.refuse, bqemulator.polls = lambda method, path, body: None, 0
+        way.dice = reading
+        snapshots, files = attempt()
+        assert snapshots == 1
+        assert files
+    finally:
+        bqemulator.refuse, bqemulator.polls = lambda method, path, body: None, 0
+        way.dice = None
+    assert protecting("points", "sales", "--json").document["points"] == []
+    backed_up = protecting("backup", "sales")
+    assert backed_up.status is ExitStatus.SUCCESS, backed_up
+    assert left() == (0, 0)
+    assert len(protecting("points", "sales", "--json").document["points"]) == 1
+    assert protecting("test", "sales").status is ExitStatus.SUCCESS
