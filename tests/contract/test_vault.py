@@ -19,6 +19,8 @@ from vault_contract import VaultContract, keys
 from cto_backups.core.vaults import Vault
 from cto_backups.errors import VaultError, VaultFullError, VaultMissingError, VaultReadOnlyError
 from cto_backups.vaults.local import LocalVault
+from cto_backups.vaults.pacing import Pace
+from cto_backups.vaults.throttled import ThrottledVault
 
 
 @pytest.fixture
@@ -32,6 +34,14 @@ class TestLocalVault(VaultContract):
     @pytest.fixture
     def vault(self, local: LocalVault) -> Vault:
         return local
+
+
+class TestThrottledVault(VaultContract):
+    """At a pace that keeps nobody waiting; that it is kept is shown beside, with a clock that is a fake."""
+
+    @pytest.fixture
+    def vault(self, local: LocalVault) -> Vault:
+        return ThrottledVault(local, Pace(lambda: 1 << 40), Pace(lambda: 1 << 40))
 
 
 class TestWellBehavedFakes(VaultContract):

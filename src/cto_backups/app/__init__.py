@@ -82,20 +82,21 @@ def opened(
     progress: ProgressFactory = silent,
     write: "bool | Callable[[Policy], bool]" = True,
     ahead: Callable[["Policy"], str | None] = nothing,
+    in_haste: bool = False,
 ) -> Iterator[Opened]:
     """Open what a policy file names. Raises PolicyError, KeyProblemError, CatalogError.
 
     With `write`, which may depend on the policy, that is brought into the catalog and what killed runs left is put
     right first; readers leave everything as it is. Vaults and repositories are opened when first asked for, so that a
     missing one hurts only its users. `ahead` names a vault whose repository is needed for sure: it is opened while the
-    rest is.
+    rest is. `in_haste` does without the bandwidth limits of vaults.
     """
     from cto_backups.config import load
 
     configuration = load(policy)
     if not isinstance(write, bool):
         write = _would_write(configuration, write)
-    adapters = Adapters(configuration)
+    adapters = Adapters(configuration, in_haste=in_haste)
     if (needed := ahead(configuration.policy)) is not None:
         adapters.open_ahead(needed)
     try:
@@ -136,7 +137,7 @@ def assembled(
             own=(configuration.path, *own_places(configuration)),
             host=socket.gethostname(),
             user=user(),
-            progress=progress,
+            progress=_telling(progress, adapters),
             channel=adapters.channel,
             watch=adapters.watch,
             report=adapters.report,
@@ -154,6 +155,23 @@ def assembled(
         yield opening
     finally:
         catalog.close()
+
+
+def _telling(progress: ProgressFactory, adapters: Adapters) -> ProgressFactory:
+    """The same progress displays, which also tell when bandwidth limits are what takes the time."""
+    if not any(vault.bandwidth for vault in adapters.configuration.policy.vaults.values()):
+        return progress
+
+    from cto_backups.core.ports import TellingLimits
+
+    @contextmanager
+    def opened_display(title: str) -> "Iterator[Progress]":
+        with progress(title) as display:
+            if isinstance(display, TellingLimits):
+                display.tell_limits(adapters.limited)
+            yield display
+
+    return opened_display
 
 
 def reviewed(opening: Opened) -> Opened:

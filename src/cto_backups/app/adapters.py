@@ -1,11 +1,12 @@
 """The adapters that a policy names, each made once, when it is first asked for, or ahead on a thread."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 from cto_backups import registry
 from cto_backups.app.repository_secret import RepositorySecret
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from cto_backups.config import Configuration
     from cto_backups.config.secrets import SecretReference
     from cto_backups.core.alerts import Channel
+    from cto_backups.core.bandwidth import Direction
     from cto_backups.core.payloads import PayloadStore
     from cto_backups.core.policy import VaultPolicy
     from cto_backups.core.ports import Source
@@ -24,15 +26,18 @@ if TYPE_CHECKING:
     from cto_backups.core.vaults import StoreAddress, Vault
     from cto_backups.core.watched import Watch
     from cto_backups.repository.store import RepositoryStore
+    from cto_backups.vaults.pacing import Pace
 
 
 @dataclass
 class Adapters:
-    """Makes each adapter once, when first asked for."""
+    """Makes each adapter once, when first asked for. `in_haste`: no bandwidth limits, since somebody waits for it."""
 
     configuration: "Configuration"
     expect_repository: Callable[[str, str], None] = lambda _vault, _repository: None
     _vaults: "dict[str, Vault]" = field(default_factory=dict)
+    in_haste: bool = False
+    _paces: "list[tuple[str, Pace]]" = field(default_factory=list)
     _stores: "dict[str, PayloadStore]" = field(default_factory=dict)
     _ahead: "dict[str, _Opening]" = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
@@ -110,8 +115,26 @@ class Adapters:
                     from cto_backups.vaults.append_only import AppendOnlyVault
 
                     vault = AppendOnlyVault(vault)
+                if policy.bandwidth:
+                    from cto_backups.vaults.throttled import ThrottledVault
+
+                    vault = ThrottledVault(vault, self._pace(policy, "up"), self._pace(policy, "down"))
                 self._vaults[name] = vault
             return self._vaults[name]
+
+    def _pace(self, policy: "VaultPolicy", direction: "Direction") -> "Pace":
+        from cto_backups import clock
+        from cto_backups.core.bandwidth import rate_at
+        from cto_backups.vaults.pacing import Pace
+
+        zone = ZoneInfo(self.configuration.policy.timezone)
+        pace = Pace(lambda: None if self.in_haste else rate_at(policy.bandwidth, direction, clock.now(), zone))
+        self._paces.append((policy.name, pace))
+        return pace
+
+    def limited(self) -> Sequence[tuple[str, int]]:
+        """The vaults that are waited for now by their bandwidth limits, with these, in bytes a second."""
+        return [(name, pace.limit) for name, pace in self._paces if pace.limit is not None and pace.slows()]
 
     def _address(self, policy: "VaultPolicy") -> "StoreAddress":
         """Where in an object store a vault lies; its keys are looked up when they are used."""

@@ -44,7 +44,9 @@ def cat(
 
     What is damaged in one vault is taken from another. With --json, read and describe the file instead.
     """
-    with opened(screen, write=False, ahead=lambda policy: vault or likely_vault(policy, source or point)) as opening:
+    with opened(
+        screen, write=False, in_haste=True, ahead=lambda policy: vault or likely_vault(policy, source or point)
+    ) as opening:
         from cto_backups.flows.browse import Browser, file_at
 
         found = select_point(opening.installation, point, source=source, at=at)

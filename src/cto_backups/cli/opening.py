@@ -22,11 +22,12 @@ def opened(
     progress: bool = True,
     notices: bool = True,
     ahead: "Callable[[Policy], str | None] | None" = None,
+    in_haste: bool = False,
 ) -> Iterator["Opened"]:
     """Open the installation of the policy that the user means, and tell what was put right after killed runs.
 
     Told too is what in the policy waits for an approval, unless `notices` is False.
-    `ahead` names a vault whose repository is needed for sure.
+    `ahead` names a vault whose repository is needed for sure. `in_haste` does without bandwidth limits.
     """
     from cto_backups import app
     from cto_backups.cli.logs import configure
@@ -34,7 +35,7 @@ def opened(
     configure(screen.options)
     policy = app.find_policy(screen.options.policy)
     display = screen.progress if progress else app.silent
-    with app.opened(policy, progress=display, write=write, ahead=ahead or app.nothing) as opened:
+    with app.opened(policy, progress=display, write=write, ahead=ahead or app.nothing, in_haste=in_haste) as opened:
         screen.zone = ZoneInfo(opened.configuration.policy.timezone)
         for sentence in (*opened.recovered, *(opened.notices if notices else ())):
             screen.note(sentence)

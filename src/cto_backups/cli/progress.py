@@ -1,7 +1,7 @@
 """Progress bars, fed from any thread, redrawn a few times a second however often they are told."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -38,12 +38,24 @@ class Bar:
     def __init__(self, display: Progress, title: str) -> None:
         self._display = display
         self._task = display.add_task(
-            title, total=None, entries=0, size_bytes=0, by_bytes=False, expected=None, started=clock.monotonic()
+            title,
+            total=None,
+            entries=0,
+            size_bytes=0,
+            by_bytes=False,
+            expected=None,
+            limited=(),
+            started=clock.monotonic(),
         )
         self._lock = threading.Lock()
+        self._limited: Callable[[], Sequence[tuple[str, int]]] = tuple
         self._entries = self._bytes = 0
         self._total_entries = self._total_bytes = 0
         self._drawn = 0.0
+
+    def tell_limits(self, limited: Callable[[], Sequence[tuple[str, int]]]) -> None:
+        """Say so when the bandwidth limits of vaults are what takes the time."""
+        self._limited = limited
 
     def total(self, *, entries: int, size_bytes: int) -> None:
         """Say how much is expected."""
@@ -72,6 +84,7 @@ class Bar:
             entries=self._entries,
             size_bytes=self._bytes,
             by_bytes=by_bytes,
+            limited=self._limited(),
         )
 
 
@@ -101,4 +114,5 @@ class _Done(ProgressColumn):
                 figures.size(size_bytes) if size_bytes else "",
                 speed,
             ]
+        told += [f"{name} limited to {figures.size(limit)}/s" for name, limit in task.fields["limited"]]
         return Text(", ".join(filter(None, told)) or "…")

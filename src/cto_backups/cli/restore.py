@@ -141,6 +141,10 @@ def restore(
     delete: Annotated[
         bool, typer.Option("--delete", help="With --overwrite: remove what the point does not have from its folders.")
     ] = False,
+    limit_bandwidth: Annotated[
+        bool,
+        typer.Option("--limit-bandwidth", help="Keep to the vaults' bandwidth limits; else it takes all there is."),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", "-n", help="Show what would be written and removed; do nothing.")
     ] = False,
@@ -181,7 +185,10 @@ def restore(
     wish = replace(wish, is_beside=place is None and not in_place)
     # A restore changes no fact: the catalog is only read, unless somebody has to approve it.
     with opened(
-        screen, write=wish.writes(dry_run=dry_run), ahead=lambda policy: vault or likely_vault(policy, source or point)
+        screen,
+        write=wish.writes(dry_run=dry_run),
+        ahead=lambda policy: vault or likely_vault(policy, source or point),
+        in_haste=not limit_bandwidth,
     ) as opening:
         installation = opening.installation
         found, meant = select_moment(installation, point, source=source, at=at, vault=vault)

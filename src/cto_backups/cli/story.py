@@ -46,6 +46,7 @@ def tell(screen: Screen, report: "StatusReport", scheduled: "ScheduleRow") -> No
 
 def _told(screen: Screen, report: "StatusReport", scheduled: "ScheduleRow") -> Iterator[tuple[str, str]]:
     from cto_backups.core.achieved import achieved, achieved_against_rpo
+    from cto_backups.core.copies import told_lag
     from cto_backups.core.duration import format_cadence, format_duration
     from cto_backups.core.elsewhere import elsewhere
     from cto_backups.core.retention import format_retention
@@ -82,6 +83,8 @@ def _told(screen: Screen, report: "StatusReport", scheduled: "ScheduleRow") -> I
         yield "holds", shown + (f" and {more} more" if more > 0 else "")
     newest = facts.newest if facts else None
     yield "points", str(facts.point_count) if facts else "0"
+    if facts is not None:
+        yield "vaults", "; ".join(f"{vault}: {told_lag(facts, vault)}" for vault in policy.vaults)
     told = (
         f"{newest.id}: {figures.entries(newest.entry_count)}, {figures.size(newest.size_bytes)}" if newest else "none"
     )

@@ -3,7 +3,15 @@
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from cto_backups.config import alert_models, cloudsql_models, elsewhere_models, governance_models, models, report_models
+from cto_backups.config import (
+    alert_models,
+    bandwidth_models,
+    cloudsql_models,
+    elsewhere_models,
+    governance_models,
+    models,
+    report_models,
+)
 from cto_backups.config.descriptions import descriptions
 from cto_backups.config.schema import json_schema
 from cto_backups.core.alerts import DEFAULT_RULES, Trouble
@@ -21,6 +29,7 @@ _SECTIONS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("`keys`", "Keys", models.Keys),
     ("`keys.escrow`", "Escrow", models.Escrow),
     ("`vaults.NAME`", "Vault", models.Vault),
+    ("`vaults.NAME.bandwidth` (a list)", "BandwidthLimit", bandwidth_models.BandwidthLimit),
     ("`categories.NAME`", "Category", models.Category),
     ("`classes.NAME`", "DataClass", models.DataClass),
     ("`sources.NAME`, every kind", "FilesSource", models.AnySource),

@@ -89,6 +89,7 @@ HINTS = {
     "kms_key": "the key under which its provider encrypts",
     "repository": "where the repository lies inside",
     "copies": "when copies come there; each at once when left out",
+    "bandwidth": "how fast what travels there may go, by the time of day",
     "read_part": "how much of it one scheduled verification reads",
     "kind": "files, git, sqlite or command",
     "class": "what kind of data it is",

@@ -5,7 +5,15 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from cto_backups.config import alert_models, cloudsql_models, elsewhere_models, governance_models, models, report_models
+from cto_backups.config import (
+    alert_models,
+    bandwidth_models,
+    cloudsql_models,
+    elsewhere_models,
+    governance_models,
+    models,
+    report_models,
+)
 from cto_backups.config.descriptions import descriptions
 from cto_backups.config.models import VERSION, PolicyFile
 
@@ -34,7 +42,15 @@ def json_schema() -> dict[str, Any]:
 
 
 def _model(name: str) -> type[BaseModel]:
-    for module in (models, alert_models, cloudsql_models, governance_models, elsewhere_models, report_models):
+    for module in (
+        models,
+        alert_models,
+        bandwidth_models,
+        cloudsql_models,
+        governance_models,
+        elsewhere_models,
+        report_models,
+    ):
         found = getattr(module, name, None)
         if isinstance(found, type) and issubclass(found, BaseModel):
             return found

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from cto_backups.config.bandwidth_models import BandwidthLimit
 from cto_backups.config.fields import (
     Line,
     LockWindow,
@@ -70,5 +71,7 @@ class Vault(Part):
     """The key in the provider's key service under which it encrypts what is stored; asked for, and seen, each time."""
     copies: Triggers | None = None
     """When copies come here, as calendar times and intervals; each as soon as its point is made when left out."""
+    bandwidth: list[BandwidthLimit] = []
+    """How fast what travels to and from it may go, by the time of day; as fast as it can when left out."""
     read_part: Share | None = None
     """How much of it one scheduled verification reads; all at once when left out. Each goes on where the last ended."""

@@ -5,6 +5,7 @@ from fractions import Fraction
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from cto_backups.config.bandwidth import bandwidth_limits, bandwidth_objections
 from cto_backups.config.kinds import OBJECT_STORES
 from cto_backups.config.secrets import SecretReference
 from cto_backups.config.vault_models import Vault
@@ -43,6 +44,8 @@ def built_vaults(
                 f"vault {name} is the same place as vault {first}",
                 "Two copies in one place are lost together: give each vault a place of its own.",
             )
+        for number, message, todo in bandwidth_objections(name, vault.bandwidth):
+            refuse(("vaults", name, "bandwidth", number), message, todo)
         for setting, message, todo in _objections(name, vault, scheme):
             refuse(("vaults", name, setting), message, todo)
         logins = {setting: getattr(vault, setting) for setting in LOGINS.get(scheme, ())}
@@ -63,6 +66,7 @@ def built_vaults(
             logins={setting: SecretReference.parse(written) for setting, written in logins.items() if written},
             plain_exports=vault.exports == "plain",
             kms_key=vault.kms_key,
+            bandwidth=bandwidth_limits(vault.bandwidth),
             copies=parse_triggers(", ".join(vault.copies)) if vault.copies else (),
         )
     return built

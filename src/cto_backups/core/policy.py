@@ -7,6 +7,7 @@ from enum import StrEnum
 from fractions import Fraction
 
 from cto_backups.core.alerts import AlertPolicy
+from cto_backups.core.bandwidth import BandwidthLimits
 from cto_backups.core.duration import format_duration
 from cto_backups.core.escrow import Escrow
 from cto_backups.core.governance import Governance
@@ -55,7 +56,8 @@ class VaultPolicy:
     Of a vault in an object store: `endpoint` is its server's address, None for the provider's own; `logins` are the
     references to what the policy names for logging in, by setting; `tls` is None for a folder; `kms_key` is the key of
     the provider under which it encrypts what is stored. With `plain_exports` the files of exports lie as they are.
-    `copies` is the schedule on which copies come there; empty: each as soon as its point is made.
+    `copies` is the schedule on which copies come there; empty: each as soon as its point is made. `bandwidth` limits
+    what travels to and from it.
     """
 
     name: str
@@ -75,6 +77,7 @@ class VaultPolicy:
     plain_exports: bool = False
     kms_key: str | None = None
     copies: Triggers = ()
+    bandwidth: BandwidthLimits = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,14 @@ class Silent:
         """Ignore it."""
 
 
+@runtime_checkable
+class TellingLimits(Protocol):
+    """Progress that also tells why it is slow."""
+
+    def tell_limits(self, limited: Callable[[], Sequence[tuple[str, int]]]) -> None:
+        """Ask this for the vaults whose bandwidth limits are waited for at the time, with their bytes a second."""
+
+
 # -- capture: what a source offers, what a payload store takes --------------------------------------------------------
 
 

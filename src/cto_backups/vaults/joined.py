@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 from cto_backups.core.trees import Buffer
+from cto_backups.vaults.pacing import Fare, current
+
+_PACED_BYTES = 64 << 10  # at a time, where a pace is kept
 
 
 class Joined:
@@ -13,7 +16,8 @@ class Joined:
     A read within one part gives a view of it; one across parts, which are small then, gives a copy.
     """
 
-    def __init__(self, parts: Sequence[Buffer]) -> None:
+    def __init__(self, parts: Sequence[Buffer], fare: Fare | None = None) -> None:
+        self._fare = fare or current()  # of the thread that began: parts may be sent by others
         self.parts = [memoryview(part).cast("B") for part in parts if len(part)]
         self._ends = list(accumulate(len(part) for part in self.parts))
         self._position = 0
@@ -30,7 +34,8 @@ class Joined:
         """The bytes from `begin` to before `end`, as a stream of their own over the same memory."""
         ends = zip(self.parts, self._ends, strict=True)
         within = ((part, last - len(part)) for part, last in ends)
-        return Joined([part[max(begin - first, 0) : max(end - first, 0)] for part, first in within])
+        cut = [part[max(begin - first, 0) : max(end - first, 0)] for part, first in within]
+        return Joined(cut, self._fare)
 
     def tell(self) -> int:
         """The position, in bytes."""
@@ -47,6 +52,9 @@ class Joined:
         wanted = left if size is None or size < 0 else min(size, left)
         if not wanted:
             return b""
+        if self._fare is not None:
+            wanted = min(wanted, _PACED_BYTES)
+            self._fare.pay(wanted)
         index = bisect_right(self._ends, self._position)
         pieces = []
         while wanted:

@@ -9,6 +9,7 @@ import threading
 
 from cto_backups import clock
 from cto_backups.vaults.object_store import Body
+from cto_backups.vaults.pacing import current
 
 _WINDOW_SECONDS = 120.0  # in which at least one piece has to come
 
@@ -80,6 +81,7 @@ class Filling:
     def __init__(self, buffer: memoryview) -> None:
         self.buffer = buffer
         self.filled = 0
+        self._fare = current()
 
     def take(self, body: Body) -> None:
         """Fill what is left. Raises StalledError, OSError when it ends early, and what the stream raises."""
@@ -91,6 +93,8 @@ class Filling:
                 if not more:
                     raise OSError(f"it ended after {self.filled} bytes of {self.buffer.nbytes}")
                 self.filled += more
+                if self._fare is not None:
+                    self._fare.pay(more)
                 watched.moved()
         except Exception as error:
             if watched.stalled:

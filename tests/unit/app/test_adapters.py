@@ -1,15 +1,19 @@
 """A repository that is opened ahead is the one that is got; what goes wrong is told to whoever asks for it."""
 
 import threading
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from cto_backups import app, registry
+from cto_backups import app, clock, registry
 from cto_backups.app import adapters, starting
 from cto_backups.app.adapters import Adapters
 from cto_backups.config import Configuration, load
+from cto_backups.core.bandwidth import BandwidthLimit
 from cto_backups.core.policy import Tls
+from cto_backups.core.ports import Silent
 from cto_backups.core.vaults import StoreAddress
 from cto_backups.errors import KeyProblemError, NotFoundError
 
@@ -183,3 +187,41 @@ def test_a_vault_in_an_object_store_is_on_no_device_of_this_machine(home: Path, 
             assert set(environment(opening).vaults) == {"one", "two", "three"}
     finally:
         (home / "backups.yaml").write_bytes(before.text)
+
+
+def test_a_vault_with_bandwidth_limits_keeps_to_them_unless_somebody_waits(
+    configuration: Configuration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which vault slows things is told while it does, with its limit."""
+    clocks = [100.0]
+    monkeypatch.setattr(clock, "monotonic", lambda: clocks[0])
+    monkeypatch.setattr(clock, "sleep", lambda seconds: clocks.append(clocks.pop() + seconds))
+    limited = replace(configuration.policy.vaults["two"], bandwidth=(BandwidthLimit(up=1 << 20),))
+    vaults = {**configuration.policy.vaults, "two": limited}
+    made = replace(configuration, policy=replace(configuration.policy, vaults=vaults))
+    for in_haste, seconds in ((False, 2.0), (True, 0.0)):
+        adapters = Adapters(made, in_haste=in_haste)
+        began = clocks[0]
+        adapters.vault("two").put(f"data/{in_haste}", [bytes(2 << 20)])
+        adapters.vault("two").read(f"data/{in_haste}")
+        assert clocks[0] - began == pytest.approx(seconds)
+        assert adapters.limited() == ([] if in_haste else [("two", 1 << 20)])
+        adapters.vault("one").put(f"data/{in_haste}", [bytes(2 << 20)])
+        assert clocks[0] - began == pytest.approx(seconds)
+
+
+def test_the_progress_of_work_can_tell_of_bandwidth_limits(configuration: Configuration) -> None:
+    limited = replace(configuration.policy.vaults["two"], bandwidth=(BandwidthLimit(up=1 << 20),))
+    policy = replace(configuration.policy, vaults={**configuration.policy.vaults, "two": limited})
+    told: list[object] = []
+
+    class Display(Silent):
+        def tell_limits(self, limited: object) -> None:
+            told.append(limited)
+
+    for each in (configuration, replace(configuration, policy=policy)):
+        made = Adapters(each)
+        assembled = app.assembled(each, made, progress=lambda _title: nullcontext(Display()), write=False)
+        with assembled as opening, opening.installation.progress("Copying"):
+            pass
+    assert told == [made.limited]
