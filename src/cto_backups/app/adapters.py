@@ -265,6 +265,7 @@ def open_store(configuration: "Configuration", vault: "Vault", secret: Repositor
         verify=settings.verify_on_write,
         prune_unused=settings.prune_unused,
         prune_grace=settings.prune_grace,
+        far=vault.name not in local_roots(configuration),
     )
     place = configuration.policy.vaults[vault.name].repository
     return secret.open(vault, lambda password: RepositoryStore.open(vault, place, password, options=options))

@@ -47,7 +47,7 @@ class Checker:
 
     def __init__(self, files: StoredFiles, options: RepositoryOptions, progress: Progress | None) -> None:
         self._files = files
-        self._threads = options.threads
+        self._threads = options.readers
         self._progress = progress or Silent()
         self._findings: list[_Finding] = []
         self._lock = threading.Lock()

@@ -20,7 +20,6 @@ from cto_backups.repository.seal import CameOutWrongError, Sealer
 from cto_backups.repository.stored import StoredFiles
 
 _SAMPLE_ONE_IN = 16
-_UPLOADERS = 2  # with one alone, a pack that waits for the disk holds all threads up
 
 
 @dataclass(slots=True)
@@ -101,8 +100,8 @@ class Depot:
         self._unsaved: list[_native.Pack] = []
         self._unsaved_blobs = 0
         self._saved_at = clock.monotonic()
-        self._uploaders: Crew[None] = Crew(_UPLOADERS, lambda: None, name="upload", backlog=1)
-        self._room = threading.Semaphore(_UPLOADERS)
+        self._uploaders: Crew[None] = Crew(options.uploaders, lambda: None, name="upload", backlog=1)
+        self._room = threading.Semaphore(options.uploaders)
 
     def __enter__(self) -> "Depot":
         _native.return_freed_memory()

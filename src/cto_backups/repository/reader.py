@@ -117,7 +117,7 @@ class SnapshotReader:
                 self._refuse_conflicts(destination, only, options)
             spared: list[bytes] = []
             restored = Restorer(
-                self._fetcher, destination, existing, options, self._options.threads, progress or Silent()
+                self._fetcher, destination, existing, options, self._options.readers, progress or Silent()
             ).run(self._batches(only, options, spared))
             restored = replace(restored, notes=(*restored.notes, *_left_alone(destination, spared)))
             if options.delete and existing is Existing.OVERWRITE:
