@@ -33,7 +33,7 @@ def check_lag(audited: Audited) -> Iterator[Check]:
         known = audited.source(source.name)
         if known.newest is None or elsewhere(known.newest) is not None:
             continue
-        for vault in source.vaults:
+        for vault in (name for name in source.vaults if name in audited.policy.vaults):
             told, older = told_lag(known, vault), behind(known, vault)
             if audited.policy.vaults[vault].copies:
                 too_late = late(audited.policy, source, known, vault, audited.now)
