@@ -10,8 +10,9 @@ The story in one line::
 - The *plan* (``core.plan``) is a pure function of policy, facts and time: which actions are due now.
 - A *source* (``sources``) finds, captures, restores and fingerprints one kind of data.
 - The *repository* (``repository``) keeps it in restic's format, so that it comes back without this product.
+- *Exports* (``exports``) keep files in vaults as they are, each an object of its own under a manifest.
 - *Vaults* (``vaults``) are the independent places in which copies lie.
-- *Providers* (``providers``) is how vaults and sources speak to the services of Google and AWS.
+- *Providers* (``providers``) are how vaults and sources speak to the services of Google and AWS.
 - The *catalog* (``catalog``) holds facts only: points, copies, evidence, runs. What is still missing is planned again.
 - *Flows* (``flows``) tell the story, one file a verb; ``app`` composes them with the adapters that ``registry`` knows.
 - *Assurance* (``core.assurance``) judges, with reasons, how well each source would come back.
