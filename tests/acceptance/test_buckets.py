@@ -195,3 +195,45 @@ def same(data: Path, back: Path) -> bool:
 def contents(folder: Path) -> dict[str, Any]:
     """Every file's bytes by its path."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_bucket_on_a_schedule_lags_as_it_may_is_limited_and_costs_what_its_prices_say(
+    installation: Installation,
+) -> None:
+    """What travels is counted at the store; what that costs is told by the policy's prices, and of no other vault."""
+    run = installation
+    text = run.policy.read_text()
+    more = """copies: every 20 h, bandwidth: [{limit: 16 MiB/s}],
+     prices: {currency: USD, storage: 1024, egress: 2048, writes: 1000, reads: 500},"""
+    run.policy.write_text(text.replace("access_key: ", f"{more}\n     access_key: ", 1))
+    for name in ("gateway", "memory"):
+        run("vault", "init", name)
+    (run.data / "more.bin").write_bytes(os.urandom(1_000_000))
+    (saved,) = json.loads(run("backup", "--json"))["sources"]
+    assert [copy["vault"] for copy in saved["copies"]] == ["memory"]
+    (row,) = [each for each in json.loads(run("schedule", "--json"))["copies"] if each["vault"] == "gateway"]
+    assert (row["triggers"], row["last_copy"], row["why"]) == ("every 20 h", None, "points of 1 source wait")
+
+    run("vault", "fill", "gateway")
+    run("verify", "gateway", "memory")
+    (run.data / "more.bin").unlink()
+    run("backup")
+    report = json.loads(run("status", "--vaults", "--json"))
+    lags = {each["vault"]: each["points_behind"] for each in report["sources"][0]["vaults"]}
+    assert lags == {"one": 0, "gateway": 1, "memory": 0}
+    vaults = {each["vault"]: each for each in report["vaults"]}
+    assert vaults["one"]["last_30_days"] == {}, "a folder has no requests"
+    gateway, memory = vaults["gateway"], vaults["memory"]
+    assert (gateway["currency"], memory["currency"], memory["storage_cost"]) == ("USD", None, None)
+    assert gateway["furthest_behind"].startswith("papers: 1 point and ")
+    copied, verified = gateway["last_30_days"]["copy"], gateway["last_30_days"]["verify"]
+    assert copied["up_bytes"] >= 3_000_000 and copied["writes"] >= 3
+    assert verified["down_bytes"] >= 3_000_000 and verified["reads"] >= 3
+    assert gateway["stored_bytes"] >= 4_000_000 > 0
+    assert gateway["storage_cost"] == pytest.approx(gateway["stored_bytes"] / (1 << 20))
+    expected = verified["writes"] + verified["reads"] / 2 + verified["down_bytes"] / (1 << 19)
+    assert verified["cost"] == pytest.approx(expected)
+    assert 3_000_000 <= gateway["full_restore"]["down_bytes"] <= gateway["stored_bytes"]
+    told = run("status", "--vaults")
+    assert "USD" in told and "Costs are told of vaults whose prices the policy states." in told
+    print(told)

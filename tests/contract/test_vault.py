@@ -18,6 +18,7 @@ from vault_contract import VaultContract, keys
 
 from cto_backups.core.vaults import Vault
 from cto_backups.errors import VaultError, VaultFullError, VaultMissingError, VaultReadOnlyError
+from cto_backups.vaults.counted import CountedVault, Counter
 from cto_backups.vaults.local import LocalVault
 from cto_backups.vaults.pacing import Pace
 from cto_backups.vaults.throttled import ThrottledVault
@@ -42,6 +43,12 @@ class TestThrottledVault(VaultContract):
     @pytest.fixture
     def vault(self, local: LocalVault) -> Vault:
         return ThrottledVault(local, Pace(lambda: 1 << 40), Pace(lambda: 1 << 40))
+
+
+class TestCountedVault(VaultContract):
+    @pytest.fixture
+    def vault(self, local: LocalVault) -> Vault:
+        return CountedVault(local, Counter())
 
 
 class TestWellBehavedFakes(VaultContract):

@@ -142,6 +142,7 @@ def assembled(
             watch=adapters.watch,
             report=adapters.report,
             uid=os.getuid(),
+            travelled=adapters.travelled,
             sudo_user=os.environ.get("SUDO_USER") or None,
         )
         opening = Opened(installation, configuration, ())
@@ -153,6 +154,8 @@ def assembled(
             bound = replace(installation, policy=_governed(configuration.policy, catalog))
             opening = Opened(bound, configuration, ())
         yield opening
+        if write and (rest := adapters.travelled()):
+            catalog.traffic.note("other", rest, clock.now())
     finally:
         catalog.close()
 

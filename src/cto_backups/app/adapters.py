@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from cto_backups.core.policy import VaultPolicy
     from cto_backups.core.ports import Source
     from cto_backups.core.reporting import Report
+    from cto_backups.core.traffic import Traffic
     from cto_backups.core.vaults import StoreAddress, Vault
     from cto_backups.core.watched import Watch
     from cto_backups.repository.store import RepositoryStore
+    from cto_backups.vaults.counted import Counter
     from cto_backups.vaults.pacing import Pace
 
 
@@ -38,6 +40,7 @@ class Adapters:
     _vaults: "dict[str, Vault]" = field(default_factory=dict)
     in_haste: bool = False
     _paces: "list[tuple[str, Pace]]" = field(default_factory=list)
+    _counters: "dict[str, Counter]" = field(default_factory=dict)
     _stores: "dict[str, PayloadStore]" = field(default_factory=dict)
     _ahead: "dict[str, _Opening]" = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
@@ -111,6 +114,10 @@ class Adapters:
                     raise not_declared("vault", name, self.configuration.policy.vaults)
                 place = local_roots(self.configuration).get(name) or self._address(policy)
                 vault: Vault = registry.load(registry.VAULTS, policy.url.partition(":")[0])(name, place)
+                if "://" in policy.url:
+                    from cto_backups.vaults.counted import CountedVault, Counter
+
+                    vault = CountedVault(vault, self._counters.setdefault(name, Counter()))
                 if policy.access is Access.APPEND_ONLY:
                     from cto_backups.vaults.append_only import AppendOnlyVault
 
@@ -131,6 +138,11 @@ class Adapters:
         pace = Pace(lambda: None if self.in_haste else rate_at(policy.bandwidth, direction, clock.now(), zone))
         self._paces.append((policy.name, pace))
         return pace
+
+    def travelled(self) -> "Mapping[str, Traffic]":
+        """What was asked of vaults in object stores since this was last called; nothing of those left alone."""
+        seen = {name: counter.take() for name, counter in self._counters.items()}
+        return {name: traffic for name, traffic in seen.items() if traffic.requests}
 
     def limited(self) -> Sequence[tuple[str, int]]:
         """The vaults that are waited for now by their bandwidth limits, with these, in bytes a second."""

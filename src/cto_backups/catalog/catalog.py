@@ -17,6 +17,7 @@ from cto_backups.catalog.retentions import Retentions
 from cto_backups.catalog.rows import copy_from_row, moment_to_column, run_from_row, words_to_column
 from cto_backups.catalog.streams import StreamBook
 from cto_backups.catalog.takeover import Takeover
+from cto_backups.catalog.traffic import TrafficBook
 from cto_backups.core.facts import Heartbeat
 from cto_backups.core.keeping import Hold
 from cto_backups.core.model import ActionKind, Copy, Evidence, Outcome, RecoveryPoint, Resource, Run
@@ -109,6 +110,11 @@ class Catalog(Reader):
         from cto_backups.catalog.reports import ReportBook
 
         return ReportBook(self._database)
+
+    @property
+    def traffic(self) -> TrafficBook:
+        """What travelled to and from vaults, and how much lies there."""
+        return TrafficBook(self._database)
 
     @property
     def audits(self) -> "Audits":

@@ -29,6 +29,9 @@ def status(
     sources: Annotated[
         list[str] | None, typer.Argument(metavar="SOURCE", help="Tell more of these sources; all when left out.")
     ] = None,
+    vaults: Annotated[
+        bool, typer.Option("--vaults", help="Also tell how far behind each vault is, what it holds, and what it costs.")
+    ] = False,
 ) -> ExitStatus:
     """Show how well each source is protected: one word, and why. Exits with 4 unless every one is HEALTHY.
 
@@ -40,7 +43,7 @@ def status(
     with opened(screen, write=False) as opening:
         from cto_backups.flows.status import status as judge
 
-        report = judge(opening.installation, sources or None)
+        report = judge(opening.installation, sources or None, costs=vaults)
         screen.document(as_document(report, detailed=bool(sources)))
         tell(screen, report, detailed=bool(sources))
         return exit_status(report)
@@ -66,6 +69,10 @@ def tell(screen: Screen, report: "StatusReport", *, detailed: bool = False) -> N
 
         for name in report.verdicts:
             tell_story(screen, report, rows[name])
+    if report.costs:
+        from cto_backups.cli.vault_costs import tell as tell_costs
+
+        tell_costs(screen, report)
     screen.show("")
     for vault, copies in report.kept_by_owners.items():
         screen.show(_kept_by_owner(vault, copies))
@@ -191,6 +198,7 @@ def _reasons(screen: Screen, report: "StatusReport") -> None:
 def as_document(report: "StatusReport", *, detailed: bool = False) -> documents.Document:
     """A status report in JSON; `detailed` adds the whole story of each source."""
     from cto_backups.cli.story import as_document as story
+    from cto_backups.cli.vault_costs import as_document as costs
 
     rows = _scheduled(report)
     names = list(report.verdicts)
@@ -204,6 +212,7 @@ def as_document(report: "StatusReport", *, detailed: bool = False) -> documents.
             for name in names
         ],
         "kept_by_owners": dict(report.kept_by_owners),
+        **({"vaults": costs(report)} if report.costs else {}),
     }
 
 

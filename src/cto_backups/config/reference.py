@@ -10,6 +10,7 @@ from cto_backups.config import (
     elsewhere_models,
     governance_models,
     models,
+    price_models,
     report_models,
 )
 from cto_backups.config.descriptions import descriptions
@@ -30,6 +31,7 @@ _SECTIONS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("`keys.escrow`", "Escrow", models.Escrow),
     ("`vaults.NAME`", "Vault", models.Vault),
     ("`vaults.NAME.bandwidth` (a list)", "BandwidthLimit", bandwidth_models.BandwidthLimit),
+    ("`vaults.NAME.prices`", "Prices", price_models.Prices),
     ("`categories.NAME`", "Category", models.Category),
     ("`classes.NAME`", "DataClass", models.DataClass),
     ("`sources.NAME`, every kind", "FilesSource", models.AnySource),

@@ -90,6 +90,7 @@ HINTS = {
     "repository": "where the repository lies inside",
     "copies": "when copies come there; each at once when left out",
     "bandwidth": "how fast what travels there may go, by the time of day",
+    "prices": "what its provider charges",
     "read_part": "how much of it one scheduled verification reads",
     "kind": "files, git, sqlite or command",
     "class": "what kind of data it is",

@@ -12,6 +12,7 @@ from cto_backups.config import (
     elsewhere_models,
     governance_models,
     models,
+    price_models,
     report_models,
 )
 from cto_backups.config.descriptions import descriptions
@@ -46,6 +47,7 @@ def _model(name: str) -> type[BaseModel]:
         models,
         alert_models,
         bandwidth_models,
+        price_models,
         cloudsql_models,
         governance_models,
         elsewhere_models,

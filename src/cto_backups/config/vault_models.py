@@ -16,6 +16,7 @@ from cto_backups.config.fields import (
     WebAddress,
 )
 from cto_backups.config.part import Part
+from cto_backups.config.price_models import Prices
 
 AccessName = Literal["full", "append-only"]
 LockName = Literal["none", "governance", "compliance"]
@@ -73,5 +74,7 @@ class Vault(Part):
     """When copies come here, as calendar times and intervals; each as soon as its point is made when left out."""
     bandwidth: list[BandwidthLimit] = []
     """How fast what travels to and from it may go, by the time of day; as fast as it can when left out."""
+    prices: Prices | None = None
+    """What its provider charges, so that `status --vaults` tells costs; without it, bytes and requests alone."""
     read_part: Share | None = None
     """How much of it one scheduled verification reads; all at once when left out. Each goes on where the last ended."""

@@ -10,7 +10,7 @@ from cto_backups.config.kinds import OBJECT_STORES
 from cto_backups.config.secrets import SecretReference
 from cto_backups.config.vault_models import Vault
 from cto_backups.core.object_locks import parse_window
-from cto_backups.core.policy import Access, LockMode, Tls, VaultPolicy
+from cto_backups.core.policy import Access, LockMode, Prices, Tls, VaultPolicy
 from cto_backups.core.schedule import parse_triggers
 from cto_backups.core.verification import parse_share
 from cto_backups.core.watching import watching_trigger
@@ -67,6 +67,7 @@ def built_vaults(
             plain_exports=vault.exports == "plain",
             kms_key=vault.kms_key,
             bandwidth=bandwidth_limits(vault.bandwidth),
+            prices=Prices(**vault.prices.model_dump()) if vault.prices else None,
             copies=parse_triggers(", ".join(vault.copies)) if vault.copies else (),
         )
     return built

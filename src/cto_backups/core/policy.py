@@ -47,6 +47,17 @@ class Payload(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Prices:
+    """What a vault's provider charges: for a GiB stored for a month, for a GiB read, and for a thousand requests."""
+
+    currency: str
+    storage: float
+    egress: float = 0.0
+    writes: float = 0.0
+    reads: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class VaultPolicy:
     """A named place for copies. `provider` with `region` says what fails together; `storage` is the storage type.
 
@@ -57,7 +68,7 @@ class VaultPolicy:
     references to what the policy names for logging in, by setting; `tls` is None for a folder; `kms_key` is the key of
     the provider under which it encrypts what is stored. With `plain_exports` the files of exports lie as they are.
     `copies` is the schedule on which copies come there; empty: each as soon as its point is made. `bandwidth` limits
-    what travels to and from it.
+    what travels to and from it. `prices` are what its provider charges; None: nobody said.
     """
 
     name: str
@@ -78,6 +89,7 @@ class VaultPolicy:
     kms_key: str | None = None
     copies: Triggers = ()
     bandwidth: BandwidthLimits = ()
+    prices: Prices | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from cto_backups.core.model import ActionKind, Copy, Evidence, Outcome, Recovery
 from cto_backups.core.policy import Policy
 from cto_backups.core.reporting import Told
 from cto_backups.core.streams import StreamFacts
+from cto_backups.core.traffic import Traffic
 from cto_backups.core.verification import Ledger, Readings
 from cto_backups.evidence.records import Record, SigningKey
 from cto_backups.flows.governance_port import Approvals, Retentions
@@ -64,6 +65,19 @@ class Reports(Protocol):
 
     def told(self, since: datetime | None) -> Iterator[Told]:
         """What came or changed since a moment, everything without one; in the end how all sources are."""
+
+
+class TrafficNotes(Protocol):
+    """What travelled to and from vaults; see `catalog.traffic.TrafficBook`."""
+
+    def note(self, action: str, travelled: Mapping[str, Traffic], now: datetime) -> None:
+        """Add what travelled for an action, by vault, to what is known of this day."""
+
+    def since(self, moment: datetime) -> Mapping[str, Mapping[str, Traffic]]:
+        """What travelled from the day of this moment on, by vault and by action."""
+
+    def stored(self) -> Mapping[str, int]:
+        """How many bytes lie in each vault, as far as is known."""
 
 
 class Alerts(Protocol):
@@ -280,6 +294,10 @@ class Catalog(Protocol):
 
     def expire_point(self, point_id: str, now: datetime, reasons: Iterable[str], signer: SigningKey) -> bool:
         """Sign that a point is dropped and stop showing it; whether that was done: not to one under a legal hold."""
+
+    @property
+    def traffic(self) -> TrafficNotes:
+        """What travelled to and from vaults, and how much lies there."""
 
     @property
     def streams(self) -> Streams:

@@ -2,7 +2,7 @@
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cto_backups.core.ports import Progress, Source
     from cto_backups.core.reporting import Report
     from cto_backups.core.sandboxes import Sandbox
+    from cto_backups.core.traffic import Traffic
     from cto_backups.core.vaults import Vault
     from cto_backups.core.watched import Watch
     from cto_backups.flows.catalog_port import Catalog
@@ -43,7 +44,8 @@ class Installation:
     `source`, `vault` and `store` take a name of the policy; `store` opens the repository of a vault (once) and raises
     what keeps it from opening. `own` are the files and folders of this machine that it uses itself: the policy, keys,
     catalog, state and vaults. `progress` opens a progress display with a title. `channel` makes one of the policy.
-    `watch` begins to watch for changes. `report` gives the place for reports, where policy names one.
+    `watch` begins to watch for changes. `report` gives the place for reports, where policy names one. `travelled` gives
+    what was asked of vaults since it was last called.
     `user` with `uid` is who runs this as the operating system has it, `sudo_user` what sudo says of that.
     """
 
@@ -65,6 +67,7 @@ class Installation:
     report: "Callable[[], Report]" = _no_report
     uid: int = field(default_factory=os.getuid)
     sudo_user: str | None = None
+    travelled: "Callable[[], Mapping[str, Traffic]]" = dict
 
     def source_policy(self, name: str) -> SourcePolicy:
         """The policy of one source. Raises NotFoundError naming those there are."""

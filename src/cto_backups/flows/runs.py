@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from cto_backups import clock
 from cto_backups.core.model import ActionKind, Outcome
+from cto_backups.core.traffic import Traffic
 from cto_backups.errors import BackupsError
 from cto_backups.flows.installation import Installation
 
@@ -54,6 +55,10 @@ def recorded(
         run.outcome, run.error_code, run.message = Outcome.FAILED, "defect", type(error).__name__
         raise
     finally:
+        travelled = installation.travelled()
+        if travelled:
+            seen = sum(travelled.values(), Traffic())
+            run.figures.update(requests=seen.requests, up_bytes=seen.up_bytes, down_bytes=seen.down_bytes)
         catalog.finish_run(
             run.id,
             outcome=run.outcome,
@@ -62,6 +67,8 @@ def recorded(
             message=run.message,
             figures=run.figures,
         )
+        if travelled:
+            catalog.traffic.note(action.value, travelled, clock.now())
         fields = {"action": action.value, "source": source, "vault": vault, "point": point}
         ended = {"outcome": run.outcome.value, "message": run.message, **run.figures}
         log.info("run", extra={"fields": fields | ended})

@@ -9,6 +9,7 @@ from cto_backups.core.assurance import Verdict, judge
 from cto_backups.core.facts import Facts
 from cto_backups.core.heartbeat import silence
 from cto_backups.core.policy import Policy
+from cto_backups.core.traffic import COUNTED_FOR, VaultCosts, vault_costs
 from cto_backups.flows.expire import kept_by_owners
 from cto_backups.flows.heartbeat import observed
 from cto_backups.flows.installation import Installation
@@ -20,7 +21,7 @@ class StatusReport:
     """The verdict on every source, with the facts that it rests on.
 
     `kept_by_owners` counts the copies of expired points in vaults to which this host may only add. `silence` says why
-    the worker is to be taken for dead (None: it is not).
+    the worker is to be taken for dead (None: it is not). `costs` are those of the vaults, where asked for.
     """
 
     policy: Policy
@@ -29,9 +30,10 @@ class StatusReport:
     now: datetime
     kept_by_owners: Mapping[str, int] = field(default_factory=dict)
     silence: str | None = None
+    costs: tuple[VaultCosts, ...] = ()
 
 
-def status(installation: Installation, sources: Iterable[str] | None = None) -> StatusReport:
+def status(installation: Installation, sources: Iterable[str] | None = None, *, costs: bool = False) -> StatusReport:
     """Judge the named sources, or all, from the catalog and from a short look at each vault: is it there at all?"""
     names = None if sources is None else [installation.source_policy(name).name for name in sources]
     now = clock.now()
@@ -40,6 +42,7 @@ def status(installation: Installation, sources: Iterable[str] | None = None) -> 
     verdicts = judge(installation.policy, facts, now)
     if names is not None:
         verdicts = {name: verdicts[name] for name in names}
+    book = installation.catalog.traffic
     return StatusReport(
         installation.policy,
         facts,
@@ -47,4 +50,5 @@ def status(installation: Installation, sources: Iterable[str] | None = None) -> 
         now,
         kept_by_owners(installation),
         silence(installation.policy, facts, now),
+        vault_costs(installation.policy, facts, book.stored(), book.since(now - COUNTED_FOR)) if costs else (),
     )

@@ -14,7 +14,7 @@ from importlib import import_module
 import pytest
 from sqlalchemy import create_engine
 
-from cto_backups.catalog import database, schema
+from cto_backups.catalog import database, schema, schema_traffic
 from cto_backups.catalog.catalog import Catalog
 from cto_backups.catalog.status_view import BACKUP_STATUS
 from cto_backups.core.model import ActionKind
@@ -109,6 +109,7 @@ def columns_and_statements(connection):
 def test_the_schema_is_the_sum_of_its_migrations(path):
     made = sqlite3.connect(":memory:")
     engine = create_engine("sqlite://", creator=lambda: made)
+    assert schema_traffic.vault_traffic.metadata is schema.metadata
     schema.metadata.create_all(engine)
     made.execute(BACKUP_STATUS)
     with closing(sqlite3.connect(path)) as migrated:
@@ -210,6 +211,7 @@ def test_the_one_sign_of_life_that_there_was_becomes_that_of_its_host(path):
         connection.execute("ALTER TABLE resources DROP COLUMN covered")
         connection.execute("ALTER TABLE vaults DROP COLUMN away_since")
         connection.execute("ALTER TABLE source_vaults DROP COLUMN lag_seconds")
+        connection.execute("DROP TABLE vault_traffic")
         connection.execute("CREATE TABLE heartbeat (id INTEGER PRIMARY KEY, at, next_by, host, pid, busy_with)")
         moment = "2026-03-18T11:00:00.000000Z"
         connection.execute("INSERT INTO heartbeat VALUES (1, ?, ?, 'shop', 77, '')", (moment, moment))

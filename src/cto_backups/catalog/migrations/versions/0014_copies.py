@@ -1,4 +1,4 @@
-"""Copies on schedules: how long a point may wait for a vault. The view counts none as missing that waits no longer."""
+"""How long a point may wait for a vault with a schedule, in the view as well; and what travelled to and from vaults."""
 
 from alembic import op
 
@@ -7,6 +7,19 @@ down_revision = "0013"
 
 STATEMENTS = (
     """ALTER TABLE source_vaults ADD COLUMN lag_seconds INTEGER""",
+    """
+CREATE TABLE vault_traffic (
+    vault TEXT NOT NULL,
+    day TEXT NOT NULL,
+    action TEXT NOT NULL,
+    writes BIGINT NOT NULL,
+    reads BIGINT NOT NULL,
+    deletes BIGINT NOT NULL,
+    up_bytes BIGINT NOT NULL,
+    down_bytes BIGINT NOT NULL,
+    PRIMARY KEY (vault, day, action)
+)
+    """,
     """DROP VIEW backup_status""",
     """
 CREATE VIEW backup_status AS
