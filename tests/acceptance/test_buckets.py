@@ -236,4 +236,3 @@ def test_a_bucket_on_a_schedule_lags_as_it_may_is_limited_and_costs_what_its_pri
     assert 3_000_000 <= gateway["full_restore"]["down_bytes"] <= gateway["stored_bytes"]
     told = run("status", "--vaults")
     assert "USD" in told and "Costs are told of vaults whose prices the policy states." in told
-    print(told)
