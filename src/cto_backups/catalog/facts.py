@@ -282,6 +282,13 @@ _VAULTS = """
     """
 
 
+_CHECKS = """
+    SELECT evidence.* FROM json_each(:asked) asked JOIN evidence ON evidence.id = (
+        SELECT id FROM evidence WHERE vault = asked.value AND kind = 'vault_check'
+        ORDER BY finished_at DESC, id DESC LIMIT 1)
+    """
+
+
 def _vaults(connection: Connection) -> dict[str, VaultFacts]:
     rows = connection.execute(_VAULTS).fetchall()
     names = [row["name"] for row in rows]
@@ -289,6 +296,7 @@ def _vaults(connection: Connection) -> dict[str, VaultFacts]:
         return {}
     runs = _last_runs(connection, names, "vault")
     failures = _failures(connection, names, "vault")
+    checks = {row["vault"]: evidence_from_row(row) for row in _rows(connection, _CHECKS, names)}
     return {
         row["name"]: VaultFacts(
             vault=row["name"],
@@ -301,6 +309,7 @@ def _vaults(connection: Connection) -> dict[str, VaultFacts]:
             prune_failures=failures.get(row["name"], {}).get(ActionKind.PRUNE, 0),
             renew_run=runs.get(row["name"], {}).get(ActionKind.RENEW),
             renew_failures=failures.get(row["name"], {}).get(ActionKind.RENEW, 0),
+            check=checks.get(row["name"]),
             copy_count=row["copy_count"],
             first_copy_at=moment_from_column(row["first_copy_at"]),
         )

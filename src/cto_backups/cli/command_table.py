@@ -276,6 +276,7 @@ COMMANDS = (
         (
             Entry("init", "vault:init", "Make a vault that the policy names", ("vault init disk",)),
             Entry("fill", "vault:fill", "Bring a vault the points that it lacks", ("vault fill disk",)),
+            Entry("check", "vault_check:check", "Try out what a vault's store enforces", ("vault check cloud",)),
             Entry(
                 "renew",
                 "vault:renew",

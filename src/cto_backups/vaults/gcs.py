@@ -26,6 +26,7 @@ from cto_backups.providers.google import GoogleClient, RefusedError
 from cto_backups.vaults import gcs_client
 from cto_backups.vaults.bucket import BucketVault
 from cto_backups.vaults.gcs_errors import GcsWording
+from cto_backups.vaults.gcs_trial import GcsTrial
 from cto_backups.vaults.gcs_upload import FIELDS, stream, upload, written
 from cto_backups.vaults.object_store import AbsentError, Answer, BeyondError, Page, TakenError, UnansweredError
 from cto_backups.vaults.passing import Passing
@@ -152,6 +153,10 @@ class GcsStore:
     def sweep(self, before: datetime) -> int:
         """Nothing: the store itself ends sessions after a week, and nobody pays for what came in them."""
         return 0
+
+    def trial(self) -> GcsTrial:
+        """What asks it for more than a vault does."""
+        return GcsTrial(self._name, self._client, self.address, self.say)
 
     def close(self) -> None:
         """Close the connections; they are made anew when needed."""

@@ -19,6 +19,7 @@ from cto_backups.core.trees import Buffer
 from cto_backups.core.vaults import StoreAddress, StoredFile
 from cto_backups.errors import VaultError, VaultExistsError, VaultMissingError
 from cto_backups.vaults.passing import Passing
+from cto_backups.vaults.trial import Trial
 from cto_backups.vaults.wording import Wording
 
 
@@ -180,6 +181,9 @@ class ObjectStore(Protocol):
 
     def sweep(self, before: datetime) -> int:
         """Remove what uploads that began before left behind unfinished; how many. Raises VaultReadOnlyError."""
+
+    def trial(self) -> Trial:
+        """What asks it for more than a vault does. Raises VaultError."""
 
     def close(self) -> None:
         """Close the connections; they are made anew when needed."""

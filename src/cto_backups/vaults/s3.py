@@ -26,6 +26,7 @@ from cto_backups.vaults.bucket import BucketVault
 from cto_backups.vaults.object_store import AbsentError, Answer, BeyondError, Page, TakenError, UnansweredError, Version
 from cto_backups.vaults.passing import Passing
 from cto_backups.vaults.s3_errors import S3Wording
+from cto_backups.vaults.s3_trial import S3Trial
 from cto_backups.vaults.s3_upload import ProofError, proven, stream, upload
 
 _ATTEMPTS = 4  # at what the client does not try again by itself: conflicts of writers
@@ -180,6 +181,10 @@ class S3Store:
                 self._asked("remove an unfinished upload of", name[len(self.address.key("")) :], abort)
                 swept += 1
         return swept
+
+    def trial(self) -> S3Trial:
+        """What asks it for more than a vault does."""
+        return S3Trial(self._name, self._client, self.address, self.say)
 
     def close(self) -> None:
         """Close the connections; they are made anew when needed."""

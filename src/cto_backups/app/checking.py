@@ -1,0 +1,59 @@
+"""Try out a vault of an opened installation, and the key services that open it."""
+
+import secrets
+from typing import TYPE_CHECKING
+
+from cto_backups import clock
+from cto_backups.core.vault_check import Answer, Told
+from cto_backups.errors import BackupsError
+
+if TYPE_CHECKING:
+    from cto_backups.app import Opened
+    from cto_backups.config.repository_key import ServiceReference
+    from cto_backups.flows.check_vault import Found, VaultChecked
+
+
+def check_vault(opening: "Opened", name: str) -> "VaultChecked":
+    """Try out a vault, and keep the evidence. Raises VaultError where it is not there."""
+    from cto_backups.flows.check_vault import check_vault as carry_out
+
+    return carry_out(opening.installation, name, lambda: examine(opening, name))
+
+
+def examine(opening: "Opened", name: str) -> "Found":
+    """What each rule comes to now, in the vault and at every key service of the policy."""
+    from cto_backups.core.policy import Access
+    from cto_backups.flows.check_vault import Found
+    from cto_backups.vaults.conformance import check
+    from cto_backups.vaults.trying import Relied
+
+    vault = opening.configuration.policy.vaults[name]
+    relied = Relied(vault.access is Access.APPEND_ONLY, vault.lock_mode, vault.kms_key)
+    checked = check(opening.installation.vault(name), relied)
+    services = opening.configuration.settings.repository_key.services
+    keys = tuple(_unwraps(reference, name) for reference in services)
+    if not keys:
+        keys = (Told("key", Answer.NOT_OFFERED, "the policy names no key service", wanted=False),)
+    return Found((*checked.told, *keys), checked.left, checked.locked_until)
+
+
+def _unwraps(reference: "ServiceReference", vault: str) -> Told:
+    """Whether a key service gives back a secret of no use to anybody, in the same words, and not in others."""
+    from cto_backups.app.repository_secret import service
+
+    begun, secret = clock.monotonic(), secrets.token_bytes(32)
+    context = {"purpose": "check", "vault": vault}
+    try:
+        key = service(reference)
+        key.check()
+        wrapped = key.wrap(secret, context)
+        if key.unwrap(wrapped, context) != secret:
+            return Told("key", Answer.NOT_ENFORCED, f"{reference} gives back another secret than it was given")
+    except BackupsError as error:
+        why = f"{reference}: {error.why or error.what}"
+        return Told("key", Answer.NOT_ASKED, why, seconds=clock.monotonic() - begun)
+    try:
+        key.unwrap(wrapped, {**context, "vault": f"not {vault}"})
+    except BackupsError:
+        return Told("key", Answer.ENFORCED, str(reference), seconds=clock.monotonic() - begun)
+    return Told("key", Answer.NOT_ENFORCED, f"{reference} unwraps for another vault than it wrapped for")
