@@ -27,7 +27,9 @@ from cto_backups.vaults.conformance import Checked, check
 from cto_backups.vaults.gcs import gcs_vault
 from cto_backups.vaults.local import LocalVault
 from cto_backups.vaults.marker import new_marker
+from cto_backups.vaults.pacing import Pace
 from cto_backups.vaults.s3 import s3_vault
+from cto_backups.vaults.throttled import ThrottledVault
 from cto_backups.vaults.trying import Relied
 from servers import object_stores
 from servers.google_stores import GoogleStore
@@ -284,3 +286,10 @@ def test_a_policys_key_is_looked_for(fake_gcs_server: GoogleStore, gcs: Make, sm
     checked = check(vault, Relied(kms_key="projects/acme/locations/us/keyRings/r/cryptoKeys/k"))
     assert failed(checked) == {"encryption"}
     assert datetime.now(UTC) - timedelta(minutes=5) < clock.now()
+
+
+@pytest.mark.usefixtures("small")
+def test_a_folder_under_bandwidth_limits_that_only_adds_is_tried_itself(local: LocalVault) -> None:
+    limited = ThrottledVault(AppendOnlyVault(local), Pace(lambda: 1 << 40), Pace(lambda: 1 << 40))
+    assert failed(check(limited, Relied(append_only=True))) == {"role-delete", "role-replace"}
+    assert keys(local) == set(KEPT)

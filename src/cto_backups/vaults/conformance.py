@@ -21,6 +21,7 @@ from cto_backups.core.vaults import Vault
 from cto_backups.errors import BackupsError, VaultError, VaultExistsError, VaultMissingError, VaultReadOnlyError
 from cto_backups.vaults.append_only import AppendOnlyVault
 from cto_backups.vaults.local import LocalVault
+from cto_backups.vaults.throttled import ThrottledVault
 from cto_backups.vaults.trial import Tried
 from cto_backups.vaults.trying import Relied, Trying
 
@@ -44,7 +45,7 @@ class Checked:
 
 def check(vault: Vault, relied: Relied) -> Checked:
     """Try every rule. Raises VaultError when the vault is not there, or nobody answers at all."""
-    vault = vault.without_restraint if isinstance(vault, AppendOnlyVault) else vault
+    vault = _unrestrained(vault)
     vault.check()
     place = f"{SCRATCH}{clock.now().astimezone(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}/"
     rules = _General(vault, relied, place)
@@ -59,6 +60,17 @@ def check(vault: Vault, relied: Relied) -> Checked:
     order = list(RULES)
     until = trying.locked_until if trying is not None else None
     return Checked(tuple(sorted(found, key=lambda each: order.index(each.rule))), place, left, until)
+
+
+def _unrestrained(vault: Vault) -> Vault:
+    """Without what keeps this host from trying, at the pace that the policy allows."""
+    if isinstance(vault, ThrottledVault):
+        return vault.limiting(_unrestrained(vault.at_full_speed))
+    return vault.without_restraint if isinstance(vault, AppendOnlyVault) else vault
+
+
+def _itself(vault: Vault) -> Vault:
+    return vault.at_full_speed if isinstance(vault, ThrottledVault) else vault
 
 
 class _General:
@@ -194,8 +206,9 @@ def _of_a_folder(vault: Vault, relied: Relied, place: str) -> Iterator[Told]:
     def age() -> _Tried:
         key = f"{place}clock"
         vault.put(key, [b"x"])
-        assert isinstance(vault, LocalVault)
-        stored = datetime.fromtimestamp((vault.root / key).stat().st_mtime, UTC)
+        folder = _itself(vault)
+        assert isinstance(folder, LocalVault)
+        stored = datetime.fromtimestamp((folder.root / key).stat().st_mtime, UTC)
         return agreeing(stored)
 
     yield tried("clock", age)
@@ -236,8 +249,8 @@ def _clear(vault: Vault, place: str) -> dict[str, str]:
                     vault.delete(stored.key)
                 except VaultError as error:
                     left[stored.key] = _words(error)
-        if isinstance(vault, LocalVault):
-            _remove_folders(vault.root / SCRATCH)
+        if isinstance(folder := _itself(vault), LocalVault):
+            _remove_folders(folder.root / SCRATCH)
     except VaultError as error:
         return {place: _words(error)}
     return left

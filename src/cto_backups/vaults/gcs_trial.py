@@ -131,6 +131,7 @@ class GcsTrial:
             headers={"Content-Type": f"multipart/related; boundary={boundary}"},
             body=lambda: body,
             uploadType="multipart",
+            kmsKeyName=self._address.kms_key,
             name=self._address.key(key),
         )
 

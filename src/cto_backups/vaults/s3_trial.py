@@ -125,6 +125,8 @@ class S3Trial:
 
     def _put(self, key: str, content: bytes, summed: bytes, lock: dict[str, Any]) -> Reply:
         checksum = base64.b64encode(hashlib.sha256(summed).digest()).decode()
+        if self._address.kms_key is not None:
+            lock = {**lock, "ServerSideEncryption": "aws:kms", "SSEKMSKeyId": self._address.kms_key}
         told = {**self._object(key), **lock, "ChecksumAlgorithm": "SHA256", "ChecksumSHA256": checksum}
         return self._reply("put_object", lambda: self._client.put_object(**told, Body=content))
 

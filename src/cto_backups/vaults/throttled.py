@@ -27,6 +27,15 @@ class ThrottledVault:
         return getattr(self, _OPTIONAL[attribute]) if attribute in _OPTIONAL else other
 
     @property
+    def at_full_speed(self) -> Vault:
+        """The other vault itself."""
+        return self._vault
+
+    def limiting(self, vault: Vault) -> "ThrottledVault":
+        """Another vault under the same limits."""
+        return ThrottledVault(vault, self._up, self._down)
+
+    @property
     def name(self) -> str:
         """Its name in the policy."""
         return self._vault.name
