@@ -5,19 +5,26 @@ from typing import TYPE_CHECKING
 
 from cto_backups import clock
 from cto_backups.core.vault_check import Answer, Told
-from cto_backups.errors import BackupsError
+from cto_backups.errors import BackupsError, RefusedError
 
 if TYPE_CHECKING:
     from cto_backups.app import Opened
     from cto_backups.config.repository_key import ServiceReference
+    from cto_backups.core.vault_settings import Seen, Settable
     from cto_backups.flows.check_vault import Found, VaultChecked
 
 
-def check_vault(opening: "Opened", name: str) -> "VaultChecked":
-    """Try out a vault, and keep the evidence. Raises VaultError where it is not there."""
+def check_vault(opening: "Opened", name: str) -> "tuple[VaultChecked, tuple[Seen, ...]]":
+    """Try out a vault, look how its bucket is set, and keep the evidence. Raises VaultError where it is not there."""
+    from cto_backups.flows import vault_settings
     from cto_backups.flows.check_vault import check_vault as carry_out
 
-    return carry_out(opening.installation, name, lambda: examine(opening, name))
+    checked = carry_out(opening.installation, name, lambda: examine(opening, name))
+    if opening.configuration.policy.vaults[name].url.startswith("file:"):
+        return checked, ()
+    looked = vault_settings.look(opening.installation, name, bucket_of(opening, name))
+    vault_settings.keep(opening.installation, name, looked)
+    return checked, looked
 
 
 def examine(opening: "Opened", name: str) -> "Found":
@@ -57,3 +64,18 @@ def _unwraps(reference: "ServiceReference", vault: str) -> Told:
     except BackupsError:
         return Told("key", Answer.ENFORCED, str(reference), seconds=clock.monotonic() - begun)
     return Told("key", Answer.NOT_ENFORCED, f"{reference} unwraps for another vault than it wrapped for")
+
+
+def bucket_of(opening: "Opened", name: str) -> "Settable":
+    """The vault, as one whose bucket has settings. Raises RefusedError for a folder."""
+    from cto_backups.core.vault_settings import Settable
+    from cto_backups.vaults.append_only import AppendOnlyVault
+
+    vault = opening.installation.vault(name)
+    vault = vault.without_restraint if isinstance(vault, AppendOnlyVault) else vault
+    if isinstance(vault, Settable):
+        return vault
+    raise RefusedError(
+        f"Vault '{name}' is a folder: there is no bucket to be set",
+        todo="See docs/how-to/write-only.md for what its modes and its owner are to be.",
+    )

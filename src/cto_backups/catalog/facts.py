@@ -26,6 +26,8 @@ from cto_backups.catalog.rows import (
 )
 from cto_backups.core.facts import CopyFacts, Facts, SourceFacts, TimedRestore, VaultFacts
 from cto_backups.core.model import ActionKind, Disappearance, Evidence, Outcome, RecoveryPoint, Resource, Run
+from cto_backups.core.vault_check import CHECK
+from cto_backups.core.vault_settings import SETTINGS
 
 TIMED_TESTS = 5
 """From how many of its last passed restore tests the time of a source's next restore is forecast."""
@@ -282,9 +284,10 @@ _VAULTS = """
     """
 
 
-_CHECKS = """
-    SELECT evidence.* FROM json_each(:asked) asked JOIN evidence ON evidence.id = (
-        SELECT id FROM evidence WHERE vault = asked.value AND kind = 'vault_check'
+_CHECKS = f"""
+    WITH kinds (kind) AS (VALUES ('{CHECK}'), ('{SETTINGS}'))
+    SELECT evidence.* FROM json_each(:asked) asked JOIN kinds JOIN evidence ON evidence.id = (
+        SELECT id FROM evidence WHERE vault = asked.value AND kind = kinds.kind
         ORDER BY finished_at DESC, id DESC LIMIT 1)
     """
 
@@ -296,7 +299,7 @@ def _vaults(connection: Connection) -> dict[str, VaultFacts]:
         return {}
     runs = _last_runs(connection, names, "vault")
     failures = _failures(connection, names, "vault")
-    checks = {row["vault"]: evidence_from_row(row) for row in _rows(connection, _CHECKS, names)}
+    checks = {(row["vault"], row["kind"]): evidence_from_row(row) for row in _rows(connection, _CHECKS, names)}
     return {
         row["name"]: VaultFacts(
             vault=row["name"],
@@ -309,7 +312,8 @@ def _vaults(connection: Connection) -> dict[str, VaultFacts]:
             prune_failures=failures.get(row["name"], {}).get(ActionKind.PRUNE, 0),
             renew_run=runs.get(row["name"], {}).get(ActionKind.RENEW),
             renew_failures=failures.get(row["name"], {}).get(ActionKind.RENEW, 0),
-            check=checks.get(row["name"]),
+            check=checks.get((row["name"], CHECK)),
+            settings=checks.get((row["name"], SETTINGS)),
             copy_count=row["copy_count"],
             first_copy_at=moment_from_column(row["first_copy_at"]),
         )

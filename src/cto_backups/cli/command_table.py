@@ -277,6 +277,8 @@ COMMANDS = (
             Entry("init", "vault:init", "Make a vault that the policy names", ("vault init disk",)),
             Entry("fill", "vault:fill", "Bring a vault the points that it lacks", ("vault fill disk",)),
             Entry("check", "vault_check:check", "Try out what a vault's store enforces", ("vault check cloud",)),
+            Entry("plan", "vault_settings:plan", "How a vault's bucket is set, and is to be", ("vault plan cloud",)),
+            Entry("apply", "vault_settings:apply", "Set a vault's bucket as policy asks", ("vault apply cloud",)),
             Entry(
                 "renew",
                 "vault:renew",

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cto_backups.cli import documents, figures, tables
+from cto_backups.cli import documents, figures, tables, vault_settings
 from cto_backups.cli.attempts import chosen_vaults, in_each
 from cto_backups.cli.command import command
 from cto_backups.cli.opening import opened
@@ -28,15 +28,20 @@ def check(
     """Try out what the store of each vault enforces, in a scratch folder of it, with the login of this host.
 
     Nothing that is kept there is touched. What is stored for it is removed again, but for what a lock keeps for three
-    minutes; the next check removes that. The answer is kept as signed evidence.
+    minutes; the next check removes that. How a bucket is set is looked at as well. The answer is kept as signed
+    evidence. Ends with 11 where what policy relies on is not enforced, or is set otherwise.
     """
     with opened(screen) as opening:
         from cto_backups.app.checking import check_vault
 
         def one(name: str) -> tuple[documents.Document, ExitStatus]:
-            checked = check_vault(opening, name)
+            checked, looked = check_vault(opening, name)
             tell(screen, checked)
-            return as_json(checked), ExitStatus.SUCCESS if checked.evidence.passed else ExitStatus.VERIFICATION
+            if looked:
+                vault_settings.tell(screen, name, looked)
+            answer = {**as_json(checked), "settings": vault_settings.as_json(looked)}
+            fine = checked.evidence.passed and not any(each.differs for each in looked)
+            return answer, ExitStatus.SUCCESS if fine else ExitStatus.VERIFICATION
 
         names = chosen_vaults(opening.configuration.policy.vaults, vaults)
         answers, status = in_each(screen, names, one, failed={"passed": False})

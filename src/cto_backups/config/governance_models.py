@@ -7,7 +7,17 @@ from pydantic import Field
 from cto_backups.config.fields import Duration, Line
 from cto_backups.config.part import Part
 
-ActionName = Literal["expire", "prune", "restore", "key-removal", "hold-release", "source-removal", "shorter-retention"]
+ActionName = Literal[
+    "expire",
+    "prune",
+    "restore",
+    "key-removal",
+    "hold-release",
+    "source-removal",
+    "shorter-retention",
+    "vault-settings",
+    "vault-lock",
+]
 
 WhoName = Literal["anyone", "second-person"]
 
@@ -38,6 +48,10 @@ class Approvals(Part):
     """To take a source out of this file: the audit reports it until then."""
     shorter_retention: WhoName | None = Field(default=None, alias="shorter-retention")
     """To let a shortened retention drop what the one before it keeps, after the 72 hours that it always waits."""
+    vault_settings: WhoName | None = Field(default=None, alias="vault-settings")
+    """To set a vault's bucket as policy asks (`vault apply`)."""
+    vault_lock: WhoName | None = Field(default=None, alias="vault-lock")
+    """To turn on what nobody can turn off again; this needs an approval by anyone when left out."""
     document_change: WhoName | None = Field(default=None, alias="document-change")
     """To accept that a governing document has changed; this needs an approval by anyone when left out."""
     governance_change: WhoName | None = Field(default=None, alias="governance-change")

@@ -33,6 +33,21 @@ TlsName = Annotated[
 ]
 
 
+class VaultSettings(Part):
+    """How the bucket of a vault has to be set: `vault plan` compares, `vault apply` sets, the audit looks."""
+
+    versioning: bool = True
+    """Whether it keeps what is overwritten and deleted as versions."""
+    noncurrent_days: Annotated[int, Field(ge=0, le=36500)] = 365
+    """After so many days, no sooner, a rule deletes such versions; they are paid for till then. 0: none is needed."""
+    soft_delete_days: Annotated[int, Field(ge=0, le=90)] = 7
+    """For how long at the least `gs://` gives back what was deleted; 0: nobody asks for it."""
+    replicated: bool = False
+    """Whether its provider has to keep it in several regions."""
+    access_logs: Line | None = Field(default=None, examples=["acme-logs"])
+    """The bucket that gets the logs of who reads and deletes; none is asked for when left out."""
+
+
 class Vault(Part):
     """A named place for copies."""
 
@@ -76,5 +91,7 @@ class Vault(Part):
     """How fast what travels to and from it may go, by the time of day; as fast as it can when left out."""
     prices: Prices | None = None
     """What its provider charges, so that `status --vaults` tells costs; without it, bytes and requests alone."""
+    settings: VaultSettings | None = None
+    """How its bucket has to be set, where that is not as usual."""
     read_part: Share | None = None
     """How much of it one scheduled verification reads; all at once when left out. Each goes on where the last ended."""

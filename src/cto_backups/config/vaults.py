@@ -10,7 +10,7 @@ from cto_backups.config.kinds import OBJECT_STORES
 from cto_backups.config.secrets import SecretReference
 from cto_backups.config.vault_models import Vault
 from cto_backups.core.object_locks import parse_window
-from cto_backups.core.policy import Access, LockMode, Prices, Tls, VaultPolicy
+from cto_backups.core.policy import Access, LockMode, Prices, Tls, VaultPolicy, VaultSettings
 from cto_backups.core.schedule import parse_triggers
 from cto_backups.core.verification import parse_share
 from cto_backups.core.watching import watching_trigger
@@ -69,6 +69,7 @@ def built_vaults(
             bandwidth=bandwidth_limits(vault.bandwidth),
             prices=Prices(**vault.prices.model_dump()) if vault.prices else None,
             copies=parse_triggers(", ".join(vault.copies)) if vault.copies else (),
+            settings=VaultSettings(**vault.settings.model_dump()) if vault.settings else VaultSettings(),
         )
     return built
 
@@ -100,6 +101,8 @@ def _objections(name: str, vault: Vault, scheme: str) -> Iterator[tuple[str, str
     if scheme not in OBJECT_STORES:
         if vault.endpoint is not None:
             yield "endpoint", f"vault {name} is a folder, and has no server", "Leave endpoint out."
+        if vault.settings is not None:
+            yield "settings", f"vault {name} is a folder, and has no bucket to be set", "Leave settings out."
         if vault.kms_key is not None:
             yield "kms_key", f"vault {name} is a folder: no provider encrypts it", "Leave kms_key out."
         if vault.tls != "1.3":

@@ -14,7 +14,9 @@ class BucketSettings:
 
     `kept_days`: after how many days versions that are no longer current are deleted; 0 for never. `public`: whether
     anybody may read it. `replicated`: whether its provider keeps it in several regions. `soft_delete_days`: for how
-    long what was deleted can be had back, whatever versions there are.
+    long what was deleted can be had back, whatever versions there are. `log_bucket` gets the logs of access;
+    `key` is the default key of the provider's key service; `locks`: objects can be locked; `ends`: what a rule does to
+    objects that are current ("": nothing).
     """
 
     versioning: bool | None = None
@@ -25,6 +27,10 @@ class BucketSettings:
     soft_delete_days: int | None = None
     access_logs: bool | None = None
     region: str | None = None
+    log_bucket: str | None = None
+    key: str | None = None
+    locks: bool | None = None
+    ends: str | None = None
     unanswered: Mapping[str, str] = field(default_factory=dict)
 
     def told(self) -> str:

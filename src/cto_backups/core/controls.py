@@ -14,6 +14,7 @@ from cto_backups.core.findings import (
 )
 from cto_backups.core.operation import OPERATION
 from cto_backups.core.protection import PROTECTION
+from cto_backups.core.vault_check_controls import VAULT_CHECKS
 
 __all__ = [
     "CONTROLS",
@@ -28,5 +29,5 @@ __all__ = [
     "Severity",
 ]
 
-CONTROLS: tuple[Control, ...] = (*PROTECTION, *OPERATION, *CLOUD_SQL)
+CONTROLS: tuple[Control, ...] = (*PROTECTION, *OPERATION, *CLOUD_SQL, *VAULT_CHECKS)
 """Every control; ids are for ever, since reports and exceptions refer to them."""

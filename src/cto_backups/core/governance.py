@@ -26,6 +26,8 @@ class Governed(StrEnum):
     HOLD_RELEASE = "hold-release"
     SOURCE_REMOVAL = "source-removal"
     SHORTER_RETENTION = "shorter-retention"
+    VAULT_SETTINGS = "vault-settings"
+    VAULT_LOCK = "vault-lock"
     DOCUMENT_CHANGE = "document-change"
     GOVERNANCE_CHANGE = "governance-change"
 
@@ -80,11 +82,11 @@ class Governance:
         return tuple(document for document in self.documents if action in document.governs)
 
     def approved_by(self, action: Governed) -> Who | None:
-        """Who has to approve an action; None: nobody. A change of what governs always needs somebody.
+        """Who has to approve an action; None: nobody. A change of what governs, and what nobody can undo, always do.
 
         Where any action needs a second person, one is needed to let these rules ask for less.
         """
-        default = Who.ANYONE if action in RULES else None
+        default = Who.ANYONE if action in (*RULES, Governed.VAULT_LOCK) else None
         if action is Governed.GOVERNANCE_CHANGE and Who.SECOND_PERSON in self.approvals.values():
             default = Who.SECOND_PERSON
         return self.approvals.get(action, default)

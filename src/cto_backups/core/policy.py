@@ -58,6 +58,20 @@ class Prices:
 
 
 @dataclass(frozen=True, slots=True)
+class VaultSettings:
+    """What policy asks of a vault's bucket; `noncurrent_days` 0 and `soft_delete_days` 0 ask for nothing.
+
+    `access_logs` names the bucket that is to get them.
+    """
+
+    versioning: bool = True
+    noncurrent_days: int = 365
+    soft_delete_days: int = 7
+    replicated: bool = False
+    access_logs: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class VaultPolicy:
     """A named place for copies. `provider` with `region` says what fails together; `storage` is the storage type.
 
@@ -68,7 +82,8 @@ class VaultPolicy:
     references to what the policy names for logging in, by setting; `tls` is None for a folder; `kms_key` is the key of
     the provider under which it encrypts what is stored. With `plain_exports` the files of exports lie as they are.
     `copies` is the schedule on which copies come there; empty: each as soon as its point is made. `bandwidth` limits
-    what travels to and from it. `prices` are what its provider charges; None: nobody said.
+    what travels to and from it. `prices` are what its provider charges; None: nobody said. `settings` are those of its
+    bucket.
     """
 
     name: str
@@ -90,6 +105,7 @@ class VaultPolicy:
     copies: Triggers = ()
     bandwidth: BandwidthLimits = ()
     prices: Prices | None = None
+    settings: VaultSettings = VaultSettings()
 
 
 @dataclass(frozen=True, slots=True)

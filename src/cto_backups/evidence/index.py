@@ -26,7 +26,12 @@ COLUMNS = (
     "record",
     "digest",
 )
-WHAT = {"restore_test": "restore test", "verify": "verification", "vault_check": "check of a vault"}
+WHAT = {
+    "restore_test": "restore test",
+    "verify": "verification",
+    "vault_check": "check of a vault",
+    "vault_settings": "look at a bucket's settings",
+}
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 

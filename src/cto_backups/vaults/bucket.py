@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import TypeVar
 
 from cto_backups import _native, clock
+from cto_backups.core.bucket_settings import BucketSettings
 from cto_backups.core.object_locks import (
     FileLock,
     Hidden,
@@ -22,6 +23,7 @@ from cto_backups.core.object_locks import (
     whole_second,
 )
 from cto_backups.core.trees import Buffer
+from cto_backups.core.vault_settings import Change
 from cto_backups.core.vaults import StoreAddress, StoredFile
 from cto_backups.errors import VaultError, VaultExistsError
 from cto_backups.providers import pauses
@@ -204,6 +206,14 @@ class BucketVault:
     def sweep(self) -> int:
         """Remove what uploads of dead writers left behind; how many. Raises VaultMissingError, VaultReadOnlyError."""
         return self._store.sweep(clock.now() - _UPLOADS_END)
+
+    def settings(self) -> BucketSettings:
+        """How its bucket is set now. Raises VaultError."""
+        return self._store.settings()
+
+    def change(self, change: Change) -> str:
+        """Set its bucket; why not, or "" once the store has taken it. Raises VaultError."""
+        return self._store.change(change)
 
     def trial(self) -> Trial:
         """What asks its store for more than a vault does. Raises VaultError."""

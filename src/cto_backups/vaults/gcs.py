@@ -17,9 +17,14 @@ from google.auth.exceptions import GoogleAuthError
 from urllib3.exceptions import HTTPError
 
 from cto_backups import _native
+from cto_backups.buckets import gcs as bucket_settings
+from cto_backups.buckets.gcs import NotToldError
+from cto_backups.config.redaction import redact
+from cto_backups.core.bucket_settings import BucketSettings
 from cto_backups.core.object_locks import FileLock
 from cto_backups.core.policy import LockMode
 from cto_backups.core.trees import Buffer
+from cto_backups.core.vault_settings import Change
 from cto_backups.core.vaults import StoreAddress, StoredFile
 from cto_backups.errors import KeyProblemError, VaultError
 from cto_backups.providers.google import GoogleClient, RefusedError
@@ -34,6 +39,7 @@ from cto_backups.vaults.passing import Passing
 _UNREACHED = (requests.RequestException, HTTPError, OSError, GoogleAuthError)
 
 _NOT_PROVEN = "its checksum there is not that of what was sent, or is not told"
+_JSON = {"Content-Type": "application/json; charset=UTF-8"}
 _LOCK = "retention,retentionExpirationTime"
 # https://cloud.google.com/storage/docs/object-lock
 _MODES = {"Unlocked": LockMode.GOVERNANCE, "Locked": LockMode.COMPLIANCE}
@@ -132,11 +138,10 @@ class GcsStore:
     def lock(self, key: str, until: datetime) -> None:
         """Lock an object until then; without a word for it, the store refuses to shorten a lock. Raises AbsentError."""
         body = json.dumps({"retention": self._retention(until)})
-        headers = {"Content-Type": "application/json; charset=UTF-8"}
         self._asked(
             "lock",
             key,
-            lambda: self._client.ask("PATCH", self._object(key), headers=headers, body=body.encode, fields=_LOCK),
+            lambda: self._client.ask("PATCH", self._object(key), headers=_JSON, body=body.encode, fields=_LOCK),
         )
 
     def page(self, folder: str, after: str | None) -> Page:
@@ -153,6 +158,22 @@ class GcsStore:
     def sweep(self, before: datetime) -> int:
         """Nothing: the store itself ends sessions after a week, and nobody pays for what came in them."""
         return 0
+
+    def settings(self) -> BucketSettings:
+        """As the bucket's own resource tells."""
+        return bucket_settings.settings(self._told_of_bucket, self.address.key(""))
+
+    def change(self, change: Change) -> str:
+        """By a patch of the bucket; rules for versions are made for what lies below the prefix."""
+        try:
+            patch = bucket_settings.changed(self._told_of_bucket, change, self.address.key(""))
+            self._client.ask("PATCH", self._bucket(), headers=_JSON, body=json.dumps(patch).encode)
+        except (RefusedError, NotToldError) as error:
+            denied = error.denied if isinstance(error, NotToldError) else error.status == 403
+            return "this login may not storage.buckets.update" if denied else f"the store says {redact(str(error))}"
+        except _UNREACHED as error:
+            raise self.say.unreached(error, "set", "the bucket") from error
+        return ""
 
     def trial(self) -> GcsTrial:
         """What asks it for more than a vault does."""
@@ -212,8 +233,19 @@ class GcsStore:
         mode = next(name for name, mode in _MODES.items() if mode is locking.mode)
         return {"mode": mode, "retainUntilTime": until.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
 
+    def _bucket(self) -> str:
+        return f"/storage/v1/b/{quote(self.address.bucket, safe='')}"
+
     def _objects(self) -> str:
-        return f"/storage/v1/b/{quote(self.address.bucket, safe='')}/o"
+        return f"{self._bucket()}/o"
+
+    def _told_of_bucket(self, path: str) -> Any:
+        try:
+            return self._client.ask("GET", f"{self._bucket()}{path}").json()
+        except RefusedError as error:
+            raise NotToldError(redact(str(error)), denied=error.status == 403) from error
+        except _UNREACHED as error:
+            raise self.say.unreached(error, "look at", "the bucket") from error
 
     def _object(self, key: str) -> str:
         return f"{self._objects()}/{quote(self.address.key(key), safe='')}"

@@ -14,8 +14,10 @@ from datetime import datetime
 from types import TracebackType
 from typing import Protocol, runtime_checkable
 
+from cto_backups.core.bucket_settings import BucketSettings
 from cto_backups.core.object_locks import FileLock
 from cto_backups.core.trees import Buffer
+from cto_backups.core.vault_settings import Change
 from cto_backups.core.vaults import StoreAddress, StoredFile
 from cto_backups.errors import VaultError, VaultExistsError, VaultMissingError
 from cto_backups.vaults.passing import Passing
@@ -181,6 +183,12 @@ class ObjectStore(Protocol):
 
     def sweep(self, before: datetime) -> int:
         """Remove what uploads that began before left behind unfinished; how many. Raises VaultReadOnlyError."""
+
+    def settings(self) -> BucketSettings:
+        """How the bucket is set."""
+
+    def change(self, change: Change) -> str:
+        """Set it; why not, or "" once the store has taken it."""
 
     def trial(self) -> Trial:
         """What asks it for more than a vault does. Raises VaultError."""

@@ -15,9 +15,12 @@ from typing import Any, TypeVar
 from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError
 
+from cto_backups.buckets import s3 as bucket_settings
+from cto_backups.core.bucket_settings import BucketSettings
 from cto_backups.core.object_locks import FileLock
 from cto_backups.core.policy import LockMode
 from cto_backups.core.trees import Buffer
+from cto_backups.core.vault_settings import Change
 from cto_backups.core.vaults import StoreAddress, StoredFile
 from cto_backups.errors import KeyProblemError, VaultError
 from cto_backups.providers import pauses
@@ -181,6 +184,14 @@ class S3Store:
                 self._asked("remove an unfinished upload of", name[len(self.address.key("")) :], abort)
                 swept += 1
         return swept
+
+    def settings(self) -> BucketSettings:
+        """Asked one by one."""
+        return bucket_settings.settings(self._client, self.address.bucket, self.address.key(""))
+
+    def change(self, change: Change) -> str:
+        """Rules for versions are made for what lies below the prefix."""
+        return bucket_settings.apply(self._client, self.address.bucket, change, self.address.key(""))
 
     def trial(self) -> S3Trial:
         """What asks it for more than a vault does."""

@@ -96,6 +96,8 @@ def test_a_source_in_order_has_no_findings_and_scores_100(audited):
         "exclusions-used",
         "immutable",
         "locks",
+        "vault-checked",
+        "vault-settings",
         "kept-too-long",
         "pruning",
         "keys-parted",

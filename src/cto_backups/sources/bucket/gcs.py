@@ -11,6 +11,8 @@ from urllib.parse import quote
 import requests
 from urllib3.exceptions import HTTPError
 
+from cto_backups.buckets import gcs as gcs_settings
+from cto_backups.buckets.gcs import NotToldError
 from cto_backups.core.bucket_settings import BucketSettings
 from cto_backups.core.vaults import StoreAddress
 from cto_backups.providers.google import FAILED, RefusedError
@@ -115,30 +117,17 @@ class GcsStore:
         return tuple(f"gs://{name}" for name in found if name != self._address.bucket)
 
     def settings(self) -> BucketSettings:
-        """What is set for the bucket; all of it is asked at once, and who may read it apart."""
-        try:
-            told = self._client.ask("GET", self._bucket()).json()
-        except RefusedError as error:
-            why = "this login may not storage.buckets.get" if error.status == 403 else str(error)
-            return BucketSettings(unanswered=dict.fromkeys(("versioning", "kept_days", "public", "replicated"), why))
-        except FAILED as error:
-            raise self._say.unreached(error) from error
-        prevented = told.get("iamConfiguration", {}).get("publicAccessPrevention") == "enforced"
-        public, unanswered = (False, {}) if prevented else self._public()
-        soft = told.get("softDeletePolicy", {}).get("retentionDurationSeconds")
-        key = told.get("encryption", {}).get("defaultKmsKeyName")
-        turbo = told.get("locationType") in ("multi-region", "dual-region")
-        return BucketSettings(
-            versioning=bool(told.get("versioning", {}).get("enabled")),
-            kept_days=_kept_days(told.get("lifecycle", {}).get("rule", ())),
-            public=public,
-            encryption=f"key {key}" if key else "keys of Google",
-            replicated=turbo,
-            soft_delete_days=None if soft is None else int(soft) // 86400,
-            access_logs=bool(told.get("logging", {}).get("logBucket")),
-            region=told.get("location"),
-            unanswered=unanswered,
-        )
+        """What is set for the bucket, as far as this login may ask. Raises SourceError."""
+
+        def ask(path: str) -> Any:
+            try:
+                return self._client.ask("GET", f"{self._bucket()}{path}").json()
+            except RefusedError as error:
+                raise NotToldError(str(error), denied=error.status == 403) from error
+            except FAILED as error:
+                raise self._say.unreached(error) from error
+
+        return gcs_settings.settings(ask)
 
     def put(
         self, name: bytes, size: int, content: Callable[[], Any], properties: Properties, instead: Found | None
@@ -195,17 +184,6 @@ class GcsStore:
         made = nanoseconds(datetime.fromisoformat(each["timeCreated"]))
         return Found(name, int(each["size"]), made, str(each["generation"]), told)
 
-    def _public(self) -> tuple[bool | None, dict[str, str]]:
-        try:
-            policy = self._client.ask("GET", f"{self._bucket()}/iam").json()
-        except RefusedError as error:
-            why = "this login may not storage.buckets.getIamPolicy" if error.status == 403 else str(error)
-            return None, {"public": why}
-        except FAILED as error:
-            raise self._say.unreached(error) from error
-        members = {member for binding in policy.get("bindings", ()) for member in binding.get("members", ())}
-        return bool(members & {"allUsers", "allAuthenticatedUsers"}), {}
-
     def _changed(self, right: str, change: Callable[[], Any]) -> None:
         try:
             change()
@@ -238,17 +216,3 @@ class _GcsBody:
     def close(self) -> None:
         """Let go of the connection."""
         self._answer.close()
-
-
-def _kept_days(rules: Any) -> int:
-    """After how many days the first of the rules deletes what is no longer current; 0 for never."""
-    days = []
-    for rule in rules:
-        condition = rule.get("condition", {})
-        if rule.get("action", {}).get("type") != "Delete" or condition.get("isLive") is True:
-            continue
-        if "daysSinceNoncurrentTime" in condition:
-            days.append(int(condition["daysSinceNoncurrentTime"]))
-        elif condition.get("isLive") is False or "numNewerVersions" in condition:
-            days.append(int(condition.get("age", 1)))
-    return min(days, default=0)

@@ -10,12 +10,13 @@ from typing import Any, Final
 from botocore import exceptions as client_side
 from urllib3.exceptions import HTTPError
 
+from cto_backups.buckets.s3 import settings
 from cto_backups.core.bucket_settings import BucketSettings
 from cto_backups.core.vaults import StoreAddress
 from cto_backups.errors import KeyProblemError, SourceError
 from cto_backups.providers import aws
 from cto_backups.providers.aws_words import code_of
-from cto_backups.sources.bucket import checksums, s3_settings, s3_upload
+from cto_backups.sources.bucket import checksums, s3_upload
 from cto_backups.sources.bucket.s3_errors import S3Wording
 from cto_backups.sources.bucket.stores import Found, OtherStateError, Properties, TornError, UnreadableError
 from cto_backups.sources.moments import nanoseconds
@@ -119,7 +120,7 @@ class S3Store:
 
     def settings(self) -> BucketSettings:
         """What is set for the bucket, as far as this login may ask."""
-        return s3_settings.settings(self._client, self._address.bucket)
+        return settings(self._client, self._address.bucket)
 
     def put(
         self, name: bytes, size: int, content: Callable[[], Any], properties: Properties, instead: Found | None
