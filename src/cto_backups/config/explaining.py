@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from cto_backups.config import alert_models, governance_models, models, report_models
+from cto_backups.config import alert_models, governance_models, models, report_models, vault_models
 from cto_backups.config.document import Node, Span
 from cto_backups.config.elsewhere_models import KeptRepository
 from cto_backups.config.kinds import KINDS
@@ -170,6 +170,8 @@ def _model_at(details: ErrorDetails) -> type[BaseModel]:
         if where[1] == "channels" and len(where) > 4:
             return alert_models.CHANNEL_MODELS[str(where[3])]
         return _OF_ALERTS.get(str(where[1]), alert_models.Alerts) if len(where) > 2 else alert_models.Alerts
+    if where[0] == "vaults" and len(where) > 3 and where[2] == "settings":
+        return vault_models.VaultSettings
     if where[0] == "governance":
         parts: dict[str, type[BaseModel]] = {
             "documents": governance_models.GoverningDocument,

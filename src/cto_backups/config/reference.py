@@ -12,6 +12,7 @@ from cto_backups.config import (
     models,
     price_models,
     report_models,
+    vault_models,
 )
 from cto_backups.config.descriptions import descriptions
 from cto_backups.config.schema import json_schema
@@ -32,6 +33,7 @@ _SECTIONS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("`vaults.NAME`", "Vault", models.Vault),
     ("`vaults.NAME.bandwidth` (a list)", "BandwidthLimit", bandwidth_models.BandwidthLimit),
     ("`vaults.NAME.prices`", "Prices", price_models.Prices),
+    ("`vaults.NAME.settings`", "VaultSettings", vault_models.VaultSettings),
     ("`categories.NAME`", "Category", models.Category),
     ("`classes.NAME`", "DataClass", models.DataClass),
     ("`sources.NAME`, every kind", "FilesSource", models.AnySource),

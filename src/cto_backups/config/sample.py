@@ -92,6 +92,7 @@ HINTS = {
     "bandwidth": "how fast what travels there may go, by the time of day",
     "prices": "what its provider charges",
     "read_part": "how much of it one scheduled verification reads",
+    "settings": "how its bucket has to be set",
     "kind": "files, git, sqlite or command",
     "class": "what kind of data it is",
     "category": "its objectives",

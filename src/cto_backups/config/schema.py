@@ -14,6 +14,7 @@ from cto_backups.config import (
     models,
     price_models,
     report_models,
+    vault_models,
 )
 from cto_backups.config.descriptions import descriptions
 from cto_backups.config.models import VERSION, PolicyFile
@@ -52,6 +53,7 @@ def _model(name: str) -> type[BaseModel]:
         governance_models,
         elsewhere_models,
         report_models,
+        vault_models,
     ):
         found = getattr(module, name, None)
         if isinstance(found, type) and issubclass(found, BaseModel):
