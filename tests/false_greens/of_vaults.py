@@ -239,3 +239,18 @@ def one_disk(site: Site) -> None:
 )
 def off_site_at_home(site: Site) -> None:
     site.disks[str(site.vault("two"))] = DATA_DISK
+
+
+@fault(
+    "Vault that lets itself be overwritten",
+    "the file system of a vault replaces what is there, and says nothing",
+    ends(ExitStatus.VERIFICATION, "vault", "check", "one", saying="overwrite: not enforced"),
+    finding("vault-checked", "one"),
+)
+def overwriting_vault(site: Site) -> None:
+    store, root = durable.store, str(site.vault("one") / "check")
+
+    def replace(path: str, parts: Any, *, overwrite: bool) -> None:
+        store(path, parts, overwrite=overwrite or path.startswith(root))
+
+    site.trouble.append(lambda: mock.patch.object(durable, "store", replace))
