@@ -18,10 +18,10 @@ from cto_backups import _native
 from cto_backups.core.comparison import compare
 from cto_backups.core.model import Fingerprint
 from cto_backups.core.payloads import Draft, PayloadStore
+from cto_backups.exports.joined import JoinedStore
 from cto_backups.flows.backup import backup
 from cto_backups.repository.index import BlobKind, load_index
 from cto_backups.repository.options import RepositoryOptions, ScryptParameters
-from cto_backups.repository.store import RepositoryStore
 from cto_backups.sources.postgresql.manifest import listed
 from cto_backups.sources.postgresql.source import PostgresqlSource
 from integration.conftest import build
@@ -300,11 +300,12 @@ def test_a_point_before_that_is_damaged_is_done_without(shop: Server, tmp_path: 
 
 def damage(store: PayloadStore, root: str, path: bytes, vault: Path) -> None:
     """Change one bit in the first blob of a file."""
-    assert isinstance(store, RepositoryStore)
+    assert isinstance(store, JoinedStore)
+    files = store.repository.files
     (blob, *_) = walked(store, bytes.fromhex(root))[path].content
-    index = load_index(store.files)
+    index = load_index(files)
     (place, *_) = index.locate(BlobKind.DATA, blob)
-    file = vault / store.files.key("data", index.pack_name(place.pack).hex())
+    file = vault / files.key("data", index.pack_name(place.pack).hex())
     content = bytearray(file.read_bytes())
     content[place.offset + place.length // 2] ^= 1
     file.chmod(0o600)
