@@ -22,6 +22,7 @@ from cto_backups.exports.joined import JoinedStore
 from cto_backups.flows.backup import backup
 from cto_backups.repository.index import BlobKind, load_index
 from cto_backups.repository.options import RepositoryOptions, ScryptParameters
+from cto_backups.repository.store import RepositoryStore
 from cto_backups.sources.postgresql.manifest import listed
 from cto_backups.sources.postgresql.source import PostgresqlSource
 from integration.conftest import build
