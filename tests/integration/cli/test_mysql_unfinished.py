@@ -31,7 +31,7 @@ def server(mariadbd: Path) -> Iterator[Server]:
     with mariadb.server(mariadbd) as made:
         mariadb.fill(made)
         made.do("CREATE DATABASE bulk", "CREATE TABLE bulk.a (n int PRIMARY KEY, word varchar(80))")
-        made.do("INSERT INTO bulk.a SELECT seq, CONCAT(MD5(seq), MD5(-seq)) FROM seq_1_to_40000", database="bulk")
+        made.do("INSERT INTO bulk.a SELECT seq, CONCAT(MD5(seq), MD5(-seq)) FROM seq_1_to_160000", database="bulk")
         yield made
 
 
@@ -95,7 +95,7 @@ def test_a_restore_that_was_killed_half_way_is_told_and_the_next_completes(prote
         until(lambda: loading(server) != left, "what was left running is ended")
         cursor.execute("UNLOCK TABLES")
     assert process.wait(PATIENCE_SECONDS) == ExitStatus.SUCCESS, said(protecting)
-    assert server.do("SELECT COUNT(*) FROM bulk.a") == [(40000,)]
+    assert server.do("SELECT COUNT(*) FROM bulk.a") == [(160000,)]
     assert server.do("SELECT COUNT(*) FROM orders", database="my shop") == [(1502,)]
     assert not any(TABLE in tables(server, name) for name in ("bulk", "my shop", "zoo"))
     ((grants,),) = server.do("SELECT COUNT(*) FROM mysql.procs_priv WHERE User = 'shop keeper'")
