@@ -46,6 +46,8 @@ SMALL = (
     "last_tellings",
     "reached",
     "places",  # of sources and vaults
+    "asked",  # names of vaults
+    "kinds",  # of evidence
 )
 
 
