@@ -1,20 +1,13 @@
 """The tables of `docs/reference/policy-file.md`, made from the models that check the file."""
 
+from typing import Any
+
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from cto_backups.config import (
-    alert_models,
-    bandwidth_models,
-    cloudsql_models,
-    elsewhere_models,
-    governance_models,
-    models,
-    price_models,
-    report_models,
-    vault_models,
-)
 from cto_backups.config.descriptions import descriptions
+from cto_backups.config.models import PolicyFile
+from cto_backups.config.parts import parts
 from cto_backups.config.schema import json_schema
 from cto_backups.core.alerts import DEFAULT_RULES, Trouble
 from cto_backups.core.defaults import CATEGORIES, CLASSES
@@ -26,73 +19,84 @@ PLACE = "docs/reference/policy-file.md"
 BEGIN = "<!-- settings: made from the models; `tools/policy-reference` writes them anew -->"
 END = "<!-- end of settings -->"
 
-_SECTIONS: tuple[tuple[str, str, type[BaseModel]], ...] = (
-    ("The file", "", models.PolicyFile),
-    ("`keys`", "Keys", models.Keys),
-    ("`keys.escrow`", "Escrow", models.Escrow),
-    ("`vaults.NAME`", "Vault", models.Vault),
-    ("`vaults.NAME.bandwidth` (a list)", "BandwidthLimit", bandwidth_models.BandwidthLimit),
-    ("`vaults.NAME.prices`", "Prices", price_models.Prices),
-    ("`vaults.NAME.settings`", "VaultSettings", vault_models.VaultSettings),
-    ("`categories.NAME`", "Category", models.Category),
-    ("`classes.NAME`", "DataClass", models.DataClass),
-    ("`sources.NAME`, every kind", "FilesSource", models.AnySource),
-    ("`sources.NAME`, `kind: files`", "FilesSource", models.FilesSource),
-    ("`sources.NAME`, `kind: git`", "GitSource", models.GitSource),
-    ("`sources.NAME`, `kind: sqlite`", "SqliteSource", models.SqliteSource),
-    ("`sources.NAME`, `kind: command`", "CommandSource", models.CommandSource),
-    ("`sources.NAME`, `kind: postgresql`", "PostgresqlSource", models.PostgresqlSource),
-    ("`sources.NAME`, `kind: mysql`", "MysqlSource", models.MysqlSource),
-    ("`sources.NAME`, `kind: bigquery`", "BigQuerySource", models.BigQuerySource),
-    ("`sources.NAME`, `kind: bucket`", "BucketSource", models.BucketSource),
-    ("`sources.NAME`, `kind: pgbackrest`", "PgbackrestSource", models.PgbackrestSource),
-    ("`sources.NAME`, `kind: barman`", "BarmanSource", models.BarmanSource),
-    ("`sources.NAME`, `kind: cloudsql`", "CloudsqlSource", models.CloudsqlSource),
-    ("`sources.NAME.expects`", "CloudsqlExpects", cloudsql_models.CloudsqlExpects),
-    ("`sources.NAME`, `kind: wal-g`", "WalGSource", models.WalGSource),
-    ("`sources.NAME`, `kind: pgbackrest`, `barman` or `wal-g`", "BarmanSource", elsewhere_models.KeptElsewhere),
-    ("`sources.NAME.repositories.NAME`", "KeptRepository", elsewhere_models.KeptRepository),
-    ("`alerts`", "Alerts", alert_models.Alerts),
-    ("`alerts.channels.NAME`, every kind", "SmtpChannel", alert_models.AnyChannel),
-    ("`alerts.channels.NAME`, `kind: smtp`", "SmtpChannel", alert_models.SmtpChannel),
-    ("`alerts.channels.NAME`, `kind: webhook`", "WebhookChannel", alert_models.WebhookChannel),
-    ("`alerts.channels.NAME`, `kind: apprise`", "AppriseChannel", alert_models.AppriseChannel),
-    ("`alerts.people.NAME`", "Person", alert_models.Person),
-    ("`alerts.rules.NAME`", "AlertRule", alert_models.AlertRule),
-    ("`alerts.quiet`", "QuietHours", alert_models.QuietHours),
-    ("`report_to`", "ReportTo", report_models.ReportTo),
-    ("`report_to.bigquery`", "BigQueryReport", report_models.BigQueryReport),
-    ("`exclude` (a list)", "Exclusion", models.Exclusion),
-    ("`governance`", "Governance", governance_models.Governance),
-    ("`governance.documents` (a list)", "GoverningDocument", governance_models.GoverningDocument),
-    ("`governance.approvals`", "Approvals", governance_models.Approvals),
+_SECTIONS = (
+    ("The file", "PolicyFile"),
+    ("`keys`", "Keys"),
+    ("`keys.escrow`", "Escrow"),
+    ("`vaults.NAME`", "Vault"),
+    ("`vaults.NAME.bandwidth` (a list)", "BandwidthLimit"),
+    ("`vaults.NAME.prices`", "Prices"),
+    ("`vaults.NAME.settings`", "VaultSettings"),
+    ("`categories.NAME`", "Category"),
+    ("`classes.NAME`", "DataClass"),
+    ("`sources.NAME`, every kind", "AnySource"),
+    ("`sources.NAME`, `kind: files`", "FilesSource"),
+    ("`sources.NAME`, `kind: git`", "GitSource"),
+    ("`sources.NAME`, `kind: sqlite`", "SqliteSource"),
+    ("`sources.NAME`, `kind: command`", "CommandSource"),
+    ("`sources.NAME`, `kind: postgresql`", "PostgresqlSource"),
+    ("`sources.NAME`, `kind: mysql`", "MysqlSource"),
+    ("`sources.NAME`, `kind: bigquery`", "BigQuerySource"),
+    ("`sources.NAME`, `kind: bucket`", "BucketSource"),
+    ("`sources.NAME`, `kind: pgbackrest`", "PgbackrestSource"),
+    ("`sources.NAME`, `kind: barman`", "BarmanSource"),
+    ("`sources.NAME`, `kind: cloudsql`", "CloudsqlSource"),
+    ("`sources.NAME.expects`", "CloudsqlExpects"),
+    ("`sources.NAME`, `kind: wal-g`", "WalGSource"),
+    ("`sources.NAME`, `kind: pgbackrest`, `barman` or `wal-g`", "KeptElsewhere"),
+    ("`sources.NAME.repositories.NAME`", "KeptRepository"),
+    ("`alerts`", "Alerts"),
+    ("`alerts.channels.NAME`, every kind", "AnyChannel"),
+    ("`alerts.channels.NAME`, `kind: smtp`", "SmtpChannel"),
+    ("`alerts.channels.NAME`, `kind: webhook`", "WebhookChannel"),
+    ("`alerts.channels.NAME`, `kind: apprise`", "AppriseChannel"),
+    ("`alerts.people.NAME`", "Person"),
+    ("`alerts.rules.NAME`", "AlertRule"),
+    ("`alerts.quiet`", "QuietHours"),
+    ("`report_to`", "ReportTo"),
+    ("`report_to.bigquery`", "BigQueryReport"),
+    ("`exclude` (a list)", "Exclusion"),
+    ("`governance`", "Governance"),
+    ("`governance.documents` (a list)", "GoverningDocument"),
+    ("`governance.approvals`", "Approvals"),
 )
-_SHARED = (elsewhere_models.KeptElsewhere, models.AnySource, alert_models.AnyChannel)
+_SHARED = ("KeptElsewhere", "AnySource", "AnyChannel")
 """What has a table of its own, and is left out of the tables of its kinds."""
 
 
 def tables() -> str:
     """Every section with a table of its settings, in Markdown, between `BEGIN` and `END`."""
-    schema = json_schema()
-    parts = [BEGIN]
-    for title, definition, model in _SECTIONS:
-        properties = (schema["$defs"][definition] if definition else schema)["properties"]
-        parts += ["", f"### {title}", "", model.__doc__ or "", ""]
-        parts += ["| Setting | May be | Left out | What it says |", "|---|---|---|---|"]
-        shared = next((base.model_fields for base in _SHARED if issubclass(model, base) and model is not base), {})
+    schema, models = json_schema(), parts()
+    lines = [BEGIN]
+    for title, part in _SECTIONS:
+        model = models[part]
+        properties = _properties(schema, model)
+        lines += ["", f"### {title}", "", model.__doc__ or "", ""]
+        lines += ["| Setting | May be | Left out | What it says |", "|---|---|---|---|"]
+        bases = [models[name] for name in _SHARED if name != part and issubclass(model, models[name])]
+        shared = bases[0].model_fields if bases else {}
         for name, field in model.model_fields.items():
             if name in shared:
                 continue
             key = field.alias or name
-            parts.append(f"| `{key}` | {_may_be(properties[key])} | {_left_out(field)} | {descriptions(model)[name]} |")
-    return "\n".join([*parts, *_built_in(), "", END])
+            lines.append(f"| `{key}` | {_may_be(properties[key])} | {_left_out(field)} | {descriptions(model)[name]} |")
+    return "\n".join([*lines, *_built_in(), "", END])
+
+
+def _properties(schema: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
+    """What the schema says of a part's settings: where several share it, what it says of the first of them."""
+    definitions = {PolicyFile.__name__: schema, **schema["$defs"]}
+    found: dict[str, Any] = next(
+        definition["properties"] for name, definition in definitions.items() if issubclass(parts()[name], model)
+    )
+    return found
 
 
 def _built_in() -> list[str]:
     """What every policy has without saying so."""
-    parts = ["", "### Built-in categories", ""]
-    parts += ["| Category | RPO | RTO | Point in time | Copies | Storage types | Off-site | Read within | Rung |"]
-    parts += ["|---|---|---|---|---|---|---|---|---|"]
+    lines = ["", "### Built-in categories", ""]
+    lines += ["| Category | RPO | RTO | Point in time | Copies | Storage types | Off-site | Read within | Rung |"]
+    lines += ["|---|---|---|---|---|---|---|---|---|"]
     for name, category in CATEGORIES.items():
         cells = (
             f"{name}: {category.title}",
@@ -105,20 +109,20 @@ def _built_in() -> list[str]:
             format_duration(category.read_within),
             category.rung.name.lower(),
         )
-        parts.append(f"| {' | '.join(cells)} |")
-    parts += _built_in_rules()
-    parts += ["", "### Built-in classes", "", "| Class | Data | Category | Triggers | Retention | Test |"]
-    parts += ["|---|---|---|---|---|---|"]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += _built_in_rules()
+    lines += ["", "### Built-in classes", "", "| Class | Data | Category | Triggers | Retention | Test |"]
+    lines += ["|---|---|---|---|---|---|"]
     for name, kind in CLASSES.items():
         retention = format_retention(kind.retention) if kind.retention else "**must be given**"
         triggers, test = format_triggers(kind.triggers), format_cadence(kind.test_every)
-        parts.append(f"| `{name}` | {kind.title} | {kind.category} | {triggers} | {retention} | {test} |")
-    return parts
+        lines.append(f"| `{name}` | {kind.title} | {kind.category} | {triggers} | {retention} | {test} |")
+    return lines
 
 
 def _built_in_rules() -> list[str]:
-    parts = ["", "### Built-in rules of alerts", ""]
-    parts += ["| Rule | When | Category | After | Tell | Then | Repeat | Step up | Urgent |", "|" + "---|" * 9]
+    lines = ["", "### Built-in rules of alerts", ""]
+    lines += ["| Rule | When | Category | After | Tell | Then | Repeat | Step up | Urgent |", "|" + "---|" * 9]
     for rule in DEFAULT_RULES:
         limit = "its RTO" if rule.when is Trouble.RECOVERY_LATE else "its RPO" if rule.when is Trouble.NO_BACKUP else ""
         cells = (
@@ -132,8 +136,8 @@ def _built_in_rules() -> list[str]:
             format_duration(rule.step_up) if rule.then else "",
             "yes" if rule.urgent else "no",
         )
-        parts.append(f"| {' | '.join(cells)} |")
-    return parts
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
 
 
 def with_tables(page: str) -> str:

@@ -5,19 +5,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from cto_backups.config import (
-    alert_models,
-    bandwidth_models,
-    cloudsql_models,
-    elsewhere_models,
-    governance_models,
-    models,
-    price_models,
-    report_models,
-    vault_models,
-)
 from cto_backups.config.descriptions import descriptions
 from cto_backups.config.models import VERSION, PolicyFile
+from cto_backups.config.parts import parts
 
 PLACE = "docs/reference/backups.schema.json"
 
@@ -27,7 +17,7 @@ def json_schema() -> dict[str, Any]:
     made = PolicyFile.model_json_schema(by_alias=True)
     _describe(made["properties"], PolicyFile)
     for name, part in made["$defs"].items():
-        _describe(part["properties"], _model(name))
+        _describe(part["properties"], parts()[name])
     schema = _plain(made)
     assert isinstance(schema, dict)
     schema["properties"]["version"] |= {"const": VERSION}
@@ -41,24 +31,6 @@ def json_schema() -> dict[str, Any]:
         "title": "cto.backups policy",
         **{name: part for name, part in schema.items() if name != "title"},
     }
-
-
-def _model(name: str) -> type[BaseModel]:
-    for module in (
-        models,
-        alert_models,
-        bandwidth_models,
-        price_models,
-        cloudsql_models,
-        governance_models,
-        elsewhere_models,
-        report_models,
-        vault_models,
-    ):
-        found = getattr(module, name, None)
-        if isinstance(found, type) and issubclass(found, BaseModel):
-            return found
-    raise AssertionError(f"no part of the policy file is a {name}")
 
 
 def _describe(properties: dict[str, dict[str, Any]], model: type[BaseModel]) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from cto_backups.config import document, load, reference, schema
 from cto_backups.config.mistakes import PolicyMistakesError
+from cto_backups.config.parts import parts
 from cto_backups.config.sample import render
 from cto_backups.core.defaults import CATEGORIES, CLASSES
 
@@ -39,6 +40,12 @@ def test_the_reference_lists_every_setting_as_the_models_have_it() -> None:
     assert page == reference.with_tables(page), "run tools/policy-reference"
     for name in (*CATEGORIES, *CLASSES):
         assert name in page
+
+
+def test_every_part_of_the_file_has_its_table_in_the_reference() -> None:
+    page = (ROOT / reference.PLACE).read_text(encoding="utf-8")
+    for name in schema.json_schema()["$defs"]:
+        assert parts()[name].__doc__ in page, name
 
 
 def test_every_setting_says_what_it_is() -> None:
