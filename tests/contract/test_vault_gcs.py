@@ -176,6 +176,17 @@ def test_a_chunk_that_got_lost_is_sent_again_from_where_the_store_says(
         assert vault.read("c") == content
 
 
+def test_an_upload_that_gets_nowhere_comes_to_an_end(
+    gcp_storage_emulator: GoogleStore, made: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gcs_upload, "_SINGLE_BYTES", 100_000)
+    with rough_way(gcp_storage_emulator) as way:
+        vault = made(way.store, way.store.bucket())
+        way.plan(Fault("PUT", status=308, times=100))
+        with pytest.raises(VaultError, match="stands at 0 of 200000 bytes"):
+            vault.put("a", [bytes(200_000)], overwrite=True)
+
+
 REFUSALS: dict[str, Refusal] = {
     "denied put": (
         Fault("POST", status=403, code="forbidden"),

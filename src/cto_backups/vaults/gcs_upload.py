@@ -7,7 +7,8 @@ object resource of https://cloud.google.com/storage/docs/json_api/v1/objects.
 import base64
 import json
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,6 +27,18 @@ _SESSIONS = 3
 _LOST = (404, 410)  # the session is not there any more
 _SINGLE_BYTES = 32 << 20  # what is larger is sent in chunks, so that only the last of them has to be sent again
 _CHUNK_BYTES = 16 << 20  # a multiple of 256 KiB, as Google wants it
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What is still there of an object's bytes to be sent again: the content of it from byte `first` on."""
+
+    content: Joined
+    first: int
+
+    def part(self, begin: int, end: int) -> Joined:
+        """The bytes from `begin` to `end`, sent from where they lie."""
+        return self.content.part(begin - self.first, end - self.first)
 
 
 def upload(
@@ -78,31 +91,37 @@ def stream(
     begin, part = 0, next(parts, bytearray())
     while True:
         following = next(parts, None)
-        checksum = written(passing.crc32c) if following is None else None
-        answer = _send(client, session, Joined([part]), begin, checksum)
-        begin += len(part)
+        held, end = _Held(Joined([part]), begin), begin + len(part)
         if following is None:
-            return answer.json()
-        part = following
+            return _send(client, session, held, begin, end, total=end, checksum=written(passing.crc32c)).json()
+        _send(client, session, held, begin, end, total=None)
+        begin, part = end, following
 
 
-def _send(client: GoogleClient, session: str, part: Joined, begin: int, checksum: str | None) -> Any:
-    """Send one part, what the store did not take of it again; with the last goes the checksum of the whole."""
-    end = begin + part.size
-    sent, failures, again = begin, 0, False
-    total = "*" if checksum is None else str(end)
+def _send(
+    client: GoogleClient,
+    session: str,
+    held: _Held,
+    sent: int,
+    end: int,
+    *,
+    total: int | None,
+    checksum: str | None = None,
+) -> Any:
+    """Send the bytes from `sent` to `end`, what the store did not take of them again; what it answers in the end.
+
+    With the last byte of `total`, which is None while nobody knows it, goes the checksum of the whole, if there is one:
+    https://cloud.google.com/storage/docs/performing-resumable-uploads.
+    """
+    failures, again = 0, False
+    size = "*" if total is None else str(total)
     proof = {} if checksum is None else {"X-Goog-Hash": f"crc32c={checksum}"}
     while True:
-        rest = part.part(sent - begin, part.size)
-        span = f"bytes {sent}-{end - 1}/{total}" if rest.size else f"bytes */{total}"
+        span = f"bytes {sent}-{end - 1}/{size}" if end > sent else f"bytes */{size}"
+        headers = {"Content-Range": span, **proof}
         try:
             answer = client.ask(
-                "PUT",
-                session,
-                headers={"Content-Range": span, **proof},
-                body=partial(rest.part, 0, rest.size),
-                fine=(308,),
-                attempts=1,
+                "PUT", session, headers=headers, body=partial(held.part, sent, end), fine=(308,), attempts=1
             )
         except (RefusedError, *google.UNREACHED) as error:
             failures += 1
@@ -116,7 +135,7 @@ def _send(client: GoogleClient, session: str, part: Joined, begin: int, checksum
             again = True
             pauses.pause(failures)
             try:
-                answer = client.ask("PUT", session, headers={"Content-Range": f"bytes */{total}"}, fine=(308,))
+                answer = client.ask("PUT", session, headers={"Content-Range": f"bytes */{size}"}, fine=(308,))
             except RefusedError as refused:
                 _see_session(refused)
                 refused.again = True
@@ -124,11 +143,11 @@ def _send(client: GoogleClient, session: str, part: Joined, begin: int, checksum
         if answer.status_code != 308:
             return answer
         there = _taken(answer)
-        if there == end and checksum is None:
+        if there == end and end != total:
             return answer
         failures = 0 if there > sent else failures + 1
-        if failures == _ATTEMPTS or not begin <= there <= end:
-            raise RefusedError(308, "incomplete", f"the upload stands at {there} of {end} bytes", again=again)
+        if failures == _ATTEMPTS or not held.first <= there <= end:
+            raise RefusedError(504, "incomplete", f"the upload stands at {there} of {end} bytes", again=again)
         sent = there
 
 
@@ -201,36 +220,10 @@ def _in_chunks(
 
 
 def _session(client: GoogleClient, session: str, content: Joined, size: int) -> Any:
-    """Send the content: https://cloud.google.com/storage/docs/performing-resumable-uploads."""
-    sent = failures = 0
-    again = False
-    while True:
-        headers, body = _chunk(content, sent, min(sent + _CHUNK_BYTES, size), size)
-        try:
-            answer = client.ask("PUT", session, headers=headers, body=body, fine=(308,), attempts=1)
-        except (RefusedError, *google.UNREACHED) as error:
-            failures += 1
-            if isinstance(error, RefusedError):
-                error.again = error.again or again
-                if error.status not in google.BUSY:
-                    raise
-            if failures == _ATTEMPTS:
-                raise
-            again = True
-            pauses.pause(failures)
-            headers = {"Content-Range": f"bytes */{size}"}
-            answer = client.ask("PUT", session, headers=headers, fine=(308,))
+    """Send content that is there, chunk by chunk: one has to go in the connection's time, and not all."""
+    held = _Held(content, 0)
+    for begin in range(0, size, _CHUNK_BYTES):
+        answer = _send(client, session, held, begin, min(begin + _CHUNK_BYTES, size), total=size)
         if answer.status_code != 308:
             return answer.json()
-        there = _taken(answer)
-        failures = 0 if there > sent else failures
-        sent = there
-
-
-def _chunk(content: Joined, begin: int, end: int, size: int) -> tuple[dict[str, str], Callable[[], Joined]]:
-    """A part of the content, sent from where it lies: one block has to go in the connection's time, and not all."""
-
-    def body() -> Joined:
-        return content.part(begin, end)
-
-    return {"Content-Range": f"bytes {begin}-{end - 1}/{size}"}, body
+    raise AssertionError("the last chunk is answered or raises")
