@@ -2,13 +2,12 @@
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, cast
 
 from cto_backups.core.traffic import Traffic
 from cto_backups.core.trees import Buffer
-from cto_backups.core.vaults import ReadingInto, StoredFile, Streaming, Vault
+from cto_backups.core.vaults import StoredFile, Vault
+from cto_backups.vaults.forwarding import ForwardingVault
 
-_OPTIONAL = {"put_stream": "_put_stream", "read_into": "_read_into"}
 _PAGE = 1000  # names that one request lists
 _SINGLE_BYTES, _PART_BYTES = 32 << 20, 16 << 20  # beyond the first, stores get parts of the second
 
@@ -32,63 +31,48 @@ class Counter:
         return seen
 
 
-class CountedVault:
-    """Another vault, counted; implements `core.vaults.Vault`. Thread-safe. It has what else the other one has.
+class CountedVault(ForwardingVault):
+    """Another vault, counted. Thread-safe.
 
     What was asked is counted also where it failed, and what a client tries again within a request once.
     """
 
     def __init__(self, vault: Vault, counter: Counter) -> None:
-        self._vault = vault
+        super().__init__(vault)
         self._counter = counter
-
-    def __getattr__(self, attribute: str) -> Any:
-        # Only what the other vault has: who stores or reads asks for it, and would find too much otherwise.
-        other = getattr(self._vault, attribute)
-        return getattr(self, _OPTIONAL[attribute]) if attribute in _OPTIONAL else other
-
-    @property
-    def name(self) -> str:
-        """Its name in the policy."""
-        return self._vault.name
-
-    @property
-    def location(self) -> str:
-        """Where it is, for people."""
-        return self._vault.location
 
     def check(self) -> None:
         """Raise VaultMissingError when the vault is not there."""
         self._counter.add(Traffic(reads=1))
-        self._vault.check()
+        super().check()
 
     def create(self) -> None:
         """Make the vault's root; fine when it is there already."""
         self._counter.add(Traffic(writes=2))
-        self._vault.create()
+        super().create()
 
     def put(self, key: str, parts: Sequence[Buffer], *, overwrite: bool = False) -> None:
         """Store the joined parts, whole or not at all, durable on return."""
         size = sum(memoryview(part).nbytes for part in parts)
         self._counter.add(Traffic(writes=_requests(size), up_bytes=size))
-        self._vault.put(key, parts, overwrite=overwrite)
+        super().put(key, parts, overwrite=overwrite)
 
     def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
         """Bytes from `offset`, `length` of them or all."""
         self._counter.add(Traffic(reads=1))
-        content = self._vault.read(key, offset, length)
+        content = super().read(key, offset, length)
         self._counter.add(Traffic(down_bytes=len(content)))
         return content
 
     def size(self, key: str) -> int:
         """Size in bytes."""
         self._counter.add(Traffic(reads=1))
-        return self._vault.size(key)
+        return super().size(key)
 
     def list(self, prefix: str) -> Iterator[StoredFile]:
         """Every stored file below the folder `prefix`."""
         self._counter.add(Traffic(writes=1))
-        for number, stored in enumerate(self._vault.list(prefix)):
+        for number, stored in enumerate(super().list(prefix)):
             if number and number % _PAGE == 0:
                 self._counter.add(Traffic(writes=1))
             yield stored
@@ -96,16 +80,16 @@ class CountedVault:
     def delete(self, key: str) -> None:
         """Remove a stored file; fine when it is gone already."""
         self._counter.add(Traffic(deletes=1))
-        self._vault.delete(key)
+        super().delete(key)
 
     def _read_into(self, key: str, offset: int, buffer: memoryview) -> None:
         self._counter.add(Traffic(reads=1))
-        cast("ReadingInto", self._vault).read_into(key, offset, buffer)
+        super()._read_into(key, offset, buffer)
         self._counter.add(Traffic(down_bytes=buffer.nbytes))
 
     def _put_stream(self, key: str, pieces: Iterable[Buffer], *, overwrite: bool = False) -> None:
         self._counter.add(Traffic(writes=1))
-        cast("Streaming", self._vault).put_stream(key, self._counted(pieces), overwrite=overwrite)
+        super()._put_stream(key, self._counted(pieces), overwrite=overwrite)
 
     def _counted(self, pieces: Iterable[Buffer]) -> Iterator[Buffer]:
         for piece in pieces:
