@@ -40,6 +40,7 @@ SECTIONS = """
     credentials: file:keys/google.json
     endpoint: {bigquery}
     storage_endpoint: {google}
+    tls: none
   media:
     kind: bucket
     class: contact-database

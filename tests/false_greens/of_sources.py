@@ -305,6 +305,8 @@ def unkept_instance(site: Site) -> None:
             yield
 
     site.trouble.append(service)
-    where = f"project: {cloudsql.PROJECT}, instance: {cloudsql.INSTANCE}, endpoint: 'http://127.0.0.1:{port}'"
+    where = (
+        f"project: {cloudsql.PROJECT}, instance: {cloudsql.INSTANCE}, endpoint: 'http://127.0.0.1:{port}', tls: none"
+    )
     login = f"credentials: 'file:{key}', user: keeper, password: 'file:{key}'"
     declare(site, "cloud", f"kind: cloudsql, class: configuration, {where}, {login}, expects: {{region: us-central1}}")

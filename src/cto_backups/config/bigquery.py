@@ -1,13 +1,21 @@
 """What the adapter of BigQuery projects is given, made from what the file says."""
 
+from collections.abc import Callable
+
 from cto_backups.config.bigquery_models import BigQuerySource
 from cto_backups.config.secrets import SecretReference
+from cto_backups.config.vaults import on_the_way
+
+Place = tuple[str | int, ...]
 
 _GIB = 1 << 30
 
 
-def bigquery_options(source: BigQuerySource) -> dict[str, object]:
-    """The options of a source."""
+def bigquery_options(name: str, source: BigQuerySource, refuse: Callable[[Place, str, str], None]) -> dict[str, object]:
+    """The options of the source `name`; `refuse` notes a place, what is wrong there, and what to do about it."""
+    for address, setting in ((source.endpoint, "endpoint"), (source.storage_endpoint, "storage_endpoint")):
+        for at, message, todo in on_the_way(f"source {name}", address, source.tls, setting):
+            refuse(("sources", name, at), message, todo)
     return {
         "project": source.project,
         "location": source.location,
@@ -19,4 +27,5 @@ def bigquery_options(source: BigQuerySource) -> dict[str, object]:
         "budget_bytes": source.budget * _GIB if source.budget else None,
         "endpoint": (source.endpoint or "").rstrip("/"),
         "storage_endpoint": (source.storage_endpoint or "").rstrip("/"),
+        "tls": source.tls,
     }

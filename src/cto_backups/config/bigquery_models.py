@@ -8,6 +8,7 @@ from pydantic import Field
 
 from cto_backups.config.any_source import AnySource
 from cto_backups.config.fields import Line, Reference, Surroundings, Text, WebAddress, problem
+from cto_backups.config.vault_models import TlsName
 
 _PROJECT = r"^[a-z](?:[a-z0-9-]|[.:](?=[a-z0-9])){4,60}[a-z0-9]$"
 _DATASET = r"^[A-Za-z0-9_]{1,1024}$"
@@ -71,3 +72,5 @@ class BigQuerySource(AnySource):
     """The address of BigQuery's API, where it is not Google's own."""
     storage_endpoint: WebAddress | None = Field(default=None, examples=["https://storage-backups.p.googleapis.com"])
     """The address of Cloud Storage's API, where it is not Google's own."""
+    tls: TlsName = "1.3"
+    """The lowest version of TLS on the way to both; `none` for servers of this very machine alone."""

@@ -28,6 +28,7 @@ from cto_backups.core.policy import (
     Exclusion,
     Payload,
     SourcePolicy,
+    Tls,
     VaultPolicy,
     Violation,
     check_copies,
@@ -173,6 +174,7 @@ class Builder:
             expects_change=parse_duration(source.expects_change) if source.expects_change else None,
             repositories=kept_repositories(source),
             payload=Payload(getattr(source, "payload", "snapshot")),
+            tls=Tls(source.tls) if isinstance(source, models.BigQuerySource | models.CloudsqlSource) else None,
         )
         for violation in (*check_source(built), *check_copies(built, vaults)):
             if violation.field != "vaults" or vaults:  # that the file has no vault is a mistake told elsewhere
@@ -210,7 +212,7 @@ class Builder:
             case models.MysqlSource():
                 return mysql_options(name, source, self.path, self.refuse)
             case models.BigQuerySource():
-                return bigquery_options(source)
+                return bigquery_options(name, source, self.refuse)
             case models.BucketSource():
                 return bucket_options(name, source, self.refuse)
             case models.CloudsqlSource():

@@ -1,12 +1,11 @@
 """What the adapter of instances of Cloud SQL is given, made from what the file says."""
 
 from collections.abc import Callable
-from ipaddress import ip_address
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from cto_backups.config.cloudsql_models import CloudsqlExpects, CloudsqlSource
 from cto_backups.config.secrets import SecretReference
+from cto_backups.config.vaults import on_the_way
 from cto_backups.core.cloud_sql import Wanted
 from cto_backups.core.duration import parse_duration
 
@@ -37,12 +36,8 @@ def cloudsql_options(
             f"source '{name}' has host and address: each of them says where the instance is reached",
             "Leave one of them out.",
         )
-    if source.endpoint and not _is_private(source.endpoint):
-        refuse(
-            ("sources", name, "endpoint"),
-            f"the endpoint of source '{name}' does without TLS, and logins would be read along",
-            "Write https://.",
-        )
+    for setting, message, todo in on_the_way(f"source {name}", source.endpoint, source.tls):
+        refuse(("sources", name, setting), message, todo)
     return {
         "project": source.project,
         "instance": source.instance,
@@ -64,6 +59,7 @@ def cloudsql_options(
         "tools": place("tools"),
         "scratch": place("scratch"),
         "endpoint": source.endpoint or "",
+        "tls": source.tls,
         "expects": _wanted(source.expects or CloudsqlExpects()),
     }
 
@@ -81,14 +77,3 @@ def _wanted(expects: CloudsqlExpects) -> Wanted:
         public_address=expects.public_address,
         encrypted=expects.encrypted,
     )
-
-
-def _is_private(endpoint: str) -> bool:
-    """Whether nobody reads along: TLS, or a server of this very machine."""
-    address = urlsplit(endpoint)
-    if address.scheme == "https":
-        return True
-    try:
-        return ip_address(address.hostname or "").is_loopback
-    except ValueError:
-        return address.hostname == "localhost"

@@ -7,6 +7,7 @@ from pydantic import Field
 from cto_backups.config.any_source import AnySource
 from cto_backups.config.fields import Duration, Line, Reference, TimeOfDay, WebAddress
 from cto_backups.config.part import Part
+from cto_backups.config.vault_models import TlsName
 
 
 class CloudsqlExpects(Part):
@@ -79,5 +80,7 @@ class CloudsqlSource(AnySource):
     """Where throwaway servers of restore tests lie; the folder for temporary files when left out."""
     endpoint: WebAddress | None = Field(default=None, examples=["https://sqladmin.example"])
     """The address of the API, where it is not Google's own."""
+    tls: TlsName = "1.3"
+    """The lowest version of TLS on the way to the API; `none` for a server of this very machine alone."""
     expects: CloudsqlExpects | None = None
     """What the audit wants the instance to be set to."""

@@ -213,7 +213,7 @@ class _Reading:
                 alerts=built_alerts(builder, file.alerts, file.timezone),
                 governance=builder.governance(file.governance),
                 escrow=built_escrow(builder, file.keys.escrow),
-                report_to=built_report(file.report_to),
+                report_to=built_report(file.report_to, builder.refuse),
             )
             configuration = Configuration(policy, _settings(file, builder), self._path, self._raw)
         self._mistakes += [self._objected(objection) for objection in builder.objections]

@@ -7,6 +7,7 @@ from pydantic import Field
 from cto_backups.config.bigquery_models import looks_like
 from cto_backups.config.fields import Line, Reference, Text, WebAddress
 from cto_backups.config.part import Part
+from cto_backups.config.vault_models import TlsName
 
 _PLACE = r"^[a-z](?:[a-z0-9-]|[.:](?=[a-z0-9])){4,60}[a-z0-9]\.[A-Za-z0-9_]{1,1024}$"
 
@@ -29,6 +30,8 @@ class BigQueryReport(Part):
     """Where the key file of a service account is; without it, Google's usual places are searched."""
     endpoint: WebAddress | None = Field(default=None, examples=["https://bigquery-backups.p.googleapis.com"])
     """The address of BigQuery's API, where it is not Google's own."""
+    tls: TlsName = "1.3"
+    """The lowest version of TLS on the way there; `none` for a server of this very machine alone."""
 
 
 class ReportTo(Part):

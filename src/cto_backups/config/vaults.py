@@ -122,22 +122,22 @@ def half_a_login(whose: str, access_key: str | None, secret_key: str | None) -> 
             yield one, f"{whose} has {one} without {other}", "Name both, or neither."
 
 
-def on_the_way(whose: str, endpoint: str | None, tls: str) -> Iterator[tuple[str, str, str]]:
-    """Objections to how an object store is reached; `whose` is "vault NAME" or "source NAME"."""
+def on_the_way(whose: str, endpoint: str | None, tls: str, setting: str = "endpoint") -> Iterator[tuple[str, str, str]]:
+    """Objections to how a service is reached; `whose` is "vault NAME" or "source NAME", `setting` has its address."""
     address = urlsplit(endpoint or "https://provider.example")
     plain = address.scheme == "http"
     if address.path.strip("/") or address.query or address.fragment:
-        yield "endpoint", f"the endpoint of {whose} is more than a server", "End it after the host and port."
+        yield setting, f"the {setting} of {whose} is more than a server", "End it after the host and port."
     if tls == "none" and not (plain and _is_here(address.hostname or "")):
         yield (
             "tls",
-            f"{whose} may do without TLS only where its endpoint is a server of this machine",
-            "Leave tls out; or write an endpoint such as http://127.0.0.1:9000.",
+            f"{whose} may do without TLS only where its {setting} is a server of this machine",
+            "Leave tls out; or name a server such as http://127.0.0.1:9000.",
         )
     elif plain and tls != "none":
         yield (
-            "endpoint",
-            f"the endpoint of {whose} does without TLS",
+            setting,
+            f"the {setting} of {whose} does without TLS",
             "Write https://. For a server of this very machine: tls: none.",
         )
 

@@ -159,7 +159,8 @@ class SourcePolicy:
     `backup_timeout` is how long a backup may work at the source; None: as long as it takes.
     `expects_change`: something in it changes at least this often; None: nobody said so. `repositories` says of those in
     which another program keeps its data (by their names there) what a vault's policy says of a vault. `payload` is what
-    its points are to be.
+    its points are to be. `tls` is the lowest version that the provider's service has to speak through which it is read;
+    None: there is none, or what is seen of the source itself tells it.
     """
 
     name: str
@@ -178,15 +179,20 @@ class SourcePolicy:
     expects_change: timedelta | None = None
     repositories: Mapping[str, VaultPolicy] = field(default_factory=dict)
     payload: Payload = Payload.SNAPSHOT
+    tls: Tls | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ReportPolicy:
-    """Where reports go: `kind` is that of the place, `name` what people call it, `options` are its adapter's."""
+    """Where reports go: `kind` is that of the place, `name` what people call it, `options` are its adapter's.
+
+    `tls` is the lowest version that it has to speak.
+    """
 
     kind: str
     name: str
     options: Mapping[str, object] = field(default_factory=dict)
+    tls: Tls = Tls.V1_3
 
 
 @dataclass(frozen=True, slots=True)

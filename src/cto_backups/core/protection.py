@@ -163,10 +163,10 @@ PROTECTION: tuple[Control, ...] = (
     ),
     Control(
         "transit",
-        "Encrypted on the way to vaults",
+        "Encrypted on the way",
         Severity.MEDIUM,
-        "Copies are sealed before they travel; without a sound TLS, others see which are asked for, and as whom.",
-        "Let the server speak TLS 1.3, and take 'tls' out of the vault's settings.",
+        "Copies are sealed before they travel, what is read at a provider is not; without a sound TLS others see it.",
+        "Let the server speak TLS 1.3, and take 'tls' out of the settings of the vault, source or report.",
         vault_controls.check_transit,
         clauses("CC6.1;A.8.24;SC-8;3.10;Art. 9(4)(d);164.312(e)(1)"),
     ),

@@ -220,13 +220,25 @@ def check_encryption(audited: Audited) -> Iterator[Check]:
 
 
 def check_transit(audited: Audited) -> Iterator[Check]:
-    """What travels to a vault is encrypted with TLS 1.3 or newer; to a folder nothing travels."""
+    """What travels to a vault, or to a provider's service, has TLS 1.3 or newer; to a folder nothing travels."""
     for vault in _in_use(audited):
         if vault.tls is Tls.NONE:
             yield Check(vault.name, False, f"the policy lets requests to {vault.endpoint} travel unencrypted")
         elif vault.tls is not None:
             asked = f"the policy asks for TLS {vault.tls} or newer"
             yield Check(vault.name, vault.tls is Tls.V1_3, asked)
+    for source in audited.policy.sources.values():
+        if source.tls is not None:
+            yield _check(source, source.tls is Tls.V1_3, _asked_of_service(source.tls))
+    report = audited.policy.report_to
+    if report is not None:
+        yield Check(f"report_to {report.name}", report.tls is Tls.V1_3, _asked_of_service(report.tls))
+
+
+def _asked_of_service(tls: Tls) -> str:
+    if tls is Tls.NONE:
+        return "the policy lets requests to its service travel unencrypted"
+    return f"the policy asks its service for TLS {tls} or newer"
 
 
 def check_key_apart(audited: Audited) -> Iterator[Check]:

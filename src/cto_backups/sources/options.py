@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from cto_backups.core.policy import Tls
 from cto_backups.errors import PolicyError
 
 
@@ -35,6 +36,17 @@ def seconds(options: Mapping[str, object], name: str, default: float) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0:
         return float(value)
     raise _wrong(name, "a number of seconds above zero")
+
+
+def lowest_tls(options: Mapping[str, object]) -> Tls | None:
+    """The lowest version of TLS that a service has to speak; None when it is not given. Raises PolicyError."""
+    value = options.get("tls")
+    if value is None:
+        return None
+    try:
+        return Tls(str(value))
+    except ValueError as error:
+        raise _wrong("tls", "a version of TLS") from error
 
 
 def _wrong(name: str, wanted: str) -> PolicyError:

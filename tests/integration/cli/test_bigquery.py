@@ -26,6 +26,7 @@ SECTION = """
     credentials: file:account.json
     endpoint: {front}
     storage_endpoint: {store}
+    tls: none
 """
 FIELDS = [{"name": "id", "type": "INTEGER"}, {"name": "day", "type": "DATE"}]
 BY_DAY = {"timePartitioning": {"type": "DAY", "field": "day"}}

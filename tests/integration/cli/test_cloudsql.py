@@ -43,6 +43,7 @@ def test_from_the_policy_to_a_proof_and_to_a_moment_back(home: Home, cloud: Clou
         "    credentials: file:keys/google.json",
         f"    port: {cloud.port}",
         f"    endpoint: {cloud.endpoint}",
+        "    tls: none",
         f"    scratch: {open_place}",
         "    expects: {region: us-east1}",
     ]

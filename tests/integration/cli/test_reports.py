@@ -20,6 +20,7 @@ report_to:
     dataset: {project}.reports
     credentials: file:account.json
     endpoint: {front}
+    tls: none
 """
 DASHBOARD = """
 SELECT source, status, hours_since_backup, last_test_passed, reported_at

@@ -15,7 +15,7 @@ from cto_backups.core.findings import Audited, AuditReport, Check, Control, Cont
 from cto_backups.core.governance import Approval, Governance, Governed, Identity, Who
 from cto_backups.core.keeping import Hold, Mark, RetentionSeen
 from cto_backups.core.model import ActionKind, Disappearance, Fingerprint, Outcome, Resource
-from cto_backups.core.policy import Access, Exclusion, LockMode, Tls
+from cto_backups.core.policy import Access, Exclusion, LockMode, ReportPolicy, Tls
 from cto_backups.core.streams import StreamFacts
 from cto_backups.core.vault_controls import proven_locks
 
@@ -46,6 +46,7 @@ class Audit:
         policy_vaults = policy_vaults or (self.build.vault("near"), self.build.vault("far", access=Access.APPEND_ONLY))
         policy = self.build.policy(source, vaults=policy_vaults, exclusions=exclusions, prune_every=prune_every)
         policy = replace(policy, alerts=facts.pop("alerts", TOLD), governance=facts.pop("governance", None))
+        policy = replace(policy, report_to=facts.pop("report_to", None))
         facts.setdefault("reached", {"cto": self.build.ago(days=1)})
         found = self.build.facts(known, **facts)
         return audit(policy, found, judge(policy, found, self.build.now), self.build.now, environment)
@@ -675,6 +676,21 @@ def test_transit(build, audited):
     plain = reached(tls=Tls.NONE, endpoint="http://127.0.0.1:9000")
     words = audited.fails("transit", policy_vaults=plain)
     assert words == "the policy lets requests to http://127.0.0.1:9000 travel unencrypted"
+
+
+def test_transit_of_what_is_read_at_a_provider_or_reported_there(build, audited):
+    def read(tls):
+        return {"source": replace(build.source(), tls=tls)}
+
+    assert audited.passes("transit", **read(Tls.V1_3)) == "the policy asks its service for TLS 1.3 or newer"
+    assert audited.fails("transit", **read(Tls.V1_2)) == "the policy asks its service for TLS 1.2 or newer"
+    assert audited.fails("transit", **read(Tls.NONE)) == "the policy lets requests to its service travel unencrypted"
+
+    def reported(tls):
+        return {"report_to": ReportPolicy("bigquery", "acme.told", tls=tls)}
+
+    assert audited.passes("transit", **reported(Tls.V1_3)) == "the policy asks its service for TLS 1.3 or newer"
+    assert audited.fails("transit", **reported(Tls.V1_2)) == "the policy asks its service for TLS 1.2 or newer"
 
 
 def test_key_apart(audited):

@@ -3,7 +3,7 @@
 import json
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,12 +12,16 @@ from typing import Any
 import pytest
 from google.auth.exceptions import RefreshError
 
+from cto_backups.core.limits import UNLIMITED
 from cto_backups.core.policy import Tls
-from cto_backups.errors import KeyProblemError, SourceError, VaultError
+from cto_backups.errors import BackupsError, KeyProblemError, SourceError, VaultError
 from cto_backups.providers import pauses
 from cto_backups.providers.google import UNREACHED, GoogleClient, OutOfTimeError, RefusedError
 from cto_backups.sources.bigquery.place import Place
+from cto_backups.sources.bigquery.reporting import BigQueryReport
+from cto_backups.sources.bigquery.source import BigQuerySource
 from cto_backups.sources.cloudsql.client import AdminApi
+from cto_backups.sources.cloudsql.source import CloudSqlSource
 from servers import google_stores
 from servers.certificates import certificate
 from servers.google_stores import Logins
@@ -317,6 +321,37 @@ def test_nothing_is_sent_to_a_server_that_speaks_less_than_is_asked_for(
             vault.ask("GET", "/a")
         assert "'tls: 1.2' at vault cloud" in cloud.value.todo
     assert len(login.given) == given, "not even a token was asked for"
+
+
+def _asking(login: Logins, state: Path, address: str, tls: str) -> list[Callable[[], object]]:
+    """Everything that has a setting for it, about to ask a service at the address."""
+    given = {"project": "acme-x", "location": "EU", "credentials": lambda: login.key_file, "endpoint": address}
+    options = {**given, "staging": "gs://x", "instance": "one", "user": "x", "tls": tls}
+    report = BigQueryReport("acme-x.told", {**options, "dataset": "told"})
+    return [
+        BigQuerySource("shop", options, state=state).discover,
+        CloudSqlSource("shop", options, state=state).discover,
+        lambda: report.deliver(iter(()), "acme", UNLIMITED),
+    ]
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_less_is_spoken_where_policy_says_so_and_nowhere_else(
+    login: Logins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    shown = certificate(tmp_path, "localhost")
+    monkeypatch.setenv("SSL_CERT_FILE", str(shown.shown))
+    monkeypatch.setattr(pauses, "pause", lambda *_, **__: None)
+    given = len(login.given)
+    with shaking_hands(shown, ssl.TLSVersion.TLSv1_2) as address:
+        with pytest.raises(BackupsError, match=r"speaks TLS 1\.2, and the policy asks for 1\.3") as refused:
+            _asking(login, tmp_path, address, "1.3")[number]()
+        assert "'tls: 1.2' at " in refused.value.todo
+        assert len(login.given) == given, "not even a token was asked for"
+        with pytest.raises(BackupsError) as asked:  # that server says no more than its hello
+            _asking(login, tmp_path, address, "1.2")[number]()
+        assert "speaks TLS" not in str(asked.value)
+        assert len(login.given) > given
 
 
 def test_a_login_does_not_travel_without_tls(login: Logins) -> None:

@@ -10,6 +10,7 @@ from typing import Final
 from google.auth.exceptions import GoogleAuthError
 
 from cto_backups.core.limits import UNLIMITED, Limit
+from cto_backups.core.policy import Tls
 from cto_backups.errors import KeyProblemError, SourceError
 from cto_backups.providers.google import GoogleClient
 from cto_backups.sources.bigquery.bucket import Bucket
@@ -30,8 +31,9 @@ KEPT_MS: Final = 24 * 3600 * 1000
 class Place:
     """The project of the source `name`, in one location; `staging` is the bucket on the way, as a URL.
 
-    `chosen` are datasets, all of the location when there are none; `left_out` are patterns of DATASET.TABLE. At most
-    `jobs` jobs run at once; `budget_bytes` is what a backup, or a test, may have BigQuery scan; None: no end.
+    `chosen` are datasets, all of the location when there are none; `left_out` are patterns of DATASET.TABLE. `tls` is
+    as `providers.google.GoogleClient` has it. At most `jobs` jobs run at once; `budget_bytes` is what a backup, or a
+    test, may have BigQuery scan; None: no end.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Place:
     credentials: Callable[[], str] | None = None
     endpoint: str = ""
     storage_endpoint: str = ""
+    tls: Tls | None = None
     jobs: int = 8
     budget_bytes: int | None = None
     limit: Limit = UNLIMITED
@@ -56,7 +59,13 @@ class Place:
         """Logged in. Raises SourceError."""
         try:
             login = GoogleClient(
-                f"source {self.name}", SourceError, SCOPES, self.credentials, limit=self.limit, passing=PASSING
+                f"source {self.name}",
+                SourceError,
+                SCOPES,
+                self.credentials,
+                tls=self.tls,
+                limit=self.limit,
+                passing=PASSING,
             )
         except (KeyProblemError, GoogleAuthError, ValueError) as error:
             why, todo = explained(error)

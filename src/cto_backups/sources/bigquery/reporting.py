@@ -22,6 +22,7 @@ from cto_backups.providers.google import GoogleClient, OutOfTimeError, RefusedEr
 from cto_backups.sources.bigquery.client import PASSING, BigQuery, Document, job_name
 from cto_backups.sources.bigquery.report_tables import LOGS, STATUS, STATUS_VIEW, TESTS, ReportTable, status_view
 from cto_backups.sources.bigquery.words import explained, telling
+from cto_backups.sources.options import lowest_tls
 
 _SCOPES: Final = ("https://www.googleapis.com/auth/bigquery",)
 _NEEDS: Final = "bigquery.tables.updateData"
@@ -32,13 +33,14 @@ class BigQueryReport:
     """Implements `core.reporting.Report`.
 
     Options: `project`, `dataset`, `location`, `credentials` (what reveals a key file; this machine's login without),
-    `endpoint` (Google's own when empty).
+    `endpoint` (Google's own when empty), `tls`.
     """
 
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
         self.name = name
         self._project, self._dataset = str(options["project"]), str(options["dataset"])
         self._location, self._endpoint = str(options["location"]), str(options.get("endpoint") or "")
+        self._tls = lowest_tls(options)
         self._credentials: Callable[[], str] | None = options.get("credentials")
 
     def deliver(self, told: Iterator[Told], business: str, limit: Limit) -> None:
@@ -63,7 +65,13 @@ class BigQueryReport:
     def _login(self, limit: Limit) -> GoogleClient:
         try:
             return GoogleClient(
-                f"report_to {self.name}", ReportError, _SCOPES, self._credentials, limit=limit, passing=PASSING
+                f"report_to {self.name}",
+                ReportError,
+                _SCOPES,
+                self._credentials,
+                tls=self._tls,
+                limit=limit,
+                passing=PASSING,
             )
         except (KeyProblemError, GoogleAuthError, ValueError) as error:
             why, todo = explained(error)

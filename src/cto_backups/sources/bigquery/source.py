@@ -16,7 +16,7 @@ from cto_backups.sources.bigquery.place import Place
 from cto_backups.sources.bigquery.project import ProjectForm
 from cto_backups.sources.bigquery.scratch import Proof
 from cto_backups.sources.bigquery.words import telling
-from cto_backups.sources.options import seconds, text, texts
+from cto_backups.sources.options import lowest_tls, seconds, text, texts
 
 
 class BigQuerySource:
@@ -24,7 +24,7 @@ class BigQuerySource:
 
     Options: `project`, `location`, `staging` (gs://BUCKET/PREFIX), `datasets` (all of the location when empty),
     `leave_out` (patterns of DATASET.TABLE), `credentials` (what reveals a key file), `jobs` (how many at once),
-    `budget_bytes` (what may be scanned), `endpoint` and `storage_endpoint` (Google's own when empty).
+    `budget_bytes` (what may be scanned), `endpoint` and `storage_endpoint` (Google's own when empty), `tls`.
     """
 
     kind = "bigquery"
@@ -41,6 +41,7 @@ class BigQuerySource:
             credentials=_revealed(options),
             endpoint=str(options.get("endpoint") or ""),
             storage_endpoint=str(options.get("storage_endpoint") or ""),
+            tls=lowest_tls(options),
             jobs=int(seconds(options, "jobs", 8)),
             budget_bytes=int(seconds(options, "budget_bytes", 1)) if options.get("budget_bytes") else None,
         )

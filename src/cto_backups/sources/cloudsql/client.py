@@ -12,6 +12,7 @@ import requests
 
 from cto_backups import clock
 from cto_backups.core.limits import UNLIMITED, Limit, at_most
+from cto_backups.core.policy import Tls
 from cto_backups.errors import KeyProblemError, SourceError
 from cto_backups.providers.google import FAILED, UNREACHED, GoogleClient, OutOfTimeError, RefusedError
 from cto_backups.sources.cloudsql.wording import refused, unreached
@@ -26,16 +27,23 @@ _LONGEST_LOOK_SECONDS: Final = 20.0
 class AdminApi:
     """A login at the API, for one source; made when something is first asked. Thread-safe.
 
-    `credentials` reveals the key file of a service account; None: Google's usual places are searched.
+    `credentials` reveals the key file of a service account; None: Google's usual places are searched. `tls` is as
+    `providers.google.GoogleClient` has it.
     """
 
     def __init__(
-        self, source: str, credentials: Callable[[], str] | None, *, endpoint: str = "", limit: Limit = UNLIMITED
+        self,
+        source: str,
+        credentials: Callable[[], str] | None,
+        *,
+        endpoint: str = "",
+        tls: Tls | None = None,
+        limit: Limit = UNLIMITED,
     ) -> None:
         self.source = source
         self.limit = limit
         self._base = f"{(endpoint or OWN).rstrip('/')}/v1/"
-        self._reveal = credentials
+        self._reveal, self._tls = credentials, tls
         self._lock = threading.Lock()
         self._made: GoogleClient | None = None
 
@@ -101,6 +109,7 @@ class AdminApi:
                     [SCOPE],
                     self._reveal,
                     base=self._base,
+                    tls=self._tls,
                     limit=self.limit,
                     passing=_PASSING,
                 )

@@ -11,7 +11,7 @@ from cto_backups.sources.cloudsql.client import AdminApi
 from cto_backups.sources.cloudsql.clones import Clones
 from cto_backups.sources.cloudsql.service import MYSQL, Service, Way, engine, opened, way
 from cto_backups.sources.mysql.source import MysqlSource
-from cto_backups.sources.options import seconds, text
+from cto_backups.sources.options import lowest_tls, seconds, text
 from cto_backups.sources.postgresql.connection import Address
 from cto_backups.sources.postgresql.restore import GLOBALS_FILE
 from cto_backups.sources.postgresql.server import Server
@@ -38,7 +38,8 @@ class Reaching:
         """The service, until the limit ends what is asked of it."""
         credentials: Any = self._options.get("credentials")
         endpoint = str(self._options.get("endpoint") or "")
-        api = AdminApi(self._name, credentials, endpoint=endpoint, limit=limit)
+        tls = lowest_tls(self._options)
+        api = AdminApi(self._name, credentials, endpoint=endpoint, tls=tls, limit=limit)
         return opened(api, self._project, self._operation_seconds)
 
     def clones(self, service: Service) -> Clones:

@@ -45,7 +45,7 @@ class CloudSqlSource:
 
     Options: `project`, `instance`; `user`, `password` (what reveals it); `databases` (all when empty); `address`,
     `private`, `public` or whichever there is; `host` and `port`, where another way leads there; `credentials` (what
-    reveals a key file), `endpoint`; `export`, `clone_tests`, `on_demand`; `moment_seconds`, `log_seconds` and
+    reveals a key file), `endpoint`, `tls`; `export`, `clone_tests`, `on_demand`; `moment_seconds`, `log_seconds` and
     `operation_seconds`, how long a quiet moment is looked for, the log is waited for, and an operation may take;
     `lock_seconds`, `timeout_seconds`, `tools`, `scratch` as with a server of one's own.
     """
