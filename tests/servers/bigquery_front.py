@@ -11,7 +11,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -22,7 +22,7 @@ from urllib.error import HTTPError
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 from urllib.request import Request, urlopen
 
-from servers import bigquery_avro
+from servers import bigquery_avro, bigquery_texts
 from servers.google_stores import GoogleStore
 
 BYTES_PER_TABLE = 10_000_000
@@ -33,6 +33,7 @@ _TABLE = re.compile(r"/bigquery/v2/projects/([^/]+)/datasets/([^/]+)/tables(?:/(
 _TRANSFERS = re.compile(r"/v1/projects/([^/]+)/locations/([^/]+)/transferConfigs")
 _PARTITIONS = re.compile(r"`([^`.]+)\.([^`.]+)`\.INFORMATION_SCHEMA\.PARTITIONS", re.IGNORECASE)
 _NAMED = re.compile(r"`[^`.]+\.[^`.]+\.[^`.]+`")
+_TEXTS = re.compile(r"INSERT INTO `([^`]+)` \((.*?)\) SELECT (.*) FROM `([^`]+)`")
 _SUFFIX = re.compile(r"\$(.+)$|@(\d+)$")
 
 
@@ -182,6 +183,12 @@ class Front:
                 self._snapshot(copy)
             case {"copy": _}:
                 job |= self.ask("POST", f"/bigquery/v2/projects/{project}/jobs", {"configuration": configuration})
+            case {"query": {"destinationTable": target} as query}:
+                self._select_into(project, query["query"], target)
+                told = {"totalBytesProcessed": str(BYTES_PER_TABLE)}
+                job["statistics"] |= {**told, "query": told}
+            case {"query": query} if self.time_travels and (match := _TEXTS.fullmatch(query["query"])):
+                job["statistics"]["query"] = {"numDmlAffectedRows": str(self._read_texts(project, match))}
             case {"query": query}:
                 if match := _PARTITIONS.search(query["query"]):
                     self._results[name] = self._partitions(match[1], match[2])
@@ -261,12 +268,42 @@ class Front:
             raise RefusedError(
                 400, "invalid", f"Provided Schema does not match Table: {sorted(rows[0].keys() - names)}"
             )
+        self._insert_rows(path, rows)
+        return {"inputFiles": str(files), "outputRows": str(len(rows)), "badRecords": "0"}
+
+    def _insert_rows(self, path: str, rows: Sequence[Any]) -> None:
         for start in range(0, len(rows), 500):
             sent = {"rows": [{"json": row} for row in rows[start : start + 500]]}
             answer = self.ask("POST", f"{path}/insertAll", sent)
             if answer.get("insertErrors"):
                 raise RefusedError(400, "invalid", json.dumps(answer["insertErrors"])[:300])
-        return {"inputFiles": str(files), "outputRows": str(len(rows)), "badRecords": "0"}
+
+    def _select_into(self, project: str, statement: str, target: Mapping[str, str]) -> None:
+        """The rows of a query, into a new table: as `sources.bigquery.as_text` asks for it."""
+        match = _NAMED.search(statement)
+        assert match, statement
+        _, dataset, name = match[0].strip("`").split(".")
+        fields = self.table({"projectId": project, "datasetId": dataset, "tableId": name})["schema"]["fields"]
+        found = [bigquery_texts.texts(fields, row) for row in self.sql(project, bigquery_texts.uncast(statement))]
+        columns = bigquery_texts.as_strings(fields)
+        path = f"/bigquery/v2/projects/{project}/datasets/{target['datasetId']}/tables"
+        self.ask("POST", path, {"tableReference": target, "schema": {"fields": columns}})
+        self._insert_rows(f"{path}/{target['tableId']}", bigquery_texts.rows(columns, found))
+
+    def _read_texts(self, project: str, match: re.Match[str]) -> int:
+        """Rows of a table with texts, into one with the columns themselves; how many."""
+        target, source = match[1].split("."), match[4].split(".")
+        columns, fields = (
+            self.table({"projectId": project, "datasetId": each[1], "tableId": each[2]})["schema"]["fields"]
+            for each in (source, target)
+        )
+        found = self.sql(project, f"SELECT {bigquery_texts.uncast(match[3])} FROM `{match[4]}`")
+        try:
+            rows = [bigquery_texts.values(fields, row) for row in bigquery_texts.rows(columns, found)]
+        except ValueError as error:
+            raise RefusedError(400, "invalidQuery", str(error)) from error
+        self._insert_rows(f"/bigquery/v2/projects/{project}/datasets/{target[1]}/tables/{target[2]}", rows)
+        return len(rows)
 
     def _snapshot(self, asked: Mapping[str, Any]) -> None:
         source, target = dict(asked["sourceTable"]), asked["destinationTable"]

@@ -1,5 +1,6 @@
 """BigQuery projects as a source, on an emulator of it."""
 
+import io
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -8,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
+import fastavro
 import pytest
 from fakes.points import MemoryPoint
 from source_contract import SourceContract, Subject, captured
@@ -20,6 +22,7 @@ from cto_backups.core.trees import Before, Entry
 from cto_backups.errors import NotFoundError, RestoreError, SourceError, VerificationError
 from cto_backups.errors import RefusedError as RefusedRestore
 from cto_backups.sources.bigquery.source import BigQuerySource
+from servers import bigquery_avro
 from servers.bigquery import BASE, PROJECT, Dataset, datasets
 from servers.bigquery_front import Front, RefusedError
 
@@ -40,6 +43,10 @@ ORDERS: list[dict[str, Any]] = [
         "type": "RECORD",
         "fields": [{"name": "name", "type": "STRING"}, {"name": "mails", "type": "STRING", "mode": "REPEATED"}],
     },
+    {"name": "every", "type": "INTERVAL"},
+    {"name": "days", "type": "RANGE", "rangeElementType": {"type": "DATE"}},
+    {"name": "shift", "type": "RANGE", "rangeElementType": {"type": "DATETIME"}},
+    {"name": "valid", "type": "RANGE", "rangeElementType": {"type": "TIMESTAMP"}},
     {
         "name": "lines",
         "type": "RECORD",
@@ -66,6 +73,10 @@ def order(number: int, day: str | None, **other: Any) -> dict[str, Any]:
             "more": '{"a":[1,null,"ü"]}',
             "tags": ["x", "y,\n"],
             "buyer": {"name": "Ada", "mails": ["a@example.com"]},
+            "every": "1-2 3 4:5:6.789",
+            "days": {"start": "2024-02-29", "end": "2024-03-01"},
+            "shift": {"start": "2024-02-29T22:00:00"},
+            "valid": {"start": "2024-02-29T22:00:00.5Z", "end": "2024-03-01T06:00:00Z"},
             "lines": [{"what": "pen", "price": "1.5"}, {"what": None, "price": None}],
         }
     return row | other
@@ -246,6 +257,45 @@ def test_every_type_is_proven_and_everything_on_the_way_is_removed(front: Front,
     assert "scanned" in source.notes[-1]
     assert staged(front, bucket) == []
     shop.drop()
+
+
+def test_what_no_extract_writes_comes_as_the_documented_text(front: Front, bucket: str, tmp_path: Path) -> None:
+    shop = filled(front)
+    source = making(front, bucket, shop, tmp_path)()
+    point, expected = captured(source)
+    found = {
+        row["id"]: [row[name] for name in ("every", "days", "shift", "valid")]
+        for path, (_, content) in point.entries.items()
+        if b"/orders/" in path and path.endswith(b".avro")
+        for row in bigquery_avro.read(content)
+    }
+    assert found[2] == [
+        "1-2 3 4:5:6.789",
+        "[2024-02-29, 2024-03-01)",
+        "[2024-02-29 22:00:00, UNBOUNDED)",
+        "[2024-02-29 22:00:00.5+00, 2024-03-01 06:00:00+00)",
+    ]
+    assert found[1] == [None] * 4
+    (path,) = [path for path in point.entries if path.endswith(b"orders/state.json")]
+    assert json.loads(point.entries[path][1])["texts"] is True
+    point.restore(tmp_path / "restored")
+    _other_text(tmp_path / "restored")
+    with pytest.raises(VerificationError):
+        source.probe(tmp_path / "restored", expected)
+    assert staged(front, bucket) == []
+    shop.drop()
+
+
+def _other_text(place: Path) -> None:
+    """A month less, in a file that is whole."""
+    for file in avro(place):
+        reader = fastavro.reader(io.BytesIO(file.read_bytes()))
+        rows: list[Any] = list(reader)
+        for row in rows:
+            if row.get("every"):
+                row["every"] = "1-1 3 4:5:6.789"
+        with file.open("wb") as stored:
+            fastavro.writer(stored, reader.writer_schema, rows, codec="snappy")
 
 
 def test_a_capture_that_fails_leaves_nothing_on_the_way(make: Make, front: Front, bucket: str) -> None:

@@ -9,9 +9,10 @@ from datetime import datetime, timedelta
 
 from cto_backups.errors import SourceError
 from cto_backups.providers.google import RefusedError
+from cto_backups.sources.bigquery import as_text
 from cto_backups.sources.bigquery import sums as bigquery_sums
 from cto_backups.sources.bigquery.bucket import Bucket, ObjectReader, StagedObject
-from cto_backups.sources.bigquery.client import BigQuery, Document, job_name
+from cto_backups.sources.bigquery.client import BigQuery, Document, job_name, scanned
 from cto_backups.sources.bigquery.partitions import WHOLE, Partitioning
 from cto_backups.sources.bigquery.place import KEPT_MS, Place
 from cto_backups.sources.bigquery.state import State, Tokens
@@ -34,6 +35,11 @@ class Table:
     def key(self) -> str:
         """How it is called: DATASET.TABLE."""
         return f"{self.dataset}.{self.name}"
+
+    @property
+    def has_texts(self) -> bool:
+        """Whether its files have columns as text."""
+        return as_text.has(self.definition["schema"]["fields"])
 
 
 @dataclass(frozen=True)
@@ -109,7 +115,9 @@ class Extraction:
             return
         with ThreadPoolExecutor(self.jobs, thread_name_prefix="estimate") as pool:
             estimates = pool.map(lambda each: self.bigquery.estimate(self._summing(*each)), wanted)
-            self.estimated_bytes = sum(estimates)
+            # What has columns as text is read once more for that.
+            twice = zip(wanted, estimates, strict=True)
+            self.estimated_bytes = sum(bytes_ * (2 if table.has_texts else 1) for (table, _), bytes_ in twice)
         if self.estimated_bytes > budget:
             raise self.refused(
                 "a backup would have BigQuery scan more than its budget",
@@ -156,9 +164,40 @@ class Extraction:
         with self._lock:
             self._begun += 1
             below = f"{self.place.extracts}{table.snapshot}/{self._begun:08}/"
-        snapshot = table.snapshot if part == WHOLE else f"{table.snapshot}${part}"
+            aside = f"{table.snapshot}_{self._begun:08}"
+        if table.has_texts:
+            self._write_texts(table, part, aside)
+            try:
+                return self._written(table, aside, below)
+            finally:
+                with suppress(*FAILURES):  # it expires by itself, and the next capture removes what is left
+                    self.bigquery.delete_table(self.place.snapshots_dataset, aside)
+        return self._written(table, table.snapshot if part == WHOLE else f"{table.snapshot}${part}", below)
+
+    def _write_texts(self, table: Table, part: str, aside: str) -> None:
+        """Have a partition written into a table beside its snapshot, as files have it."""
+        listed = as_text.written(table.definition["schema"]["fields"])
+        path = f"{self.place.project}.{self.place.snapshots_dataset}.{table.snapshot}"
+        statement = f"SELECT {listed} FROM `{path}` WHERE {table.partitioning.only(part)}"
+        done = self.bigquery.job(
+            {
+                "query": {
+                    "query": statement,
+                    "useLegacySql": False,
+                    "useQueryCache": False,
+                    "destinationTable": self.bigquery.reference(self.place.snapshots_dataset, aside),
+                    "writeDisposition": "WRITE_TRUNCATE",
+                }
+            },
+            job_name(self.place.snapshots_dataset, table.key, aside, "texts"),
+            "bigquery.tables.getData and bigquery.tables.create",
+        )
+        with self._lock:
+            self.scanned_bytes += scanned(done)
+
+    def _written(self, table: Table, source: str, below: str) -> Sequence[StagedObject]:
         extract = {
-            "sourceTable": self.bigquery.reference(self.place.snapshots_dataset, snapshot),
+            "sourceTable": self.bigquery.reference(self.place.snapshots_dataset, source),
             "destinationUris": [f"{self.bucket.url}{below}*.avro"],
             "destinationFormat": "AVRO",
             "compression": "SNAPPY",
@@ -166,7 +205,7 @@ class Extraction:
         }
         done = self.bigquery.job(
             {"extract": extract},
-            job_name(self.place.snapshots_dataset, snapshot, table.key, below),
+            job_name(self.place.snapshots_dataset, source, table.key, below),
             "bigquery.tables.export, or storage.objects.create and storage.objects.delete in the bucket",
         )
         told = sum(int(count) for count in done["statistics"]["extract"]["destinationUriFileCounts"])

@@ -7,13 +7,14 @@ makes it would not know what was required, described, or partitioned.
 import secrets
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from cto_backups.errors import RestoreError
+from cto_backups.sources.bigquery import as_text
 from cto_backups.sources.bigquery.bucket import Bucket
-from cto_backups.sources.bigquery.client import BigQuery, Document
+from cto_backups.sources.bigquery.client import BigQuery, Document, scanned
 from cto_backups.sources.bigquery.documents import made_of
 from cto_backups.sources.bigquery.place import Place
 from cto_backups.sources.bigquery.point import StoredTable
@@ -27,11 +28,12 @@ _KEPT: Final = (
 
 @dataclass(frozen=True)
 class Loader:
-    """Makes tables in datasets of one project."""
+    """Makes tables in datasets of one project; `scanned` are the bytes that BigQuery read for each query of it."""
 
     place: Place
     bigquery: BigQuery
     bucket: Bucket
+    scanned: list[int] = field(default_factory=list)
 
     def load(self, table: StoredTable, dataset: str, name: str, *, bare: bool = False) -> list[str]:
         """Make a table, and load its rows; what a person should know. `bare`: without what belongs to its former place.
@@ -49,9 +51,10 @@ class Loader:
             loaded = 0
             if table.partitioning.is_by_arrival:
                 for number, part in enumerate(parts):
-                    loaded += self._loaded(f"{below}{number:06}/", files[part], dataset, f"{name}${part}")
+                    loaded += self._part(f"{below}{number:06}/", files[part], table, dataset, name, part)
             elif parts:
-                loaded = self._loaded(below, [file for part in parts for file in files[part]], dataset, name)
+                every = [file for part in parts for file in files[part]]
+                loaded = self._part(below, every, table, dataset, name)
         finally:
             self.bucket.clear(below)
         if loaded != table.rows:
@@ -61,6 +64,39 @@ class Loader:
                 todo="verify the vault, and restore again; or take another point",
             )
         return notes
+
+    def _part(
+        self, below: str, files: Sequence[Path], table: StoredTable, dataset: str, name: str, part: str = ""
+    ) -> int:
+        """Have files loaded into a table, or into the `part` of one that is cut by when rows came; how many rows."""
+        if not table.state.has_texts:
+            return self._loaded(below, files, dataset, f"{name}${part}" if part else name)
+        fields = table.definition["schema"]["fields"]
+        aside = f"cto_backups_texts_{secrets.token_hex(8)}"
+        reference = self.bigquery.reference(dataset, aside)
+        self.bigquery.make_table(dataset, {"tableReference": reference, "schema": {"fields": as_text.columns(fields)}})
+        try:
+            loaded = self._loaded(below, files, dataset, aside)
+            read = self._read_texts(
+                fields, f"{dataset}.{aside}", f"{dataset}.{name}", part and table.partitioning.arrival(part)
+            )
+        finally:
+            self.bigquery.delete_table(dataset, aside)
+        return min(loaded, read)
+
+    def _read_texts(self, fields: Sequence[as_text.Field], source: str, target: str, arrival: str) -> int:
+        """Move rows out of a table that has columns as text; how many there were."""
+        names = ", ".join([*(["_PARTITIONTIME"] if arrival else []), *(f"`{each['name']}`" for each in fields)])
+        listed = f"{arrival}, {as_text.read(fields)}" if arrival else as_text.read(fields)
+        project = self.place.project
+        statement = f"INSERT INTO `{project}.{target}` ({names}) SELECT {listed} FROM `{project}.{source}`"
+        done = self.bigquery.job(
+            {"query": {"query": statement, "useLegacySql": False}},
+            f"cto_backups_texts_{secrets.token_hex(16)}",
+            "bigquery.tables.updateData and bigquery.tables.getData",
+        )
+        self.scanned.append(scanned(done))
+        return int(done["statistics"]["query"]["numDmlAffectedRows"])
 
     def _loaded(self, below: str, files: Sequence[Path], dataset: str, name: str) -> int:
         """Put files into the bucket, and have them loaded; how many rows they held."""

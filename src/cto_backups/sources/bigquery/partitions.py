@@ -68,6 +68,22 @@ class Partitioning:
             f" THEN '{OTHERS}' ELSE CAST({column} - MOD({column} - {self.start}, {self.interval}) AS STRING) END"
         )
 
+    def only(self, name: str) -> str:
+        """SQL that holds for rows in one partition, and lets BigQuery scan no others."""
+        if self.column is None:
+            return "TRUE"
+        column = self._column
+        if name == (OTHERS if self.is_by_arrival else NULLS):
+            return f"{column} IS NULL"
+        if name == OTHERS:
+            return f"{column} < {self.start} OR {column} >= {self.end}"
+        low, high = self._bounds(name)
+        return f"{column} >= {self._literal(low)} AND {column} < {self._literal(high)}"
+
+    def arrival(self, name: str) -> str:
+        """SQL for the moment that rows of a partition have as _PARTITIONTIME."""
+        return "CAST(NULL AS TIMESTAMP)" if name == OTHERS else self._literal(self._bounds(name)[0])
+
     def excluding(self, ids: Collection[str]) -> str:
         """SQL that holds for rows in other partitions than these, and lets BigQuery scan no others; at worst for all.
 

@@ -68,7 +68,7 @@ class Proof:
                     found = list(
                         pool.map(lambda each: _summed(bigquery, dataset, *each), zip(tables, names, strict=True))
                     )
-                scanned = sum(bytes_read for _, _, bytes_read in found)
+                scanned = sum(loader.scanned) + sum(bytes_read for _, _, bytes_read in found)
                 self.notes = (*self.notes, f"BigQuery scanned {size(scanned)} for the fingerprint")
         summed = {table.key: parts for table, (parts, _, _) in zip(tables, found, strict=True)}
         definitions = {table.key: made for table, (_, made, _) in zip(tables, found, strict=True)}

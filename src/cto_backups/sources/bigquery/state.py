@@ -36,10 +36,14 @@ class Part:
 
 @dataclass
 class State:
-    """All partitions of a table, by ids; `columns` is a digest of what its rows are made of."""
+    """All partitions of a table, by ids; `columns` is a digest of what its rows are made of.
+
+    `has_texts`: its files have as text what `as_text` says.
+    """
 
     columns: str
     parts: dict[str, Part] = field(default_factory=dict)
+    has_texts: bool = False
 
     @property
     def sums(self) -> dict[str, PartitionSums]:
@@ -52,7 +56,8 @@ class State:
             name: {"token": part.token, "files": list(part.files), **part.sums.document()}
             for name, part in self.parts.items()
         }
-        return written({"format": _FORMAT, "columns": self.columns, "partitions": parts})
+        texts = {"texts": True} if self.has_texts else {}
+        return written({"format": _FORMAT, "columns": self.columns, "partitions": parts, **texts})
 
     @classmethod
     def read(cls, content: bytes) -> "State | None":
@@ -65,7 +70,7 @@ class State:
                 str(name): Part(str(each["token"]), PartitionSums.of(each), each["files"])
                 for name, each in document["partitions"].items()
             }
-            return cls(str(document["columns"]), parts)
+            return cls(str(document["columns"]), parts, bool(document.get("texts")))
         except (ValueError, LookupError, TypeError, AttributeError):
             return None
 

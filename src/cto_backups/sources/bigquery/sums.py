@@ -14,6 +14,7 @@ from hashlib import sha256
 from typing import Any, Final
 
 from cto_backups.core.model import Sample
+from cto_backups.sources.bigquery import as_text
 from cto_backups.sources.bigquery.client import Answer
 from cto_backups.sources.bigquery.partitions import Partitioning
 
@@ -55,14 +56,13 @@ def summing(
     table: str, fields: Sequence[Mapping[str, Any]], partitioning: Partitioning, known: Collection[str] = ()
 ) -> str:
     """The query that sums up a table (PROJECT.DATASET.TABLE), but for those of its partitions that are `known`."""
-    columns = ", ".join(f"`{field['name']}` AS `{field['name']}`" for field in fields)
     first, second = (f"FARM_FINGERPRINT(CONCAT('{salt}', told))" for salt in _SALTS)
     return (
         "SELECT part, COUNT(*) AS number,"
         " SUM(CAST(first AS BIGNUMERIC)) AS one, SUM(CAST(second AS BIGNUMERIC)) AS two, MIN(first) AS least,"
         f" ARRAY_AGG(SUBSTR(told, 1, {_LONGEST}) ORDER BY first LIMIT 1) AS sample"
         f" FROM (SELECT part, told, {first} AS first, {second} AS second"
-        f" FROM (SELECT {partitioning.expression()} AS part, TO_JSON_STRING(STRUCT({columns})) AS told"
+        f" FROM (SELECT {partitioning.expression()} AS part, TO_JSON_STRING(STRUCT({as_text.written(fields)})) AS told"
         f" FROM `{table}` WHERE {partitioning.excluding(known)})) GROUP BY part"
     )
 

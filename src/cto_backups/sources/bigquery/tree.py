@@ -96,7 +96,7 @@ class ExtractTree:
         table = unit.table
         place = folder_of(table.dataset, table.name)
         if unit.part is None:
-            state = self.states.setdefault(table.key, State(table.columns))
+            state = self.states.setdefault(table.key, State(table.columns, has_texts=table.has_texts))
             if unit.known.parts:
                 assert before is not None
                 yield from self._folders(f"{place}/{DATA}/")
@@ -127,7 +127,7 @@ class ExtractTree:
                 why=f"the files of partition {unit.part} hold {rows:,} rows, and the snapshot {sums.rows:,}",
                 todo="nothing of this attempt was kept; back up again",
             )
-        state = self.states.setdefault(table.key, State(table.columns))
+        state = self.states.setdefault(table.key, State(table.columns, has_texts=table.has_texts))
         state.parts[unit.part] = Part(self._moment.token(table, unit.part), sums, files)
 
     def _known(self, table: Table, before: Before | None) -> State:
@@ -138,7 +138,7 @@ class ExtractTree:
         place = folder_of(table.dataset, table.name)
         content = before.content(os.fsencode(f"{place}/{FILE}"))
         former = State.read(content) if content is not None else None
-        if former is None or former.columns != table.columns:
+        if former is None or former.columns != table.columns or former.has_texts != table.has_texts:
             return known
         for name, part in former.parts.items():
             path = os.fsencode(f"{place}/{DATA}/{file_name(name)}")
