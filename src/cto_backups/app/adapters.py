@@ -268,6 +268,7 @@ def open_store(configuration: "Configuration", vault: "Vault", secret: Repositor
 
     Raises KeyProblemError, NotFoundError, VaultError, DamageError.
     """
+    from cto_backups.core.vaults import requests_at_once
     from cto_backups.repository.options import RepositoryOptions
     from cto_backups.repository.store import RepositoryStore
 
@@ -277,7 +278,7 @@ def open_store(configuration: "Configuration", vault: "Vault", secret: Repositor
         verify=settings.verify_on_write,
         prune_unused=settings.prune_unused,
         prune_grace=settings.prune_grace,
-        far=vault.name not in local_roots(configuration),
+        far=requests_at_once(vault) > 1,
     )
     place = configuration.policy.vaults[vault.name].repository
     return secret.open(vault, lambda password: RepositoryStore.open(vault, place, password, options=options))

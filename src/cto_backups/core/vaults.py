@@ -132,6 +132,11 @@ class LockingVault(Protocol):
         """Let it be read again, as it was. Raises VaultError."""
 
 
+def requests_at_once(vault: Vault) -> int:
+    """How many requests to a vault to have under way: one, unless it says that each waits on its way, and how many."""
+    return int(getattr(vault, "requests_at_once", 1))
+
+
 def locking_of(vault: Vault) -> Locking | None:
     """How a vault locks what it stores; None when it does not."""
     return vault.locking if isinstance(vault, LockingVault) else None

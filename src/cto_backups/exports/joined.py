@@ -30,13 +30,14 @@ from cto_backups.core.pruning import Pruned, PrunePlan
 from cto_backups.core.trees import AnyTree
 from cto_backups.core.vaults import Vault
 from cto_backups.core.verification import Ledger, Part
-from cto_backups.errors import DamageError, NotFoundError, VaultError, VaultLockedError
+from cto_backups.errors import BackupsError, DamageError, NotFoundError, VaultError, VaultLockedError
 from cto_backups.exports.merging import merged_plans, merged_prunes, merged_repairs, merged_verifications
 from cto_backups.exports.store import ExportStore
 from cto_backups.repository.kept import still_locked
 from cto_backups.repository.snapshot import load_snapshot
 from cto_backups.repository.store import RepositoryStore
 from cto_backups.repository.stored import StoredFiles
+from cto_backups.repository.together import both
 
 if TYPE_CHECKING:
     from cto_backups.repository.keyring import RepositoryKeys
@@ -107,7 +108,19 @@ class JoinedStore:
 
     def reader(self, reference: str) -> PointReader:
         """Read one reference. Raises NotFoundError, DamageError."""
-        return self.part_with(reference).reader(reference)
+        part, found = both(self.vault, lambda: self.part_with(reference), lambda: self._from_repository(reference))
+        if part is not self.repository:
+            return part.reader(reference)
+        if isinstance(found, BackupsError):
+            raise found
+        return found
+
+    def _from_repository(self, reference: str) -> "PointReader | BackupsError":
+        """Asked before anybody knows that it lies there: most do."""
+        try:
+            return self.repository.reader(reference)
+        except BackupsError as error:
+            return error
 
     def contents(self) -> Contents:
         """Look into everything that is stored."""
@@ -127,16 +140,15 @@ class JoinedStore:
         if part is not None and part.share is None and self._has_exports:
             total = sum(sum(store.files.pack_sizes().values()) for store in self.parts)
             part = Part(share=min(Fraction(part.size_bytes, total or 1), Fraction(1)))
-        wanted: list[tuple[RepositoryStore | ExportStore, list[str] | None]]
+
+        def one(store: RepositoryStore | ExportStore, wanted: list[str] | None) -> Verified:
+            return store.verify(wanted, read_data=read_data, part=part, ledger=ledger, progress=progress)
+
         if references is None:
-            wanted = [(store, None) for store in self.parts]
-        else:
-            wanted = [(store, mine) for store, mine in self._apart(references) if mine or store is self.repository]
-        found = [
-            store.verify(mine, read_data=read_data, part=part, ledger=ledger, progress=progress)
-            for store, mine in wanted
-        ]
-        return merged_verifications(found)
+            found, exported = both(self.vault, lambda: one(self.repository, None), lambda: self._has_exports)
+            return merged_verifications([found, one(self.exports, None)] if exported else [found])
+        apart = self._apart(references)
+        return merged_verifications([one(store, mine) for store, mine in apart if mine or store is self.repository])
 
     def _apart(self, references: Iterable[str]) -> list[tuple[RepositoryStore | ExportStore, list[str]]]:
         exported = self._exported() if self._has_exports else set()

@@ -11,7 +11,15 @@ from contextlib import suppress
 
 from cto_backups.core.object_locks import FileLock, Hidden, Locking
 from cto_backups.core.trees import Buffer
-from cto_backups.core.vaults import LockingVault, StoredFile, Streaming, Sweeping, Vault, locking_of
+from cto_backups.core.vaults import (
+    LockingVault,
+    StoredFile,
+    Streaming,
+    Sweeping,
+    Vault,
+    locking_of,
+    requests_at_once,
+)
 from cto_backups.errors import DamageError, VaultMissingError
 from cto_backups.exports import layout
 from cto_backups.exports.layout import PART, SEALED_PART, SECTION, Section
@@ -126,6 +134,11 @@ class ObjectsView:
     def name(self) -> str:
         """Its name in the policy."""
         return self.vault.name
+
+    @property
+    def requests_at_once(self) -> int:
+        """How many requests to have under way."""
+        return requests_at_once(self.vault)
 
     @property
     def location(self) -> str:

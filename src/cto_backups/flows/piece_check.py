@@ -18,6 +18,7 @@ from cto_backups.core.verification import Ledger, Part, Readings, portion
 from cto_backups.errors import BackupsError, DamageError, VaultMissingError
 from cto_backups.flows.installation import Installation
 from cto_backups.flows.pieces import PieceFiles, pieces_in, read_on
+from cto_backups.repository.together import each
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +66,25 @@ def check(
         for piece in wanted:
             name = sha256(files.key(piece).encode()).digest()
             sizes[name], named[name] = found[piece], (files, piece)
-    intact, damaged, gone = set[bytes](), set[bytes](), set[bytes]()
-    for name in _turns(sizes, ledger, share):
+
+    def wrong(name: bytes) -> tuple[bytes, VaultMissingError | DamageError | None]:
         files, piece = named[name]
         try:
             files.read(piece)
+        except (VaultMissingError, DamageError) as error:
+            return name, error
+        return name, None
+
+    intact, damaged, gone = set[bytes](), set[bytes](), set[bytes]()
+    for name, error in each(installation.vault(vault_name), wrong, _turns(sizes, ledger, share)):
+        if error is None:
             intact.add(name)
-        except VaultMissingError:
-            gone.add(name)  # a new recovery point has taken its place meanwhile
-        except DamageError as error:
+        elif isinstance(error, DamageError):
+            files, piece = named[name]
             damaged.add(name)
             damages.append(Damage(f"piece {files.key(piece)}", error.why, _hurt(files.held(), piece)))
+        else:
+            gone.add(name)  # a new recovery point has taken its place meanwhile
     present = sizes.keys() - gone
     return Checked(
         Readings(at, present, intact, damaged),
@@ -171,12 +180,12 @@ def _stretches_missing(files: PieceFiles, wanted: Sequence[Piece]) -> Iterator[P
     """Where pieces go on that no point's log and no piece leads to. One is named for each point at most."""
     held = [told for _, told in files.held()]
     told = set[Piece]()
-    for each in held:
-        later = [other for other in held if other is not each]
-        gap = _missing_after(wanted, each, later)
+    for one in held:
+        later = [other for other in held if other is not one]
+        gap = _missing_after(wanted, one, later)
         if gap is not None:
             # A piece that was stored while its folder was read may have been missed, and not the one after it.
-            gap = _missing_after((*wanted, *files.listed()), each, later)
+            gap = _missing_after((*wanted, *files.listed()), one, later)
         if gap is not None and gap not in told:
             told.add(gap)
             yield gap

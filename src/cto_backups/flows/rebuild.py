@@ -236,7 +236,8 @@ def _take_policies(installation: Installation, rebuilt: Rebuilt) -> None:
     for name in rebuilt.vaults:
         if name in rebuilt.away:
             continue
-        for key, digest, text in RecordFiles(installation, name).policies(known):
+        files = RecordFiles(installation, name)
+        for key, digest, text in files.policies(files.sizes("policies"), known):
             if isinstance(text, DamageError):
                 rebuilt.damages.append(Damage(f"{key} in vault {name}", text.why))
                 continue

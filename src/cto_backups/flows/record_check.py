@@ -5,7 +5,7 @@ signers (another installation, or an evidence key that was lost): of those the c
 only their own catalog knows.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from cto_backups.core.payloads import Damage
@@ -15,6 +15,7 @@ from cto_backups.evidence.records import Record
 from cto_backups.flows import chains
 from cto_backups.flows.installation import Installation
 from cto_backups.flows.record_files import RecordFiles, policy_key, sealed_key
+from cto_backups.repository.together import both, each
 
 _MOST_FAULTS = 20
 
@@ -35,15 +36,16 @@ def check(installation: Installation, vault_name: str, *, read_data: bool = True
     """
     heads = installation.catalog.vault_heads(vault_name)  # asked first: what arrives meanwhile is not missed
     files = RecordFiles(installation, vault_name)
-    listed = files.sizes("records")
+    vault = installation.vault(vault_name)
+    listed, policies = both(vault, lambda: files.sizes("records"), lambda: files.sizes("policies"))
     unclaimed = _own(installation, listed)
     strays = _strays(installation, files, heads, listed, unclaimed, read_data=read_data)
     found = [stray.damage for stray in strays]
     found += _unknown(installation, unclaimed)
-    found += _unsealed(files)
+    found += _unsealed(files, (*listed, *policies))
     if read_data:
         found += _foreign(installation, vault_name, listed)
-        found += [damage for _, damage in _harmed_policies(files)]
+        found += [damage for _, damage in _harmed_policies(files, policies)]
     return tuple(found)
 
 
@@ -61,19 +63,21 @@ def put_back(installation: Installation, vault_name: str) -> tuple[Damage, ...]:
         files.put(stray.key, stray.content, overwrite=True)
         mended.append(stray.damage)
     in_force = installation.policy.digest
-    for digest, damage in _harmed_policies(files):
+    policies = files.sizes("policies")
+    for digest, damage in _harmed_policies(files, policies):
         if digest == in_force:
             files.put(policy_key(digest), installation.policy_text, overwrite=True)
             mended.append(damage)
-    mended += _unsealed(files)
-    for key in files.unsealed():
+    keys = (*listed, *policies)
+    mended += _unsealed(files, keys)
+    for key in files.unsealed(keys):
         files.seal(key)
     return tuple(mended)
 
 
-def _unsealed(files: RecordFiles) -> Iterator[Damage]:
+def _unsealed(files: RecordFiles, listed: Iterable[str]) -> Iterator[Damage]:
     """An earlier release left them so; among what they say are values from sampled rows of databases."""
-    if keys := files.unsealed():
+    if keys := files.unsealed(listed):
         why = f"whoever can read the vault can read them, from {keys[0]} on"
         yield Damage(f"{counted(len(keys), 'record or policy', 'records and policies')} not encrypted", why)
 
@@ -100,16 +104,27 @@ def _strays(
 
     Takes what the catalog has out of `unclaimed`, as long as something is left there.
     """
+
+    def compared(expected: tuple[str, bytes]) -> tuple[str, bytes, str]:
+        return *expected, chains.difference(files, listed, *expected, read_data=read_data)
+
     for signer in dict.fromkeys((*heads, installation.signer.signer)):
-        head = heads.get(signer, 0)
-        for sequence, key, content in installation.catalog.record_files(signer):
-            unclaimed.pop(key, None)
-            if sequence <= head:
-                why = chains.difference(files, listed, key, content, read_data=read_data)
-                if why:
-                    yield StrayRecord(key, content, Damage(_named(Record.from_bytes(content, name=key)), why))
-            elif not unclaimed:
-                break
+        due = _due(installation, signer, heads.get(signer, 0), unclaimed)
+        for key, content, why in each(installation.vault(files.vault_name), compared, due):
+            if why:
+                yield StrayRecord(key, content, Damage(_named(Record.from_bytes(content, name=key)), why))
+
+
+def _due(
+    installation: Installation, signer: str, head: int, unclaimed: dict[str, list[str]]
+) -> Iterator[tuple[str, bytes]]:
+    """The records that a vault is to have up to number `head`: keys and contents."""
+    for sequence, key, content in installation.catalog.record_files(signer):
+        unclaimed.pop(key, None)
+        if sequence <= head:
+            yield key, content
+        elif not unclaimed:
+            return
 
 
 def _unknown(installation: Installation, unclaimed: Mapping[str, list[str]]) -> Iterator[Damage]:
@@ -140,8 +155,8 @@ def _foreign(installation: Installation, vault_name: str, listed: Mapping[str, i
             yield Damage(f"records of another signer, {signer}", f"{damage.what}: {damage.detail}")
 
 
-def _harmed_policies(files: RecordFiles) -> Iterator[tuple[str, Damage]]:
+def _harmed_policies(files: RecordFiles, sizes: Mapping[str, int]) -> Iterator[tuple[str, Damage]]:
     """By their digests. None is missed: each copy of a point brings the one in force."""
-    for _, digest, text in files.policies():
+    for _, digest, text in files.policies(sizes):
         if isinstance(text, DamageError):
             yield digest, Damage(f"policy {digest[:12]}", text.why)

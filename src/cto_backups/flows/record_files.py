@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from cto_backups.errors import DamageError, VaultExistsError, VaultMissingError
 from cto_backups.evidence.records import Record
 from cto_backups.flows.installation import Installation
+from cto_backups.repository.together import each
 
 SEALED = ".sealed"
 _RECORD = re.compile(r"records/([0-9a-f]{16})/(\d{8,})-([a-z-]+)\.(?:sealed|json)")
@@ -70,9 +71,8 @@ class RecordFiles:
         """The keys in ``records`` or ``policies``, with sizes in bytes."""
         return {stored.key: stored.size_bytes for stored in self.installation.vault(self.vault_name).list(folder)}
 
-    def unsealed(self) -> list[str]:
-        """The keys of records and policies that lie there in clear."""
-        keys = (*self.sizes("records"), *self.sizes("policies"))
+    def unsealed(self, keys: Iterable[str]) -> list[str]:
+        """Of the listed keys those of records and policies that lie there in clear."""
         ours = (key for key in keys if _RECORD.fullmatch(key) or _POLICY.fullmatch(key))
         return sorted(key for key in ours if not key.endswith(SEALED))
 
@@ -110,21 +110,31 @@ class RecordFiles:
                 self.put(sealed, content, overwrite=True)
         vault.delete(key)
 
-    def policies(self, known: Container[str] = ()) -> Iterator[tuple[str, str, bytes | DamageError]]:
-        """Key, digest and text of each policy that is there and whose digest is not known, or what is wrong with it.
+    def policies(
+        self, listed: Iterable[str], known: Container[str] = ()
+    ) -> Iterator[tuple[str, str, bytes | DamageError]]:
+        """Key, digest and text of each policy of the listed keys whose digest is not known, or what is wrong with it.
 
         Keys that name none are somebody else's; what vanishes meanwhile is left out.
         """
-        sizes = self.sizes("policies")
-        for key in sorted(sizes):
-            match = _POLICY.fullmatch(key)
-            if match and match[1] not in known and (key.endswith(SEALED) or sealed_key(key) not in sizes):
-                try:
-                    yield key, match[1], self._policy(key, match[1])
-                except VaultMissingError:
-                    continue
-                except DamageError as error:
-                    yield key, match[1], error
+        present = set(listed)
+        named = [(key, match[1]) for key in sorted(present) if (match := _POLICY.fullmatch(key))]
+        wanted = [
+            (key, digest)
+            for key, digest in named
+            if digest not in known and (key.endswith(SEALED) or sealed_key(key) not in present)
+        ]
+        for found in each(self.installation.vault(self.vault_name), self._found, wanted):
+            if found is not None:
+                yield found
+
+    def _found(self, named: tuple[str, str]) -> tuple[str, str, bytes | DamageError] | None:
+        try:
+            return *named, self._policy(*named)
+        except VaultMissingError:
+            return None
+        except DamageError as error:
+            return *named, error
 
     def _policy(self, key: str, digest: str) -> bytes:
         text = self.read(key)

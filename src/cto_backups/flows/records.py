@@ -1,12 +1,16 @@
 """Bring signed records and the policy in force to a vault, in order, before the catalog shows what they say."""
 
 from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
+from itertools import chain
 
 from cto_backups import clock
-from cto_backups.errors import BackupsError, DamageError, VaultExistsError
+from cto_backups.errors import BackupsError, DamageError, VaultExistsError, VaultMissingError
 from cto_backups.evidence.records import Record
 from cto_backups.flows.installation import Installation
 from cto_backups.flows.record_files import RecordFiles, policy_key
+from cto_backups.repository.together import each
 
 
 def write(installation: Installation, kind: str, payload: Mapping[str, object]) -> Record:
@@ -17,28 +21,18 @@ def write(installation: Installation, kind: str, payload: Mapping[str, object]) 
 def deliver(installation: Installation, vault_name: str) -> int:
     """Bring the vault every record that it does not have yet, and the policy in force; how many records.
 
-    A vault that was away for a while so gets the whole chain. Raises VaultError; DamageError when the vault holds
-    another record under the same number.
+    A vault that was away for a while so gets the whole chain. Where several are brought at once, the head goes on
+    record by record all the same: what did not come through is brought again. Raises VaultError; DamageError when the
+    vault holds another record under the same number.
     """
     files = RecordFiles(installation, vault_name)
-    _deliver_policy(installation, files)
     signer = installation.signer.signer
-    head = installation.catalog.vault_head(vault_name, signer)
+    due = installation.catalog.records_after(signer, installation.catalog.vault_head(vault_name, signer))
     delivered = 0
-    for record in installation.catalog.records_after(signer, head):
-        content = record.to_bytes()
-        try:
-            files.put(record.key, content)
-        except VaultExistsError:
-            if not _holds(files, record.key, content):
-                raise DamageError(
-                    f"Vault '{vault_name}' holds a different record under {record.key}",
-                    why="the record chain of this installation and the one in the vault have parted",
-                    todo="Find out who else writes to this vault; keep both until it is understood. If the catalog is "
-                    "older than the vault, put it aside and run 'cto.backups catalog rebuild'.",
-                ) from None
-        installation.catalog.advance_vault_head(vault_name, signer, record.sequence)
-        delivered += 1
+    for record in each(installation.vault(vault_name), partial(_bring, files), chain([None], due)):
+        if record is not None:
+            installation.catalog.advance_vault_head(vault_name, signer, record.sequence)
+            delivered += 1
     return delivered
 
 
@@ -54,17 +48,38 @@ def deliver_everywhere(installation: Installation) -> dict[str, BackupsError]:
     return problems
 
 
+def _bring(files: RecordFiles, record: Record | None) -> Record | None:
+    """Bring a record; or for None the policy in force, which goes along."""
+    if record is None:
+        _bring_policy(files)
+        return None
+    content = record.to_bytes()
+    try:
+        files.put(record.key, content)
+    except VaultExistsError:
+        if not _holds(files, record.key, content):
+            raise DamageError(
+                f"Vault '{files.vault_name}' holds a different record under {record.key}",
+                why="the record chain of this installation and the one in the vault have parted",
+                todo="Find out who else writes to this vault; keep both until it is understood. If the catalog is "
+                "older than the vault, put it aside and run 'cto.backups catalog rebuild'.",
+            ) from None
+    return record
+
+
+def _bring_policy(files: RecordFiles) -> None:
+    policy = files.installation.policy
+    key = policy_key(policy.digest)
+    vault = files.installation.vault(files.vault_name)
+    try:
+        vault.size(key)
+    except VaultMissingError:
+        with suppress(VaultExistsError):
+            files.put(key, files.installation.policy_text)
+
+
 def _holds(files: RecordFiles, key: str, content: bytes) -> bool:
     try:
         return files.read(key) == content
     except DamageError:
         return False
-
-
-def _deliver_policy(installation: Installation, files: RecordFiles) -> None:
-    key = policy_key(installation.policy.digest)
-    if key not in files.sizes("policies"):
-        try:
-            files.put(key, installation.policy_text)
-        except VaultExistsError:
-            return

@@ -11,15 +11,16 @@ from cto_backups import _native, clock
 from cto_backups.core.payloads import Damage, Verified
 from cto_backups.core.ports import Progress, Silent
 from cto_backups.core.verification import Ledger, Part, Readings, portion
-from cto_backups.errors import DamageError, NotFoundError, VaultError, VaultMissingError
+from cto_backups.errors import DamageError, VaultError, VaultMissingError
 from cto_backups.repository.crew import Crew
 from cto_backups.repository.fetch import Fetcher, Room
 from cto_backups.repository.index import BlobKind, load_index
 from cto_backups.repository.options import RepositoryOptions
 from cto_backups.repository.proving import proved_blobs
-from cto_backups.repository.snapshot import Snapshot, load_snapshot
+from cto_backups.repository.snapshot import Snapshot, load_snapshots
 from cto_backups.repository.stored import StoredFiles
 from cto_backups.repository.strays import foreign_files, unlisted_packs
+from cto_backups.repository.together import both, each
 from cto_backups.repository.tree import decode_tree
 
 _MOST_PATHS = 20
@@ -63,11 +64,9 @@ class Checker:
         With `part`, all structure is checked, and of the packs the next portion is read.
         """
         at = clock.now()
-        self._check_key_files()
-        names = self._files.names("snapshots")
-        snapshots = self._open(names)
+        names, _ = both(self._files.vault, lambda: self._files.names("snapshots"), self._check_key_files)
+        snapshots, sizes, others = self._open(names)
         index = self._fetcher.index
-        sizes, others = self._files.data_files()
         present = self._packs_there(range(index.pack_count), sizes)
         remarks = foreign_files(others)
         if not read_data:
@@ -86,9 +85,9 @@ class Checker:
     def run_on(self, references: Sequence[str], *, read_data: bool) -> Verified:
         """Verify what these snapshots need."""
         names = list(dict.fromkeys(references))
-        snapshots = self._open(names)
+        snapshots, sizes, _ = self._open(names)
         needs = self._structure(snapshots, count=not read_data)
-        present = self._packs_there(needs.packs(), self._files.pack_sizes())
+        present = self._packs_there(needs.packs(), sizes)
         if read_data:
             with self._reading(present):
                 pass
@@ -96,27 +95,39 @@ class Checker:
 
     def _check_key_files(self) -> None:
         """See that each is what its name says: one that opens still may say something else than it did."""
-        for name in self._files.names("keys"):
-            try:
-                content = self._files.vault.read(self._files.key("keys", name))
-            except VaultMissingError:
-                continue  # removed meanwhile
-            except VaultError as error:
-                self._findings.append(_Finding(f"key file {name[:12]}", error.why or error.what))
-                continue
-            self._files_read += 1
-            if hashlib.sha256(content).hexdigest() != name:
-                why = "its bytes are not what its name says; 'cto.backups key rotate' makes new key files"
-                self._findings.append(_Finding(f"key file {name[:12]} is damaged", why))
+        for name, content in each(self._files.vault, self._key_file, self._files.names("keys")):
+            if isinstance(content, VaultError):
+                self._findings.append(_Finding(f"key file {name[:12]}", content.why or content.what))
+            elif content is not None:
+                self._files_read += 1
+                if hashlib.sha256(content).hexdigest() != name:
+                    why = "its bytes are not what its name says; 'cto.backups key rotate' makes new key files"
+                    self._findings.append(_Finding(f"key file {name[:12]} is damaged", why))
 
-    def _open(self, names: Iterable[str]) -> list[Snapshot]:
-        snapshots = self._snapshots(names)
-        index = load_index(self._files)
+    def _key_file(self, name: str) -> tuple[str, bytes | VaultError | None]:
+        """A key file's content, or why it cannot be read; None for one that was removed meanwhile."""
+        try:
+            return name, self._files.vault.read(self._files.key("keys", name))
+        except VaultMissingError:
+            return name, None
+        except VaultError as error:
+            return name, error
+
+    def _open(self, names: Sequence[str]) -> tuple[list[Snapshot], dict[bytes, int], list[str]]:
+        """The snapshots; the packs that are there, with their sizes; and keys of other files in the place of packs.
+
+        Packs are listed after index files were: what those list was stored before.
+        """
+        vault = self._files.vault
+        snapshots, listed = both(vault, lambda: self._snapshots(names), lambda: self._files.names("index"))
+        index, (sizes, others) = both(
+            vault, lambda: load_index(self._files, names=listed), lambda: self._files.data_files()
+        )
         self._files_read += len(index.files) + len(snapshots)
         for name, why in index.damages:
             self._findings.append(_Finding(f"index file {name[:12]}", why))
         self._fetcher = Fetcher(self._files, index)
-        return snapshots
+        return snapshots, sizes, others
 
     def _portion(self, present: Sequence[tuple[int, int]], part: Part, ledger: Ledger) -> list[tuple[int, int]]:
         by_name = {self._fetcher.index.pack_name(number): (number, size) for number, size in present}
@@ -147,14 +158,14 @@ class Checker:
 
     # -- structure ----------------------------------------------------------------------------------------------------
 
-    def _snapshots(self, names: Iterable[str]) -> list[Snapshot]:
+    def _snapshots(self, names: Sequence[str]) -> list[Snapshot]:
         found = []
-        for name in names:
-            try:
-                found.append(load_snapshot(self._files, name))
-            except (DamageError, NotFoundError) as error:
-                why = error.why if isinstance(error, DamageError) else "it is not there"
-                self._findings.append(_Finding(f"snapshot {name[:12]}", why, references={name}))
+        for name, read in load_snapshots(self._files, names):
+            if isinstance(read, Snapshot):
+                found.append(read)
+                continue
+            why = read.why if isinstance(read, DamageError) else "it is not there"
+            self._findings.append(_Finding(f"snapshot {name[:12]}", why, references={name}))
         return found
 
     def _structure(self, snapshots: Sequence[Snapshot], *, count: bool = False) -> _native.Needs:

@@ -3,11 +3,13 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import partial
 from typing import NamedTuple
 
 from cto_backups import _native
 from cto_backups.errors import DamageError, NotFoundError
 from cto_backups.repository.stored import StoredFiles
+from cto_backups.repository.together import each
 
 
 class BlobKind(IntEnum):
@@ -91,22 +93,36 @@ def packed_blobs(index: Index, packs: Collection[int]) -> dict[int, list[PackedB
     return found
 
 
-def load_index(files: StoredFiles, *, usable: dict[bytes, int] | None = None) -> Index:
+def load_index(
+    files: StoredFiles, *, usable: dict[bytes, int] | None = None, names: Sequence[str] | None = None
+) -> Index:
     """Read every index file; damaged ones are named in the result's `damages`, the others serve.
 
     With `usable` (packs that are really there), blobs of other packs are left out: what is gone is not relied on.
+    `names` are the files, where somebody has listed them.
     """
     index = Index()
-    for name in files.names("index"):
+    listed = files.names("index") if names is None else names
+    for name, content in zip(listed, each(files.vault, partial(_read, files), listed), strict=True):
         try:
-            index.files[name], to_delete = index.native.load(files.load_plain("index", name), usable)
-        except NotFoundError:
-            continue  # replaced meanwhile by whoever rewrote the index
+            if isinstance(content, DamageError):
+                raise content
+            if content is not None:
+                index.files[name], to_delete = index.native.load(content, usable)
+                index.to_delete.update(to_delete)
         except DamageError as error:
             index.damages.append((name, error.why or error.what))
-        else:
-            index.to_delete.update(to_delete)
     return index
+
+
+def _read(files: StoredFiles, name: str) -> bytes | DamageError | None:
+    """An index file's JSON, or why there is none; None for one that was replaced by whoever rewrote the index."""
+    try:
+        return files.load_plain("index", name)
+    except NotFoundError:
+        return None
+    except DamageError as error:
+        return error
 
 
 def save_index(files: StoredFiles, packs: Sequence[_native.Pack]) -> str:

@@ -5,6 +5,7 @@ import binascii
 import hashlib
 import os
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -13,12 +14,13 @@ import orjson
 
 from cto_backups import clock
 from cto_backups.core.keys import MOST_KEYS, KeyFile
-from cto_backups.core.vaults import Vault
+from cto_backups.core.vaults import StoredFile, Vault
 from cto_backups.errors import DamageError, KeyProblemError, NotFoundError, VaultMissingError
 from cto_backups.repository.gotime import format_time, parse_time
 from cto_backups.repository.layout import below
 from cto_backups.repository.options import ScryptParameters
 from cto_backups.repository.seal import MasterKey, SealBrokenError, Sealer
+from cto_backups.repository.together import each
 
 _SALT_BYTES = 64
 _MOST_MEMORY = 1 << 30  # bytes that a key file may make us spend
@@ -65,8 +67,10 @@ def write_key(
     return name
 
 
-def open_key(vault: Vault, prefix: str, password: str) -> tuple[str, MasterKey]:
-    """The id of the key file that the password opens, and the master key in it.
+def open_key(
+    vault: Vault, prefix: str, password: str, stored: Sequence[tuple[str, bytes]] | None = None
+) -> tuple[str, MasterKey]:
+    """The id of the key file that the password opens, and the master key in it; `stored` is what `stored_keys` gave.
 
     The newest is tried first, and no more are tried than a repository may have, nor for longer than so many cost.
     Raises KeyProblemError for a wrong password, NotFoundError without key files, DamageError when none is readable.
@@ -74,7 +78,7 @@ def open_key(vault: Vault, prefix: str, password: str) -> tuple[str, MasterKey]:
     damages: list[str] = []
     intact = 0
     work, tries = _MOST_WORK, MOST_KEYS
-    for name, content in _newest_first(vault, prefix):
+    for name, content in stored_keys(vault, prefix) if stored is None else stored:
         try:
             locked = _locked_key(content)
             if not tries or work < locked.work:
@@ -109,9 +113,25 @@ def open_key(vault: Vault, prefix: str, password: str) -> tuple[str, MasterKey]:
     )
 
 
+def stored_keys(vault: Vault, prefix: str) -> list[tuple[str, bytes]]:
+    """Names and contents of key files, the newest first."""
+
+    def read(stored: StoredFile) -> tuple[str, bytes] | None:
+        try:
+            content = vault.read(stored.key, 0, min(stored.size_bytes, _LARGEST_FILE))
+        except VaultMissingError:
+            return None  # removed meanwhile
+        return stored.key.rpartition("/")[2], content
+
+    found = [key for key in each(vault, read, vault.list(below(prefix, "keys"))) if key is not None]
+    oldest = datetime.min.replace(tzinfo=UTC)
+    found.sort(key=lambda key: (_described(*key).created or oldest, key[0]), reverse=True)
+    return found
+
+
 def key_files(vault: Vault, prefix: str) -> tuple[KeyFile, ...]:
     """Every key file and what it says of itself, the newest first; no password is needed for that."""
-    return tuple(_described(name, content) for name, content in _newest_first(vault, prefix))
+    return tuple(_described(name, content) for name, content in stored_keys(vault, prefix))
 
 
 def calibrated() -> ScryptParameters:
@@ -136,20 +156,6 @@ class _LockedKey:
     @property
     def work(self) -> int:
         return self.n * self.r * self.p
-
-
-def _newest_first(vault: Vault, prefix: str) -> list[tuple[str, bytes]]:
-    """Names and contents of key files."""
-    found = []
-    for stored in vault.list(below(prefix, "keys")):
-        try:
-            content = vault.read(stored.key, 0, min(stored.size_bytes, _LARGEST_FILE))
-        except VaultMissingError:
-            continue  # removed meanwhile
-        found.append((stored.key.rpartition("/")[2], content))
-    oldest = datetime.min.replace(tzinfo=UTC)
-    found.sort(key=lambda key: (_described(*key).created or oldest, key[0]), reverse=True)
-    return found
 
 
 def _described(name: str, content: bytes) -> KeyFile:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 import orjson
 
@@ -27,6 +28,7 @@ from cto_backups.errors import (
 )
 from cto_backups.repository.gotime import format_time, parse_time
 from cto_backups.repository.stored import StoredFiles
+from cto_backups.repository.together import each
 
 STALE_AFTER = timedelta(minutes=30)
 REFRESH_EVERY = timedelta(minutes=5)
@@ -68,29 +70,31 @@ class LockFile:
         return f"{kind} lock of {self.username}@{self.hostname}, process {self.pid}, since {format_time(self.time)}"
 
 
-def read_locks(files: StoredFiles) -> tuple[list[LockFile], list[tuple[str, str]]]:
-    """Every lock, and the names of lock files that make no sense with the reason."""
-    locks, damaged = [], []
-    for name in files.names("locks"):
-        try:
-            document = files.load("locks", name)
-            locks.append(
-                LockFile(
-                    name=name,
-                    time=parse_time(document["time"]),
-                    exclusive=bool(document["exclusive"]),
-                    hostname=str(document.get("hostname", "?")),
-                    username=str(document.get("username", "?")),
-                    pid=int(document.get("pid", 0)),
-                )
-            )
-        except NotFoundError:
-            continue  # released meanwhile
-        except DamageError as error:
-            damaged.append((name, error.why or error.what))
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-            damaged.append((name, "it makes no sense"))
-    return locks, damaged
+def read_locks(files: StoredFiles, *, but: str = "") -> tuple[list[LockFile], list[tuple[str, str]]]:
+    """Every lock, and the names of lock files that make no sense with the reason; one is left out, if it is named."""
+    found = list(each(files.vault, partial(_read, files), (name for name in files.names("locks") if name != but)))
+    locks = [read for read in found if isinstance(read, LockFile)]
+    return locks, [read for read in found if isinstance(read, tuple)]
+
+
+def _read(files: StoredFiles, name: str) -> LockFile | tuple[str, str] | None:
+    """A lock; the name and the reason of one that makes no sense; None for one that was released meanwhile."""
+    try:
+        document = files.load("locks", name)
+        return LockFile(
+            name=name,
+            time=parse_time(document["time"]),
+            exclusive=bool(document["exclusive"]),
+            hostname=str(document.get("hostname", "?")),
+            username=str(document.get("username", "?")),
+            pid=int(document.get("pid", 0)),
+        )
+    except NotFoundError:
+        return None
+    except DamageError as error:
+        return name, error.why or error.what
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        return name, "it makes no sense"
 
 
 class Lock:
@@ -107,9 +111,18 @@ class Lock:
         self._lost = False
 
     def acquire(self) -> None:
-        """Take it. Raises BusyError naming who holds what stands in the way."""
-        self._refuse_if_taken()
-        self._name = self._write()
+        """Take it. Raises BusyError naming who holds what stands in the way.
+
+        A shared lock is written at once, and looked at once it stands: no look from before would show who comes
+        between. An exclusive one, which would keep others out meanwhile, is not written where it cannot stand.
+        """
+        if self._exclusive:
+            self._refuse_if_taken()
+        try:
+            self._name = self._write()
+        except (VaultFullError, VaultReadOnlyError):
+            self._refuse_if_taken()  # who can leave no lock minds those of others all the same
+            raise
         try:
             self._refuse_if_taken()
         except BaseException:
@@ -159,10 +172,10 @@ class Lock:
 
     def _refuse_if_taken(self) -> None:
         now = clock.now()
-        locks, damaged = read_locks(self._files)
+        locks, damaged = read_locks(self._files, but=self._name)
         place = f"{self._files.prefix} in vault {self._files.vault.name}"
         for lock in locks:
-            if lock.name == self._name or lock.stale(now, self._hostname):
+            if lock.stale(now, self._hostname):
                 continue
             if lock.exclusive or self._exclusive:
                 raise BusyError(

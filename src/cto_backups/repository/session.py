@@ -1,6 +1,6 @@
 """A repository opened for writing, under its lock; implements `core.payloads.Writing`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,8 +19,9 @@ from cto_backups.repository.gotime import format_time
 from cto_backups.repository.index import BlobKind, Index, load_index, save_listing
 from cto_backups.repository.locks import Lock, locked_for_reading
 from cto_backups.repository.options import RepositoryOptions
-from cto_backups.repository.snapshot import Snapshot, load_snapshot, new_document
+from cto_backups.repository.snapshot import Snapshot, load_snapshot, load_snapshots, new_document
 from cto_backups.repository.stored import StoredFiles, checked_name, is_name
+from cto_backups.repository.together import both
 from cto_backups.repository.writer import TreeWriter
 
 PROGRAM = f"cto.backups {__version__}"
@@ -52,7 +53,8 @@ class Session:
         self._cutting = cutting
         self._started = clock.now()
         self._relied: dict[str, set[int]] = {}
-        self._index: Index = load_index(files, usable=files.pack_sizes())
+        sizes, names = both(files.vault, files.pack_sizes, partial(files.names, "index"))
+        self._index: Index = load_index(files, usable=sizes, names=names)
 
     @property
     def index(self) -> Index:
@@ -164,10 +166,8 @@ class Session:
 
     def _copied_before(self, snapshot: Snapshot) -> str | None:
         same = {snapshot.name, snapshot.original or snapshot.name}
-        for name in self._files.names("snapshots"):
-            try:
-                other = load_snapshot(self._files, name)
-            except (NotFoundError, DamageError):
+        for name, other in load_snapshots(self._files, self._files.names("snapshots")):
+            if not isinstance(other, Snapshot):
                 continue
             if other.tree == snapshot.tree and {other.name, other.original} & same and other.time == snapshot.time:
                 return name
@@ -175,8 +175,11 @@ class Session:
 
     def _recheck(self, relied: set[int]) -> None:
         """Before anything becomes visible: our lock still stands, and so do the packs it relies on."""
-        self._lock.check()
-        there = self._files.pack_sizes()
+        (_, there), names = both(
+            self._files.vault,
+            lambda: both(self._files.vault, self._lock.check, self._files.pack_sizes),
+            lambda: self._files.names("index"),
+        )
         for number in relied:
             pack = self._index.pack_name(number)
             if there.get(pack, -1) < self._index.pack_end(number):
@@ -186,13 +189,13 @@ class Session:
                     why="something deleted it in spite of the lock",
                     todo="run again: what is missing is stored again",
                 )
-        self._list_again(relied)
+        self._list_again(relied, names)
 
-    def _list_again(self, relied: set[int]) -> None:
+    def _list_again(self, relied: set[int], names: Sequence[str]) -> None:
         """rustic minds no lock: what its prune took out of the index during this run comes back, and is kept."""
-        if self._index.files.keys() <= set(self._files.names("index")):
+        if self._index.files.keys() <= set(names):
             return
-        now = load_index(self._files)
+        now = load_index(self._files, names=names)
         listed = {now.pack_name(number) for number in range(now.pack_count)}
         lost = {number for number in relied if self._index.pack_name(number) not in listed}
         if lost:

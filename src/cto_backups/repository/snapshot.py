@@ -1,6 +1,7 @@
 """Snapshots: the small files that make a tree visible."""
 
 import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -9,6 +10,7 @@ from cto_backups.core.payloads import Committed, Draft, SnapshotLabel
 from cto_backups.errors import DamageError, NotFoundError
 from cto_backups.repository.gotime import format_time, parse_time
 from cto_backups.repository.stored import StoredFiles, is_name
+from cto_backups.repository.together import each
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,20 @@ def load_snapshot(files: StoredFiles, name: str) -> Snapshot:
         ) from error
 
 
+def load_snapshots(
+    files: StoredFiles, names: Sequence[str]
+) -> Iterator[tuple[str, Snapshot | DamageError | NotFoundError]]:
+    """Each of these snapshots with its name, or what keeps it from being read, in order."""
+
+    def read(name: str) -> Snapshot | DamageError | NotFoundError:
+        try:
+            return load_snapshot(files, name)
+        except (DamageError, NotFoundError) as error:
+            return error
+
+    return zip(names, each(files.vault, read, names), strict=True)
+
+
 def damaged_snapshot(name: str, error: DamageError) -> Committed:
     """What a listing shows in place of a snapshot that cannot be read."""
     return Committed(name, "", datetime(1970, 1, 1, tzinfo=UTC), "", detail={"damage": error.why or error.what})
@@ -103,15 +119,12 @@ def new_document(
 
 def list_committed(files: StoredFiles, known: dict[str, Committed]) -> list[Committed]:
     """Every snapshot, oldest first; one that cannot be read has `detail["damage"]` and no root. `known` is a cache."""
-    found = []
-    for name in files.names("snapshots"):
-        committed = known.get(name)
-        if committed is None:
-            try:
-                committed = known[name] = load_snapshot(files, name).committed()
-            except NotFoundError:
-                continue  # expired meanwhile
-            except DamageError as error:
-                committed = damaged_snapshot(name, error)
-        found.append(committed)
+    names = files.names("snapshots")
+    damaged = []
+    for name, read in load_snapshots(files, [name for name in names if name not in known]):
+        if isinstance(read, Snapshot):
+            known[name] = read.committed()
+        elif isinstance(read, DamageError):
+            damaged.append(damaged_snapshot(name, read))
+    found = [known[name] for name in names if name in known] + damaged  # what expired meanwhile is in neither
     return sorted(found, key=lambda one: (one.time, one.reference))

@@ -26,7 +26,7 @@ from cto_backups.errors import (
     VaultMissingError,
 )
 from cto_backups.repository.kept import kept_until, still_locked
-from cto_backups.repository.keys import open_key, write_key
+from cto_backups.repository.keys import open_key, stored_keys, write_key
 from cto_backups.repository.layout import below, is_there
 from cto_backups.repository.locks import locked, locked_for_reading, remove_stale
 from cto_backups.repository.options import RepositoryOptions
@@ -34,6 +34,7 @@ from cto_backups.repository.polynomial import DEGREE, irreducible, random_irredu
 from cto_backups.repository.seal import MasterKey, SealBrokenError, Sealer
 from cto_backups.repository.snapshot import list_committed, load_snapshot
 from cto_backups.repository.stored import StoredFiles, checked_name
+from cto_backups.repository.together import both
 
 if TYPE_CHECKING:
     from cto_backups.repository.keyring import RepositoryKeys
@@ -136,7 +137,9 @@ class RepositoryStore:
         """
         place = f"repository {prefix} in vault {vault.name}"
         try:
-            sealed = vault.read(below(prefix, "config"))
+            sealed, stored = both(
+                vault, lambda: vault.read(below(prefix, "config")), lambda: stored_keys(vault, prefix)
+            )
         except VaultMissingError as error:
             vault.check()
             raise NotFoundError(
@@ -145,7 +148,7 @@ class RepositoryStore:
                 todo="mount what is not mounted, or correct the vault's URL in the policy; "
                 f"for a vault that is new, run: cto.backups vault init {vault.name}",
             ) from error
-        key, master = open_key(vault, prefix, password)
+        key, master = open_key(vault, prefix, password, stored)
         files = StoredFiles(vault, prefix, Sealer(master))
         try:
             config = orjson.loads(files.sealer.open(sealed))

@@ -11,8 +11,18 @@ from cto_backups.core.vaults import Vault
 from cto_backups.errors import RefusedError
 from cto_backups.vaults.forwarding import ForwardingVault
 
-_HARMLESS = {"read_into", "put_stream", "sweep", "locking", "lock_of", "lock", "hidden", "bring_back"}
-"""What else of the other vault may be used: it reads, adds, locks, and removes what was never stored."""
+_HARMLESS = {
+    "requests_at_once",
+    "read_into",
+    "put_stream",
+    "sweep",
+    "locking",
+    "lock_of",
+    "lock",
+    "hidden",
+    "bring_back",
+}
+"""What else of the other vault may be used: it tells, reads, adds, locks, and removes what was never stored."""
 
 
 class AppendOnlyVault(ForwardingVault):

@@ -37,6 +37,7 @@ from cto_backups.vaults.trial import Trial
 
 _ATTEMPTS = 4  # at answers that end early, which the stores' clients have let go of by then
 _PART_BYTES = 16 << 20  # of a stream, of which there are a handful in memory
+_AT_ONCE = 8
 _STEP_BYTES = 8 << 20  # of what is read back
 _UPLOADS_END = timedelta(days=1)  # no upload of ours takes so long, nor do clocks differ by it
 
@@ -65,6 +66,11 @@ class BucketVault:
     def address(self) -> StoreAddress:
         """Where it is, for those who ask the store for more than a vault gives."""
         return self._store.address
+
+    @property
+    def requests_at_once(self) -> int:
+        """How many requests to have under way: each waits for tens of milliseconds, whatever it asks for."""
+        return _AT_ONCE
 
     @property
     def identity(self) -> str:

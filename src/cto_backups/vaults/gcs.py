@@ -35,6 +35,7 @@ from cto_backups.vaults.gcs_trial import GcsTrial
 from cto_backups.vaults.gcs_upload import FIELDS, stream, upload, written
 from cto_backups.vaults.object_store import AbsentError, Answer, BeyondError, Page, TakenError, UnansweredError
 from cto_backups.vaults.passing import Passing
+from cto_backups.vaults.straight import straight
 
 _UNREACHED = (requests.RequestException, HTTPError, OSError, GoogleAuthError)
 
@@ -119,7 +120,7 @@ class GcsStore:
             "read", key, lambda: self._client.ask("GET", self._object(key), headers=headers, stream=True, alt="media")
         )
         size, told = int(answer.headers["Content-Length"]), answer.headers.get("Content-Range", "")
-        return Answer(answer.raw, size, told)
+        return Answer(straight(answer.raw), size, told)
 
     def size(self, key: str) -> int:
         """Size in bytes. Raises AbsentError."""

@@ -31,6 +31,7 @@ from cto_backups.vaults.passing import Passing
 from cto_backups.vaults.s3_errors import S3Wording
 from cto_backups.vaults.s3_trial import S3Trial
 from cto_backups.vaults.s3_upload import ProofError, proven, stream, upload
+from cto_backups.vaults.straight import straight
 
 _ATTEMPTS = 4  # at what the client does not try again by itself: conflicts of writers
 _ABSENT = ("NoSuchKey", "NotFound", "404", "NoSuchUpload")
@@ -125,7 +126,8 @@ class S3Store:
         """Bytes of an object. Raises AbsentError, BeyondError."""
         answer = self._asked("read", key, lambda: self._client.get_object(**self._object(key), **headers))
         # The connection's own stream, below the client's: whoever waits for it can be woken.
-        return Answer(answer["Body"]._raw_stream, int(answer["ContentLength"]), str(answer.get("ContentRange", "")))
+        body = straight(answer["Body"]._raw_stream)
+        return Answer(body, int(answer["ContentLength"]), str(answer.get("ContentRange", "")))
 
     def size(self, key: str) -> int:
         """Size in bytes. Raises AbsentError."""

@@ -1,4 +1,4 @@
-from cto_backups.core.vaults import StoreAddress
+from cto_backups.core.vaults import StoreAddress, requests_at_once
 
 
 def test_what_is_stored_lies_below_the_prefix():
@@ -10,3 +10,13 @@ def test_what_is_stored_lies_below_the_prefix():
 
 def test_no_login_is_shown():
     assert "login" not in repr(StoreAddress("bucket", "", "r", logins={"secret_key": lambda: "hunter2"}))
+
+
+def test_a_vault_is_asked_one_thing_at_a_time_unless_it_says_otherwise():
+    class Folder:
+        pass
+
+    class Bucket:
+        requests_at_once = 8
+
+    assert (requests_at_once(Folder()), requests_at_once(Bucket())) == (1, 8)
