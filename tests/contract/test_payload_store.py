@@ -37,6 +37,20 @@ class TestRepositoryOfSmallPacks(PayloadStoreContract):
         return factory(RepositoryOptions(scrypt=CHEAP, pack_bytes=MIB // 4, workers=5, index_blobs=2, index_seconds=0))
 
 
+class TestRepositoryFarAway(PayloadStoreContract):
+    """What need not wait for each other's answers is asked at once."""
+
+    @pytest.fixture
+    def new_store(self) -> NewStore:
+        far = factory(RepositoryOptions(scrypt=CHEAP, workers=2, far=True, index_blobs=2, index_seconds=0))
+
+        def new_store(vault: MemoryVault) -> PayloadStore:
+            vault.requests_at_once = 8
+            return far(vault)
+
+        return new_store
+
+
 class TestRepositoryOfOneThread(PayloadStoreContract):
     @pytest.fixture
     def new_store(self) -> NewStore:

@@ -16,6 +16,7 @@ class MemoryVault:
     def __init__(self, name: str = "memory") -> None:
         self.name = name
         self.location = f"memory:{name}"
+        self.requests_at_once = 1
         self.files: dict[str, bytes] = {}
         self.reads: list[str] = []
         self._lock = Lock()

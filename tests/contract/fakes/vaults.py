@@ -9,6 +9,7 @@
     ReadOnlyVault      refuses every change
     MissingVault       is not there
     LyingVault         alters what is read, forgets what is stored, hides what is listed
+    FarVault           wants several requests under way, and tells which of them a thread waited for by itself
 """
 
 import random
@@ -210,3 +211,27 @@ class LyingVault(InterceptedVault):
         for stored in super().list(prefix):
             if not (self.hides and self.about in stored.key):
                 yield stored
+
+
+class FarVault(InterceptedVault):
+    """As one in a bucket, each request to which waits on its way.
+
+    `alone` are the requests of the thread that made it, which has waited for each of them; `beside` are those that were
+    under way on other threads meanwhile.
+    """
+
+    requests_at_once = 8
+
+    def __init__(self, inner: Vault) -> None:
+        super().__init__(inner, before=self._note)
+        self.thread = threading.get_ident()
+        self.alone: list[tuple[str, str]] = []
+        self.beside: list[tuple[str, str]] = []
+
+    def _note(self, operation: str, key: str) -> None:
+        noted = self.alone if threading.get_ident() == self.thread else self.beside
+        noted.append((operation, key))
+
+    def forget(self) -> None:
+        """Begin anew with what was asked."""
+        self.alone, self.beside = [], []
