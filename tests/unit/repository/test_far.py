@@ -127,7 +127,7 @@ def test_the_first_of_those_that_fail_is_told(vault: FarVault) -> None:
     came = []
     with pytest.raises(VaultError, match="3"):
         for answer in each(vault, ask, range(50)):
-            came.append(answer)  # noqa: PERF402 - as far as it comes
+            came.append(answer)
     assert came == [0, 1, 2]
     with pytest.raises(VaultError, match="5"):
         both(vault, lambda: ask(5), lambda: ask(3))
