@@ -4,7 +4,6 @@ import os
 from functools import cache
 from typing import Any
 
-import boto3
 import botocore.loaders
 import botocore.session
 from botocore.config import Config
@@ -34,10 +33,11 @@ def s3_client(whose: str, fail: type[BackupsError], address: StoreAddress) -> An
     ours.register_component("data_loader", _loader())
     if login.found:
         ours._credentials = login
-    session = boto3.session.Session(botocore_session=ours, region_name=address.region or None)
     certificates = authorities(ours)
-    client = session.client(
+    # By boto3's engine: all that it has besides for S3 are transfers of files, which take long to load.
+    client = ours.create_client(
         "s3",
+        region_name=address.region or None,
         endpoint_url=address.endpoint,
         use_ssl=address.tls is not Tls.NONE,
         verify=certificates,

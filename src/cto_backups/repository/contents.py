@@ -5,8 +5,8 @@ from functools import cached_property
 
 from cto_backups.core.payloads import Node
 from cto_backups.errors import DamageError, VaultError
-from cto_backups.repository.copying import GAP, READ, Wanted
-from cto_backups.repository.fetch import Fetcher, missing
+from cto_backups.repository.copying import Wanted
+from cto_backups.repository.fetch import Fetcher, Reach, missing
 from cto_backups.repository.index import BlobKind, Location, load_index
 from cto_backups.repository.seal import OVERHEAD
 from cto_backups.repository.stored import StoredFiles
@@ -59,7 +59,7 @@ class RepositoryContents:
                 if group:
                     yield group  # what is before it is right
                 raise
-            if group and blob != group[-1][0] and not _continues(group, place):
+            if group and blob != group[-1][0] and not _continues(group, place, self._fetcher.reach):
                 yield group
                 group = []
             group.append((blob, place))
@@ -85,8 +85,8 @@ class RepositoryContents:
             yield plain
 
 
-def _continues(group: Sequence[Wanted], place: Location) -> bool:
+def _continues(group: Sequence[Wanted], place: Location, reach: Reach) -> bool:
     """Whether a blob follows closely enough on a group to be read with it."""
     first, last = group[0][1], group[-1][1]
-    gap = place.offset - (last.offset + last.length)
-    return place.pack == last.pack and 0 <= gap <= GAP and place.offset + place.length - first.offset <= READ
+    gap, ends = place.offset - (last.offset + last.length), place.offset + place.length
+    return place.pack == last.pack and 0 <= gap <= reach.gap_bytes and ends - first.offset <= reach.read_bytes

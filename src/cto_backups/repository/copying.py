@@ -1,58 +1,76 @@
 """Copying a snapshot into another repository: every blob is opened on the way, and sealed anew still compressed."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
+from queue import SimpleQueue
 
 from cto_backups import _native
 from cto_backups.core.ports import Progress
+from cto_backups.core.vaults import requests_at_once
 from cto_backups.errors import DamageError, VaultError
 from cto_backups.repository.crew import Crew
-from cto_backups.repository.depot import Depot
-from cto_backups.repository.fetch import Fetcher, Room
+from cto_backups.repository.depot import Bench, Depot
+from cto_backups.repository.fetch import Fetcher, Reach, Room
 from cto_backups.repository.index import BlobKind, Location
-from cto_backups.repository.options import MIB
 from cto_backups.repository.seal import CameOutWrongError
-
-GAP = 256 * 1024  # a wasted read this long costs less than another request
-READ = 2 * MIB  # larger ones cost more memory than they save in calls
 
 Wanted = tuple[bytes, Location]
 
 
-def ranges(wanted: Sequence[Wanted]) -> Iterator[list[Wanted]]:
+def ranges(wanted: Sequence[Wanted], reach: Reach) -> Iterator[list[Wanted]]:
     """Blobs grouped so that each group is one read of a pack: neighbours, in order, at most a few MiB."""
     group: list[Wanted] = []
     start = end = pack = -1
     for blob, place in sorted(wanted, key=lambda pair: pair[1][:2]):
-        near = place.pack == pack and place.offset - end <= GAP and place.offset + place.length - start <= READ
+        ends = place.offset + place.length
+        near = place.pack == pack and place.offset - end <= reach.gap_bytes and ends - start <= reach.read_bytes
         if group and not near:
             yield group
             group = []
         if not group:
             pack, start = place.pack, place.offset
         group.append((blob, place))
-        end = max(end, place.offset + place.length) if len(group) > 1 else place.offset + place.length
+        end = max(end, ends) if len(group) > 1 else ends
     if group:
         yield group
 
 
-class Carrier:
-    """One thread's bench of the depot, and memory for what it brings there."""
+class Benches:
+    """Benches of a depot for threads that read, of which there may be more: whoever has read takes one that is free."""
 
-    def __init__(self, depot: Depot) -> None:
-        self.bench = depot.bench()
-        self.room = Room()
+    def __init__(self, depot: Depot, count: int) -> None:
+        self._free: SimpleQueue[Bench] = SimpleQueue()
+        for _ in range(count):
+            self._free.put(depot.bench())
+
+    @contextmanager
+    def one(self) -> Iterator[Bench]:
+        """One of them, as soon as one is free."""
+        bench = self._free.get()
+        try:
+            yield bench
+        finally:
+            self._free.put(bench)
 
 
-def copy_tree(origin: Fetcher, root: bytes, depot: Depot, threads: int, progress: Progress) -> None:
+def carriers(origin: Fetcher, depot: Depot, name: str) -> tuple["Crew[Room]", Benches]:
+    """Threads that read from the origin, and as many benches as there is work for: each has packs in memory."""
+    threads = depot.options.threads
+    return Crew(max(threads, requests_at_once(origin.files.vault)), Room, name=name), Benches(depot, threads)
+
+
+def copy_tree(origin: Fetcher, root: bytes, depot: Depot, progress: Progress) -> None:
     """Bring a tree and all that it refers to into the depot, which the caller finishes. Raises DamageError, VaultError.
 
     Data goes first and trees last, deepest first, so that a tree that is there has had its content there.
     """
     data, trees = _missing(origin, root, depot)
-    with Crew(threads, partial(Carrier, depot), name="copy") as crew:
-        for group in ranges(data):
-            crew.submit(partial(copy_group, origin=origin, kind=BlobKind.DATA, group=group, progress=progress))
+    crew, benches = carriers(origin, depot, "copy")
+    bring = partial(copy_group, benches=benches, origin=origin, kind=BlobKind.DATA, progress=progress)
+    with crew:
+        for group in ranges(data, origin.reach):
+            crew.submit(partial(bring, group=group))
     bench = depot.bench()
     for tree in reversed(trees):
         if not depot.known(BlobKind.TREE, tree):
@@ -92,28 +110,30 @@ def _missing(origin: Fetcher, root: bytes, depot: Depot) -> tuple[list[Wanted], 
     return data, trees
 
 
-def copy_group(carrier: Carrier, origin: Fetcher, kind: BlobKind, group: Sequence[Wanted], progress: Progress) -> None:
+def copy_group(
+    room: Room, benches: Benches, origin: Fetcher, kind: BlobKind, group: Sequence[Wanted], progress: Progress
+) -> None:
     """Bring blobs of one kind and one read over, each opened on the way; one that is damaged, from another place.
 
     Raises DamageError when a blob is intact nowhere, VaultError.
     """
-    bench = carrier.bench
     first, last = group[0][1], group[-1][1]
-    sealed = carrier.room.of(last.offset + last.length - first.offset)
+    sealed = room.of(last.offset + last.length - first.offset)
     try:
         origin.read_into(first.pack, first.offset, sealed)
     except VaultError:
         sealed = memoryview(b"")  # each blob is looked for on its own below
-    for blob, place in group:
-        start = place.offset - first.offset
-        part = sealed[start : start + place.length]
-        try:
-            brought = bench.copy(origin.files.sealer, kind, blob, part, place.plain)
-        except CameOutWrongError:
-            raise
-        except DamageError:
-            # From another place, or the error that names the pack.
-            plain = origin.data(blob) if kind is BlobKind.DATA else origin.tree(blob)
-            brought = len(plain)
-            bench.save(kind, plain)
-        progress.advance(size_bytes=brought)
+    with benches.one() as bench:
+        for blob, place in group:
+            start = place.offset - first.offset
+            part = sealed[start : start + place.length]
+            try:
+                brought = bench.copy(origin.files.sealer, kind, blob, part, place.plain)
+            except CameOutWrongError:
+                raise
+            except DamageError:
+                # From another place, or the error that names the pack.
+                plain = origin.data(blob) if kind is BlobKind.DATA else origin.tree(blob)
+                brought = len(plain)
+                bench.save(kind, plain)
+            progress.advance(size_bytes=brought)

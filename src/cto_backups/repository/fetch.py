@@ -2,18 +2,36 @@
 
 import threading
 from collections import OrderedDict
+from dataclasses import dataclass
 
 from cto_backups import _native
 from cto_backups.core.trees import Buffer
-from cto_backups.core.vaults import ReadingInto
+from cto_backups.core.vaults import ReadingInto, requests_at_once
 from cto_backups.errors import DamageError, VaultError
 from cto_backups.repository.index import BlobKind, Index, Location
 from cto_backups.repository.options import MIB
 from cto_backups.repository.seal import OVERHEAD, SealBrokenError
 from cto_backups.repository.stored import StoredFiles
 
-_WINDOW = MIB // 4
-_WINDOWS = 32
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How packs are read: at most so many bytes in one request, over gaps of so many that nobody wants.
+
+    `window_bytes` are read around a tree, and `windows` of them kept; `piece_bytes` are read at once to be proved.
+    """
+
+    read_bytes: int
+    gap_bytes: int
+    window_bytes: int
+    windows: int
+    piece_bytes: int
+
+
+# Larger reads cost more memory than they save in calls; a piece stays in a processor's cache from reading to hashing.
+NEAR = Reach(read_bytes=2 * MIB, gap_bytes=MIB // 4, window_bytes=MIB // 4, windows=32, piece_bytes=MIB)
+# A request costs what it costs to read some MiB more; each thread has memory for one.
+FAR = Reach(read_bytes=8 * MIB, gap_bytes=MIB, window_bytes=2 * MIB, windows=8, piece_bytes=8 * MIB)
 
 
 class Room:
@@ -35,6 +53,7 @@ class Fetcher:
     def __init__(self, files: StoredFiles, index: Index) -> None:
         self.files = files
         self.index = index
+        self.reach = FAR if requests_at_once(files.vault) > 1 else NEAR
         self._into = files.vault if isinstance(files.vault, ReadingInto) else None
         self._windows: OrderedDict[tuple[int, int], bytes] = OrderedDict()
         self._lock = threading.Lock()
@@ -104,11 +123,12 @@ class Fetcher:
     def _stored(self, place: Location) -> bytes:
         if place.length < OVERHEAD:
             raise DamageError("An index entry is damaged", why="it lists a blob shorter than its seal")
-        first, last = place.offset // _WINDOW, (place.offset + place.length - 1) // _WINDOW
+        size = self.reach.window_bytes
+        first, last = place.offset // size, (place.offset + place.length - 1) // size
         if last - first > 2:
             return self.read(place.pack, place.offset, place.length)
         parts = b"".join(self._window(place.pack, number) for number in range(first, last + 1))
-        start = place.offset - first * _WINDOW
+        start = place.offset - first * size
         return parts[start : start + place.length]
 
     def _window(self, pack: int, number: int) -> bytes:
@@ -118,11 +138,12 @@ class Fetcher:
             if window is not None:
                 self._windows.move_to_end(key)
                 return window
-        start = number * _WINDOW
-        window = self.read(pack, start, min(_WINDOW, self.index.pack_end(pack) - start))
+        size = self.reach.window_bytes
+        start = number * size
+        window = self.read(pack, start, min(size, self.index.pack_end(pack) - start))
         with self._lock:
             self._windows[key] = window
-            while len(self._windows) > _WINDOWS:
+            while len(self._windows) > self.reach.windows:
                 self._windows.popitem(last=False)
         return window
 

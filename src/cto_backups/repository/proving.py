@@ -7,9 +7,6 @@ for `check_pack` to say. docs/adr/0010-packs-proved-by-their-blobs.md has the re
 from cto_backups import _native
 from cto_backups.errors import DamageError
 from cto_backups.repository.fetch import Fetcher, Room
-from cto_backups.repository.options import MIB
-
-_PIECE = 1 * MIB  # stays in a processor's cache from reading to hashing
 
 
 def proved_blobs(fetcher: Fetcher, pack: int, size: int, room: Room) -> int | None:
@@ -22,7 +19,7 @@ def proved_blobs(fetcher: Fetcher, pack: int, size: int, room: Room) -> int | No
     tail = room.of(length)
     fetcher.read_into(pack, size - length, tail)
     try:
-        proof = _native.Proof(index, sealer, pack, size, tail, _PIECE)
+        proof = _native.Proof(index, sealer, pack, size, tail, fetcher.reach.piece_bytes)
     except DamageError:
         return None
     for number, (offset, length) in enumerate(proof.pieces):

@@ -13,8 +13,7 @@ from cto_backups import clock
 from cto_backups.core.ports import Progress, Silent
 from cto_backups.core.pruning import PackUse, Pruned, PrunePlan, PruneRules, plan_prune
 from cto_backups.errors import DamageError, VaultError
-from cto_backups.repository.copying import Carrier, Wanted, copy_group, ranges
-from cto_backups.repository.crew import Crew
+from cto_backups.repository.copying import Wanted, carriers, copy_group, ranges
 from cto_backups.repository.depot import Depot
 from cto_backups.repository.fetch import Fetcher
 from cto_backups.repository.index import BlobKind, Location, save_listing, see_that_packs_are_there
@@ -161,7 +160,9 @@ class _Pruning:
             entries=sum(map(len, wanted.values())),
             size_bytes=sum(place.plain or place.length for found in wanted.values() for _, place in found),
         )
-        with Crew(self._options.threads, partial(Carrier, depot), name="prune") as crew:
+        crew, benches = carriers(self._origin, depot, "prune")
+        bring = partial(copy_group, benches=benches, origin=self._origin, progress=progress)
+        with crew:
             for kind, found in wanted.items():
-                for group in ranges(found):
-                    crew.submit(partial(copy_group, origin=self._origin, kind=kind, group=group, progress=progress))
+                for group in ranges(found, self._origin.reach):
+                    crew.submit(partial(bring, kind=kind, group=group))

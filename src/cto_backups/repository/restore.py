@@ -215,7 +215,7 @@ class Restorer:
                 self._prepare(folders, file)
         for start in range(0, len(empty), _EMPTY_FILES):
             crew.submit(partial(self._write_empty, files=empty[start : start + _EMPTY_FILES]))
-        for group in ranges(self._found.wanted):
+        for group in ranges(self._found.wanted, self._fetcher.reach):
             crew.submit(partial(self._write_group, group=group))
 
     def _prepare(self, folders: Folders, file: RestoredFile) -> None:

@@ -138,7 +138,7 @@ class Session:
         with locked_for_reading(files), Depot(self._files, self._index, self._options) as depot:
             snapshot = load_snapshot(files, checked_name(files, reference))
             fetcher = Fetcher(files, load_index(files))
-            copy_tree(fetcher, snapshot.tree, depot, self._options.threads, progress or Silent())
+            copy_tree(fetcher, snapshot.tree, depot, progress or Silent())
             depot.finish()
         self._recheck(depot.relied)
         present = self._copied_before(snapshot)

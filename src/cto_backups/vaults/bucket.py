@@ -5,7 +5,6 @@ an object whole or not at all, and keep it once they have said so. A marker obje
 vault from a wrong bucket. What one asks of a store is in `object_store`; the stores are `s3` and `gcs`.
 """
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -38,6 +37,7 @@ from cto_backups.vaults.trial import Trial
 _ATTEMPTS = 4  # at answers that end early, which the stores' clients have let go of by then
 _PART_BYTES = 16 << 20  # of a stream, of which there are a handful in memory
 _AT_ONCE = 8
+_SEEN_SECONDS = 10.0
 _STEP_BYTES = 8 << 20  # of what is read back
 _UPLOADS_END = timedelta(days=1)  # no upload of ours takes so long, nor do clocks differ by it
 
@@ -51,6 +51,7 @@ class BucketVault:
         self._name = name
         self._location = location
         self._store = store
+        self._seen_at = float("-inf")
 
     @property
     def name(self) -> str:
@@ -83,7 +84,9 @@ class BucketVault:
             raise self._store.say.absent(f"there is no marker object {marked} in the bucket") from error
         except BeyondError:
             marker = b""
-        return identity_in(marker, f"Vault {self._name} at {self._location}")
+        identity = identity_in(marker, f"Vault {self._name} at {self._location}")
+        self._seen_at = clock.monotonic()
+        return identity
 
     def check(self) -> None:
         """Raise VaultMissingError when the bucket or the marker in it is not there; VaultError when nobody answers."""
@@ -192,8 +195,9 @@ class BucketVault:
             if following.next == page.next:
                 raise self._store.say.in_circles(folder)
             page = following
-        if not found:
-            _ = self.identity  # an empty answer must not be given for a wrong bucket
+        # An empty answer must not be given for a wrong bucket. One that was the right one just now is it still.
+        if not found and clock.monotonic() - self._seen_at > _SEEN_SECONDS:
+            _ = self.identity
 
     def delete(self, key: str) -> None:
         """Remove a stored file; fine when it is gone already.
@@ -359,7 +363,7 @@ class BucketVault:
         """The stream of a range, which was compared with what was asked for. Raises AbsentError, BeyondError."""
         last = "" if length is None else offset + length - 1
         answer = self._store.get(key, {"Range": f"bytes={offset}-{last}"})  # also of the whole: its size is told then
-        first, last_there, whole = _told(answer.told)
+        first, last_there, whole = answer.range
         problem: Exception | None = None
         whole_comes = first is None and not offset and length is None  # a store that tells no range of the whole
         if first != offset and not whole_comes:
@@ -387,11 +391,3 @@ class BucketVault:
                 if failures == _ATTEMPTS:
                     raise self._store.say.torn(key, str(error)) from error
                 pauses.pause(failures)
-
-
-def _told(content_range: str) -> tuple[int | None, int | None, int | None]:
-    """Of "bytes 3-6/10": where it begins, its last byte, and the whole's size; None for what is not told."""
-    found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", content_range)
-    if found is None:
-        return None, None, None
-    return int(found[1]), int(found[2]), None if found[3] == "*" else int(found[3])

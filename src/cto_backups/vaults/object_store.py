@@ -8,6 +8,7 @@ A store tells what fails in the words of its provider. What the vault has to kno
     UnansweredError nobody knows whether it was stored: the answer got lost
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -69,6 +70,14 @@ class Answer:
     body: Body
     size_bytes: int
     told: str
+
+    @property
+    def range(self) -> tuple[int | None, int | None, int | None]:
+        """Of "bytes 3-6/10": where it begins, its last byte, and the whole's size; None for what is not told."""
+        found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", self.told)
+        if found is None:
+            return None, None, None
+        return int(found[1]), int(found[2]), None if found[3] == "*" else int(found[3])
 
     def __enter__(self) -> "Answer":
         return self

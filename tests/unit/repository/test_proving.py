@@ -6,6 +6,7 @@ Each test harms a stored pack in one way, and verification must name that pack.
 import hashlib
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -16,7 +17,7 @@ from payload_store_contract import store_tree
 from cto_backups import _native
 from cto_backups.core.vaults import ReadingInto, Vault
 from cto_backups.errors import DamageError
-from cto_backups.repository import proving
+from cto_backups.repository import fetch, proving
 from cto_backups.repository.fetch import Fetcher, Room
 from cto_backups.repository.headers import read_header
 from cto_backups.repository.index import BlobKind, PackedBlob, load_index
@@ -202,7 +203,7 @@ def test_a_pack_with_all_that_the_index_says_is_intact_under_any_name(stored: St
 
 def test_an_intact_pack_is_read_once_and_never_whole(stored: Stored, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pieces of whole blobs: as many as the limit takes, and the bytes of every blob but once."""
-    monkeypatch.setattr(proving, "_PIECE", 1)
+    monkeypatch.setattr(fetch, "NEAR", replace(fetch.NEAR, piece_bytes=1))
     seen: list[tuple[int, int]] = []
     read = stored.vault.read
 
