@@ -27,6 +27,20 @@ def wall_clock(day: date, hour: int, minute: int, zone: ZoneInfo) -> datetime:
         naive += _MINUTE
 
 
+def has_second_turns(day: date, zone: ZoneInfo) -> bool:
+    """Whether clocks in `zone` are put forward or back on this day or the next one, so that `second_turn` may tell."""
+    begin = datetime.combine(day, time(), zone)
+    return begin.utcoffset() != datetime.combine(day + timedelta(days=2), time(), zone).utcoffset()
+
+
+def second_turn(day: date, hour: int, minute: int, zone: ZoneInfo) -> datetime | None:
+    """The later of the two moments, in UTC, at which clocks in `zone` show this time on this day; None: it is one."""
+    first, second = (
+        datetime.combine(day, time(hour, minute, fold=fold)).replace(tzinfo=zone).astimezone(UTC) for fold in (0, 1)
+    )
+    return second if second > first else None
+
+
 def falls_on(day: date, *, weekday: int | None, month_day: int | None, months: tuple[int, ...] | None) -> bool:
     """Whether a day is meant; a `month_day` beyond the month's end means its last day."""
     if weekday is not None and day.weekday() != weekday:

@@ -14,7 +14,7 @@ from cto_backups.core.facts import Facts, Lag, SourceFacts
 from cto_backups.core.model import RecoveryPoint
 from cto_backups.core.policy import Policy, SourcePolicy, VaultPolicy
 from cto_backups.core.schedule import NextRun, format_triggers, longest_gap, next_run
-from cto_backups.core.triggers import At, Triggers
+from cto_backups.core.triggers import Calendar, Triggers
 from cto_backups.core.wording import counted
 
 LONGEST_GRACE = timedelta(hours=4)
@@ -158,7 +158,7 @@ def _row(
 def _coming(triggers: Triggers, now: datetime, zone: ZoneInfo) -> Iterator[datetime]:
     """The next moment of each trigger that has one whether or not a point waits."""
     for trigger in triggers:
-        if isinstance(trigger, At):
+        if isinstance(trigger, Calendar):
             yield next_run((trigger,), last=now, zone=zone, rpo=timedelta(days=1)).at
 
 

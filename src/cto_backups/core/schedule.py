@@ -1,20 +1,23 @@
 """When things run: a schedule is a set of triggers. Their written form is in `trigger_text`, re-exported here."""
 
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
+from heapq import merge
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
-from cto_backups.core.calendar_times import falls_on, require_aware, wall_clock
+from cto_backups.core.calendar_times import falls_on, has_second_turns, require_aware, second_turn, wall_clock
 from cto_backups.core.trigger_text import TriggerError, format_trigger, format_triggers, parse_triggers
-from cto_backups.core.triggers import At, Continuous, Every, OnChange, Trigger, Triggers
+from cto_backups.core.triggers import At, Calendar, Continuous, Cron, Every, OnChange, Trigger, Triggers
 
 __all__ = [
     "AT_ONCE",
     "At",
     "Continuous",
+    "Cron",
     "Every",
     "NextRun",
     "OnChange",
@@ -70,26 +73,48 @@ def longest_gap(triggers: Triggers, rpo: timedelta) -> timedelta:
     """
     if not triggers:
         raise ValueError("a schedule needs at least one trigger")
-    gaps = [rescan_interval(trigger, rpo) for trigger in triggers if not isinstance(trigger, At)]
-    calendar = tuple(trigger for trigger in triggers if isinstance(trigger, At))
+    gaps = [rescan_interval(trigger, rpo) for trigger in triggers if not isinstance(trigger, Calendar)]
+    calendar = tuple(trigger for trigger in triggers if isinstance(trigger, Calendar))
     return min([*gaps, _longest_calendar_gap(calendar)] if calendar else gaps)
 
 
 @lru_cache(maxsize=1024)
-def _longest_calendar_gap(triggers: tuple[At, ...]) -> timedelta:
+def _longest_calendar_gap(triggers: tuple[Calendar, ...]) -> timedelta:
     """Measured over ten years, three of them leap years; two days do for triggers of every day."""
-    daily = all(trigger == At(trigger.hour, trigger.minute) for trigger in triggers)
     first = date(2023, 1, 1)
-    days = [first + number * _DAY for number in range(2 if daily else _TEN_YEARS)]
-    minutes = sorted(
-        {
-            number * _DAY_MINUTES + trigger.hour * 60 + trigger.minute
-            for trigger in triggers
-            for number, day in enumerate(days)
-            if falls_on(day, weekday=trigger.weekday, month_day=trigger.day, months=trigger.months)
-        }
-    )
-    return timedelta(minutes=max(later - earlier for earlier, later in pairwise(minutes)))
+    longest, before = 0, None  # minutes; the last run before this day
+    for number in range(2 if all(map(_is_daily, triggers)) else _TEN_YEARS):
+        minutes = _minutes(tuple(trigger for trigger in triggers if _falls_on(trigger, first + number * _DAY)))
+        if not minutes:
+            continue
+        start = number * _DAY_MINUTES
+        within = max((later - earlier for earlier, later in pairwise(minutes)), default=0)
+        longest = max(longest, within, 0 if before is None else start + minutes[0] - before)
+        before = start + minutes[-1]
+    return timedelta(minutes=longest)
+
+
+@lru_cache(maxsize=1024)
+def _minutes(triggers: tuple[Calendar, ...]) -> tuple[int, ...]:
+    """The minutes of a day on which all of these triggers fall, ascending."""
+    return tuple(sorted({hour * 60 + minute for trigger in triggers for hour, minute in _times(trigger)}))
+
+
+def _times(trigger: Calendar) -> tuple[tuple[int, int], ...]:
+    """The times of day, ascending, as hour and minute."""
+    return trigger.means.times if isinstance(trigger, Cron) else ((trigger.hour, trigger.minute),)
+
+
+def _falls_on(trigger: Calendar, day: date) -> bool:
+    if isinstance(trigger, Cron):
+        return trigger.means.falls_on(day)
+    return falls_on(day, weekday=trigger.weekday, month_day=trigger.day, months=trigger.months)
+
+
+def _is_daily(trigger: Calendar) -> bool:
+    if isinstance(trigger, Cron):
+        return trigger.means.every_day
+    return trigger == At(trigger.hour, trigger.minute)
 
 
 def next_run(
@@ -119,13 +144,13 @@ def occurrences(
     Raises ValueError for a naive moment.
     """
     start, end = require_aware(after).astimezone(UTC), require_aware(until).astimezone(UTC)
-    if isinstance(trigger, At):
+    if isinstance(trigger, Calendar):
         return _calendar(trigger, start, zone, until=end)
     return _repeated(start, rescan_interval(trigger, rpo), end)
 
 
 def _after(trigger: Trigger, last: datetime, zone: ZoneInfo, rpo: timedelta, lead: timedelta) -> datetime:
-    if isinstance(trigger, At):
+    if isinstance(trigger, Calendar):
         return next(_calendar(trigger, last, zone))
     interval = rescan_interval(trigger, rpo)
     latest = max(rpo - lead, rpo / 4)
@@ -133,17 +158,36 @@ def _after(trigger: Trigger, last: datetime, zone: ZoneInfo, rpo: timedelta, lea
     return last + (latest if latest <= interval <= rpo else interval)
 
 
-def _calendar(trigger: At, after: datetime, zone: ZoneInfo, *, until: datetime | None = None) -> Iterator[datetime]:
+def _calendar(
+    trigger: Calendar, after: datetime, zone: ZoneInfo, *, until: datetime | None = None
+) -> Iterator[datetime]:
     # One day back: where clocks skip midnight, a run of yesterday may come today.
-    day = after.astimezone(zone).date() - _DAY
+    day, last = after.astimezone(zone).date() - _DAY, after
     while True:
-        if falls_on(day, weekday=trigger.weekday, month_day=trigger.day, months=trigger.months):
-            moment = wall_clock(day, trigger.hour, trigger.minute, zone)
-            if until is not None and moment > until:
-                return
-            if moment > after:
-                yield moment
+        if _falls_on(trigger, day):
+            for moment in _moments(trigger, day, zone, after):
+                if until is not None and moment > until:
+                    return
+                if moment > last:
+                    yield moment
+                    last = moment
         day += _DAY
+
+
+def _moments(trigger: Calendar, day: date, zone: ZoneInfo, after: datetime) -> Iterable[datetime]:
+    """The moments of a day after `after`, ascending; where clocks skip several of its times, they share one.
+
+    Of a time that clocks show twice, the first turn counts. But where a cron expression says `*` of the hours, hours
+    are meant to pass, whatever clocks show: both do.
+    """
+    times = _times(trigger)
+    # Later times never come earlier: so this looks at a few of them only.
+    begin = bisect_right(times, after, key=lambda time: wall_clock(day, *time, zone))
+    moments = (wall_clock(day, hour, minute, zone) for hour, minute in times[begin:])
+    if not (isinstance(trigger, Cron) and trigger.means.any_hour and has_second_turns(day, zone)):
+        return moments
+    again = (second_turn(day, hour, minute, zone) for hour, minute in times)
+    return merge(moments, (turn for turn in again if turn is not None and turn > after))
 
 
 def _repeated(after: datetime, interval: timedelta, until: datetime) -> Iterator[datetime]:

@@ -5,18 +5,23 @@
     triggers  = trigger { "," trigger }
     trigger   = "continuous" | "on change" | "hourly" | "every" duration
               | frequency [ "on" day ] [ "in" month { "and" month } ] [ "at" HH:MM ]
+              | a cron expression (see `cron`)
     frequency = "daily" | "weekly" | "monthly" | "quarterly" | "yearly"
     day       = a weekday (weekly) | 1 … 31 | "the last day" (monthly, quarterly, yearly)
               | a day and a month (yearly)
 
-Left out, the time is 02:00, the weekday Monday, the day the first, the month January.
+Left out, the time is 02:00, the weekday Monday, the day the first, the month January. A comma inside a cron expression
+has no space behind it; one that ends the expression has.
 """
 
 import re
+from collections.abc import Iterator
 from datetime import timedelta
 
+from cto_backups.core.cron import EXAMPLE as CRON_EXAMPLE
+from cto_backups.core.cron import CronError, normalised
 from cto_backups.core.duration import format_duration, parse_duration
-from cto_backups.core.triggers import At, Continuous, Every, OnChange, Trigger, Triggers
+from cto_backups.core.triggers import At, Continuous, Cron, Every, OnChange, Trigger, Triggers
 from cto_backups.core.wording import did_you_mean
 
 EXAMPLES = (
@@ -30,6 +35,7 @@ EXAMPLES = (
     "monthly on the last day at 02:00",
     "quarterly on 1 at 02:00",
     "yearly on 31 march at 02:00",
+    CRON_EXAMPLE,
 )
 """One of each kind of trigger, in the form that `format_triggers` writes."""
 
@@ -41,6 +47,8 @@ _MONTHS = (
 _FREQUENCIES = ("daily", "weekly", "monthly", "quarterly", "yearly")
 _STARTS = ("continuous", "on change", "hourly", "every", *_FREQUENCIES)
 
+_CRON_STARTS = tuple("0123456789*@")
+
 _DEFAULT_HOUR = 2
 _LAST_DAY = 31
 _QUARTER_STARTS = (1, 4, 7, 10)
@@ -50,6 +58,7 @@ _PHRASE = re.compile(
     r"(?P<frequency>[a-z]+)(?: on (?P<day>.+?))?(?: in (?P<months>[a-z ]+?))?(?: at (?P<time>\S+))?", re.ASCII
 )
 _TIME = re.compile(r"(\d{1,2}):(\d{2})", re.ASCII)
+_NEXT = re.compile(r"\s*(?:(?P<cron>[0-9*].*?)(?:,(?=\s|$)|$)|(?P<words>[^,]*)(?:,|$))", re.ASCII | re.DOTALL)
 _DAY_NUMBER = re.compile(r"(\d{1,2})(?:st|nd|rd|th)?", re.ASCII)
 
 
@@ -68,11 +77,26 @@ def parse_triggers(text: str) -> Triggers:
 
     Raises TriggerError with the offending part, what is allowed, and the closest correct word.
     """
-    return tuple(dict.fromkeys(_parse_trigger(part) for part in text.split(",")))
+    return tuple(dict.fromkeys(_parse_trigger(part) for part in _split(text)))
+
+
+def _split(text: str) -> Iterator[str]:
+    """The triggers of a set, each as it is written; what begins as a cron expression may hold commas."""
+    at, more = 0, True
+    while more:
+        found = _NEXT.match(text, at)
+        assert found is not None  # anything is one or the other
+        yield found["cron"] or found["words"] or ""
+        at, more = found.end(), found[0].endswith(",")
 
 
 def _parse_trigger(part: str) -> Trigger:
-    phrase = " ".join(part.lower().split())
+    phrase = normalised(part)
+    if phrase[:1] in _CRON_STARTS:
+        try:
+            return Cron(phrase)
+        except CronError as error:
+            raise TriggerError(phrase, str(error)) from None
     match phrase:
         case "continuous":
             return Continuous()
@@ -176,6 +200,8 @@ def format_trigger(trigger: Trigger) -> str:
     """The written form of one trigger, with every default spelled out."""
     if isinstance(trigger, At):
         return f"{_format_days(trigger)} at {trigger.hour:02}:{trigger.minute:02}"
+    if isinstance(trigger, Cron):
+        return trigger.expression
     if isinstance(trigger, Every):
         hourly = trigger.interval == timedelta(hours=1)
         return "hourly" if hourly else f"every {format_duration(trigger.interval)}"

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
+from cto_backups.core.cron import CronTimes, parse_cron
+
 
 @dataclass(frozen=True, slots=True)
 class Continuous:
@@ -54,5 +56,25 @@ class At:
             raise ValueError("months are ascending numbers between 1 and 12")
 
 
-Trigger = Continuous | OnChange | Every | At
+@dataclass(frozen=True, slots=True)
+class Cron:
+    """At the times of a cron expression, in the policy's time zone; it is kept as it was written.
+
+    Raises ValueError (`CronError`) for one that cannot be understood, or never comes.
+    """
+
+    expression: str
+
+    def __post_init__(self) -> None:
+        parse_cron(self.expression)
+
+    @property
+    def means(self) -> CronTimes:
+        """The days and times of day."""
+        return parse_cron(self.expression)
+
+
+Calendar = At | Cron
+"""The triggers that go by the calendar."""
+Trigger = Continuous | OnChange | Every | Calendar
 Triggers = tuple[Trigger, ...]

@@ -174,6 +174,13 @@ def test_a_file_without_a_last_line_end_can_be_edited(policy_file: Write, sound:
     assert list(load(path).policy.sources)[-1] == "more"
 
 
+@pytest.mark.parametrize("triggers", ["*/15 8-18 * * mon-fri, @hourly", "@hourly", "0,30 * * * *"])
+def test_cron_expressions_are_written_as_the_file_can_hold_them(policy_file: Write, sound: str, triggers: str) -> None:
+    path = policy_file(sound)
+    assert set_triggers(path, "ledger", triggers).after == triggers
+    assert format_triggers(load(path).policy.sources["ledger"].triggers) == triggers
+
+
 @pytest.mark.parametrize(
     ("triggers", "reason"), [("daly", "is no trigger"), ("weekly", "cannot meet its RPO"), ("", "is no trigger")]
 )
