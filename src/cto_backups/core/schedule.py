@@ -182,7 +182,7 @@ def _moments(trigger: Calendar, day: date, zone: ZoneInfo, after: datetime) -> I
     """
     times = _times(trigger)
     # Later times never come earlier: so this looks at a few of them only.
-    begin = bisect_right(times, after, key=lambda time: wall_clock(day, *time, zone))
+    begin = bisect_right(times, after, key=lambda time: wall_clock(day, time[0], time[1], zone))
     moments = (wall_clock(day, hour, minute, zone) for hour, minute in times[begin:])
     if not (isinstance(trigger, Cron) and trigger.means.any_hour and has_second_turns(day, zone)):
         return moments
