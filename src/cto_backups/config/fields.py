@@ -318,13 +318,7 @@ def _one_or_more(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-_TRIGGERS = (
-    "hourly, daily at 02:00",
-    "continuous",
-    "on change, weekly on sunday at 03:00",
-    "every 15 minutes",
-    "*/15 8-18 * * mon-fri, @daily",
-)
+_TRIGGERS = ("hourly, daily at 02:00", "continuous", "on change, weekly on sunday at 03:00", "*/15 8-18 * * *, @daily")
 _RETENTIONS = ("1 year", "permanent", "30 versions", "7 daily, 4 weekly, 12 monthly")
 _CADENCES = ("daily", "weekly", "monthly", "quarterly", "yearly", "none")
 _REFERENCES = ("file:keys/repository.key", "env:BACKUPS_KEY", "command:pass show backups")
