@@ -41,6 +41,7 @@ PERMISSIONS = {
     ("GET", "instances"): "cloudsql.instances.list",
     ("GET", "databases"): "cloudsql.databases.list",
     ("GET", "backupRuns"): "cloudsql.backupRuns.list",
+    ("POST", "instances"): "cloudsql.instances.create",
     ("POST", "backupRuns"): "cloudsql.backupRuns.create",
     ("POST", "clone"): "cloudsql.instances.clone",
     ("POST", "restoreBackup"): "cloudsql.instances.restoreBackup",
@@ -77,8 +78,8 @@ class RefusedError(Exception):
 class CloudSql:
     """The service. `denied` are permissions that nobody has; `troubles` are statuses that the next requests get.
 
-    `held`: no clone gets done while it is not set; with `astray` it is one of that moment. `asked` are all requests:
-    method and path.
+    `held`: no clone gets done while it is not set; with `astray` it is one of that moment. `lost`: the answer
+    that the next restore has begun is lost; `unheard`: none begins. `asked` are all requests: method and path.
     """
 
     bin: Path
@@ -93,6 +94,8 @@ class CloudSql:
     asked: list[tuple[str, str]] = field(default_factory=list)
     held: threading.Event = field(default_factory=threading.Event)
     astray: str = ""
+    lost: bool = False
+    unheard: bool = False
     _addresses: int = 1
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -228,6 +231,14 @@ class CloudSql:
             time.sleep(0.02)
         raise AssertionError("the clone does not come up")
 
+    def restore(self, name: str, number: str) -> None:
+        """Put a backup of the main instance in the place of what an instance holds."""
+        running = self.instances[name]
+        running.stack.close()
+        shutil.rmtree(running.place / "data")
+        shutil.copytree(self.main.place / "backups" / number, running.place / "data", symlinks=True)
+        self.start(name, running.place, running.told).backups = running.backups
+
     def delete(self, name: str) -> None:
         """Stop it, and delete all of it."""
         running = self.instances.pop(name)
@@ -264,7 +275,12 @@ class CloudSql:
         if permission in self.denied:
             raise RefusedError(403, "notAuthorized", "The client is not authorized to make this request.")
         if what == "operations":
-            return self.operations[words[1]]
+            if len(words) == 2:
+                return self.operations[words[1]]
+            (of,) = query["instance"]
+            return {"items": [each for each in self.operations.values() if each.get("targetId") == of]}
+        if what == "instances" and method == "POST":
+            return self._make(body)
         if what == "instances":
             return {"items": [each.told for each in list(self.instances.values())]}
         found = self.instances.get(words[1])
@@ -289,6 +305,8 @@ class CloudSql:
                 return self._operation(lambda: self.back_up("ON_DEMAND", body.get("description", "")))
             case "POST", "clone":
                 return self._clone(found, body["cloneContext"])
+            case "POST", "restoreBackup":
+                return self._restore(name, body["restoreBackupContext"])
             case "PATCH", "instance":
                 found.told["settings"].update(body["settings"])
                 return self._operation(lambda: None)
@@ -326,9 +344,33 @@ class CloudSql:
 
         return self._operation(work)
 
-    def _operation(self, work: Callable[[], object]) -> dict[str, Any]:
+    def _make(self, body: dict[str, Any]) -> dict[str, Any]:
+        name = body["name"]
+        if name in self.instances:
+            raise RefusedError(409, "instanceAlreadyExists", "The Cloud SQL instance already exists.")
+        assert body["databaseVersion"] == self.main.told["databaseVersion"] and body["region"] == REGION
+
+        def work() -> None:
+            self.new(name).told["settings"] = body["settings"]
+
+        return self._operation(work)
+
+    def _restore(self, name: str, context: dict[str, Any]) -> dict[str, Any]:
+        number = context["backupRunId"]
+        assert (context["project"], context["instanceId"]) == (PROJECT, INSTANCE)
+        if number not in {each["id"] for each in self.main.backups}:
+            raise RefusedError(404, "backupRunDoesNotExist", "The backup run does not exist.")
+        if self.unheard:
+            raise RefusedError(503, "backendError", "try again")
+        begun = self._operation(lambda: self.restore(name, number), operationType="RESTORE_VOLUME", targetId=name)
+        if self.lost:
+            self.lost = False
+            raise RefusedError(503, "backendError", "the answer is lost")
+        return begun
+
+    def _operation(self, work: Callable[[], object], **more: str) -> dict[str, Any]:
         name = uuid.uuid4().hex
-        told: dict[str, Any] = {"name": name, "status": "RUNNING"}
+        told: dict[str, Any] = {"name": name, "status": "RUNNING", **more}
         self.operations[name] = told
 
         def run() -> None:

@@ -294,6 +294,21 @@ COMMANDS = (
         ),
     ),
     Entry(
+        "cloudsql",
+        "cloudsql:cloudsql",
+        "Backups that Cloud SQL keeps itself; restore one",
+        ("cloudsql", "cloudsql backups ledger"),
+        (
+            Entry("backups", "cloudsql:backups", "List those of one source", ("cloudsql backups ledger",)),
+            Entry(
+                "restore",
+                "cloudsql:restore",
+                "Have Cloud SQL restore one of them",
+                ("cloudsql restore ledger latest --into ledger-back", "cloudsql restore ledger 1700000 --in-place"),
+            ),
+        ),
+    ),
+    Entry(
         "repair",
         "repair:repair",
         "Put right what is damaged in vaults",

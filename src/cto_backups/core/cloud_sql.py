@@ -3,7 +3,7 @@
 The names are those of https://cloud.google.com/sql/docs/postgres/admin-api/rest/v1/instances.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol, runtime_checkable
@@ -59,6 +59,49 @@ class Instance:
     newest_at: datetime | None = None
     failed: str = ""
     leftovers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BackupRun:
+    """One backup that the service made, or tried to make. `kind` is its type: AUTOMATED or ON_DEMAND."""
+
+    number: str
+    status: str
+    kind: str
+    ended_at: datetime | None
+    location: str
+    description: str
+    error: str
+
+    @property
+    def is_good(self) -> bool:
+        """Whether something comes back from it."""
+        return self.status == "SUCCESSFUL"
+
+
+@dataclass(frozen=True, slots=True)
+class BroughtBack:
+    """What a backup of the service was restored to: the instance (`place`, at `host`), and the backup that was made of
+    what it held before, None where there was nothing, or none was wanted.
+    """
+
+    place: str
+    host: str
+    before: BackupRun | None
+
+
+@runtime_checkable
+class ServiceBackups(Protocol):
+    """A source whose service keeps backups of its own, of all that it holds."""
+
+    def service_backups(self) -> Sequence[BackupRun]:
+        """Those that there are, the newest first. Raises SourceError."""
+
+    def restore_service_backup(self, number: str, into: str | None, *, save_first: bool) -> BroughtBack:
+        """Bring one back into a new instance, or with None over all that the instance itself holds.
+
+        With `save_first` the service backs up first what would be lost. Raises SourceError.
+        """
 
 
 @runtime_checkable

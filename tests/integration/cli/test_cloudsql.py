@@ -28,7 +28,8 @@ def open_place() -> Iterator[Path]:
         yield Path(folder)
 
 
-def test_from_the_policy_to_a_proof_and_to_a_moment_back(home: Home, cloud: CloudSql, open_place: Path) -> None:
+def declared(home: Home, cloud: CloudSql, scratch: Path) -> None:
+    """Name the instance in the policy, under its keys."""
     for name, secret in (("google.json", cloud.logins.key_file), ("keeper.password", cloudsql.PASSWORD)):
         (home.root / "keys" / name).write_text(secret)
         (home.root / "keys" / name).chmod(0o600)
@@ -44,10 +45,14 @@ def test_from_the_policy_to_a_proof_and_to_a_moment_back(home: Home, cloud: Clou
         f"    port: {cloud.port}",
         f"    endpoint: {cloud.endpoint}",
         "    tls: none",
-        f"    scratch: {open_place}",
+        f"    scratch: {scratch}",
         "    expects: {region: us-east1}",
     ]
     home.policy.write_text(home.policy.read_text().replace("\nsources:", "\nsources:\n" + "\n".join(lines), 1))
+
+
+def test_from_the_policy_to_a_proof_and_to_a_moment_back(home: Home, cloud: CloudSql, open_place: Path) -> None:
+    declared(home, cloud, open_place)
     backed_up = home.process("backup", "ledger")
     assert backed_up.status is ExitStatus.SUCCESS, backed_up
     proven = home.process("test", "ledger", "--json")
@@ -69,3 +74,34 @@ def test_from_the_policy_to_a_proof_and_to_a_moment_back(home: Home, cloud: Clou
     (name,) = cloud.others
     assert f"tests/{name}" in back.out
     assert cloud.instances[name].server.do("SELECT count(*) FROM twins", database="my shop") == [(3,)]
+
+
+def test_a_backup_of_the_service_comes_back_in_place_once_that_is_approved_and_what_was_there_is_kept(
+    home: Home, cloud: CloudSql, open_place: Path
+) -> None:
+    declared(home, cloud, open_place)
+    (kept,) = home.process("cloudsql", "backups", "ledger", "--json").document["backups"]
+    assert (kept["kind"], kept["status"]) == ("AUTOMATED", "SUCCESSFUL")
+    cloud.main.server.do("DROP TABLE twins", database="my shop")
+    there = "SELECT to_regclass('twins') IS NOT NULL"
+
+    unasked = home.process("cloudsql", "restore", "ledger", "latest", "--in-place")
+    assert unasked.status is ExitStatus.REFUSED and "needs a yes" in unasked.err
+    home.policy.write_text(home.policy.read_text() + "\ngovernance:\n  approvals: {restore: anyone}\n")
+    waiting = home.process("cloudsql", "restore", "ledger", "latest", "--in-place", "--yes")
+    assert waiting.status is ExitStatus.REFUSED, waiting
+    assert not any(path.endswith("restoreBackup") for _, path in cloud.asked)
+    (asked,) = home.process("approvals", "--json").document["approvals"]
+    assert home.process("approve", asked["id"], "--reason", "it is gone").status is ExitStatus.SUCCESS
+
+    back = home.process("cloudsql", "restore", "ledger", kept["number"], "--in-place", "--yes", "--json")
+    assert back.status is ExitStatus.SUCCESS, back
+    assert cloud.main.server.do(there, database="my shop") == [(True,)]
+    before = back.document["before"]["number"]
+    elsewhere = home.process("cloudsql", "restore", "ledger", before, "--into", "ledger-before")
+    assert elsewhere.status is ExitStatus.SUCCESS, elsewhere
+    assert cloud.instances["ledger-before"].server.do(there, database="my shop") == [(False,)]
+    assert home.process("cloudsql", "restore", "ledger", "1", "--in-place", "--yes").status is ExitStatus.NOT_FOUND
+    assert home.process("cloudsql", "backups", "notes").status is ExitStatus.USAGE
+    (told,) = home.process("cloudsql", "--json").document["instances"]
+    assert (told["source"], told["backups"], told["newest"]["number"]) == ("ledger", 2, before)

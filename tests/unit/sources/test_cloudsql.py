@@ -50,6 +50,7 @@ def cloud(running: CloudSql) -> Iterator[CloudSql]:
     running.troubles.clear()
     running.asked.clear()
     running.astray = ""
+    running.lost = running.unheard = False
     running.held.set()
     running.main.told["settings"] = copy.deepcopy(cloudsql.SETTINGS)
     for name in running.others:
@@ -312,6 +313,35 @@ def test_one_backup_is_made_for_a_point_though_its_first_attempt_was_broken_off(
     captured(source)
     assert len(cloud.main.backups) == before + 1
     assert cloud.main.backups[0]["description"].startswith("cto.backups ledger ")
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_backup_of_the_service_comes_back_to_a_new_instance_and_nothing_is_done_to_this_one(
+    cloud: CloudSql, tmp_path: Path, lost: bool
+) -> None:
+    source = CloudSqlSource("ledger", cloud.options(), state=tmp_path)
+    number = source.service_backups()[0].number
+    cloud.main.server.do("CREATE TABLE later (x int)", database="my shop")
+    cloud.lost = lost
+    done = source.restore_service_backup(number, "ledger-back", save_first=True)
+    assert (done.place, done.before) == ("tests/ledger-back", None)
+    exists = "SELECT to_regclass('later') IS NOT NULL, to_regclass('twins') IS NOT NULL"
+    assert cloud.instances["ledger-back"].server.do(exists, database="my shop") == [(False, True)]
+    assert cloud.main.server.do(exists, database="my shop") == [(True, True)]
+    made = cloud.instances["ledger-back"].told["settings"]
+    assert (made["tier"], made["deletionProtectionEnabled"]) == ("db-custom-1-3840", True)
+    assert [path for method, path in cloud.asked if path.endswith("restoreBackup")] == [
+        "/v1/projects/tests/instances/ledger-back/restoreBackup"
+    ], "once, though its answer was lost"
+    cloud.main.server.do("DROP TABLE later", database="my shop")
+
+
+def test_a_restore_of_which_the_service_knows_nothing_is_no_success(cloud: CloudSql, tmp_path: Path) -> None:
+    source = CloudSqlSource("ledger", cloud.options(operation_seconds=2.0), state=tmp_path)
+    number = source.service_backups()[0].number
+    cloud.unheard = True
+    with pytest.raises(SourceError, match="could not restore a backup"):
+        source.restore_service_backup(number, None, save_first=False)
 
 
 def test_no_moment_is_held_while_somebody_writes(cloud: CloudSql) -> None:

@@ -55,16 +55,22 @@ class AdminApi:
         *,
         body: Mapping[str, Any] | None = None,
         missing: bool = False,
-        **query: str | None,
+        once: bool = False,
+        **query: Any,
     ) -> dict[str, Any]:
         """What the API answers, an object. `doing` says what was wanted, as in "clone"; see `wording`.
 
-        An empty object where it says that there is no such thing, and `missing` says that this may be. Raises
-        SourceError; and RefusedError with `again` where a request to change something may have come through.
+        An empty object where it says that there is no such thing, and `missing` says that this may be. What is asked
+        `once` is not asked again by itself, whatever becomes of the answer. Raises SourceError; and RefusedError with
+        `again` where a request to change something may have come through.
         """
         try:
-            found = self._client.told(method, path, sent=body, **query)
+            if once:
+                found = self._client.ask(method, path, sent=body, attempts=1, **query).json()
+            else:
+                found = self._client.told(method, path, sent=body, **query)
         except RefusedError as error:
+            error.again = error.again or (once and error.status >= 500)
             if error.status == 404 and missing:
                 return {}
             if error.again and method != "GET":
@@ -72,16 +78,16 @@ class AdminApi:
             raise refused(self.source, error, doing, path) from error
         except (KeyProblemError, OutOfTimeError, ValueError, *FAILED) as error:
             is_secured = not isinstance(error, requests.exceptions.SSLError)
-            if method != "GET" and isinstance(error, UNREACHED) and is_secured:
+            if method != "GET" and is_secured and isinstance(error, (*UNREACHED, requests.exceptions.JSONDecodeError)):
                 raise RefusedError(0, "", str(error), again=True) from error
             raise unreached(self.source, error, doing) from error
         return found if isinstance(found, dict) else {}
 
-    def pages(self, path: str, key: str, doing: str) -> Iterator[dict[str, Any]]:
+    def pages(self, path: str, key: str, doing: str, **query: Any) -> Iterator[dict[str, Any]]:
         """Every object of a list that comes in pages. Raises SourceError."""
         token: str | None = None
         while True:
-            page = self.ask("GET", path, doing, pageToken=token)
+            page = self.ask("GET", path, doing, pageToken=token, **query)
             yield from (each for each in page.get(key) or () if isinstance(each, dict))
             token = page.get("nextPageToken")
             if not token:

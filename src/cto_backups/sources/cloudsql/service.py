@@ -2,14 +2,14 @@
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from cto_backups import clock
-from cto_backups.core.cloud_sql import Instance
+from cto_backups.core.cloud_sql import BackupRun, Instance
 from cto_backups.errors import SourceError
 from cto_backups.providers.google import RefusedError
 from cto_backups.sources.cloudsql.client import AdminApi
@@ -20,6 +20,10 @@ MYSQL: Final = "MYSQL"
 RUNNING: Final = "RUNNABLE"
 _BEING_MADE: Final = "PENDING_CREATE"
 _LOOKS_FOR_NEW: Final = 8
+_RESTORE: Final = "RESTORE_VOLUME"
+_LIKENESS: Final = ("databaseVersion", "region", "diskEncryptionConfiguration")
+_OF_ONE: Final = ("kind", "settingsVersion", "replicationLagMaxSeconds")
+"""What settings tell of one instance alone."""
 _SHARED_AUTHORITIES: Final = ("GOOGLE_MANAGED_CAS_CA", "CUSTOMER_MANAGED_CAS_CA")
 _ENCRYPTED: Final = ("ENCRYPTED_ONLY", "TRUSTED_CLIENT_CERTIFICATE_REQUIRED")
 _FRACTION: Final = re.compile(r"\.(\d{6})\d+")
@@ -34,24 +38,6 @@ class Way:
     host: str
     authority: str
     named: bool
-
-
-@dataclass(frozen=True)
-class BackupRun:
-    """One backup that the service made, or tried to make."""
-
-    number: str
-    status: str
-    kind: str
-    ended_at: datetime | None
-    location: str
-    description: str
-    error: str
-
-    @property
-    def is_good(self) -> bool:
-        """Whether something comes back from it."""
-        return self.status == "SUCCESSFUL"
 
 
 @dataclass(frozen=True)
@@ -138,13 +124,43 @@ class Service:
         operation = self._begun(lambda: self._api.ask("POST", path, doing, body={"cloneContext": context}), doing, path)
         self._finished(operation, doing, into)
 
+    def make(self, name: str, like: Mapping[str, Any]) -> None:
+        """A new, empty instance with the version, the region and the settings of another one. Raises SourceError."""
+        path, doing = self._instances, "make an instance"
+        body = {key: like[key] for key in _LIKENESS if like.get(key)}
+        settings = {key: value for key, value in _part(like, "settings").items() if key not in _OF_ONE}
+        body |= {"name": name, "settings": settings}
+        operation = self._begun(lambda: self._api.ask("POST", path, doing, body=body), doing, path)
+        self._finished(operation, doing, name)
+
     def restore_backup(self, name: str, number: str, into: str) -> None:
-        """Put a backup's data in the place of all that another instance holds. Raises SourceError."""
+        """Put a backup's data in the place of all that an instance holds, which may be another. Raises SourceError.
+
+        Where the answer was lost, the service is asked whether it has begun: it is never asked to do it twice.
+        """
         path, doing = f"{self._instances}/{into}/restoreBackup", "restore a backup"
+        before = {each.get("name") for each in self._restores(into)}
         context = {"backupRunId": number, "instanceId": name, "project": self._project}
         body = {"restoreBackupContext": context}
-        operation = self._begun(lambda: self._api.ask("POST", path, doing, body=body), doing, path)
+        operation = self._begun(
+            lambda: self._api.ask("POST", path, doing, body=body, once=True), doing, path, taken=False
+        ) or self._begun_since(into, before, doing)
         self._finished(operation, doing, into)
+
+    def _begun_since(self, instance: str, before: Collection[object], doing: str) -> dict[str, Any]:
+        for look in self._looks(doing):
+            found = next((each for each in self._restores(instance) if each.get("name") not in before), None)
+            if found is not None:
+                return found
+            if look > _LOOKS_FOR_NEW:
+                break
+        raise failed(self._api.source, doing, "its answer was lost, and it knows of none that was begun")
+
+    def _restores(self, instance: str) -> list[dict[str, Any]]:
+        """The operations that restore, or restored, a backup to an instance."""
+        path = f"projects/{self._project}/operations"
+        pages = self._api.pages(path, "items", "follow an operation", instance=instance)
+        return [each for each in pages if each.get("operationType") == _RESTORE]
 
     def is_being_made(self, name: str) -> bool:
         """Whether there is such an instance, which does not run yet. Raises SourceError."""
@@ -176,12 +192,17 @@ class Service:
             if not self.find(name):
                 return
 
-    def _begun(self, asked: Callable[[], dict[str, Any]], doing: str, path: str) -> dict[str, Any]:
-        """The operation that was begun; nothing where an earlier try may have begun it, and a later one was refused."""
+    def _begun(
+        self, asked: Callable[[], dict[str, Any]], doing: str, path: str, *, taken: bool = True
+    ) -> dict[str, Any]:
+        """The operation that was begun; nothing where an earlier try may have begun it, and a later one was refused.
+
+        That a name is `taken` (409) says so of what has a name of its own.
+        """
         try:
             return asked()
         except RefusedError as error:
-            if error.status in (0, 409) or error.status >= 500:
+            if error.status == 0 or error.status >= 500 or (taken and error.status == 409):
                 return {}
             raise refused(self._api.source, error, doing, path) from error
 

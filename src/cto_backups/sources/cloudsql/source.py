@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cto_backups import clock
-from cto_backups.core.cloud_sql import Instance
+from cto_backups.core.cloud_sql import BackupRun, BroughtBack, Instance
 from cto_backups.core.database_restore import DatabasePlan, DatabaseRestored, DatabaseWish, Fetch, Stage
 from cto_backups.core.limits import UNLIMITED, Limit
 from cto_backups.core.model import Fingerprint, Resource
@@ -244,6 +244,27 @@ class CloudSqlSource:
     def restore_database(self, fetch: Fetch, told: Fingerprint, wish: DatabaseWish, stage: Stage) -> DatabaseRestored:
         """Bring one database, or tables of it, out of an export to the instance, or as a dump to a folder."""
         return self._postgresql(told, wish).restore_database(fetch, told, wish, stage)
+
+    def service_backups(self) -> Sequence[BackupRun]:
+        """The backups that Cloud SQL has of the instance, the newest first. Raises SourceError."""
+        with self._reaching.service() as service:
+            return service.backups(self._instance)
+
+    def restore_service_backup(self, number: str, into: str | None, *, save_first: bool) -> BroughtBack:
+        """Have Cloud SQL bring one of them back: to a new instance like this one, or over this one. Raises SourceError.
+
+        Both engines come back so, and neither their data nor their passwords pass through here.
+        """
+        with self._reaching.service() as service:
+            told, before = service.get(self._instance), None
+            if into is not None:
+                service.make(into, told)
+            elif save_first:
+                moment = f"{clock.now():%Y-%m-%d %H:%M:%S}"
+                before = service.back_up(self._instance, f"cto.backups {self.name} before restore at {moment}")
+            name = into or self._instance
+            service.restore_backup(self._instance, number, name)
+            return BroughtBack(self._reaching.place(name), self._reaching.way(service.get(name)).host, before)
 
     def _postgresql(self, told: Fingerprint, wish: DatabaseWish) -> PostgresqlSource:
         if told.algorithm not in LOGICAL_HASHES or wish.at is not None:

@@ -21,6 +21,7 @@ _PERMISSIONS: Final = {
     "look at a backup": "cloudsql.backupRuns.get",
     "delete a backup": "cloudsql.backupRuns.delete",
     "clone the instance": "cloudsql.instances.clone",
+    "make an instance": "cloudsql.instances.create",
     "restore a backup": "cloudsql.instances.restoreBackup",
     "delete a clone": "cloudsql.instances.delete",
     "change a clone": "cloudsql.instances.update",
