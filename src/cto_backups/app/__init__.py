@@ -143,6 +143,8 @@ def assembled(
             report=adapters.report,
             uid=os.getuid(),
             travelled=adapters.travelled,
+            examine=adapters.examine,
+            bucket=adapters.bucket,
             sudo_user=os.environ.get("SUDO_USER") or None,
         )
         opening = Opened(installation, configuration, ())

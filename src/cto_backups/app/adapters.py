@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from cto_backups.core.ports import Source
     from cto_backups.core.reporting import Report
     from cto_backups.core.traffic import Traffic
+    from cto_backups.core.vault_settings import Settable
     from cto_backups.core.vaults import StoreAddress, Vault
     from cto_backups.core.watched import Watch
+    from cto_backups.flows.check_vault import Found
     from cto_backups.repository.store import RepositoryStore
     from cto_backups.vaults.counted import Counter
     from cto_backups.vaults.pacing import Pace
@@ -128,6 +130,18 @@ class Adapters:
                     vault = ThrottledVault(vault, self._pace(policy, "up"), self._pace(policy, "down"))
                 self._vaults[name] = vault
             return self._vaults[name]
+
+    def examine(self, name: str) -> "Found":
+        """What each rule comes to in the vault now. Raises VaultError where it is not there."""
+        from cto_backups.app.checking import examine
+
+        return examine(self.configuration, self.vault(name))
+
+    def bucket(self, name: str) -> "Settable":
+        """The vault, as one whose bucket has settings. Raises RefusedError for a folder."""
+        from cto_backups.app.checking import bucket_of
+
+        return bucket_of(self.vault(name))
 
     def _pace(self, policy: "VaultPolicy", direction: "Direction") -> "Pace":
         from cto_backups import clock

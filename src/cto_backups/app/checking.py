@@ -1,4 +1,4 @@
-"""Try out a vault of an opened installation, and the key services that open it."""
+"""Try out a vault, and the key services that open it; and the vault as one whose bucket has settings."""
 
 import secrets
 from typing import TYPE_CHECKING
@@ -8,37 +8,25 @@ from cto_backups.core.vault_check import Answer, Told
 from cto_backups.errors import BackupsError, RefusedError
 
 if TYPE_CHECKING:
-    from cto_backups.app import Opened
+    from cto_backups.config import Configuration
     from cto_backups.config.repository_key import ServiceReference
-    from cto_backups.core.vault_settings import Seen, Settable
-    from cto_backups.flows.check_vault import Found, VaultChecked
+    from cto_backups.core.vault_settings import Settable
+    from cto_backups.core.vaults import Vault
+    from cto_backups.flows.check_vault import Found
 
 
-def check_vault(opening: "Opened", name: str) -> "tuple[VaultChecked, tuple[Seen, ...]]":
-    """Try out a vault, look how its bucket is set, and keep the evidence. Raises VaultError where it is not there."""
-    from cto_backups.flows import vault_settings
-    from cto_backups.flows.check_vault import check_vault as carry_out
-
-    checked = carry_out(opening.installation, name, lambda: examine(opening, name))
-    if opening.configuration.policy.vaults[name].url.startswith("file:"):
-        return checked, ()
-    looked = vault_settings.look(opening.installation, name, bucket_of(opening, name))
-    vault_settings.keep(opening.installation, name, looked)
-    return checked, looked
-
-
-def examine(opening: "Opened", name: str) -> "Found":
+def examine(configuration: "Configuration", place: "Vault") -> "Found":
     """What each rule comes to now, in the vault and at every key service of the policy."""
     from cto_backups.core.policy import Access
     from cto_backups.flows.check_vault import Found
     from cto_backups.vaults.conformance import check
     from cto_backups.vaults.trying import Relied
 
-    vault = opening.configuration.policy.vaults[name]
+    vault = configuration.policy.vaults[place.name]
     relied = Relied(vault.access is Access.APPEND_ONLY, vault.lock_mode, vault.kms_key)
-    checked = check(opening.installation.vault(name), relied)
-    services = opening.configuration.settings.repository_key.services
-    keys = tuple(_unwraps(reference, name) for reference in services)
+    checked = check(place, relied)
+    services = configuration.settings.repository_key.services
+    keys = tuple(_unwraps(reference, place.name) for reference in services)
     if not keys:
         keys = (Told("key", Answer.NOT_OFFERED, "the policy names no key service", wanted=False),)
     return Found((*checked.told, *keys), checked.left, checked.locked_until)
@@ -66,16 +54,15 @@ def _unwraps(reference: "ServiceReference", vault: str) -> Told:
     return Told("key", Answer.NOT_ENFORCED, f"{reference} unwraps for another vault than it wrapped for")
 
 
-def bucket_of(opening: "Opened", name: str) -> "Settable":
+def bucket_of(vault: "Vault") -> "Settable":
     """The vault, as one whose bucket has settings. Raises RefusedError for a folder."""
     from cto_backups.core.vault_settings import Settable
     from cto_backups.vaults.append_only import AppendOnlyVault
 
-    vault = opening.installation.vault(name)
     vault = vault.without_restraint if isinstance(vault, AppendOnlyVault) else vault
     if isinstance(vault, Settable):
         return vault
     raise RefusedError(
-        f"Vault '{name}' is a folder: there is no bucket to be set",
+        f"Vault '{vault.name}' is a folder: there is no bucket to be set",
         todo="See docs/how-to/write-only.md for what its modes and its owner are to be.",
     )

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from cto_backups.core.bucket_settings import BucketSettings
-from cto_backups.core.vault_settings import Change, Setting
+from cto_backups.core.vault_settings import LOCKED, Change, Setting
 
 Ask = Callable[[str], Any]
 """The answer to a GET of the bucket, or of a path below it such as "/iam". Raises NotToldError."""
 
 _ALL: Final = (
     *("versioning", "kept_days", "public", "replicated", "soft_delete_days", "access_logs", "log_bucket"),
-    *("encryption", "key", "locks", "region", "ends"),
+    *("encryption", "key", "locks", "region", "ends", "retention_days"),
 )
 
 
@@ -40,6 +40,7 @@ def settings(ask: Ask, prefix: str = "") -> BucketSettings:
     public, unanswered = (False, {}) if prevented else _public(ask)
     soft = told.get("softDeletePolicy", {}).get("retentionDurationSeconds")
     key = told.get("encryption", {}).get("defaultKmsKeyName")
+    kept = told.get("retentionPolicy", {})
     rules = [rule for rule in told.get("lifecycle", {}).get("rule", ()) if _touches(rule, prefix)]
     return BucketSettings(
         versioning=bool(told.get("versioning", {}).get("enabled")),
@@ -54,6 +55,8 @@ def settings(ask: Ask, prefix: str = "") -> BucketSettings:
         key=key or "",
         locks=told.get("objectRetention", {}).get("mode") == "Enabled",
         ends=_ends(rules),
+        retention_days=-(-int(kept.get("retentionPeriod", 0)) // 86400),
+        retention_mode=LOCKED if kept.get("isLocked") else "",
         unanswered=unanswered,
     )
 
@@ -82,6 +85,8 @@ def changed(ask: Ask, change: Change, prefix: str) -> dict[str, Any]:
             return {"encryption": {"defaultKmsKeyName": change.value}}
         case Setting.LOGS:
             return {"logging": {"logBucket": change.value}}
+        case Setting.RETENTION:
+            return {"retentionPolicy": None}
     raise AssertionError(f"{change.setting} is not set at Google")
 
 

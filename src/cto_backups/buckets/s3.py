@@ -28,6 +28,7 @@ _RIGHTS: Final = {
     Setting.KEY: "s3:PutEncryptionConfiguration",
     Setting.LOGS: "s3:PutBucketLogging",
     Setting.LOCKS: "s3:PutBucketObjectLockConfiguration",
+    Setting.RETENTION: "s3:PutBucketObjectLockConfiguration",
 }
 
 
@@ -71,6 +72,8 @@ def settings(client: Any, bucket: str, prefix: str = "") -> BucketSettings:
         key=_of(encryption, _key),
         locks=_of(locks, _locks),
         ends=_of(lifecycle, lambda answer: _ends(_touching(answer, prefix))),
+        retention_days=_of(locks, lambda answer: _retention(answer)[0]),
+        retention_mode=_of(locks, lambda answer: _retention(answer)[1]) or "",
         unanswered=unanswered,
     )
 
@@ -141,6 +144,13 @@ def _locks(answer: Mapping[str, Any]) -> bool:
     return bool(answer.get("ObjectLockConfiguration", {}).get("ObjectLockEnabled") == "Enabled")
 
 
+def _retention(answer: Mapping[str, Any]) -> tuple[int, str]:
+    """For how many days whatever is stored is kept by default, and in which mode; 0 for not at all."""
+    rule = answer.get("ObjectLockConfiguration", {}).get("Rule", {}).get("DefaultRetention", {})
+    days = int(rule.get("Days") or 0) or 365 * int(rule.get("Years") or 0)
+    return days, str(rule.get("Mode") or "").lower()
+
+
 def _ends(rules: Iterable[Any]) -> str:
     """What rules do to what is current: delete it, or move it where it cannot be read at once; "" for neither."""
     ends = ""
@@ -187,6 +197,11 @@ def _asked_for(client: Any, bucket: str, change: Change, prefix: str) -> tuple[s
             return "put_bucket_logging", {"BucketLoggingStatus": {"LoggingEnabled": logging}}
         case Setting.LOCKS:
             return "put_object_lock_configuration", {"ObjectLockConfiguration": {"ObjectLockEnabled": "Enabled"}}
+        case Setting.RETENTION:
+            mode, _, days = change.value.partition(" ")
+            rule = {"Rule": {"DefaultRetention": {"Mode": mode.upper(), "Days": int(days)}}} if days else {}
+            asked = {"ObjectLockConfiguration": {"ObjectLockEnabled": "Enabled", **rule}}
+            return "put_object_lock_configuration", asked
     raise AssertionError(f"{change.setting} is not set on S3")
 
 

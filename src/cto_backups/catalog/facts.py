@@ -312,6 +312,8 @@ def _vaults(connection: Connection) -> dict[str, VaultFacts]:
             prune_failures=failures.get(row["name"], {}).get(ActionKind.PRUNE, 0),
             renew_run=runs.get(row["name"], {}).get(ActionKind.RENEW),
             renew_failures=failures.get(row["name"], {}).get(ActionKind.RENEW, 0),
+            check_run=runs.get(row["name"], {}).get(ActionKind.CHECK),
+            check_failures=failures.get(row["name"], {}).get(ActionKind.CHECK, 0),
             check=checks.get((row["name"], CHECK)),
             settings=checks.get((row["name"], SETTINGS)),
             copy_count=row["copy_count"],

@@ -10,7 +10,7 @@ from cto_backups.cli.command import command
 from cto_backups.cli.opening import opened
 from cto_backups.cli.screen import Screen, utc
 from cto_backups.core.wording import counted
-from cto_backups.errors import ExitStatus, VerificationError
+from cto_backups.errors import ExitStatus
 
 if TYPE_CHECKING:
     from cto_backups.flows.check_vault import VaultChecked
@@ -32,16 +32,16 @@ def check(
     evidence. Ends with 11 where what policy relies on is not enforced, or is set otherwise.
     """
     with opened(screen) as opening:
-        from cto_backups.app.checking import check_vault
+        from cto_backups.flows.check_vault import check_vault
 
         def one(name: str) -> tuple[documents.Document, ExitStatus]:
-            checked, looked = check_vault(opening, name)
+            checked = check_vault(opening.installation, name)
+            looked = checked.looked
             tell(screen, checked)
             if looked:
                 vault_settings.tell(screen, name, looked)
             answer = {**as_json(checked), "settings": vault_settings.as_json(looked)}
-            fine = checked.evidence.passed and not any(each.differs for each in looked)
-            return answer, ExitStatus.SUCCESS if fine else ExitStatus.VERIFICATION
+            return answer, ExitStatus.VERIFICATION if checked.failure else ExitStatus.SUCCESS
 
         names = chosen_vaults(opening.configuration.policy.vaults, vaults)
         answers, status = in_each(screen, names, one, failed={"passed": False})
@@ -68,18 +68,8 @@ def tell(screen: Screen, checked: "VaultChecked") -> None:
         screen.show(f"{stays}, the last locked until {until}; a check after that removes what it may")
     for key, why in list(checked.left.items())[:_MOST_NAMED]:
         screen.show(f"  stays  {key}: {why}")
-    if not evidence.passed:
-        screen.problem(failure(checked))
-
-
-def failure(checked: "VaultChecked") -> VerificationError:
-    """The error that a check stands for which did not pass."""
-    return VerificationError(
-        f"Vault '{checked.vault}' is not what policy relies on",
-        why=checked.evidence.reason,
-        todo="Set the bucket and the role as docs/how-to/add-a-vault.md tells, or take another store; where "
-        "policy asks for more than is meant, correct it. Then check again.",
-    )
+    if checked.failure is not None:
+        screen.problem(checked.failure)
 
 
 def as_json(checked: "VaultChecked") -> documents.Document:

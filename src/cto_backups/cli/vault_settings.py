@@ -26,11 +26,10 @@ def plan(screen: Screen, name: _Name) -> ExitStatus:
     Ends with 4 where something differs.
     """
     with opened(screen, write=False) as opening:
-        from cto_backups.app.checking import bucket_of
         from cto_backups.flows.vault_settings import look
 
         chosen_vaults(opening.configuration.policy.vaults, [name])
-        looked = look(opening.installation, name, bucket_of(opening, name))
+        looked = look(opening.installation, name, opening.installation.bucket(name))
         tell(screen, name, looked)
         status = ExitStatus.SUCCESS if all(each.holds for each in looked) else ExitStatus.RED
         screen.document({"status": int(status), "vault": name, "settings": as_json(looked)})
@@ -51,13 +50,12 @@ def apply(
     Where policy asks for an approval, it is asked for first; what nobody can undo has one of its own.
     """
     with opened(screen) as opening:
-        from cto_backups.app.checking import bucket_of
         from cto_backups.flows.vault_settings import apply as carry_out
         from cto_backups.flows.vault_settings import look
 
         installation = opening.installation
         chosen_vaults(opening.configuration.policy.vaults, [name])
-        bucket = bucket_of(opening, name)
+        bucket = opening.installation.bucket(name)
         tell(screen, name, look(installation, name, bucket))
         applied = carry_out(installation, name, bucket, irreversible=irreversible, confirmed=yes)
         for each in applied.done:

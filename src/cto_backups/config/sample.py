@@ -89,6 +89,7 @@ HINTS = {
     "kms_key": "the key under which its provider encrypts",
     "repository": "where the repository lies inside",
     "copies": "when copies come there; each at once when left out",
+    "checks": "when the worker tries out what its store enforces",
     "bandwidth": "how fast what travels there may go, by the time of day",
     "prices": "what its provider charges",
     "read_part": "how much of it one scheduled verification reads",

@@ -46,6 +46,8 @@ class VaultSettings(Part):
     """Whether its provider has to keep it in several regions."""
     access_logs: Line | None = Field(default=None, examples=["acme-logs"])
     """The bucket that gets the logs of who reads and deletes; none is asked for when left out."""
+    retention_days: Annotated[int, Field(ge=0, le=36500)] = 0
+    """For how long `s3://` keeps each version of whatever is stored, in the vault's lock mode; 0: no such rule."""
 
 
 class Vault(Part):
@@ -87,6 +89,8 @@ class Vault(Part):
     """The key in the provider's key service under which it encrypts what is stored; asked for, and seen, each time."""
     copies: Triggers | None = None
     """When copies come here, as calendar times and intervals; each as soon as its point is made when left out."""
+    checks: Triggers | None = None
+    """When the worker tries out what its store enforces, and looks how its bucket is set; people do when left out."""
     bandwidth: list[BandwidthLimit] = []
     """How fast what travels to and from it may go, by the time of day; as fast as it can when left out."""
     prices: Prices | None = None

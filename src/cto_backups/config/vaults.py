@@ -69,6 +69,7 @@ def built_vaults(
             bandwidth=bandwidth_limits(vault.bandwidth),
             prices=Prices(**vault.prices.model_dump()) if vault.prices else None,
             copies=parse_triggers(", ".join(vault.copies)) if vault.copies else (),
+            checks=parse_triggers(", ".join(vault.checks)) if vault.checks else (),
             settings=VaultSettings(**vault.settings.model_dump()) if vault.settings else VaultSettings(),
         )
     return built
@@ -81,6 +82,12 @@ def _objections(name: str, vault: Vault, scheme: str) -> Iterator[tuple[str, str
             "copies",
             f"vault {name} is to get copies when something changes: that is what it does without a schedule",
             "Leave copies out; or write times and intervals alone, such as 'daily at 03:00'.",
+        )
+    if vault.checks and watching_trigger(parse_triggers(", ".join(vault.checks))):
+        yield (
+            "checks",
+            f"vault {name} is to be tried out when something changes: of its rules and roles nothing tells of that",
+            "Write times and intervals alone, such as 'every 7 d'.",
         )
     if vault.lock != "none" and scheme not in OBJECT_STORES:
         yield (
@@ -108,8 +115,27 @@ def _objections(name: str, vault: Vault, scheme: str) -> Iterator[tuple[str, str
         if vault.tls != "1.3":
             yield "tls", f"vault {name} is a folder: nothing travels to it", "Leave tls out."
         return
+    yield from _kept_whole(name, vault, scheme)
     yield from half_a_login(f"vault {name}", vault.access_key, vault.secret_key)
     yield from on_the_way(f"vault {name}", vault.endpoint, vault.tls)
+
+
+def _kept_whole(name: str, vault: Vault, scheme: str) -> Iterator[tuple[str, str, str]]:
+    """The objection to a retention of the whole bucket where the repository in it could not work with that."""
+    if vault.settings is None or not vault.settings.retention_days:
+        return
+    if scheme == "gs":
+        yield (
+            "settings",
+            f"vault {name} is to have a bucket that keeps everything: its repository has to delete files there, too",
+            "Leave retention_days out; with 'lock', each file is kept that is to be kept, and as long as it is needed.",
+        )
+    elif vault.lock == "none":
+        yield (
+            "settings",
+            f"vault {name} has retention_days, and no lock: the mode of its lock is that of the bucket's retention",
+            "Write 'lock: governance' or 'lock: compliance', or leave retention_days out.",
+        )
 
 
 def half_a_login(whose: str, access_key: str | None, secret_key: str | None) -> Iterator[tuple[str, str, str]]:

@@ -16,7 +16,8 @@ class BucketSettings:
     anybody may read it. `replicated`: whether its provider keeps it in several regions. `soft_delete_days`: for how
     long what was deleted can be had back, whatever versions there are. `log_bucket` gets the logs of access;
     `key` is the default key of the provider's key service; `locks`: objects can be locked; `ends`: what a rule does to
-    objects that are current ("": nothing).
+    objects that are current ("": nothing). `retention_days`: for how long the bucket itself keeps whatever is stored
+    there (0: it does not); `retention_mode`: how strongly, by the provider's word: governance, compliance, locked.
     """
 
     versioning: bool | None = None
@@ -31,6 +32,8 @@ class BucketSettings:
     key: str | None = None
     locks: bool | None = None
     ends: str | None = None
+    retention_days: int | None = None
+    retention_mode: str = ""
     unanswered: Mapping[str, str] = field(default_factory=dict)
 
     def told(self) -> str:

@@ -108,8 +108,8 @@ class VaultFacts:
     """What is known of one vault: when its last verification, of all or of a part, ended, and whether it passed.
 
     `last_run` and `failures` are those of verifications, `prune_run` and `prune_failures` those of prunes,
-    `renew_run` and `renew_failures` those of renewals of locks. `check` is what its last check
-    came to, `settings` how its bucket was set when somebody last looked.
+    `renew_run` and `renew_failures` those of renewals of locks, `check_run` and `check_failures` those of checks.
+    `check` is what its last check came to, `settings` how its bucket was set when somebody last looked.
     `read_since` is the latest moment since which every byte that was there has been read and found intact.
     """
 
@@ -125,6 +125,8 @@ class VaultFacts:
     prune_failures: int = 0
     renew_run: Run | None = None
     renew_failures: int = 0
+    check_run: Run | None = None
+    check_failures: int = 0
     check: Evidence | None = None
     settings: Evidence | None = None
 

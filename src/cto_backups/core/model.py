@@ -40,6 +40,7 @@ class ActionKind(StrEnum):
     PRUNE = "prune"
     REPAIR = "repair"
     RENEW = "renew"
+    CHECK = "check"
 
 
 class Outcome(StrEnum):

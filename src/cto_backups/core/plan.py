@@ -12,13 +12,14 @@ from zoneinfo import ZoneInfo
 from cto_backups.core import copies
 from cto_backups.core.calendar_times import require_aware
 from cto_backups.core.duration import format_duration, roughly
-from cto_backups.core.elsewhere import comparable
 from cto_backups.core.expiry import decide_source, needs_approval
-from cto_backups.core.facts import CopyFacts, Facts, SourceFacts, VaultFacts
-from cto_backups.core.model import Action, ActionKind, Outcome, RecoveryPoint, Run, Rung
+from cto_backups.core.facts import Facts, SourceFacts, VaultFacts
+from cto_backups.core.model import Action, ActionKind, Outcome, RecoveryPoint, Run
 from cto_backups.core.object_locks import locking
 from cto_backups.core.policy import Policy, SourcePolicy
+from cto_backups.core.restore_test_times import next_test, test_preference
 from cto_backups.core.schedule import AT_ONCE, NextRun, format_trigger, next_run
+from cto_backups.core.vault_check import next_check
 from cto_backups.core.verification import runs_for_all
 from cto_backups.core.watching import for_stream, sooner
 from cto_backups.core.wording import counted
@@ -28,11 +29,14 @@ ORDER = (
     ActionKind.COPY,
     ActionKind.RESTORE_TEST,
     ActionKind.VERIFY,
+    ActionKind.CHECK,
     ActionKind.RENEW,
     ActionKind.EXPIRE,
     ActionKind.PRUNE,
 )
-"""What comes first: new data is saved, then spread, then proven, re-read, locked anew, and last of all removed."""
+"""What comes first: new data is saved, then spread, then proven and re-read; vaults are tried out, what lies there is
+locked anew, and last of all removed.
+"""
 
 LEAD_FACTOR = 2
 FIRST_RETRY = timedelta(minutes=1)
@@ -40,7 +44,6 @@ LAST_RETRY = timedelta(hours=1)
 EXPIRE_EVERY = timedelta(days=1)
 REREAD_DAMAGED_EVERY = timedelta(days=1)
 PRUNE_DAMAGED_AGAIN_AFTER = timedelta(days=1)
-EARLIEST_TEST_LEAD = timedelta(days=1)
 
 _GOOD = (Outcome.SUCCEEDED, Outcome.UNCHANGED, Outcome.INCOMPLETE)
 _BAD = (Outcome.FAILED, Outcome.INTERRUPTED)
@@ -113,6 +116,7 @@ def _candidates(
     for vault in policy.vaults if sources is None else ():
         known = facts.vaults.get(vault, VaultFacts(vault))
         yield from _verify(policy, vault, known)
+        yield from _check(policy, vault, known, now)
         yield from _renew(policy, vault, known)
         yield from _prune(policy, vault, known)
 
@@ -259,38 +263,12 @@ def _restore_test(policy: Policy, source: SourcePolicy, facts: SourceFacts, now:
         policy,
         ActionKind.RESTORE_TEST,
         source=source.name,
-        vault=min(facts.copies, key=lambda known: _test_preference(source, known)).copy.vault,
+        vault=min(facts.copies, key=lambda known: test_preference(source, known)).copy.vault,
         point=facts.newest.id,
         slot=_slot(at),
         due_at=max(at, retry_at(run, facts.failures.get(ActionKind.RESTORE_TEST, 0))),
         reason=reason,
     )
-
-
-def next_test(source: SourcePolicy, facts: SourceFacts, now: datetime) -> tuple[datetime, str] | None:
-    """When a restore test is next due, and why; None when none is required, or there is nothing to test."""
-    if source.test_every is None or facts.newest is None or not facts.copies:
-        return None
-    if facts.newest.taken_over:
-        return None  # there is nothing to compare with: the next backup makes a point that can be tested
-    last = facts.last_test
-    if last is None or last.finished_at > now:
-        return facts.newest.finished_at, "never tested"
-    if not last.passed and not (comparable(facts.newest) or last.rung < Rung.RESTORED):
-        return last.finished_at + source.test_every, "it came back, and there is nothing to compare it with"
-    if not last.passed:
-        return last.finished_at, f"the last restore test failed: {last.reason}"
-    # A little early, so that the next one is done before the last one is too old.
-    early = min(source.test_every / 10, EARLIEST_TEST_LEAD)
-    return last.finished_at + source.test_every - early, f"tested every {format_duration(source.test_every)}"
-
-
-def _test_preference(source: SourcePolicy, known: CopyFacts) -> tuple[bool, bool, datetime, int]:
-    """The copy that was tested longest ago goes first, so that every vault gets its turn."""
-    vault = known.copy.vault
-    known_place = vault in source.vaults
-    place = source.vaults.index(vault) if known_place else len(source.vaults)
-    return not known_place, known.read_passed is False, known.tested_at or AT_ONCE, place
 
 
 # -- verify -----------------------------------------------------------------------------------------------------------
@@ -333,6 +311,14 @@ def _infrastructure_failure(facts: VaultFacts) -> Run | None:
     run = facts.last_run
     found_damage = run is not None and facts.read_at is not None and run.started_at <= facts.read_at
     return None if found_damage else run
+
+
+def _check(policy: Policy, vault: str, facts: VaultFacts, now: datetime) -> Iterator[Action]:
+    wanted = next_check(policy.vaults[vault], facts, ZoneInfo(policy.timezone), now)
+    if wanted is None or is_running(facts.check_run):
+        return
+    due_at = max(wanted[0], retry_at(facts.check_run, facts.check_failures))
+    yield _action(policy, ActionKind.CHECK, vault=vault, slot=_slot(wanted[0]), due_at=due_at, reason=wanted[1])
 
 
 # -- expire -----------------------------------------------------------------------------------------------------------

@@ -61,7 +61,8 @@ class Prices:
 class VaultSettings:
     """What policy asks of a vault's bucket; `noncurrent_days` 0 and `soft_delete_days` 0 ask for nothing.
 
-    `access_logs` names the bucket that is to get them.
+    `access_logs` names the bucket that is to get them. `retention_days` is for how long the bucket itself keeps
+    whatever is stored there; 0: it is to have no such rule.
     """
 
     versioning: bool = True
@@ -69,6 +70,7 @@ class VaultSettings:
     soft_delete_days: int = 7
     replicated: bool = False
     access_logs: str | None = None
+    retention_days: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ class VaultPolicy:
     the provider under which it encrypts what is stored. With `plain_exports` the files of exports lie as they are.
     `copies` is the schedule on which copies come there; empty: each as soon as its point is made. `bandwidth` limits
     what travels to and from it. `prices` are what its provider charges; None: nobody said. `settings` are those of its
-    bucket.
+    bucket. `checks` is the schedule on which what its store enforces is tried out; empty: by people alone.
     """
 
     name: str
@@ -106,6 +108,7 @@ class VaultPolicy:
     bandwidth: BandwidthLimits = ()
     prices: Prices | None = None
     settings: VaultSettings = VaultSettings()
+    checks: Triggers = ()
 
 
 @dataclass(frozen=True, slots=True)

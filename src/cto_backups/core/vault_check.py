@@ -4,8 +4,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from zoneinfo import ZoneInfo
 
+from cto_backups.core.facts import VaultFacts
 from cto_backups.core.model import Evidence, Step
+from cto_backups.core.policy import VaultPolicy
+from cto_backups.core.schedule import format_triggers, longest_gap, next_run
 
 CHECK = "vault_check"
 """The kind of evidence that a check is."""
@@ -45,6 +49,12 @@ RULES = {
 }
 """Every rule, in the order in which they are told; the names stand in evidence."""
 
+CHECKED_WITHIN = timedelta(days=90)
+"""How long what was seen of a vault counts that has no schedule: roles and settings are changed, and nobody tells."""
+
+LONGEST_GRACE = timedelta(days=1)
+"""How late a check on a schedule may be at most; otherwise a quarter of the time between two of them."""
+
 CLOCKS_AGREE = timedelta(minutes=5)
 """By how much clocks may differ: more, and the ends of locks and the dates of points are not what they say."""
 
@@ -68,6 +78,25 @@ class Told:
         """As a step of evidence."""
         figures: dict[str, int | float | str | bool] = {"answer": str(self.answer), "wanted": self.wanted}
         return Step(self.rule, at, self.seconds, self.passed, self.detail, figures)
+
+
+def next_check(vault: VaultPolicy, facts: VaultFacts, zone: ZoneInfo, now: datetime) -> tuple[datetime, str] | None:
+    """When a vault is next to be tried out, and why; None for one without a schedule, or that holds nothing yet."""
+    if not vault.checks or facts.first_copy_at is None:
+        return None
+    written, last = format_triggers(vault.checks), facts.check
+    if last is None or last.finished_at > now:
+        return facts.first_copy_at, f"tried out {written}; it never was"
+    asked = next_run(vault.checks, last=last.finished_at, zone=zone, rpo=CHECKED_WITHIN)
+    return asked.at, f"tried out {written}"
+
+
+def counts_for(vault: VaultPolicy) -> timedelta:
+    """How long what was seen of a vault counts: until its next check on schedule is done, or for `CHECKED_WITHIN`."""
+    if not vault.checks:
+        return CHECKED_WITHIN
+    gap = longest_gap(vault.checks, CHECKED_WITHIN)
+    return gap + min(gap / 4, LONGEST_GRACE)
 
 
 def told_in(evidence: Evidence) -> tuple[Told, ...]:

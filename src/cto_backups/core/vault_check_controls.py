@@ -8,9 +8,8 @@ from cto_backups.core.duration import roughly
 from cto_backups.core.findings import Audited, Check, Control, Severity
 from cto_backups.core.frameworks import clauses
 from cto_backups.core.policy import VaultPolicy
-
-CHECKED_WITHIN = timedelta(days=90)
-"""How long what was seen of a vault counts: roles, rules and settings are changed by people who do not tell."""
+from cto_backups.core.schedule import format_triggers
+from cto_backups.core.vault_check import counts_for
 
 
 def check_checked(audited: Audited) -> Iterator[Check]:
@@ -21,13 +20,24 @@ def check_checked(audited: Audited) -> Iterator[Check]:
     for vault in _used(audited):
         seen = audited.vault(vault.name).check
         if seen is None:
-            if not vault.url.startswith("file:"):
+            if vault.checks or not vault.url.startswith("file:"):
                 yield Check(vault.name, False, "what its store enforces was never tried out")
         elif not seen.passed:
             yield Check(vault.name, False, f"tried out {_ago(audited, seen.finished_at)}: {seen.reason}")
         else:
             detail = f"what policy relies on was enforced {_ago(audited, seen.finished_at)}"
-            yield Check(vault.name, _fresh(audited, seen.finished_at), f"{detail}; {_ASKED}")
+            yield _fresh(audited, vault, seen.finished_at, detail)
+
+
+def check_plain_key(audited: Audited) -> Iterator[Check]:
+    """What lies plain in a bucket is encrypted under a key of its owner's: the provider's own opens it for whoever may
+    read the bucket.
+    """
+    for vault in _used(audited):
+        if vault.plain_exports and not vault.url.startswith("file:"):
+            detail = f"its plain exports are encrypted under {vault.kms_key}"
+            lacks = "exports lie plain there, and the policy names no kms_key: who may read the bucket reads them"
+            yield Check(vault.name, vault.kms_key is not None, detail if vault.kms_key else lacks)
 
 
 def check_settings(audited: Audited) -> Iterator[Check]:
@@ -41,10 +51,7 @@ def check_settings(audited: Audited) -> Iterator[Check]:
         for detail in other:
             yield Check(vault.name, False, f"{detail}; seen {ago}")
         if not other:
-            yield Check(vault.name, _fresh(audited, seen.finished_at), f"its bucket was set as asked {ago}; {_ASKED}")
-
-
-_ASKED = f"a look every {roughly(CHECKED_WITHIN)} is asked for"
+            yield _fresh(audited, vault, seen.finished_at, f"its bucket was set as asked {ago}")
 
 
 def _used(audited: Audited) -> Iterator[VaultPolicy]:
@@ -52,8 +59,13 @@ def _used(audited: Audited) -> Iterator[VaultPolicy]:
     return (vault for vault in audited.policy.vaults.values() if vault.name in named)
 
 
-def _fresh(audited: Audited, moment: datetime) -> bool:
-    return -CLOCK_TOLERANCE <= audited.now - moment <= CHECKED_WITHIN
+def _fresh(audited: Audited, vault: VaultPolicy, moment: datetime, detail: str) -> Check:
+    """Whether what was seen well counts still."""
+    counts = counts_for(vault)
+    asked = f"a look every {roughly(counts)} is asked for"
+    if vault.checks:
+        asked = f"policy has it tried out {format_triggers(vault.checks)}, so it counts for {roughly(counts)}"
+    return Check(vault.name, -CLOCK_TOLERANCE <= audited.now - moment <= counts, f"{detail}; {asked}")
 
 
 def _ago(audited: Audited, moment: datetime) -> str:
@@ -71,6 +83,17 @@ VAULT_CHECKS: tuple[Control, ...] = (
         "Run 'cto.backups vault check NAME', and see to what it says is not enforced.",
         check_checked,
         clauses("A1.2;CC6.1;A.8.13;A.5.33;CP-9;11.3;Art. 12(2);164.312(c)(1)"),
+    ),
+    Control(
+        "plain-exports-key",
+        "Plain exports in buckets under a key of one's own",
+        Severity.HIGH,
+        "Nothing but the provider seals what lies plain. With its own key, one right too many on the bucket reads all "
+        "of it; a key of yours is a second lock, with its own list of who may use it, and its own logs.",
+        "Name a key of the provider's key service, `kms_key` of the vault; or leave out `exports: plain`: then it is "
+        "sealed here.",
+        check_plain_key,
+        clauses("CC6.1;A.8.24;SC-28;3.11;164.312(a)(2)(iv)"),
     ),
     Control(
         "vault-settings",

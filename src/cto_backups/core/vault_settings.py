@@ -11,6 +11,9 @@ from cto_backups.core.model import Step
 from cto_backups.core.policy import LockMode, VaultPolicy, VaultSettings
 from cto_backups.core.wording import counted
 
+LOCKED = "locked"
+"""The word for a bucket whose retention nobody can shorten or take away, at Google."""
+
 SETTINGS = "vault_settings"
 """The kind of evidence that a look at the settings is."""
 
@@ -25,6 +28,7 @@ class Setting(StrEnum):
     KEY = "encryption-key"
     LOGS = "access-logs"
     LOCKS = "object-lock"
+    RETENTION = "bucket-retention"
     REPLICATED = "replication"
     REGION = "region"
     LIFECYCLE = "lifecycle"
@@ -38,6 +42,7 @@ WHY: Mapping[Setting, str] = {
     Setting.KEY: "Policy names the key under which the provider encrypts.",
     Setting.LOGS: "Without logs nobody can tell who read or deleted what.",
     Setting.LOCKS: "Policy has the vault lock what it stores.",
+    Setting.RETENTION: "It keeps all that is stored there, locks of repositories and what prune deletes among it.",
     Setting.REPLICATED: "Policy asks for several regions, kept by the provider.",
     Setting.REGION: "What is in one region can be lost together: policy counts on it.",
     Setting.LIFECYCLE: "A rule that deletes what is current takes backups away unseen.",
@@ -48,6 +53,8 @@ _BY_HAND: Mapping[Setting, str] = {
     Setting.REGION: "a bucket stays where it was made: make another, or correct `region` in the policy",
     Setting.LIFECYCLE: "see who made the rule, and take it away",
 }
+_LOCKED_AT_GOOGLE = "it is locked, and nobody can take it away: make another bucket, and let the vault be there"
+_LOCKS_FIRST = "Object Lock has to be on first: then run this again"
 _LOCKS_AT_GOOGLE = "a bucket gets it when it is made, with --enable-per-object-retention"
 
 
@@ -58,14 +65,18 @@ class Desired:
     settings: VaultSettings
     google: bool
     region: str
-    locks: bool = False
+    lock_mode: LockMode = LockMode.NONE
     key: str | None = None
+
+    @property
+    def locks(self) -> bool:
+        """Whether the vault locks what it stores."""
+        return self.lock_mode is not LockMode.NONE
 
 
 def desired(vault: VaultPolicy) -> Desired:
     """How policy has the bucket of a vault be set."""
-    google, locks = vault.url.startswith("gs:"), vault.lock_mode is not LockMode.NONE
-    return Desired(vault.settings, google, vault.region, locks, vault.kms_key)
+    return Desired(vault.settings, vault.url.startswith("gs:"), vault.region, vault.lock_mode, vault.kms_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +152,8 @@ def _seen(found: BucketSettings, desired: Desired) -> Iterator[Seen]:
                 missing.get("kept_days", ""),
                 lambda days: days >= asked.noncurrent_days,
             )
+    if asked.retention_days or found.retention_days:
+        yield _retention(found, desired)
     yield flag(Setting.PUBLIC, "public", found.public, on=False)
     if desired.google and asked.soft_delete_days:
         yield _days(
@@ -178,6 +191,23 @@ def _seen(found: BucketSettings, desired: Desired) -> Iterator[Seen]:
     )
     if desired.locks:
         yield flag(Setting.LOCKS, "locks", found.locks, by_hand=_LOCKS_AT_GOOGLE if desired.google else "")
+
+
+def _retention(found: BucketSettings, desired: Desired) -> Seen:
+    """For how long the bucket keeps everything: no shorter, and no weaker, than asked; or not at all."""
+    days, mode, asked = found.retention_days, found.retention_mode, desired.settings.retention_days
+    strong = mode == desired.lock_mode or mode == LockMode.COMPLIANCE
+    by_hand = _LOCKED_AT_GOOGLE if mode == LOCKED else _LOCKS_FIRST if asked and not found.locks else ""
+    told = ", ".join(filter(None, (counted(days, "day"), mode))) if days else "none"
+    return Seen(
+        Setting.RETENTION,
+        None if days is None else told,
+        f"{counted(asked, 'day')}, {desired.lock_mode}" if asked else "none",
+        days is not None and (days >= asked and strong if asked else not days),
+        f"{desired.lock_mode} {asked}" if asked else "",
+        found.unanswered.get("locks", "the store does not tell"),
+        by_hand,
+    )
 
 
 def _on(is_on: bool) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cto_backups.core.policy import Policy, SourcePolicy
 from cto_backups.core.wording import not_declared
@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from cto_backups.core.reporting import Report
     from cto_backups.core.sandboxes import Sandbox
     from cto_backups.core.traffic import Traffic
+    from cto_backups.core.vault_settings import Settable
     from cto_backups.core.vaults import Vault
     from cto_backups.core.watched import Watch
     from cto_backups.flows.catalog_port import Catalog
+    from cto_backups.flows.check_vault import Found
 
 
 def _no_channel(name: str) -> "Channel":
@@ -37,6 +39,10 @@ def _no_report() -> "Report":
     raise AssertionError("this installation was put together without a place for reports")
 
 
+def _no_examining(name: str) -> Any:
+    raise AssertionError(f"this installation was put together without a way to try out vault {name}")
+
+
 @dataclass(frozen=True)
 class Installation:
     """One policy file with everything it names, opened when asked for.
@@ -45,7 +51,8 @@ class Installation:
     what keeps it from opening. `own` are the files and folders of this machine that it uses itself: the policy, keys,
     catalog, state and vaults. `progress` opens a progress display with a title. `channel` makes one of the policy.
     `watch` begins to watch for changes. `report` gives the place for reports, where policy names one. `travelled` gives
-    what was asked of vaults since it was last called.
+    what was asked of vaults since it was last called. `examine` tries out what the store of a vault enforces; `bucket`
+    gives the vault as one whose bucket has settings, and raises RefusedError for a folder.
     `user` with `uid` is who runs this as the operating system has it, `sudo_user` what sudo says of that.
     """
 
@@ -65,6 +72,8 @@ class Installation:
     channel: "Callable[[str], Channel]" = _no_channel
     watch: "Callable[[], Watch]" = _no_watch
     report: "Callable[[], Report]" = _no_report
+    examine: "Callable[[str], Found]" = _no_examining
+    bucket: "Callable[[str], Settable]" = _no_examining
     uid: int = field(default_factory=os.getuid)
     sudo_user: str | None = None
     travelled: "Callable[[], Mapping[str, Traffic]]" = dict

@@ -12,6 +12,7 @@ from cto_backups.core.plan import due, next_due_at
 from cto_backups.core.verification import Part
 from cto_backups.errors import ApprovalNeededError, BackupsError, BusyError, IncompleteError, VerificationError
 from cto_backups.flows.backup import backup
+from cto_backups.flows.check_vault import check_vault
 from cto_backups.flows.copy import bring
 from cto_backups.flows.escalate import escalate_beside
 from cto_backups.flows.expire import expire
@@ -55,12 +56,7 @@ def perform(installation: Installation, action: Action) -> str:
             before = f" and {len(copied) - 1} before it" if len(copied) > 1 else ""
             return f"copied {point.id}{before} to {action.vault}"
         case ActionKind.VERIFY:
-            vault = _named(action.vault)
-            share = installation.policy.vaults[vault].read_part
-            result = verify(installation, vault, part=Part(share=share) if share < 1 else None)
-            if not result.passed:
-                raise VerificationError(f"Vault '{result.vault}' is damaged", why=result.evidence.reason)
-            return f"read {result.verified.bytes_read} of {result.verified.pack_bytes} bytes of {result.vault}"
+            return _verify(installation, _named(action.vault))
         case ActionKind.RESTORE_TEST:
             evidence = restore_test(installation, _named(action.source))
             if not evidence.passed:
@@ -78,6 +74,11 @@ def perform(installation: Installation, action: Action) -> str:
             if renewed.unlocked:
                 raise renewed.failure
             return f"renewed {renewed.renewed} of {renewed.files} locks in {renewed.vault}"
+        case ActionKind.CHECK:
+            checked = check_vault(installation, _named(action.vault))
+            if checked.failure is not None:
+                raise checked.failure
+            return f"tried out {len(checked.told)} rules in {checked.vault}"
         case ActionKind.REPAIR:
             repaired = repair(installation, _named(action.vault))
             if not repaired.passed:
@@ -92,6 +93,14 @@ def _backup(installation: Installation, source: str) -> str:
             f"Recovery point {result.point.id} is incomplete", why=f"{len(result.point.problems)} entries are missing"
         )
     return f"made {result.point.id}" if result.changed else f"confirmed {result.point.id}: nothing changed"
+
+
+def _verify(installation: Installation, vault: str) -> str:
+    share = installation.policy.vaults[vault].read_part
+    result = verify(installation, vault, part=Part(share=share) if share < 1 else None)
+    if not result.passed:
+        raise VerificationError(f"Vault '{result.vault}' is damaged", why=result.evidence.reason)
+    return f"read {result.verified.bytes_read} of {result.verified.pack_bytes} bytes of {result.vault}"
 
 
 def _named(name: str | None) -> str:

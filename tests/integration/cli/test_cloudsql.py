@@ -102,6 +102,6 @@ def test_a_backup_of_the_service_comes_back_in_place_once_that_is_approved_and_w
     assert elsewhere.status is ExitStatus.SUCCESS, elsewhere
     assert cloud.instances["ledger-before"].server.do(there, database="my shop") == [(False,)]
     assert home.process("cloudsql", "restore", "ledger", "1", "--in-place", "--yes").status is ExitStatus.NOT_FOUND
-    assert home.process("cloudsql", "backups", "notes").status is ExitStatus.USAGE
+    assert home.process("cloudsql", "backups", "data-files").status is ExitStatus.USAGE
     (told,) = home.process("cloudsql", "--json").document["instances"]
     assert (told["source"], told["backups"], told["newest"]["number"]) == ("ledger", 2, before)

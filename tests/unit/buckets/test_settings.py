@@ -10,7 +10,7 @@ import pytest
 from cto_backups.buckets.gcs import NotToldError, changed, settings
 from cto_backups.core.bucket_settings import BucketSettings
 from cto_backups.core.policy import LockMode, VaultPolicy, VaultSettings
-from cto_backups.core.vault_settings import Change, changes, desired, seen
+from cto_backups.core.vault_settings import Change, Setting, changes, desired, seen
 
 KEY = "projects/acme/locations/us/keyRings/r/cryptoKeys/k"
 ASKED = VaultSettings(access_logs="acme-logs", soft_delete_days=30)
@@ -38,6 +38,7 @@ def test_every_change_makes_its_setting_so_and_leaves_rules_for_others() -> None
         "location": "US-CENTRAL1",
         "iamConfiguration": {"uniformBucketLevelAccess": {"enabled": True}},
         "softDeletePolicy": {"retentionDurationSeconds": "0"},
+        "retentionPolicy": {"retentionPeriod": "100000"},
         "lifecycle": {"rule": [*OTHERS, short]},
     }
     everybody = {"bindings": [{"role": "roles/storage.objectViewer", "members": ["allUsers"]}]}
@@ -50,6 +51,7 @@ def test_every_change_makes_its_setting_so_and_leaves_rules_for_others() -> None
     assert {str(each.setting): each.current for each in wanted} == {
         "versioning": "off",
         "noncurrent-days": "1 day",
+        "bucket-retention": "2 days",
         "public-access": "on",
         "soft-delete": "none",
         "encryption-key": "none",
@@ -105,3 +107,11 @@ def test_the_lock_of_a_bucket_at_google_is_told_and_given_when_it_is_made() -> N
         True, "a bucket gets it when it is made, with --enable-per-object-retention"
     )  # fmt: skip
     assert settings(lambda path: {"objectRetention": {"mode": "Enabled"}}).locks
+
+
+def test_a_retention_of_a_whole_bucket_at_google_that_is_locked_is_told_and_left_to_people() -> None:
+    bucket = {"retentionPolicy": {"retentionPeriod": "2592000", "isLocked": True}}
+    looked = seen(settings(lambda path: {} if path else bucket), desired(VAULT))
+    (kept,) = (each for each in looked if each.setting is Setting.RETENTION)
+    assert (kept.current, kept.holds) == ("30 days, locked", False)
+    assert kept not in changes(looked)

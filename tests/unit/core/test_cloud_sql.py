@@ -9,7 +9,7 @@ import pytest
 from cto_backups.core import cloud_sql
 from cto_backups.core.assurance import judge
 from cto_backups.core.auditing import audit
-from cto_backups.core.cloud_sql import Instance, InstanceSource, Told, Wanted
+from cto_backups.core.cloud_sql import BackupRun, Instance, InstanceSource, Told, Wanted
 from cto_backups.core.cloud_sql_controls import CLOUD_SQL
 from cto_backups.core.controls import Environment
 
@@ -119,3 +119,10 @@ def test_each_control_finds_its_own_in_the_audit_and_passes_with_all_it_saw(buil
 
 def test_a_source_that_is_no_instance_is_not_asked() -> None:
     assert not isinstance(object(), InstanceSource)
+
+
+def test_only_a_backup_that_ended_well_is_one():
+    assert [BackupRun("1", status, "AUTOMATED", None, "", "", "").is_good for status in ("SUCCESSFUL", "FAILED")] == [
+        True,
+        False,
+    ]

@@ -12,7 +12,7 @@ from cto_backups.core.facts import SourceFacts
 from cto_backups.core.findings import Audited, Environment
 from cto_backups.core.ladder import Standing, ladders
 from cto_backups.core.model import Evidence, Fingerprint, Rung, Sample, Status
-from cto_backups.core.plan import next_test
+from cto_backups.core.restore_test_times import next_test
 
 SUMMED = Fingerprint("postgresql-physical/1", {"rows": "ab"}, {"rows": 7})
 UNASKED = Fingerprint("unasked/1", {}, {})

@@ -1,5 +1,6 @@
 """How the bucket of a vault is set against policy, and what the audit says of vaults that were tried out."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -11,6 +12,7 @@ from cto_backups.core.controls import Environment
 from cto_backups.core.facts import Facts, VaultFacts
 from cto_backups.core.model import Evidence, Rung
 from cto_backups.core.policy import LockMode, VaultSettings
+from cto_backups.core.schedule import parse_triggers
 from cto_backups.core.vault_check import CHECK, Answer, Told
 from cto_backups.core.vault_settings import SETTINGS, Setting, changes, desired, seen
 
@@ -78,6 +80,47 @@ def test_what_is_set_otherwise_or_not_known_is_told(build, found, setting, told)
     assert other.step(build.now).figures["known"] is (other.current is not None)
 
 
+KEEPING = replace(ALL, retention_days=30)
+
+
+@pytest.mark.parametrize(
+    ("days", "mode", "settings", "wrong"),
+    [
+        (0, "", ALL, None),
+        (9, "governance", ALL, "bucket-retention is 9 days, governance, and is to be none"),
+        (30, "governance", KEEPING, ""),
+        (31, "compliance", KEEPING, ""),
+        (29, "governance", KEEPING, "bucket-retention is 29 days, governance, and is to be 30 days, governance"),
+        (0, "", KEEPING, "bucket-retention is none, and is to be 30 days, governance"),
+        (None, "", KEEPING, "bucket-retention is not known: the store does not tell"),
+    ],
+)
+def test_the_retention_of_a_whole_bucket_is_as_policy_has_it_or_there_is_none(build, days, mode, settings, wrong):
+    found = replace(SOUND, retention_days=days, retention_mode=mode)
+    told = [each for each in looked(build, found, settings=settings) if each.setting is Setting.RETENTION]
+    if wrong is None:
+        assert told == []
+        return
+    assert (told[0].holds, told[0].told() if wrong else "") == (not wrong, wrong)
+    assert told[0].value == ("" if settings is ALL else "governance 30")
+    assert bool(changes(tuple(told))) is (bool(wrong) and days is not None)
+
+
+def test_a_weaker_mode_is_no_retention_and_what_nobody_can_change_is_told_so(build):
+    weak = replace(SOUND, retention_days=99, retention_mode="governance")
+    (found,) = (each for each in looked(build, weak, settings=KEEPING, lock_mode=LockMode.COMPLIANCE) if not each.holds)
+    assert found.wanted == "30 days, compliance"
+    unlockable = replace(SOUND, locks=False, retention_days=0)
+    first, second = (each for each in looked(build, unlockable, settings=KEEPING) if not each.holds)
+    assert (first.setting, second.setting) == (Setting.RETENTION, Setting.LOCKS)
+    assert "Object Lock has to be on first" in first.by_hand
+    at_google = replace(SOUND, retention_days=30, retention_mode="locked")
+    (kept,) = (each for each in looked(build, at_google, url="gs://acme") if not each.holds)
+    assert "nobody can take it away" in kept.by_hand and changes((kept,)) == ()
+    (free,) = (each for each in looked(build, replace(at_google, retention_mode=""), url="gs://acme") if not each.holds)
+    assert (free.current, free.wanted) == ("30 days", "none") and changes((free,)) == (free,)
+
+
 # -- the audit
 
 
@@ -86,8 +129,8 @@ def evidence(build, kind, steps, at, passed):
     return Evidence("e", kind, None, None, "far", at, at, passed, Rung.DECLARED, tuple(steps), reason)
 
 
-def failed(build, control, *, url="s3://acme", check=None, settings=None):
-    policy = build.policy(vaults=(build.vault("near"), build.vault("far", url=url)))
+def failed(build, control, *, url="s3://acme", check=None, settings=None, **given):
+    policy = build.policy(vaults=(build.vault("near"), replace(build.vault("far", url=url), **given)))
     facts = Facts(
         sources={"ledger": build.healthy()}, vaults={"far": VaultFacts("far", check=check, settings=settings)}
     )
@@ -131,3 +174,23 @@ def test_settings_count_as_they_were_seen_and_while_that_is_fresh(build):
     found, _ = failed(build, "vault-settings", settings=kept)
     assert "versioning is not known: this login may not look; seen 0 seconds ago" in found
     assert len(found) == len(other)
+
+
+def test_a_check_that_policy_has_on_a_schedule_is_overdue_soon_after_its_time(build):
+    every = {"checks": parse_triggers("every 7 d")}
+    step = Told("overwrite", Answer.ENFORCED).step(build.now)
+    for days, told in ((7.9, []), (8.1, ["policy has it tried out every 7 days, so it counts for 8 days"])):
+        check = evidence(build, CHECK, [step], build.now - timedelta(days=days), True)
+        found, _ = failed(build, "vault-checked", check=check, **every)
+        assert [one.partition("; ")[2] for one in found] == told
+    assert failed(build, "vault-checked", url="file:/far", **every)[0] == [
+        "what its store enforces was never tried out"
+    ]
+
+
+def test_what_lies_plain_in_a_bucket_has_a_key_of_its_owners(build):
+    (told,), _ = failed(build, "plain-exports-key", plain_exports=True)
+    assert "the policy names no kms_key" in told
+    assert failed(build, "plain-exports-key", plain_exports=True, kms_key="alias/office") == ([], ["far"])
+    assert failed(build, "plain-exports-key", plain_exports=True, url="file:/far") == ([], [])
+    assert failed(build, "plain-exports-key") == ([], []), "sealed here"
