@@ -214,6 +214,18 @@ def copies_away(site: Site) -> None:
 
 
 @fault(
+    "Copies behind their schedule",
+    "the second vault gets copies every hour, and has no room for a day, while the worker goes on",
+    finding("copies-on-time", "documents"),
+    word("documents", "OVERDUE"),
+)
+def copies_late(site: Site) -> None:
+    site.edit(("access: append-only}", "access: append-only, copies: every 1 h}"))
+    full_vault(site)
+    site.work(days=1, every=0.25)
+
+
+@fault(
     "Verification that reads nothing",
     "for eight days, vaults are checked without reading what they store",
     word("documents", "OVERDUE"),
@@ -254,3 +266,16 @@ def overwriting_vault(site: Site) -> None:
         store(path, parts, overwrite=overwrite or path.startswith(root))
 
     site.trouble.append(lambda: mock.patch.object(durable, "store", replace))
+
+
+@fault(
+    "Vault that nobody tries out any more",
+    "a vault is to be tried out every week, and the worker has not run for a month",
+    finding("vault-checked", "one"),
+)
+def unchecked_vault(site: Site) -> None:
+    site.edit(("region: cellar, storage: disk}", "region: cellar, storage: disk, checks: every 7 d}"))
+    site.work(hours=1)
+    ((checked,),) = site.in_catalog("SELECT count(*) FROM evidence WHERE kind = 'vault_check' AND vault = 'one'")
+    assert checked == 1
+    site.later(days=30)

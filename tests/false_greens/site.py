@@ -57,13 +57,15 @@ class Site:
     """An installation in ``home`` and its data in ``data``, both below `root`, at the moment `now`.
 
     `disks` says on which disk what begins with a path is; the rest is on the disk of the data. `trouble` is in force
-    while a command runs: what cannot be done to files, such as a disk without room. `around` is where servers may be.
+    while a command runs: what cannot be done to files, such as a disk without room. `around` is where servers may be,
+    `servers` are those of tests that a fault is done to.
     """
 
     root: Path
     now: datetime = BEGIN
     disks: dict[str, int] = field(default_factory=dict)
     around: servers.Places = NOTHING_AROUND
+    servers: dict[str, Any] = field(default_factory=dict)
     trouble: list[Callable[[], AbstractContextManager[Any]]] = field(default_factory=list)
 
     @property

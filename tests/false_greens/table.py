@@ -68,13 +68,17 @@ def damaged(vault: str = "one") -> tuple[Check, ...]:
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that must not look green: its name, what is done, and what catches it (nothing: `missed` says why)."""
+    """Something that must not look green: its name, what is done, and what catches it (nothing: `missed` says why).
+
+    `needs` names the servers, fixtures of tests, that it is done to.
+    """
 
     name: str
     done: str
     inject: Callable[[Site], None]
     checks: tuple[Check, ...]
     missed: str = ""
+    needs: tuple[str, ...] = ()
 
     @property
     def slug(self) -> str:
@@ -86,12 +90,12 @@ FAULTS: list[Fault] = []
 
 
 def fault(
-    name: str, done: str, *checks: Check, missed: str = ""
+    name: str, done: str, *checks: Check, missed: str = "", needs: tuple[str, ...] = ()
 ) -> Callable[[Callable[[Site], None]], Callable[[Site], None]]:
     """Put a fault into the table."""
 
     def register(inject: Callable[[Site], None]) -> Callable[[Site], None]:
-        FAULTS.append(Fault(name, done, inject, checks, missed))
+        FAULTS.append(Fault(name, done, inject, checks, missed, needs))
         return inject
 
     return register

@@ -1,6 +1,7 @@
 """Each fault of the table is caught by the checks that it names, and the healthy installation shows none of them."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from false_greens.faults import FAULTS
 from false_greens.installation import healthy
 from false_greens.site import Answer, Site
 from false_greens.table import AUDIT, STATUS, Check, Fault
+from servers.key_services import GoogleKeys, google_keys
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NAMED = ("no-archive", "empty-source", "skipped-test", "zero-byte-dump", "old-point-re-verified", "unreachable-source")
@@ -42,6 +44,12 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
     return Installation(tmp_path_factory.mktemp("false-greens"))
 
 
+@pytest.fixture(scope="session")
+def google_key_service() -> Iterator[GoogleKeys]:
+    with google_keys() as keys:
+        yield keys
+
+
 def asked(site: Site, command: tuple[str, ...]) -> Answer:
     return site(*(part.replace("{data}", str(site.data)) for part in command))
 
@@ -55,11 +63,12 @@ def shown(answer: Answer) -> str:
 
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if not fault.missed], ids=named)
-def test_is_not_green(fault: Fault, installation: Installation) -> None:
+def test_is_not_green(fault: Fault, installation: Installation, request: pytest.FixtureRequest) -> None:
     for check in fault.checks:
         before = installation.healthy_answer(check.command)
         assert not check.seen(before), f"{check.told} is seen without the fault: {shown(before)}"
     site = installation.fresh()
+    site.servers.update((name, request.getfixturevalue(name)) for name in fault.needs)
     fault.inject(site)
     for check in fault.checks:
         answer = asked(site, check.command)

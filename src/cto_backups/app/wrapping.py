@@ -1,6 +1,6 @@
 """Wrap the repositories' secret with the key services that the policy names, and see that they unwrap it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -84,8 +84,10 @@ class Wrapping:
         vault = envelopes.vault
         try:
             same = [each for each in _of(envelopes, reference, repository) if _holds(reference, each, secret)]
-            if same and not anew:
-                if same[0].name not in envelopes.in_vault() or not envelopes.is_here(same[0]):
+            in_vault = envelopes.in_vault()
+            is_whole = any(_of(envelopes.there(), reference, repository))
+            if same and not anew and (is_whole or same[0].name not in in_vault):  # else what is there is damaged
+                if same[0].name not in in_vault or not envelopes.is_here(same[0]):
                     envelopes.put(same[0])
                 return Wrapped(str(reference), new=False)
             context = context_of(vault.name, repository)
@@ -155,10 +157,14 @@ def _problems(reference: "ServiceReference", opening: Opened, adapters: Adapters
     except BackupsError as error:
         yield error.why or error.what
     for name in opening.configuration.policy.vaults:
-        wrapped = next(_of(adapters.secret.envelopes(adapters.vault(name)), reference), None)
+        envelopes = adapters.secret.envelopes(adapters.vault(name))
+        wrapped = next(_of(envelopes, reference), None)
         if wrapped is None:
             yield f"nothing is wrapped with it for vault '{name}'"
             continue
+        with suppress(VaultError):  # one that is away is told by itself
+            if not any(_of(envelopes.there(), reference)):
+                yield f"what is wrapped with it for vault '{name}' is not there whole: it lies on this machine alone"
         try:
             secret = unwrap(reference, wrapped)
         except BackupsError as error:
@@ -181,7 +187,9 @@ def _opens(vault: "Vault", place: str, secret: "Secret") -> bool | None:
     return True
 
 
-def _of(envelopes: "Envelopes", reference: "ServiceReference", repository: str | None = None) -> "Iterator[Envelope]":
+def _of(
+    envelopes: "Iterable[Envelope]", reference: "ServiceReference", repository: str | None = None
+) -> "Iterator[Envelope]":
     for envelope in envelopes:
         if envelope.service == str(reference) and repository in (None, envelope.repository):
             yield envelope

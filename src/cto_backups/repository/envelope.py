@@ -8,7 +8,7 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -96,8 +96,18 @@ class Envelopes:
 
     def __iter__(self) -> Iterator[Envelope]:
         """Every readable one for this vault, the newest first. A vault that is away leaves those that lie here."""
-        found = {envelope.name: envelope for envelope in self._readable() if envelope.vault == self.vault.name}
+        readable = _read((*self._here(), *self._there()))
+        found = {envelope.name: envelope for envelope in readable if envelope.vault == self.vault.name}
         return iter(sorted(found.values(), key=lambda each: (each.created_at, each.name), reverse=True))
+
+    def there(self) -> Sequence[Envelope]:
+        """Every readable one that lies in the vault, the newest first: with this machine lost, these are all there are.
+
+        Raises VaultError.
+        """
+        self.vault.check()
+        found = [each for each in _read(self._there()) if each.vault == self.vault.name]
+        return sorted(found, key=lambda each: (each.created_at, each.name), reverse=True)
 
     def in_vault(self) -> frozenset[str]:
         """The names of those that lie in the vault. Raises VaultError."""
@@ -128,11 +138,6 @@ class Envelopes:
         draft.write_bytes(envelope.to_bytes())
         draft.rename(self._folder / envelope.name)
 
-    def _readable(self) -> Iterator[Envelope]:
-        for content in (*self._here(), *self._there()):
-            with suppress(DamageError):
-                yield Envelope.from_bytes(content)
-
     def _here(self) -> Iterable[bytes]:
         try:
             names = [path for path in self._folder.iterdir() if _NAME.fullmatch(path.name)]
@@ -151,3 +156,10 @@ class Envelopes:
             if _NAME.fullmatch(file.key.rpartition("/")[2]) and file.size_bytes <= LARGEST_BYTES:
                 with suppress(VaultError):
                     yield self.vault.read(file.key)
+
+
+def _read(contents: Iterable[bytes]) -> Iterator[Envelope]:
+    """What is readable among these."""
+    for content in contents:
+        with suppress(DamageError):
+            yield Envelope.from_bytes(content)
