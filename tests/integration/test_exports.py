@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,7 +20,9 @@ from cto_backups import clock
 from cto_backups.catalog.catalog import Catalog
 from cto_backups.core.policy import Payload
 from cto_backups.core.verification import Part
+from cto_backups.exports import manifest
 from cto_backups.flows import expire as expiring
+from cto_backups.flows import repair as repairing
 from cto_backups.flows.browse import Browser
 from cto_backups.flows.copy import copy
 from cto_backups.flows.protect import protect
@@ -141,6 +144,43 @@ def test_a_flipped_bit_is_found_and_put_right_in_its_place(exporting: Workshop) 
     assert small.is_file()
     manifest.write_bytes(manifest.read_bytes()[:-1])
     assert any("manifest" in damage.what for damage in verify(exporting.installation, "one").verified.damages)
+
+
+@pytest.mark.parametrize("harm", ["cut", "gone", "otherwise"])
+def test_a_damaged_manifest_is_made_again_or_its_point_is_brought_again(
+    exporting: Workshop, harm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    protect(exporting.installation, "tables")
+    (file,) = (exporting.vault_root("one") / "exports/main/manifests").iterdir()
+    whole, before = file.read_bytes(), manifests(exporting, "one")
+    (held,) = exporting.catalog.copies_in("one")
+    file.unlink() if harm == "gone" else file.write_bytes(whole[:-1])
+    if harm == "otherwise":  # as with another gzip than the one that made it
+        monkeypatch.setattr(manifest, "_LEVEL", 1)
+    seen = repairing.plan(exporting.installation, "one")
+    assert [damage.what for damage in seen.repaired.damages] == [f"manifest of {held.reference[:12]} is damaged"]
+    done = repair(exporting.installation, "one")
+    assert done.passed, done.left
+    assert bool(done.copies) is (harm == "otherwise")
+    ((first, *_),) = manifests(exporting, "one")
+    assert first == before[0][0]
+    (now,) = exporting.catalog.copies_in("one")
+    assert (now.reference == held.reference) is (harm != "otherwise")
+    if harm != "otherwise":
+        assert file.read_bytes() == whole
+    assert repair(exporting.installation, "one").clean
+
+
+def test_a_damaged_manifest_comes_back_with_no_other_vault(
+    exporting: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    protect(exporting.installation, "tables")
+    (file,) = (exporting.vault_root("one") / "exports/main/manifests").iterdir()
+    file.write_bytes(b"nothing")
+    shutil.rmtree(exporting.vault_root("two"))
+    monkeypatch.setattr(manifest, "_LEVEL", 1)
+    assert repair(exporting.installation, "one").passed
+    assert verify(exporting.installation, "one").passed
 
 
 def test_what_expires_goes_object_by_object_once_no_point_needs_it(

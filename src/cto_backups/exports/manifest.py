@@ -23,11 +23,13 @@ from cto_backups.exports.layout import OBJECTS
 from cto_backups.repository.fetch import Fetcher
 from cto_backups.repository.index import BlobKind, Index
 from cto_backups.repository.seal import OVERHEAD
+from cto_backups.repository.snapshot import Snapshot
 from cto_backups.repository.tree import decode_tree
 
 FORMAT = "cto.backups manifest 1"
 FOLDER = "manifests"
 
+_LEVEL = 6  # of gzip
 _TOGETHER = 1 << 20
 _STRETCH = 16 << 20
 
@@ -39,19 +41,37 @@ def write_manifest(files: ExportFiles, index: Index, root: bytes, time: str) -> 
 
     def pieces() -> Iterator[bytes]:
         nonlocal size
-        packer = zlib.compressobj(6, wbits=31)
-        for text in _texts(_lines(files, index, root, time)):
-            piece = packer.compress(text)
+        for piece in _packed(files, index, root, time):
             digest.update(piece)
             size += len(piece)
             yield piece
-        piece = packer.flush()
-        digest.update(piece)
-        size += len(piece)
-        yield piece
 
     files.view.store_file(files.key(FOLDER, name), pieces())
     return {"name": name, "size": size, "sha256": digest.hexdigest()}
+
+
+def make_again(files: ExportFiles, index: Index, snapshot: Snapshot) -> bool:
+    """Store the manifest that a snapshot tells of once more, made from the tree; false where it comes out otherwise.
+
+    It does so where an object has been stored anew since, or gzip has become another. Raises DamageError, VaultError.
+    """
+    name, time = name_of(snapshot.document), snapshot.time.isoformat()
+    if name is None:
+        return False
+    digest = hashlib.sha256()
+    for piece in _packed(files, index, snapshot.tree, time):
+        digest.update(piece)
+    if digest.hexdigest() != snapshot.document["manifest"].get("sha256"):
+        return False
+    files.view.store_file(files.key(FOLDER, name), _packed(files, index, snapshot.tree, time), overwrite=True)
+    return True
+
+
+def _packed(files: ExportFiles, index: Index, root: bytes, time: str) -> Iterator[bytes]:
+    packer = zlib.compressobj(_LEVEL, wbits=31)
+    for text in _texts(_lines(files, index, root, time)):
+        yield packer.compress(text)
+    yield packer.flush()
 
 
 def name_of(document: dict[str, Any]) -> str | None:

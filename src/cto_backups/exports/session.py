@@ -10,7 +10,7 @@ from cto_backups.core.trees import AnyTree
 from cto_backups.errors import RefusedError
 from cto_backups.exports.copying import bring_objects
 from cto_backups.exports.files import ExportFiles
-from cto_backups.exports.manifest import write_manifest
+from cto_backups.exports.manifest import write_manifest, wrong_with
 from cto_backups.exports.objects import ObjectWriter
 from cto_backups.repository.locks import Lock
 from cto_backups.repository.options import RepositoryOptions
@@ -58,7 +58,13 @@ class ExportSession:
         snapshot = load_snapshot(files, checked_name(files, reference))
         brought = bring_objects(self._files, self._inner.index, self._options, files, snapshot.tree, progress)
         details = self._manifest(snapshot.tree.hex(), snapshot.time.isoformat())
-        copied = self._inner.copy(origin, reference, progress=progress, details=details)
+        copied = self._inner.copy(
+            origin,
+            reference,
+            progress=progress,
+            details=details,
+            counts=lambda there: wrong_with(self._files, there.document) is None,
+        )
         return Copied(copied.reference, copied.added_bytes + brought[0], copied.blobs + brought[1])
 
     def _manifest(self, root: str, time: str) -> Callable[[], dict[str, Any]]:

@@ -201,9 +201,10 @@ class ExportStore:
         dry_run: bool = False,
         progress: Progress | None = None,
     ) -> Repaired:
-        """Put right what is damaged: objects in their place, the rest as in a repository.
+        """Put right what is damaged: objects in their place, the rest as in a repository, manifests last.
 
-        A manifest that is damaged is told by a verification, and stays as it is.
+        A manifest is made again from its tree. Where it comes out other than its snapshot tells, or its tree is lost,
+        the reference is told as one that cannot be read: who knows of which point it is can bring that again.
 
         Raises BusyError, VaultError.
         """
@@ -216,17 +217,39 @@ class ExportStore:
             mended = mend(self.files, self._store.options.threads, donors, scope, progress or Silent())
             self.files.view.forget()
         repaired = self._store.repair(donors, scope=scope, dry_run=dry_run, progress=progress)
+        told: dict[str, tuple[Damage, bool]] = {}
+        if scope is not RepairScope.INDEX:
+            told = self._mend_manifests(repaired.unreadable, dry_run=dry_run)
         fetched = dict(repaired.fetched_blobs)
         for vault, count in mended.fetched.items():
             fetched[vault] = fetched.get(vault, 0) + count
         return replace(
             repaired,
-            damages=(*mended.damages, *repaired.damages),
+            damages=(*mended.damages, *repaired.damages, *(damage for damage, _ in told.values())),
+            unreadable=(*repaired.unreadable, *(reference for reference, (_, right) in told.items() if not right)),
             salvaged_blobs=repaired.salvaged_blobs + mended.salvaged,
             fetched_blobs=dict(sorted(fetched.items())),
             added_bytes=repaired.added_bytes + mended.added_bytes,
             troubles=tuple(dict.fromkeys((*mended.troubles, *repaired.troubles))),
         )
+
+    def _mend_manifests(self, unreadable: Collection[str], *, dry_run: bool) -> dict[str, tuple[Damage, bool]]:
+        """What is wrong with manifests, by reference, and whether it has been put right, or a dry run would try to."""
+        found: dict[str, tuple[Damage, bool]] = {}
+        with locked_for_reading(self.files) if dry_run else locked(self.files, exclusive=True):
+            references = [name for name in self.files.names("snapshots") if name not in unreadable]
+            wrong = list(self._wrong_manifests(references))
+            index = load_index(self.files) if wrong and not dry_run else None
+            for damage in wrong:
+                (reference,) = damage.references
+                right = True
+                if index is not None:
+                    try:
+                        right = manifest.make_again(self.files, index, load_snapshot(self.files, reference))
+                    except DamageError:
+                        right = False
+                found[reference] = damage, right
+        return found
 
     def seal(self, content: bytes) -> bytes:
         """Encrypt and authenticate what lies in the vault beside it."""

@@ -126,9 +126,15 @@ class Session:
         return self._files.save("snapshots", document | {"program_version": PROGRAM} | details())
 
     def copy(
-        self, origin: PayloadStore, reference: str, *, progress: Progress | None = None, details: Details = nothing
+        self,
+        origin: PayloadStore,
+        reference: str,
+        *,
+        progress: Progress | None = None,
+        details: Details = nothing,
+        counts: Callable[[Snapshot], bool] = lambda _: True,
     ) -> Copied:
-        """Bring a snapshot over. One that is here already is looked for and completed, not stored a second time."""
+        """Bring a snapshot over. One that is here already, and `counts`, is completed, and not stored a second time."""
         files = getattr(origin, "files", None)
         if not isinstance(files, StoredFiles):
             raise RefusedError(
@@ -141,7 +147,7 @@ class Session:
             copy_tree(fetcher, snapshot.tree, depot, progress or Silent())
             depot.finish()
         self._recheck(depot.relied)
-        present = self._copied_before(snapshot)
+        present = self._copied_before(snapshot, counts)
         if present is None:
             document = dict(snapshot.document)
             document.pop("parent", None)  # a parent is named as this repository knows it, or not at all
@@ -164,12 +170,15 @@ class Session:
             return None  # what it holds is cut otherwise: none of it may be taken over
         return snapshot.tree
 
-    def _copied_before(self, snapshot: Snapshot) -> str | None:
+    def _copied_before(self, snapshot: Snapshot, counts: Callable[[Snapshot], bool]) -> str | None:
         same = {snapshot.name, snapshot.original or snapshot.name}
         for name, other in load_snapshots(self._files, self._files.names("snapshots")):
             if not isinstance(other, Snapshot):
                 continue
-            if other.tree == snapshot.tree and {other.name, other.original} & same and other.time == snapshot.time:
+            is_same = (
+                other.tree == snapshot.tree and {other.name, other.original} & same and other.time == snapshot.time
+            )
+            if is_same and counts(other):
                 return name
         return None
 
