@@ -97,6 +97,7 @@ def test_a_source_in_order_has_no_findings_and_scores_100(audited):
         "exclusions-used",
         "immutable",
         "locks",
+        "plain-exports-key",
         "vault-checked",
         "vault-settings",
         "kept-too-long",
