@@ -30,7 +30,7 @@ from cto_backups.vaults.object_store import AbsentError, Answer, BeyondError, Pa
 from cto_backups.vaults.passing import Passing
 from cto_backups.vaults.s3_errors import S3Wording
 from cto_backups.vaults.s3_trial import S3Trial
-from cto_backups.vaults.s3_upload import ProofError, proven, stream, upload
+from cto_backups.vaults.s3_upload import ProofError, checksum, proven, stream, upload
 from cto_backups.vaults.straight import straight
 
 _ATTEMPTS = 4  # at what the client does not try again by itself: conflicts of writers
@@ -79,11 +79,11 @@ class S3Store:
 
     def put(self, key: str, parts: Sequence[Buffer], *, overwrite: bool, until: datetime | None = None) -> None:
         """Store the joined parts; proven by the checksum that the store tells. Raises TakenError."""
-        told, condition = self._told(key, until), _condition(overwrite)
+        told, condition, sent = self._told(key, until), _condition(overwrite), checksum(parts)
         again = False
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                answer = upload(lambda: self._client, told, parts, condition=condition)
+                answer = upload(lambda: self._client, told, parts, condition=condition, sent=sent)
             except ClientError as error:
                 again = again or _retried(error)
                 if _code(error) == _CONFLICT and attempt < _ATTEMPTS:
@@ -92,7 +92,7 @@ class S3Store:
                 raise self._not_stored(error, key, again) from error
             except (BotoCoreError, ProofError) as error:
                 raise self._not_stored(error, key) from error
-            if not proven(answer, parts):
+            if not proven(answer, parts, sent):
                 raise self.say.otherwise(key, _NOT_PROVEN)
             self._see_encrypted(key, answer)
             return

@@ -42,15 +42,26 @@ class _Part:
     sha256: bytes
 
 
+def checksum(parts: Sequence[Buffer]) -> str | None:
+    """The checksum that goes along with the parts in one request; None for what goes in parts, each with its own."""
+    size = sum(memoryview(part).nbytes for part in parts)
+    return None if size > _SINGLE_BYTES else _base64(_digest(parts, hashlib.sha256))
+
+
 def upload(
-    client: Callable[[], Any], told: Mapping[str, Any], parts: Sequence[Buffer], *, condition: Mapping[str, str]
+    client: Callable[[], Any],
+    told: Mapping[str, Any],
+    parts: Sequence[Buffer],
+    *,
+    condition: Mapping[str, str],
+    sent: str | None,
 ) -> Mapping[str, Any]:
     """Store the parts as the object that `told` names, under the condition; the store's answer, with ContentLength.
 
-    Raises ClientError, BotoCoreError.
+    `sent` is their `checksum`. Raises ClientError, BotoCoreError.
     """
     size = sum(memoryview(part).nbytes for part in parts)
-    if size > _SINGLE_BYTES:
+    if sent is None:
         content = Joined(parts)
         bodies = (content.part(begin, end) for begin, end in _ranges(size))
         answer, _ = _in_parts(client, told, bodies, condition, size)
@@ -62,7 +73,7 @@ def upload(
         Body=b"".join(parts) if size <= _SMALL_BYTES else Joined(parts),
         ContentLength=size,
         ChecksumAlgorithm="SHA256",
-        ChecksumSHA256=_base64(_digest(parts, hashlib.sha256)),
+        ChecksumSHA256=sent,
     )
     return {"ContentLength": size, **answer}
 
@@ -92,8 +103,10 @@ def _growing(parts: Iterable[bytearray]) -> Iterator[Joined]:
         together *= 4
 
 
-def proven(answer: Mapping[str, Any], parts: Sequence[Buffer]) -> bool | None:
+def proven(answer: Mapping[str, Any], parts: Sequence[Buffer], sent: str | None = None) -> bool | None:
     """Whether what a store says of an object shows that it is this content; None: it tells nothing to compare.
+
+    `sent` is the `checksum` of the parts, where it is known: a store that tells the same has compared them with it.
 
     The checksum of an object that came in parts is that of its parts' checksums; which parts, only who sent it knows
     (https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html).
@@ -101,8 +114,10 @@ def proven(answer: Mapping[str, Any], parts: Sequence[Buffer]) -> bool | None:
     size = sum(memoryview(part).nbytes for part in parts)
     if int(answer["ContentLength"]) != size:
         return False
-    if (checksum := answer.get("ChecksumSHA256")) is not None:
-        return _same(str(checksum), parts, size, hashlib.sha256, lambda digest: base64.b64encode(digest).decode())
+    if (told := answer.get("ChecksumSHA256")) is not None:
+        return sent == told or _same(
+            str(told), parts, size, hashlib.sha256, lambda digest: base64.b64encode(digest).decode()
+        )
     # Older stores know no checksums; their entity tag is made of the content's MD5. Against accidents it does.
     tag = str(answer.get("ETag", "")).strip('"')
     return _same(tag, parts, size, _md5, bytes.hex)
