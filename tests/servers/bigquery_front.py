@@ -181,6 +181,8 @@ class Front:
                 job["statistics"]["load"] = self._load(load)
             case {"copy": {"operationType": "SNAPSHOT"} as copy}:
                 self._snapshot(copy)
+            case {"copy": copy} if "@" in copy["sourceTable"]["tableId"] or copy["operationType"] == "RESTORE":
+                self._copied(copy)
             case {"copy": _}:
                 job |= self.ask("POST", f"/bigquery/v2/projects/{project}/jobs", {"configuration": configuration})
             case {"query": {"destinationTable": target} as query}:
@@ -335,6 +337,34 @@ class Front:
             of = f" FOR SYSTEM_TIME AS OF TIMESTAMP_MILLIS({moment[2]})"
         self.sql(target["projectId"], f"INSERT INTO {_path(target)} SELECT * FROM {_path(source)}{of}")
         self._told_of(source, asked)
+
+    def _copied(self, asked: Mapping[str, Any]) -> None:
+        """A table as of a moment, or what a snapshot holds, into one that is empty, or is made."""
+        source, target = dict(asked["sourceTable"]), asked["destinationTable"]
+        moment = _SUFFIX.search(source["tableId"])
+        source["tableId"] = _SUFFIX.sub("", source["tableId"])
+        try:
+            table = self.table(source)
+        except RefusedError as error:
+            raise RefusedError(error.status, "notFound", f"Not found: Table {source['tableId']}") from error
+        of = ""
+        if moment is not None:
+            if not self.time_travels or int(moment[2]) < int(table["creationTime"]):
+                raise RefusedError(400, "invalid", f"Invalid time travel timestamp {moment[2]} for table")
+            of = f" FOR SYSTEM_TIME AS OF TIMESTAMP_MILLIS({moment[2]})"
+        path = f"/bigquery/v2/projects/{target['projectId']}/datasets/{target['datasetId']}/tables"
+        try:
+            standing = self.table(target)
+        except RefusedError:
+            kept = ("schema", "timePartitioning", "rangePartitioning", "clustering", "description")
+            self.ask("POST", path, {"tableReference": target, **{name: table[name] for name in kept if name in table}})
+        else:
+            names = [[each["name"] for each in one["schema"]["fields"]] for one in (table, standing)]
+            if names[0] != names[1]:
+                raise RefusedError(400, "invalid", "Provided Schema does not match Table")
+            if self.sql(target["projectId"], f"SELECT COUNT(*) FROM {_path(target)}")[0]["f"][0]["v"] != "0":
+                raise RefusedError(409, "duplicate", f"Already Exists: Table {target['tableId']}")
+        self.sql(target["projectId"], f"INSERT INTO {_path(target)} SELECT * FROM {_path(source)}{of}")
 
     def _policies(self, source: Mapping[str, str]) -> list[Any]:
         path = f"/bigquery/v2/projects/{source['projectId']}/datasets/{source['datasetId']}/tables/"

@@ -11,7 +11,7 @@ from cto_backups.cli import documents, figures
 from cto_backups.cli.command import command
 from cto_backups.cli.opening import opened
 from cto_backups.cli.options import attended
-from cto_backups.cli.restore_database import DatabaseAsked, restore_database
+from cto_backups.cli.restore_database import DatabaseAsked, has_history, restore_database
 from cto_backups.cli.restored import as_document, problem_of
 from cto_backups.cli.screen import Screen
 from cto_backups.cli.selecting import likely_vault, meant_moment, select_moment
@@ -48,6 +48,7 @@ class Wish:
     at: "datetime | None" = None
     tail: "Tail | None" = None
     is_beside: bool = False
+    meant: "datetime | None" = None
 
     @property
     def existing(self) -> "Existing":
@@ -193,7 +194,7 @@ def restore(
         installation = opening.installation
         found, meant = select_moment(installation, point, source=source, at=at, vault=vault)
         moment, tail = meant.at, meant.tail
-        wish = replace(wish, at=moment, tail=tail)
+        wish = replace(wish, at=moment, tail=tail, meant=meant_moment(installation, at) if at else None)
         if meant.note:
             screen.note(meant.note)
         if moment is not None:
@@ -202,7 +203,7 @@ def restore(
         elif tail is not None and dry_run:
             until = f" (until {tail.mark.moment:%Y-%m-%d %H:%M:%S %Z}, at least)" if tail.mark else ""
             screen.note(f"With {figures.size(tail.ends - tail.begins)} of log that were streamed since{until}.")
-        elif at and tail is None and not meant.note:
+        elif at and tail is None and not meant.note and not (asked and has_history(installation, found)):
             from cto_backups.cli.distance import distance
 
             screen.note(distance(installation, found, meant_moment(installation, at), screen.zone))

@@ -13,6 +13,7 @@ from cto_backups.errors import ExitStatus, RefusedError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from cto_backups.cli.restore import Wish
     from cto_backups.core.database_restore import DatabaseWish
@@ -91,15 +92,41 @@ def restore_database(
         existing=wanted.existing,
         at=wanted.at,
         verify=wanted.verify,
+        meant=wanted.meant if wanted.at is None else None,
+        from_vault=wanted.vault is not None,
     )
     if dry_run:
-        return _preview(screen, flow.preview(installation, point, wish, wanted.vault), wish)
+        seen = flow.preview(installation, point, wish, wanted.vault)
+        _tell_distance(screen, installation, point, wanted, seen.plan.at)
+        return _preview(screen, seen, wish)
     if wish.in_place and not wanted.yes:
         _ask(screen, flow.preview(installation, point, wish, wanted.vault), wish)
     with watched(installation, point.source):
         result = flow.restore_database(installation, point, wish, wanted.vault, wanted.tail)
+    _tell_distance(screen, installation, point, wanted, result.restored.at)
     _tell(screen, result, wish)
     return ExitStatus.SUCCESS
+
+
+def has_history(installation: "Installation", point: "RecoveryPoint") -> bool:
+    """Whether the source of a point has a history of its own, which may lead to any moment."""
+    from cto_backups.core.time_travel import TimeTravelling
+
+    return isinstance(installation.source(point.source), TimeTravelling)
+
+
+def _written(moment: "datetime | None") -> str | None:
+    return moment.isoformat() if moment is not None else None
+
+
+def _tell_distance(
+    screen: Screen, installation: "Installation", point: "RecoveryPoint", wanted: "Wish", at: "datetime | None"
+) -> None:
+    """How far it is from the moment that was asked for, where it is of the point's."""
+    if wanted.meant is not None and wanted.at is None and at is None and has_history(installation, point):
+        from cto_backups.cli.distance import distance
+
+        screen.note(distance(installation, point, wanted.meant, screen.zone))
 
 
 def _preview(screen: Screen, seen: "DatabasePreview", wish: "DatabaseWish") -> ExitStatus:
@@ -115,10 +142,12 @@ def _preview(screen: Screen, seen: "DatabasePreview", wish: "DatabaseWish") -> E
             "place": plan.place,
             "size_bytes": plan.size_bytes,
             "conflict": plan.conflict,
+            "way": plan.way or None,
+            "at": _written(plan.at),
             "notes": list(plan.notes),
         }
     )
-    screen.show(f"Would restore {_what(screen, seen.point, wish)} from {seen.vault}:")
+    screen.show(f"Would restore {_what(screen, seen.point, wish, seen.plan.at)} from {seen.vault}:")
     _plan(screen.show, seen, wish)
     screen.show("Nothing was written.")
     return ExitStatus.SUCCESS
@@ -140,7 +169,7 @@ def _ask(screen: Screen, seen: "DatabasePreview", wish: "DatabaseWish") -> None:
             why="nobody is at the terminal to be asked",
             todo="Add --yes if it is meant, or leave out --in-place: it then comes under another name.",
         )
-    screen.note(f"This restores {_what(screen, seen.point, wish)} in place:")
+    screen.note(f"This restores {_what(screen, seen.point, wish, seen.plan.at)} in place:")
     _plan(screen.note, seen, wish)
     if not typer.confirm("Restore in place?", err=True):
         raise RefusedError(f"{wish.database} was not restored", why="you said no", todo="Nothing was changed.")
@@ -160,12 +189,14 @@ def _tell(screen: Screen, result: "DatabaseResult", wish: "DatabaseWish") -> Non
             "place": restored.place,
             "size_bytes": restored.size_bytes,
             "kept_as": restored.kept_as,
+            "way": restored.way or None,
+            "at": _written(restored.at),
             "seconds": round(result.seconds, 3),
             "notes": list(restored.notes),
             "vault_problems": list(result.vault_problems),
         }
     )
-    screen.show(f"Restored {_what(screen, result.point, wish)} from {result.vault}.")
+    screen.show(f"Restored {_what(screen, result.point, wish, restored.at)} from {result.vault}.")
     screen.show(f"  {_where(wish, restored.name, restored.place)}")
     screen.show(f"  {figures.size(restored.size_bytes)} in {figures.duration(result.seconds)}")
     if restored.kept_as:
@@ -182,7 +213,8 @@ def _where(wish: "DatabaseWish", name: str, place: str) -> str:
     return f"as {Path(place) / name}" if wish.folder is not None else f"as database {name} on {place}"
 
 
-def _what(screen: Screen, point: "RecoveryPoint", wish: "DatabaseWish") -> str:
+def _what(screen: Screen, point: "RecoveryPoint", wish: "DatabaseWish", at: "datetime | None" = None) -> str:
     tables = f"{', '.join(wish.tables)} of " if wish.tables else ""
-    moment = f"{wish.at:%Y-%m-%d %H:%M:%S %Z}" if wish.at else screen.moment(point.captured_at)
+    at = wish.at or at
+    moment = f"{at:%Y-%m-%d %H:%M:%S %Z}" if at else screen.moment(point.captured_at)
     return f"{tables}database {wish.database} of {point.id} (of {moment})"

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from cto_backups.config.any_source import AnySource
-from cto_backups.config.fields import Line, Reference, Surroundings, Text, WebAddress, problem
+from cto_backups.config.fields import Duration, Line, Reference, Surroundings, Text, WebAddress, problem
 from cto_backups.config.vault_models import TlsName
 
 _PROJECT = r"^[a-z](?:[a-z0-9-]|[.:](?=[a-z0-9])){4,60}[a-z0-9]$"
@@ -63,6 +63,11 @@ class BigQuerySource(AnySource):
     """Tables to leave out, as shell patterns of DATASET.TABLE; the audit finds them until `exclude` says why."""
     credentials: Reference | None = Field(default=None, examples=["file:keys/service-account.json"])
     """Where the key file of a service account is; without it, Google's usual places are searched."""
+    keep_snapshots: Duration | None = Field(default=None, examples=["14 days"])
+    """For how long a point's snapshots of tables stay in BigQuery, so that it comes back without files; not at all when
+    left out. What changes meanwhile is stored and paid for twice."""
+    time_travel: Duration = "7 days"
+    """How far back the time travel of each dataset has to lead; the audit looks."""
     jobs: Annotated[int, Field(ge=1, le=64)] = 8
     """How many jobs run at once."""
     budget: Annotated[int, Field(ge=1, le=1_048_576)] | None = Field(default=None, examples=[500])

@@ -32,7 +32,9 @@ class DatabaseWish:
     Without `tables` the whole database. With `folder` it becomes a dump there; with `in_place` it takes the place of
     the one of its name, which is kept where `existing` lets it be replaced; else it comes into the same server as
     `name`, or under a name made from `moment`, that of what is in it. `at` is the moment to recover to within a log.
-    With `verify` all rows on the server are compared with those of the point before the database gets its name.
+    With `verify` all rows on the server are compared with those of the point before the database gets its name. `meant`
+    is a moment since the point that was asked for, which the server's own history may still have; `from_vault`: what a
+    vault holds is wanted, and nothing that the server has.
     """
 
     database: str
@@ -44,6 +46,8 @@ class DatabaseWish:
     existing: Existing = Existing.REFUSE
     at: datetime | None = None
     verify: bool = False
+    meant: datetime | None = None
+    from_vault: bool = False
 
     @property
     def replaces(self) -> bool:
@@ -56,7 +60,8 @@ class DatabasePlan:
     """What would be done: exactly what the dry run prints.
 
     `size_bytes` are read from the vault. `name` is that of the database on `place`, or of the file in it. `conflict`
-    is what stands there and would be kept under another name, or in a folder be replaced; None: nothing.
+    is what stands there and would be kept under another name, or in a folder be replaced; None: nothing. `way` says how
+    it comes back, where there are several, `at` to which moment, where that is not the point's.
     """
 
     name: str
@@ -64,17 +69,24 @@ class DatabasePlan:
     size_bytes: int
     conflict: str | None = None
     notes: tuple[str, ...] = ()
+    way: str = ""
+    at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseRestored:
-    """What is there now: `name` on `place`, or the file in it, of `size_bytes`. `kept_as`: what stood in its place."""
+    """What is there now: `name` on `place`, or the file in it, of `size_bytes`. `kept_as`: what stood in its place.
+
+    `way` and `at` are as in `DatabasePlan`.
+    """
 
     name: str
     place: str
     size_bytes: int
     kept_as: str | None = None
     notes: tuple[str, ...] = ()
+    way: str = ""
+    at: datetime | None = None
 
 
 @runtime_checkable

@@ -15,6 +15,7 @@ from cto_backups.core.frameworks import Clause
 from cto_backups.core.policy import Policy
 from cto_backups.core.reporting import ReportState
 from cto_backups.core.retained_log import RetainedLog
+from cto_backups.core.time_travel import Window
 
 
 class Severity(StrEnum):
@@ -60,6 +61,7 @@ class Environment:
     `retained` says what servers keep of their logs for a source. `key_services` says, of each key service that gives
     the repositories' secret, what is wrong with it, or nothing; `escrow` what is known of the word shares. `buckets`
     says how each source that is a bucket is set, `cloud_sql` what the instances of such sources are set to.
+    `windows` says how far back the services of sources keep a history of their own.
     `report` is how reporting has gone; None: nothing is known of it.
     """
 
@@ -77,6 +79,7 @@ class Environment:
     escrow: EscrowFacts = field(default_factory=EscrowFacts)
     buckets: Mapping[str, SeenBucket] = field(default_factory=dict)
     cloud_sql: Mapping[str, Instance] = field(default_factory=dict)
+    windows: Mapping[str, tuple[Window, ...]] = field(default_factory=dict)
     report: ReportState | None = None
 
 

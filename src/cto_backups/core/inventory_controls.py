@@ -81,6 +81,13 @@ def check_bucket_settings(audited: Audited) -> Iterator[Check]:
                 yield Check(source.name, passed, f"{bucket.url}{besides}: {detail}", category=source.category.name)
 
 
+def check_time_travel(audited: Audited) -> Iterator[Check]:
+    """A service's own history of what is protected leads back as far as policy asks."""
+    for source in audited.policy.sources.values():
+        for window in audited.environment.windows.get(source.name, ()):
+            yield Check(source.name, window.is_enough, window.told, category=source.category.name)
+
+
 def check_vanished(audited: Audited) -> Iterator[Check]:
     """What was found once is still there, or said to be gone on purpose."""
     known = _known(audited)

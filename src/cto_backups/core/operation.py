@@ -43,6 +43,15 @@ OPERATION: tuple[Control, ...] = (
         clauses("A1.2;CC6.1;A.8.13;A.8.14;CP-9;11.2;Art. 12(1);164.308(a)(7)(ii)(A)"),
     ),
     Control(
+        "time-travel",
+        "A service's own history leads back far enough",
+        Severity.MEDIUM,
+        "What was deleted by mistake comes back from it at once, to any moment; beyond it there are points alone.",
+        "ALTER SCHEMA DATASET SET OPTIONS (max_time_travel_hours = 168); or say less with 'time_travel' in the policy.",
+        inventory_controls.check_time_travel,
+        clauses("A1.2;A.8.13;CP-10;11.2;Art. 12(1)"),
+    ),
+    Control(
         "vaults-there",
         "Every vault can be read",
         Severity.HIGH,

@@ -17,6 +17,7 @@ from cto_backups.core.inventory_controls import UNCLAIMED
 from cto_backups.core.model import Disappearance, Resource
 from cto_backups.core.policy import Policy
 from cto_backups.core.retained_log import LogRetainer, RetainedLog
+from cto_backups.core.time_travel import TimeTravelling, Window
 from cto_backups.errors import BackupsError, BusyError, CatalogError
 from cto_backups.flows import presence, records
 from cto_backups.flows.catalog_port import Catalog
@@ -77,6 +78,7 @@ def audit(
     retained: dict[str, tuple[RetainedLog, ...]] = {}
     buckets: dict[str, SeenBucket] = {}
     cloud_sql: dict[str, Instance] = {}
+    windows: dict[str, tuple[Window, ...]] = {}
     with installation.progress("Looking at every source") as progress:
         progress.total(entries=len(installation.policy.sources), size_bytes=0)
         for name in installation.policy.sources:
@@ -87,6 +89,8 @@ def audit(
                 found[name] = source.discover()
                 if isinstance(source, LogRetainer):
                     retained[name] = tuple(source.retained_logs())
+                if isinstance(source, TimeTravelling):
+                    windows[name] = tuple(source.windows())
                 if isinstance(source, BucketTeller):
                     buckets[name] = source.seen()
             except BackupsError as error:
@@ -104,7 +108,7 @@ def audit(
     verdicts = judge(installation.policy, facts, now)
     told = {name: _told(error) for name, error in unreachable.items()}
     environment = replace(environment, unreachable=told, retained=retained, buckets=buckets, cloud_sql=cloud_sql)
-    environment = replace(environment, streams=wanted(installation))
+    environment = replace(environment, windows=windows, streams=wanted(installation))
     points_of = partial(_points_of, installation.catalog, now)
     report = audit_controls(installation.policy, facts, verdicts, now, environment, points_of)
 

@@ -83,11 +83,25 @@ def test_from_the_policy_to_a_passed_restore_test_and_back(
     assert "BigQuery scanned" in figures["notes"]
     assert protecting("restore", "sales", "--to", str(tmp_path / "files")).status is ExitStatus.SUCCESS
     assert len(list((tmp_path / "files").rglob("*.avro"))) == 2
-    beside = protecting("restore", "sales", "--database", shop.name, "--as", "beside", "--yes")
-    assert beside.status is ExitStatus.SUCCESS, beside
+    for vault in ((), ("--vault", "one")):
+        beside = protecting("restore", "sales", "--database", shop.name, "--as", "beside", "--json", *vault)
+        assert beside.status is ExitStatus.SUCCESS, beside
+        assert beside.document["way"] == ("export" if vault else "time travel")
+        back = Dataset(bqemulator, "beside")
+        assert back.rows("orders") == shop.rows("orders")
+        back.drop()
+    shop.sql("DELETE FROM `{}.orders` WHERE TRUE")
+    words = ("restore", "sales", "--database", shop.name, "--as", "beside", "--at", "now")
+    told = protecting(*words, "--dry-run")
+    assert "by time travel" in told.out
+    assert "before the one asked for" not in told.err, "it is the very moment"
+    assert protecting(*words).status is ExitStatus.SUCCESS
     back = Dataset(bqemulator, "beside")
-    assert back.rows("orders") == shop.rows("orders")
+    assert back.rows("orders") == []
     back.drop()
+    from_vault = protecting(*words, "--vault", "one", "--dry-run")
+    assert "by the point's files" in from_vault.out
+    assert "before the one asked for" in from_vault.err
     other = Dataset.new(bqemulator)
     found = protecting("audit", "--json")
     assert f"{PROJECT}.{other.name}" in found.out

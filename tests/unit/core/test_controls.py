@@ -17,6 +17,7 @@ from cto_backups.core.keeping import Hold, Mark, RetentionSeen
 from cto_backups.core.model import ActionKind, Disappearance, Fingerprint, Outcome, Resource
 from cto_backups.core.policy import Access, Exclusion, LockMode, ReportPolicy, Tls
 from cto_backups.core.streams import StreamFacts
+from cto_backups.core.time_travel import Window
 from cto_backups.core.vault_controls import proven_locks
 
 DAY = timedelta(days=1)
@@ -113,6 +114,7 @@ def test_a_source_in_order_has_no_findings_and_scores_100(audited):
         "stream",
         "retained-log",
         "bucket-settings",
+        "time-travel",
         *(control.id for control in CLOUD_SQL),
     }
     assert len(report.passed) == len(CONTROLS) - len(report.not_applicable)
@@ -692,6 +694,20 @@ def test_transit_of_what_is_read_at_a_provider_or_reported_there(build, audited)
 
     assert audited.passes("transit", **reported(Tls.V1_3)) == "the policy asks its service for TLS 1.3 or newer"
     assert audited.fails("transit", **reported(Tls.V1_2)) == "the policy asks its service for TLS 1.2 or newer"
+
+
+def test_time_travel_leads_back_as_far_as_policy_asks(audited):
+    def seen(*hours):
+        windows = tuple(Window(f"acme.set{n}", timedelta(hours=n), timedelta(days=7)) for n in hours)
+        return replace(APART, windows={"ledger": windows})
+
+    assert audited.checks("time-travel") == ()
+    assert audited.passes("time-travel", environment=seen(168)) == (
+        "acme.set168: its time travel leads back 7 days; policy asks for 7 days"
+    )
+    told = audited.checks("time-travel", environment=seen(168, 48))
+    assert [check.passed for check in told] == [True, False]
+    assert "acme.set48: its time travel leads back 2 days" in told[1].detail
 
 
 def test_key_apart(audited):

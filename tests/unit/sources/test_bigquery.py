@@ -577,7 +577,7 @@ def test_a_dataset_comes_back_beside_itself_with_all_that_it_had(front: Front, b
     back = Dataset(front, restored.name)
     assert restored.name == f"{shop.name}_20240506T070809"
     assert restored.kept_as is None
-    assert restored.notes == ()
+    assert restored.notes == ("it came by the point's files, which BigQuery loads",)
     for table in ("orders", "shelf"):
         assert back.rows(table) == shop.rows(table)
         was, now = (front.table(_reference(each.name, table)) for each in (shop, back))

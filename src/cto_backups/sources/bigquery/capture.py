@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -72,6 +72,10 @@ def capture(place: Place) -> Iterator[BigQueryCapture]:
             extraction.clear()
         try:
             yield _begun(place, bigquery, bucket, extraction)
+        except BaseException:
+            with suppress(*FAILURES):  # they expire by themselves
+                extraction.forget()
+            raise
         finally:
             _cleared(place, extraction)
 
@@ -102,9 +106,9 @@ def _begun(place: Place, bigquery: BigQuery, bucket: Bucket, extraction: Extract
             definition,
             Partitioning.of(definition),
             columns_digest(definition),
-            f"s{number:05}_{milliseconds}",
+            place.snapshot_name(milliseconds, dataset, name),
         )
-        for number, ((dataset, name), definition) in enumerate(sorted(definitions.items()))
+        for (dataset, name), definition in sorted(definitions.items())
     ]
     with telling(f"source {place.name}: its tables could not be snapshotted"):
         extraction.snapshot(tables, milliseconds)

@@ -2,23 +2,30 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from cto_backups.core.database_restore import DatabasePlan, DatabaseRestored, DatabaseWish, Fetch, Stage
 from cto_backups.core.model import Fingerprint
 from cto_backups.core.ports import Existing, PointReader
 from cto_backups.core.trees import Entry, EntryKind
 from cto_backups.errors import NotFoundError, RefusedError, RestoreError, VerificationError
-from cto_backups.sources.bigquery import aside
+from cto_backups.providers import google
+from cto_backups.sources.bigquery import aside, history
 from cto_backups.sources.bigquery.bucket import DamagedObjectError
 from cto_backups.sources.bigquery.documents import file_name
 from cto_backups.sources.bigquery.landing import Landing
 from cto_backups.sources.bigquery.loading import Loader
 from cto_backups.sources.bigquery.place import Place
 from cto_backups.sources.bigquery.point import DATASET
+from cto_backups.sources.bigquery.proof import tables_of
 from cto_backups.sources.bigquery.sums import ALGORITHM
-from cto_backups.sources.bigquery.tree import folder_of
+from cto_backups.sources.bigquery.tree import DATA, folder_of
 from cto_backups.sources.bigquery.words import telling
+
+_DATA: Final = f"/{DATA}".encode()
+_DATA_DEPTH: Final = 4  # /DATASET/tables/TABLE/data
 
 
 class DatasetForm:
@@ -36,31 +43,71 @@ class DatasetForm:
             there = wish.folder / file_name(wish.database)
             conflict = str(there) if there.exists() else None
             return DatabasePlan(there.name, str(wish.folder), size_bytes, conflict)
-        name = _name(wish)
         with self._landing() as landing:
+            route = self._routes(landing, told, wish)[0]
+            name = _name(wish, route)
             stands = landing.bigquery.has_dataset(name)
         self._see_name(wish, name, stands=stands)
         notes = ("its tables there are kept in a dataset of their own, and replaced",) if stands else ()
-        return DatabasePlan(name, self._place.project, size_bytes, name if stands else None, notes)
+        if route.way is not history.Way.EXPORT:
+            size_bytes = 0
+        notes = (f"it comes {route.told}", *notes)
+        at = None if route.is_of_point else route.moment
+        return DatabasePlan(name, self._place.project, size_bytes, name if stands else None, notes, route.way, at)
 
     def restore(self, fetch: Fetch, told: Fingerprint, wish: DatabaseWish, stage: Stage) -> DatabaseRestored:
         """Bring it where it is wanted. Raises as `core.database_restore.DatabaseSource` says."""
-        size_bytes = self._there(told, wish, list(fetch.listing()))
+        entries = list(fetch.listing())
+        size_bytes = self._there(told, wish, entries)
         if wish.folder is not None:
             return self._as_files(fetch, wish, size_bytes)
-        name = _name(wish)
-        with aside.folder(self._state) as place:
-            fetch(place / "point", only=_only(wish))
-            folder = place / "point" / file_name(wish.database)
-            with self._landing() as landing, stage(f"Loading {name}"):
-                stands = landing.bigquery.has_dataset(name)
-                self._see_name(wish, name, stands=stands)
-                kept = None
-                if stands:
-                    kept, notes = landing.in_place(folder, name, verify=wish.verify)
-                else:
-                    notes = landing.anew(folder, wish.database, name, chosen=wish.tables, verify=wish.verify)
-        return DatabaseRestored(name, self._place.project, size_bytes, kept, tuple(notes))
+        with aside.folder(self._state) as place, self._landing() as landing:
+            routes = self._routes(landing, told, wish)
+            refused: list[str] = []
+            for route in routes:
+                folder = place / route.way.replace(" ", "-")
+                rows = [path for path, _ in entries if path.count(b"/") == _DATA_DEPTH and path.endswith(_DATA)]
+                fetch(folder, only=_only(wish), spare=rows if route.way is not history.Way.EXPORT else ())
+                try:
+                    restored = self._landed(landing, folder / file_name(wish.database), wish, route, stage)
+                except (google.RefusedError, RestoreError) as error:
+                    if route is routes[-1]:
+                        raise
+                    # What was made of it is gone again; a slower way leads to the point all the same.
+                    refused.append(f"it did not come {route.told}: {error}")
+                    continue
+                size_bytes = size_bytes if route.way is history.Way.EXPORT else 0
+                notes = (*refused, f"it came {route.told}", *restored.notes)
+                return replace(restored, size_bytes=size_bytes, notes=notes)
+        raise AssertionError("unreachable")
+
+    def _routes(self, landing: Landing, told: Fingerprint, wish: DatabaseWish) -> list[history.Route]:
+        tables = wish.tables or tables_of(told, wish.database)
+        return history.routes(landing.bigquery, self._place, wish, tables)
+
+    def _landed(
+        self, landing: Landing, folder: Path, wish: DatabaseWish, route: history.Route, stage: Stage
+    ) -> DatabaseRestored:
+        """Bring it by one way; `folder` is the dataset's, in a point that was restored for it."""
+        name = _name(wish, route)
+        verify, kept, besides = wish.verify, None, []
+        if route.way is not history.Way.EXPORT:
+            landing = replace(landing, loader=history.Copier(self._place, landing.bigquery, route))
+        if not route.is_of_point:
+            if not wish.tables:
+                history.add_newer(landing.bigquery, folder, wish.database, route.moment)
+            if wish.verify:
+                verify = False
+                besides = ["its rows were not compared: of a moment between points no fingerprint was taken"]
+        with stage(f"Loading {name}"):
+            stands = landing.bigquery.has_dataset(name)
+            self._see_name(wish, name, stands=stands)
+            if stands:
+                kept, notes = landing.in_place(folder, name, verify=verify)
+            else:
+                notes = landing.anew(folder, wish.database, name, chosen=wish.tables, verify=verify)
+        at = None if route.is_of_point else route.moment
+        return DatabaseRestored(name, self._place.project, 0, kept, (*besides, *notes), route.way, at)
 
     def _as_files(self, fetch: Fetch, wish: DatabaseWish, size_bytes: int) -> DatabaseRestored:
         assert wish.folder is not None
@@ -137,10 +184,10 @@ def landing(place: Place) -> Iterator[Landing]:
             ) from error
 
 
-def _name(wish: DatabaseWish) -> str:
+def _name(wish: DatabaseWish, route: history.Route) -> str:
     if wish.in_place:
         return wish.database
-    return wish.name or f"{wish.database}_{wish.moment:%Y%m%dT%H%M%S}"
+    return wish.name or f"{wish.database}_{route.moment:%Y%m%dT%H%M%S}"
 
 
 def _only(wish: DatabaseWish) -> list[str]:

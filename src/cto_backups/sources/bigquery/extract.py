@@ -67,6 +67,7 @@ class Extraction:
         self.bigquery, self.bucket = bigquery, bucket
         self._lock = threading.Lock()
         self._begun = 0
+        self._snapshotted: Sequence[Table] = ()
 
     # -- snapshots ----------------------------------------------------------------------------------------------------
 
@@ -74,18 +75,28 @@ class Extraction:
         """Remove what a capture leaves on the way: of this one, and of any that was killed."""
         self.bucket.clear(self.place.extracts)
         try:
-            left = list(self.bigquery.tables(self.place.snapshots_dataset))
+            left = list(self.bigquery.tables(self.place.staging_dataset))
         except RefusedError as error:
             if error.status != 404:
                 raise
             return
         for each in left:
-            self.bigquery.delete_table(self.place.snapshots_dataset, each["tableReference"]["tableId"])
+            self.bigquery.delete_table(self.place.staging_dataset, each["tableReference"]["tableId"])
+
+    def forget(self) -> None:
+        """Remove the snapshots of a capture that became no point, where they would be kept."""
+        for table in self._snapshotted if self.place.keeps_snapshots else ():
+            self.bigquery.delete_table(self.place.snapshots_dataset, table.snapshot)
 
     def snapshot(self, tables: Sequence[Table], milliseconds: int) -> None:
         """Snapshot every table as of one moment. Raises SourceError, and what `words.FAILURES` has."""
-        if not self.bigquery.has_dataset(self.place.snapshots_dataset):
-            self.bigquery.make_dataset(self.place.scratch(self.place.snapshots_dataset))
+        for dataset, kept in {
+            self.place.staging_dataset: timedelta(milliseconds=KEPT_MS),
+            self.place.snapshots_dataset: self._kept,
+        }.items():
+            if not self.bigquery.has_dataset(dataset):
+                self.bigquery.make_dataset(self.place.scratch(dataset, kept))
+        self._snapshotted = tables
         with ThreadPoolExecutor(self.jobs, thread_name_prefix="snapshot") as pool:
             for table, done in [(each, pool.submit(self._snapshot, each, milliseconds)) for each in tables]:
                 try:
@@ -94,8 +105,13 @@ class Extraction:
                     error.message = f"{table.key}: {error.message}"
                     raise
 
+    @property
+    def _kept(self) -> timedelta:
+        """For how long snapshots are there, should nobody remove them."""
+        return max(self.place.keep_snapshots, timedelta(milliseconds=KEPT_MS))
+
     def _snapshot(self, table: Table, milliseconds: int) -> None:
-        expires = datetime.fromtimestamp(milliseconds / 1000).astimezone() + timedelta(milliseconds=KEPT_MS)
+        expires = datetime.fromtimestamp(milliseconds / 1000).astimezone() + self._kept
         copy = {
             "sourceTable": self.bigquery.reference(table.dataset, f"{table.name}@{milliseconds}"),
             "destinationTable": self.bigquery.reference(self.place.snapshots_dataset, table.snapshot),
@@ -168,11 +184,12 @@ class Extraction:
         if table.has_texts:
             self._write_texts(table, part, aside)
             try:
-                return self._written(table, aside, below)
+                return self._written(table, self.bigquery.reference(self.place.staging_dataset, aside), below)
             finally:
                 with suppress(*FAILURES):  # it expires by itself, and the next capture removes what is left
-                    self.bigquery.delete_table(self.place.snapshots_dataset, aside)
-        return self._written(table, table.snapshot if part == WHOLE else f"{table.snapshot}${part}", below)
+                    self.bigquery.delete_table(self.place.staging_dataset, aside)
+        snapshot = table.snapshot if part == WHOLE else f"{table.snapshot}${part}"
+        return self._written(table, self.bigquery.reference(self.place.snapshots_dataset, snapshot), below)
 
     def _write_texts(self, table: Table, part: str, aside: str) -> None:
         """Have a partition written into a table beside its snapshot, as files have it."""
@@ -185,19 +202,19 @@ class Extraction:
                     "query": statement,
                     "useLegacySql": False,
                     "useQueryCache": False,
-                    "destinationTable": self.bigquery.reference(self.place.snapshots_dataset, aside),
+                    "destinationTable": self.bigquery.reference(self.place.staging_dataset, aside),
                     "writeDisposition": "WRITE_TRUNCATE",
                 }
             },
-            job_name(self.place.snapshots_dataset, table.key, aside, "texts"),
+            job_name(self.place.staging_dataset, table.key, aside, "texts"),
             "bigquery.tables.getData and bigquery.tables.create",
         )
         with self._lock:
             self.scanned_bytes += scanned(done)
 
-    def _written(self, table: Table, source: str, below: str) -> Sequence[StagedObject]:
+    def _written(self, table: Table, source: Document, below: str) -> Sequence[StagedObject]:
         extract = {
-            "sourceTable": self.bigquery.reference(self.place.snapshots_dataset, source),
+            "sourceTable": source,
             "destinationUris": [f"{self.bucket.url}{below}*.avro"],
             "destinationFormat": "AVRO",
             "compression": "SNAPPY",
@@ -205,7 +222,7 @@ class Extraction:
         }
         done = self.bigquery.job(
             {"extract": extract},
-            job_name(self.place.snapshots_dataset, source, table.key, below),
+            job_name(source["datasetId"], source["tableId"], table.key, below),
             "bigquery.tables.export, or storage.objects.create and storage.objects.delete in the bucket",
         )
         told = sum(int(count) for count in done["statistics"]["extract"]["destinationUriFileCounts"])

@@ -12,7 +12,7 @@ from cto_backups import clock
 from cto_backups.errors import RestoreError
 from cto_backups.sources.bigquery import beside, sums
 from cto_backups.sources.bigquery.client import BigQuery, Document, job_name
-from cto_backups.sources.bigquery.loading import Loader
+from cto_backups.sources.bigquery.loading import Loads
 from cto_backups.sources.bigquery.place import Place
 from cto_backups.sources.bigquery.point import StoredPoint, StoredTable, dataset_in
 from cto_backups.sources.bigquery.words import FAILURES
@@ -30,7 +30,7 @@ class Landing:
 
     place: Place
     bigquery: BigQuery
-    loader: Loader
+    loader: Loads
 
     def anew(
         self, folder: Path, former: str, name: str, *, chosen: Sequence[str] = (), verify: bool = False

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from cto_backups.errors import RestoreError
 from cto_backups.sources.bigquery import as_text
@@ -26,9 +26,19 @@ _KEPT: Final = (
 )
 
 
+class Loads(Protocol):
+    """Makes the tables of a point again, in a dataset."""
+
+    def load(self, table: StoredTable, dataset: str, name: str, *, bare: bool = False) -> list[str]:
+        """Make a table with its rows; what a person should know. `bare`: without what belongs to its former place."""
+
+
 @dataclass(frozen=True)
 class Loader:
-    """Makes tables in datasets of one project; `scanned` are the bytes that BigQuery read for each query of it."""
+    """Implements `Loads`: makes tables of files, in datasets of one project.
+
+    `scanned` are the bytes that BigQuery read for each query of it.
+    """
 
     place: Place
     bigquery: BigQuery
@@ -40,7 +50,7 @@ class Loader:
 
         Raises RestoreError, and what `words.FAILURES` has.
         """
-        document, notes = _made_anew(table, bare=bare)
+        document, notes = made_anew(table, bare=bare)
         document["tableReference"] = self.bigquery.reference(dataset, name)
         self.bigquery.make_table(dataset, document)
         files = {part: table.files(part) for part in sorted(table.state.parts)}
@@ -121,7 +131,7 @@ class Loader:
         return int(done["statistics"]["load"]["outputRows"])
 
 
-def _made_anew(table: StoredTable, *, bare: bool) -> tuple[Document, list[str]]:
+def made_anew(table: StoredTable, *, bare: bool) -> tuple[Document, list[str]]:
     """How a table is made, and what a person has to do afterwards."""
     if bare:
         document = made_of(table.definition)

@@ -4,7 +4,9 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from fnmatch import fnmatchcase
+from hashlib import sha256
 from typing import Final
 
 from google.auth.exceptions import GoogleAuthError
@@ -32,8 +34,9 @@ class Place:
     """The project of the source `name`, in one location; `staging` is the bucket on the way, as a URL.
 
     `chosen` are datasets, all of the location when there are none; `left_out` are patterns of DATASET.TABLE. `tls` is
-    as `providers.google.GoogleClient` has it. At most `jobs` jobs run at once; `budget_bytes` is what a backup, or a
-    test, may have BigQuery scan; None: no end.
+    as `providers.google.GoogleClient` has it. A point's snapshots are kept for `keep_snapshots`; `time_travel` is how
+    far back the history of every dataset should lead. At most `jobs` jobs run at once; `budget_bytes` is what a backup,
+    or a test, may have BigQuery scan; None: no end.
     """
 
     name: str
@@ -46,6 +49,8 @@ class Place:
     endpoint: str = ""
     storage_endpoint: str = ""
     tls: Tls | None = None
+    keep_snapshots: timedelta = timedelta()
+    time_travel: timedelta = timedelta(days=7)
     jobs: int = 8
     budget_bytes: int | None = None
     limit: Limit = UNLIMITED
@@ -92,9 +97,23 @@ class Place:
         return re.sub(r"\W", "_", self.name, flags=re.ASCII)
 
     @property
-    def snapshots_dataset(self) -> str:
-        """Where snapshots lie while they are extracted."""
+    def staging_dataset(self) -> str:
+        """Where what is needed lies while tables are extracted, and no longer."""
         return f"{OURS}staging_{self.own_name}"
+
+    @property
+    def keeps_snapshots(self) -> bool:
+        """Whether a point's snapshots outlive its capture."""
+        return self.keep_snapshots > timedelta()
+
+    @property
+    def snapshots_dataset(self) -> str:
+        """Where snapshots lie."""
+        return f"{OURS}snapshots_{self.own_name}" if self.keeps_snapshots else self.staging_dataset
+
+    def snapshot_name(self, milliseconds: int, dataset: str, table: str) -> str:
+        """What the snapshot of a table is called that is of a moment."""
+        return f"s{milliseconds}_{sha256(f'{dataset}.{table}'.encode()).hexdigest()[:24]}"
 
     @property
     def extracts(self) -> str:
@@ -106,12 +125,12 @@ class Place:
         """Where what is to be loaded lies in the bucket."""
         return f"{OURS}{self.own_name}/loads/"
 
-    def scratch(self, name: str) -> Document:
+    def scratch(self, name: str, kept: timedelta = timedelta(milliseconds=KEPT_MS)) -> Document:
         """A dataset of ours, as it is made: what is in it expires by itself."""
         return {
             "datasetReference": {"projectId": self.project, "datasetId": name},
             "location": self.location,
-            "defaultTableExpirationMs": str(KEPT_MS),
+            "defaultTableExpirationMs": str(kept // timedelta(milliseconds=1)),
             "labels": {"cto-backups": "scratch"},
             "description": "Of a backup or a restore test that is under way; nothing in it is needed afterwards.",
         }

@@ -35,6 +35,13 @@ def fingerprint(
     return Fingerprint(ALGORITHM, checksums, counts, tuple(taken))
 
 
+def tables_of(told: Fingerprint, dataset: str) -> list[str]:
+    """The tables of a dataset that a fingerprint tells of, by their names."""
+    begins = f"{dataset}."
+    keys = (key.removesuffix(_ROWS) for key in told.checksums if key.endswith(_ROWS) and key.startswith(begins))
+    return sorted(key.removeprefix(begins) for key in keys)
+
+
 def rows_digest(told: Fingerprint, key: str) -> str | None:
     """What a fingerprint says of the rows of a table; None where it does not."""
     return told.checksums.get(f"{key}{_ROWS}")

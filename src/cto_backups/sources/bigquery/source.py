@@ -2,14 +2,17 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from datetime import timedelta
 from pathlib import Path
 
 from cto_backups.core.database_restore import DatabasePlan, DatabaseRestored, DatabaseWish, Fetch, Stage
 from cto_backups.core.limits import UNLIMITED, Limit
 from cto_backups.core.model import Fingerprint, Resource
 from cto_backups.core.ports import Capture, Existing, PointReader, Progress, Restored, RestoreOptions, RestorePlan
+from cto_backups.core.time_travel import Window
 from cto_backups.errors import PolicyError
 from cto_backups.sources.bigquery import capture as bigquery_capture
+from cto_backups.sources.bigquery import history
 from cto_backups.sources.bigquery.dataset import DatasetForm
 from cto_backups.sources.bigquery.inventory import resources
 from cto_backups.sources.bigquery.place import Place
@@ -24,7 +27,8 @@ class BigQuerySource:
 
     Options: `project`, `location`, `staging` (gs://BUCKET/PREFIX), `datasets` (all of the location when empty),
     `leave_out` (patterns of DATASET.TABLE), `credentials` (what reveals a key file), `jobs` (how many at once),
-    `budget_bytes` (what may be scanned), `endpoint` and `storage_endpoint` (Google's own when empty), `tls`.
+    `budget_bytes` (what may be scanned), `endpoint` and `storage_endpoint` (Google's own when empty), `tls`;
+    `keep_snapshots_seconds` (none are kept without it), `time_travel_seconds`, which the audit asks for.
     """
 
     kind = "bigquery"
@@ -42,6 +46,8 @@ class BigQuerySource:
             endpoint=str(options.get("endpoint") or ""),
             storage_endpoint=str(options.get("storage_endpoint") or ""),
             tls=lowest_tls(options),
+            keep_snapshots=_kept(options),
+            time_travel=timedelta(seconds=seconds(options, "time_travel_seconds", 7 * 86_400.0)),
             jobs=int(seconds(options, "jobs", 8)),
             budget_bytes=int(seconds(options, "budget_bytes", 1)) if options.get("budget_bytes") else None,
         )
@@ -95,6 +101,14 @@ class BigQuerySource:
             return reader.restore(destination, only=only, existing=existing, options=options, progress=progress)
         return self._project.restore(reader, only=only, options=options, progress=progress)
 
+    def windows(self) -> Sequence[Window]:
+        """How far back the history of each protected dataset leads. Raises SourceError."""
+        with (
+            self._place.opened() as (bigquery, _),
+            telling(f"source {self.name}: project {self._place.project} could not be looked at"),
+        ):
+            return tuple(history.windows(bigquery, self._place))
+
     def plan_database(self, reader: PointReader, told: Fingerprint, wish: DatabaseWish) -> DatabasePlan:
         """What `restore_database` would do: a dataset is what others call a database."""
         return self._dataset.plan(reader, told, wish)
@@ -110,6 +124,11 @@ class BigQuerySource:
     def incomparable(self, expected: Fingerprint) -> Mapping[str, str]:
         """Everything can be compared."""
         return {}
+
+
+def _kept(options: Mapping[str, object]) -> timedelta:
+    given = options.get("keep_snapshots_seconds")
+    return timedelta(seconds=seconds(options, "keep_snapshots_seconds", 1.0) if given else 0.0)
 
 
 def _revealed(options: Mapping[str, object]) -> Callable[[], str] | None:
