@@ -25,6 +25,7 @@ from google.auth.exceptions import GoogleAuthError, RefreshError, TransportError
 from google.auth.transport.requests import Request
 from google.oauth2 import service_account
 from requests.adapters import HTTPAdapter
+from requests.utils import get_environ_proxies
 from urllib3.exceptions import HTTPError
 
 from cto_backups import clock
@@ -111,6 +112,10 @@ class GoogleClient:
         self._session = requests.Session()
         self._session.verify = self._certificates or True
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        # What looks at a login before each request closes the session when it is let go of: one, as long as that.
+        self._transport = Request(self._session)
+        self._session.trust_env = False  # else all of the environment is gone through for each request
+        self._proxies: dict[str, dict[str, str]] = {}
         for scheme in ("https://", "http://"):
             self._session.mount(scheme, HTTPAdapter(pool_maxsize=_CONNECTIONS))
 
@@ -227,7 +232,7 @@ class GoogleClient:
     ) -> requests.Response:
         given = dict(headers)
         with self._login:
-            self._credentials.before_request(Request(self._session), method, address, given)
+            self._credentials.before_request(self._transport, method, address, given)
         return self._session.request(
             method,
             address,
@@ -236,6 +241,7 @@ class GoogleClient:
             data=body() if body else None,
             auth=lambda request: request,  # the login is in the headers: a file of passwords (netrc) has no say
             stream=stream,
+            proxies=self._proxied(address),
             timeout=_TIMEOUT_SECONDS,
             allow_redirects=False,
         )
@@ -256,6 +262,14 @@ class GoogleClient:
                 has_setting = self._tls is not None
                 handshake.prove(origin, lowest, self._whose, self._fail, self._certificates, has_setting=has_setting)
                 self._proven.add(origin)
+
+    def _proxied(self, address: str) -> dict[str, str]:
+        """The proxies that this machine's settings name on the way to a server."""
+        parts = urlsplit(address)
+        origin = f"{parts.scheme}://{parts.netloc}"
+        if origin not in self._proxies:
+            self._proxies[origin] = get_environ_proxies(origin)
+        return self._proxies[origin]
 
     def _renew(self) -> None:
         """Log in anew, from where the login comes; it gets its first token when it is used. Raises GoogleAuthError."""

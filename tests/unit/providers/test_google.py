@@ -35,6 +35,7 @@ class Service:
     """A service of Google's kind; `plan` is what the next requests get, LOST for no answer at all. `asked` is all."""
 
     address: str = ""
+    connections: int = 0
     plan: list[tuple[int, dict[str, str], str]] = field(default_factory=list)
     asked: list[tuple[str, str, str, bytes]] = field(default_factory=list)
 
@@ -54,6 +55,10 @@ def running() -> Iterator[Service]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+
+        def setup(self) -> None:
+            made.connections += 1
+            super().setup()
 
         def answer(self) -> None:
             sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -298,6 +303,28 @@ def test_a_key_that_cannot_be_looked_up_is_told_as_the_sources_trouble() -> None
 
 
 # -- the way there
+
+
+def test_requests_go_over_one_connection_as_long_as_it_lasts(login: Logins, service: Service) -> None:
+    before = service.connections
+    client = GoogleClient("vault cloud", VaultError, ["x"], lambda: login.key_file, base=service.address)
+    for _ in range(20):
+        client.told("GET", "/a")
+    assert service.connections == before + 1
+    client.close()
+
+
+def test_a_proxy_of_this_machines_settings_is_gone_through(
+    login: Logins, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", service.address)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    client = GoogleClient("vault cloud", VaultError, ["x"], lambda: login.key_file, base="http://localhost:9")
+    client.told("GET", "/a")
+    assert service.asked[-1][1] == "http://localhost:9/a"
+    near = GoogleClient("vault cloud", VaultError, ["x"], lambda: login.key_file, base=service.address)
+    near.told("GET", "/b")
+    assert service.asked[-1][1] == "/b"
 
 
 def test_nothing_is_sent_to_a_server_that_speaks_less_than_is_asked_for(
