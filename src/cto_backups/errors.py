@@ -12,6 +12,7 @@
     │   ├── VaultMissingError         7   it is not there, or a stored file is not
     │   ├── VaultExistsError          7   the stored file is there already
     │   ├── VaultFullError            7   no space
+    │   ├── NotCopiedError            7   its provider does not copy an object by itself
     │   └── VaultReadOnlyError        7   not writable
     │       └── VaultLockedError      7   a lock stands, which ends by itself
     ├── KeyProblemError               8   a key is missing, unreadable or wrong
@@ -143,6 +144,16 @@ class VaultFullError(VaultError):
     """The vault has no space left."""
 
     code = "vault-full"
+
+
+class NotCopiedError(VaultError):
+    """The vault's provider does not copy an object by itself; it can be sent instead.
+
+    `lasting`: it would not copy others from the same bucket either.
+    """
+
+    code = "not-copied"
+    lasting = False
 
 
 class VaultReadOnlyError(VaultError):

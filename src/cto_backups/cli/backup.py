@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cto_backups.cli import documents, figures
+from cto_backups.cli import documents, figures, ways
 from cto_backups.cli.anomaly import alarm
 from cto_backups.cli.attempts import attempt, chosen
 from cto_backups.cli.command import command
@@ -93,6 +93,12 @@ def tell(screen: Screen, done: "Protected", *, indent: str = "") -> None:
     if done.copies:
         made = ", ".join(f"{copy.vault} (+{figures.size(copy.added_bytes)})" for copy in done.copies)
         screen.show(f"{indent}  copied to {made}")
+    told = [
+        *ways.of_backup(result),
+        *(f"{copy.vault}: {line}" for copy in done.copies for line in ways.lines(copy.ways)),
+    ]
+    for line in told:
+        screen.show(f"{indent}  {line}")
     for note in result.notes:
         screen.show(f"{indent}  Note: {note}.")
     if result.changed and point.suspicions:
@@ -160,9 +166,11 @@ def as_json(done: "Protected") -> documents.Document:
                 "origin": copy.origin,
                 "added_bytes": copy.added_bytes,
                 "seconds": round(copy.seconds, 3),
+                "ways": ways.as_json(copy.ways),
             }
             for copy in done.copies
         ],
+        "ways": ways.as_json(draft.ways),
         "notes": list(result.notes),
         "vault_errors": documents.vault_errors(done.vault_problems),
     }

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
 from cto_backups.core.change import NewContent
+from cto_backups.core.objects import Ways
 from cto_backups.core.policy import Payload as Payload
 from cto_backups.core.ports import PointReader, Progress
 from cto_backups.core.pruning import Pruned, PrunePlan
@@ -32,7 +33,8 @@ class Draft:
     """Content that is stored, but not committed: nobody sees it yet. `root` identifies it.
 
     `kept` false: it was read only, nothing of it was kept, and it cannot be committed. `moved_entries` are, of the new
-    ones, the files whose content was there already. `payload` is what it was asked to be.
+    ones, the files whose content was there already. `payload` is what it was asked to be. `ways`: how new contents
+    came, where files lie as they are.
     """
 
     root: str
@@ -48,6 +50,7 @@ class Draft:
     moved_entries: int = 0
     content: NewContent = field(default_factory=NewContent)
     payload: Payload = Payload.SNAPSHOT
+    ways: Ways | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +87,12 @@ class Verified:
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """A reference in the destination store, and what it grew by."""
+    """A reference in the destination store, and what it grew by; `ways` as a `Draft` has it."""
 
     reference: str
     added_bytes: int
     blobs: int
+    ways: Ways | None = None
 
 
 @dataclass(frozen=True, slots=True)

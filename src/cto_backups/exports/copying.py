@@ -1,17 +1,20 @@
 """Bringing the objects of a point into a store of exports, from another one or from a repository.
 
-Every part is compared with its SHA-256 on the way. Between vaults of one provider the provider copies.
+Between vaults of one provider the provider copies, where a checksum of ours proves it; else every part comes through
+here, and is compared with its SHA-256 on the way.
 """
 
 import hashlib
 from collections.abc import Iterator, Sequence
 from functools import partial
 
+from cto_backups.core.objects import CopyingWithin, Ways
 from cto_backups.core.ports import Progress, Silent
-from cto_backups.errors import DamageError
-from cto_backups.exports.files import ExportFiles
+from cto_backups.errors import DamageError, VaultError
+from cto_backups.exports.files import ExportFiles, object_of
 from cto_backups.exports.layout import PART
 from cto_backups.exports.objects import ObjectWriter
+from cto_backups.exports.within import Twin
 from cto_backups.repository.crew import Crew
 from cto_backups.repository.depot import Depot
 from cto_backups.repository.fetch import Fetcher
@@ -29,24 +32,27 @@ def bring_objects(
     origin: StoredFiles,
     root: bytes,
     progress: Progress | None,
-) -> tuple[int, int]:
-    """Store every file of a tree that is not here; the bytes and the parts that were added.
+) -> tuple[int, int, Ways]:
+    """Store every file of a tree that is not here; the bytes and the parts that were added, and which way they came.
 
     Raises DamageError for what is not intact at the origin, or not cut evenly there; VaultError.
     """
     with locked_for_reading(origin), Depot(files, index, options) as depot:
-        fetcher = Fetcher(origin, load_index(origin))
+        origin_index = load_index(origin)
+        fetcher = Fetcher(origin, origin_index)
         writer = ObjectWriter(files, depot)
 
         def bring(_: None, content: Sequence[bytes]) -> None:
-            writer.bring(content, _pieces(fetcher, content, progress or Silent()))
+            told = progress or Silent()
+            twin = _twin(files, origin, origin_index, content)
+            writer.bring(content, _pieces(fetcher, content, told), twin, lambda count: told.advance(size_bytes=count))
 
         with Crew(options.threads, lambda: None, name="copy") as crew:
             for content in contents_of(fetcher, [root]):
                 crew.submit(partial(bring, content=content))
         writer.finish()
         depot.finish()
-        return depot.added_bytes, depot.added_blobs
+        return depot.added_bytes, depot.added_blobs, depot.beside.ways or Ways()
 
 
 def contents_of(fetcher: Fetcher, roots: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
@@ -65,6 +71,29 @@ def contents_of(fetcher: Fetcher, roots: Sequence[bytes]) -> Iterator[Sequence[b
             if node.content and (one := hashlib.sha256(b"".join(node.content)).digest()) not in told:
                 told.add(one)
                 yield node.content
+
+
+def _twin(files: ExportFiles, origin: StoredFiles, index: Index, content: Sequence[bytes]) -> Twin | None:
+    """The object of a content at the origin, where its store can be asked to copy it here."""
+    if not isinstance(origin, ExportFiles) or not isinstance(origin.view.vault, CopyingWithin):
+        return None
+    if not isinstance(files.view.vault, CopyingWithin):
+        return None
+    try:
+        found = object_of(index, origin.view, content)
+        if found is None:
+            return None
+        name = found[0]
+        state = origin.view.vault.state_of(origin.view.object_key(name))
+        if len(name) == 64 and "sha256" not in state.checksums:
+            return None  # of a small one nothing else is known: a store that tells none cannot prove a copy
+        if len(name) == 64:
+            return Twin(state, [state.size], content[0], None)
+        parts = origin.view.parts(name)
+    except (DamageError, VaultError):
+        return None  # what is wrong there is seen by reading it
+    sizes = [min(PART, parts.size - start) for start in range(0, parts.size, PART)]
+    return Twin(state, sizes, parts.sha256, parts.crc32c)
 
 
 def _pieces(fetcher: Fetcher, content: Sequence[bytes], progress: Progress) -> Iterator[bytes]:

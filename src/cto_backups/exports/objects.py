@@ -12,12 +12,14 @@ from contextlib import suppress
 from typing import Any
 
 from cto_backups import _native, clock
+from cto_backups.core.objects import ObjectState
 from cto_backups.core.trees import BlockReader, Buffer, CaptureTree, Entry, EntryUnreadableError
-from cto_backups.errors import BackupsError, VaultExistsError
+from cto_backups.errors import BackupsError, VaultError, VaultExistsError
 from cto_backups.exports import layout
 from cto_backups.exports.files import Candidates, ExportFiles, listed_as, object_of
 from cto_backups.exports.layout import PART
 from cto_backups.exports.parts import Parts
+from cto_backups.exports.within import ByProvider, Twin, state_of
 from cto_backups.repository.cutter import Hands
 from cto_backups.repository.depot import Bench, Depot
 from cto_backups.repository.fetch import Fetcher
@@ -34,6 +36,10 @@ Content = tuple[list[bytes], int, bool]
 """The parts of a file, its size in bytes, and whether an object of it was there already."""
 
 
+def ignore(_count: int) -> None:
+    """Nobody watches."""
+
+
 class ObjectWriter:
     """Stores the contents of one run; any thread may call. While it is `tentative` no index lists them."""
 
@@ -45,6 +51,7 @@ class ObjectWriter:
         self._fetcher = Fetcher(files, depot.index)
         self._lock = threading.Lock()
         self._tentative = tentative
+        self._provider = ByProvider(files.view)
         self._claimed: set[bytes] = set()
         self._unlisted: list[tuple[str, list[int]]] = []
         self._unlisted_parts = 0
@@ -113,6 +120,7 @@ class ObjectWriter:
         """List what was stored in the index."""
         with self._lock:
             self._list()
+        self._depot.beside.ways = self._provider.ways
 
     def abandon(self) -> None:
         """Remove the objects that no index file lists yet; a vault that keeps them leaves them to a prune."""
@@ -122,12 +130,43 @@ class ObjectWriter:
 
     # -- objects ------------------------------------------------------------------------------------------------------
 
-    def bring(self, content: Sequence[bytes], pieces: Iterator[Buffer]) -> bool:
-        """Store the content of these parts unless it is there; whether it had to be. For what comes from elsewhere."""
+    def bring(
+        self,
+        content: Sequence[bytes],
+        pieces: Iterator[Buffer],
+        twin: Twin | None = None,
+        advance: Callable[[int], object] = ignore,
+    ) -> bool:
+        """Store the content of these parts unless it is there; whether it had to be. For what comes from elsewhere.
+
+        `twin` is an object of it where the provider may be able to copy it from; then no piece is taken.
+        """
         if (found := object_of(self._index, self._view, content)) is not None:
             self._rely(found[1])
             return False
+        if twin is not None and self._copied(content, twin):
+            advance(sum(twin.sizes))
+            return True
         return not self._read(_Pieces(pieces), ignore, look=False)[2]
+
+    def _copied(self, content: Sequence[bytes], twin: Twin) -> bool:
+        """Have the provider copy an object of another vault, whose parts are known; whether it did."""
+        single = len(content) == 1 and layout.may_name(content[0])
+        name = content[0].hex() if single else layout.new_object_id().hex()
+        told = self._provider.copied(name, twin.state, frozenset(twin.known))
+        if told is None:
+            return False
+        size = sum(twin.sizes)
+        try:
+            with self._provider.undone(name):
+                self._provider.check(name, size, twin.known, told)
+        except VaultError:
+            return False  # then every part is opened on its way, which tells where the damage is
+        if not single:
+            assert twin.crc32c is not None
+            self._view.store_parts(Parts(name, size, twin.sha256, twin.crc32c, content))
+        self._stored(name, twin.sizes, content)
+        return True
 
     def _bench(self) -> Bench:
         """The calling thread's own bench, which is not of a crew."""
@@ -206,12 +245,14 @@ class ObjectWriter:
                 yield part
                 yield from parts
 
-        stored = self._store(pieces(), look=look, alike=len(ids))
+        stored = self._store(pieces(), look=look, alike=len(ids), state=state_of(reader))
         return list(stored.ids), stored.size, False
 
-    def _store(self, pieces: Iterator[bytes], *, look: bool, alike: int = 0) -> Parts:
-        """Store an object with a random id; the first `alike` parts of it are nothing new."""
-        name = layout.new_object_id().hex()
+    def _store(self, pieces: Iterator[bytes], *, look: bool, alike: int = 0, state: ObjectState | None = None) -> Parts:
+        """Store an object with a random id; the first `alike` parts of it are nothing new.
+
+        What is the `state` of an object is copied by the provider if that can be, and read to know its parts.
+        """
         ids: list[bytes] = []
         sizes: list[int] = []
         whole, checksum = hashlib.sha256(), 0
@@ -227,7 +268,17 @@ class ObjectWriter:
                 checksum = _native.crc32c(part, checksum)
                 yield part
 
-        self._view.store_object(name, seen())
+        name = layout.new_object_id().hex()
+        told = None if state is None else self._provider.copied(name, state)
+        if told is None:
+            name = layout.new_object_id().hex()  # of the other, something may have come through
+            self._view.store_object(name, seen())
+        else:
+            with self._provider.undone(name):
+                for _ in seen():
+                    pass
+                known = {"sha256": whole.hexdigest(), "crc32c": f"{checksum:08x}"}
+                self._provider.check(name, sum(sizes), known, told)
         parts = Parts(name, sum(sizes), whole.digest(), checksum, ids)
         self._view.store_parts(parts)
         self._stored(name, sizes, ids)
@@ -276,10 +327,6 @@ class ObjectWriter:
         if part == _ZEROES[: len(part)]:
             with self._lock:
                 self._depot.beside.blank_bytes += len(part)
-
-
-def ignore(_count: int) -> None:
-    """Nobody watches."""
 
 
 class _Memory:

@@ -65,7 +65,7 @@ class ExportSession:
             details=details,
             counts=lambda there: wrong_with(self._files, there.document) is None,
         )
-        return Copied(copied.reference, copied.added_bytes + brought[0], copied.blobs + brought[1])
+        return Copied(copied.reference, copied.added_bytes + brought[0], copied.blobs + brought[1], brought[2])
 
     def _manifest(self, root: str, time: str) -> Callable[[], dict[str, Any]]:
         """Store the manifest once all else is there; what the snapshot says of it."""

@@ -24,7 +24,7 @@ from cto_backups.flows import anomaly, records
 from cto_backups.flows.emptied import empty, refuse_emptied
 from cto_backups.flows.installation import Installation
 from cto_backups.flows.limit import giving, limited
-from cto_backups.flows.runs import OpenRun, recorded
+from cto_backups.flows.runs import OpenRun, note_ways, recorded
 
 ON_DEMAND_KEPT = timedelta(days=90)
 
@@ -368,3 +368,4 @@ def _note(run: OpenRun, point: RecoveryPoint, draft: Draft, seconds: float, *, c
         new_bytes=draft.content.new_bytes,
         seconds=round(seconds, 3),
     )
+    note_ways(run, draft.ways)

@@ -6,23 +6,25 @@ from cto_backups import clock
 from cto_backups.core.copies import is_scheduled
 from cto_backups.core.facts import CopyFacts
 from cto_backups.core.model import ActionKind, Copy, RecoveryPoint
+from cto_backups.core.objects import Ways
 from cto_backups.core.payloads import Copied
 from cto_backups.errors import BackupsError, DamageError, NotFoundError, VaultMissingError
 from cto_backups.evidence.payloads import copy_to_payload
 from cto_backups.flows import records
 from cto_backups.flows.installation import Installation
-from cto_backups.flows.runs import recorded
+from cto_backups.flows.runs import note_ways, recorded
 
 
 @dataclass(frozen=True)
 class CopyResult:
-    """A copy that was made; `origin` is the vault it came from."""
+    """A copy that was made; `origin` is the vault it came from, `ways` how exports came from there."""
 
     point: str
     vault: str
     origin: str
     added_bytes: int
     seconds: float
+    ways: Ways | None = None
 
 
 def missing_vaults(installation: Installation, point: RecoveryPoint) -> tuple[str, ...]:
@@ -84,7 +86,8 @@ def copy(installation: Installation, point: RecoveryPoint, vault_name: str) -> C
         installation.catalog.add_copy(made)
         seconds = clock.monotonic() - started
         run.figures.update(added_bytes=copied.added_bytes, blobs=copied.blobs, seconds=round(seconds, 3))
-        return CopyResult(point.id, vault_name, origin, copied.added_bytes, seconds)
+        note_ways(run, copied.ways)
+        return CopyResult(point.id, vault_name, origin, copied.added_bytes, seconds, copied.ways)
 
 
 def _from_first_good(installation: Installation, point: RecoveryPoint, vault_name: str) -> tuple[Copied, str]:

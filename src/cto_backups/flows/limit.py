@@ -13,6 +13,7 @@ from typing import Final
 
 from cto_backups import clock
 from cto_backups.core.duration import format_duration
+from cto_backups.core.objects import FromObject, ObjectState
 from cto_backups.core.policy import SourcePolicy
 from cto_backups.core.trees import AnyTree, Arrival, ArrivingTree, Before, BlockReader, CaptureTree, Entry
 from cto_backups.errors import SourceError
@@ -159,10 +160,14 @@ class _LimitedArrivals:
 
 
 class _LimitedReader:
-    """Implements `core.trees.BlockReader`."""
+    """Implements `core.trees.BlockReader`, and tells the object that is read, if it is one."""
 
     def __init__(self, reader: BlockReader, limit: TimeLimit) -> None:
         self._reader, self._limit = reader, limit
+
+    @property
+    def state(self) -> ObjectState | None:
+        return self._reader.state if isinstance(self._reader, FromObject) else None
 
     def readinto(self, buffer: memoryview) -> int:
         _check(self._limit)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from cto_backups import clock
 from cto_backups.core.model import ActionKind, Outcome
+from cto_backups.core.objects import Ways
 from cto_backups.core.traffic import Traffic
 from cto_backups.errors import BackupsError
 from cto_backups.flows.installation import Installation
@@ -24,6 +25,19 @@ class OpenRun:
     message: str = ""
     error_code: str = ""
     figures: dict[str, int | float | str | bool] = field(default_factory=dict)
+
+
+def note_ways(run: OpenRun, ways: Ways | None) -> None:
+    """Note which way contents came into a vault that holds them as they are."""
+    if ways is not None and (ways.copied or ways.passed):
+        run.figures.update(
+            copied_within=ways.copied,
+            copied_within_bytes=ways.copied_bytes,
+            passed_through=ways.passed,
+            passed_through_bytes=ways.passed_bytes,
+        )
+        if ways.reasons:
+            run.figures["not_copied_within"] = "; ".join(ways.reasons)
 
 
 @contextmanager

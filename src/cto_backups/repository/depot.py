@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from cto_backups import _native, clock
 from cto_backups.core.change import NewContent
+from cto_backups.core.objects import Ways
 from cto_backups.core.trees import Buffer
 from cto_backups.repository.crew import Crew
 from cto_backups.repository.index import BlobKind, Index, save_index
@@ -24,12 +25,16 @@ _SAMPLE_ONE_IN = 16
 
 @dataclass(slots=True)
 class Beside:
-    """What a run stored beside packs, and benches that only looked at it, to tell how it compresses."""
+    """What a run stored beside packs, and benches that only looked at it, to tell how it compresses.
+
+    `ways`: which way it came, where that is told.
+    """
 
     size_bytes: int = 0
     blobs: int = 0
     blank_bytes: int = 0
     looked: list[_native.Bench] = field(default_factory=list)
+    ways: Ways | None = None
 
 
 class Bench:

@@ -100,6 +100,7 @@ class Session:
             moved_entries=tally.moved,
             content=depot.new_content(tally.read_bytes),
             payload=payload,
+            ways=depot.beside.ways if kept else None,
         )
 
     def commit(self, draft: Draft, label: SnapshotLabel, details: Details = nothing) -> str:

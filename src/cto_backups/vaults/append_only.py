@@ -12,15 +12,8 @@ from cto_backups.errors import RefusedError
 from cto_backups.vaults.forwarding import ForwardingVault
 
 _HARMLESS = {
-    "requests_at_once",
-    "read_into",
-    "put_stream",
-    "sweep",
-    "locking",
-    "lock_of",
-    "lock",
-    "hidden",
-    "bring_back",
+    *("requests_at_once", "read_into", "put_stream", "sweep", "locking", "lock_of", "lock", "hidden", "bring_back"),
+    *("copies", "state_of", "copy_within"),
 }
 """What else of the other vault may be used: it tells, reads, adds, locks, and removes what was never stored."""
 

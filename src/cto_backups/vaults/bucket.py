@@ -5,9 +5,9 @@ an object whole or not at all, and keep it once they have said so. A marker obje
 vault from a wrong bucket. What one asks of a store is in `object_store`; the stores are `s3` and `gcs`.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from cto_backups import _native, clock
@@ -21,6 +21,7 @@ from cto_backups.core.object_locks import (
     may_be_withdrawn,
     whole_second,
 )
+from cto_backups.core.objects import ObjectState
 from cto_backups.core.trees import Buffer
 from cto_backups.core.vault_settings import Change
 from cto_backups.core.vaults import StoreAddress, StoredFile
@@ -45,7 +46,7 @@ _Read = TypeVar("_Read")
 
 
 class BucketVault:
-    """A vault below a prefix of a bucket; implements `core.vaults.Vault`, `LockingVault`, `Streaming`."""
+    """A vault below a prefix of a bucket; implements what `core.vaults` has, and `core.objects.CopyingWithin`."""
 
     def __init__(self, name: str, location: str, store: ObjectStore) -> None:
         self._name = name
@@ -131,18 +132,32 @@ class BucketVault:
             self._put(key, begun, overwrite=overwrite)
             return
         if not overwrite:
-            with suppress(AbsentError):
-                self._store.size(key)
-                raise self._store.say.exists(key)  # before all of it goes there for nothing
-        until = None if self.locking is None else locked_at_first(key, self.locking, clock.now())
+            self._see_absent(key)  # before all of it goes there for nothing
         try:
-            self._store.put_stream(key, passing, overwrite=overwrite, until=until)
+            self._store.put_stream(key, passing, overwrite=overwrite, until=self._locked_at_first(key))
         except TakenError as error:
             if not error.again:
                 raise
             self._see_answered(error, lambda: self._holds_stream(key, passing))
         except UnansweredError as error:
             self._see_answered(error, lambda: self._holds_stream(key, passing))
+
+    def copies(self, state: ObjectState) -> bool:
+        """Whether an object lies where the store can copy from."""
+        return self._store.copies(state)
+
+    def state_of(self, key: str) -> ObjectState:
+        """A stored file as it is now, for another vault to copy. Raises VaultMissingError."""
+        try:
+            return self._store.state_of(key)
+        except AbsentError as error:
+            raise self._gone(error) from error
+
+    def copy_within(self, key: str, state: ObjectState) -> Mapping[str, str]:
+        """Have a state copied to a new key by the store; the copy's checksums. Raises NotCopiedError."""
+        check_key(key, self._name)
+        self._see_absent(key)  # not every store takes a condition for a copy
+        return self._store.copy_within(key, state, until=self._locked_at_first(key))
 
     def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
         """Bytes from `offset`, `length` of them or all. Raises VaultMissingError; VaultError when there are fewer."""
@@ -230,7 +245,7 @@ class BucketVault:
         return self._store.trial()
 
     def close(self) -> None:
-        """Close the connections; they are made anew when needed."""
+        """Close the connections."""
         self._store.close()
 
     # -- locks --------------------------------------------------------------------------------------------------------
@@ -249,8 +264,7 @@ class BucketVault:
 
     def lock(self, key: str) -> FileLock | None:
         """Lock a stored file for a whole window from now, and read back what came of it. Raises VaultMissingError."""
-        if self.locking is None:
-            raise AssertionError("a vault without a lock mode locks nothing")
+        assert self.locking is not None, "a vault without a lock mode locks nothing"
         try:
             self._store.lock(key, whole_second(clock.now() + self.locking.window))
         except AbsentError as error:
@@ -273,9 +287,8 @@ class BucketVault:
 
     def _put(self, key: str, parts: Sequence[Buffer], *, overwrite: bool, anew: bool = False) -> None:
         """Store it; with `anew`, what is there already is another's even if it is the same."""
-        until = None if self.locking is None else locked_at_first(key, self.locking, clock.now())
         try:
-            self._store.put(key, parts, overwrite=overwrite, until=until)
+            self._store.put(key, parts, overwrite=overwrite, until=self._locked_at_first(key))
         except TakenError as error:
             # An earlier try of this call may have come through, and only its answer got lost.
             if anew or not error.again or not self._holds(key, parts):
@@ -285,6 +298,9 @@ class BucketVault:
             if anew:
                 raise
             self._see_answered(error, lambda: self._holds(key, parts))
+
+    def _locked_at_first(self, key: str) -> datetime | None:
+        return None if self.locking is None else locked_at_first(key, self.locking, clock.now())
 
     def _see_answered(self, error: VaultError, holds: Callable[[], bool]) -> None:
         """Raise the error, unless what is there shows that it was stored."""
@@ -297,16 +313,14 @@ class BucketVault:
 
     def _holds(self, key: str, parts: Sequence[Buffer]) -> bool:
         """Whether what is there is these parts; where the store's checksums do not tell, it is read and compared."""
-        held = self._store.holds(key, parts)
-        if held is not None:
+        if (held := self._store.holds(key, parts)) is not None:
             return held
         content = Joined(parts)
         return all(piece == content.read(len(piece)) for piece in self._read_back(key, content.size))
 
     def _holds_stream(self, key: str, passed: Passing) -> bool:
         """Whether what is there is what passed; where the store does not tell, it is read and compared."""
-        held = self._store.holds_stream(key, passed)
-        if held is not None:
+        if (held := self._store.holds_stream(key, passed)) is not None:
             return held
         checksum = 0
         for piece in self._read_back(key, passed.size):
@@ -317,6 +331,11 @@ class BucketVault:
         """So many bytes of an object, in pieces."""
         for begin in range(0, size, _STEP_BYTES):
             yield self._read(key, begin, min(_STEP_BYTES, size - begin))
+
+    def _see_absent(self, key: str) -> None:
+        with suppress(AbsentError):
+            self._store.size(key)
+            raise self._store.say.exists(key)
 
     def _check_unlocked(self, key: str) -> None:
         """Raise VaultLockedError while the lock of a stored file stands."""

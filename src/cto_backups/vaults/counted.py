@@ -1,8 +1,9 @@
 """A vault that counts what is asked of it: requests as providers bill them, and bytes each way."""
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from cto_backups.core.objects import ObjectState
 from cto_backups.core.traffic import Traffic
 from cto_backups.core.trees import Buffer
 from cto_backups.core.vaults import StoredFile, Vault
@@ -86,6 +87,14 @@ class CountedVault(ForwardingVault):
         self._counter.add(Traffic(reads=1))
         super()._read_into(key, offset, buffer)
         self._counter.add(Traffic(down_bytes=buffer.nbytes))
+
+    def _state_of(self, key: str) -> ObjectState:
+        self._counter.add(Traffic(reads=1))
+        return super()._state_of(key)
+
+    def _copy_within(self, key: str, state: ObjectState) -> Mapping[str, str]:
+        self._counter.add(Traffic(writes=1))  # what is copied there passes no border that is billed by bytes
+        return super()._copy_within(key, state)
 
     def _put_stream(self, key: str, pieces: Iterable[Buffer], *, overwrite: bool = False) -> None:
         self._counter.add(Traffic(writes=1))

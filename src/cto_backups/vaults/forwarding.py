@@ -1,17 +1,21 @@
 """What vaults share that stand before another vault: everything goes through, but for what they change."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
+from cto_backups.core.objects import CopyingWithin, ObjectState
 from cto_backups.core.trees import Buffer
 from cto_backups.core.vaults import ReadingInto, StoredFile, Streaming, Vault
+
+_PASSING = frozenset({"read_into", "put_stream", "state_of", "copy_within"})
 
 
 class ForwardingVault:
     """Another vault, to which everything is passed on; implements `core.vaults.Vault`. As thread-safe as the other.
 
     It has what else the other one has, and no more, since who stores or reads asks for it: locks, sweeping, reading
-    into memory and streaming. The last two pass through `_read_into` and `_put_stream`, where a kind of it has these.
+    into memory, streaming and copies by its provider. What is in `_PASSING` passes through a method of the same name with
+    a line before it, which a kind of it may have for itself.
     """
 
     def __init__(self, vault: Vault) -> None:
@@ -21,7 +25,7 @@ class ForwardingVault:
         if attribute == "_vault":  # not there yet
             raise AttributeError(attribute)
         other = getattr(self._vault, attribute)
-        return getattr(self, f"_{attribute}") if attribute in ("read_into", "put_stream") else other
+        return getattr(self, f"_{attribute}") if attribute in _PASSING else other
 
     @property
     def name(self) -> str:
@@ -66,3 +70,9 @@ class ForwardingVault:
 
     def _put_stream(self, key: str, pieces: Iterable[Buffer], *, overwrite: bool = False) -> None:
         cast("Streaming", self._vault).put_stream(key, pieces, overwrite=overwrite)
+
+    def _state_of(self, key: str) -> ObjectState:
+        return cast("CopyingWithin", self._vault).state_of(key)
+
+    def _copy_within(self, key: str, state: ObjectState) -> Mapping[str, str]:
+        return cast("CopyingWithin", self._vault).copy_within(key, state)

@@ -7,7 +7,8 @@ https://cloud.google.com/storage/docs/access-control/iam-permissions.
 import shlex
 
 from cto_backups.config.redaction import redact
-from cto_backups.errors import VaultError, VaultFullError, VaultReadOnlyError
+from cto_backups.core.objects import ObjectState
+from cto_backups.errors import NotCopiedError, VaultError, VaultFullError, VaultReadOnlyError
 from cto_backups.providers.google import RefusedError
 from cto_backups.providers.google_words import GoogleWords
 from cto_backups.vaults.wording import Wording
@@ -82,6 +83,13 @@ class GcsWording(Wording):
                     f" Without storage.objects.list on bucket {self._address.bucket}, what is not there looks so, too."
                 )
         return VaultError(what, why=why, todo=todo)
+
+    def not_copied_by(self, error: Exception, state: ObjectState) -> NotCopiedError:
+        """The store, or the way to it, did not have it copied. It writes here as ever: what lacks is a right there."""
+        if not isinstance(error, RefusedError):
+            return self.not_copied(state, str(error))
+        right = f"storage.objects.get on bucket {state.bucket}" if error.status in (401, 403) else ""
+        return self.not_copied(state, f"{error.message} ({error.reason or error.status})", right)
 
     def unreached(self, error: Exception, doing: str, key: str) -> VaultError:
         """What failed on this side: no login, no network, no answer."""

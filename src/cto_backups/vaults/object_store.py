@@ -17,6 +17,7 @@ from typing import Protocol, runtime_checkable
 
 from cto_backups.core.bucket_settings import BucketSettings
 from cto_backups.core.object_locks import FileLock
+from cto_backups.core.objects import ObjectState
 from cto_backups.core.trees import Buffer
 from cto_backups.core.vault_settings import Change
 from cto_backups.core.vaults import StoreAddress, StoredFile
@@ -170,6 +171,18 @@ class ObjectStore(Protocol):
         """Whether what is there is what passed; None: it has its size, and the store tells nothing else to compare.
 
         Raises AbsentError.
+        """
+
+    def copies(self, state: ObjectState) -> bool:
+        """Whether an object lies where this store can copy from; whether it may is seen by trying."""
+
+    def state_of(self, key: str) -> ObjectState:
+        """An object as it is now, with all checksums that are told of the whole of it. Raises AbsentError."""
+
+    def copy_within(self, key: str, state: ObjectState, *, until: datetime | None = None) -> Mapping[str, str]:
+        """Have a state copied to a key that is not there yet, locked `until` then; the checksums told of the copy.
+
+        Raises NotCopiedError.
         """
 
     def get(self, key: str, headers: Mapping[str, str]) -> Answer:

@@ -18,13 +18,14 @@ from urllib3.exceptions import HTTPError
 from cto_backups.buckets import s3 as bucket_settings
 from cto_backups.core.bucket_settings import BucketSettings
 from cto_backups.core.object_locks import FileLock
+from cto_backups.core.objects import ObjectState
 from cto_backups.core.policy import LockMode
 from cto_backups.core.trees import Buffer
 from cto_backups.core.vault_settings import Change
 from cto_backups.core.vaults import StoreAddress, StoredFile
 from cto_backups.errors import KeyProblemError, VaultError
 from cto_backups.providers import pauses
-from cto_backups.vaults import s3_client
+from cto_backups.vaults import s3_client, s3_copy
 from cto_backups.vaults.bucket import BucketVault
 from cto_backups.vaults.object_store import AbsentError, Answer, BeyondError, Page, TakenError, UnansweredError, Version
 from cto_backups.vaults.passing import Passing
@@ -57,6 +58,7 @@ class S3Store:
     """A bucket of S3; implements `object_store.ObjectStore` and `Versioned`. Thread-safe."""
 
     condition = "If-None-Match"
+    copying: Mapping[str, int] = {"single_bytes": s3_copy.SINGLE_BYTES, "part_bytes": s3_copy.PART_BYTES}
     # A body is read from the connection itself: what goes wrong there is not always told as the client's own error.
     torn: tuple[type[Exception], ...] = (BotoCoreError, HTTPError, OSError)
 
@@ -121,6 +123,37 @@ class S3Store:
         stored = self._head(key)
         self._see_encrypted(key, stored)
         return None if int(stored["ContentLength"]) == passed.size else False
+
+    def copies(self, state: ObjectState) -> bool:
+        """Whether it lies in S3, or in the same store that speaks as S3 does."""
+        return state.is_at("s3", self.address.endpoint)
+
+    def state_of(self, key: str) -> ObjectState:
+        """An object as it is now. Raises AbsentError."""
+        told = self._head(key)
+        return ObjectState(
+            "s3",
+            self.address.endpoint,
+            self.address.bucket,
+            self.address.key(key),
+            int(told["ContentLength"]),
+            str(told.get("VersionId", "")),
+            str(told["ETag"]).strip('"'),
+            s3_copy.checksums(told),
+        )
+
+    def copy_within(self, key: str, state: ObjectState, *, until: datetime | None = None) -> Mapping[str, str]:
+        """Have a state copied to a new key; the checksums told of the copy. Raises NotCopiedError."""
+        try:
+            answer = s3_copy.copy(self._client, self._told(key, until), state, **self.copying)
+        except (ClientError, BotoCoreError) as error:
+            raise self.say.not_copied_by(error, state) from error
+        found = s3_copy.checksums(answer)
+        if not found:
+            answer = self._head(key)
+            found = s3_copy.checksums(answer)
+        self._see_encrypted(key, answer)
+        return found
 
     def get(self, key: str, headers: Mapping[str, str]) -> Answer:
         """Bytes of an object. Raises AbsentError, BeyondError."""

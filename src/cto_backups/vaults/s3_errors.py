@@ -11,7 +11,8 @@ from typing import Any
 from botocore import exceptions as client_side
 
 from cto_backups.config.redaction import redact
-from cto_backups.errors import VaultError, VaultFullError, VaultReadOnlyError
+from cto_backups.core.objects import ObjectState
+from cto_backups.errors import NotCopiedError, VaultError, VaultFullError, VaultReadOnlyError
 from cto_backups.providers import aws_words
 from cto_backups.vaults.wording import Wording
 
@@ -80,6 +81,17 @@ class S3Wording(Wording):
             )
         why, todo = aws_words.refused(error) or _words(code, said, status)
         return VaultError(what, why=redact(why), todo=self.calmed(todo))
+
+    def not_copied_by(self, error: Exception, state: ObjectState) -> NotCopiedError:
+        """The store, or the way to it, did not have it copied. It writes here as ever: what lacks is a right there."""
+        if not isinstance(error, client_side.ClientError):
+            return self.not_copied(state, str(error))
+        code = aws_words.code_of(error)
+        said = f"{aws_words.said_in(error)} ({code})"
+        if code not in aws_words.DENIED:
+            return self.not_copied(state, said)
+        version = " and s3:GetObjectVersion" if state.generation not in ("", "null") else ""
+        return self.not_copied(state, said, f"s3:GetObject{version} on arn:aws:s3:::{state.bucket}/*")
 
     def unreached(self, error: client_side.BotoCoreError, doing: str, key: str) -> VaultError:
         """What failed on this side: no login, no network, no answer."""

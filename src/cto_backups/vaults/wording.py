@@ -5,8 +5,16 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from cto_backups.config.redaction import redact
+from cto_backups.core.objects import ObjectState
 from cto_backups.core.vaults import StoreAddress
-from cto_backups.errors import KeyProblemError, VaultError, VaultExistsError, VaultLockedError, VaultMissingError
+from cto_backups.errors import (
+    KeyProblemError,
+    NotCopiedError,
+    VaultError,
+    VaultExistsError,
+    VaultLockedError,
+    VaultMissingError,
+)
 
 _Kind = TypeVar("_Kind", bound=VaultError)
 
@@ -101,6 +109,20 @@ class Wording(ABC):
             why=f"its store takes no notice of {condition}: two writers could replace each other's files unnoticed",
             todo="Take a store, or a newer version of it, that has conditional writes.",
         )
+
+    def not_copied(self, state: ObjectState, why: str, right: str = "") -> NotCopiedError:
+        """The provider does not copy an object; `right` is what the vault's login lacks, where that is told."""
+        todo = "Nothing: what is not copied there is sent from here."
+        if right:
+            why = f"{why}: the login of vault {self._name} may not {right}"
+            todo = f"Allow it {right}; docs/how-to/protect-a-bucket.md has the role. Until then it is sent from here."
+        error = NotCopiedError(
+            f"Vault {self._name} at {self._location} cannot have {state.place} copied by the provider",
+            why=redact(why),
+            todo=todo,
+        )
+        error.lasting = bool(right)
+        return error
 
     def other_range(self, key: str) -> VaultError:
         """What came is not the range that was asked for."""

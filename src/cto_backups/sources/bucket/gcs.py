@@ -14,6 +14,7 @@ from urllib3.exceptions import HTTPError
 from cto_backups.buckets import gcs as gcs_settings
 from cto_backups.buckets.gcs import NotToldError
 from cto_backups.core.bucket_settings import BucketSettings
+from cto_backups.core.objects import ObjectState
 from cto_backups.core.vaults import StoreAddress
 from cto_backups.providers.google import FAILED, RefusedError
 from cto_backups.sources.bucket import checksums, gcs_client, gcs_upload
@@ -97,6 +98,11 @@ class GcsStore:
             answer.close()
             raise UnreadableError("unreadable", "the store answers with another part than it was asked for")
         return _GcsBody(found, answer)
+
+    def state(self, found: Found) -> ObjectState:
+        """By its generation."""
+        place = self._address.bucket, self._key(found.name)
+        return ObjectState("gs", self._address.endpoint, *place, found.size, found.state)
 
     def others(self) -> tuple[str, ...]:
         """The other buckets of the project; none at a login that may not list them."""

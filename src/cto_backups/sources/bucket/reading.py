@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from cto_backups.core.objects import ObjectState
 from cto_backups.core.trees import EntryUnreadableError
 from cto_backups.sources.bucket.checksums import Checksums
 from cto_backups.sources.bucket.stores import Body, Found, ObjectStore, OtherStateError, TornError, UnreadableError
@@ -79,6 +80,8 @@ def _compare(sums: Checksums) -> None:
 class ObjectReader:
     """Implements `core.trees.BlockReader` for a large object, which is read on from where an answer ended.
 
+    It tells which state it reads (`core.objects.FromObject`).
+
     `done` is told the object as it was read, and its SHA-256; `failed` what went wrong.
     """
 
@@ -96,6 +99,11 @@ class ObjectReader:
         self.found = self._body.found
         self._sums = Checksums(self._body.claims)
         self._at = 0
+
+    @property
+    def state(self) -> ObjectState:
+        """The state that is read, from its beginning to its end."""
+        return self._store.state(self.found)
 
     def readinto(self, buffer: memoryview) -> int:
         """Some bytes; 0 at the end."""

@@ -12,6 +12,7 @@ from urllib3.exceptions import HTTPError
 
 from cto_backups.buckets.s3 import settings
 from cto_backups.core.bucket_settings import BucketSettings
+from cto_backups.core.objects import ObjectState
 from cto_backups.core.vaults import StoreAddress
 from cto_backups.errors import KeyProblemError, SourceError
 from cto_backups.providers import aws
@@ -109,6 +110,12 @@ class S3Store:
         told = self._told(found.name, answer, int(answer["ContentLength"]))
         told = Found(found.name, told.size, found.made_ns, found.state, found.told, told.more)
         return _S3Body(told, self._claims(told, answer), answer["Body"])
+
+    def state(self, found: Found) -> ObjectState:
+        """By its version, where it has one, and its ETag."""
+        address, version = self._address, str(found.more.get("version", ""))
+        place = address.bucket, self._key(found.name)
+        return ObjectState("s3", address.endpoint, *place, found.size, version, _etag(found))
 
     def others(self) -> tuple[str, ...]:
         """The other buckets of the account; none at a login that may not list them."""

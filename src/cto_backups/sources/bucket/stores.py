@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from cto_backups.core.bucket_settings import BucketSettings
+from cto_backups.core.objects import ObjectState
 from cto_backups.core.trees import BlockReader
 
 Properties = Mapping[str, Any]
@@ -68,6 +69,9 @@ class ObjectStore(Protocol):
 
     def open(self, found: Found, offset: int = 0) -> Body:
         """The content of just this state. Raises OtherStateError, UnreadableError, TornError."""
+
+    def state(self, found: Found) -> ObjectState:
+        """An object that was opened, for a vault whose store may copy it."""
 
     def others(self) -> tuple[str, ...]:
         """The URLs of the other buckets that this login can list; none when it may not."""
