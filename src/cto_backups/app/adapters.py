@@ -135,7 +135,7 @@ class Adapters:
         """What each rule comes to in the vault now. Raises VaultError where it is not there."""
         from cto_backups.app.checking import examine
 
-        return examine(self.configuration, self.vault(name))
+        return examine(self.configuration, self.vault(name), self.source)
 
     def bucket(self, name: str) -> "Settable":
         """The vault, as one whose bucket has settings. Raises RefusedError for a folder."""

@@ -53,6 +53,8 @@ class BigQuerySource(AnySource):
     """Where its datasets are, as BigQuery calls it; those elsewhere are found, and are for another source."""
     staging: BucketPlace = Field(examples=["gs://acme-backups-staging/bigquery"])
     """A bucket in that location, or a folder in it, for files on their way; nothing of it is kept."""
+    payload: Literal["snapshot", "export"] = "snapshot"
+    """`export`: each file lies as it is in vaults with `exports: plain`, copied there by the provider where it can."""
     datasets: Annotated[list[DatasetName], Field(min_length=1)] | None = Field(
         default=None, examples=[["finance", "logs"]]
     )

@@ -16,6 +16,8 @@ class BucketSource(AnySource):
     """What kind of source it is."""
     url: BucketUrl
     """The bucket, or a place in it, by the beginning of names: `gs://` or `s3://`."""
+    payload: Literal["snapshot", "export"] = "snapshot"
+    """`export`: each file lies as it is in vaults with `exports: plain`, copied there by the provider where it can."""
     region: Line | None = Field(default=None, examples=["eu-central-1"])
     """The region for which requests to `s3://` are signed; that of AWS's own settings, or us-east-1, when left out."""
     endpoint: WebAddress | None = Field(default=None, examples=["https://s3.office.example:9000"])

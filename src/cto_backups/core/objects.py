@@ -84,6 +84,14 @@ class FromObject(Protocol):
 
 
 @runtime_checkable
+class OfferingObjects(Protocol):
+    """A source that consists of objects of a store."""
+
+    def sample(self) -> ObjectState | None:
+        """One of its smaller objects, as it is now; None where there is none. Raises SourceError."""
+
+
+@runtime_checkable
 class CopyingWithin(Protocol):
     """A vault whose store copies objects by itself, from its own buckets and from others."""
 

@@ -45,6 +45,7 @@ RULES = {
     "role-hide": "This login hides nothing behind a deletion",
     "role-shorten": "This login takes no lock away",
     "role-replace": "This login puts nothing over what is there",
+    "copy": "Its provider copies objects of the sources into it by itself",
     "key": "A secret comes back from the key service as it was",
 }
 """Every rule, in the order in which they are told; the names stand in evidence."""

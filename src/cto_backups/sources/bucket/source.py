@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from cto_backups import clock
 from cto_backups.core.bucket_settings import SeenBucket, WantedSettings
 from cto_backups.core.limits import UNLIMITED, Limit
 from cto_backups.core.model import Fingerprint, Problem, Resource
+from cto_backups.core.objects import ObjectState
 from cto_backups.core.policy import Tls
 from cto_backups.core.ports import Capture, Existing, PointReader, Progress, Restored, RestoreOptions, RestorePlan
 from cto_backups.core.trees import CaptureTree
@@ -20,7 +22,8 @@ from cto_backups.errors import PolicyError, SourceError
 from cto_backups.sources.bucket import in_place
 from cto_backups.sources.bucket.inventory import Inventory
 from cto_backups.sources.bucket.probing import probed
-from cto_backups.sources.bucket.stores import ObjectStore
+from cto_backups.sources.bucket.reading import GoneError, opened
+from cto_backups.sources.bucket.stores import ObjectStore, TornError, UnreadableError
 from cto_backups.sources.bucket.sums import Sums
 from cto_backups.sources.bucket.tree import BucketTree
 from cto_backups.sources.ledger import sample_key
@@ -87,6 +90,19 @@ class BucketSource:
         """How the bucket is set now, and what policy asks for. Raises SourceError."""
         with self._store() as store:
             return SeenBucket(f"{self._scheme}://{self._address.bucket}", store.settings(), self._wanted)
+
+    def sample(self) -> ObjectState | None:
+        """The smallest of the first thousand objects, as it is now; None where there is none. Raises SourceError."""
+        with self._store() as store:
+            found = min(islice(store.listing(), 1000), key=lambda each: each.size, default=None)
+            if found is None:
+                return None
+            try:
+                body = opened(store, found)
+            except (GoneError, TornError, UnreadableError):
+                return None
+            body.close()
+            return store.state(body.found)
 
     @contextmanager
     def capture(self, limit: Limit = UNLIMITED) -> Iterator[Capture]:
