@@ -14,8 +14,8 @@ class ForwardingVault:
     """Another vault, to which everything is passed on; implements `core.vaults.Vault`. As thread-safe as the other.
 
     It has what else the other one has, and no more, since who stores or reads asks for it: locks, sweeping, reading
-    into memory, streaming and copies by its provider. What is in `_PASSING` passes through a method of the same name with
-    a line before it, which a kind of it may have for itself.
+    into memory, streaming, copies by its provider. What is in `_PASSING` passes through a method whose name begins with
+    a line, which a kind of it may have for itself.
     """
 
     def __init__(self, vault: Vault) -> None:
