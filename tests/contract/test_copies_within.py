@@ -39,14 +39,19 @@ OTHER = os.urandom(5 << 20)
 MakeVault = Callable[..., BucketVault]
 
 
-@pytest.fixture(autouse=True)
-def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this machine says of stores and logins decides nothing; nobody waits between tries."""
     for variable in [name for name in os.environ if name.startswith(("AWS_", "GOOGLE_", "CLOUDSDK_", "STORAGE_"))]:
         monkeypatch.delenv(variable)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("NO_GCE_CHECK", "true")
     monkeypatch.setattr(pauses, "pause", lambda *_: None)
     monkeypatch.setattr(reading, "pause", lambda *_: None)
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone(monkeypatch)
 
 
 @pytest.fixture(params=["versitygw", "moto", "fake_gcs_server"])
@@ -56,19 +61,23 @@ def store(request: pytest.FixtureRequest) -> Store:
     return found
 
 
-@pytest.fixture
-def made() -> Iterator[MakeVault]:
+def vaults() -> Iterator[MakeVault]:
     """Makes vaults that are closed in the end."""
-    vaults: list[BucketVault] = []
+    opened: list[BucketVault] = []
 
     def make(store: Store, bucket: str, prefix: str = "v", **settings: Any) -> BucketVault:
         kind = gcs_vault if isinstance(store, GoogleStore) else s3_vault
-        vaults.append(kind("near", store.address(bucket, prefix, **settings)))
-        return vaults[-1]
+        opened.append(kind("near", store.address(bucket, prefix, **settings)))
+        return opened[-1]
 
     yield make
-    for vault in vaults:
+    for vault in opened:
         vault.close()
+
+
+@pytest.fixture
+def made() -> Iterator[MakeVault]:
+    yield from vaults()
 
 
 def exports(vault: Vault) -> ExportStore:
@@ -200,8 +209,7 @@ def _large_in(vault: Vault) -> list[int]:
 def test_a_point_has_the_same_root_whichever_way_it_came(store: Store, made: MakeVault, tmp_path: Path) -> None:
     bucket = store.bucket()
     put(store, bucket, "films/one", LARGE)
-    vaults = made(store, store.bucket()), made(store, store.bucket())
-    copied, sent = exports(vaults[0]), exports(_Sending(vaults[1]))
+    copied, sent = exports(made(store, store.bucket())), exports(_Sending(made(store, store.bucket())))
     with source(store, bucket, tmp_path).capture() as capture, copied.writing() as one, sent.writing() as other:
         first, second = one.write(capture.tree), other.write(capture.tree)
     assert first.ways is not None

@@ -30,11 +30,14 @@ if TYPE_CHECKING:
     from cto_backups.flows.restore import RestorePreview, RestoreResult
 
 _SHOWN = 20
+_BUCKETS = ("gs://", "s3://")
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What is asked for; `destination` None means in place, or beside: into the server, under another name."""
+    """What is asked for; `destination` None means in place, or `into` a bucket, or beside: into the server, under
+    another name.
+    """
 
     destination: Path | None
     only: tuple[str, ...]
@@ -49,6 +52,12 @@ class Wish:
     tail: "Tail | None" = None
     is_beside: bool = False
     meant: "datetime | None" = None
+    into: str = ""
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether it goes back to where the data came from."""
+        return self.destination is None and not self.is_beside and not self.into
 
     @property
     def existing(self) -> "Existing":
@@ -69,6 +78,7 @@ class Wish:
             delete=self.delete,
             at=self.at,
             tail=self.tail,
+            into=self.into,
         )
 
     def writes(self, *, dry_run: bool) -> "Callable[[Policy], bool]":
@@ -78,7 +88,7 @@ class Wish:
             from cto_backups.core.governance import Governed
 
             rules = policy.governance
-            over_data = (self.destination is None or self.overwrite) and not (dry_run or self.is_beside)
+            over_data = (self.is_in_place or self.overwrite) and not (dry_run or self.is_beside)
             return bool(
                 over_data and rules and (rules.approved_by(Governed.RESTORE) or rules.governing(Governed.RESTORE))
             )
@@ -105,7 +115,14 @@ def restore(
             "'2026-11-23 10:00', 'yesterday', '2 hours ago'; in the policy's time zone.",
         ),
     ] = "",
-    to: Annotated[Path | None, typer.Option("--to", metavar="FOLDER", help="Restore below this folder.")] = None,
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="FOLDER|URL",
+            help="Restore below this folder; objects of a bucket also into another one: gs://BUCKET/PREFIX.",
+        ),
+    ] = "",
     in_place: Annotated[
         bool, typer.Option("--in-place", help="Restore to where the data came from; asks first.")
     ] = False,
@@ -165,15 +182,19 @@ def restore(
     if asked:
         given = {"--only": only, "--trust-times": trust_times, "--patch": patch, "--delete": delete}
         asked.check(
-            to=to, in_place=in_place, verify=verify, others={option: bool(value) for option, value in given.items()}
+            to=Path(to) if to else None,
+            in_place=in_place,
+            verify=verify,
+            others={option: bool(value) for option, value in given.items()},
         )
-    elif (to is None) == (not in_place):
+    elif bool(to) == in_place:
         raise UsageError(
-            "Restore to where?" if to is None else "--to and --in-place exclude each other",
-            why="neither --to nor --in-place is given" if to is None else "a restore goes to one place",
+            "--to and --in-place exclude each other" if to else "Restore to where?",
+            why="a restore goes to one place" if to else "neither --to nor --in-place is given",
             todo="Add --to FOLDER to restore elsewhere, or --in-place to restore to where the data came from.",
         )
-    if to is not None and to.exists() and not to.is_dir():
+    into = to.rstrip("/") if to.startswith(_BUCKETS) else ""
+    if to and not into and Path(to).exists() and not Path(to).is_dir():
         raise UsageError(f"{to} is not a folder", todo="Name a folder after --to; one that is not there yet is made.")
     if (trust_times or patch or delete) and not overwrite:
         raise UsageError(
@@ -181,9 +202,9 @@ def restore(
             why="it says how to treat what is there already",
             todo="Add --overwrite, or leave it out.",
         )
-    place = to.absolute() if to else None
+    place = Path(to).absolute() if to and not into else None
     wish = Wish(place, tuple(only or ()), vault or None, overwrite, yes, trust_times, patch, verify, delete)
-    wish = replace(wish, is_beside=place is None and not in_place)
+    wish = replace(wish, is_beside=not to and not in_place, into=into)
     # A restore changes no fact: the catalog is only read, unless somebody has to approve it.
     with opened(
         screen,
@@ -239,7 +260,7 @@ def _preview(screen: Screen, installation: "Installation", point: "RecoveryPoint
             "dry_run": True,
             "point": documents.point(point),
             "vault": seen.vault,
-            "destination": str(plan.destination),
+            "destination": wish.into or str(plan.destination),
             "entries": plan.entries,
             "size_bytes": plan.size_bytes,
             "kept_entries": plan.kept_entries,
@@ -253,7 +274,9 @@ def _preview(screen: Screen, installation: "Installation", point: "RecoveryPoint
         }
     )
     screen.show(f"Would restore {_what(screen, point)} from {seen.vault}:")
-    screen.show(f"  {figures.entries(plan.entries)}, {figures.size(plan.size_bytes)}, to {plan.destination}")
+    screen.show(
+        f"  {figures.entries(plan.entries)}, {figures.size(plan.size_bytes)}, to {wish.into or plan.destination}"
+    )
     if wish.overwrite:
         screen.show(f"  {_kept(plan)} there already as they should: left alone")
     for note in plan.notes:
@@ -295,7 +318,7 @@ def _restore(screen: Screen, installation: "Installation", point: "RecoveryPoint
     from cto_backups.flows.restore import restore
 
     danger = peril(wish.destination) if wish.delete and wish.destination is not None else None
-    if not wish.yes and (wish.destination is None or danger):
+    if not wish.yes and (wish.is_in_place or danger or (wish.into and wish.delete)):
         _ask(screen, installation, point, wish, danger)
     with watched(installation, point.source):
         result = restore(
@@ -326,7 +349,7 @@ def watched(installation: "Installation", source: str) -> "AbstractContextManage
 
 
 def _ask(screen: Screen, installation: "Installation", point: "RecoveryPoint", wish: Wish, danger: str | None) -> None:
-    where = f"into {wish.destination} with --delete" if danger else "in place"
+    where = f"into {wish.into or wish.destination} with --delete" if danger or wish.into else "in place"
     if screen.options.json or not attended():
         raise RefusedError(
             f"Restoring {point.id} {where} needs a yes",

@@ -21,6 +21,7 @@ def bucket_options(name: str, source: BucketSource, refuse: Callable[[Place, str
         "endpoint": source.endpoint.rstrip("/") if source.endpoint else "",
         "tls": source.tls,
         "logins": {setting: SecretReference.parse(written) for setting, written in given.items() if written},
+        "test_in": (source.test_in or "").rstrip("/"),
         "versioning": source.versioning,
         "noncurrent_days": source.noncurrent_days,
         "public": source.public,
@@ -34,5 +35,11 @@ def _objections(name: str, source: BucketSource, scheme: str) -> Iterator[tuple[
         if getattr(source, setting) is not None and setting not in LOGINS[scheme]:
             fitting = next(kind for kind, settings in LOGINS.items() if setting in settings)
             yield setting, f"source {name} is no {fitting}:// bucket, and has {setting}", f"Leave {setting} out."
+    if source.test_in and source.test_in.partition(":")[0] != scheme:
+        yield (
+            "test_in",
+            f"source {name} is a {scheme}:// bucket, and test_in is none",
+            f"Write {scheme}://BUCKET/PLACE.",
+        )
     yield from half_a_login(f"source {name}", source.access_key, source.secret_key)
     yield from on_the_way(f"source {name}", source.endpoint, source.tls)

@@ -30,6 +30,8 @@ class BucketSource(AnySource):
     """Where the secret of that access key is."""
     credentials: Reference | None = Field(default=None, examples=["file:keys/reader.json"])
     """Where the key file of a service account for `gs://` is; without it, Google's usual places are searched."""
+    test_in: BucketUrl | None = Field(default=None, examples=["gs://acme-scratch/tests"])
+    """A bucket, or a place in it, in which restore tests restore, compare and delete; this machine when left out."""
     versioning: bool = True
     """Whether the bucket has to keep what is overwritten and deleted as versions; the audit looks."""
     noncurrent_days: Annotated[int, Field(ge=0, le=36500)] = 365

@@ -84,6 +84,14 @@ class FromObject(Protocol):
 
 
 @runtime_checkable
+class KnowingStates(Protocol):
+    """A reader of a point whose files lie as objects of a store."""
+
+    def state_of(self, path: bytes) -> ObjectState | None:
+        """The object that holds a file's content, with the checksums that were made here; None where there is none."""
+
+
+@runtime_checkable
 class OfferingObjects(Protocol):
     """A source that consists of objects of a store."""
 

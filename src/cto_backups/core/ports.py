@@ -112,7 +112,8 @@ class RestoreOptions:
     is removed from the restored folders at the end, unless there was a problem; all but what `leave` says, and what is
     mounted there. What the point has at a path of `spare`, or below one, is not restored. `at` is the moment to come
     back to, within a point that holds a log. `tail` is what was streamed after the point. `one_copy`: what does not
-    come back from one place is not taken from another, since this is a test of that place.
+    come back from one place is not taken from another, since this is a test of that place. `into`: the URL of another
+    bucket, or of a place in it, which takes the place of the one that objects came from.
     """
 
     trust_times: bool = False
@@ -124,6 +125,7 @@ class RestoreOptions:
     at: datetime | None = None
     tail: Tail | None = None
     one_copy: bool = False
+    into: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +257,14 @@ class Source(Protocol):
 
     def incomparable(self, expected: Fingerprint) -> Mapping[str, str]:
         """Parts of the fingerprint that this process cannot compare (owners, when not root): name → reason."""
+
+
+@runtime_checkable
+class IntoBuckets(Protocol):
+    """A source whose points can be restored into other buckets than the one that it names, by `RestoreOptions.into`."""
+
+    def check_into(self, url: str) -> None:
+        """Raise RefusedError for a place that is none, is the source's own, or is of one of the vaults."""
 
 
 @runtime_checkable

@@ -10,11 +10,11 @@ from functools import partial
 
 from cto_backups.core.objects import CopyingWithin, Ways
 from cto_backups.core.ports import Progress, Silent
-from cto_backups.errors import DamageError, VaultError
-from cto_backups.exports.files import ExportFiles, object_of
+from cto_backups.errors import DamageError
+from cto_backups.exports.files import ExportFiles
 from cto_backups.exports.layout import PART
 from cto_backups.exports.objects import ObjectWriter
-from cto_backups.exports.within import Twin
+from cto_backups.exports.within import twin_of
 from cto_backups.repository.crew import Crew
 from cto_backups.repository.depot import Depot
 from cto_backups.repository.fetch import Fetcher
@@ -44,7 +44,7 @@ def bring_objects(
 
         def bring(_: None, content: Sequence[bytes]) -> None:
             told = progress or Silent()
-            twin = _twin(files, origin, origin_index, content)
+            twin = twin_of(origin, origin_index, content) if isinstance(files.view.vault, CopyingWithin) else None
             writer.bring(content, _pieces(fetcher, content, told), twin, lambda count: told.advance(size_bytes=count))
 
         with Crew(options.threads, lambda: None, name="copy") as crew:
@@ -71,29 +71,6 @@ def contents_of(fetcher: Fetcher, roots: Sequence[bytes]) -> Iterator[Sequence[b
             if node.content and (one := hashlib.sha256(b"".join(node.content)).digest()) not in told:
                 told.add(one)
                 yield node.content
-
-
-def _twin(files: ExportFiles, origin: StoredFiles, index: Index, content: Sequence[bytes]) -> Twin | None:
-    """The object of a content at the origin, where its store can be asked to copy it here."""
-    if not isinstance(origin, ExportFiles) or not isinstance(origin.view.vault, CopyingWithin):
-        return None
-    if not isinstance(files.view.vault, CopyingWithin):
-        return None
-    try:
-        found = object_of(index, origin.view, content)
-        if found is None:
-            return None
-        name = found[0]
-        state = origin.view.vault.state_of(origin.view.object_key(name))
-        if len(name) == 64 and "sha256" not in state.checksums:
-            return None  # of a small one nothing else is known: a store that tells none cannot prove a copy
-        if len(name) == 64:
-            return Twin(state, [state.size], content[0], None)
-        parts = origin.view.parts(name)
-    except (DamageError, VaultError):
-        return None  # what is wrong there is seen by reading it
-    sizes = [min(PART, parts.size - start) for start in range(0, parts.size, PART)]
-    return Twin(state, sizes, parts.sha256, parts.crc32c)
 
 
 def _pieces(fetcher: Fetcher, content: Sequence[bytes], progress: Progress) -> Iterator[bytes]:

@@ -58,7 +58,10 @@ class ExportStore:
 
     def reader(self, reference: str) -> PointReader:
         """Read one reference. Raises NotFoundError, DamageError."""
-        return self._store.reader(reference)
+        from cto_backups.exports.reading import ExportReader
+
+        snapshot = load_snapshot(self.files, checked_name(self.files, reference))
+        return ExportReader(self._store.reader(reference), self.files, snapshot.tree)
 
     def contents(self) -> Contents:
         """Look into everything that is stored."""

@@ -5,14 +5,18 @@ it was read at the source, or when the vault that it is copied from got it. What
 """
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from cto_backups.core.objects import CopyingWithin, FromObject, ObjectState, Ways, proof
 from cto_backups.core.trees import BlockReader
-from cto_backups.errors import BackupsError, NotCopiedError, VaultError, VaultExistsError
+from cto_backups.errors import BackupsError, DamageError, NotCopiedError, VaultError, VaultExistsError
+from cto_backups.exports.files import ExportFiles, object_of
+from cto_backups.exports.layout import PART
 from cto_backups.exports.view import ObjectsView
+from cto_backups.repository.index import Index
+from cto_backups.repository.stored import StoredFiles
 
 _COMPARED = frozenset({"sha256", "crc32c"})
 
@@ -36,6 +40,28 @@ class Twin:
 def state_of(reader: BlockReader) -> ObjectState | None:
     """The object that is read, if it is one."""
     return reader.state if isinstance(reader, FromObject) else None
+
+
+def twin_of(files: StoredFiles, index: Index, content: Sequence[bytes]) -> Twin | None:
+    """The object of a content in a store of exports, where another store can be asked to copy it; None: there is none.
+
+    Of a small one nothing is known but its SHA-256: where its store does not tell that, no copy could be proven.
+    """
+    if not isinstance(files, ExportFiles) or not isinstance(files.view.vault, CopyingWithin):
+        return None
+    try:
+        found = object_of(index, files.view, content)
+        if found is None:
+            return None
+        name = found[0]
+        state = files.view.vault.state_of(files.view.object_key(name))
+        if len(name) == 64:
+            return Twin(state, [state.size], content[0], None) if "sha256" in state.checksums else None
+        parts = files.view.parts(name)
+    except (DamageError, VaultError):
+        return None  # what is wrong there is seen by reading it
+    sizes = [min(PART, parts.size - start) for start in range(0, parts.size, PART)]
+    return Twin(state, sizes, parts.sha256, parts.crc32c)
 
 
 class ByProvider:

@@ -11,7 +11,7 @@ from cto_backups.core.facts import CopyFacts
 from cto_backups.core.governance import Governed
 from cto_backups.core.log_range import log_range
 from cto_backups.core.model import RecoveryPoint
-from cto_backups.core.ports import Existing, PointReader, Restored, RestoreOptions, RestorePlan
+from cto_backups.core.ports import Existing, IntoBuckets, PointReader, Restored, RestoreOptions, RestorePlan
 from cto_backups.core.streams import Tail
 from cto_backups.errors import (
     BackupsError,
@@ -135,6 +135,7 @@ def preview(
 ) -> RestorePreview:
     """What `restore` would write, without writing. With OVERWRITE, what stands there is compared."""
     options = perils.checked(installation, point, destination, options)
+    _check_into(installation, point, options.into)
     source = installation.source(point.source)
 
     def plan(reader: PointReader) -> RestorePlan:
@@ -161,7 +162,8 @@ def restore(
     NotFoundError, VaultError, RestoreError, GovernanceError.
     """
     options = perils.checked(installation, point, destination, options)
-    if over_data(destination, existing):
+    _check_into(installation, point, options.into)
+    if over_data(destination, existing, options.into):
         _admit(installation, point, destination, only, existing, options, vault)
     return fetched(installation, point, destination, only=only, existing=existing, options=options, vault=vault)
 
@@ -208,9 +210,23 @@ def fetched(
     return RestoreResult(point, vault_name, restored, healed, troubles(wrong))
 
 
-def over_data(destination: Path | None, existing: Existing) -> bool:
-    """Whether a restore may replace or remove what is there: that is governed."""
-    return destination is None or existing is Existing.OVERWRITE
+def over_data(destination: Path | None, existing: Existing, into: str = "") -> bool:
+    """Whether a restore may replace or remove what is there: that is governed. `into`: see `RestoreOptions`."""
+    return (destination is None and not into) or existing is Existing.OVERWRITE
+
+
+def _check_into(installation: Installation, point: RecoveryPoint, into: str) -> None:
+    """Raise UsageError for a source that has no objects, RefusedError for a place that cannot be meant."""
+    if not into:
+        return
+    source = installation.source(point.source)
+    if not isinstance(source, IntoBuckets):
+        raise UsageError(
+            f"Source '{point.source}' does not go into a bucket",
+            why=f"it is of the kind {installation.source_policy(point.source).kind}; only objects of buckets do",
+            todo="Restore --to FOLDER, and bring it there by other means.",
+        )
+    source.check_into(into)
 
 
 def _admit(
@@ -224,14 +240,19 @@ def _admit(
 ) -> None:
     parameters = {
         "point": point.id,
-        "destination": None if destination is None else os.fsencode(destination).decode("utf-8", "backslashreplace"),
+        "destination": (options.into if options else "") or _written(destination),
         "only": [os.fsencode(path).decode("utf-8", "backslashreplace") for path in only],
         "overwrite": existing is Existing.OVERWRITE,
         "delete": options is not None and options.delete,
         "vault": vault,
     }
-    where = "in place" if destination is None else f"over what is in {destination}"
+    place = (options.into if options else "") or destination
+    where = f"over what is in {place}" if place else "in place"
     admit(installation, Governed.RESTORE, parameters, summary=f"Restoring {point.id} {where}")
+
+
+def _written(destination: Path | None) -> str | None:
+    return None if destination is None else os.fsencode(destination).decode("utf-8", "backslashreplace")
 
 
 def from_any(

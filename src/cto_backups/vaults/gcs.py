@@ -28,8 +28,9 @@ from cto_backups.core.trees import Buffer
 from cto_backups.core.vault_settings import Change
 from cto_backups.core.vaults import StoreAddress, StoredFile
 from cto_backups.errors import KeyProblemError, VaultError
+from cto_backups.providers import google_copies
 from cto_backups.providers.google import GoogleClient, RefusedError
-from cto_backups.vaults import gcs_client, gcs_copy
+from cto_backups.vaults import gcs_client
 from cto_backups.vaults.bucket import BucketVault
 from cto_backups.vaults.gcs_errors import GcsWording
 from cto_backups.vaults.gcs_trial import GcsTrial
@@ -124,20 +125,22 @@ class GcsStore:
         told = self._asked(
             "look up", key, lambda: self._client.told("GET", self._object(key), fields=f"{FIELDS},md5Hash,generation")
         )
-        sums, generation = gcs_copy.checksums(told), str(told["generation"])
+        sums, generation = google_copies.checksums(told), str(told["generation"])
         place = self.address.bucket, self.address.key(key)
         return ObjectState("gs", self.address.endpoint, *place, int(told["size"]), generation, "", sums)
 
     def copy_within(self, key: str, state: ObjectState, *, until: datetime | None = None) -> Mapping[str, str]:
         """Have a state copied to a new key; the checksums told of the copy. Raises NotCopiedError."""
         try:
-            stored = gcs_copy.copy(self._client, self._objects(), self._told(key, until), state, self.address.kms_key)
+            stored = google_copies.copy(
+                self._client, self._objects(), self._told(key, until), state, 0, self.address.kms_key
+            )
         except (RefusedError, *_UNREACHED) as error:
             raise self.say.not_copied_by(error, state) from error
         self._see_encrypted(key, stored)
         if until is not None and not stored.get("retention"):
             self.lock(key, until)  # a store that does not take it along with a copy
-        return gcs_copy.checksums(stored)
+        return google_copies.checksums(stored)
 
     def get(self, key: str, headers: Mapping[str, str]) -> Answer:
         """Bytes of an object. Raises AbsentError, BeyondError."""

@@ -24,8 +24,8 @@ from cto_backups.core.trees import Buffer
 from cto_backups.core.vault_settings import Change
 from cto_backups.core.vaults import StoreAddress, StoredFile
 from cto_backups.errors import KeyProblemError, VaultError
-from cto_backups.providers import pauses
-from cto_backups.vaults import s3_client, s3_copy
+from cto_backups.providers import aws_copies, pauses
+from cto_backups.vaults import s3_client
 from cto_backups.vaults.bucket import BucketVault
 from cto_backups.vaults.object_store import AbsentError, Answer, BeyondError, Page, TakenError, UnansweredError, Version
 from cto_backups.vaults.passing import Passing
@@ -58,7 +58,7 @@ class S3Store:
     """A bucket of S3; implements `object_store.ObjectStore` and `Versioned`. Thread-safe."""
 
     condition = "If-None-Match"
-    copying: Mapping[str, int] = {"single_bytes": s3_copy.SINGLE_BYTES, "part_bytes": s3_copy.PART_BYTES}
+    copying: Mapping[str, int] = {"single_bytes": aws_copies.SINGLE_BYTES, "part_bytes": aws_copies.PART_BYTES}
     # A body is read from the connection itself: what goes wrong there is not always told as the client's own error.
     torn: tuple[type[Exception], ...] = (BotoCoreError, HTTPError, OSError)
 
@@ -139,19 +139,19 @@ class S3Store:
             int(told["ContentLength"]),
             str(told.get("VersionId", "")),
             str(told["ETag"]).strip('"'),
-            s3_copy.checksums(told),
+            aws_copies.checksums(told),
         )
 
     def copy_within(self, key: str, state: ObjectState, *, until: datetime | None = None) -> Mapping[str, str]:
         """Have a state copied to a new key; the checksums told of the copy. Raises NotCopiedError."""
         try:
-            answer = s3_copy.copy(self._client, self._told(key, until), state, **self.copying)
+            answer = aws_copies.copy(self._client, self._told(key, until), state, _condition(False), **self.copying)
         except (ClientError, BotoCoreError) as error:
             raise self.say.not_copied_by(error, state) from error
-        found = s3_copy.checksums(answer)
+        found = aws_copies.checksums(answer)
         if not found:
             answer = self._head(key)
-            found = s3_copy.checksums(answer)
+            found = aws_copies.checksums(answer)
         self._see_encrypted(key, answer)
         return found
 

@@ -16,6 +16,7 @@ from urllib.parse import quote
 import requests
 
 from cto_backups import _native
+from cto_backups.core.objects import ObjectState
 from cto_backups.providers.google import STORAGE, UNREACHED, GoogleClient, RefusedError
 
 _FIELDS: Final = "items(name,size,generation,crc32c,md5Hash,timeCreated),nextPageToken"
@@ -57,6 +58,7 @@ class Bucket:
         self.login = login
         self.name, _, prefix = url.removeprefix("gs://").strip("/").partition("/")
         self.prefix = f"{prefix}/" if prefix else ""
+        self._endpoint = endpoint or None
         self._base = endpoint or STORAGE
 
     @property
@@ -93,6 +95,10 @@ class Bucket:
     def open(self, staged: StagedObject) -> "ObjectReader":
         """Read an object from its beginning, in the generation that was listed."""
         return ObjectReader(self, staged)
+
+    def state(self, staged: StagedObject) -> ObjectState:
+        """What an object is called by a vault whose store may copy it."""
+        return ObjectState("gs", self._endpoint, staged.bucket, staged.key, staged.size, str(staged.generation))
 
     def part(self, staged: StagedObject, offset: int) -> requests.Response:
         """The bytes from an offset on."""
@@ -148,10 +154,14 @@ class Bucket:
 
 
 class ObjectReader:
-    """Reads one object in order; goes on where a connection broke off, and compares the whole with its checksums."""
+    """Reads one object in order; goes on where a connection broke off, and compares the whole with its checksums.
+
+    `state` is the one that is read (`core.objects.FromObject`).
+    """
 
     def __init__(self, bucket: Bucket, staged: StagedObject) -> None:
         self.staged = staged
+        self.state = bucket.state(staged)
         self._bucket = bucket
         self._offset = 0
         self._crc32c = 0

@@ -15,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
+from cto_backups.core.objects import ObjectState
 from cto_backups.core.trees import Arrival, Before, Entry, EntryKind
 from cto_backups.errors import SourceError
 from cto_backups.sources.bigquery.avro import AvroRows, DamagedAvroError
@@ -180,6 +181,10 @@ class _Reader:
     ) -> None:
         self._staged, self._reader, self._failed = staged, reader, failed
         self._counted = AvroRows()
+
+    @property
+    def state(self) -> ObjectState:
+        return self._reader.state
 
     @property
     def rows(self) -> int:

@@ -16,10 +16,18 @@ from cto_backups.buckets.gcs import NotToldError
 from cto_backups.core.bucket_settings import BucketSettings
 from cto_backups.core.objects import ObjectState
 from cto_backups.core.vaults import StoreAddress
+from cto_backups.providers import google_copies
 from cto_backups.providers.google import FAILED, RefusedError
 from cto_backups.sources.bucket import checksums, gcs_client, gcs_upload
 from cto_backups.sources.bucket.gcs_client import GcsWording
-from cto_backups.sources.bucket.stores import Found, OtherStateError, Properties, TornError, UnreadableError
+from cto_backups.sources.bucket.stores import (
+    Found,
+    OtherStateError,
+    Properties,
+    TornError,
+    UncopiedError,
+    UnreadableError,
+)
 from cto_backups.sources.moments import nanoseconds
 
 _TOLD: Final = {
@@ -145,6 +153,27 @@ class GcsStore:
             "storage.objects.create, and storage.objects.delete where one is replaced,",
             lambda: gcs_upload.put(self._client, self._objects(), told, size, content, generation),
         )
+
+    def copies(self, state: ObjectState) -> bool:
+        """Whether it lies in Google Cloud Storage, too."""
+        return state.is_at("gs", self._address.endpoint)
+
+    def copy(self, name: bytes, state: ObjectState, properties: Properties, instead: Found | None) -> Mapping[str, str]:
+        """Have an object rewritten in place of just the generation that was there."""
+        told = gcs_upload.told_of(self._key(name), properties)
+        now = self.look_up(name)  # not every store takes a condition for a copy
+        if (now and now.state) != (instead and instead.state):
+            raise OtherStateError("it was written since it was compared")
+        generation = "0" if instead is None else instead.state
+        try:
+            made = google_copies.copy(self._client, self._objects(), told, state, generation)
+        except RefusedError as error:
+            denied = error.status in (401, 403)
+            right = f"; this login may not storage.objects.get on bucket {state.bucket}" if denied else ""
+            raise UncopiedError(f"{error.message} ({error.reason or error.status}){right}", lasting=denied) from error
+        except FAILED as error:
+            raise UncopiedError(str(error)) from error
+        return google_copies.checksums(made)
 
     def delete(self, found: Found) -> None:
         """Delete an object; a bucket with versions keeps it as one of them."""

@@ -32,6 +32,11 @@ def resource(key: str, properties: Properties) -> dict[str, Any]:
     return {"name": key, **{theirs: properties[ours] for ours, theirs in _RESTORED.items() if properties.get(ours)}}
 
 
+def told_of(key: str, properties: Properties) -> dict[str, Any]:
+    """The same of an object that the store copies: its checksums are the store's own."""
+    return {name: value for name, value in resource(key, properties).items() if name not in ("md5Hash", "crc32c")}
+
+
 def put(
     client: GoogleClient, objects: str, told: dict[str, Any], size: int, content: Callable[[], Any], generation: str
 ) -> None:

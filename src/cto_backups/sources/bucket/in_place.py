@@ -1,4 +1,4 @@
-"""A point of a bucket, back into the bucket: compared by the manifest, and written object by object.
+"""A point of a bucket, back into the bucket or another one: compared by the manifest, and written object by object.
 
 What is there with the point's content already is left alone. All is written, or deleted, under the condition that the
 bucket still holds what was compared: whoever writes there meanwhile loses nothing.
@@ -20,8 +20,9 @@ from cto_backups.core.wording import counted
 from cto_backups.errors import RefusedError, RestoreError
 from cto_backups.sources.bucket.inventory import Inventory
 from cto_backups.sources.bucket.manifest import INSIDE, Line, lines, name_in
-from cto_backups.sources.bucket.reading import GoneError, whole
+from cto_backups.sources.bucket.reading import GoneError, digest_of
 from cto_backups.sources.bucket.stores import Found, ObjectStore, OtherStateError, TornError, UnreadableError
+from cto_backups.sources.bucket.within import ByStore
 from cto_backups.sources.names import readable
 
 _BATCH_BYTES: Final = 256 << 20
@@ -150,6 +151,7 @@ def restore(store: ObjectStore, reader: PointReader, place: Path, wish: Wish, pr
             tuple(problems),
             sums.kept_entries,
             sums.kept_bytes,
+            writer.notes,
             deleted_entries=deleted[0],
             deleted_bytes=deleted[1],
         )
@@ -170,10 +172,19 @@ def is_same(line: Line, now: Found) -> bool:
 class _Writer:
     def __init__(self, store: ObjectStore, reader: PointReader, place: Path, wish: Wish, progress: Progress) -> None:
         self._store, self._reader, self._place, self._wish, self._progress = store, reader, place, wish, progress
+        self._by_store = ByStore(store, reader)
         self.problems: list[Problem] = []
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know."""
+        return self._by_store.notes
+
     def write(self, batch: Sequence[tuple[Line, Found | None]], pool: ThreadPoolExecutor) -> None:
-        """Bring some objects from the vault to this machine, and from here to the bucket."""
+        """Have large objects copied by the store; bring the others to this machine, and from here to the bucket."""
+        batch = [one for one, here in zip(batch, pool.map(self._copied, batch), strict=True) if not here]
+        if not batch:
+            return
         with TemporaryDirectory(dir=self._place) as below:
             paths = [line["path"] for line, _ in batch]
             options = RestoreOptions(one_copy=self._wish.options.one_copy)
@@ -186,6 +197,22 @@ class _Writer:
 
             self.problems += filter(None, pool.map(send, batch))
 
+    def _copied(self, one: tuple[Line, Found | None]) -> bool:
+        """Whether nothing is left to be done for an object: the store copied it, or it is a problem."""
+        line, now = one
+        try:
+            if not self._by_store.copied(line, now):
+                return False
+            if self._wish.options.verify and self._altered(name_in(line), line):
+                raise UnreadableError("altered", "what was read back is not what was written")
+        except OtherStateError:
+            self.problems.append(_changed(line))
+        except UnreadableError as error:
+            self.problems.append(Problem(_shown(line), error.kind, error.detail))
+        else:
+            self._progress.advance(entries=1, size_bytes=int(line["size"]))
+        return True
+
     def _send(self, below: Path, line: Line, now: Found | None) -> Problem | None:
         name, size = name_in(line), int(line["size"])
         file = os.fsencode(below) + line["path"].encode("utf-8", "surrogateescape")
@@ -194,8 +221,7 @@ class _Writer:
             if self._wish.options.verify and self._altered(name, line):
                 return Problem(_shown(line), "altered", "what was read back is not what was written")
         except OtherStateError:
-            detail = "somebody wrote to it since it was compared; it was left alone"
-            return Problem(_shown(line), "changed-while-read", detail)
+            return _changed(line)
         except UnreadableError as error:
             return Problem(_shown(line), error.kind, error.detail)
         except OSError as error:
@@ -206,7 +232,7 @@ class _Writer:
     def _altered(self, name: bytes, line: Line) -> bool:
         now = self._store.look_up(name)
         try:
-            return now is None or whole(self._store, now)[2].hex() != line["sha256"]
+            return now is None or digest_of(self._store, now).hex() != line["sha256"]
         except GoneError:
             return True
 
@@ -265,6 +291,11 @@ def _delete(store: ObjectStore, comparison: _Comparison, problems: list[Problem]
             entries += 1
             size_bytes += found.size
     return entries, size_bytes
+
+
+def _changed(line: Line) -> Problem:
+    detail = "somebody wrote to it since it was compared; it was left alone"
+    return Problem(_shown(line), "changed-while-read", detail)
 
 
 def _shown(line: Line) -> str:

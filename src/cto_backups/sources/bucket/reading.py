@@ -151,6 +151,28 @@ class ObjectReader:
             self._body = None
 
 
+def digest_of(store: ObjectStore, found: Found) -> bytes:
+    """The SHA-256 of an object of any size, read for nothing else. Raises GoneError, UnreadableError."""
+    told: list[bytes] = []
+    failed: list[UnreadableError] = []
+
+    def keep(error: UnreadableError) -> EntryUnreadableError:
+        failed.append(error)
+        return EntryUnreadableError(error.detail)
+
+    buffer = memoryview(bytearray(_PIECE))
+    try:
+        reader = ObjectReader(store, found, lambda _, digest: told.append(digest), keep)
+        while reader.readinto(buffer):
+            pass
+        reader.close()
+    except EntryUnreadableError:
+        raise failed[-1] from None
+    except TornError as error:
+        raise UnreadableError("unreadable", f"each answer was cut short: {error}") from error
+    return told[0]
+
+
 def _retried(store: ObjectStore, found: Found) -> Body:
     for attempt in range(1, _ATTEMPTS):
         try:

@@ -15,11 +15,18 @@ from cto_backups.core.bucket_settings import BucketSettings
 from cto_backups.core.objects import ObjectState
 from cto_backups.core.vaults import StoreAddress
 from cto_backups.errors import KeyProblemError, SourceError
-from cto_backups.providers import aws
-from cto_backups.providers.aws_words import code_of
+from cto_backups.providers import aws, aws_copies
+from cto_backups.providers.aws_words import DENIED, code_of, said_in
 from cto_backups.sources.bucket import checksums, s3_upload
 from cto_backups.sources.bucket.s3_errors import S3Wording
-from cto_backups.sources.bucket.stores import Found, OtherStateError, Properties, TornError, UnreadableError
+from cto_backups.sources.bucket.stores import (
+    Found,
+    OtherStateError,
+    Properties,
+    TornError,
+    UncopiedError,
+    UnreadableError,
+)
 from cto_backups.sources.moments import nanoseconds
 
 _TORN: Final = (client_side.HTTPClientError, client_side.IncompleteReadError, HTTPError, OSError)
@@ -136,6 +143,26 @@ class S3Store:
         place = {"Bucket": self._address.bucket, "Key": self._key(name)}
         condition = {"IfNoneMatch": "*"} if instead is None else {"IfMatch": f'"{_etag(instead)}"'}
         self._changed(name, lambda: s3_upload.put(self._client, place, size, content, properties, condition))
+
+    def copies(self, state: ObjectState) -> bool:
+        """Whether it lies in S3, or in the same store that speaks as S3 does."""
+        return state.is_at("s3", self._address.endpoint)
+
+    def copy(self, name: bytes, state: ObjectState, properties: Properties, instead: Found | None) -> Mapping[str, str]:
+        """Have an object copied in place of just what was there; by what login is told with what is lacking."""
+        told = {"Bucket": self._address.bucket, "Key": self._key(name), **s3_upload.told_of(properties)}
+        condition = {"IfNoneMatch": "*"} if instead is None else {"IfMatch": f'"{_etag(instead)}"'}
+        now = self.look_up(name)  # not every store takes a condition for a copy
+        if (now and _etag(now)) != (instead and _etag(instead)):
+            raise OtherStateError("it was written since it was compared")
+        try:
+            return aws_copies.checksums(aws_copies.copy(self._client, told, state, condition))
+        except client_side.ClientError as error:
+            denied = code_of(error) in DENIED
+            right = f"; this login may not s3:GetObject on arn:aws:s3:::{state.bucket}/*" if denied else ""
+            raise UncopiedError(f"{said_in(error)} ({code_of(error)}){right}", lasting=denied) from error
+        except client_side.BotoCoreError as error:
+            raise UncopiedError(str(error)) from error
 
     def delete(self, found: Found) -> None:
         """Delete an object; a bucket with versions keeps it as one of them."""

@@ -20,6 +20,11 @@ _RESTORED: Final = {
 }
 
 
+def told_of(properties: Properties) -> dict[str, Any]:
+    """What the store is told of an object beside its content."""
+    return {theirs: properties[ours] for ours, theirs in _RESTORED.items() if properties.get(ours)}
+
+
 def put(
     client: Any,
     place: Mapping[str, str],
@@ -32,7 +37,7 @@ def put(
 
     Raises botocore's errors; parts of what failed are removed.
     """
-    told = {theirs: properties[ours] for ours, theirs in _RESTORED.items() if properties.get(ours)}
+    told = told_of(properties)
     if size <= _SINGLE_BYTES:
         with content() as body:
             client.put_object(**place, Body=body, ContentLength=size, **told, **condition)

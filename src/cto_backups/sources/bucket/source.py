@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from importlib import import_module
 from itertools import islice
@@ -18,13 +19,14 @@ from cto_backups.core.ports import Capture, Existing, PointReader, Progress, Res
 from cto_backups.core.trees import CaptureTree
 from cto_backups.core.vaults import StoreAddress
 from cto_backups.core.wording import counted
-from cto_backups.errors import PolicyError, SourceError
+from cto_backups.errors import PolicyError, RefusedError, SourceError
 from cto_backups.sources.bucket import in_place
 from cto_backups.sources.bucket.inventory import Inventory
 from cto_backups.sources.bucket.probing import probed
 from cto_backups.sources.bucket.reading import GoneError, opened
 from cto_backups.sources.bucket.stores import ObjectStore, TornError, UnreadableError
 from cto_backups.sources.bucket.sums import Sums
+from cto_backups.sources.bucket.testing import TestPlace, is_tested_in_a_bucket
 from cto_backups.sources.bucket.tree import BucketTree
 from cto_backups.sources.ledger import sample_key
 from cto_backups.sources.options import text, texts
@@ -37,8 +39,9 @@ class BucketSource:
     """Implements `core.ports.Source` for what lies below a prefix of a bucket, or in all of it.
 
     Options: `url` (``gs://BUCKET/PREFIX``, ``s3://BUCKET/PREFIX``); `region`, `endpoint`, `tls` and `logins` as
-    `core.vaults.StoreAddress` has them; `own`, the URLs of buckets that are this installation's vaults; `versioning`,
-    `noncurrent_days`, `public` and `replicated`, as `core.bucket_settings.WantedSettings` has them.
+    `core.vaults.StoreAddress` has them; `test_in`, a place of a bucket that restore tests restore into; `own`, the URLs
+    of buckets that are this installation's vaults; `versioning`, `noncurrent_days`, `public` and `replicated`, as
+    `core.bucket_settings.WantedSettings` has them.
     A bucket has no common moment: each object is whole and of one version, the newest when it was listed or read.
     """
 
@@ -64,6 +67,7 @@ class BucketSource:
             Tls(text(options, "tls", "1.3")),
             _logins(options),
         )
+        self._test_in = str(options.get("test_in") or "").rstrip("/")
         self._own = frozenset(texts(options, "own"))
         self._wanted = WantedSettings(
             bool(options.get("versioning", True)),
@@ -141,7 +145,7 @@ class BucketSource:
         """What `restore` would do."""
         if destination is not None:
             return reader.plan(destination, only=only, existing=existing, options=options)
-        with self._store() as store, staging(self._state) as place:
+        with self._store(options) as store, staging(self._state) as place:
             return in_place.plan(store, reader, place, self._wish(only, existing, options))
 
     def restore(
@@ -154,14 +158,22 @@ class BucketSource:
         options: RestoreOptions | None = None,
         progress: Progress | None = None,
     ) -> Restored:
-        """Write the objects as files below `destination`, or back into the bucket. Raises RefusedError, SourceError."""
+        """Write the objects as files below `destination`, or back into the bucket, or into another one.
+
+        Raises RefusedError, SourceError.
+        """
+        if destination is not None and self._test_in and options is not None and options.one_copy:
+            with staging(self._state) as place:
+                return self._test_place().restore(reader, destination, place, options, progress)
         if destination is not None:
             return reader.restore(destination, only=only, existing=existing, options=options, progress=progress)
-        with self._store() as store, staging(self._state) as place:
+        with self._store(options) as store, staging(self._state) as place:
             return in_place.restore(store, reader, place, self._wish(only, existing, options), progress)
 
     def probe(self, restored: Path, expected: Fingerprint) -> Fingerprint:
-        """Read every restored file and the manifest, and fingerprint what is there."""
+        """Read every restored file, or object, and the manifest, and fingerprint what is there."""
+        if is_tested_in_a_bucket(restored):
+            return self._test_place().probe(restored, expected)
         return probed(self.name, restored, expected)
 
     def incomparable(self, expected: Fingerprint) -> Mapping[str, str]:
@@ -169,18 +181,48 @@ class BucketSource:
         return {}
 
     def _wish(self, only: Sequence[str], existing: Existing, options: RestoreOptions | None) -> in_place.Wish:
-        return in_place.Wish(self._url.rstrip("/"), only, existing, options or RestoreOptions())
+        options = options or RestoreOptions()
+        return in_place.Wish(options.into or self._url.rstrip("/"), only, existing, options)
+
+    def check_into(self, url: str) -> None:
+        """Raise RefusedError for a place that is none, is the source's own, or is of one of the vaults."""
+        scheme, _, place = url.partition("://")
+        bucket, _, prefix = place.partition("/")
+        own = self._address.prefix
+        why = todo = ""
+        if scheme != self._scheme or not bucket:
+            why = f"source {self.name} is reached as {self._scheme}://, and by the same login and server it goes back"
+            todo = f"Name {self._scheme}://BUCKET/PREFIX; or restore --to FOLDER, and bring it there by other means."
+        elif f"{scheme}://{bucket}" in self._own:
+            why, todo = "a vault of this installation lies in that bucket", "Name another bucket."
+        elif bucket == self._address.bucket and _overlap(prefix.rstrip("/"), own):
+            why = f"that is in the place of the source itself, {self._url.rstrip('/')}, or holds it"
+            todo = "Name a place beside it; or restore --in-place, if that is meant."
+        if why:
+            raise RefusedError(f"Nothing is restored into {url}", why=why, todo=todo)
+
+    def _test_place(self) -> TestPlace:
+        return TestPlace(self.name, self._test_in, lambda url: self._store(RestoreOptions(into=url)))
 
     @contextmanager
-    def _store(self) -> Iterator[ObjectStore]:
+    def _store(self, options: RestoreOptions | None = None) -> Iterator[ObjectStore]:
+        address = self._address
+        if options is not None and options.into:
+            self.check_into(options.into)
+            bucket, _, prefix = options.into.partition("://")[2].partition("/")
+            address = replace(address, bucket=bucket, prefix=prefix.rstrip("/"))
         module, name = _STORES[self._scheme]
-        store: ObjectStore = getattr(import_module(f"cto_backups.sources.bucket.{module}"), name)(
-            self.name, self._address
-        )
+        store: ObjectStore = getattr(import_module(f"cto_backups.sources.bucket.{module}"), name)(self.name, address)
         try:
             yield store
         finally:
             store.close()
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether one place in a bucket is in the other, or holds it; "" is the whole bucket."""
+    first, second = (f"{place}/" if place else "" for place in (one, other))
+    return first.startswith(second) or second.startswith(first)
 
 
 class _BucketCapture:

@@ -46,6 +46,14 @@ class UnreadableError(Exception):
         self.detail = detail
 
 
+class UncopiedError(Exception):
+    """The store does not copy an object by itself: it can be written instead. `lasting`: nor others from there."""
+
+    def __init__(self, reason: str, *, lasting: bool = False) -> None:
+        super().__init__(reason)
+        self.lasting = lasting
+
+
 class Body(BlockReader, Protocol):
     """The bytes of an object from some place on; `readinto` raises TornError."""
 
@@ -85,6 +93,15 @@ class ObjectStore(Protocol):
         """Write an object in place of `instead` (None: where there is none). Raises OtherStateError, UnreadableError.
 
         `content` opens its bytes, as a binary file, anew each time.
+        """
+
+    def copies(self, state: ObjectState) -> bool:
+        """Whether an object lies where this store can copy from; whether it may is seen by trying."""
+
+    def copy(self, name: bytes, state: ObjectState, properties: Properties, instead: Found | None) -> Mapping[str, str]:
+        """Have the store make an object of a state, as `put` would of content; the checksums told of it.
+
+        Raises UncopiedError; OtherStateError.
         """
 
     def delete(self, found: Found) -> None:

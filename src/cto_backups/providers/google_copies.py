@@ -21,11 +21,17 @@ _JSON: Final = {"Content-Type": "application/json; charset=UTF-8"}
 
 
 def copy(
-    client: GoogleClient, objects: str, told: Mapping[str, Any], state: ObjectState, kms_key: str | None
+    client: GoogleClient,
+    objects: str,
+    told: Mapping[str, Any],
+    state: ObjectState,
+    generation: int | str = 0,
+    kms_key: str | None = None,
 ) -> Mapping[str, Any]:
-    """Make the object that `told` says a copy of the state, unless there is one; what the store says of the copy.
+    """Make the object that `told` says a copy of the state; what the store says of the copy.
 
-    `objects` is the path of the objects of the bucket that it comes into. Raises RefusedError, and what FAILED has.
+    `objects` is the path of the objects of the bucket that it comes into, `generation` the one that is there now, 0 for
+    none. Raises RefusedError, and what FAILED has.
     """
     source = f"/storage/v1/b/{quote(state.bucket, safe='')}/o/{quote(state.key, safe='')}"
     name = quote(str(told["name"]), safe="")
@@ -38,7 +44,7 @@ def copy(
             headers=_JSON,
             body=json.dumps({"contentType": "application/octet-stream", **told}).encode,
             sourceGeneration=state.generation or None,
-            ifGenerationMatch=0,
+            ifGenerationMatch=generation,
             destinationKmsKeyName=kms_key,
             rewriteToken=token,
             fields=_FIELDS,

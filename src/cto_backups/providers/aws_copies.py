@@ -1,7 +1,7 @@
 """How S3 copies an object by itself: in one request up to 5 GiB, in parts beyond, each from the state that is meant.
 
 The API is https://docs.aws.amazon.com/AmazonS3/latest/userguide/copy-object.html. Nothing of the object's own
-properties comes along, and no tags: the copy is told all that a stored file is.
+properties comes along, and no tags: a copy is told all that is to be told of it.
 """
 
 import base64
@@ -23,9 +23,15 @@ _CHECKSUMS: Final = {"ChecksumSHA256": "sha256", "ChecksumCRC32C": "crc32c"}
 
 
 def copy(
-    client: Any, told: Mapping[str, Any], state: ObjectState, *, single_bytes: int, part_bytes: int
+    client: Any,
+    told: Mapping[str, Any],
+    state: ObjectState,
+    condition: Mapping[str, str],
+    *,
+    single_bytes: int = SINGLE_BYTES,
+    part_bytes: int = PART_BYTES,
 ) -> Mapping[str, Any]:
-    """Make the object that `told` names a copy of the state, unless there is one; what the store says of the copy.
+    """Make the object that `told` names a copy of the state, if the condition holds; what the store says of the copy.
 
     Raises ClientError, BotoCoreError; nothing of it stays then, as far as that can be seen to.
     """
@@ -36,7 +42,7 @@ def copy(
             MetadataDirective="REPLACE",
             TaggingDirective="REPLACE",
             ChecksumAlgorithm="SHA256",  # which S3 computes of what it copies
-            IfNoneMatch="*",
+            **condition,
         )
         return {**answer, **answer.get("CopyObjectResult", {})}
     place = {"Bucket": told["Bucket"], "Key": told["Key"]}
@@ -57,7 +63,7 @@ def copy(
             futures = [pool.submit(part, number, *each) for number, each in enumerate(ranges, 1)]
             parts = [future.result() for future in futures]
         done: Mapping[str, Any] = client.complete_multipart_upload(
-            **place, MultipartUpload={"Parts": parts}, IfNoneMatch="*"
+            **place, MultipartUpload={"Parts": parts}, **condition
         )
     except BaseException:
         with contextlib.suppress(ClientError, BotoCoreError):
