@@ -8,7 +8,6 @@ vault from a wrong bucket. What one asks of a store is in `object_store`; the st
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import TypeVar
 
 from cto_backups import _native, clock
 from cto_backups.core.bucket_settings import BucketSettings
@@ -26,23 +25,19 @@ from cto_backups.core.trees import Buffer
 from cto_backups.core.vault_settings import Change
 from cto_backups.core.vaults import StoreAddress, StoredFile
 from cto_backups.errors import VaultError, VaultExistsError
-from cto_backups.providers import pauses
 from cto_backups.vaults import versions
 from cto_backups.vaults.joined import Joined
 from cto_backups.vaults.marker import MARKER, check_key, identity_in, is_key, new_marker
 from cto_backups.vaults.object_store import AbsentError, Answer, BeyondError, ObjectStore, TakenError, UnansweredError
 from cto_backups.vaults.passing import Passing
-from cto_backups.vaults.slow import PIECE_BYTES, Filling
+from cto_backups.vaults.slow import Filling, untorn
 from cto_backups.vaults.trial import Trial
 
-_ATTEMPTS = 4  # at answers that end early, which the stores' clients have let go of by then
 _PART_BYTES = 16 << 20  # of a stream, of which there are a handful in memory
 _AT_ONCE = 8
 _SEEN_SECONDS = 10.0
 _STEP_BYTES = 8 << 20  # of what is read back
 _UPLOADS_END = timedelta(days=1)  # no upload of ours takes so long, nor do clocks differ by it
-
-_Read = TypeVar("_Read")
 
 
 class BucketVault:
@@ -366,7 +361,7 @@ class BucketVault:
                 Filling(memoryview(content)).take(answer.body)
             return bytes(content)
 
-        return self._untorn(key, read)
+        return untorn(self._store, key, read)
 
     def _read_into(self, key: str, offset: int, buffer: memoryview) -> None:
         """Fill the buffer; what came stays, and only the rest is asked for again. Raises AbsentError, BeyondError."""
@@ -376,7 +371,7 @@ class BucketVault:
             with self._open(key, offset + filling.filled, buffer.nbytes - filling.filled) as answer:
                 filling.take(answer.body)
 
-        self._untorn(key, fill, lambda: filling.filled)
+        untorn(self._store, key, fill, lambda: filling.filled)
 
     def _open(self, key: str, offset: int, length: int | None) -> Answer:
         """The stream of a range, which was compared with what was asked for. Raises AbsentError, BeyondError."""
@@ -397,16 +392,3 @@ class BucketVault:
             answer.body.close()
             raise problem
         return answer
-
-    def _untorn(self, key: str, read: Callable[[], _Read], came: Callable[[], int] = int) -> _Read:
-        """Read until an answer comes whole; tries begin anew where more of it `came`. Raises VaultError."""
-        failures = had = 0
-        while True:
-            try:
-                return read()
-            except self._store.torn as error:
-                failures = 1 if came() - had >= PIECE_BYTES else failures + 1
-                had = came()
-                if failures == _ATTEMPTS:
-                    raise self._store.say.torn(key, str(error)) from error
-                pauses.pause(failures)

@@ -6,15 +6,22 @@ limit on the whole would end large answers on slow lines. So what is asked for i
 
 import contextlib
 import threading
+from collections.abc import Callable
+from typing import TypeVar
 
 from cto_backups import clock
-from cto_backups.vaults.object_store import Body
+from cto_backups.providers import pauses
+from cto_backups.vaults.object_store import Body, ObjectStore
 from cto_backups.vaults.pacing import current
 
+_ATTEMPTS = 4  # at answers that end early, which the stores' clients have let go of by then
 _WINDOW_SECONDS = 120.0  # in which at least one piece has to come
 
 PIECE_BYTES = 64 << 10
 """How much is read at a time: with the window, the slowest that an answer may be, 546 bytes/s."""
+
+
+_Read = TypeVar("_Read")
 
 
 class StalledError(OSError):
@@ -102,3 +109,17 @@ class Filling:
             raise
         finally:
             _watch.remove(watched)
+
+
+def untorn(store: ObjectStore, key: str, read: Callable[[], _Read], came: Callable[[], int] = int) -> _Read:
+    """Read until an answer comes whole; tries begin anew where more of it `came`. Raises VaultError."""
+    failures = had = 0
+    while True:
+        try:
+            return read()
+        except store.torn as error:
+            failures = 1 if came() - had >= PIECE_BYTES else failures + 1
+            had = came()
+            if failures == _ATTEMPTS:
+                raise store.say.torn(key, str(error)) from error
+            pauses.pause(failures)
