@@ -35,9 +35,7 @@ _BUCKETS = ("gs://", "s3://")
 
 @dataclass(frozen=True)
 class Wish:
-    """What is asked for; `destination` None means in place, or `into` a bucket, or beside: into the server, under
-    another name.
-    """
+    """What is asked for; `destination` None means in place, or `into` a bucket, or beside: under another name."""
 
     destination: Path | None
     only: tuple[str, ...]
