@@ -20,6 +20,7 @@
     ├── DamageError                   9   stored bytes are not what they were
     │   └── ForeignRepositoryError    9   a repository is not the one that belongs here
     ├── CatalogError                 10   the catalog is damaged, or of an unknown version
+    │   └── CatalogAwayError         10   the server that keeps it cannot be reached now
     ├── VerificationError            11   a restore test or a verification failed
     ├── NotFoundError                12   no such recovery point, source, vault or path
     ├── RefusedError                 13   it would overwrite or destroy, and nobody said so
@@ -202,6 +203,13 @@ class CatalogError(BackupsError):
 
     code = "catalog"
     exit_status = ExitStatus.CATALOG
+
+
+class CatalogAwayError(CatalogError):
+    """The server that keeps the catalog cannot be reached now; what was not confirmed by it has not happened."""
+
+    code = "catalog-away"
+    retryable = True
 
 
 class VerificationError(BackupsError):

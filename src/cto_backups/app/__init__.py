@@ -121,7 +121,7 @@ def assembled(
     settings = configuration.settings
     if write:
         _make_state(settings.state)
-    catalog = Catalog.open(settings.catalog_url, now=clock.now(), write=write)
+    catalog = Catalog.open(settings.catalog_url, now=clock.now(), write=write, password=settings.catalog_login)
     adapters.expect_repository = catalog.expect_repository
     try:
         installation = Installation(
@@ -207,8 +207,11 @@ def _would_write(configuration: "Configuration", write: Callable[["Policy"], boo
     """Whether something is written, by the rules that bind; a catalog that cannot be read has its say later."""
     from cto_backups.catalog.catalog import Catalog
 
-    policy = configuration.policy
-    with suppress(CatalogError), Catalog.open(configuration.settings.catalog_url, now=clock.now(), write=False) as held:
+    policy, settings = configuration.policy, configuration.settings
+    with (
+        suppress(CatalogError),
+        Catalog.open(settings.catalog_url, now=clock.now(), write=False, password=settings.catalog_login) as held,
+    ):
         policy = _governed(policy, held)
     return write(policy)
 

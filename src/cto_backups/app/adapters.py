@@ -305,8 +305,9 @@ def own_places(configuration: "Configuration") -> tuple[Path, ...]:
     from cto_backups.config.rotation import beside
 
     settings = configuration.settings
-    catalog = _catalog_path(settings.catalog_url)
-    own = [settings.state, *(catalog.with_name(f"{catalog.name}{suffix}") for suffix in ("", "-wal", "-shm"))]
+    own = [settings.state]
+    if (catalog := catalog_path(configuration)) is not None:
+        own += (catalog.with_name(f"{catalog.name}{suffix}") for suffix in ("", "-wal", "-shm"))
     own += local_roots(configuration).values()
     references: list[Any] = [settings.evidence_key]
     for vault in configuration.policy.vaults.values():
@@ -328,5 +329,7 @@ def local_roots(configuration: "Configuration") -> dict[str, Path]:
     }
 
 
-def _catalog_path(url: str) -> Path:
-    return Path(url.partition(":")[2])
+def catalog_path(configuration: "Configuration") -> Path | None:
+    """The catalog's file; None where it is on a server."""
+    scheme, _, path = configuration.settings.catalog_url.partition(":")
+    return Path(path) if scheme == "sqlite" else None

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cto_backups.app import Opened, local_paths
-from cto_backups.app.adapters import local_roots
+from cto_backups.app.adapters import catalog_path, local_roots
 from cto_backups.app.escrow import known_escrow
 from cto_backups.app.wrapping import key_service_problems
 from cto_backups.core.findings import Environment, Place
@@ -15,7 +15,7 @@ def environment(opening: Opened) -> Environment:
     """What controls need to know of this machine: where keys, vaults, data and catalog lie, and on which devices."""
     accepted = opening.installation.catalog.approvals.rules()
     settings, policy = opening.configuration.settings, opening.configuration.policy
-    scheme, _, catalog = settings.catalog_url.partition(":")
+    catalog = catalog_path(opening.configuration)
     evidence = settings.evidence_key.path(settings.home)
     keys = _named(settings.repository_key.paths(settings.home))
     if evidence is not None:
@@ -27,7 +27,7 @@ def environment(opening: Opened) -> Environment:
             name: tuple(_place(path) for path in local_paths(source.options)) for name, source in policy.sources.items()
         },
         ciphers=dict.fromkeys(policy.vaults, "AES-256-CTR with Poly1305-AES, in the restic format"),
-        catalog=_place(Path(catalog)) if scheme == "sqlite" else None,
+        catalog=_place(catalog) if catalog is not None else None,
         loosened=loosened(accepted, policy.governance) if accepted or policy.governance else None,
         key_services=key_service_problems(opening),
         escrow=known_escrow(opening),

@@ -4,18 +4,16 @@ A new one is made beside its place and put there when it is whole: until then ev
 catalog, instead of working with half of one.
 """
 
-import contextlib
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cto_backups import clock
 from cto_backups.app import ProgressFactory, assembled, reviewed, silent
 from cto_backups.app.adapters import Adapters
-from cto_backups.errors import CatalogError, PolicyError, RefusedError
+from cto_backups.app.catalog_place import place_for
+from cto_backups.errors import PolicyError
 
 if TYPE_CHECKING:
     from cto_backups.config import Configuration
@@ -41,7 +39,6 @@ def rebuild(
     An evidence key that is lost is made anew: it starts a chain of its own. Raises PolicyError, KeyProblemError,
     CatalogError, VaultError, NotFoundError.
     """
-    from cto_backups.catalog.database import path_of
     from cto_backups.config import load
     from cto_backups.core.wording import not_declared
     from cto_backups.flows.rebuild import rebuild as rebuild_from
@@ -51,17 +48,17 @@ def rebuild(
         if name not in configuration.policy.vaults:
             raise not_declared("vault", name, configuration.policy.vaults)
     chosen = tuple(dict.fromkeys(vaults or configuration.policy.vaults))
-    place = path_of(configuration.settings.catalog_url)
+    place = place_for(configuration)
     new_key = _evidence_key(configuration)
     read_retentions = partial(_retentions_in, policy)
     work = partial(rebuild_from, vault_names=chosen, trusted=trusted, retentions_in=read_retentions)
     if place.exists():
         done, recovered = _rebuilt(configuration, work, progress)
         return Outcome(done, False, new_key, recovered)
-    with _beside(place) as fresh:
-        settings = replace(configuration.settings, catalog_url=f"sqlite:{fresh}")
+    with place.beside() as fresh:
+        settings = replace(configuration.settings, catalog_url=fresh)
         done, _ = _rebuilt(replace(configuration, settings=settings), work, progress)
-        _put_in_place(fresh, place)
+        place.take(fresh)
     return Outcome(done, True, new_key, ())
 
 
@@ -107,42 +104,3 @@ def _evidence_key(configuration: "Configuration") -> Path | None:
     Adapters(configuration).secret.any()
     create_file_secret(path, SigningKey.generate().secret())
     return path
-
-
-@contextlib.contextmanager
-def _beside(place: Path) -> Iterator[Path]:
-    """An empty catalog beside its place; gone at the end, as are those that killed runs left."""
-    from cto_backups.catalog.catalog import Catalog
-
-    for left in place.parent.glob(f".{place.name}.rebuilding-*"):
-        if not _alive(left.name.partition("rebuilding-")[2].partition("-")[0]):
-            left.unlink(missing_ok=True)
-    fresh = place.with_name(f".{place.name}.rebuilding-{os.getpid()}")
-    try:
-        Catalog.create(f"sqlite:{fresh}", now=clock.now()).close()
-        yield fresh
-    finally:
-        for suffix in ("", "-wal", "-shm"):
-            with contextlib.suppress(OSError):
-                fresh.with_name(fresh.name + suffix).unlink()
-
-
-def _alive(pid: str) -> bool:
-    return pid.isdecimal() and Path(f"/proc/{pid}").exists()
-
-
-def _put_in_place(fresh: Path, place: Path) -> None:
-    try:
-        os.link(fresh, place)  # unlike a renaming, it never takes the place of another
-    except FileExistsError:
-        raise RefusedError(
-            f"The catalog {place} is there now",
-            why="somebody else has made it meanwhile",
-            todo="Run this again: it then adds to that one what it lacks.",
-        ) from None
-    except OSError as error:
-        raise CatalogError(
-            f"The catalog {place} cannot be made",
-            why=error.strerror or str(error),
-            todo="See to it that its folder can be written to.",
-        ) from None

@@ -56,7 +56,8 @@ def initialise(
     draft.write_text(text, encoding="utf-8")
     configuration = load(draft)
     create_vaults(configuration)
-    Catalog.create(configuration.settings.catalog_url, now=clock.now()).close()
+    settings = configuration.settings
+    Catalog.create(settings.catalog_url, now=clock.now(), password=settings.catalog_login).close()
     # Last: a home with a policy file is a whole installation.
     draft.rename(path)
     return path

@@ -1,1 +1,1 @@
-"""The catalog: facts only (sources, points, copies, evidence, runs, records), on SQLite through SQLAlchemy."""
+"""The catalog: facts only (sources, points, copies, evidence, runs, records), in SQLite's file or on PostgreSQL."""

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from cto_backups.catalog import chain
-from cto_backups.catalog.database import Connection, Database, insertion
+from cto_backups.catalog.database import EVERYTHING, Connection, Database, insertion
 from cto_backups.catalog.naming import row_named
 from cto_backups.catalog.rows import (
     alert_from_row,
@@ -36,7 +36,7 @@ class AlertBook:
         with self._database.reading() as connection:
             rows = connection.execute(
                 f"SELECT * FROM alerts {which} ORDER BY raised_at DESC, id DESC LIMIT :limit",
-                {"limit": -1 if limit is None else limit},
+                {"limit": EVERYTHING if limit is None else limit},
             )
             return tuple(alert_from_row(row) for row in rows)
 
@@ -68,9 +68,9 @@ class AlertBook:
                     "problem": None if telling.problem is None else words_to_column(telling.problem),
                 }
                 connection.execute(insertion("tellings", row), row)
-                _replace(connection, "last_tellings", row)
+                _replace(connection, "last_tellings", "channel", row)
                 if telling.problem is None:
-                    _replace(connection, "reached", {"person": row["person"], "at": row["at"]})
+                    _replace(connection, "reached", "person", {"person": row["person"], "at": row["at"]})
             if alert is not None:
                 row = alert_to_row(alert)
                 connection.execute(
@@ -132,9 +132,9 @@ def _named(connection: Connection, name: str) -> Alert:
     return alert_from_row(row)
 
 
-def _replace(connection: Connection, table: str, row: Mapping[str, Any]) -> None:
-    statement = insertion(table, row).replace("INSERT", "INSERT OR REPLACE", 1)
-    connection.execute(statement, row)
+def _replace(connection: Connection, table: str, key: str, row: Mapping[str, Any]) -> None:
+    changed = ", ".join(f"{column} = excluded.{column}" for column in row if column != key)
+    connection.execute(f"{insertion(table, row)} ON CONFLICT ({key}) DO UPDATE SET {changed}", row)
 
 
 def last_tellings(connection: Connection) -> dict[str, Telling]:

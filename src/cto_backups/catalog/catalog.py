@@ -2,15 +2,15 @@
 
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cto_backups.catalog import chain, database, heartbeat, holdings, holds, inventory, ledger, queries
 from cto_backups.catalog.alerts import AlertBook
 from cto_backups.catalog.approvals import Approvals
-from cto_backups.catalog.database import Connection
+from cto_backups.catalog.database import Connection, Password
 from cto_backups.catalog.marks import Marks
 from cto_backups.catalog.reader import Reader
 from cto_backups.catalog.retentions import Retentions
@@ -30,30 +30,33 @@ if TYPE_CHECKING:
     from cto_backups.catalog.audits import Audits
     from cto_backups.catalog.reports import ReportBook
 
+_Done = TypeVar("_Done")
+_TRIES = 5
+
 Figures = Mapping[str, int | float | str | bool]
 
 
 class Catalog(Reader):
     """The facts of one installation. Safe between threads and between processes; moments are aware datetimes.
 
-    Every method raises CatalogError when the file is damaged or unusable, BusyError when it stays locked.
+    Every method raises CatalogError when the catalog is damaged or unusable, BusyError when it stays locked.
     """
 
     @classmethod
-    def create(cls, url: str, *, now: datetime) -> "Catalog":
+    def create(cls, url: str, *, now: datetime, password: Password | None = None) -> "Catalog":
         """Make a new catalog. Raises RefusedError when one is there."""
-        return cls(database.make(url))
+        return cls(database.make(url, password))
 
     @classmethod
-    def open(cls, url: str, *, now: datetime, write: bool = True) -> "Catalog":
+    def open(cls, url: str, *, now: datetime, write: bool = True, password: Password | None = None) -> "Catalog":
         """Open a catalog; an older version is brought up to date. Raises NotFoundError when there is none.
 
         Without `write` it may also lie where nothing can be written: on a full disk, or one mounted read-only.
         """
-        return cls(database.open_existing(url, now, write=write))
+        return cls(database.open_existing(url, now, write=write, password=password))
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of it."""
         self._database.close()
 
     def __enter__(self) -> "Catalog":
@@ -67,9 +70,17 @@ class Catalog(Reader):
     def _writing(self) -> AbstractContextManager[Connection]:
         return self._database.writing()
 
+    def _written(self, do: Callable[[Connection], _Done]) -> _Done:
+        """What rests on what others write too, and is done anew where they did so while the server was away."""
+        for _ in range(_TRIES - 1):
+            with suppress(database.ChangedMeanwhileError), self._writing() as connection:
+                return do(connection)
+        with self._writing() as connection:
+            return do(connection)
+
     def check(self) -> tuple[str, ...]:
-        """What SQLite's own integrity check finds wrong; nothing when all is well."""
-        return database.integrity(self._database)
+        """What the database's own means of checking find wrong; nothing when all is well."""
+        return self._database.check()
 
     # -- policy and inventory ------------------------------------------------------------------------------------------
 
@@ -192,8 +203,11 @@ class Catalog(Reader):
             "message": "",
             "figures": "{}",
         }
-        with self._writing() as connection:
-            return connection.execute(database.insertion("runs", row), row).lastrowid or 0
+        # The next number, and not the database's own: it is the same one if this has to be done again.
+        statement = database.insertion("runs", ["id", *row]).replace(
+            ":id", "(SELECT coalesce(max(id), 0) + 1 FROM runs)"
+        )
+        return self._written(lambda connection: int(connection.scalar(f"{statement} RETURNING id", row)))
 
     def finish_run(
         self,
@@ -252,8 +266,7 @@ class Catalog(Reader):
 
     def append_record(self, signer: SigningKey, kind: str, payload: Mapping[str, Any], now: datetime) -> Record:
         """Sign a record at the next place of the signer's chain; two processes never get the same place."""
-        with self._writing() as connection:
-            return chain.append(connection, signer, kind, payload, now)
+        return self._written(lambda connection: chain.append(connection, signer, kind, payload, now))
 
     def records_after(self, signer: str, sequence: int) -> Iterator[Record]:
         """A signer's records after this number, in order."""

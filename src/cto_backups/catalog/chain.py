@@ -104,7 +104,8 @@ def advance_head(connection: Connection, vault: str, signer: str, sequence: int)
     connection.execute(
         """
         INSERT INTO vault_heads (vault, signer, sequence) VALUES (:vault, :signer, :sequence)
-        ON CONFLICT (vault, signer) DO UPDATE SET sequence = max(sequence, excluded.sequence)
+        ON CONFLICT (vault, signer) DO UPDATE SET sequence = excluded.sequence
+        WHERE vault_heads.sequence < excluded.sequence
         """,
         {"vault": vault, "signer": signer, "sequence": sequence},
     )

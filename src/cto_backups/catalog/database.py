@@ -1,75 +1,85 @@
-"""Opening the catalog's file: its settings, version and transactions, and what goes wrong with it, said plainly."""
+"""A catalog's database, of whichever kind: one connection, one way of statements and transactions, two places.
 
-import contextlib
-import json
-import os
-import sqlite3
-import threading
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+`sqlite_file` keeps a catalog in a file, `postgresql` on a server. Statements are SQLite's SQL with named parameters;
+`postgresql.dialect` says them in the other's words.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from cto_backups.catalog.rows import UnreadableError
-from cto_backups.errors import BusyError, CatalogError, NotFoundError, RefusedError
+from cto_backups.errors import CatalogAwayError, CatalogError
 
 VERSION = "0014"
-KNOWN_VERSIONS = (
-    "0001",
-    "0002",
-    "0003",
-    "0004",
-    "0005",
-    "0006",
-    "0007",
-    "0008",
-    "0009",
-    "0010",
-    "0011",
-    "0012",
-    "0013",
-    "0014",
-)
+KNOWN_VERSIONS = tuple(f"{number:04}" for number in range(1, int(VERSION) + 1))
 BUSY_SECONDS = 30
-_MOST_IDLE = 8
-MIGRATIONS = Path(__file__).parent / "migrations"
-
-_RESTORE = (
+EVERYTHING = 2**63 - 1
+"""As a limit: none."""
+RESTORE = (
     "Move what is there away, and make the catalog anew from the records in a vault: 'cto.backups catalog rebuild'."
 )
+SCHEMES = ("sqlite", "postgresql")
+
+Password = Callable[[], str]
 
 
-def path_of(url: str) -> Path:
-    """The file of a ``sqlite:/path`` URL. Raises CatalogError for any other kind."""
-    scheme, colon, path = url.partition(":")
-    if scheme != "sqlite" or not colon or not path:
-        raise CatalogError(
-            f"The catalog '{scheme}:…' is of a kind that this version does not know",
-            todo="Use sqlite:PATH in backups.yaml.",
-        )
-    return Path("/" + path.lstrip("/")) if path.startswith("/") else Path(path)
+class ChangedMeanwhileError(CatalogAwayError):
+    """A transaction could not be carried out again as it was when its session was lost; nothing of it has happened."""
 
 
-def insertion(table: str, columns: Iterable[str]) -> str:
-    """The statement that adds a row with these columns to a table."""
-    names = list(columns)
-    return f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join(f':{name}' for name in names)})"
+class Result(Protocol):
+    """What a statement gave: rows that are read by name or by number, and how many it changed."""
+
+    @property
+    def rowcount(self) -> int:
+        """How many rows were written."""
+        ...
+
+    @property
+    def description(self) -> Any:
+        """The columns, by name first."""
+        ...
+
+    def fetchone(self) -> Any:
+        """The next row; None when there is no more."""
+        ...
+
+    def fetchall(self) -> list[Any]:
+        """The rows that are left."""
+        ...
+
+    def __iter__(self) -> Iterator[Any]:
+        """The rows that are left."""
+        ...
+
+
+class Session(Protocol):
+    """What carries statements out."""
+
+    def execute(self, statement: str, values: Mapping[str, Any], /) -> Result:
+        """Run one statement."""
+        ...
+
+    def executemany(self, statement: str, rows: Iterable[Mapping[str, Any]], /) -> Any:
+        """Run one statement with each of these values."""
+        ...
 
 
 class Connection:
     """One transaction: statements in SQL with named parameters, rows that are read by name."""
 
-    def __init__(self, raw: sqlite3.Connection) -> None:
-        self._raw = raw
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
-    def execute(self, statement: str, values: Mapping[str, Any] | None = None) -> sqlite3.Cursor:
+    def execute(self, statement: str, values: Mapping[str, Any] | None = None) -> Result:
         """Run one statement."""
-        return self._raw.execute(statement, values or {})
+        return self._session.execute(statement, values or {})
 
     def execute_each(self, statement: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Run one statement with each of these values."""
-        self._raw.executemany(statement, rows)
+        self._session.executemany(statement, rows)
 
     def scalar(self, statement: str, values: Mapping[str, Any] | None = None) -> Any:
         """The first column of the first row; None when there is no row."""
@@ -81,268 +91,123 @@ class Connection:
         return [row[0] for row in self.execute(statement, values)]
 
 
-class Database:
-    """A catalog's file, opened. Connections are kept and used again; each has one transaction at a time."""
-
-    def __init__(self, path: Path, *, unwritable: bool = False) -> None:
-        self.path = path
-        self._unwritable = unwritable
-        self._idle: list[sqlite3.Connection] = []
-        self._closed = False
-        self._lock = threading.Lock()
+class Database(Protocol):
+    """A catalog, opened; safe between threads. Every use raises CatalogError, and BusyError when others hold it."""
 
     def close(self) -> None:
-        """Let go of the file; the last to close it brings its write-ahead log in."""
-        with self._lock:
-            self._closed = True
-            idle, self._idle = self._idle, []
-        for raw in idle:
-            raw.close()
+        """Let go of it."""
+        ...
 
-    def reading(self) -> contextlib.AbstractContextManager[Connection]:
+    def reading(self) -> AbstractContextManager[Connection]:
         """A consistent view of everything."""
-        return self._transaction("BEGIN")
+        ...
 
-    def writing(self) -> contextlib.AbstractContextManager[Connection]:
-        """All that is done is there at the end, durably, or none of it."""
-        # The write lock is taken at once: a read that turns into a write halfway cannot wait for others.
-        return self._transaction("BEGIN IMMEDIATE")
+    def writing(self) -> AbstractContextManager[Connection]:
+        """All that is done is there at the end, durably, or none of it. There is one writer at a time."""
+        ...
 
-    @contextmanager
-    def _transaction(self, begin: str) -> Iterator[Connection]:
-        with translated(self.path):
-            raw = self._take()
-            try:
-                raw.execute(begin)
-                yield Connection(raw)
-                raw.execute("COMMIT")
-            except BaseException:
-                self._give_up(raw)
-                raise
-            self._give_back(raw)
-
-    def keep_log(self) -> None:
-        """Write ahead, so that readers and a writer do not wait for each other; the file remembers it."""
-        with translated(self.path):
-            raw = self._take()
-            try:
-                raw.execute("PRAGMA journal_mode = WAL")
-            except BaseException:
-                self._give_up(raw)
-                raise
-            self._give_back(raw)
-
-    def _take(self) -> sqlite3.Connection:
-        with self._lock:
-            if self._idle:
-                return self._idle.pop()
-        return connect(self.path, unwritable=self._unwritable)
-
-    def _give_back(self, raw: sqlite3.Connection) -> None:
-        with self._lock:
-            if not self._closed and len(self._idle) < _MOST_IDLE:
-                self._idle.append(raw)
-                return
-        raw.close()
-
-    def _give_up(self, raw: sqlite3.Connection) -> None:
-        try:
-            if raw.in_transaction:
-                raw.execute("ROLLBACK")
-        except sqlite3.Error:
-            raw.close()  # which rolls back what it can
-        else:
-            self._give_back(raw)
+    def check(self) -> tuple[str, ...]:
+        """What its own means of checking find wrong; nothing when all is well."""
+        ...
 
 
-def connect(path: Path, *, unwritable: bool = False) -> sqlite3.Connection:
-    """A connection with this program's settings. Python's own transaction handling is off.
-
-    With `unwritable`, nothing is written beside the file either, and nobody else may write to it meanwhile.
-    """
-    name = f"{path.absolute().as_uri()}?immutable=1" if unwritable else str(path)
-    raw = sqlite3.connect(name, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None, uri=unwritable)
-    try:
-        raw.row_factory = sqlite3.Row
-        raw.execute("PRAGMA synchronous = FULL")
-        raw.execute("PRAGMA foreign_keys = ON")
-    except BaseException:
-        raw.close()
-        raise
-    return raw
+def insertion(table: str, columns: Iterable[str]) -> str:
+    """The statement that adds a row with these columns to a table."""
+    names = list(columns)
+    return f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join(f':{name}' for name in names)})"
 
 
-def make(url: str) -> Database:
-    """Make a new catalog file, whole or not at all. Raises RefusedError when one is there, CatalogError."""
-    path = path_of(url)
-    fresh = path.with_name(f".{path.name}.new-{os.getpid()}")
-    try:
-        if path.exists():
-            raise FileExistsError
-        fresh.unlink(missing_ok=True)
-        os.close(os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        made = Database(fresh)
-        with translated(path):
-            made.keep_log()
-            migrate(fresh)
-        made.close()  # the last to close a catalog brings its write-ahead log in
-        os.link(fresh, path)
-    except FileExistsError:
-        raise RefusedError(f"The catalog {path} is there already", todo="It is used as it is.") from None
-    except OSError as error:
+def is_on_server(url: str) -> bool:
+    """Whether a catalog is on a PostgreSQL server. Raises CatalogError for a URL of neither kind."""
+    scheme, colon, place = url.partition(":")
+    if scheme not in SCHEMES or not colon or not place:
         raise CatalogError(
-            f"The catalog {path} cannot be made",
-            why=error.strerror or str(error),
-            todo="See to it that its folder is there and can be written to.",
-        ) from None
-    finally:
-        with contextlib.suppress(OSError):
-            fresh.unlink()
-    return Database(path)
+            f"The catalog '{scheme}:…' is of a kind that this version does not know",
+            todo="Use sqlite:PATH or postgresql://HOST/DATABASE in backups.yaml.",
+        )
+    return scheme == "postgresql"
 
 
-def open_existing(url: str, now: datetime, *, write: bool = True) -> Database:
-    """Open a catalog file, bringing an older version up to date after setting a copy of it aside.
+def path_of(url: str) -> Path | None:
+    """The file of a ``sqlite:/path`` URL; None for a catalog on a server. Raises CatalogError for any other kind."""
+    if is_on_server(url):
+        return None
+    path = url.partition(":")[2]
+    return Path("/" + path.lstrip("/")) if path.startswith("/") else Path(path)
+
+
+def place_of(url: str) -> str:
+    """What people call the place of a catalog: a path, or an address without who logs in there."""
+    path = path_of(url)
+    if path is not None:
+        return str(path)
+    with _its_driver():
+        from cto_backups.catalog.postgresql.address import Address
+    return Address.of(url).place
+
+
+def make(url: str, password: Password | None = None) -> Database:
+    """Make a new catalog, whole or not at all. Raises RefusedError when one is there, CatalogError."""
+    path = path_of(url)
+    if path is not None:
+        from cto_backups.catalog import sqlite_file
+
+        return sqlite_file.make(path)
+    with _its_driver():
+        from cto_backups.catalog.postgresql import making
+    return making.make(url, password)
+
+
+def open_existing(url: str, now: datetime, *, write: bool = True, password: Password | None = None) -> Database:
+    """Open a catalog, bringing an older version up to date.
 
     Without `write`, one in a place where nothing can be written is read as it is.
     Raises NotFoundError when there is none, CatalogError when it is damaged or newer than this program.
     """
     path = path_of(url)
-    if not path.is_file():
-        raise NotFoundError(
-            f"There is no catalog at {path}",
-            why="it was moved or deleted, or this installation was not finished",
-            todo="Make it anew from the records in a vault: 'cto.backups catalog rebuild'. "
-            "A new installation is made with 'cto.backups init'.",
-        )
-    try:
-        return _opened(Database(path), now)
-    except CatalogError:
-        if write or not _is_whole(path) or not _is_unwritable(path):
-            raise
-        return _opened(Database(path, unwritable=True), now)
+    if path is not None:
+        from cto_backups.catalog import sqlite_file
 
-
-def _is_whole(path: Path) -> bool:
-    """Whether all that was written is in the file itself, and nothing still beside it."""
-    log = path.with_name(f"{path.name}-wal")
-    return not log.exists() or not log.stat().st_size
-
-
-def _is_unwritable(path: Path) -> bool:
-    """Whether SQLite could not write beside the file: it may not, or there is no room left."""
-    probe = path.with_name(f".{path.name}.probe-{os.getpid()}")
-    try:
-        probe.write_bytes(bytes(64 * 1024))
-    except OSError:
-        return True
-    finally:
-        with contextlib.suppress(OSError):
-            probe.unlink()
-    return not os.access(path, os.W_OK)
-
-
-def _opened(database: Database, now: datetime) -> Database:
-    path = database.path
-    try:
-        with database.reading() as connection:
-            version = _version(connection, path)
-        if version != VERSION:
-            _bring_up_to_date(path, version, now)
-        database.keep_log()  # only now that it is known to be ours; changes nothing that cannot be written
-    except BaseException:
-        database.close()
-        raise
-    return database
-
-
-def _bring_up_to_date(path: Path, version: str, now: datetime) -> None:
-    if version not in KNOWN_VERSIONS:
-        raise CatalogError(
-            f"The catalog {path} has version {version}",
-            why=f"this program knows versions up to {VERSION}: a newer release has written it",
-            todo="Use that release, or a newer one. Nothing was changed.",
-        )
-    aside = path.with_name(f"{path.name}.before-{VERSION}-{now:%Y%m%dT%H%M%SZ}")
-    try:
-        os.close(os.open(aside, os.O_CREAT | os.O_WRONLY, 0o600))
-        # SQLite's own copy: the file alone lacks what still is in the write-ahead log.
-        with closing(sqlite3.connect(path)) as origin, closing(sqlite3.connect(aside)) as copy:
-            origin.backup(copy)
-    except (OSError, sqlite3.Error) as error:
-        raise CatalogError(
-            f"The catalog {path} cannot be brought from version {version} to {VERSION}",
-            why=f"a copy of it could not be set aside as {aside.name}: {error}",
-            todo="Make room next to it, then run again. Nothing was changed.",
-        ) from None
-    with translated(path):
-        migrate(path)
-
-
-def migrate(path: Path) -> None:
-    """Run the migrations that are missing, all or none; of two processes that try at once, the second finds none."""
-    # Loaded here, where they are needed: they take longer to import than a whole `status` takes.
-    from alembic import command
-    from alembic.config import Config
-    from sqlalchemy import create_engine, event
-    from sqlalchemy.exc import DBAPIError
-    from sqlalchemy.pool import NullPool
-
-    engine = create_engine("sqlite://", creator=lambda: connect(path), poolclass=NullPool)
-    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    try:
-        with engine.begin() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-    except DBAPIError as error:
-        raise error.orig or error from None
+        return sqlite_file.open_existing(path, now, write=write)
+    with _its_driver():
+        from cto_backups.catalog.postgresql import making
+    return making.open_existing(url, password, write=write)
 
 
 @contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Turn what SQLite reports into what a user can act on."""
+def _its_driver() -> Iterator[None]:
+    """Say what to install where what speaks with a server is not there."""
     try:
         yield
-    except UnreadableError as error:
-        raise CatalogError(f"The catalog {path} is damaged", why=f"unreadable {error}", todo=_RESTORE) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CatalogError(f"The catalog {path} is damaged", why=type(error).__name__, todo=_RESTORE) from error
-    except sqlite3.IntegrityError:
-        raise  # a rule of the schema was broken: a defect of this program, not damage
-    except sqlite3.OperationalError as error:
-        if "locked" in str(error):
-            raise BusyError(
-                f"The catalog {path} is in use",
-                why=f"another process has held it for {BUSY_SECONDS} seconds",
-                todo="Wait for that process, or stop it.",
-            ) from None
-        raise CatalogError(f"The catalog {path} cannot be used", why=str(error), todo=_hint(error)) from None
-    except sqlite3.DatabaseError as error:
-        raise CatalogError(f"The catalog {path} is damaged", why=str(error), todo=_RESTORE) from None
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] != "psycopg":
+            raise
+        raise CatalogError(
+            "The catalog is on a PostgreSQL server, and what speaks with it is not installed",
+            why=str(error),
+            todo="Install it: pip install 'cto-backups[fleet]'.",
+        ) from None
 
 
-def _hint(error: sqlite3.OperationalError) -> str:
-    message = str(error)
-    if "readonly" in message or "unable to open" in message:
-        return "Check its permissions and those of its folder."
-    if "full" in message or "disk I/O" in message:
-        return "Check the disk: space and health."
-    return _RESTORE
+def not_there(place: str) -> tuple[str, str, str]:
+    """The words for a catalog that is missing: what, why, and what to do."""
+    return (
+        f"There is no catalog at {place}",
+        "it was moved or deleted, or this installation was not finished",
+        "Make it anew from the records in a vault: 'cto.backups catalog rebuild'. "
+        "A new installation is made with 'cto.backups init'.",
+    )
 
 
-def _version(connection: Connection, path: Path) -> str:
-    exists = connection.scalar("SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'alembic_version'")
-    version = connection.scalar("SELECT version_num FROM alembic_version") if exists else None
-    if version is None:
-        raise CatalogError(f"{path} is not a catalog", why="it has no version in it", todo=_RESTORE)
-    return str(version)
+def too_new(place: str, version: str) -> CatalogError:
+    """What is told of a catalog that a newer release has written."""
+    return CatalogError(
+        f"The catalog {place} has version {version}",
+        why=f"this program knows versions up to {VERSION}: a newer release has written it",
+        todo="Use that release, or a newer one. Nothing was changed.",
+    )
 
 
-def integrity(database: Database) -> tuple[str, ...]:
-    """What SQLite's own check finds wrong; nothing when all is well."""
-    with database.reading() as connection:
-        rows: list[Any] = connection.scalars("PRAGMA integrity_check")
-        rows += [f"foreign key: {tuple(row)}" for row in connection.execute("PRAGMA foreign_key_check")]
-    return tuple(str(row) for row in rows if row != "ok")
+def damaged(place: str, why: str) -> CatalogError:
+    """What is told of a catalog in which is what no release can have written."""
+    return CatalogError(f"The catalog {place} is damaged", why=why, todo=RESTORE)

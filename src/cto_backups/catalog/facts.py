@@ -128,27 +128,28 @@ def _proven_until(connection: Connection, names: Sequence[str]) -> dict[str, dat
     """Up to when restore tests prove each source: a test of a point says nothing of what came after that point.
 
     The next point may have expired by now. Ids begin with their source and their moment, so it is found by its id; one
-    that is called otherwise (another program made it) only while it is kept. The plus signs keep SQLite to the ids.
+    that is called otherwise (another program made it) only while it is kept. Where nothing is appended to a column, it
+    would be found by another index than that of the ids.
     """
     statement = f"""
         WITH {_ASKED}
-        SELECT tested.source, min(
-            tested.proven_at,
-            coalesce((
+        SELECT tested.source, tested.proven_at, (
                 SELECT next.captured_at FROM points next
-                WHERE next.id > tested.id AND next.id < tested.source || '-:' AND +next.source = tested.source
-                    AND next.complete = 1 AND +next.captured_at > tested.captured_at
-                ORDER BY next.id LIMIT 1), tested.proven_at),
-            coalesce((
+                WHERE next.id > tested.id AND next.id < tested.source || '-:' AND next.source || '' = tested.source
+                    AND next.complete = 1 AND next.captured_at || '' > tested.captured_at
+                ORDER BY next.id LIMIT 1), (
                 SELECT next.captured_at FROM points next
                 WHERE next.source = tested.source AND next.expired_at IS NULL AND next.complete = 1
                     AND next.captured_at > tested.captured_at
-                ORDER BY next.captured_at LIMIT 1), tested.proven_at))
+                ORDER BY next.captured_at LIMIT 1)
         FROM asked JOIN points tested ON tested.id = (
             SELECT id FROM points WHERE source = asked.name AND {Kept.PROVEN}
             ORDER BY captured_at DESC, id DESC LIMIT 1)
         """
-    return {source: moment_from_column(until) for source, until in _rows(connection, statement, names)}
+    return {
+        source: moment_from_column(min(moment for moment in moments if moment is not None))
+        for source, *moments in _rows(connection, statement, names)
+    }
 
 
 def _oldest(connection: Connection, names: Sequence[str]) -> dict[str, datetime | None]:
@@ -201,7 +202,7 @@ def _last_runs(connection: Connection, names: Sequence[str], key: Key) -> dict[s
     """The last run of each action kind of each source (or vault)."""
     statement = f"""
         WITH {_ASKED}, {_ACTIONS}
-        SELECT runs.* FROM asked JOIN actions JOIN runs ON runs.id = (
+        SELECT runs.* FROM asked CROSS JOIN actions JOIN runs ON runs.id = (
             SELECT max(id) FROM runs WHERE {key} = asked.name AND action = actions.action)
         """
     found: dict[str, dict[ActionKind, Run]] = defaultdict(dict)
@@ -223,7 +224,7 @@ def _failures(connection: Connection, names: Sequence[str], key: Key) -> dict[st
                     SELECT good.id FROM runs good
                     WHERE good.{key} = asked.name AND good.action = actions.action AND good.outcome IN ({good})
                     ORDER BY good.id DESC LIMIT 1), 0))
-        FROM asked JOIN actions
+        FROM asked CROSS JOIN actions
         """
     found: dict[str, dict[ActionKind, int]] = defaultdict(dict)
     for name, action, failures in _rows(connection, statement, names):
@@ -286,7 +287,7 @@ _VAULTS = """
 
 _CHECKS = f"""
     WITH kinds (kind) AS (VALUES ('{CHECK}'), ('{SETTINGS}'))
-    SELECT evidence.* FROM json_each(:asked) asked JOIN kinds JOIN evidence ON evidence.id = (
+    SELECT evidence.* FROM json_each(:asked) asked CROSS JOIN kinds JOIN evidence ON evidence.id = (
         SELECT id FROM evidence WHERE vault = asked.value AND kind = kinds.kind
         ORDER BY finished_at DESC, id DESC LIMIT 1)
     """
@@ -325,10 +326,10 @@ def _vaults(connection: Connection) -> dict[str, VaultFacts]:
 
 def _resources(connection: Connection, names: Sequence[str] | None) -> dict[str, tuple[Resource, ...]]:
     # What the last discovery did not find any more stays in the table as history, with its last moment.
-    asked = "WHERE sources.name IN (SELECT value FROM json_each(:asked))" if names is not None else ""
+    asked = "AND sources.name IN (SELECT value FROM json_each(:asked))" if names is not None else ""
     statement = f"""
         SELECT resources.* FROM sources CROSS JOIN resources
-            ON resources.source = sources.name AND resources.last_seen = sources.discovered_at
+        WHERE resources.source = sources.name AND resources.last_seen = sources.discovered_at
         {asked} ORDER BY sources.name, resources.name
         """
     found: dict[str, list[Resource]] = defaultdict(list)

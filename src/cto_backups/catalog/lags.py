@@ -25,7 +25,7 @@ def read(connection: Connection, names: Sequence[str]) -> dict[str, dict[str, La
         SELECT places.source, places.vault, places.point, held.captured_at, copies.stored_at,
             (SELECT count(*) FROM (
                 SELECT 1 FROM points WHERE source = places.source AND expired_at IS NULL AND complete = 1
-                    AND captured_at > coalesce(held.captured_at, '') LIMIT {MOST_COUNTED})) AS behind,
+                    AND captured_at > coalesce(held.captured_at, '') LIMIT {MOST_COUNTED}) AS later) AS behind,
             (SELECT finished_at FROM points WHERE source = places.source AND expired_at IS NULL AND complete = 1
                 AND captured_at > coalesce(held.captured_at, '') ORDER BY captured_at LIMIT 1) AS waiting_since
         FROM places LEFT JOIN points held ON held.id = places.point

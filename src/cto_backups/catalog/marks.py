@@ -24,10 +24,10 @@ def history(connection: Connection, source: str, limit: int) -> tuple[RecoveryPo
     rows = connection.execute(
         f"""
         SELECT * FROM (
-            SELECT * FROM points WHERE {unsuspected} ORDER BY captured_at DESC, id DESC LIMIT :limit)
+            SELECT * FROM points WHERE {unsuspected} ORDER BY captured_at DESC, id DESC LIMIT :limit) AS newest
         UNION
         SELECT * FROM (
-            SELECT * FROM points WHERE {unsuspected} AND change IS NOT NULL ORDER BY captured_at LIMIT 1)
+            SELECT * FROM points WHERE {unsuspected} AND change IS NOT NULL ORDER BY captured_at LIMIT 1) AS first
         ORDER BY captured_at DESC, id DESC
         """,
         {"source": source, "limit": limit},

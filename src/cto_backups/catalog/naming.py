@@ -1,20 +1,19 @@
 """Rows that people name by an id, or a unique beginning of one."""
 
-import sqlite3
-
 from cto_backups.catalog.database import Connection
+from cto_backups.catalog.rows import Row
 from cto_backups.errors import NotFoundError
 
 _LAST = "\U0010ffff"
 _LOOKED_AT = 20
 
 
-def row_named(connection: Connection, table: str, name: str, what: str, *, why: str, todo: str) -> sqlite3.Row:
+def row_named(connection: Connection, table: str, name: str, what: str, *, why: str, todo: str) -> Row:
     """The row of a table with this id, or the only one whose id begins so.
 
     Raises NotFoundError: `what` is the noun in its message, `why` and `todo` are for when there is none.
     """
-    rows: list[sqlite3.Row] = connection.execute(
+    rows: list[Row] = connection.execute(
         f"SELECT * FROM {table} WHERE id BETWEEN :name AND :name || :last ORDER BY id LIMIT {_LOOKED_AT}",
         {"name": name, "last": _LAST},
     ).fetchall()

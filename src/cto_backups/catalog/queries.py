@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from cto_backups.catalog.database import Connection
+from cto_backups.catalog.database import EVERYTHING, Connection
 from cto_backups.catalog.rows import (
     evidence_from_row,
     moment_from_column,
@@ -21,6 +21,7 @@ from cto_backups.evidence.payloads import copy_from_payload, point_from_payload
 from cto_backups.evidence.records import Record
 
 _NAMED_AT_MOST = 5
+_AT_ONCE = 100
 _CLOCKS_DIFFER = timedelta(days=1)
 
 
@@ -80,8 +81,7 @@ def points(
     """Points, newest first."""
     wanted = {"source = :source": source is not None, "expired_at IS NULL": not include_expired}
     statement = f"SELECT * FROM points {_where(wanted)} ORDER BY captured_at DESC, id DESC LIMIT :limit"
-    # SQLite takes a negative limit for none.
-    rows = connection.execute(statement, {"source": source, "limit": -1 if limit is None else limit})
+    rows = connection.execute(statement, {"source": source, "limit": EVERYTHING if limit is None else limit})
     return tuple(point_from_row(row) for row in rows)
 
 
@@ -121,24 +121,23 @@ def leading_to(connection: Connection, source: str, moment: datetime) -> Recover
 
     A log ends when its point is captured; the two clocks are taken to differ by less than a day.
     """
-    rows = connection.execute(
-        """
-        SELECT p.* FROM points p, json_each(p.fingerprint, '$.samples') s
-        WHERE p.source = :source AND p.expired_at IS NULL AND p.captured_at > :since
-            AND json_extract(s.value, '$.key') = :log
-            AND julianday(json_extract(s.value, '$.fields.since')) - julianday(:moment) < :second
-            AND julianday(json_extract(s.value, '$.fields.until')) - julianday(:moment) > -:second
-        ORDER BY p.captured_at, p.id
-        """,
-        {
-            "source": source,
-            "since": moment_to_column(moment - _CLOCKS_DIFFER),
-            "log": LOG_SAMPLE,
-            "moment": moment_to_column(moment),
-            "second": 1 / 86_400,  # SQLite's moments are less exact
-        },
-    )
-    return next((point for point in map(point_from_row, rows) if reaching([point], moment) is not None), None)
+    after = (moment_to_column(moment - _CLOCKS_DIFFER), "")
+    while True:
+        rows = connection.execute(
+            """
+            SELECT * FROM points
+            WHERE source = :source AND expired_at IS NULL AND captured_at >= :at AND (captured_at, id) > (:at, :id)
+                AND fingerprint LIKE :log
+            ORDER BY captured_at, id LIMIT :limit
+            """,
+            {"source": source, "at": after[0], "id": after[1], "log": f'%"{LOG_SAMPLE}"%', "limit": _AT_ONCE},
+        ).fetchall()
+        for point in map(point_from_row, rows):
+            if reaching([point], moment) is not None:
+                return point
+        if len(rows) < _AT_ONCE:
+            return None
+        after = (rows[-1]["captured_at"], rows[-1]["id"])
 
 
 def unshown_points(connection: Connection, signer: str) -> tuple[tuple[RecoveryPoint, Copy], ...]:
@@ -195,7 +194,7 @@ def evidence_for(
     """Evidence that concerns a source or any: verifications of whole vaults concern every source. Newest first."""
     wanted = {"(source = :source OR source IS NULL)": source is not None, "passed = 0": failed}
     statement = f"SELECT * FROM evidence {_where(wanted)} ORDER BY finished_at DESC, id DESC LIMIT :limit"
-    rows = connection.execute(statement, {"source": source, "limit": -1 if limit is None else limit})
+    rows = connection.execute(statement, {"source": source, "limit": EVERYTHING if limit is None else limit})
     return tuple(evidence_from_row(row) for row in rows)
 
 

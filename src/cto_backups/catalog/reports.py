@@ -56,7 +56,8 @@ _STATUS: Final = """
 _NEWEST: Final = """
     SELECT max(at) FROM (
         SELECT max(stored_at) AS at FROM copies UNION ALL SELECT max(finished_at) FROM evidence
-        UNION ALL SELECT finished_at FROM runs WHERE id = (SELECT max(id) FROM runs WHERE finished_at IS NOT NULL))
+        UNION ALL SELECT finished_at FROM runs WHERE id = (SELECT max(id) FROM runs WHERE finished_at IS NOT NULL)
+    ) AS news
     """
 _TRUTHS: Final = ("verified", "last_test_passed")
 

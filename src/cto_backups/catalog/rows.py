@@ -1,15 +1,14 @@
 """Rows of the tables as nouns of the core, and back.
 
-In the tables a moment is UTC text of fixed width, so that it sorts and SQLite's date functions read it; what has
+In the tables a moment is UTC text of fixed width, so that it sorts and date functions read it; what has
 parts is JSON; in text that may name a file whose name is no text, what UTF-8 cannot say is an escape.
 """
 
 import json
-import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from cto_backups.core.alerts import Alert, Telling, Trouble
 from cto_backups.core.facts import Heartbeat
@@ -29,8 +28,15 @@ from cto_backups.evidence.payloads import (
     step_to_payload,
 )
 
-Row = Mapping[str, Any] | sqlite3.Row
 _Noun = TypeVar("_Noun")
+
+
+class Row(Protocol):
+    """A row of a table, read by the names of its columns."""
+
+    def __getitem__(self, name: str, /) -> Any:
+        """The value in this column."""
+        ...
 
 
 class UnreadableError(ValueError):

@@ -24,7 +24,7 @@ def delivered(connection: Connection, signer: str, kind: str, after: int, *, all
         """
         SELECT sequence, content FROM records
         WHERE signer = :signer AND kind = :kind AND sequence > :after
-            AND (:all OR sequence <= (SELECT max(sequence) FROM vault_heads WHERE signer = :signer))
+            AND (:all = 1 OR sequence <= (SELECT max(sequence) FROM vault_heads WHERE signer = :signer))
         ORDER BY sequence LIMIT :limit
         """,
         {"signer": signer, "kind": kind, "after": after, "limit": _AT_ONCE, "all": all},
@@ -65,7 +65,7 @@ def _know_source(connection: Connection, taken: TakenPoint, now: datetime) -> No
     }
     connection.execute(f"{insertion('sources', row)} ON CONFLICT DO NOTHING", row)
     connection.execute(
-        "UPDATE sources SET first_seen = min(first_seen, :started_at) WHERE name = :name",
+        "UPDATE sources SET first_seen = :started_at WHERE name = :name AND first_seen > :started_at",
         {"name": point.source, "started_at": moment_to_column(point.started_at)},
     )
 

@@ -24,7 +24,7 @@ class TrafficBook:
             | {column: getattr(seen, column) for column in _COLUMNS}
             for vault, seen in travelled.items()
         ]
-        added = ", ".join(f"{column} = {column} + excluded.{column}" for column in _COLUMNS)
+        added = ", ".join(f"{column} = vault_traffic.{column} + excluded.{column}" for column in _COLUMNS)
         with self._database.writing() as connection:
             connection.execute_each(
                 f"""

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 def catalog(screen: Screen) -> ExitStatus:
     """Show what the catalog holds, and whether its file is sound. 'rebuild' makes it anew from records in vaults."""
     with opened(screen, write=False) as opening:
-        from cto_backups.catalog.database import path_of
+        from cto_backups.catalog.database import place_of
 
         held = opening.installation.catalog
-        place = path_of(opening.configuration.settings.catalog_url)
+        place = place_of(opening.configuration.settings.catalog_url)
         points, evidence = len(held.points()), len(held.takeover.known("evidence"))
         signers = {signer: held.takeover.last_record(signer)[0] for signer in held.signers()}
         own = opening.installation.signer.signer
-        screen.document({"catalog": str(place), "points": points, "evidence": evidence, "records": signers})
+        screen.document({"catalog": place, "points": points, "evidence": evidence, "records": signers})
         screen.show(f"{place}: {counted(points, 'recovery point')}, {counted(evidence, 'result')} of evidence")
         for signer, number in signers.items():
             screen.show(f"  {counted(number, 'record')} of signer {signer}{' (this one)' if signer == own else ''}")

@@ -4,8 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from cto_backups.config.fields import Surroundings, Text, TimeOfDay, problem
+from cto_backups.config.fields import Surroundings, Text, TimeOfDay
 from cto_backups.config.part import Part
+from cto_backups.config.problems import problem
 from cto_backups.core.bandwidth import parse_rate
 
 

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from cto_backups.config.any_source import AnySource
-from cto_backups.config.fields import Duration, Line, Reference, Surroundings, Text, WebAddress, problem
+from cto_backups.config.fields import Duration, Line, Reference, Surroundings, Text, WebAddress
+from cto_backups.config.problems import problem
 from cto_backups.config.vault_models import TlsName
 
 _PROJECT = r"^[a-z](?:[a-z0-9-]|[.:](?=[a-z0-9])){4,60}[a-z0-9]$"

@@ -87,8 +87,8 @@ class Builder:
         return f"{scheme}:{self.path('/' + path.lstrip('/') if path.startswith('/') else path, place)}"
 
     def catalog_url(self, url: str) -> str:
-        """The catalog's URL with an absolute path."""
-        return self._url(url, ("catalog",))
+        """The catalog's URL, with an absolute path where it is a file."""
+        return url if url.startswith("postgresql:") else self._url(url, ("catalog",))
 
     def categories(self, given: Mapping[str, models.Category]) -> dict[str, Category]:
         """The built-in categories, overridden, and the file's own."""

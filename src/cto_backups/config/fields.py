@@ -5,7 +5,7 @@ Checks that need to know the rest of the file (which vaults there are, say) find
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from functools import lru_cache
@@ -14,11 +14,12 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
-from pydantic_core import PydanticCustomError, core_schema
+from pydantic_core import core_schema
 
-from cto_backups.config.kinds import CATALOG_SCHEMES, OBJECT_STORES, RESOURCE_KINDS
+from cto_backups.config import locations
+from cto_backups.config.kinds import RESOURCE_KINDS
 from cto_backups.config.mistakes import closest, names
-from cto_backups.config.redaction import has_credentials
+from cto_backups.config.problems import problem
 from cto_backups.config.repository_key import parse_key_reference
 from cto_backups.config.secrets import SecretReference
 from cto_backups.core.defaults import CATEGORIES, CLASSES
@@ -30,14 +31,11 @@ from cto_backups.core.schedule import TriggerError, parse_triggers
 from cto_backups.core.verification import parse_share
 from cto_backups.errors import KeyProblemError
 
-_BUCKETS = tuple(f"{known}://BUCKET/PREFIX" for known in OBJECT_STORES)
-
 _SHELLS = frozenset({"sh", "bash", "dash", "ksh", "zsh", "ash"})
 _PIPE = re.compile(r"(?<![|>])\|(?!\|)")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z", re.ASCII)
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}\Z", re.ASCII)
 _TIME = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]\Z", re.ASCII)
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]\Z", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
 
@@ -83,16 +81,6 @@ class Text:
         if self.choices:
             text = {"anyOf": [{"enum": list(self.choices)}, text]}
         return text | ({"examples": list(self.examples)} if self.examples else {})
-
-
-def problem(
-    message: str, *, allowed: Iterable[str] = (), nearest: str | None = None, todo: str = ""
-) -> PydanticCustomError:
-    """A validation error that carries what a `Mistake` shows."""
-    # The fixed template keeps braces in a value from being taken for pydantic's own.
-    return PydanticCustomError(
-        "policy", "{message}", {"message": message, "allowed": tuple(allowed), "nearest": nearest, "todo": todo}
-    )
 
 
 def parse_until(text: str, zone: ZoneInfo) -> datetime:
@@ -199,62 +187,6 @@ def _zones() -> frozenset[str]:
     return frozenset(available_timezones())  # reads hundreds of files
 
 
-def _no_credentials(value: str, _around: Surroundings | None = None) -> None:
-    if has_credentials(value):
-        raise problem(
-            "a password or token is written inside this URL",
-            todo="Take it out and change it, for it was stored in plain text; use a credential helper or an SSH key.",
-        )
-
-
-def _location(what: str, schemes: tuple[str, ...], example: str, others: Iterable[str] = ()) -> Check:
-    """A path of this machine behind a scheme; `others` are the forms that are allowed beside and checked elsewhere."""
-    forms = (*(f"{known}:PATH" for known in schemes), *others)
-    known_schemes = tuple(form.partition(":")[0] for form in forms)
-
-    def check(value: str, _around: Surroundings | None) -> None:
-        _no_credentials(value)
-        scheme, colon, rest = value.partition(":")
-        if not colon or scheme not in schemes:
-            raise problem(
-                f"'{scheme}' is no kind of {what}" if colon else f"this does not say which kind of {what} it is",
-                allowed=forms,
-                nearest=closest(scheme, known_schemes) if colon else None,
-                todo=f"Write it like {example}.",
-            )
-        if not rest.strip("/"):
-            raise problem("there is no path after the colon", todo=f"Write it like {example}.")
-        if rest.startswith("//") and not rest.startswith("///"):
-            raise problem(
-                f"'{rest[2:].partition('/')[0]}' stands where a host would",
-                todo=f"{scheme}: takes a path of this machine; write it like {example}.",
-            )
-
-    return check
-
-
-def _vault(value: str, _around: Surroundings | None) -> None:
-    if value.partition(":")[0] not in OBJECT_STORES:
-        _location("vault", ("file",), "file:vaults/one", _BUCKETS)(value, None)
-    else:
-        _bucket(value, _around)
-
-
-def _bucket(value: str, _around: Surroundings | None) -> None:
-    scheme, _, rest = value.partition(":")
-    if scheme not in OBJECT_STORES:
-        raise problem(f"'{scheme}' is no kind of bucket", allowed=_BUCKETS, todo="Write it like gs://acme-media.")
-    _no_credentials(value)
-    like = f"Write it like {scheme}://acme-backups/office; an address of a server goes to endpoint."
-    bucket, _, prefix = rest.removeprefix("//").partition("/")
-    if not rest.startswith("//") or not _BUCKET.match(bucket):
-        raise problem(f"this does not name a bucket after {scheme}://", todo=like)
-    if prefix and any(part in ("", ".", "..") for part in prefix.rstrip("/").split("/")):
-        raise problem("the place in the bucket has an empty part, or dots alone", todo=like)
-    if any(sign in prefix for sign in "?#*\\"):
-        raise problem("the place in the bucket has a sign that addresses use otherwise", todo=like)
-
-
 def _resource(value: str, _around: Surroundings | None) -> None:
     kind, colon, location = value.partition(":")
     unknown = kind not in RESOURCE_KINDS
@@ -267,7 +199,7 @@ def _resource(value: str, _around: Surroundings | None) -> None:
             nearest=closest(kind, RESOURCE_KINDS) if unknown else None,
             todo="Write it as the audit prints it, such as sqlite:/srv/scratch.db.",
         )
-    _no_credentials(value)
+    locations.no_credentials(value)
 
 
 def _until(value: str, _around: Surroundings | None) -> None:
@@ -356,18 +288,18 @@ KeyReference = Annotated[
 TimeOfDay = Annotated[str, Text(_understood(_time_of_day), examples=("22:00",), pattern=r"^[0-2][0-9]:[0-5][0-9]$")]
 TimeZone = Annotated[str, Text(_zone, examples=("UTC", "Europe/Berlin"))]
 RepositoryPlace = Annotated[str, Text(_repository_place, examples=("repositories/main", "."))]
-VaultUrl = Annotated[str, Text(_vault, examples=("file:vaults/one", "s3://acme-backups/office"))]
-BucketUrl = Annotated[str, Text(_bucket, examples=("gs://acme-media", "s3://acme-uploads/customers"))]
+VaultUrl = Annotated[str, Text(locations.vault, examples=("file:vaults/one", "s3://acme-backups/office"))]
+BucketUrl = Annotated[str, Text(locations.bucket, examples=("gs://acme-media", "s3://acme-uploads/customers"))]
 CatalogUrl = Annotated[
-    str, Text(_location("catalog", CATALOG_SCHEMES, "sqlite:catalog.db"), examples=("sqlite:catalog.db",))
+    str, Text(locations.catalog, examples=("sqlite:catalog.db", "postgresql://backups@db.example.com/backups"))
 ]
-GitUrl = Annotated[str, Text(_no_credentials, examples=_GIT_URLS)]
+GitUrl = Annotated[str, Text(locations.no_credentials, examples=_GIT_URLS)]
 ResourceName = Annotated[str, Text(_resource, examples=("sqlite:/srv/scratch.db", "git:/srv/git/old.git"))]
 Until = Annotated[str, Text(_until, examples=("2027-01-01",))]
 Filename = Annotated[str, Text(_filename, examples=("app.dump",), pattern="^[^/]+$")]
 KeyFingerprint = Annotated[str, Text(_key_fingerprint, pattern="^[0-9a-f]{64}$")]
 VariableName = Annotated[str, Text(_variable, pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
-Argument = Annotated[str, Text(_no_credentials)]
+Argument = Annotated[str, Text(locations.no_credentials)]
 Lfs = Literal["auto", "yes", "no"]
 
 Triggers = Annotated[

@@ -7,4 +7,4 @@ _ELSEWHERE: Final = ("pgbackrest", "barman", "wal-g")
 KINDS: Final = ("files", "git", "bucket", "command", *_DATABASES, *_ELSEWHERE)
 RESOURCE_KINDS: Final = (*KINDS, "volume")
 OBJECT_STORES: Final = ("gs", "s3")
-CATALOG_SCHEMES: Final = ("sqlite",)
+CATALOG_ON_SERVER: Final = "postgresql"

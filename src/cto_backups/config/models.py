@@ -43,10 +43,10 @@ from cto_backups.config.fields import (
     Unused,
     VariableName,
     WebAddress,
-    problem,
 )
 from cto_backups.config.governance_models import Governance
 from cto_backups.config.part import Part
+from cto_backups.config.problems import problem
 from cto_backups.config.report_models import ReportTo
 from cto_backups.config.vault_models import Vault as Vault
 
@@ -303,7 +303,10 @@ class PolicyFile(Part):
     keys: Keys
     """References to the two keys."""
     catalog: CatalogUrl = "sqlite:catalog.db"
-    """Where the catalog is: `sqlite:` and a path, relative to the folder of this file."""
+    """Where the catalog is: `sqlite:` and a path, relative to the folder of this file; or, for many hosts, the address
+    of a database on a PostgreSQL server."""
+    catalog_password: Reference | None = None
+    """Where the password of the user in that address is; or it is in `~/.pgpass`, a service or `PGPASSWORD`."""
     state: Line = Field(default="state", examples=["state"])
     """A folder for caches, staging and sandboxes, relative to the folder of this file."""
     compression: Annotated[int, Field(ge=1, le=19)] = 3

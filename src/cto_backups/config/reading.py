@@ -306,6 +306,7 @@ def _settings(file: models.PolicyFile, builder: Builder) -> Settings:
         evidence_fingerprints=tuple(file.keys.evidence_fingerprints),
         prune_unused=float(parse_unused(file.prune_unused)),
         prune_grace=parse_grace(file.prune_grace),
+        catalog_password=SecretReference.parse(file.catalog_password) if file.catalog_password else None,
     )
 
 

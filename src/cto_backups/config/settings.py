@@ -1,5 +1,6 @@
 """What loading a policy file gives: the policy for the pure functions, and the settings of this installation."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -14,10 +15,10 @@ from cto_backups.core.policy import Policy
 class Settings:
     """Where this installation keeps its things; every path is absolute.
 
-    `home` is the policy file's folder, `catalog_url` looks like ``sqlite:/path/catalog.db``, `compression` is a
-    zstd level, `verify_on_write` is "full" or "sampled", `prune_unused` and `prune_grace` are for pruning,
-    `evidence_fingerprints` are of the keys whose records count (of any when empty), `domain`
-    the trust domain whose repository is used in each vault.
+    `home` is the policy file's folder, `catalog_url` looks like ``sqlite:/path/catalog.db`` or
+    ``postgresql://host/database``, `compression` is a zstd level, `verify_on_write` is "full" or "sampled",
+    `prune_unused` and `prune_grace` are for pruning, `evidence_fingerprints` are of the keys whose records count (of
+    any when empty), `domain` the trust domain whose repository is used in each vault.
     """
 
     home: Path
@@ -31,6 +32,16 @@ class Settings:
     prune_grace: timedelta
     evidence_fingerprints: tuple[str, ...] = ()
     domain: str = "main"
+    catalog_password: SecretReference | None = None
+
+    @property
+    def catalog_login(self) -> Callable[[], str] | None:
+        """What reveals the secret that goes with the user in the catalog's address; None where there is none.
+
+        It raises KeyProblemError.
+        """
+        reference = self.catalog_password
+        return None if reference is None else lambda: reference.resolve(self.home).reveal()
 
 
 @dataclass(frozen=True, slots=True)

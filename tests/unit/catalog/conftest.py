@@ -1,8 +1,9 @@
-"""A catalog in a file, and builders of what goes in."""
+"""A catalog, in a file and on a server in turn, so that its tests hold for both; and builders of what goes in."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,45 @@ from cto_backups.core.model import (
 from cto_backups.core.policy import Policy, SourcePolicy, VaultPolicy
 from cto_backups.core.retention import Retention
 from cto_backups.evidence.records import SigningKey
+from servers import postgresql
 
 NOW = datetime(2026, 3, 18, 12, 0, 0, 123456, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class CatalogServer:
+    """A server with catalogs, each in a database of its own; making one takes migrations, copying one does not."""
+
+    server: postgresql.Server
+    template: str = "template_catalog"
+
+    def url(self, name: str) -> str:
+        return f"postgresql://{self.server.user}@/{name}?host={self.server.place}&port={self.server.port}"
+
+    def clone(self, name: str) -> str:
+        """A new catalog; its URL."""
+        self.server.do(f"CREATE DATABASE {name} TEMPLATE {self.template} STRATEGY file_copy")
+        return self.url(name)
+
+    def drop(self, name: str) -> None:
+        self.server.do(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+    def empty(self, name: str) -> None:
+        """Take everything out of a catalog, but for its version: it is quicker than another copy."""
+        with self.server.connect(name) as session:
+            session.execute(self._emptying(name))
+
+    @cache  # noqa: B019 - there is one for each process
+    def _emptying(self, name: str) -> str:
+        found = self.server.do(
+            """
+            SELECT string_agg(format('DELETE FROM cto_backups.%I', relname), '; '
+                ORDER BY array_position(ARRAY['points', 'sources'], relname::text) NULLS FIRST) FROM pg_class
+            WHERE relnamespace = 'cto_backups'::regnamespace AND relkind = 'r' AND relname <> 'alembic_version'
+            """,
+            database=name,
+        )
+        return str(found[0][0])
 
 
 class Build:
@@ -143,13 +181,40 @@ def path(tmp_path: Path, empty_catalog: bytes) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def catalog_server(postgresql_programs: Path) -> Iterator[CatalogServer]:
+    """A server with a catalog on it, for all tests of this process."""
+    # Nothing here outlives the server, so nothing need be safe on its disk.
+    with postgresql.server(postgresql_programs, full_page_writes="off", autovacuum="off") as server:
+        made = CatalogServer(server)
+        made.server.do(f"CREATE DATABASE {made.template} TEMPLATE template0")
+        Catalog.create(made.url(made.template), now=NOW).close()
+        made.clone("catalog")
+        yield made
+
+
 @pytest.fixture
-def open_catalog(path: Path) -> Iterator[Callable[[], Catalog]]:
+def server_url(catalog_server: CatalogServer) -> str:
+    """An empty catalog on the server."""
+    catalog_server.empty("catalog")
+    return catalog_server.url("catalog")
+
+
+@pytest.fixture(params=["file", "server"])
+def url(request: pytest.FixtureRequest) -> str:
+    """Where an empty catalog is: in a file, and on a server."""
+    if request.param == "file":
+        return f"sqlite:{request.getfixturevalue('path')}"
+    return str(request.getfixturevalue("server_url"))
+
+
+@pytest.fixture
+def open_catalog(url: str) -> Iterator[Callable[[], Catalog]]:
     """Opens the same catalog again, as another process would."""
     opened: list[Catalog] = []
 
     def open_it() -> Catalog:
-        opened.append(Catalog.open(f"sqlite:{path}", now=NOW))
+        opened.append(Catalog.open(url, now=NOW))
         return opened[-1]
 
     yield open_it

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 import pytest
 
 from cto_backups.catalog.alerts import TELLINGS_KEPT
@@ -40,7 +41,7 @@ def test_what_happens_to_an_alert_is_signed_and_kept(catalog: Any) -> None:
 
 def test_the_same_thing_is_open_once(catalog: Any) -> None:
     catalog.alerts.note(ALERT, "raised", KEY, NOW)
-    with pytest.raises((CatalogError, sqlite3.IntegrityError)):
+    with pytest.raises((CatalogError, sqlite3.IntegrityError, psycopg.IntegrityError)):
         catalog.alerts.note(replace(ALERT, id="alert-2"), "raised", KEY, NOW)
     catalog.alerts.note(replace(ALERT, closed_at=NOW, cause="over"), "closed", KEY, NOW)
     catalog.alerts.note(replace(ALERT, id="alert-2"), "raised", KEY, NOW)

@@ -2,10 +2,10 @@
 
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 
+import psycopg
 import pytest
 
 from cto_backups.core.governance import Approval, Governed, Identity, Standing, Who
@@ -146,24 +146,24 @@ def test_a_decision_that_is_objected_to_changes_nothing(catalog, build, wanted):
         "decided_by = requested_by",
     ],
 )
-def test_a_row_that_was_changed_by_hand_does_not_count(catalog, path, build, wanted, change):
+def test_a_row_that_was_changed_by_hand_does_not_count(catalog, build, wanted, change):
     """Neither one that was never given, nor one that was given for something else, for longer, or by another."""
     catalog.approvals.ask(wanted, build.key)
     if not change.startswith("granted"):
         decide(catalog, build)
-    with closing(sqlite3.connect(path)) as connection, connection:
+    with catalog._writing() as connection:
         connection.execute(f"UPDATE approvals SET {change}")
     with pytest.raises(GovernanceError, match="no signed record"):
         catalog.approvals.authorize(authorization(build), build.key)
 
 
-def test_what_counts_is_the_last_decision_by_this_signer(catalog, path, build, wanted):
+def test_what_counts_is_the_last_decision_by_this_signer(catalog, build, wanted):
     catalog.approvals.ask(wanted, build.key)
     given = decide(catalog, build)
     decide(catalog, build, granted=False)
     with pytest.raises(GovernanceError, match="denied"):
         catalog.approvals.authorize(authorization(build), build.key)
-    with closing(sqlite3.connect(path)) as connection, connection:
+    with catalog._writing() as connection:
         connection.execute("UPDATE approvals SET granted = 1")
     assert catalog.approvals.named(given.id).granted
     with pytest.raises(GovernanceError, match="no signed record"):
@@ -174,14 +174,14 @@ def test_what_counts_is_the_last_decision_by_this_signer(catalog, path, build, w
     catalog.approvals.authorize(authorization(build), build.key)
 
 
-def test_a_damaged_row_is_told(catalog, path, build, wanted):
+def test_a_damaged_row_is_told(catalog, build, wanted):
     catalog.approvals.ask(wanted, build.key)
     for change in ("requested_by = '{}'", "action = 'dance'", "requested_by = NULL", "expires_at = 'soon'"):
-        with closing(sqlite3.connect(path)) as connection, connection:
-            try:
+        try:
+            with catalog._writing() as connection:
                 connection.execute(f"UPDATE approvals SET {change}")
-            except sqlite3.IntegrityError:
-                continue
+        except (sqlite3.IntegrityError, psycopg.IntegrityError):
+            continue
         with pytest.raises(CatalogError, match="damaged"):
             catalog.approvals.listed()
 

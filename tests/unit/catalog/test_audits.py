@@ -66,11 +66,11 @@ def test_a_finding_stays_open_since_the_audit_that_first_made_it(catalog, build,
     )
 
 
-def test_an_open_finding_is_one_row_however_often_it_is_made(catalog, keep, path):
+def test_an_open_finding_is_one_row_however_often_it_is_made(catalog, keep):
     for days in range(30, 0, -1):
         keep(days, "a", "b")
-    with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("SELECT count(*) FROM audit_findings").fetchone() == (2,)
+    with catalog.reading() as connection:
+        assert connection.scalar("SELECT count(*) FROM audit_findings") == 2
 
 
 def test_the_last_audit_of_a_day_stands_for_it(catalog, build, keep):
@@ -90,7 +90,7 @@ def test_what_a_look_found_stays_open_until_somebody_looks_again(catalog, build,
     assert open_at(catalog, build) == {}
 
 
-def test_history_is_bounded(catalog, build, keep, path):
+def test_history_is_bounded(catalog, build, keep):
     old = KEPT_FOR.days
     keep(old + 5, "fixed long ago", "fixed late", "never fixed")
     keep(old + 3, "fixed late", "never fixed")
@@ -99,8 +99,8 @@ def test_history_is_bounded(catalog, build, keep, path):
     keep(0, "never fixed")
     assert days_kept(catalog, build) == [0, old - 2]
     assert open_at(catalog, build) == {"never fixed": old + 5}
-    with closing(sqlite3.connect(path)) as connection:
-        subjects = {row[0] for row in connection.execute("SELECT subject FROM audit_findings")}
+    with catalog.reading() as connection:
+        subjects = set(connection.scalars("SELECT subject FROM audit_findings"))
     assert subjects == {"never fixed", "fixed late"}
 
 
@@ -118,9 +118,9 @@ def test_an_audit_by_a_clock_that_was_put_back_changes_nothing(catalog, build, k
         "UPDATE audit_findings SET severity = ''",
     ],
 )
-def test_a_row_that_nobody_can_have_written_is_damage(catalog, keep, path, change):
+def test_a_row_that_nobody_can_have_written_is_damage(catalog, keep, change):
     keep(1, "a")
-    with closing(sqlite3.connect(path)) as connection, connection:
+    with catalog._writing() as connection:
         connection.execute(change)
     with pytest.raises(CatalogError, match="is damaged"):
         catalog.audits.last()

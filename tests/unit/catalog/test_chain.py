@@ -35,7 +35,7 @@ from cto_backups.catalog.catalog import Catalog
 from cto_backups.evidence.records import SigningKey
 key = SigningKey.load(sys.argv[2])
 now = datetime(2026, 1, 1, tzinfo=UTC)
-with Catalog.open("sqlite:" + sys.argv[1], now=now) as catalog:
+with Catalog.open(sys.argv[1], now=now) as catalog:
     print("ready", flush=True)
     sys.stdin.readline()
     for number in range(15):
@@ -43,10 +43,10 @@ with Catalog.open("sqlite:" + sys.argv[1], now=now) as catalog:
 """
 
 
-def test_processes_that_write_at_once_share_one_chain(catalog, path):
+def test_processes_that_write_at_once_share_one_chain(catalog, url):
     writers = [
         subprocess.Popen(
-            [sys.executable, "-c", WRITER, path, KEY.secret(), str(number)],
+            [sys.executable, "-c", WRITER, url, KEY.secret(), str(number)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -14,7 +14,7 @@ from importlib import import_module
 import pytest
 from sqlalchemy import create_engine
 
-from cto_backups.catalog import database, schema, schema_traffic
+from cto_backups.catalog import database, migrating, schema, schema_traffic, sqlite_file
 from cto_backups.catalog.catalog import Catalog
 from cto_backups.catalog.status_view import BACKUP_STATUS
 from cto_backups.core.model import ActionKind
@@ -69,7 +69,7 @@ def test_a_making_that_fails_leaves_nothing(tmp_path, monkeypatch):
     def fail(path):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(database, "migrate", fail)
+    monkeypatch.setattr(sqlite_file, "migrate", fail)
     with pytest.raises(KeyboardInterrupt):
         Catalog.create(url(tmp_path / "catalog.db"), now=NOW)
     assert list(tmp_path.iterdir()) == []
@@ -87,7 +87,7 @@ def test_a_missing_catalog_is_told_and_not_made_by_opening(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("wrong", ["postgresql://host/db", "catalog.db", "sqlite:", ""])
+@pytest.mark.parametrize("wrong", ["mysql://host/db", "catalog.db", "sqlite:", "postgresql:", ""])
 def test_another_kind_of_catalog_is_refused_without_repeating_a_password(wrong):
     with pytest.raises(CatalogError) as caught:
         Catalog.open(wrong, now=NOW)
@@ -150,19 +150,17 @@ def newer_program(tmp_path, monkeypatch):
 
     def make(more=""):
         migrations = tmp_path / "later" / "migrations"
-        shutil.copytree(database.MIGRATIONS, migrations, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(migrating.MIGRATIONS, migrations, ignore=shutil.ignore_patterns("__pycache__"))
         (migrations / "versions" / "9999_later.py").write_text(SECOND.format(more=more, current=CURRENT))
-        monkeypatch.setattr(database, "MIGRATIONS", migrations)
+        monkeypatch.setattr(migrating, "MIGRATIONS", migrations)
         monkeypatch.setattr(database, "VERSION", "9999")
         monkeypatch.setattr(database, "KNOWN_VERSIONS", (*database.KNOWN_VERSIONS, "9999"))
 
     return make
 
 
-def test_an_older_version_is_brought_up_to_date_after_a_whole_copy_is_set_aside(
-    path, open_catalog, build, newer_program
-):
-    old = open_catalog()
+def test_an_older_version_is_brought_up_to_date_after_a_whole_copy_is_set_aside(path, build, newer_program):
+    old = Catalog.open(url(path), now=NOW)
     old.sync_policy(build.policy(), b"", NOW)
     old.add_point_with_copy(build.point("p1"), build.copy("p1"))
     assert path.with_name("catalog.db-wal").stat().st_size > 0, "what is not yet in the file itself must come along"
@@ -379,13 +377,13 @@ def test_a_reader_sees_one_moment_while_others_write(path):
 
 def test_connections_are_used_again_and_closed_with_the_catalog(path, monkeypatch):
     made = []
-    really = database.connect
+    really = sqlite_file.connect
 
     def note(path, **settings):
         made.append(really(path, **settings))
         return made[-1]
 
-    monkeypatch.setattr(database, "connect", note)
+    monkeypatch.setattr(sqlite_file, "connect", note)
     with Catalog.open(url(path), now=NOW) as catalog:
         for _ in range(5):
             catalog.points()

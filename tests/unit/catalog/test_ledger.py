@@ -5,7 +5,7 @@ import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
-from cto_backups.catalog import database
+from cto_backups.catalog import migrating
 from cto_backups.catalog.catalog import Catalog
 from cto_backups.core.model import Step
 from cto_backups.core.verification import Ledger, Readings
@@ -53,7 +53,7 @@ def test_what_another_verification_noted_meanwhile_stays(catalog):
     assert catalog.ledger("near") == Ledger({pack(0): None, pack(1): None, pack(2): WHOLE}, {pack(1)})
 
 
-def test_a_pack_takes_about_fifty_bytes(catalog, path):
+def test_a_pack_takes_about_fifty_bytes(path, build):
     def size() -> int:
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -61,14 +61,15 @@ def test_a_pack_takes_about_fifty_bytes(catalog, path):
 
     packs = {(number * 0x9E3779B97F4A7C15).to_bytes(32, "little") for number in range(20_000)}
     before = size()
-    catalog.note_readings("near", Readings(NOON, packs, intact=packs))
+    with Catalog.open(f"sqlite:{path}", now=build.now) as catalog:
+        catalog.note_readings("near", Readings(NOON, packs, intact=packs))
     assert (size() - before) / len(packs) < 60
 
 
 def test_a_catalog_of_the_first_version_keeps_what_it_knows_of_readings(path, build):
     """Until then a verification that read anything read everything."""
     path.unlink()
-    migrations = database.MIGRATIONS / "versions"
+    migrations = migrating.MIGRATIONS / "versions"
     first: dict[str, object] = {}
     exec((migrations / "0001_first.py").read_text(), first)
     with closing(sqlite3.connect(path)) as old, old:

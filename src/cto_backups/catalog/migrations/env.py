@@ -1,6 +1,7 @@
-"""Runs migrations on the connection that `database.migrate` hands over, inside its one transaction."""
+"""Runs migrations on the connection that `migrating.migrate` hands over, inside its one transaction."""
 
 from alembic import context
 
-context.configure(connection=context.config.attributes["connection"], transactional_ddl=True)
+given = context.config.attributes
+context.configure(connection=given["connection"], version_table_schema=given["schema"], transactional_ddl=True)
 context.run_migrations()

@@ -3,7 +3,6 @@
 import os
 import re
 import socket
-import ssl
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import Any, Final
 
 import psycopg
 
+from cto_backups import certificates
 from cto_backups.core.limits import UNLIMITED, Limit
 from cto_backups.process import ToolMissingError
 from cto_backups.sources import pipes
@@ -149,7 +149,7 @@ class Address:
     def _tls(self) -> dict[str, str]:
         if self.host.startswith("/"):
             return {}
-        certificate = self.sslrootcert or _system_certificates()
+        certificate = self.sslrootcert or certificates.of_the_system()
         mode = self.sslmode or "verify-full"
         return {"sslmode": mode, **({"sslrootcert": certificate} if mode.startswith("verify") else {})}
 
@@ -168,12 +168,6 @@ def _end(session: "psycopg.Connection[tuple[Any, ...]]") -> None:
 def by_name(database: str) -> str:
     """A database where a program takes a connection string as well: it is a name, whatever is in it."""
     return "dbname='" + database.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-def _system_certificates() -> str:
-    """The certificates that this system trusts, as a file: programs before version 16 do not know 'system'."""
-    usual = ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt"
-    return usual if Path(usual).is_file() else "system"
 
 
 def _escaped(value: str) -> str:

@@ -1,0 +1,117 @@
+"""A catalog on a server, opened: its sessions, which are kept and used again, and its transactions."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import psycopg
+
+from cto_backups.catalog.database import Connection
+from cto_backups.catalog.postgresql import rows
+from cto_backups.catalog.postgresql.address import Address
+from cto_backups.catalog.postgresql.checking import complaints
+from cto_backups.catalog.postgresql.mishaps import translated
+from cto_backups.catalog.postgresql.transaction import Transaction
+from cto_backups.errors import CatalogError
+
+PATIENCE_SECONDS = 60.0
+"""For how long a server may be away in the middle of something before that fails; it restarts in less."""
+_OLDEST = 130_000
+_MOST_IDLE = 2  # of each process; a fleet has many
+
+
+class ServerDatabase:
+    """A catalog on a server. Sessions are kept and used again; each has one transaction at a time."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self.patience = 0.0
+        self._idle: list[psycopg.Connection[Any]] = []
+        self._closed = False
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Let go of the server."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for session in idle:
+            session.close()
+
+    def reading(self) -> AbstractContextManager[Connection]:
+        """A consistent view of everything."""
+        return self._transaction(write=False)
+
+    def writing(self) -> AbstractContextManager[Connection]:
+        """All that is done is there at the end, durably, or none of it; once, whatever becomes of the server."""
+        return self._transaction(write=True)
+
+    def check(self) -> tuple[str, ...]:
+        """What is wrong with tables, indexes and references; nothing when all is well."""
+        with self.reading() as connection:
+            return complaints(connection)
+
+    @contextmanager
+    def _transaction(self, *, write: bool) -> Iterator[Connection]:
+        with translated(self.address):
+            first = self._kept()
+            begun = Transaction(self.address.place, first, self.connect, write=write, patience=self.patience)
+            try:
+                yield Connection(begun)
+                begun.commit()
+            except BaseException:
+                self._give_up(begun)
+                raise
+            self.give(begun.session)
+
+    def connect(self) -> "psycopg.Connection[Any]":
+        """A new session. Raises psycopg.Error, CatalogError."""
+        session = self.address.connect(autocommit=True, cursor_factory=psycopg.ClientCursor)
+        try:
+            rows.adapt(session)
+            _look_at(session, self.address.place)
+        except BaseException:
+            session.close()
+            raise
+        return session
+
+    def _kept(self) -> "psycopg.Connection[Any] | None":
+        with self._lock:
+            return self._idle.pop() if self._idle else None
+
+    def give(self, session: "psycopg.Connection[Any] | None") -> None:
+        """Keep a session for the next transaction, or close it."""
+        if session is None:
+            return
+        with self._lock:
+            if not self._closed and len(self._idle) < _MOST_IDLE:
+                self._idle.append(session)
+                return
+        session.close()
+
+    def _give_up(self, begun: Transaction) -> None:
+        try:
+            begun.roll_back()
+        except psycopg.Error:
+            if begun.session is not None:
+                begun.session.close()  # which rolls back what it can
+        else:
+            self.give(begun.session)
+
+
+def _look_at(session: "psycopg.Connection[Any]", place: str) -> None:
+    """Refuse a server that cannot hold a catalog."""
+    if session.info.server_version < _OLDEST:
+        raise CatalogError(
+            f"The catalog {place} is on a server that is too old",
+            why=f"it is version {session.info.server_version // 10_000}",
+            todo=f"Use PostgreSQL {_OLDEST // 10_000} or newer.",
+        )
+    encoding = session.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise CatalogError(
+            f"The catalog {place} is in a database with the encoding {encoding}",
+            why="names of files are of every language",
+            todo="Make a database with ENCODING 'UTF8' TEMPLATE template0.",
+        )
