@@ -244,19 +244,23 @@ def test_a_limit_may_be_longer_than_servers_can_count(
         limit.lift()
 
 
-def child(tmp_path: Path, kind: str, options: str, timeout: str) -> "subprocess.Popen[bytes]":
-    """A process that backs a source up."""
+def child(tmp_path: Path, kind: str, options: str, left: float | None) -> "subprocess.Popen[bytes]":
+    """A process that backs a source up, without an end, or whose time has so many seconds left whenever it is asked.
+
+    So the server is told of an end that this process, which is to be killed or stopped before, does not come to by
+    itself, however slow the machine is.
+    """
     code = f"""
 import dataclasses, sys
 from datetime import timedelta
 from pathlib import Path
 from cto_backups.flows.backup import backup
+from cto_backups.flows.limit import TimeLimit
 from integration.conftest import build
 root = Path({str(tmp_path)!r})
 installation = build(root / "installation", root, {{"it": ({kind!r}, {options})}}).installation
-source = dataclasses.replace(installation.policy.sources["it"], backup_timeout={timeout})
-policy = dataclasses.replace(installation.policy, sources={{"it": source}})
-backup(dataclasses.replace(installation, policy=policy), "it")
+TimeLimit.left = lambda self: {left}
+backup(installation, "it")
 """
     environment = {**os.environ, **import_path("contract")}
     return subprocess.Popen([sys.executable, "-c", code], env=environment, start_new_session=True)
@@ -270,9 +274,9 @@ def test_a_sum_whose_worker_is_killed_or_stands_still_ends_by_itself(
     shop: postgresql.Server, tmp_path: Path, how: signal.Signals
 ) -> None:
     """Killed: the server looks every five seconds who waits. Standing still: ten seconds after its time."""
-    timeout = "None" if how is signal.SIGKILL else "timedelta(seconds=4)"
+    left = None if how is signal.SIGKILL else 1.0
     options = repr({"host": str(shop.place), "port": shop.port, "user": "postgres"})
-    process = child(tmp_path, "postgresql", options, timeout)
+    process = child(tmp_path, "postgresql", options, left)
     try:
         is_there(lambda: shop.do(f"SELECT 1 FROM pg_stat_activity WHERE {SUMS}"))
         process.send_signal(how)
@@ -281,7 +285,7 @@ def test_a_sum_whose_worker_is_killed_or_stands_still_ends_by_itself(
         else:
             # Those that hold something; pg_dump lets no server end it, and waits for who reads it.
             held = "application_name = 'cto.backups' AND state IN ('active', 'idle in transaction')"
-            gone(lambda: shop.do(f"SELECT pid, state, query FROM pg_stat_activity WHERE {held}"), 14 + PATIENCE_SECONDS)
+            gone(lambda: shop.do(f"SELECT pid, state, query FROM pg_stat_activity WHERE {held}"), 11 + PATIENCE_SECONDS)
     finally:
         process.kill()
         process.wait()
@@ -295,19 +299,24 @@ def wiki(mariadbd: Path) -> Iterator[mariadb.Server]:
     with mariadb.server(mariadbd, **{"binlog-format": "ROW"}) as made:
         made.do(
             "CREATE DATABASE wiki",
-            # Nothing on its disk, and 8 GB to sum up.
+            # Nothing on its disk, and 1 TB to sum up: no sum ends by itself while a test looks.
             "SET sql_log_bin = 0",
             "CREATE TABLE wiki.large (n int PRIMARY KEY, w longtext AS (REPEAT('x', 10000000)) VIRTUAL)",
-            "INSERT INTO wiki.large (n) SELECT seq FROM wiki.seq_1_to_800",
+            "INSERT INTO wiki.large (n) SELECT seq FROM wiki.seq_1_to_100000",
         )
         yield made
 
 
 def of_wiki(wiki: mariadb.Server) -> list[tuple[Any, ...]]:
     return wiki.do(
-        "SELECT ID, COMMAND, STATE, LEFT(INFO, 200) FROM information_schema.PROCESSLIST"
+        "SELECT ID, COMMAND, STATE, LEFT(INFO, 2000) FROM information_schema.PROCESSLIST"
         " WHERE ID <> CONNECTION_ID() AND COMMAND NOT IN ('Daemon', 'Killed') AND USER = 'root'"
     )
+
+
+def sums_of(wiki: mariadb.Server) -> set[int]:
+    """The sessions in which rows are summed up: what is there is counted too, but that does not take long."""
+    return {row[0] for row in of_wiki(wiki) if re.search(r"/\* cto\.backups .*\blarge\b", str(row[3]), re.DOTALL)}
 
 
 def access(wiki: mariadb.Server) -> dict[str, Any]:
@@ -332,13 +341,13 @@ def test_reading_a_mariadb_servers_files_ends_in_time(
 def test_a_sum_whose_worker_is_killed_ends_ten_seconds_after_its_time(wiki: mariadb.Server, tmp_path: Path) -> None:
     """MariaDB does not look who waits for a statement: without a limit it goes on, until another backup begins."""
     options = f"{{'host': {str(wiki.socket)!r}, 'user': 'root', 'password': lambda: {mariadb.PASSWORD!r}}}"
-    process = child(tmp_path, "mysql", options, "timedelta(seconds=3)")
+    process = child(tmp_path, "mysql", options, 1.0)
     try:
-        is_there(lambda: [row for row in of_wiki(wiki) if "COUNT(*)" in str(row[3])])
+        is_there(lambda: sums_of(wiki))
     finally:
         process.kill()
         process.wait()
-    gone(lambda: of_wiki(wiki), 13.0 + PATIENCE_SECONDS)
+    gone(lambda: of_wiki(wiki), 11.0 + PATIENCE_SECONDS)
 
 
 def test_what_a_killed_worker_left_to_the_server_is_ended_by_the_next_backup(
@@ -346,20 +355,23 @@ def test_what_a_killed_worker_left_to_the_server_is_ended_by_the_next_backup(
 ) -> None:
     """And by no other's: not what a process does that lives, nor one of another machine."""
     options = f"{{'host': {str(wiki.socket)!r}, 'user': 'root', 'password': lambda: {mariadb.PASSWORD!r}}}"
-    process = child(tmp_path, "mysql", options, "None")
+    process = child(tmp_path, "mysql", options, None)
     try:
-        is_there(lambda: [row for row in of_wiki(wiki) if "COUNT(*)" in str(row[3])])
+        is_there(lambda: sums_of(wiki))
     finally:
         process.kill()
         process.wait()
-    left = {row[0] for row in of_wiki(wiki) if "COUNT(*)" in str(row[3])}
-    assert left
+    left = sums_of(wiki)
+    assert left, "nobody told the server that its client is gone"
     others = [mark(), re.sub(r"backups \w+", f"backups {'0' * 16}", mark()).replace(str(os.getpid()), str(process.pid))]
     assert others[0] != others[1]
-    with ThreadPoolExecutor() as pool:
-        sleeping = [pool.submit(wiki.do, f"SELECT {whose}SLEEP(6)") for whose in others]
-        is_there(lambda: len([row for row in of_wiki(wiki) if "SLEEP" in str(row[3])]) == 2)
+    lock = "'what others wait for'"
+    with ThreadPoolExecutor() as pool, closing(wiki.connect()) as holder, closing(holder.cursor()) as cursor:
+        cursor.execute(f"SELECT GET_LOCK({lock}, 0)")
+        waiting = [pool.submit(wiki.do, f"SELECT {whose}GET_LOCK({lock}, 600)") for whose in others]
+        is_there(lambda: len([row for row in of_wiki(wiki) if "GET_LOCK" in str(row[3])]) == 2)
         with MysqlSource("it", access(wiki), state=tmp_path / "state").capture():
             assert not left & {row[0] for row in of_wiki(wiki)}
-        assert [each.result() for each in sleeping] == [[(0,)], [(0,)]]
+        assert not any(each.done() for each in waiting)
+    assert [each.result() for each in waiting] == [[(1,)], [(1,)]], "the lock is given to them once it is free"
     gone(lambda: of_wiki(wiki))
