@@ -1,5 +1,7 @@
 """A restore into a MariaDB server that is killed half way: what is there is no database, and the next one completes."""
 
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -9,7 +11,7 @@ import pytest
 
 from cto_backups.errors import ExitStatus
 from integration.cli.conftest import Answer, Home
-from integration.cli.databases import begun, said
+from integration.cli.databases import begun, descendants, said
 from servers import mariadb
 from servers.mariadb import Server
 
@@ -31,7 +33,7 @@ def server(mariadbd: Path) -> Iterator[Server]:
     with mariadb.server(mariadbd) as made:
         mariadb.fill(made)
         made.do("CREATE DATABASE bulk", "CREATE TABLE bulk.a (n int PRIMARY KEY, word varchar(80))")
-        made.do("INSERT INTO bulk.a SELECT seq, CONCAT(MD5(seq), MD5(-seq)) FROM seq_1_to_160000", database="bulk")
+        made.do("INSERT INTO bulk.a SELECT seq, CONCAT(MD5(seq), MD5(-seq)) FROM seq_1_to_1000", database="bulk")
         yield made
 
 
@@ -66,22 +68,33 @@ def loading(server: Server) -> int | None:
     return number
 
 
+def is_held(server: Server) -> bool:
+    """Whether the program that loads waits until it may make a function."""
+    return bool(
+        server.do(
+            "SELECT 1 FROM information_schema.PROCESSLIST WHERE ID = IS_USED_LOCK('cto.backups restore loads')"
+            " AND STATE LIKE 'Waiting for table %lock' AND INFO LIKE '%FUNCTION%'"
+        )
+    )
+
+
 def test_a_restore_that_was_killed_half_way_is_told_and_the_next_completes(protecting: Home, server: Server) -> None:
     assert protecting("backup", "shop").status is ExitStatus.SUCCESS
     server.do("DROP DATABASE bulk", "DROP DATABASE `my shop`", "DROP DATABASE zoo", "DROP USER 'shop keeper'@localhost")
-    process = begun(protecting, "restore", "shop", "--in-place", "--yes")
     with closing(server.connect()) as session, closing(session.cursor()) as cursor:
-        try:
-            until(lambda: "a" in tables(server, "bulk"), "it loads")
-            cursor.execute("FLUSH TABLES WITH READ LOCK")  # what it would do next waits
-            another = protecting("restore", "shop", "--in-place", "--yes")
-            assert another.status is ExitStatus.REFUSED and "another restore to this server" in words(another)
-            assert process.poll() is None, said(protecting)
-        finally:
-            process.kill()
-            process.wait()
+        cursor.execute("LOCK TABLES mysql.proc READ")  # functions, which come after their tables, wait
+        process = begun(protecting, "restore", "shop", "--in-place", "--yes")
+        until(lambda: is_held(server), "it is half way")
+        (program,) = (pid for pid, name in descendants(process.pid).items() if name == "mariadb")
+        os.kill(program, signal.SIGSTOP)
+    try:
+        another = protecting("restore", "shop", "--in-place", "--yes")
+        assert another.status is ExitStatus.REFUSED and "another restore to this server" in words(another)
+        assert process.poll() is None, said(protecting)
+        process.kill()
+        process.wait()
         left = loading(server)
-        assert left is not None, "the program that it started is there still, and waits"
+        assert left is not None, "the program that it started is there still"
         assert {TABLE} < tables(server, "bulk") and tables(server, "zoo") == {TABLE}, "all say that they are not whole"
 
         refused = protecting("backup", "shop")
@@ -93,9 +106,10 @@ def test_a_restore_that_was_killed_half_way_is_told_and_the_next_completes(prote
 
         process = begun(protecting, "restore", "shop", "--in-place", "--yes")
         until(lambda: loading(server) != left, "what was left running is ended")
-        cursor.execute("UNLOCK TABLES")
+    finally:
+        os.kill(program, signal.SIGKILL)
     assert process.wait(PATIENCE_SECONDS) == ExitStatus.SUCCESS, said(protecting)
-    assert server.do("SELECT COUNT(*) FROM bulk.a") == [(160000,)]
+    assert server.do("SELECT COUNT(*) FROM bulk.a") == [(1000,)]
     assert server.do("SELECT COUNT(*) FROM orders", database="my shop") == [(1502,)]
     assert not any(TABLE in tables(server, name) for name in ("bulk", "my shop", "zoo"))
     ((grants,),) = server.do("SELECT COUNT(*) FROM mysql.procs_priv WHERE User = 'shop keeper'")
