@@ -10,8 +10,8 @@ BIN := .venv/bin
 DIR ?=
 WHEEL ?=
 UPGRADE ?=
-# Test processes: as many as there are cores.
-JOBS ?= logical
+# Test processes: half as many more as there are cores, since tests wait for servers and programs for much of their time.
+JOBS ?= $(shell cores=$$(nproc 2>/dev/null || echo 2); echo $$((cores + cores / 2)))
 # More arguments for pytest, such as ARGS='-k retention -x'.
 ARGS ?=
 # How long to fuzz all readers together.
@@ -63,7 +63,7 @@ test-core: setup
 # In a place of its own, which is removed afterwards: other test runs on this machine do not meet it. Tests that run as an
 # ordinary user pass through it.
 test-all: setup
-	scratch=$$(mktemp -d); trap 'rm -rf "$$scratch" 2>/dev/null || true' EXIT; \
+	scratch=$$(TMPDIR=$$(tools/scratch) mktemp -d); trap 'rm -rf "$$scratch" 2>/dev/null || true' EXIT; \
 	chmod 711 "$$scratch"; mkdir "$$scratch/tmp"; chmod 1777 "$$scratch/tmp"; \
 	TMPDIR="$$scratch/tmp" $(BIN)/pytest $(TESTS) --ignore tests/unit/core --basetemp "$$scratch/t" -n $(JOBS) \
 		--dist worksteal -m "not newest_restic and not rustic and not wal_g and not mysql" $(ARGS)
