@@ -28,6 +28,7 @@
     │       └── ApprovalNeededError  13   somebody has to approve it first
     ├── BusyError                    14   another run holds the lock
     ├── RestoreError                 15   a restore did not complete
+    ├── CrashError                    1   the process of an action ended in the middle of it
     └── ChannelError                 16   a channel did not take a message
         └── ReportError              16   what is known could not be reported where policy wants it
 
@@ -39,7 +40,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from enum import IntEnum
 from types import MappingProxyType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class ExitStatus(IntEnum):
@@ -81,8 +82,19 @@ class BackupsError(Exception):
         self.why = why
         self.todo = todo
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What another process is told: what a user is. Other particulars stay here."""
+        return _told, (type(self), self.what, self.why, self.todo)
+
     def __str__(self) -> str:
         return f"{self.what}: {self.why}" if self.why else self.what
+
+
+def _told(kind: type[BackupsError], what: str, why: str, todo: str) -> BackupsError:
+    """The error that another process told of; its own way of being made may ask for more."""
+    error = kind.__new__(kind)
+    BackupsError.__init__(error, what, why=why, todo=todo)
+    return error
 
 
 class UsageError(BackupsError):
@@ -258,6 +270,12 @@ class RestoreError(BackupsError):
 
     code = "restore"
     exit_status = ExitStatus.RESTORE
+
+
+class CrashError(BackupsError):
+    """The process of an action ended in the middle of it, by a signal or by a defect of this program."""
+
+    code = "crash"
 
 
 class ChannelError(BackupsError):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cto_backups import clock, registry
 from cto_backups.app.adapters import Adapters, own_places
+from cto_backups.app.changes import PolicyChanges as PolicyChanges
 from cto_backups.errors import CatalogError, KeyProblemError, NotFoundError, PolicyError
 
 if TYPE_CHECKING:
@@ -77,14 +78,14 @@ def nothing(_policy: "Policy") -> None:
 
 @contextmanager
 def opened(
-    policy: Path,
+    policy: "Path | Configuration",
     *,
     progress: ProgressFactory = silent,
     write: "bool | Callable[[Policy], bool]" = True,
     ahead: Callable[["Policy"], str | None] = nothing,
     in_haste: bool = False,
 ) -> Iterator[Opened]:
-    """Open what a policy file names. Raises PolicyError, KeyProblemError, CatalogError.
+    """Open what a policy file, or one that was loaded, names. Raises PolicyError, KeyProblemError, CatalogError.
 
     With `write`, which may depend on the policy, that is brought into the catalog and what killed runs left is put
     right first; readers leave everything as it is. Vaults and repositories are opened when first asked for, so that a
@@ -93,7 +94,7 @@ def opened(
     """
     from cto_backups.config import load
 
-    configuration = load(policy)
+    configuration = load(policy) if isinstance(policy, Path) else policy
     if not isinstance(write, bool):
         write = _would_write(configuration, write)
     adapters = Adapters(configuration, in_haste=in_haste)
@@ -109,11 +110,18 @@ def opened(
 
 @contextmanager
 def assembled(
-    configuration: "Configuration", adapters: Adapters, *, progress: ProgressFactory, write: bool, review: bool = True
+    configuration: "Configuration",
+    adapters: Adapters,
+    *,
+    progress: ProgressFactory,
+    write: bool,
+    review: bool = True,
+    known: bool = False,
 ) -> Iterator[Opened]:
     """Put the installation together around its catalog; see `opened`, which most callers want.
 
     Without `review` nothing is signed on the way: what records in vaults say is to be known first (`reviewed`).
+    `known`: somebody else has brought the policy into the catalog, and goes on looking after that.
     """
     from cto_backups.catalog.catalog import Catalog
     from cto_backups.flows.installation import Installation
@@ -148,9 +156,9 @@ def assembled(
             sudo_user=os.environ.get("SUDO_USER") or None,
         )
         opening = Opened(installation, configuration, ())
-        if write and review:
+        if write and review and not known:
             opening = reviewed(opening)
-        elif write:
+        elif write and not known:
             catalog.sync_policy(configuration.policy, configuration.text, clock.now())
         else:
             bound = replace(installation, policy=_governed(configuration.policy, catalog))

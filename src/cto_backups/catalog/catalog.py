@@ -7,7 +7,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cto_backups.catalog import chain, database, heartbeat, holdings, holds, inventory, ledger, queries
+from cto_backups.catalog import chain, database, heartbeat, holdings, holds, inventory, ledger, queries, runs
 from cto_backups.catalog.alerts import AlertBook
 from cto_backups.catalog.approvals import Approvals
 from cto_backups.catalog.database import Connection, Password
@@ -236,6 +236,10 @@ class Catalog(Reader):
                     "figures": json.dumps(figures_to_payload(figures or {})),
                 },
             )
+
+    def note_crash(self, run: Run, host: str, pid: int) -> None:
+        """Note that a process ended in the middle of an action: in the run that it began since, or else as this one."""
+        runs.note_crash(self._database, run, host, pid)
 
     def interrupt_dead_runs(self, host: str, alive: Callable[[int], bool], now: datetime) -> tuple[Run, ...]:
         """Mark this host's running runs whose process is gone as interrupted; those runs."""

@@ -26,6 +26,11 @@ def configure(options: GlobalOptions) -> None:
         logger.setLevel(logging.CRITICAL)
 
 
+def arguments(options: GlobalOptions) -> tuple[str, ...]:
+    """How a process that works for this one is told to log as this one does; nothing where it is not to."""
+    return ("json" if options.json else "console",) if options.verbose else ()
+
+
 def _handler(options: GlobalOptions) -> logging.Handler:
     import structlog
 

@@ -11,6 +11,7 @@ from cto_backups.errors import BackupsError
 
 if TYPE_CHECKING:
     from cto_backups.app import Opened
+    from cto_backups.config import Configuration
     from cto_backups.core.policy import Policy
 
 
@@ -23,17 +24,19 @@ def opened(
     notices: bool = True,
     ahead: "Callable[[Policy], str | None] | None" = None,
     in_haste: bool = False,
+    configuration: "Configuration | None" = None,
 ) -> Iterator["Opened"]:
     """Open the installation of the policy that the user means, and tell what was put right after killed runs.
 
     Told too is what in the policy waits for an approval, unless `notices` is False.
-    `ahead` names a vault whose repository is needed for sure. `in_haste` does without bandwidth limits.
+    `ahead` names a vault whose repository is needed for sure. `in_haste` does without bandwidth limits. With
+    `configuration`, the policy is one that was loaded already.
     """
     from cto_backups import app
     from cto_backups.cli.logs import configure
 
     configure(screen.options)
-    policy = app.find_policy(screen.options.policy)
+    policy = configuration or app.find_policy(screen.options.policy)
     display = screen.progress if progress else app.silent
     with app.opened(policy, progress=display, write=write, ahead=ahead or app.nothing, in_haste=in_haste) as opened:
         screen.zone = ZoneInfo(opened.configuration.policy.timezone)

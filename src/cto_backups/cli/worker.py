@@ -1,9 +1,10 @@
 """`worker`: do what is due, until stopped."""
 
+import logging
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,15 +13,19 @@ import typer
 from cto_backups.cli import documents
 from cto_backups.cli.command import command
 from cto_backups.cli.errors import as_document
+from cto_backups.cli.logs import LOGGER
 from cto_backups.cli.opening import opened
 from cto_backups.cli.outcome import worst
 from cto_backups.cli.screen import Screen, utc
-from cto_backups.errors import ExitStatus, UsageError
+from cto_backups.errors import BackupsError, ExitStatus, UsageError
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
+    from cto_backups.config import Configuration
     from cto_backups.flows.work import Performed
+
+log = logging.getLogger(LOGGER)
 
 
 @command
@@ -40,17 +45,22 @@ def worker(
 ) -> ExitStatus:
     """Do what is due (backups, copies, restore tests, verifications, expiry), until stopped by a signal.
 
-    The first SIGTERM or Ctrl-C lets the action in progress finish; a second one breaks it off. Neither loses anything:
-    what is still missing is due again. With --json, prints one JSON document a line, as things happen.
+    Without --once it does several actions at once, as the policy's `worker` says, each in a process of its own; with
+    it, one after the other. SIGHUP, or a change of the policy file, lets it go on under the new policy; one with
+    mistakes is told, and the old one goes on. The first SIGTERM or Ctrl-C lets actions in progress finish; a second one
+    breaks them off. Neither loses anything: what is still missing is due again. With --json, prints one JSON document a
+    line, as things happen.
     """
     if forget:
         return _forget(screen, forget)
     interval = _interval(every, once=once)
     stop = threading.Event()
+    if not once:
+        _stay(screen, stop, name)
+        return ExitStatus.SUCCESS
     with opened(screen, progress=False) as opening, _stopped_by_signals(screen, stop):
-        from cto_backups.core.wording import counted
         from cto_backups.flows.escalate import escalate_beside
-        from cto_backups.flows.work import run_due, tell_outside, work
+        from cto_backups.flows.work import run_due, tell_outside
 
         performed: list[Performed] = []
 
@@ -58,12 +68,6 @@ def worker(
             performed.append(done)
             _tell(screen, done, once=once)
 
-        if not once:
-            sources = counted(len(opening.configuration.policy.sources), "source")
-            screen.show(f"Working for {sources}. Stop with Ctrl-C.")
-            work(opening.installation, stop, lambda done: _tell(screen, done, once=False), screen.note, name)
-            screen.note("Stopped.")
-            return ExitStatus.SUCCESS
         for done in run_due(
             opening.installation, stop, interval=interval, name=name or f"{opening.installation.host}/once"
         ):
@@ -79,6 +83,58 @@ def worker(
         if not performed:
             screen.show("Nothing is due.")
         return status
+
+
+def _stay(screen: Screen, stop: threading.Event, name: str) -> None:
+    """Work until stopped, under the policy file as it is, and as it becomes."""
+    from cto_backups import app
+    from cto_backups.app.slots import Slots
+    from cto_backups.cli.logs import arguments, configure
+    from cto_backups.config import load
+    from cto_backups.core.wording import counted
+    from cto_backups.flows.work import work
+
+    configure(screen.options)
+    path = app.find_policy(screen.options.policy)
+    changes = app.PolicyChanges(path)
+    configuration = load(path)
+    slots = Slots(configuration, arguments(screen.options))
+
+    def refuse(error: BackupsError) -> None:
+        log.warning("policy refused", extra={"fields": {"message": str(error)}})
+        screen.problem(error)
+        screen.note("Going on under the policy as it was before.")
+
+    before: Configuration | None = None
+    with _stopped_by_signals(screen, stop, changes.ask), closing(slots):
+        while not stop.is_set():
+            with ExitStack() as stack:
+                try:
+                    opening = stack.enter_context(opened(screen, progress=False, configuration=configuration))
+                except BackupsError as error:
+                    if before is None:
+                        raise
+                    refuse(error)
+                    configuration, before = before, None
+                    continue
+                before = configuration
+                slots.follow(configuration)
+                changes.taken(configuration)
+                sources = counted(len(configuration.policy.sources), "source")
+                screen.show(f"Working for {sources}. Stop with Ctrl-C.")
+                work(
+                    opening.installation,
+                    stop,
+                    lambda done: _tell(screen, done, once=False),
+                    screen.note,
+                    name,
+                    pool=slots,
+                    leave=lambda: changes.seen(refuse) is not None,
+                )
+            if (changed := changes.seen(refuse)) is not None:
+                screen.note(f"The policy has changed: going on under {path} as it is now.")
+                configuration = changed
+    screen.note("Stopped.")
 
 
 def _forget(screen: Screen, name: str) -> ExitStatus:
@@ -109,14 +165,20 @@ def _interval(every: str | None, *, once: bool) -> "timedelta | None":
 
 
 @contextmanager
-def _stopped_by_signals(screen: Screen, stop: threading.Event) -> Iterator[None]:
+def _stopped_by_signals(
+    screen: Screen, stop: threading.Event, reload: Callable[[], None] = lambda: None
+) -> Iterator[None]:
+    def look(_number: int, _frame: FrameType | None) -> None:
+        reload()
+
     def handle(_number: int, _frame: FrameType | None) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        screen.note("Stopping: the action in progress is finished first. Once more breaks it off.")
+        screen.note("Stopping: what is in progress is finished first. Once more breaks it off.")
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    before[signal.SIGHUP] = signal.signal(signal.SIGHUP, look)
     try:
         yield
     finally:

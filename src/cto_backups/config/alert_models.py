@@ -8,7 +8,14 @@ from cto_backups.config.fields import CategoryName, Duration, Line, Name, Refere
 from cto_backups.config.part import Part
 
 TroubleName = Literal[
-    "no-backup", "test-failed", "recovery-late", "vault-damaged", "suspicion", "worker-silent", "channel-failed"
+    "no-backup",
+    "test-failed",
+    "recovery-late",
+    "vault-damaged",
+    "suspicion",
+    "worker-silent",
+    "quarantined",
+    "channel-failed",
 ]
 
 

@@ -49,6 +49,7 @@ from cto_backups.config.part import Part
 from cto_backups.config.problems import problem
 from cto_backups.config.report_models import ReportTo
 from cto_backups.config.vault_models import Vault as Vault
+from cto_backups.config.worker_models import Worker
 
 VERSION = 1
 
@@ -327,6 +328,8 @@ class PolicyFile(Part):
     """Documents that are read before destructive work, and approvals that it needs. None of both when left out."""
     report_to: ReportTo | None = None
     """Where backups, tests and status are written beside the catalog, for dashboards. Nowhere when left out."""
+    worker: Worker | None = None
+    """How workers work: how much at once, and how far they stand back for others."""
     vaults: Annotated[dict[Name, Vault], Field(min_length=1)]
     """The places for copies, by name."""
     categories: dict[Name, Category] = {}

@@ -27,6 +27,7 @@ from cto_backups.config.reporting import built_report
 from cto_backups.config.repository_key import RepositoryKey, parse_key_reference
 from cto_backups.config.secrets import SecretReference
 from cto_backups.config.settings import Configuration, Settings
+from cto_backups.config.working import built_worker
 from cto_backups.core.defaults import CATEGORIES, CLASSES
 from cto_backups.core.duration import parse_cadence
 from cto_backups.core.policy import Policy
@@ -214,6 +215,7 @@ class _Reading:
                 governance=builder.governance(file.governance),
                 escrow=built_escrow(builder, file.keys.escrow),
                 report_to=built_report(file.report_to, builder.refuse),
+                worker=built_worker(file.worker),
             )
             configuration = Configuration(policy, _settings(file, builder), self._path, self._raw)
         self._mistakes += [self._objected(objection) for objection in builder.objections]

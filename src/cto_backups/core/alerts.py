@@ -17,6 +17,7 @@ class Trouble(StrEnum):
     VAULT_DAMAGED = "vault-damaged"
     SUSPICION = "suspicion"
     WORKER_SILENT = "worker-silent"
+    QUARANTINED = "quarantined"
     CHANNEL_FAILED = "channel-failed"
     DRILL = "drill"
 
@@ -107,6 +108,7 @@ DEFAULT_RULES = (
     AlertRule("vault-damaged", Trouble.VAULT_DAMAGED, ("cto",)),
     AlertRule("suspicion", Trouble.SUSPICION, (RED_PHONE,), ("cto", "ceo"), repeat=timedelta(hours=1), urgent=True),
     AlertRule("worker-silent", Trouble.WORKER_SILENT, ("cto",), repeat=timedelta(hours=1)),
+    AlertRule("quarantined", Trouble.QUARANTINED, ("cto",), repeat=timedelta(hours=24)),
     AlertRule("channel-failed", Trouble.CHANNEL_FAILED, ("cto",), repeat=timedelta(hours=24)),
 )
 """What holds where the policy says nothing else; the file may replace a rule by its name, or add some."""

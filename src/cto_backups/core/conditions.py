@@ -8,10 +8,11 @@ from cto_backups.core.alerts import Alert, AlertRule, Happening, Trouble
 from cto_backups.core.assurance import CLOCK_TOLERANCE, Verdict
 from cto_backups.core.calendar_times import require_aware
 from cto_backups.core.duration import format_duration, roughly
-from cto_backups.core.facts import Facts, SourceFacts
+from cto_backups.core.facts import Facts, SourceFacts, VaultFacts
 from cto_backups.core.heartbeat import silent, told_of
-from cto_backups.core.model import Status
+from cto_backups.core.model import Run, Status
 from cto_backups.core.policy import Policy, SourcePolicy
+from cto_backups.core.retries import is_quarantined
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,31 @@ def _silent_worker(scene: Scene, rule: AlertRule) -> Iterator[Happening]:
         yield Happening(rule.name, last.name, told_of(last, scene.now, alone=alone))
 
 
+def _quarantined(scene: Scene, rule: AlertRule) -> Iterator[Happening]:
+    for source in _sources(scene, rule):
+        facts = scene.facts.sources.get(source.name, SourceFacts(source.name))
+        for kind, run in facts.last_runs.items():
+            if is_quarantined(run, facts.failures.get(kind, 0)):
+                detail = _left_alone(run, f"source {source.name}")
+                yield Happening(rule.name, f"{source.name} {kind.value}", detail, source.category.name)
+    for name in scene.policy.vaults if rule.category is None else ():
+        known = scene.facts.vaults.get(name, VaultFacts(name))
+        runs = (
+            (known.last_run, known.failures),
+            (known.prune_run, known.prune_failures),
+            (known.renew_run, known.renew_failures),
+            (known.check_run, known.check_failures),
+        )
+        for last, failures in runs:
+            if last is not None and is_quarantined(last, failures):
+                yield Happening(rule.name, f"{name} {last.action.value}", _left_alone(last, f"vault {name}"))
+
+
+def _left_alone(run: Run, where: str) -> str:
+    kind = run.action.value.replace("_", " ")
+    return f"{kind} of {where} is quarantined, and tried once a day: {run.message}"
+
+
 def _failed_channels(scene: Scene, rule: AlertRule) -> Iterator[Happening]:
     for name in scene.policy.alerts.channels:
         last = scene.facts.last_tellings.get(name)
@@ -129,6 +155,7 @@ _CONDITIONS: Mapping[Trouble, Callable[[Scene, AlertRule], Iterator[Happening]]]
     Trouble.VAULT_DAMAGED: _damaged_vaults,
     Trouble.SUSPICION: _under_suspicion,
     Trouble.WORKER_SILENT: _silent_worker,
+    Trouble.QUARANTINED: _quarantined,
     Trouble.CHANNEL_FAILED: _failed_channels,
     Trouble.DRILL: _nothing,
 }

@@ -18,6 +18,7 @@ from cto_backups.core.model import Action, ActionKind, Outcome, RecoveryPoint, R
 from cto_backups.core.object_locks import locking
 from cto_backups.core.policy import Policy, SourcePolicy
 from cto_backups.core.restore_test_times import next_test, test_preference
+from cto_backups.core.retries import BAD, is_quarantined, retry_at
 from cto_backups.core.schedule import AT_ONCE, NextRun, format_trigger, next_run
 from cto_backups.core.vault_check import next_check
 from cto_backups.core.verification import runs_for_all
@@ -39,14 +40,11 @@ locked anew, and last of all removed.
 """
 
 LEAD_FACTOR = 2
-FIRST_RETRY = timedelta(minutes=1)
-LAST_RETRY = timedelta(hours=1)
 EXPIRE_EVERY = timedelta(days=1)
 REREAD_DAMAGED_EVERY = timedelta(days=1)
 PRUNE_DAMAGED_AGAIN_AFTER = timedelta(days=1)
 
 _GOOD = (Outcome.SUCCEEDED, Outcome.UNCHANGED, Outcome.INCOMPLETE)
-_BAD = (Outcome.FAILED, Outcome.INTERRUPTED)
 
 
 def due(policy: Policy, facts: Facts, now: datetime, sources: Collection[str] | None = None) -> tuple[Action, ...]:
@@ -95,17 +93,6 @@ def lead(facts: SourceFacts) -> timedelta:
     elif newest is not None:
         took = newest.finished_at - newest.started_at
     return LEAD_FACTOR * max(took, timedelta())
-
-
-def retry_at(run: Run | None, failures: int) -> datetime:
-    """When an action may be tried (again): at once, or after a delay that doubles with each failure in a row.
-
-    A run that was interrupted was no failure of its own: it is taken up again at once.
-    """
-    if run is None or run.outcome not in _BAD or (run.outcome is Outcome.INTERRUPTED and not failures):
-        return AT_ONCE
-    delay = FIRST_RETRY * (1 << min(max(failures, 1) - 1, 16))
-    return (run.finished_at or run.started_at) + min(delay, LAST_RETRY)
 
 
 def _candidates(
@@ -214,6 +201,10 @@ def why_backup(asked: NextRun, retry: datetime, facts: SourceFacts) -> str:
         reason += ", a change was noticed"
     if retry > asked.at:
         failures = max(facts.failures.get(ActionKind.BACKUP, 0), 1)
+        if is_quarantined(facts.last_runs.get(ActionKind.BACKUP), failures):
+            return (
+                f"{reason}; quarantined until then: its process ended in the middle, the last of {failures} failed runs"
+            )
         return f"{reason}; tried again after {counted(failures, 'failed run')}"
     return reason
 
@@ -329,7 +320,7 @@ def _expire(policy: Policy, source: SourcePolicy, facts: Facts, now: datetime) -
     run = known.last_runs.get(ActionKind.EXPIRE)
     if is_running(run):
         return
-    failed = run is not None and run.outcome in _BAD
+    failed = run is not None and run.outcome in BAD
     again = retry_at(run, known.failures.get(ActionKind.EXPIRE, 0))
     if run is not None and not failed:
         again = run.started_at + EXPIRE_EVERY
@@ -357,7 +348,7 @@ def _renew(policy: Policy, vault: str, facts: VaultFacts) -> Iterator[Action]:
     asked = facts.first_copy_at
     if run is not None:
         again = retry_at(run, facts.renew_failures)
-        asked = max(run.started_at, again) if run.outcome in _BAD else run.started_at + locks.renewed_every
+        asked = max(run.started_at, again) if run.outcome in BAD else run.started_at + locks.renewed_every
     yield _action(policy, ActionKind.RENEW, vault=vault, slot=_slot(asked), due_at=asked, reason=reason)
 
 
@@ -373,7 +364,7 @@ def _prune(policy: Policy, vault: str, facts: VaultFacts) -> Iterator[Action]:
     reason = f"pruned every {format_duration(every)}"
     if run is None:
         asked = facts.first_copy_at + every
-    elif run.outcome not in _BAD:
+    elif run.outcome not in BAD:
         asked = run.started_at + every
     elif run.error_code == "damage":
         # It was left as it is, and stays so until somebody repairs it.

@@ -14,6 +14,7 @@ from cto_backups.core.governance import Governance
 from cto_backups.core.model import Rung
 from cto_backups.core.retention import Retention
 from cto_backups.core.schedule import Triggers, format_triggers, longest_gap
+from cto_backups.core.worker import WorkerPolicy
 
 
 class LockMode(StrEnum):
@@ -204,7 +205,7 @@ class Policy:
 
     `prune_every` is how often vaults are pruned; None: only by hand. `dead_mans_switch` is an address (http or https)
     that is told after each pass of the worker in which nothing failed. `alerts` says who is told what is wrong,
-    `escrow` who holds word shares of a key, `report_to` where what is known is reported.
+    `escrow` who holds word shares of a key, `report_to` where what is known is reported, `worker` how workers work.
     """
 
     business: str
@@ -221,6 +222,7 @@ class Policy:
     governance: Governance | None = None
     escrow: Escrow | None = None
     report_to: ReportPolicy | None = None
+    worker: WorkerPolicy = field(default_factory=WorkerPolicy)
 
     def governed_by(self, rules: Governance | None) -> "Policy":
         """The same policy under other rules: those that bind, whatever its file says."""

@@ -7,9 +7,10 @@ from zoneinfo import ZoneInfo
 from cto_backups.core.duration import roughly
 from cto_backups.core.facts import Facts, SourceFacts
 from cto_backups.core.model import ActionKind
-from cto_backups.core.plan import is_running, last_backup_at, next_backup, retry_at, why_backup
+from cto_backups.core.plan import is_running, last_backup_at, next_backup, why_backup
 from cto_backups.core.policy import Policy, SourcePolicy
 from cto_backups.core.restore_test_times import next_test
+from cto_backups.core.retries import retry_at
 from cto_backups.core.schedule import AT_ONCE, format_triggers
 
 

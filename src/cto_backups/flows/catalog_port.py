@@ -215,6 +215,9 @@ class Catalog(Protocol):
     ) -> int:
         """Begin a run; its number."""
 
+    def note_crash(self, run: Run, host: str, pid: int) -> None:
+        """Note that a process ended in the middle of an action: in the run that it began since, or else as this one."""
+
     def finish_run(
         self,
         run_id: int,

@@ -3,30 +3,25 @@
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from cto_backups import clock
-from cto_backups.core.model import Action, ActionKind
+from cto_backups.core.dispatch import startable
+from cto_backups.core.facts import Facts
+from cto_backups.core.model import Action
 from cto_backups.core.plan import due, next_due_at
-from cto_backups.core.verification import Part
-from cto_backups.errors import ApprovalNeededError, BackupsError, BusyError, IncompleteError, VerificationError
-from cto_backups.flows.backup import backup
-from cto_backups.flows.check_vault import check_vault
-from cto_backups.flows.copy import bring
+from cto_backups.errors import ApprovalNeededError, BusyError, CrashError
+from cto_backups.flows.crashes import note_crash
 from cto_backups.flows.escalate import escalate_beside
-from cto_backups.flows.expire import expire
-from cto_backups.flows.expire import plan as plan_expiry
 from cto_backups.flows.heartbeat import beat, ping
 from cto_backups.flows.installation import Installation
+from cto_backups.flows.perform import Performed as Performed
+from cto_backups.flows.perform import perform as perform
+from cto_backups.flows.pool import InTurn, Pool
 from cto_backups.flows.presence import note as note_presence
-from cto_backups.flows.prune import prune
-from cto_backups.flows.renew import renew
-from cto_backups.flows.repair import repair
 from cto_backups.flows.report import report_beside
-from cto_backups.flows.restore_test import restore_test
 from cto_backups.flows.stream import Streams
-from cto_backups.flows.verify import verify
 from cto_backups.flows.watch import LOOK_SECONDS, Watching
 from cto_backups.flows.watch import watching as beginning_to_watch
 
@@ -34,79 +29,68 @@ log = logging.getLogger("cto_backups")
 
 LONGEST_SLEEP = timedelta(minutes=1)
 EXPIRY_EVERY = timedelta(hours=1)
+BEAT_SECONDS = 20.0
+"""How often a worker gives a sign of life at least, whatever its actions take."""
+TRY_AGAIN_SECONDS = 10.0
+"""How long an action is left alone that ended without a trace in the catalog, since somebody else was at it."""
+PLAN_FACTOR = 10
+"""A worker plans for a tenth of its time at most."""
 
 
-@dataclass(frozen=True)
-class Performed:
-    """An action and how it ended; `error` None when it succeeded."""
+@dataclass
+class _Desk:
+    """What waits for its turn, and what was tried already: in vain for good (`again` None), or for so many seconds."""
 
-    action: Action
-    error: BackupsError | None
-    summary: str = ""
+    installation: Installation
+    pool: Pool
+    watching: Watching | None
+    again: float | None = None
+    waiting: list[Action] = field(default_factory=list)
+    facts: Facts = field(default_factory=Facts)
+    took: float = 0.0
+    _since: dict[str, float] = field(default_factory=dict)
+    _tried: dict[str, float] = field(default_factory=dict)
 
+    def plan(self, *, expiry: bool, until: datetime | None = None, sources: Collection[str] | None = None) -> None:
+        """See what is due, with the changes that were noticed up to a moment; with `sources`, for these alone."""
+        began, now = clock.monotonic(), clock.now()
+        facts = self.installation.catalog.facts(now, sources, kept_points=expiry)
+        if self.watching is not None:
+            facts = self.watching.observed(facts, until or now)
+        if self.again is not None:
+            self._tried = {key: at for key, at in self._tried.items() if began - at < self.again}
+        actions = due(self.installation.policy, facts, now, sources)
+        if sources is not None:
+            seen = {action.key for action in actions}
+            actions = (*actions, *(action for action in self.waiting if action.key not in seen))
+        self.waiting = [action for action in actions if action.key not in self._tried]
+        self._since = {action.key: self._since.get(action.key, began) for action in self.waiting}
+        self.facts = facts
+        self.took = clock.monotonic() - began
 
-def perform(installation: Installation, action: Action) -> str:
-    """Do one action; a sentence about the result. Raises what keeps it from succeeding."""
-    match action.kind:
-        case ActionKind.BACKUP:
-            return _backup(installation, _named(action.source))
-        case ActionKind.COPY:
-            point = installation.catalog.point(_named(action.point))
-            copied = bring(installation, point, _named(action.vault))
-            before = f" and {len(copied) - 1} before it" if len(copied) > 1 else ""
-            return f"copied {point.id}{before} to {action.vault}"
-        case ActionKind.VERIFY:
-            return _verify(installation, _named(action.vault))
-        case ActionKind.RESTORE_TEST:
-            evidence = restore_test(installation, _named(action.source))
-            if not evidence.passed:
-                raise VerificationError(f"The restore test of '{action.source}' failed", why=evidence.reason)
-            return f"proved {evidence.point} from {evidence.vault}"
-        case ActionKind.EXPIRE:
-            plan = plan_expiry(installation, _named(action.source))
-            expire(installation, plan)
-            return f"expired {len(plan.removed)} recovery points"
-        case ActionKind.PRUNE:
-            found = prune(installation, _named(action.vault)).pruned.plan
-            return f"deleted {found.deleted_bytes} bytes, will delete {found.freed_bytes}"
-        case ActionKind.RENEW:
-            renewed = renew(installation, _named(action.vault))
-            if renewed.unlocked:
-                raise renewed.failure
-            return f"renewed {renewed.renewed} of {renewed.files} locks in {renewed.vault}"
-        case ActionKind.CHECK:
-            checked = check_vault(installation, _named(action.vault))
-            if checked.failure is not None:
-                raise checked.failure
-            return f"tried out {len(checked.told)} rules in {checked.vault}"
-        case ActionKind.REPAIR:
-            repaired = repair(installation, _named(action.vault))
-            if not repaired.passed:
-                raise VerificationError(f"Vault '{repaired.vault}' is still damaged", why="; ".join(repaired.left))
-            return f"repaired {len(repaired.repaired.damages)} damages of {repaired.vault}"
+    def begin(self, stop: threading.Event, before: Callable[[Action], None]) -> None:
+        """Start what may begin now, each after `before`."""
+        at = clock.monotonic()
+        waited = {key: timedelta(seconds=at - since) for key, since in self._since.items()}
+        pool = self.pool
+        for action in startable(self.installation.policy, self.waiting, pool.running, pool.limits, waited):
+            if stop.is_set():
+                return
+            self.waiting.remove(action)
+            self._tried[action.key] = at
+            if self.watching is not None:
+                self.watching.look()
+            before(action)
+            pool.start(action)
 
-
-def _backup(installation: Installation, source: str) -> str:
-    result = backup(installation, source)
-    if result.changed and result.point.problems:
-        raise IncompleteError(
-            f"Recovery point {result.point.id} is incomplete", why=f"{len(result.point.problems)} entries are missing"
-        )
-    return f"made {result.point.id}" if result.changed else f"confirmed {result.point.id}: nothing changed"
-
-
-def _verify(installation: Installation, vault: str) -> str:
-    share = installation.policy.vaults[vault].read_part
-    result = verify(installation, vault, part=Part(share=share) if share < 1 else None)
-    if not result.passed:
-        raise VerificationError(f"Vault '{result.vault}' is damaged", why=result.evidence.reason)
-    return f"read {result.verified.bytes_read} of {result.verified.pack_bytes} bytes of {result.vault}"
-
-
-def _named(name: str | None) -> str:
-    if name is None:
-        raise AssertionError("the plan makes no action without what it acts on")
-    return name
+    def ended(self, seconds: float) -> tuple[Performed, ...]:
+        """What has ended; how a crash did is noted, since its process cannot any more."""
+        done = self.pool.ended(seconds)
+        for each in done:
+            self._tried[each.action.key] = clock.monotonic()
+            if isinstance(each.error, CrashError):
+                note_crash(self.installation, each)
+        return done
 
 
 def run_due(
@@ -119,7 +103,7 @@ def run_due(
     watching: Watching | None = None,
     sources: Collection[str] | None = None,
 ) -> Iterator[Performed]:
-    """Do what is due now, planning again after each pass until nothing new is due or `stop` is set.
+    """Do what is due now, one after the other, planning again after each pass until nothing is due or `stop` is set.
 
     With `expiry`, retention is applied too, for which every kept point is looked at. With `interval`, a sign of life is
     noted before each action and at the end, and the next is owed after twice as long; `name` tells this worker from
@@ -128,28 +112,24 @@ def run_due(
 
     An action that has failed is not tried twice here: its next time is planned with a growing delay.
     """
-    tried: set[str] = set()
+    known = name or installation.host
+
+    def before(action: Action) -> None:
+        if interval is not None:
+            beat(installation, interval, known, action.key)
+
+    desk = _Desk(installation, InTurn(installation), watching)
     began = clock.now()
     while not stop.is_set():
-        now = clock.now()
-        facts = installation.catalog.facts(now, sources, kept_points=expiry)
-        if watching is not None:
+        if not desk.waiting:
             # Not what comes while this goes on: who writes all the time would keep it from ever ending.
-            facts = watching.observed(facts, began)
-        actions = [action for action in due(installation.policy, facts, now, sources) if action.key not in tried]
-        if not actions:
+            desk.plan(expiry=expiry, until=began, sources=sources)
+        if not desk.waiting:
             break
-        for action in actions:
-            if stop.is_set():
-                break
-            tried.add(action.key)
-            if watching is not None:
-                watching.look()
-            if interval is not None:
-                beat(installation, interval, name or installation.host, action.key)
-            yield _attempt(installation, action)
+        desk.begin(stop, before)
+        yield from desk.ended(0.0)
     if interval is not None:
-        beat(installation, interval, name or installation.host)
+        beat(installation, interval, known)
 
 
 def tell_outside(installation: Installation, performed: Iterable[Performed]) -> str | None:
@@ -163,36 +143,37 @@ def tell_outside(installation: Installation, performed: Iterable[Performed]) -> 
     return ping(url) if url is not None and not failed else None
 
 
-def _attempt(installation: Installation, action: Action) -> Performed:
-    try:
-        return Performed(action, None, perform(installation, action))
-    except BusyError as error:
-        log.info("busy", extra={"fields": {"action": action.key, "message": str(error)}})
-        return Performed(action, error)
-    except BackupsError as error:
-        log.warning("failed", extra={"fields": {"action": action.key, "message": str(error)}})
-        return Performed(action, error)
-
-
 def work(
     installation: Installation,
     stop: threading.Event,
     report: Callable[[Performed], None],
     warn: Callable[[str], None] = lambda _sentence: None,
     name: str = "",
+    *,
+    pool: Pool | None = None,
+    leave: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Do what is due, then sleep until something is, until `stop` is set. An action in progress is finished first.
+    """Do what is due, as much at once as `pool` can, until `stop` is set; actions in progress are finished then.
 
-    The logs of sources that are protected continuously are followed meanwhile, where their kind can be.
-
-    After each pass people are told what is wrong, where the policy names some. `warn` is told what went wrong beside
-    the work: that a dead man's switch, or somebody, could not be reached.
+    The logs of sources that are protected continuously are followed meanwhile, where their kind can be. Now and then
+    people are told what is wrong, where the policy names some. `warn` is told what went wrong beside the work: that a
+    dead man's switch, or somebody, could not be reached. Where `leave` says so, this ends with actions in progress left
+    to whoever goes on with the pool: the policy has changed.
     """
+    doing = pool or InTurn(installation)
+    known = name or installation.host
     with (
-        Streams(installation, name or installation.host, warn) as streams,
+        Streams(installation, known, warn) as streams,
         beginning_to_watch(installation, warn) as watching,
     ):
-        _work(installation, stop, report, warn, name, watching, streams)
+        desk = _Desk(installation, doing, watching, TRY_AGAIN_SECONDS)
+        _work(installation, stop, report, warn, known, desk, streams, leave)
+        while stop.is_set() and doing.running:
+            beat(installation, LONGEST_SLEEP, known, doing.running[0].key)
+            for done in desk.ended(BEAT_SECONDS):
+                report(done)
+    if stop.is_set():
+        beat(installation, LONGEST_SLEEP, known)
 
 
 def _work(
@@ -201,45 +182,69 @@ def _work(
     report: Callable[[Performed], None],
     warn: Callable[[str], None],
     name: str,
-    watching: Watching | None,
+    desk: _Desk,
     streams: Streams,
+    leave: Callable[[], bool],
 ) -> None:
-    expiry_due = look_due = clock.monotonic()
-    while not stop.is_set():
-        expiry = clock.monotonic() >= expiry_due
-        if expiry:
-            expiry_due = clock.monotonic() + EXPIRY_EVERY.total_seconds()
-        performed: list[Performed] = []
-        for done in run_due(installation, stop, expiry=expiry, interval=LONGEST_SLEEP, name=name, watching=watching):
+    watching, pool = desk.watching, desk.pool
+    plan_due = expiry_due = beat_due = look_due = told_due = clock.monotonic()
+    planned = plan_due - 1
+    performed: list[Performed] = []
+
+    def before(action: Action) -> None:
+        beat(installation, LONGEST_SLEEP, name, action.key)
+
+    while not stop.is_set() and not leave():
+        at = clock.monotonic()
+        if at >= plan_due or (streams.need_point() and at - planned >= 1):
+            desk.plan(expiry=at >= expiry_due)
+            if at >= expiry_due:
+                expiry_due = at + EXPIRY_EVERY.total_seconds()
+            planned = clock.monotonic()
+            plan_due = planned + max(_until_due(installation, desk.facts), PLAN_FACTOR * desk.took)
+        desk.begin(stop, before)
+        ended = desk.ended(LOOK_SECONDS) if pool.running else ()
+        for done in ended:
             performed.append(done)
             report(done)
-        if not stop.is_set() and (problem := tell_outside(installation, performed)):
-            warn(problem)
-        if not stop.is_set() and (problem := escalate_beside(installation)):
-            warn(problem)
-        if not stop.is_set() and (problem := report_beside(installation)):
-            warn(problem)
-        if clock.monotonic() >= look_due:
-            look_due = clock.monotonic() + LONGEST_SLEEP.total_seconds()
+        if ended:
+            plan_due = min(plan_due, planned + PLAN_FACTOR * desk.took)
+        at = clock.monotonic()
+        if at >= beat_due or ended:
+            beat(installation, LONGEST_SLEEP, name, pool.running[0].key if pool.running else "")
+            beat_due = at + BEAT_SECONDS
+        if at >= told_due or (performed and not pool.running and not desk.waiting and at < plan_due):
+            told_due = at + LONGEST_SLEEP.total_seconds()
+            _tell(installation, stop, performed, warn)
+            performed = []
+        if at >= look_due:
+            look_due = at + LONGEST_SLEEP.total_seconds()
             note_presence(installation)
-        now = clock.now()
-        facts = installation.catalog.facts(now)
-        moments = [next_due_at(installation.policy, source, facts, now) for source in installation.policy.sources]
-        waits = [moment - now for moment in moments if moment is not None]
-        wait = max(min([*waits, LONGEST_SLEEP]).total_seconds(), 1.0)
-        until = clock.monotonic() + wait
-        while not stop.wait(LOOK_SECONDS) and clock.monotonic() < until and not streams.need_point():
-            if watching is None:
-                continue
+        if not pool.running and not desk.waiting:
+            stop.wait(min(LOOK_SECONDS, max(plan_due - clock.monotonic(), 0.0)))
+        if watching is not None:
             watching.look()
             if changed := watching.due():
-                for done in run_due(
-                    installation,
-                    stop,
-                    expiry=False,
-                    interval=LONGEST_SLEEP,
-                    name=name,
-                    watching=watching,
-                    sources=changed,
-                ):
-                    report(done)
+                desk.plan(expiry=False, sources=changed)
+
+
+def _tell(
+    installation: Installation, stop: threading.Event, performed: list[Performed], warn: Callable[[str], None]
+) -> None:
+    """Tell people and machines how it goes, since they were last told."""
+    tellings: tuple[Callable[[], str | None], ...] = (
+        lambda: tell_outside(installation, performed),
+        lambda: escalate_beside(installation),
+        lambda: report_beside(installation),
+    )
+    for tell in tellings:
+        if not stop.is_set() and (sentence := tell()):
+            warn(sentence)
+
+
+def _until_due(installation: Installation, facts: Facts) -> float:
+    """In how many seconds something will be due, as far as is known; at least a second, and a minute at most."""
+    now = clock.now()
+    moments = [next_due_at(installation.policy, source, facts, now) for source in installation.policy.sources]
+    waits = [moment - now for moment in moments if moment is not None]
+    return max(min([*waits, LONGEST_SLEEP]).total_seconds(), 1.0)

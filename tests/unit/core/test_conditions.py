@@ -8,8 +8,9 @@ import pytest
 from cto_backups.core.alerts import DRILL_RULE, Alert, AlertPolicy, AlertRule, Telling, Trouble
 from cto_backups.core.assurance import judge
 from cto_backups.core.conditions import Recovery, Scene, happenings
-from cto_backups.core.facts import Heartbeat, SourceFacts
+from cto_backups.core.facts import Heartbeat, SourceFacts, VaultFacts
 from cto_backups.core.keeping import Mark
+from cto_backups.core.model import ActionKind, Outcome
 
 HOUR = timedelta(hours=1)
 
@@ -129,6 +130,20 @@ def test_a_silent_worker_is_told(build, scene):
     dead = Heartbeat(build.ago(days=1), build.ago(hours=23), "here", 77, name="here")
     assert told(scene(rule, heartbeats=(dead,))) == [("w", "here")]
     assert told(scene(rule)) == []
+
+
+def test_what_is_quarantined_is_told_of_sources_and_vaults(build, scene):
+    crashed = build.run(ActionKind.BACKUP, build.ago(hours=1), Outcome.FAILED, error_code="crash", message="it ended")
+    for failures, expected in ((2, []), (3, [("quarantined", "ledger backup")])):
+        source = replace(build.healthy(), last_runs=build.runs(crashed), failures={ActionKind.BACKUP: failures})
+        assert told(scene(source=source)) == expected
+    pruned = replace(crashed, action=ActionKind.PRUNE)
+    vaults = {"one": VaultFacts("one", prune_run=pruned, prune_failures=3)}
+    rule = AlertRule("q", Trouble.QUARANTINED, ("cto",))
+    policy = build.policy(build.source("ledger", category="B"), vaults={"one": build.vault("one")})
+    (happening,) = happenings(scene(rule, policy=policy, vaults=vaults))
+    assert happening.detail == "prune of vault one is quarantined, and tried once a day: it ended"
+    assert told(scene(replace(rule, category="B"), policy=policy, vaults=vaults)) == []
 
 
 def test_a_channel_whose_last_attempt_failed_is_told_and_one_of_the_future_is_not(build, scene):

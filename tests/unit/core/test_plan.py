@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from cto_backups.core.facts import Facts, SourceFacts, VaultFacts
 from cto_backups.core.model import NO_FINGERPRINT, ActionKind, Outcome
-from cto_backups.core.plan import due, lead, next_due_at, retry_at, upcoming
+from cto_backups.core.plan import due, lead, next_due_at, upcoming
 from cto_backups.core.policy import Access, LockMode
+from cto_backups.core.retries import retry_at
 from cto_backups.core.schedule import AT_ONCE
 from cto_backups.core.timetable import timetable
 
@@ -153,6 +154,22 @@ def test_only_failures_delay(build):
     assert retry_at(interrupted, 2) == interrupted.finished_at + 2 * MINUTE
     unfinished = replace(interrupted, finished_at=None, outcome=Outcome.FAILED)
     assert retry_at(unfinished, 1) == build.now + MINUTE
+
+
+def test_what_took_its_process_down_three_times_is_left_alone_for_a_day(build):
+    crashed = build.run(BACKUP, build.now, Outcome.FAILED, error_code="crash")
+    failed = build.run(BACKUP, build.now, Outcome.FAILED, error_code="source")
+    for run, failures, delay in (
+        (crashed, 2, 2 * MINUTE),
+        (crashed, 3, DAY),
+        (crashed, 9, DAY),
+        (failed, 3, 4 * MINUTE),
+    ):
+        assert retry_at(run, failures) == run.finished_at + delay
+    facts = replace(build.healthy(), last_runs=build.runs(crashed), failures={BACKUP: 3})
+    (row,) = timetable(build.policy(), build.facts(facts), build.now, ZoneInfo("UTC"))
+    assert row.next_run == crashed.finished_at + DAY
+    assert "quarantined" in row.why
 
 
 def test_a_failed_backup_is_tried_again_after_its_delay(build):

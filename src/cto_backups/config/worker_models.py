@@ -1,0 +1,26 @@
+"""The shape of the policy file's section on workers; see `models`."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from cto_backups.config.part import Part
+
+AtOnce = Annotated[int, Field(ge=1, le=64)]
+
+
+class Worker(Part):
+    """How each worker works."""
+
+    actions: AtOnce = 2
+    """How many actions it does at once, each in a process of its own. Of several, one place is kept for backups and
+    copies, whatever else there is to test, read and prune."""
+    per_source: AtOnce = 2
+    """How many of them at one source: while it is backed up, say, its points may be copied."""
+    per_vault: AtOnce = 2
+    """How many of them in one vault; a prune has it for itself."""
+    nice: Annotated[int, Field(ge=0, le=19)] = 5
+    """How far its actions stand back from other programs for the processor: 0 not at all, 19 the farthest. On a
+    host that is never idle, a high number may cost an RPO."""
+    io: Literal["normal", "low", "idle"] = "low"
+    """How far they stand back for disks, where the system has `ionice`: `idle` waits for everybody."""

@@ -1,0 +1,35 @@
+"""What policy says of its workers: how much they do at once, and how much they get out of others' way."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from cto_backups.core.model import ActionKind
+
+HEAVY = frozenset({ActionKind.RESTORE_TEST, ActionKind.VERIFY, ActionKind.PRUNE, ActionKind.REPAIR})
+"""The kinds of actions that read or restore much, and keep no RPO."""
+
+
+class IoPriority(StrEnum):
+    """How the disks of a host serve its actions: as any other program, after others, or when nobody else wants them."""
+
+    NORMAL = "normal"
+    LOW = "low"
+    IDLE = "idle"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many actions a worker does at once: in all, at one source, and in one vault; each is 1 or more."""
+
+    actions: int = 2
+    per_source: int = 2
+    per_vault: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerPolicy:
+    """What policy says of each worker. `nice` is 0 (as any other program) … 19 (last), of its actions' processes."""
+
+    limits: Limits = field(default_factory=Limits)
+    nice: int = 5
+    io: IoPriority = IoPriority.LOW
