@@ -138,12 +138,11 @@ def test_what_is_quarantined_is_told_of_sources_and_vaults(build, scene):
         source = replace(build.healthy(), last_runs=build.runs(crashed), failures={ActionKind.BACKUP: failures})
         assert told(scene(source=source)) == expected
     pruned = replace(crashed, action=ActionKind.PRUNE)
-    vaults = {"one": VaultFacts("one", prune_run=pruned, prune_failures=3)}
+    vaults = {"near": VaultFacts("near", prune_run=pruned, prune_failures=3)}
     rule = AlertRule("q", Trouble.QUARANTINED, ("cto",))
-    policy = build.policy(build.source("ledger", category="B"), vaults={"one": build.vault("one")})
-    (happening,) = happenings(scene(rule, policy=policy, vaults=vaults))
-    assert happening.detail == "prune of vault one is quarantined, and tried once a day: it ended"
-    assert told(scene(replace(rule, category="B"), policy=policy, vaults=vaults)) == []
+    (happening,) = happenings(scene(rule, vaults=vaults))
+    assert happening.detail == "prune of vault near is quarantined, and tried once a day: it ended"
+    assert told(scene(replace(rule, category="B"), vaults=vaults)) == []
 
 
 def test_a_channel_whose_last_attempt_failed_is_told_and_one_of_the_future_is_not(build, scene):
