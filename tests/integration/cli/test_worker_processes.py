@@ -228,7 +228,7 @@ def test_a_policy_with_mistakes_is_told_and_the_one_before_goes_on(place: Place,
     working = worker()
     until(lambda: place.succeeded("first"), "the first is backed up")
     place.policy("{actions: none}", first="echo first", second="echo second")
-    until(lambda: working.said("worker.actions") and working.said("as it was before"), "the mistake is told")
+    until(lambda: working.said("actions must be") and working.said("as it was before"), "the mistake is told")
     assert working.process.poll() is None
     place.policy(first="echo first", third="echo third")
     working.process.send_signal(signal.SIGHUP)
