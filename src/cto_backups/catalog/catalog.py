@@ -203,11 +203,7 @@ class Catalog(Reader):
             "message": "",
             "figures": "{}",
         }
-        # The next number, and not the database's own: it is the same one if this has to be done again.
-        statement = database.insertion("runs", ["id", *row]).replace(
-            ":id", "(SELECT coalesce(max(id), 0) + 1 FROM runs)"
-        )
-        return self._written(lambda connection: int(connection.scalar(f"{statement} RETURNING id", row)))
+        return self._written(lambda connection: runs.begin(connection, row))
 
     def finish_run(
         self,
@@ -239,7 +235,7 @@ class Catalog(Reader):
 
     def note_crash(self, run: Run, host: str, pid: int) -> None:
         """Note that a process ended in the middle of an action: in the run that it began since, or else as this one."""
-        runs.note_crash(self._database, run, host, pid)
+        self._written(lambda connection: runs.note_crash(connection, run, host, pid))
 
     def interrupt_dead_runs(self, host: str, alive: Callable[[int], bool], now: datetime) -> tuple[Run, ...]:
         """Mark this host's running runs whose process is gone as interrupted; those runs."""

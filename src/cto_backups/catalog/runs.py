@@ -1,11 +1,21 @@
-"""Runs whose process could not end them itself."""
+"""Runs: how one begins, and how one ends whose process could not end it itself."""
 
-from cto_backups.catalog.database import Database, insertion
+from collections.abc import Mapping
+from typing import Any
+
+from cto_backups.catalog.database import Connection, insertion
 from cto_backups.catalog.rows import moment_to_column, words_to_column
 from cto_backups.core.model import Run
 
 
-def note_crash(database: Database, run: Run, host: str, pid: int) -> None:
+def begin(connection: Connection, row: Mapping[str, Any]) -> int:
+    """Add a run; its number."""
+    # The next number, and not the database's own: it is the same one if this has to be done again.
+    statement = insertion("runs", ["id", *row]).replace(":id", "(SELECT coalesce(max(id), 0) + 1 FROM runs)")
+    return int(connection.scalar(f"{statement} RETURNING id", row))
+
+
+def note_crash(connection: Connection, run: Run, host: str, pid: int) -> None:
     """Note that a process ended in the middle of an action, as `run` tells it.
 
     What it began itself since then failed so, whatever was noted of that; where there is nothing, `run` is added.
@@ -22,11 +32,9 @@ def note_crash(database: Database, run: Run, host: str, pid: int) -> None:
         SELECT max(id) FROM runs
         WHERE host = :host AND pid = :pid AND action = :action AND started_at >= :started_at
         """
-    with database.writing() as connection:
-        number = connection.scalar(begun, process)
-        if number is not None:
-            changed = ", ".join(f"{column} = :{column}" for column in ended)
-            connection.execute(f"UPDATE runs SET {changed} WHERE id = :id", {**ended, "id": number})
-        else:
-            row = {**process, **ended, "source": run.source, "vault": run.vault, "point": run.point, "figures": "{}"}
-            connection.execute(insertion("runs", row), row)
+    if (number := connection.scalar(begun, process)) is not None:
+        changed = ", ".join(f"{column} = :{column}" for column in ended)
+        connection.execute(f"UPDATE runs SET {changed} WHERE id = :id", {**ended, "id": number})
+    else:
+        place = {"source": run.source, "vault": run.vault, "point": run.point}
+        begin(connection, {**process, **ended, **place, "figures": "{}"})
