@@ -106,6 +106,10 @@ class Database(Protocol):
         """All that is done is there at the end, durably, or none of it. There is one writer at a time."""
         ...
 
+    def go_on_counting(self, connection: Connection) -> None:
+        """Number new rows after those that were brought in with their numbers."""
+        ...
+
     def check(self) -> tuple[str, ...]:
         """What its own means of checking find wrong; nothing when all is well."""
         ...

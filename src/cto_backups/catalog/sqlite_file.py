@@ -59,6 +59,9 @@ class FileDatabase:
                 raise
             self._give_back(raw)
 
+    def go_on_counting(self, connection: Connection) -> None:
+        """Nothing is to be done: SQLite goes on after the largest number that there is."""
+
     def check(self) -> tuple[str, ...]:
         """What SQLite's own check finds wrong; nothing when all is well."""
         with self.reading() as connection:

@@ -65,6 +65,34 @@ def rebuild(
     return status
 
 
+@command
+def move(
+    screen: Screen,
+    origin: Annotated[
+        str, typer.Option("--from", metavar="URL", help="Where it was before, as the policy had it under 'catalog:'.")
+    ],
+) -> ExitStatus:
+    """Move the catalog to the place that the policy names now, with all that it holds.
+
+    First stop every worker, and write the new place as 'catalog:' into the policy. There must be no catalog yet. A file
+    is put aside afterwards, under another name.
+    """
+    from cto_backups import app
+    from cto_backups.app import moving
+    from cto_backups.cli.logs import configure
+
+    configure(screen.options)
+    moved = moving.move(app.find_policy(screen.options.policy), origin)
+    aside = None if moved.aside is None else str(moved.aside)
+    screen.document({"from": moved.origin, "catalog": moved.place, "rows": moved.rows, "aside": aside})
+    screen.show(f"{moved.origin} is now {moved.place}: {counted(moved.rows, 'row')}")
+    if aside is None:
+        screen.note("The old one is still there. Nobody uses it any more, unless a policy elsewhere still names it.")
+    else:
+        screen.note(f"The old file is {aside}. Remove it when everything runs.")
+    return ExitStatus.SUCCESS
+
+
 def _tell(screen: Screen, done: "Outcome") -> ExitStatus:
     rebuilt, statuses = done.rebuilt, [ExitStatus.SUCCESS]
     for sentence in done.recovered:

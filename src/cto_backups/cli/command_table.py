@@ -323,14 +323,20 @@ COMMANDS = (
     Entry(
         "catalog",
         "catalog:catalog",
-        "What the catalog holds; rebuild it from vaults",
-        ("catalog", "catalog rebuild", "catalog rebuild --from two"),
+        "What the catalog holds; rebuild it from vaults, or move it",
+        ("catalog", "catalog rebuild", "catalog move --from sqlite:catalog.db"),
         (
             Entry(
                 "rebuild",
                 "catalog:rebuild",
                 "Bring in what records in vaults say",
                 ("catalog rebuild", "catalog rebuild --from two"),
+            ),
+            Entry(
+                "move",
+                "catalog:move",
+                "Bring it to where the policy says now",
+                ("catalog move --from sqlite:catalog.db",),
             ),
         ),
     ),

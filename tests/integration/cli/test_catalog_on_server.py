@@ -1,14 +1,18 @@
 """The story with the catalog on a PostgreSQL server, command by command: one line of the policy is what differs."""
 
 import shutil
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cto_backups import clock
+from cto_backups.catalog import schema, schema_traffic
+from cto_backups.catalog.catalog import Catalog
+from cto_backups.core.alerts import Telling
+from cto_backups.core.facts import Heartbeat
 from cto_backups.errors import ExitStatus
 from servers import postgresql
 from servers.postgresql import Server
@@ -84,3 +88,60 @@ def test_from_a_backup_to_a_proven_restore_and_back_from_one_vault(home: Home, s
     assert rows(server, "SELECT id FROM points ORDER BY id") == points
     schemas = server.do("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'cto%'", database="backups")
     assert schemas == [(1,)], "nothing is left of the making"
+
+
+def everything(opened: Catalog) -> Any:
+    """All rows of all tables, as they are read from either kind."""
+    assert schema_traffic.vault_traffic.metadata is schema.metadata
+    with opened.reading() as connection:
+        return {
+            table.name: sorted(map(repr, map(tuple, connection.execute(f"SELECT * FROM {table.name}"))))
+            for table in schema.metadata.sorted_tables
+        }
+
+
+def test_a_catalog_moves_to_the_server_and_back_with_all_that_it_holds(
+    home: Home, server: Server, address: str
+) -> None:
+    assert home("verify").status is ExitStatus.SUCCESS
+    file = home.root / "catalog.db"
+    with Catalog.open(f"sqlite:{file}", now=clock.now()) as opened:
+        opened.alerts.told(None, [Telling(clock.now(), "ada", "mail", None, None)], clock.now())
+        before = everything(opened)
+    put_on_server(home, address)
+
+    moved = home("catalog", "move", "--from", "sqlite:catalog.db", "--json")
+    assert moved.status is ExitStatus.SUCCESS, moved
+    assert moved.document["rows"] == sum(map(len, before.values()))
+    assert not file.exists() and Path(moved.document["aside"]).is_file()
+    with Catalog.open(address, now=clock.now(), password=lambda: SECRET) as opened:
+        assert everything(opened) == before
+        assert opened.check() == ()
+        opened.alerts.told(None, [Telling(clock.now(), "ada", "mail", None, None)], clock.now())  # gets a new number
+
+    again = home("catalog", "move", "--from", "sqlite:catalog.db")
+    assert (again.status, "there already" in again.err) == (ExitStatus.REFUSED, True), again
+    assert home("backup").status is ExitStatus.SUCCESS
+
+    with Catalog.open(address, now=clock.now(), password=lambda: SECRET) as opened:
+        before = everything(opened)
+    home.policy.write_text(home.policy.read_text().replace(f"catalog: {address}\n", "catalog: sqlite:catalog.db\n"))
+    back = home("catalog", "move", "--from", address)
+    assert back.status is ExitStatus.SUCCESS, back
+    with Catalog.open(f"sqlite:{file}", now=clock.now()) as opened:
+        assert everything(opened) == before
+    assert home("status").status in (ExitStatus.SUCCESS, ExitStatus.RED)
+
+
+def test_a_catalog_at_work_is_not_moved(home: Home, address: str) -> None:
+    file = home.root / "catalog.db"
+    now = clock.now()
+    sign = Heartbeat(now, now + timedelta(minutes=5), "another-host", 77, "", "shop")
+    with Catalog.open(f"sqlite:{file}", now=now) as opened:
+        opened.beat(sign, lambda pid: True)
+    put_on_server(home, address)
+    refused = home("catalog", "move", "--from", "sqlite:catalog.db")
+    assert (refused.status, "Stop it first" in refused.err) == (ExitStatus.REFUSED, True), refused
+    assert file.is_file()
+    same = home("catalog", "move", "--from", address)
+    assert same.status is ExitStatus.USAGE, same

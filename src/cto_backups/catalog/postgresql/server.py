@@ -18,6 +18,10 @@ from cto_backups.errors import CatalogError
 PATIENCE_SECONDS = 60.0
 """For how long a server may be away in the middle of something before that fails; it restarts in less."""
 _OLDEST = 130_000
+_NUMBERED = """
+    SELECT table_name AS table, column_name AS column, pg_get_serial_sequence(table_name, column_name) AS sequence
+    FROM information_schema.columns WHERE table_schema = current_schema() AND is_identity = 'YES'
+    """
 _MOST_IDLE = 2  # of each process; a fleet has many
 
 
@@ -46,6 +50,12 @@ class ServerDatabase:
     def writing(self) -> AbstractContextManager[Connection]:
         """All that is done is there at the end, durably, or none of it; once, whatever becomes of the server."""
         return self._transaction(write=True)
+
+    def go_on_counting(self, connection: Connection) -> None:
+        """Number new rows after those that were brought in with their numbers."""
+        for row in list(connection.execute(_NUMBERED)):
+            highest = f"SELECT coalesce(max({row['column']}), 0) + 1 FROM {row['table']}"
+            connection.execute(f"SELECT setval('{row['sequence']}', ({highest}), false)")
 
     def check(self) -> tuple[str, ...]:
         """What is wrong with tables, indexes and references; nothing when all is well."""
