@@ -342,5 +342,11 @@ COMMANDS = (
     ),
     Entry("report", "report:report", "Write what is known where dashboards look", ("report", "report --again")),
     Entry("worker", "worker:worker", "Do what is due, until stopped", ("worker", "worker --once")),
+    Entry(
+        "install-service",
+        "install_service:install_service",
+        "Let the system run the worker by itself",
+        ("install-service systemd", "install-service systemd --write", "install-service cron --every '15 min'"),
+    ),
     Entry("version", "version:version", "Show the version", ("version", "version --json")),
 )
