@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 import pytest
 from vault_contract import at_once, keys
 
+from cto_backups import clock
 from cto_backups.core.vaults import StoreAddress
 from cto_backups.errors import VaultError, VaultExistsError, VaultMissingError
 from cto_backups.providers import pauses
@@ -117,6 +118,19 @@ class BucketContract:
         ):
             with pytest.raises(VaultMissingError, match=f"there is no bucket {bucket}"):
                 action()
+
+    def test_an_empty_folder_is_believed_while_the_vault_was_seen_just_now(
+        self, way: RoughWay, rough: BucketVault, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Later on, its marker is looked at again."""
+        rough.check()
+        way.plan()
+        assert [list(rough.list(folder)) for folder in ("data", "locks")] == [[], []]
+        assert len(way.seen) == 2
+        later = clock.monotonic() + 11
+        monkeypatch.setattr(clock, "monotonic", lambda: later)
+        assert list(rough.list("data")) == []
+        assert len(way.seen) == 4
 
     def test_two_vaults_in_one_bucket_do_not_see_each_other(self, store: Any, made: Make) -> None:
         bucket = store.bucket()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bucket_contract import BucketContract, Make, Refusal, makes, refused
@@ -84,6 +85,34 @@ def rough(way: RoughWay, made: Make, monkeypatch: pytest.MonkeyPatch) -> BucketV
 
 
 # -- buckets
+
+
+def test_what_is_small_is_sent_without_asking_whether_it_may_come(
+    versitygw: ObjectStore, made: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To wait for that takes as long as to store it. What is large is not sent for nothing where it is refused."""
+    asked = {}
+
+    def watched(*given: Any) -> Any:
+        client = connected(*given)
+        client.meta.events.register(
+            "before-send.s3.PutObject",
+            lambda request, **_: asked.update({request.url.rpartition("/")[2]: request.headers.get("Expect")}),
+        )
+        return client
+
+    connected = s3_client.connected
+    monkeypatch.setattr(s3_client, "connected", watched)
+    vault = made(versitygw, versitygw.bucket())
+    vault.create()
+    vault.put("small", [bytes(60_000), b"more"])
+    vault.put("large", [bytes(1 << 20)])
+    assert (vault.size("small"), vault.size("large")) == (60_004, 1 << 20)
+    assert {name: value and str(value, "ascii") for name, value in asked.items()} == {
+        "vault.json": None,
+        "small": None,
+        "large": "100-continue",
+    }
 
 
 def test_the_command_that_makes_a_bucket_names_its_region_and_server(object_store: ObjectStore, made: Make) -> None:

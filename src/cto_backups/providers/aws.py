@@ -2,6 +2,7 @@
 
 import gzip
 import os
+from collections.abc import MutableMapping
 from functools import cache
 from typing import Any
 
@@ -19,6 +20,7 @@ from cto_backups.providers import aws_retries, handshake
 _ATTEMPTS = 6
 _CONNECTIONS = 32  # more than any crew of ours has threads; one that waits for none makes none
 _CONNECT_SECONDS = 15.0
+_SMALL_BYTES = 64 << 10
 _ANSWER_SECONDS = 60.0  # without a single byte
 
 
@@ -58,12 +60,19 @@ def s3_client(whose: str, fail: type[BackupsError], address: StoreAddress) -> An
         ),
     )
     aws_retries.register(client, login, _ATTEMPTS)
+    client.meta.events.register_last("before-call.s3", _send_small_at_once)
     try:
         handshake.prove(client.meta.endpoint_url, address.tls, whose, fail, certificates)
     except BaseException:
         client.close()
         raise
     return client
+
+
+def _send_small_at_once(params: MutableMapping[str, Any], **_: Any) -> None:
+    """Send what is small without waiting for the store to say that it may come: that takes as long as to store it."""
+    if int(params["headers"].get("Content-Length", _SMALL_BYTES + 1)) <= _SMALL_BYTES:
+        params["headers"].pop("Expect", None)
 
 
 class _Descriptions(botocore.loaders.JSONFileLoader):  # type: ignore[misc]

@@ -20,7 +20,6 @@ from cto_backups.core.trees import Buffer
 from cto_backups.vaults.joined import Joined
 
 _SINGLE_BYTES = 32 << 20  # what is larger is sent in parts, so that only a lost one has to be sent again
-_SMALL_BYTES = 64 << 10  # are sent at once: to ask first whether they are wanted takes as long as to send them
 _PART_BYTES = 16 << 20  # S3 wants at least 5 MiB, and at most 10,000 of them
 _MOST_PARTS = 10_000
 _AT_ONCE = 4
@@ -69,8 +68,7 @@ def upload(
     answer = client().put_object(
         **told,
         **condition,
-        # For what has to be read first the client waits until the store says that it may come.
-        Body=b"".join(parts) if size <= _SMALL_BYTES else Joined(parts),
+        Body=Joined(parts),
         ContentLength=size,
         ChecksumAlgorithm="SHA256",
         ChecksumSHA256=sent,
