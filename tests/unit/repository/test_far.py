@@ -3,7 +3,9 @@
 Each of these is tens of milliseconds in which nothing is done: a change that adds one is to be seen here.
 """
 
+import random
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -13,7 +15,7 @@ from payload_store_contract import label, store_tree
 
 from cto_backups.errors import BusyError, VaultError
 from cto_backups.repository.locks import locked, read_locks
-from cto_backups.repository.options import RepositoryOptions, ScryptParameters
+from cto_backups.repository.options import MIB, RepositoryOptions, ScryptParameters
 from cto_backups.repository.store import RepositoryStore
 from cto_backups.repository.together import both, each
 
@@ -96,6 +98,40 @@ def test_a_verification_waits_for_few_requests_before_it_reads(vault: FarVault, 
         "read index": 5,
         "list data": 1,
     }
+
+
+def test_a_copy_reads_more_at_once_than_there_are_cores(vault: FarVault) -> None:
+    """It would not end otherwise: each read waits until four have come."""
+    content = random.Random(1).randbytes(8 * MIB)
+    made = RepositoryStore.create(
+        vault,
+        PREFIX,
+        "secret",
+        now=datetime.now(UTC),
+        hostname="h",
+        username="u",
+        options=replace(OPTIONS, workers=1, pack_bytes=MIB),
+    )
+    store_tree(made, MemoryTree({b"file": content}))
+    near = RepositoryStore.create(
+        MemoryVault("near"), PREFIX, "secret", now=datetime.now(UTC), hostname="h", username="u", options=OPTIONS
+    )
+    under_way, guard, several = 0, threading.Lock(), threading.Event()
+
+    def wait(operation: str, key: str) -> None:
+        nonlocal under_way
+        if threading.current_thread().name.startswith("copy"):
+            with guard:
+                under_way += 1
+                if under_way == 4:
+                    several.set()
+            assert several.wait(30)
+
+    vault.before = wait
+    reference = made.committed()[0].reference
+    with near.writing() as writing:
+        copied = writing.copy(made, reference)
+    assert near.verify([copied.reference]).damages == ()
 
 
 def test_what_is_asked_of_each_comes_in_order_and_no_more_is_under_way_than_may_be(vault: FarVault) -> None:
