@@ -17,7 +17,7 @@ from cto_backups.cli.logs import LOGGER
 from cto_backups.cli.opening import opened
 from cto_backups.cli.outcome import worst
 from cto_backups.cli.screen import Screen, utc
-from cto_backups.errors import BackupsError, ExitStatus, UsageError
+from cto_backups.errors import BackupsError, CatalogAwayError, ExitStatus, UsageError
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from cto_backups.flows.work import Performed
 
 log = logging.getLogger(LOGGER)
+
+AWAY_SECONDS = 10.0
+"""How long a worker waits before it looks again for the server that keeps its catalog."""
 
 
 @command
@@ -105,32 +108,45 @@ def _stay(screen: Screen, stop: threading.Event, name: str) -> None:
         screen.problem(error)
         screen.note("Going on under the policy as it was before.")
 
+    def wait(error: BackupsError) -> None:
+        log.warning("catalog away", extra={"fields": {"message": str(error)}})
+        screen.problem(error)
+        screen.note(f"Trying again every {AWAY_SECONDS:.0f} s. What is under way goes on.")
+        stop.wait(AWAY_SECONDS)
+
     before: Configuration | None = None
     with _stopped_by_signals(screen, stop, changes.ask), closing(slots):
         while not stop.is_set():
-            with ExitStack() as stack:
-                try:
-                    opening = stack.enter_context(opened(screen, progress=False, configuration=configuration))
-                except BackupsError as error:
-                    if before is None:
+            try:
+                with ExitStack() as stack:
+                    try:
+                        opening = stack.enter_context(opened(screen, progress=False, configuration=configuration))
+                    except CatalogAwayError:
                         raise
-                    refuse(error)
-                    configuration, before = before, None
-                    continue
-                before = configuration
-                slots.follow(configuration)
-                changes.taken(configuration)
-                sources = counted(len(configuration.policy.sources), "source")
-                screen.show(f"Working for {sources}. Stop with Ctrl-C.")
-                work(
-                    opening.installation,
-                    stop,
-                    lambda done: _tell(screen, done, once=False),
-                    screen.note,
-                    name,
-                    pool=slots,
-                    leave=lambda: changes.seen(refuse) is not None,
-                )
+                    except BackupsError as error:
+                        if before is None:
+                            raise
+                        refuse(error)
+                        configuration, before = before, None
+                        continue
+                    before = configuration
+                    slots.follow(configuration)
+                    changes.taken(configuration)
+                    sources = counted(len(configuration.policy.sources), "source")
+                    screen.show(f"Working for {sources}. Stop with Ctrl-C.")
+                    work(
+                        opening.installation,
+                        stop,
+                        lambda done: _tell(screen, done, once=False),
+                        screen.note,
+                        name,
+                        pool=slots,
+                        leave=lambda: changes.seen(refuse) is not None,
+                    )
+            except CatalogAwayError as error:
+                if before is None:  # nobody has seen it there yet: the address may be wrong
+                    raise
+                wait(error)
             if (changed := changes.seen(refuse)) is not None:
                 screen.note(f"The policy has changed: going on under {path} as it is now.")
                 configuration = changed

@@ -1,7 +1,13 @@
 """The story with the catalog on a PostgreSQL server, command by command: one line of the policy is what differs."""
 
+import os
 import shutil
-from collections.abc import Iterator
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +23,7 @@ from cto_backups.errors import ExitStatus
 from servers import postgresql
 from servers.postgresql import Server
 
-from .conftest import Home
+from .conftest import Home, environment
 
 SECRET = "of-the-catalog-5521"
 
@@ -88,6 +94,64 @@ def test_from_a_backup_to_a_proven_restore_and_back_from_one_vault(home: Home, s
     assert rows(server, "SELECT id FROM points ORDER BY id") == points
     schemas = server.do("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'cto%'", database="backups")
     assert schemas == [(1,)], "nothing is left of the making"
+
+
+IMPATIENT = """
+import sys
+from cto_backups.catalog.postgresql import server
+from cto_backups.cli import main, worker
+server.PATIENCE_SECONDS, worker.AWAY_SECONDS = 0.3, 0.5
+sys.exit(main.run(["worker"]))
+"""
+
+
+def test_a_worker_waits_for_a_server_that_is_away_and_goes_on_when_it_is_back(
+    home: Home, postgresql_programs: Path
+) -> None:
+    with ExitStack() as stack:
+        server = stack.enter_context(postgresql.server(postgresql_programs))
+        server.do("CREATE DATABASE backups ENCODING 'UTF8' TEMPLATE template0")
+        put_on_server(home, f"postgresql://postgres@/backups?host={server.place}")
+        assert home("catalog", "move", "--from", "sqlite:catalog.db").status is ExitStatus.SUCCESS
+
+        def signs() -> set[Any]:
+            return set(server.do("SELECT at FROM cto_backups.heartbeat", database="backups"))
+
+        worker = subprocess.Popen(
+            [sys.executable, "-c", IMPATIENT],
+            cwd=home.data.parent,
+            env=environment(CTO_BACKUPS_POLICY=str(home.policy)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            until(signs)
+            pid = int((server.place / "data" / "postmaster.pid").read_text().split()[0])
+            os.kill(pid, signal.SIGQUIT)
+            said = ""
+            while "Trying again" not in said:
+                said += worker.stdout.readline() if worker.stdout else ""
+                assert worker.poll() is None, said
+            assert "cannot be reached" in said
+            stack.enter_context(postgresql.running(server.bin, server.place))
+            before = signs()
+            until(lambda: signs() - before)
+            worker.send_signal(signal.SIGTERM)
+            rest, _ = worker.communicate(timeout=60)
+        finally:
+            worker.kill()
+            worker.communicate()
+        assert (worker.returncode, "Traceback" in said + rest) == (0, False), said + rest
+
+
+def until(there: Callable[[], object], seconds: float = 120.0) -> None:
+    """Wait until something is there."""
+    for _ in range(int(seconds * 10)):
+        if there():
+            return
+        time.sleep(0.1)
+    pytest.fail("it never came")
 
 
 def everything(opened: Catalog) -> Any:
