@@ -244,20 +244,19 @@ def said(home: Home) -> str:
 
 
 def descendants(first: int) -> dict[int, str]:
-    """The processes below one, and itself, with their names."""
-    parents: dict[int, tuple[int, str]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            with suppress(OSError):
-                name, _, rest = (entry / "stat").read_text().partition("(")[2].rpartition(")")
-                parents[int(entry.name)] = int(rest.split()[1]), name
+    """The processes below one, and itself, with their names.
+
+    Of other processes nothing is read: who looks again and again would take more of the machine than what is looked at.
+    """
     found: dict[int, str] = {}
     waiting = [first]
     while waiting:
         pid = waiting.pop()
-        if pid in parents:
-            found[pid] = parents[pid][1]
-            waiting += [child for child, (parent, _) in parents.items() if parent == pid]
+        with suppress(OSError):
+            found[pid] = Path(f"/proc/{pid}/comm").read_text().rstrip("\n")
+            for thread in Path(f"/proc/{pid}/task").iterdir():
+                with suppress(OSError):
+                    waiting += map(int, (thread / "children").read_text().split())
     return found
 
 

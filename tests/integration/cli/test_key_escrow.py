@@ -27,6 +27,13 @@ from .test_keys import VAULTS, key_files, opens, records
 
 PEOPLE = ("Ada", "Grace", "Linus")
 PATIENCE_SECONDS = 120
+QUESTIONS = (
+    "Press Enter to show it. ",
+    "they are shown no more. ",
+    "(not shown): ",
+    "Press Enter. ",
+    "such as a stick. ",
+)
 _WORD = re.compile(r"(\d{1,2})\. ([a-z]+)")
 
 
@@ -55,16 +62,16 @@ def talk(home: Home, *arguments: str, out: Path, answer: Callable[[str, list[str
         os.execve(sys.executable, [sys.executable, "-m", "cto_backups", *arguments], variables)
     screen, seen, shares = "", 0, list[str]()
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline:
-        if select.select([terminal], [], [], 0.2)[0]:
-            try:
-                piece = os.read(terminal, 65536)
-            except OSError:
-                break
-            screen += piece.decode("utf-8", "replace")
-            continue
-        asked = screen[seen:].rstrip("\n")
-        if asked.rstrip().endswith((".", ":")) and (asked.endswith(" ")):
+    while True:
+        if not select.select([terminal], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            os.kill(pid, signal.SIGKILL)
+            raise AssertionError(f"nothing more is said, and nothing asked: {screen[-2000:]!r}")
+        try:
+            screen += os.read(terminal, 65536).decode("utf-8", "replace")
+        except OSError:
+            break
+        asked = screen[seen:]
+        if asked.endswith(QUESTIONS):
             page = asked.partition("\x1b[?1049h")[2]
             if page:
                 shares.append(shown_words(page))
