@@ -177,7 +177,7 @@ def test_large_objects_of_a_bucket_come_by_their_provider_and_nothing_of_them_is
 ) -> None:
     bucket, counter = store.bucket(), Counter()
     put(store, bucket, "films/one", LARGE)
-    put(store, bucket, "films/two", OTHER)
+    put(store, bucket, "films/ünïcode ☃ 100% +two?", OTHER)
     put(store, bucket, "small", b"small" * 10)
     vault = made(store, store.bucket())
     into = exports(CountedVault(vault, counter))
