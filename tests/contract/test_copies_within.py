@@ -31,6 +31,7 @@ from cto_backups.vaults.gcs import gcs_vault
 from cto_backups.vaults.s3 import S3Store, s3_vault
 from servers.google_stores import GoogleStore
 from servers.object_stores import ObjectStore, user
+from servers.rough_way import Fault, rough_way
 
 OPTIONS = RepositoryOptions(scrypt=ScryptParameters(n=2))
 LARGE = os.urandom((9 << 20) + 77)
@@ -358,3 +359,40 @@ class _Lying(_Sending):
         return {
             name: re.sub("^.", lambda first: "0" if first[0] != "0" else "1", value) for name, value in told.items()
         }
+
+
+# -- on rough ways -----------------------------------------------------------------------------------------------------
+
+TROUBLES = {
+    "s3 answer lost": ("versitygw", Fault("PUT", "/data/objects/", lost=True)),
+    "s3 refused": ("versitygw", Fault("PUT", "/data/objects/", status=403, code="AccessDenied")),
+    "s3 unknown": ("versitygw", Fault("PUT", "/data/objects/", status=501, code="NotImplemented")),
+    "google answer lost": ("fake_gcs_server", Fault("POST", "/rewriteTo/", lost=True)),
+    "google refused": ("fake_gcs_server", Fault("POST", "/rewriteTo/", status=403, code="forbidden")),
+    "google busy": ("fake_gcs_server", Fault("POST", "/rewriteTo/", times=99, status=503, code="backendError")),
+    "google answer cut": ("fake_gcs_server", Fault("POST", "/rewriteTo/", cut=3)),
+}
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_whatever_goes_wrong_with_a_copy_it_is_there_once_and_whole(
+    trouble: str, request: pytest.FixtureRequest, made: MakeVault, tmp_path: Path
+) -> None:
+    name, fault = TROUBLES[trouble]
+    store: Store = request.getfixturevalue(name)
+    bucket = store.bucket()
+    put(store, bucket, "films/one", LARGE)
+    with rough_way(store) as way:
+        vault = made(way.store, store.bucket())
+        into = exports(vault)
+        way.plan(fault)
+        draft, reference = backed_up(way.store, bucket, into, tmp_path)
+        assert draft.ways is not None
+        assert draft.ways.copied + draft.ways.passed == 1
+        assert draft.ways.passed == len(draft.ways.reasons), "whatever was sent says why"
+        if "refused" in trouble:
+            assert "objects.get on bucket" in draft.ways.reasons[0] or "s3:GetObject on" in draft.ways.reasons[0]
+        assert _large_in(vault) == [len(LARGE)]
+        assert into.verify().damages == ()
+        assert not into.reader(reference).restore(tmp_path / "out").problems
+        assert (tmp_path / "out/objects/films/one").read_bytes() == LARGE
