@@ -116,3 +116,35 @@ def test_a_vault_that_seals_exports_says_that_it_all_went_through_here(versitygw
     vaults = {"near": on_s3(versitygw, exports="sealed")}
     run = installation(tmp_path / "home", {**media, "payload": "export"}, vaults)
     assert "Through this machine: near seals exports itself." in run("backup")
+
+
+def test_it_goes_into_another_bucket_and_is_tested_in_one_by_commands(versitygw: ObjectStore, tmp_path: Path) -> None:
+    media, bucket = media_on_s3(versitygw)
+    scratch, other = versitygw.bucket(), versitygw.bucket()
+    near = on_s3(versitygw)
+    source = {**media, "payload": "export", "test_in": f"s3://{scratch}/tests"}
+    run = installation(tmp_path / "home", source, {"near": near})
+    run("backup")
+    run("test", "media", "--vault", "near")
+    run("test", "media", "--vault", "sealed")
+    assert "Contents" not in versitygw.client.list_objects_v2(Bucket=scratch)
+
+    place = f"s3://{other}/rescue"
+    planned = json.loads(run("restore", "media", "--to", place, "--dry-run", "--json"))
+    assert (planned["destination"], planned["entries"], planned["would_be_refused"]) == (place, 2, False)
+    assert "Contents" not in versitygw.client.list_objects_v2(Bucket=other)
+    told = run("restore", "media", "--to", place, "--vault", "near", "--verify")
+    assert "1 object copied by the provider" in told
+    for name, content in (("films/one", LARGE), ("customers/1", SMALL)):
+        assert versitygw.client.get_object(Bucket=other, Key=f"rescue/{name}")["Body"].read() == content
+    versitygw.put(other, "rescue/customers/1", b"newer")
+    run("restore", "media", "--to", place, ends=ExitStatus.REFUSED)
+    run("restore", "media", "--to", place, "--overwrite", "--delete", ends=ExitStatus.REFUSED)  # nobody says yes
+    versitygw.put(other, "rescue/more", b"more")
+    run("restore", "media", "--to", place, "--overwrite", "--delete", "--yes")
+    left = versitygw.client.list_objects_v2(Bucket=other)["Contents"]
+    assert sorted(each["Key"] for each in left) == ["rescue/customers/1", "rescue/films/one"]
+
+    for wrong in (f"s3://{bucket}", near["url"], "gs://elsewhere"):
+        told = run("restore", "media", "--to", wrong, ends=ExitStatus.REFUSED)
+        assert f"Nothing is restored into {wrong}" in told
