@@ -16,7 +16,7 @@ import pytest
 from cto_backups import clock
 from cto_backups.core.model import ActionKind, Outcome
 from cto_backups.core.schedule import parse_triggers
-from cto_backups.core.watched import Seen
+from cto_backups.core.watched import Hint, Seen
 from cto_backups.flows import watch as watch_flow
 from cto_backups.flows import work as work_flow
 from cto_backups.flows.backup import backup
@@ -351,3 +351,76 @@ def test_a_worker_backs_a_database_up_within_seconds_while_it_is_written(worksho
     assert [each.action.source for each in done].count("documents") == 1
     runs = workshop.catalog.facts(clock.now()).sources["ledger"].last_runs
     assert runs[ActionKind.BACKUP].outcome in (Outcome.SUCCEEDED, Outcome.UNCHANGED)
+
+
+@dataclass
+class Line:
+    """A feed that tells what the test says."""
+
+    hint: Hint = field(default_factory=Hint)
+    closed: bool = False
+
+    def look(self) -> Hint:
+        told, self.hint = self.hint, Hint(lost=self.hint.lost)
+        return told
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Listening:
+    """A source of which a service tells."""
+
+    def __init__(self, source: Any, lines: list[Line]) -> None:
+        self._source = source
+        self._lines = lines
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+    def feed(self) -> Line:
+        self._lines.append(Line())
+        return self._lines[-1]
+
+
+def test_what_a_service_tells_is_a_hint_and_a_service_that_falls_silent_is_asked_again(
+    workshop: Any, time_passes: Clock
+) -> None:
+    """The source is looked at for each hint; whether something has changed, its content says."""
+    lines: list[Line] = []
+    said: list[str] = []
+    plain = watchful(workshop, Told, ledger="on change")
+    installation = replace(plain, source=lambda name: Listening(plain.source(name), lines))
+    with watching(installation, said.append) as watch:
+        assert watch is not None
+        assert watch.watched == ("ledger",)
+        done_by(installation, watch)
+        time_passes.forward(20)
+        done_by(installation, watch)
+        first = len(points(workshop))
+        time_passes.forward(20)
+        assert watch.due() == ()
+
+        lines[0].hint = Hint(changed=True)
+        watch.look()
+        time_passes.forward(400)
+        assert watch.due() == ("ledger",)
+        assert done_by(installation, watch) == [ActionKind.BACKUP]
+        assert len(points(workshop)) == first, "nothing had changed"
+        time_passes.forward(1)
+        write(workshop.data / "ledger.db")
+        lines[0].hint = Hint(changed=True)
+        watch.look()
+        time_passes.forward(400)
+        assert done_by(installation, watch) == [ActionKind.BACKUP]
+        assert len(points(workshop)) == first + 1
+
+        lines[0].hint = Hint(lost="there is no queue")
+        watch.look()
+        assert "ledger is not watched for changes: there is no queue. It is looked at every" in said[-1]
+        assert watch.watched == ()
+        time_passes.forward(61)
+        watch.look()
+        assert (len(lines), lines[0].closed, watch.watched) == (2, True, ("ledger",))
+        assert said[-1] == "ledger is watched for changes again."
+    assert lines[1].closed

@@ -1,6 +1,7 @@
 """What the adapter of buckets is given, made from what the file says."""
 
 from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit
 
 from cto_backups.config.bucket_models import BucketSource
 from cto_backups.config.secrets import SecretReference
@@ -22,6 +23,7 @@ def bucket_options(name: str, source: BucketSource, refuse: Callable[[Place, str
         "tls": source.tls,
         "logins": {setting: SecretReference.parse(written) for setting, written in given.items() if written},
         "test_in": (source.test_in or "").rstrip("/"),
+        "feed": source.feed or "",
         "versioning": source.versioning,
         "noncurrent_days": source.noncurrent_days,
         "public": source.public,
@@ -41,5 +43,18 @@ def _objections(name: str, source: BucketSource, scheme: str) -> Iterator[tuple[
             f"source {name} is a {scheme}:// bucket, and test_in is none",
             f"Write {scheme}://BUCKET/PLACE.",
         )
+    if source.feed is not None:
+        yield from _of_the_feed(name, source.feed, source, scheme)
     yield from half_a_login(f"source {name}", source.access_key, source.secret_key)
     yield from on_the_way(f"source {name}", source.endpoint, source.tls)
+
+
+def _of_the_feed(name: str, feed: str, source: BucketSource, scheme: str) -> Iterator[tuple[str, str, str]]:
+    if scheme != "s3":
+        yield "feed", f"source {name} is no s3:// bucket, and has a feed", "Leave feed out: only S3 writes to queues."
+        return
+    place = urlsplit(feed)
+    if not place.path.strip("/"):
+        yield "feed", f"the feed of source {name} is a server, and no queue", "Write the queue's whole URL."
+    for _, message, todo in on_the_way(f"the feed of source {name}", f"{place.scheme}://{place.netloc}", source.tls):
+        yield "feed", message, todo

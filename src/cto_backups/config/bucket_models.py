@@ -32,6 +32,10 @@ class BucketSource(AnySource):
     """Where the key file of a service account for `gs://` is; without it, Google's usual places are searched."""
     test_in: BucketUrl | None = Field(default=None, examples=["gs://acme-scratch/tests"])
     """A bucket, or a place in it, in which restore tests restore, compare and delete; this machine when left out."""
+    feed: WebAddress | None = Field(
+        default=None, examples=["https://sqs.eu-central-1.amazonaws.com/111122223333/media"]
+    )
+    """The queue (SQS) to which S3 tells of changes, for this source alone: a hint for `on change` and `continuous`."""
     versioning: bool = True
     """Whether the bucket has to keep what is overwritten and deleted as versions; the audit looks."""
     noncurrent_days: Annotated[int, Field(ge=0, le=36500)] = 365

@@ -65,3 +65,29 @@ class Watch(Protocol):
 
     def close(self) -> None:
         """End watching."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """What a feed told since it was last asked: whether the source may have changed; `lost`: why it tells no more."""
+
+    changed: bool = False
+    lost: str = ""
+
+
+class Feed(Protocol):
+    """What a service tells of changes of one source, a hint: too much, too late, and now and then nothing."""
+
+    def look(self) -> Hint:
+        """What was told since the last call; returns at once."""
+
+    def close(self) -> None:
+        """End listening."""
+
+
+@runtime_checkable
+class Fed(Protocol):
+    """A source whose service can tell of its changes, where somebody has set that up."""
+
+    def feed(self) -> Feed | None:
+        """Begin to listen; None where nothing was set up. Raises SourceError."""

@@ -15,7 +15,7 @@ from cto_backups.core.duration import format_duration
 from cto_backups.core.facts import Facts
 from cto_backups.core.plan import due, last_backup_at
 from cto_backups.core.schedule import rescan_interval
-from cto_backups.core.watched import Noticed, Place, Watch, Watchable
+from cto_backups.core.watched import Fed, Feed, Noticed, Place, Watch, Watchable
 from cto_backups.core.watching import watching_trigger
 from cto_backups.errors import BackupsError, SourceError
 from cto_backups.flows.installation import Installation
@@ -44,6 +44,7 @@ class Watching:
         self._triggers = {name: trigger for name, trigger in triggers.items() if trigger is not None}
         self._reasons: dict[str, str | None] = {}
         self._folders: dict[str, _Folders] = {}
+        self._feeds: dict[str, Feed] = {}
         self._try_again = 0.0
 
     @property
@@ -54,7 +55,9 @@ class Watching:
     def look(self) -> None:
         """Take in what has happened; now and then, begin again with what could not be watched."""
         seen, again = self._watch.look(), clock.monotonic() >= self._try_again
+        told = {name: feed.look() for name, feed in self._feeds.items()}
         lost = {**seen.lost, **(self._watch.replaced() if again else {})}
+        lost |= {name: hint.lost for name, hint in told.items() if hint.lost and self._reasons.get(name) is None}
         for name, reason in lost.items():
             self._say(name, reason)
         if again:
@@ -66,7 +69,7 @@ class Watching:
             took = clock.monotonic() - began  # it may have gone through a large tree, in vain
             self._try_again = clock.monotonic() + max(TRY_AGAIN_SECONDS, TRY_AGAIN_FACTOR * took)
         now = clock.now()
-        for name in seen.changed | lost.keys():
+        for name in seen.changed | lost.keys() | {name for name, hint in told.items() if hint.changed}:
             self._changed(name, now)
 
     def observed(self, facts: Facts, until: datetime) -> Facts:
@@ -97,6 +100,8 @@ class Watching:
 
     def _follow(self, name: str) -> None:
         """Begin again where a source has come to lie elsewhere: a link on the way to it leads to another place."""
+        if name in self._feeds:
+            return
         with suppress(BackupsError, OSError):  # not there: its backup tells
             source = self._installation.source(name)
             if isinstance(source, Watchable) and _folders(source.places()) != self._folders[name]:
@@ -105,12 +110,15 @@ class Watching:
     def _begin(self, name: str) -> None:
         try:
             source = self._installation.source(name)
-            if not isinstance(source, Watchable):
+            if isinstance(source, Fed) and self._listen(name, source):
+                reason = None
+            elif not isinstance(source, Watchable):
                 del self._triggers[name]  # of its kind none is: nobody expects it
                 return
-            places = source.places()
-            self._folders[name] = _folders(places)
-            reason = self._watch.add(name, places) if places else "it is not in files of this machine"
+            else:
+                places = source.places()
+                self._folders[name] = _folders(places)
+                reason = self._watch.add(name, places) if places else "it is not in files of this machine"
         except SourceError as error:
             reason = error.why or str(error)
         except BackupsError as error:
@@ -120,6 +128,21 @@ class Watching:
         self._say(name, reason)
         if reason is None:
             self._changed(name, clock.now())
+
+    def _listen(self, name: str, source: Fed) -> bool:
+        """Listen, anew where it was listened to before; no where nothing tells of changes."""
+        former = self._feeds.pop(name, None)
+        if former is not None:
+            former.close()
+        feed = source.feed()
+        if feed is not None:
+            self._feeds[name] = feed
+        return feed is not None
+
+    def close(self) -> None:
+        """End listening to services; the watch is its maker's."""
+        for feed in self._feeds.values():
+            feed.close()
 
     def _say(self, name: str, reason: str | None) -> None:
         known, before = name in self._reasons, self._reasons.get(name)
@@ -148,9 +171,10 @@ def watching(installation: Installation, warn: Callable[[str], None]) -> Iterato
         yield None
         return
     watch = installation.watch()
+    made = Watching(installation, watch, warn)
     try:
-        made = Watching(installation, watch, warn)
         made.look()
         yield made
     finally:
+        made.close()
         watch.close()

@@ -75,6 +75,33 @@ def _send_small_at_once(params: MutableMapping[str, Any], **_: Any) -> None:
         params["headers"].pop("Expect", None)
 
 
+def sqs_client(whose: str, fail: type[BackupsError], address: StoreAddress, endpoint: str) -> Any:
+    """A client for the queues at an endpoint, with the login and the TLS of the store that writes to them.
+
+    Raises as `s3_client` does.
+    """
+    login = aws_retries.Login(lambda: _login(address))
+    ours = botocore.session.get_session()
+    ours.register_component("data_loader", _loader())
+    if login.found:
+        ours._credentials = login
+    certificates = authorities(ours)
+    handshake.prove(endpoint, address.tls, whose, fail, certificates)
+    return ours.create_client(
+        "sqs",
+        region_name=address.region or None,
+        endpoint_url=endpoint,
+        use_ssl=address.tls is not Tls.NONE,
+        verify=certificates,
+        config=Config(
+            retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+            connect_timeout=_CONNECT_SECONDS,
+            read_timeout=_ANSWER_SECONDS,
+            ignore_configured_endpoint_urls=True,
+        ),
+    )
+
+
 class _Descriptions(botocore.loaders.JSONFileLoader):  # type: ignore[misc]
     """What describes the API: megabytes of JSON, which are read as quickly as any that we read."""
 
