@@ -196,6 +196,13 @@ def test_a_vault_without_a_schedule_is_not_to_be_behind_by_more_than_the_rpo(bui
     facts = replace(facts, sources={"ledger": replace(known, lags={**known.lags, "far": old})})
     (found,) = [check for check in checks("copies-on-time", policy, facts, build.now) if not check.passed]
     assert found.detail == "vault far: 25 points and 25 h behind; it gets each point, RPO 24 h"
+    none = replace(known, lags={**known.lags, "far": Lag("far", behind=1, waiting_since=build.ago(minutes=1))})
+    (found,) = [
+        check
+        for check in checks("copies-on-time", policy, Facts(sources={"ledger": none}), build.now)
+        if not check.passed
+    ]
+    assert found.detail == "vault far: no copy; it gets each point, RPO 24 h"
 
 
 def test_the_timetable_shows_each_vault_that_gets_copies(build, made):
