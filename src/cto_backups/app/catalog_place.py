@@ -50,9 +50,9 @@ class ServerPlace:
 
     def exists(self) -> bool:
         """Whether there is one."""
-        from cto_backups.catalog.postgresql import making
+        from cto_backups.catalog.database import exists_on_server
 
-        return making.exists(self.url, self.password)
+        return exists_on_server(self.url, self.password)
 
     def beside(self) -> AbstractContextManager[str]:
         """The URL of an empty catalog beside this place."""

@@ -27,10 +27,12 @@ def initialise(
     business: str,
     sources: Mapping[str, Mapping[str, object]],
     vaults: Mapping[str, Mapping[str, object]] | None = None,
+    catalog: str = "sqlite:catalog.db",
 ) -> Path:
     """Make a new installation in the folder `home`: policy file, keys, vaults with their repositories, catalog.
 
-    Returns the policy file's path. Raises RefusedError when a policy or a key is there already; nothing is overwritten.
+    Returns the policy file's path. Raises RefusedError when a policy, a key, or a catalog on a server is there already;
+    nothing is overwritten. CatalogError when such a server cannot be used, before anything is made.
     """
     from cto_backups.app.vaults import create_vaults
     from cto_backups.catalog.catalog import Catalog
@@ -47,9 +49,10 @@ def initialise(
             why="an installation is made once, and its key must never be replaced by accident",
             todo=f"Use it with --policy {path}, or choose another folder.",
         )
+    _refuse_taken(catalog)
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     local = {name: _local_vault(name) for name in LOCAL_VAULTS}
-    text = render(business=business, sources=sources, vaults=vaults or local)
+    text = render(business=business, sources=sources, vaults=vaults or local, catalog=catalog)
     create_file_secret(home / "keys" / "repository.key", secrets.token_hex(32))
     create_file_secret(home / "keys" / "evidence.key", SigningKey.generate().secret())
     draft = path.with_suffix(".yaml.new")
@@ -61,6 +64,18 @@ def initialise(
     # Last: a home with a policy file is a whole installation.
     draft.rename(path)
     return path
+
+
+def _refuse_taken(catalog: str) -> None:
+    """Refuse a catalog on a server that is there already: it may be of other installations."""
+    from cto_backups.catalog import database
+
+    if database.is_on_server(catalog) and database.exists_on_server(catalog):
+        raise RefusedError(
+            f"The catalog {database.place_of(catalog)} is there already",
+            why="it is of an installation whose keys are elsewhere",
+            todo="Copy the policy and the keys of that installation here; or name another database, or another schema.",
+        )
 
 
 def _local_vault(name: str) -> dict[str, object]:

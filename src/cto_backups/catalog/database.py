@@ -150,6 +150,13 @@ def place_of(url: str) -> str:
     return Address.of(url).place
 
 
+def exists_on_server(url: str, password: Password | None = None) -> bool:
+    """Whether there is a catalog at a ``postgresql://…`` URL. Raises CatalogError when that cannot be known."""
+    with _its_driver():
+        from cto_backups.catalog.postgresql import making
+    return making.exists(url, password)
+
+
 def make(url: str, password: Password | None = None) -> Database:
     """Make a new catalog, whole or not at all. Raises RefusedError when one is there, CatalogError."""
     path = path_of(url)

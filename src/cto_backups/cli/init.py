@@ -23,6 +23,9 @@ def init(
         list[Path] | None,
         typer.Option("--protect", metavar="DIR", help="Protect what is found below this folder; may be repeated."),
     ] = None,
+    catalog: Annotated[
+        str, typer.Option("--catalog", metavar="URL", help="Where the catalog is: a file, or a database for a fleet.")
+    ] = "sqlite:catalog.db",
 ) -> None:
     """Make a new installation: a commented policy file, keys, three local vaults and a catalog.
 
@@ -40,7 +43,7 @@ def init(
             raise UsageError(f"There is no folder {folder} to protect", todo="Name an existing folder after --protect.")
         for name, mapping in starting.suggest_sources(folder, place).items():
             sources[_unused(name, sources)] = mapping
-    policy = starting.initialise(place, business=business or default_business(), sources=sources)
+    policy = starting.initialise(place, business=business or default_business(), sources=sources, catalog=catalog)
     key = policy.parent / "keys" / "repository.key"
     screen.document({"policy": str(policy), "key": str(key), "sources": sources})
     screen.show(f"Wrote {policy} with {len(sources)} source{'s' if len(sources) != 1 else ''}: {', '.join(sources)}.")

@@ -96,6 +96,23 @@ def test_from_a_backup_to_a_proven_restore_and_back_from_one_vault(home: Home, s
     assert schemas == [(1,)], "nothing is left of the making"
 
 
+def test_a_new_installation_begins_on_a_server_and_takes_nobody_elses_catalog(
+    home: Home, tmp_path: Path, server: Server, address: str
+) -> None:
+    made = Home(tmp_path / "new", home.data)
+    words = ("--protect", str(home.data / "files"), "--catalog", address)
+    unreachable = made("init", str(made.root), *words[:-1], address.replace(f":{server.port}", ":1"))
+    assert (unreachable.status, made.root.exists()) == (ExitStatus.CATALOG, False), unreachable
+    assert made("init", str(made.root), *words, PGPASSWORD=SECRET).status is ExitStatus.SUCCESS
+    assert made("backup", PGPASSWORD=SECRET).status is ExitStatus.SUCCESS
+    assert rows(server, "SELECT count(*) FROM points") == [(1,)]
+    wrong = made("status", PGPASSWORD="wrong-8812")
+    assert (wrong.status, "refused the login" in wrong.err, "8812" in wrong.err) == (ExitStatus.CATALOG, True, False)
+    second = Home(tmp_path / "second", home.data)
+    taken = second("init", str(second.root), *words, PGPASSWORD=SECRET)
+    assert (taken.status, second.root.exists()) == (ExitStatus.REFUSED, False), taken
+
+
 IMPATIENT = """
 import sys
 from cto_backups.catalog.postgresql import server
