@@ -22,7 +22,7 @@ CTO_FAULT_ROUNDS ?= 200
 export DIR UPGRADE WHEEL
 
 .PHONY: help setup setup-tools demo test lint format test-core test-all coverage test-peers test-mysql test-faults test-large fuzz \
-	bench bench-cloud bench-databases bench-mysql bench-streams bench-smoke wheel changelog lock clean
+	bench bench-cloud bench-databases bench-mysql bench-streams bench-tables bench-smoke wheel changelog lock clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -105,6 +105,9 @@ bench-mysql: setup-tools ## a MariaDB server's files, against mariadb-backup and
 
 bench-streams: setup-tools ## a PostgreSQL server's log followed while it is written, beside pg_receivewal (10 minutes)
 	$(BIN)/python -m benchmarks.streams $(ARGS)
+
+bench-tables: setup-tools ## a backup of 10,000 small tables of BigQuery, against its jobs' own time, on a front of this machine (10 minutes)
+	$(BIN)/python -m benchmarks.many_tables $(ARGS)
 
 bench-smoke: setup-tools ## the same on little data: shows that the benchmark works, its figures mean nothing
 	$(BIN)/python -m benchmarks --smoke $(ARGS)

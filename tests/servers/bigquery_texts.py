@@ -29,10 +29,7 @@ def texts(fields: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> dict[s
 
 def as_strings(fields: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Columns of a table that holds what such casts give."""
-    return [
-        {"name": field["name"], "type": "STRING"} if field["type"] in ("INTERVAL", "RANGE") else dict(field)
-        for field in fields
-    ]
+    return [_as_string(field) for field in fields]
 
 
 def rows(fields: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -43,6 +40,14 @@ def rows(fields: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]]
 def values(fields: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> dict[str, Any]:
     """A row with texts, as streaming inserts take it for the columns themselves. ValueError for a text that is none."""
     return {field["name"]: _value(field, row[field["name"]]) for field in fields}
+
+
+def _as_string(field: Mapping[str, Any]) -> dict[str, Any]:
+    if field["type"] in ("INTERVAL", "RANGE"):
+        mode = {"mode": "REPEATED"} if field.get("mode") == "REPEATED" else {}
+        return {"name": field["name"], "type": "STRING", **mode}
+    inside = {"fields": as_strings(field["fields"])} if field.get("fields") else {}
+    return {**field, **inside}
 
 
 def _text(field: Mapping[str, Any], cell: Any) -> Any:

@@ -58,6 +58,23 @@ SHELF = [{"name": "id", "type": "INTEGER"}]
 BY_DAY = {"timePartitioning": {"type": "DAY", "field": "day"}}
 
 
+SPANS: list[dict[str, Any]] = [
+    {"name": "id", "type": "INTEGER"},
+    {"name": "every", "type": "INTERVAL"},
+    {"name": "rest", "type": "RECORD", "fields": [{"name": "pause", "type": "INTERVAL"}]},
+    {
+        "name": "shifts",
+        "type": "RECORD",
+        "mode": "REPEATED",
+        "fields": [{"name": "what", "type": "STRING"}, {"name": "lasts", "type": "INTERVAL"}],
+    },
+]
+SPAN = (
+    "(1, INTERVAL '1-2 3 4:5:6.789' YEAR TO SECOND, STRUCT(INTERVAL 5 MINUTE AS pause),"
+    " [STRUCT('early' AS what, INTERVAL 8 HOUR AS lasts), STRUCT('late' AS what, INTERVAL '-1' DAY AS lasts)])"
+)
+
+
 def order(number: int, day: str | None, **other: Any) -> dict[str, Any]:
     """A row of every type; those of an odd number have no more than they must."""
     row: dict[str, Any] = {"id": number, "day": day, "tags": [], "lines": []}
@@ -655,16 +672,21 @@ def test_on_the_other_emulator_too_only_what_changed_is_read_and_proven(
 ) -> None:
     front = bigquery_emulator
     shop = Dataset.new(front)
+    fields = [field for field in ORDERS if field["type"] not in ("INTERVAL", "RANGE")]  # of one it knows nothing
     plain = {"photo": "plain", "lines": []}  # it decodes no bytes, and leaves numbers inside of rows as they came
-    shop.table("orders", ORDERS, [order(1, "2024-01-01"), order(2, "2024-01-02", **plain)], **BY_DAY)
+    second = order(2, "2024-01-02", **plain)
+    rows = [order(1, "2024-01-01"), {name: second[name] for name in second if any(f["name"] == name for f in fields)}]
+    shop.table("orders", fields, rows, **BY_DAY)
     shop.table("shelf", SHELF, [{"id": number} for number in range(20)])
     shop.view("paid", f"SELECT id FROM `{PROJECT}.{shop.name}.orders` WHERE paid")
+    shop.table("spans", SPANS)
+    shop.sql(f"INSERT INTO `{{}}.spans` VALUES {SPAN}, (2, NULL, NULL, [])")
     bucket = front.store.bucket()
     make = making(front, bucket, shop, tmp_path)
     first, _ = captured(make())
     shop.insert("orders", order(3, "2024-01-02"))
     second, expected, kept = again(make(), first)
-    assert names(kept) == {"orders/20240101", "shelf/all"}
+    assert names(kept) == {"orders/20240101", "shelf/all", "spans/all"}
     second.restore(tmp_path / "restored")
     assert make().probe(tmp_path / "restored", expected) == expected
     _swapped(tmp_path / "restored")

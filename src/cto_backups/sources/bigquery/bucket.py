@@ -6,6 +6,7 @@ what is a day old. It lies in the location of the datasets.
 
 import base64
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import md5
@@ -18,9 +19,11 @@ import requests
 from cto_backups import _native
 from cto_backups.core.objects import ObjectState
 from cto_backups.providers.google import STORAGE, UNREACHED, GoogleClient, RefusedError
+from cto_backups.sources.streams import Ready
 
 _FIELDS: Final = "items(name,size,generation,crc32c,md5Hash,timeCreated),nextPageToken"
 _TRIES: Final = 5
+_AT_ONCE: Final = 8
 
 
 class DamagedObjectError(Exception):
@@ -100,6 +103,18 @@ class Bucket:
         """What an object is called by a vault whose store may copy it."""
         return ObjectState("gs", self._endpoint, staged.bucket, staged.key, staged.size, str(staged.generation))
 
+    def read(self, staged: StagedObject) -> "ObjectInMemory":
+        """All of an object, which has to be a small one, compared with its checksums. Raises DamagedObjectError."""
+        reader, content = self.open(staged), bytearray(staged.size)
+        try:
+            offset = 0
+            with memoryview(content) as view:
+                while count := reader.readinto(view[offset:]):
+                    offset += count
+        finally:
+            reader.close()
+        return ObjectInMemory(bytes(content), self.state(staged))
+
     def part(self, staged: StagedObject, offset: int) -> requests.Response:
         """The bytes from an offset on."""
         return self.login.ask(
@@ -148,9 +163,25 @@ class Bucket:
     def clear(self, below: str, before: datetime | None = None) -> int:
         """Remove what lies below a place, or of it what is older; how many objects."""
         left = [each for each in self.list(below) if before is None or each.made_at < before]
-        for each in left:
-            self.delete(each)
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="remove") as pool:
+            for _ in pool.map(self.delete, left):
+                pass
         return len(left)
+
+
+class ObjectInMemory:
+    """Reads an object that was read before; `state` is as that of `ObjectReader`."""
+
+    def __init__(self, content: bytes, state: ObjectState) -> None:
+        self.state = state
+        self._content = Ready(content)
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Some bytes; 0 at the end."""
+        return self._content.readinto(buffer)
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
 
 
 class ObjectReader:

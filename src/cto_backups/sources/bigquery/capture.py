@@ -77,14 +77,14 @@ def capture(place: Place) -> Iterator[BigQueryCapture]:
                 extraction.forget()
             raise
         finally:
-            _cleared(place, extraction)
+            _cleared(extraction)
 
 
-def _cleared(place: Place, extraction: Extraction) -> None:
+def _cleared(extraction: Extraction) -> None:
     """Remove what was made on the way. If that fails it expires by itself, and the next capture tries again."""
-    left = Extraction(place, extraction.bigquery, extraction.bucket)
+    extraction.close()
     try:
-        left.clear()
+        extraction.clear()
     except FAILURES:
         return
 
@@ -113,7 +113,7 @@ def _begun(place: Place, bigquery: BigQuery, bucket: Bucket, extraction: Extract
     with telling(f"source {place.name}: its tables could not be snapshotted"):
         extraction.snapshot(tables, milliseconds)
         after = _tokens(place, bigquery, found, "after")
-        _unaltered(place, bigquery, tables)
+        extraction.see(tables)
     agreed = {
         key: {part: token for part, token in told.items() if after.get(key, {}).get(part) == token}
         for key, told in before.items()
@@ -202,20 +202,6 @@ def _tokens(place: Place, bigquery: BigQuery, found: Sequence[inventory.Dataset]
         for name, parts in state.tokens(answer).items():
             told[f"{dataset.name}.{name}"] = parts
     return told
-
-
-def _unaltered(place: Place, bigquery: BigQuery, tables: Sequence[Table]) -> None:
-    """Raise SourceError when a table is made of something else in its snapshot than by its definition."""
-    with ThreadPoolExecutor(place.jobs, thread_name_prefix="compare") as pool:
-        there = pool.map(lambda table: bigquery.table(place.snapshots_dataset, table.snapshot), tables)
-        for table, snapshot in zip(tables, there, strict=True):
-            found = documents.columns(snapshot["schema"]["fields"])
-            if found != documents.columns(table.definition["schema"]["fields"]):
-                raise SourceError(
-                    f"source {place.name}: {table.key} was altered while its snapshot was made",
-                    why="its columns are others than they were a moment before",
-                    todo="nothing of this attempt was kept; back up again",
-                )
 
 
 def _now() -> str:

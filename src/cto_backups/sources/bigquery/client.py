@@ -7,7 +7,9 @@ from hashlib import sha256
 from typing import Any, Final
 from urllib.parse import quote
 
+from cto_backups import clock
 from cto_backups.providers.google import GoogleClient, RefusedError
+from cto_backups.sources.bigquery.patience import Patience
 
 OWN: Final = "https://bigquery.googleapis.com"
 TRANSFERS: Final = "https://bigquerydatatransfer.googleapis.com"
@@ -31,7 +33,6 @@ PASSING: Final = dict.fromkeys(
 _PAGE: Final = 1000
 _PACKED: Final = {"Accept-Encoding": "gzip"}
 _MICROSECONDS: Final[dict[str, Any]] = {"formatOptions.useInt64Timestamp": "true"}
-_FIRST_LOOK_SECONDS, _LATER, _LONGEST_SECONDS = 0.1, 1.5, 10.0
 _TRIES: Final = 4
 
 
@@ -51,6 +52,7 @@ class BigQuery:
         self.project = project
         self.location = location
         self._base = endpoint or OWN
+        self._patience = Patience()
         self._transfers = endpoint or TRANSFERS
 
     # -- what there is ------------------------------------------------------------------------------------------------
@@ -206,11 +208,12 @@ class BigQuery:
             if error.status != 409:
                 raise
             job = self._one("GET", f"jobs/{quote(name)}", "bigquery.jobs.get", location=self.location)
-        pause = _FIRST_LOOK_SECONDS
+        kind, began, looks = next(iter(configuration)), clock.monotonic(), 0
         while job["status"]["state"] != "DONE":
-            self.login.wait(pause)
-            pause = min(pause * _LATER, _LONGEST_SECONDS)
+            looks += 1
+            self.login.wait(self._patience.pause(kind, clock.monotonic() - began))
             job = self._one("GET", f"jobs/{quote(name)}", "bigquery.jobs.get", location=self.location)
+        self._patience.done(kind, clock.monotonic() - began, looks)
         return job
 
     # -- requests -----------------------------------------------------------------------------------------------------

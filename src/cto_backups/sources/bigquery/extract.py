@@ -6,18 +6,23 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
+from typing import Final
 
 from cto_backups.errors import SourceError
 from cto_backups.providers.google import RefusedError
-from cto_backups.sources.bigquery import as_text
+from cto_backups.sources.bigquery import as_text, documents
 from cto_backups.sources.bigquery import sums as bigquery_sums
-from cto_backups.sources.bigquery.bucket import Bucket, ObjectReader, StagedObject
+from cto_backups.sources.bigquery.bucket import Bucket, DamagedObjectError, ObjectInMemory, ObjectReader, StagedObject
 from cto_backups.sources.bigquery.client import BigQuery, Document, job_name, scanned
 from cto_backups.sources.bigquery.partitions import WHOLE, Partitioning
 from cto_backups.sources.bigquery.place import KEPT_MS, Place
 from cto_backups.sources.bigquery.state import State, Tokens
 from cto_backups.sources.bigquery.sums import PartitionSums
 from cto_backups.sources.bigquery.words import FAILURES
+
+_AHEAD_BYTES: Final = 1 << 20
+"""The files of a partition that are no more than this are read into memory as soon as they were written."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,9 @@ class Extraction:
         self._lock = threading.Lock()
         self._begun = 0
         self._snapshotted: Sequence[Table] = ()
+        self._rows: dict[str, int] = {}
+        self._ahead: dict[StagedObject, ObjectInMemory] = {}
+        self._removing = ThreadPoolExecutor(self.jobs, thread_name_prefix="remove")
 
     # -- snapshots ----------------------------------------------------------------------------------------------------
 
@@ -80,8 +88,10 @@ class Extraction:
             if error.status != 404:
                 raise
             return
-        for each in left:
-            self.bigquery.delete_table(self.place.staging_dataset, each["tableReference"]["tableId"])
+        names = [each["tableReference"]["tableId"] for each in left]
+        with ThreadPoolExecutor(self.jobs, thread_name_prefix="remove") as pool:
+            for _ in pool.map(partial(self.bigquery.delete_table, self.place.staging_dataset), names):
+                pass
 
     def forget(self) -> None:
         """Remove the snapshots of a capture that became no point, where they would be kept."""
@@ -122,6 +132,21 @@ class Extraction:
         name = job_name(self.place.name, str(milliseconds), table.key, "snapshot")
         self.bigquery.job({"copy": copy}, name, "bigquery.tables.createSnapshot")
 
+    def see(self, tables: Sequence[Table]) -> None:
+        """Look at each snapshot: how many rows it has. Raises SourceError for one that is made of other columns."""
+        with ThreadPoolExecutor(self.jobs, thread_name_prefix="compare") as pool:
+            there = pool.map(lambda table: self.bigquery.table(self.place.snapshots_dataset, table.snapshot), tables)
+            for table, snapshot in zip(tables, there, strict=True):
+                if documents.columns(snapshot["schema"]["fields"]) != documents.columns(
+                    table.definition["schema"]["fields"]
+                ):
+                    raise self.refused(
+                        f"{table.key} was altered while its snapshot was made",
+                        why="its columns are others than they were a moment before",
+                        todo="nothing of this attempt was kept; back up again",
+                    )
+                self._rows[table.key] = int(snapshot["numRows"])
+
     # -- sums ---------------------------------------------------------------------------------------------------------
 
     def check_budget(self, wanted: Sequence[tuple[Table, State]]) -> None:
@@ -147,7 +172,7 @@ class Extraction:
 
     def summed(self, table: Table, known: State) -> Mapping[str, PartitionSums]:
         """What each partition of a snapshot sums up to, but for those that are known. Raises SourceError."""
-        there = self.bigquery.table(self.place.snapshots_dataset, table.snapshot)
+        there = self._rows[table.key]
         found: dict[str, PartitionSums] = {}
         if WHOLE not in known.parts:
             name = job_name(self.place.snapshots_dataset, table.snapshot, table.key, "sums", *sorted(known.parts))
@@ -156,9 +181,9 @@ class Extraction:
                 self.scanned_bytes += answer.scanned_bytes
             found = {part: sums for part, sums in bigquery_sums.read(answer).items() if part not in known.parts}
         rows = sum(sums.rows for sums in (*found.values(), *known.sums.values()))
-        if rows != int(there["numRows"]):
+        if rows != there:
             policies = table.definition.get("rowAccessPolicies") or ()
-            why = f"a query finds {rows:,} rows in its snapshot, which holds {int(there['numRows']):,}"
+            why = f"a query finds {rows:,} rows in its snapshot, which holds {there:,}"
             if policies:
                 names = ", ".join(each["rowAccessPolicyReference"]["policyId"] for each in policies)
                 raise self.refused(
@@ -233,16 +258,22 @@ class Extraction:
                 why=f"its job wrote {told} files, and the bucket has {len(files)}",
                 todo="see that nobody else deletes what lies in the bucket on the way; then back up again",
             )
+        if sum(file.size for file in files) <= _AHEAD_BYTES:
+            with suppress(DamagedObjectError, *FAILURES):  # it is read again, and told then
+                self._ahead |= {file: self.bucket.read(file) for file in files}
         return files
 
-    def open(self, staged: StagedObject) -> ObjectReader:
-        """Read a file from the bucket."""
-        return self.bucket.open(staged)
+    def open(self, staged: StagedObject) -> ObjectReader | ObjectInMemory:
+        """Read a file from the bucket; small ones were read while others were waited for."""
+        return self._ahead.pop(staged, None) or self.bucket.open(staged)
 
     def done_with(self, staged: StagedObject) -> None:
         """A file was read: it is needed no longer. What cannot be removed now is removed in the end."""
-        with suppress(*FAILURES):
-            self.bucket.delete(staged)
+        self._removing.submit(self.bucket.delete, staged)
+
+    def close(self) -> None:
+        """Wait for what is being removed."""
+        self._removing.shutdown(wait=True)
 
     def refused(self, what: str, *, why: str, todo: str) -> SourceError:
         """An error of this source."""

@@ -19,7 +19,7 @@ from cto_backups.core.objects import ObjectState
 from cto_backups.core.trees import Arrival, Before, Entry, EntryKind
 from cto_backups.errors import SourceError
 from cto_backups.sources.bigquery.avro import AvroRows, DamagedAvroError
-from cto_backups.sources.bigquery.bucket import DamagedObjectError, ObjectReader, StagedObject
+from cto_backups.sources.bigquery.bucket import DamagedObjectError, ObjectInMemory, ObjectReader, StagedObject
 from cto_backups.sources.bigquery.documents import columns, digest, file_name, written
 from cto_backups.sources.bigquery.extract import Extraction, Moment, Table
 from cto_backups.sources.bigquery.state import FILE, Part, State
@@ -177,7 +177,10 @@ class _Reader:
     """Implements `core.trees.BlockReader` for a staged file; its rows are counted on the way."""
 
     def __init__(
-        self, staged: StagedObject, reader: ObjectReader, failed: Callable[[str, Exception], SourceError]
+        self,
+        staged: StagedObject,
+        reader: ObjectReader | ObjectInMemory,
+        failed: Callable[[str, Exception], SourceError],
     ) -> None:
         self._staged, self._reader, self._failed = staged, reader, failed
         self._counted = AvroRows()
