@@ -33,6 +33,13 @@ class AnySource(Part):
     """The vaults its copies go to; all of them when left out."""
     owner: Line | None = Field(default=None, examples=["cto@example.com"])
     """Who answers for this data."""
+    before: Arguments | None = Field(default=None, examples=[["/usr/local/bin/flush-app"]])
+    """What is run before each capture, in the folder of this file, without a shell; with another status than 0 nothing
+    is captured, and the backup has failed."""
+    after: Arguments | None = Field(default=None, examples=[["/usr/local/bin/resume-app"]])
+    """What is run after each capture, also after one that failed, and after a `before` that did."""
+    hook_timeout: Duration = "10 minutes"
+    """How long each of the two may take."""
     probe: Arguments | None = Field(default=None, examples=[["./try-the-restored-data"]])
     """What restore tests run on what came back, in the folder it was restored to; status 0 says that it serves."""
     probe_timeout: Duration = "10 minutes"

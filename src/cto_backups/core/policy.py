@@ -156,6 +156,16 @@ class Exclusion:
 
 
 @dataclass(frozen=True, slots=True)
+class Hooks:
+    """Commands before and after each capture of a source, each for `timeout` at most; they run in `folder`."""
+
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    timeout: timedelta = timedelta(minutes=10)
+    folder: str = "/"
+
+
+@dataclass(frozen=True, slots=True)
 class SourcePolicy:
     """One protected source, with everything resolved: no default is left to look up.
 
@@ -178,6 +188,7 @@ class SourcePolicy:
     data_class: str | None = None
     owner: str | None = None
     probe: tuple[str, ...] = ()
+    hooks: Hooks = field(default_factory=Hooks)
     probe_timeout: timedelta = timedelta(minutes=10)
     backup_timeout: timedelta | None = None
     expects_change: timedelta | None = None

@@ -24,6 +24,7 @@ from cto_backups.flows import anomaly, records
 from cto_backups.flows.emptied import empty, refuse_emptied
 from cto_backups.flows.installation import Installation
 from cto_backups.flows.limit import giving, limited
+from cto_backups.flows.own_commands import between_hooks
 from cto_backups.flows.runs import OpenRun, note_ways, recorded
 
 ON_DEMAND_KEPT = timedelta(days=90)
@@ -58,6 +59,7 @@ def backup(installation: Installation, source_name: str, *, label: str | None = 
     with (
         installation.exclusive(source_name),
         recorded(installation, ActionKind.BACKUP, source=source_name, point=point_id) as run,
+        between_hooks(policy, point_id),
     ):
         started_at, started = clock.now(), clock.monotonic()
         source = installation.source(source_name)

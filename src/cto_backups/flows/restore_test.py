@@ -1,6 +1,5 @@
 """Restore test: the only proof. Restore to a disposable place, compare fingerprints, clean up, record."""
 
-import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from cto_backups.errors import BackupsError, NotFoundError, VerificationError
 from cto_backups.evidence.payloads import evidence_to_payload
 from cto_backups.flows import records
 from cto_backups.flows.installation import Installation
+from cto_backups.flows.own_commands import run_own
 from cto_backups.flows.pieces import tail_of
 from cto_backups.flows.runs import recorded
 
@@ -232,17 +232,9 @@ def _ask(installation: Installation, point: RecoveryPoint, place: Path, figures:
     source = installation.source_policy(point.source)
     command = source.probe
     figures["program"] = command[0]
-    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "USER", "LOGNAME")
-    environment = {name: os.environ[name] for name in kept if name in os.environ}
-    environment |= {
-        "CTO_BACKUPS_RESTORED": str(place),
-        "CTO_BACKUPS_POINT": point.id,
-        "CTO_BACKUPS_SOURCE": source.name,
-    }
+    told = {"RESTORED": str(place), "POINT": point.id, "SOURCE": source.name}
     try:
-        process.run(
-            command, environment=environment, timeout_seconds=source.probe_timeout.total_seconds(), folder=place
-        )
+        run_own(command, timeout=source.probe_timeout, folder=place, told=told)
     except process.ToolError as error:
         raise VerificationError(
             f"The probe of '{source.name}' says that what came back does not serve", why=str(error)
