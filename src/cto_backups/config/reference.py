@@ -53,6 +53,7 @@ _SECTIONS = (
     ("`alerts.people.NAME`", "Person"),
     ("`alerts.rules.NAME`", "AlertRule"),
     ("`alerts.quiet`", "QuietHours"),
+    ("`worker`", "Worker"),
     ("`report_to`", "ReportTo"),
     ("`report_to.bigquery`", "BigQueryReport"),
     ("`exclude` (a list)", "Exclusion"),
