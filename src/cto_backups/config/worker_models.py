@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from cto_backups.config.fields import Duration
 from cto_backups.config.part import Part
 
 AtOnce = Annotated[int, Field(ge=1, le=64)]
@@ -19,6 +20,9 @@ class Worker(Part):
     """How many of them at one source: while it is backed up, say, its points may be copied."""
     per_vault: AtOnce = 2
     """How many of them in one vault; a prune has it for itself."""
+    spread: Duration | None = Field(default=None, examples=["20 minutes"])
+    """Calendar times come later by up to so long, each source of each host by a time of its own that stays the same: so
+    a fleet does not begin at once. The times between two runs, and so the RPO, stay what they are."""
     nice: Annotated[int, Field(ge=0, le=19)] = 5
     """How far its actions stand back from other programs for the processor: 0 not at all, 19 the farthest. On a
     host that is never idle, a high number may cost an RPO."""

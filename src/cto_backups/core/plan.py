@@ -6,6 +6,7 @@ doing it once; nothing is remembered between two plans.
 """
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -20,6 +21,7 @@ from cto_backups.core.policy import Policy, SourcePolicy
 from cto_backups.core.restore_test_times import next_test, test_preference
 from cto_backups.core.retries import BAD, is_quarantined, retry_at
 from cto_backups.core.schedule import AT_ONCE, NextRun, format_trigger, next_run
+from cto_backups.core.triggers import Calendar
 from cto_backups.core.vault_check import next_check
 from cto_backups.core.verification import runs_for_all
 from cto_backups.core.watching import for_stream, sooner
@@ -172,7 +174,12 @@ def last_backup_at(facts: SourceFacts, now: datetime) -> datetime | None:
 def next_backup(policy: Policy, source: SourcePolicy, facts: SourceFacts, now: datetime) -> NextRun:
     """When triggers next ask for a backup, and which."""
     served, zone = last_backup_at(facts, now), ZoneInfo(policy.timezone)
-    asked = next_run(source.triggers, last=served, zone=zone, rpo=source.category.rpo, lead=lead(facts))
+    shift = policy.worker.shift(source.name)
+    asked = next_run(source.triggers, last=served, zone=zone, rpo=source.category.rpo, lead=lead(facts), shift=shift)
+    if shift and asked.at != AT_ONCE and isinstance(asked.trigger, Calendar):
+        asked = replace(
+            asked, because=f"trigger '{format_trigger(asked.trigger)}', {roughly(shift)} later to spread the load"
+        )
     return for_stream(sooner(asked, source, facts, served), source, facts)
 
 

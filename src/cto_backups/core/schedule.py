@@ -118,13 +118,20 @@ def _is_daily(trigger: Calendar) -> bool:
 
 
 def next_run(
-    triggers: Triggers, *, last: datetime | None, zone: ZoneInfo, rpo: timedelta, lead: timedelta = timedelta()
+    triggers: Triggers,
+    *,
+    last: datetime | None,
+    zone: ZoneInfo,
+    rpo: timedelta,
+    lead: timedelta = timedelta(),
+    shift: timedelta = timedelta(),
 ) -> NextRun:
     """When the set next asks for a run, given the moment of the last one (None: at once).
 
     Calendar times are in `zone`. Missed runs are caught up by one: the answer may lie far in the past. Interval
     triggers that would come too late for a new point to be finished within the RPO come early by `lead`, the time to
-    allow for a run (but never sooner than a quarter of the RPO after the last run).
+    allow for a run (but never sooner than a quarter of the RPO after the last run). All calendar times come later by
+    `shift`: the times between them stay what they are.
     Raises ValueError for a naive moment and for a set without triggers.
     """
     if not triggers:
@@ -132,7 +139,7 @@ def next_run(
     if last is None:
         return NextRun(AT_ONCE, triggers[0])
     since = require_aware(last).astimezone(UTC)
-    runs = (NextRun(_after(trigger, since, zone, rpo, lead), trigger) for trigger in triggers)
+    runs = (NextRun(_after(trigger, since, zone, rpo, lead, shift), trigger) for trigger in triggers)
     return min(runs, key=lambda run: run.at)
 
 
@@ -149,9 +156,11 @@ def occurrences(
     return _repeated(start, rescan_interval(trigger, rpo), end)
 
 
-def _after(trigger: Trigger, last: datetime, zone: ZoneInfo, rpo: timedelta, lead: timedelta) -> datetime:
+def _after(
+    trigger: Trigger, last: datetime, zone: ZoneInfo, rpo: timedelta, lead: timedelta, shift: timedelta
+) -> datetime:
     if isinstance(trigger, Calendar):
-        return next(_calendar(trigger, last, zone))
+        return next(_calendar(trigger, last - shift, zone)) + shift
     interval = rescan_interval(trigger, rpo)
     latest = max(rpo - lead, rpo / 4)
     # An interval longer than the RPO is not what keeps it; another trigger of the set is.

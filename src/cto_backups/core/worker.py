@@ -1,6 +1,8 @@
 """What policy says of its workers: how much they do at once, and how much they get out of others' way."""
 
+import hashlib
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import StrEnum
 
 from cto_backups.core.model import ActionKind
@@ -28,8 +30,22 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class WorkerPolicy:
-    """What policy says of each worker. `nice` is 0 (as any other program) … 19 (last), of its actions' processes."""
+    """What policy says of each worker. `nice` is 0 (as any other program) … 19 (last), of its actions' processes.
+
+    Calendar times of sources come later by less than `spread`, each source by its own time, which its name and `place`
+    (the installation, as nothing else is called) give.
+    """
 
     limits: Limits = field(default_factory=Limits)
+    spread: timedelta = timedelta()
+    place: str = ""
     nice: int = 5
     io: IoPriority = IoPriority.LOW
+
+    def shift(self, source: str) -> timedelta:
+        """By how much the calendar times of a source come later, in whole seconds: always the same."""
+        seconds = int(self.spread.total_seconds())
+        if not seconds:
+            return timedelta()
+        digest = hashlib.sha256(f"{self.place}\0{source}".encode("utf-8", "surrogateescape")).digest()
+        return timedelta(seconds=int.from_bytes(digest[:8], "big") % seconds)

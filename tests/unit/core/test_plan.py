@@ -12,8 +12,9 @@ from cto_backups.core.model import NO_FINGERPRINT, ActionKind, Outcome
 from cto_backups.core.plan import due, lead, next_due_at, upcoming
 from cto_backups.core.policy import Access, LockMode
 from cto_backups.core.retries import retry_at
-from cto_backups.core.schedule import AT_ONCE
+from cto_backups.core.schedule import AT_ONCE, parse_triggers
 from cto_backups.core.timetable import timetable
+from cto_backups.core.worker import WorkerPolicy
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
@@ -133,6 +134,30 @@ def test_a_record_dated_in_the_future_does_not_stop_backups(build):
     served = build.run(BACKUP, build.ago(minutes=5))
     after = replace(facts, last_runs=build.runs(served))
     assert not planned(build.policy(), build.facts(after), build.now, BACKUP)
+
+
+# -- spread
+
+
+def test_sources_of_a_fleet_are_put_off_each_by_its_own_time_that_stays(build):
+    spread = 20 * MINUTE
+    worker = WorkerPolicy(spread=spread, place="host:/srv/backups.yaml")
+    names = [f"source-{number}" for number in range(40)]
+    shifts = [worker.shift(name) for name in names]
+    assert shifts == [WorkerPolicy(spread=spread, place="host:/srv/backups.yaml").shift(name) for name in names]
+    assert all(timedelta() <= shift < spread for shift in shifts) and len(set(shifts)) > 30
+    assert shifts != [replace(worker, place="other:/srv/backups.yaml").shift(name) for name in names]
+    assert WorkerPolicy(place="host").shift("any") == timedelta()
+
+
+def test_the_timetable_tells_by_how_much_a_source_is_put_off(build):
+    source = build.source("ledger", triggers=parse_triggers("daily at 02:00"))
+    facts = build.facts(build.healthy())
+    (plain,) = timetable(build.policy(source), facts, build.now, ZoneInfo("UTC"))
+    policy = replace(build.policy(source), worker=WorkerPolicy(spread=20 * MINUTE, place="here"))
+    (spread,) = timetable(policy, facts, build.now, ZoneInfo("UTC"))
+    assert spread.next_run - plain.next_run == policy.worker.shift("ledger") != timedelta()
+    assert "later to spread the load" in spread.why and "later" not in plain.why
 
 
 # -- retries

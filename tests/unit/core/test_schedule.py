@@ -191,3 +191,20 @@ def test_a_schedule_without_triggers_is_refused():
         longest_gap((), HOUR)
     with pytest.raises(ValueError, match="at least one trigger"):
         next_run((), last=None, zone=UTC_ZONE, rpo=HOUR)
+
+
+@given(trigger_sets, moments, zones, rpos, st.integers(0, 3600))
+def test_a_shift_leaves_the_times_between_runs_as_they_are(triggers, last, zone, rpo, seconds):
+    """So it makes no RPO missed: the next run is no later than the longest gap after the last, wherever that was."""
+    run = next_run(triggers, last=last, zone=zone, rpo=rpo, shift=seconds * SECOND)
+    assert last < run.at <= last + longest_gap(triggers, rpo) + 2 * HOUR
+    if isinstance(run.trigger, At):
+        unshifted = next_run((run.trigger,), last=last - seconds * SECOND, zone=zone, rpo=rpo)
+        assert run.at == unshifted.at + seconds * SECOND
+
+
+def test_a_shift_puts_calendar_times_off_and_intervals_not():
+    last = datetime(2026, 1, 1, 2, 3, tzinfo=UTC)
+    shifted = {"zone": UTC_ZONE, "rpo": 2 * DAY, "shift": timedelta(minutes=7)}
+    assert next_run(parse_triggers("daily at 02:00"), last=last, **shifted).at == last.replace(minute=7)
+    assert next_run(parse_triggers("hourly"), last=last, **shifted).at == last + HOUR
