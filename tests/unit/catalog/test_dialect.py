@@ -17,6 +17,10 @@ from cto_backups.catalog.postgresql.dialect import definition, statement
         ("a IS 'b' AND c IS NULL AND d IS NOT NULL", "a IS NOT DISTINCT FROM 'b' AND c IS NULL AND d IS NOT NULL"),
         ("a IN (SELECT b FROM c LIMIT 3)", "a = ANY (ARRAY(SELECT b FROM c LIMIT 3))"),
         ("a IN (SELECT b FROM c WHERE d IN ('e'))", "a IN (SELECT b FROM c WHERE d IN ('e'))"),
+        (
+            "(julianday('now') - julianday(a)) * 86400",
+            "round(((extract(epoch FROM now()) / 86400) - (extract(epoch FROM (a)::timestamptz) / 86400)) * 86400, 6)",
+        ),
         ("maximum(a, b)", "maximum(a, b)"),
         ("'it''s max(a, b)'", "'it''s max(a, b)'"),
     ],

@@ -483,6 +483,46 @@ def test_a_catalog_is_made_once(catalog_server, own):
         Catalog.create(catalog_server.url(own), now=NOW)
 
 
+MAKING = """
+import sys
+from datetime import datetime, UTC
+from cto_backups.catalog.catalog import Catalog
+from cto_backups.errors import RefusedError
+sys.stdin.readline()
+try:
+    Catalog.create(sys.argv[1], now=datetime(2026, 1, 1, tzinfo=UTC)).close()
+    print("made")
+except RefusedError:
+    print("refused")
+"""
+
+
+def test_of_two_processes_that_make_a_catalog_at_once_one_does_it(catalog_server):
+    catalog_server.server.do("CREATE DATABASE wanted TEMPLATE template0")
+    try:
+        makers = [
+            subprocess.Popen(
+                [sys.executable, "-c", MAKING, catalog_server.url("wanted")],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for _ in range(2)
+        ]
+        for maker in makers:
+            maker.stdin.write("go\n")
+            maker.stdin.flush()
+        assert sorted(maker.communicate(timeout=120)[0] for maker in makers) == ["made\n", "refused\n"]
+    finally:
+        catalog_server.drop("wanted")
+
+
+def test_a_session_that_idles_in_a_transaction_is_ended_within_a_minute(catalog):
+    """Or a worker that froze would hold all others up for good."""
+    with catalog.reading() as connection:
+        assert connection.scalar("SHOW idle_in_transaction_session_timeout") == "1min"
+
+
 def test_two_catalogs_share_a_database_in_schemas_of_their_own(catalog_server, own, build):
     second = f"{catalog_server.url(own)}&schema=second%20one"
     with Catalog.create(second, now=NOW) as catalog, Catalog.open(catalog_server.url(own), now=NOW) as first:
