@@ -707,7 +707,7 @@ def test_time_travel_leads_back_as_far_as_policy_asks(audited):
     )
     told = audited.checks("time-travel", environment=seen(168, 48))
     assert [check.passed for check in told] == [True, False]
-    assert "acme.set48: its time travel leads back 2 days" in told[1].detail
+    assert "acme.set48: its time travel leads back 48 h" in told[1].detail
 
 
 def test_key_apart(audited):
