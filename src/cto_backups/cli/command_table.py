@@ -89,7 +89,7 @@ COMMANDS = (
         "schedule",
         "schedule:schedule",
         "When everything runs; change it",
-        ("schedule", "schedule set contracts 'hourly, daily at 02:00'"),
+        ("schedule", "schedule --ahead '1 day'", "schedule set contracts 'hourly, daily at 02:00'"),
         (
             Entry(
                 "set",

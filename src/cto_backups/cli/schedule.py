@@ -18,8 +18,17 @@ if TYPE_CHECKING:
 
 
 @command
-def schedule(screen: Screen) -> None:
+def schedule(
+    screen: Screen,
+    ahead: Annotated[
+        str | None,
+        typer.Option("--ahead", metavar="TIME", help="Show what would run within so much time from now, and why."),
+    ] = None,
+) -> None:
     """Show when each source, test and copy last ran and next runs; 'schedule set' changes it."""
+    if ahead is not None:
+        _show_agenda(screen, ahead)
+        return
     with opened(screen, write=False) as opening:
         from cto_backups import clock
         from cto_backups.core.copies import copy_timetable
@@ -110,6 +119,60 @@ def _show_copies(screen: Screen, copies: "tuple[CopyRow, ...]", now: "datetime")
         row(listing, name(each.vault, screen.out, 20), each.triggers or "with each backup", last, coming)
     screen.show(listing)
     screen.show("")
+
+
+def _show_agenda(screen: Screen, ahead: str) -> None:
+    from cto_backups import clock
+    from cto_backups.core.agenda import agenda
+    from cto_backups.core.duration import format_duration, parse_duration
+    from cto_backups.core.wording import counted
+
+    try:
+        within = parse_duration(ahead)
+    except ValueError as error:
+        raise UsageError(f"--ahead: {error}", todo="Write a time, such as '1 day'.") from None
+    with opened(screen, write=False) as opening:
+        policy, now = opening.configuration.policy, clock.now()
+        facts = opening.installation.catalog.facts(now, kept_points=True)
+        try:
+            coming = agenda(policy, facts, now, within)
+        except ValueError:
+            raise UsageError(f"--ahead: '{ahead}' is not between 1 minute and 31 days", todo="Write '1 day'.") from None
+        screen.document(
+            {
+                "timezone": policy.timezone,
+                "until": utc(now + within),
+                "actions": [
+                    {
+                        "action": each.kind.value,
+                        "source": each.source,
+                        "vault": each.vault,
+                        "first": utc(each.first),
+                        "last": utc(each.last),
+                        "times": each.times,
+                        "why": each.why,
+                    }
+                    for each in coming
+                ],
+            }
+        )
+        if not screen.talks:
+            return
+        if not coming:
+            screen.show(f"Nothing is due within {format_duration(within)}.")
+            return
+        from cto_backups.cli.tables import row, table
+
+        listing = table("first", "what", "times", "why", flexible=("what", "why"), right=("times",))
+        for each in coming:
+            at = "now" if each.first <= now else screen.moment(each.first)
+            place = " to ".join(name for name in (each.source, each.vault) if name)
+            row(listing, at, f"{each.kind.value.replace('_', ' ')} {place}", f"{each.times:,}", each.why)
+        screen.show(listing)
+        screen.show("")
+        total = counted(sum(each.times for each in coming), "action")
+        screen.show(f"{total} within {format_duration(within)}, if all goes well. Times are in {policy.timezone}.")
+        screen.show("Copies of points that are yet to come, and what follows a test or a reading, are not counted.")
 
 
 @command

@@ -55,7 +55,7 @@ def due(policy: Policy, facts: Facts, now: datetime, sources: Collection[str] | 
     With `sources`, only those of these sources. Raises ValueError when `now` is naive.
     """
     require_aware(now)
-    actions = [action for action in _candidates(policy, facts, now, sources) if action.due_at <= now]
+    actions = [action for action in planned(policy, facts, now, sources) if action.due_at <= now]
     return tuple(sorted(actions, key=lambda action: _urgency(policy, action)))
 
 
@@ -69,7 +69,7 @@ def upcoming(policy: Policy, source: str, facts: Facts, now: datetime) -> tuple[
     vaults = policy.sources[source].vaults
     wanted = (
         action
-        for action in _candidates(policy, facts, now)
+        for action in planned(policy, facts, now)
         if action.source == source or (action.source is None and action.vault in vaults)
     )
     return tuple(sorted(wanted, key=lambda action: (action.due_at, ORDER.index(action.kind), action.key)))
@@ -97,9 +97,8 @@ def lead(facts: SourceFacts) -> timedelta:
     return LEAD_FACTOR * max(took, timedelta())
 
 
-def _candidates(
-    policy: Policy, facts: Facts, now: datetime, sources: Collection[str] | None = None
-) -> Iterator[Action]:
+def planned(policy: Policy, facts: Facts, now: datetime, sources: Collection[str] | None = None) -> Iterator[Action]:
+    """The next action of each kind at each place, due by now or later, in no order; with `sources`, of these alone."""
     for name in policy.sources if sources is None else sources:
         yield from _of_source(policy, policy.sources[name], facts, now)
     for vault in policy.vaults if sources is None else ():

@@ -15,6 +15,7 @@ READERS = (
     ("status",),
     ("status", "ledger-database"),
     ("schedule",),
+    ("schedule", "--ahead", "1 day"),
     ("points",),
     ("points", "data-files", "--limit", "1"),
     ("points", "--all"),

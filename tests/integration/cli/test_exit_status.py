@@ -39,6 +39,8 @@ def asked(template: Home, tmp_path_factory: pytest.TempPathFactory) -> Home:
         (("restore", "data-files", "--to", "x", "--at", "soon"), ExitStatus.USAGE, "2 hours ago"),
         (("restore", "data-files", "--to", "x", "--at", "3 years ago"), ExitStatus.NOT_FOUND, "no recovery point"),
         (("restore", "data-files", "--to", "x", "--only", "/no/such"), ExitStatus.NOT_FOUND, "/no/such"),
+        (("schedule", "--ahead", "soon"), ExitStatus.USAGE, "such as '1 day'"),
+        (("schedule", "--ahead", "3 years"), ExitStatus.USAGE, "31 days"),
         (("schedule", "set", "data-files", "hourlyy"), ExitStatus.USAGE, "did you mean 'hourly'?"),
         (("schedule", "set", "data-file", "hourly"), ExitStatus.NOT_FOUND, "did you mean 'data-files'?"),
         (("schedule", "set", "ledger-database", "daily at 02:00"), ExitStatus.POLICY, "RPO"),

@@ -253,6 +253,18 @@ def test_the_schedule_is_shown_and_changed_with_comments_kept(home: Any) -> None
     assert rows["data-files"]["triggers"] == "every 6 h, daily at 03:30"
 
 
+def test_what_would_run_within_a_day_is_told(home: Any) -> None:
+    assert home("schedule", "set", "data-files", "hourly, daily at 02:30").status is ExitStatus.SUCCESS
+    actions = home("schedule", "--ahead", "1 day", "--json").document["actions"]
+    assert [each["first"] for each in actions] == sorted(each["first"] for each in actions)
+    (files,) = [each for each in actions if (each["action"], each["source"]) == ("backup", "data-files")]
+    assert files["times"] in (24, 25, 26)  # each hour; at half past two, which begins a new one; now if that is due
+    assert home("worker", "--once").status is ExitStatus.SUCCESS
+    shown = home("schedule", "--ahead", "1 day")
+    assert "now" not in shown.out
+    assert "backup data-files" in " ".join(shown.out.split())
+
+
 def test_the_worker_does_what_is_due_and_then_nothing_is(home: Any) -> None:
     first = home("worker", "--once")
     assert first.status is ExitStatus.SUCCESS, first
