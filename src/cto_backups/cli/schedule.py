@@ -32,6 +32,7 @@ def schedule(
     with opened(screen, write=False) as opening:
         from cto_backups import clock
         from cto_backups.core.copies import copy_timetable
+        from cto_backups.core.heavy_work import next_opening, notes
         from cto_backups.core.timetable import timetable
         from cto_backups.core.watching import watching_trigger
 
@@ -40,6 +41,7 @@ def schedule(
         facts = opening.installation.catalog.facts(now)
         rows = timetable(policy, facts, now, ZoneInfo(policy.timezone))
         copies = copy_timetable(policy, facts, now)
+        opening_at, warnings = next_opening(policy, now), notes(policy, facts)
         screen.document(
             {
                 "timezone": policy.timezone,
@@ -52,6 +54,7 @@ def schedule(
                         "why": row.why,
                         "test_last": utc(row.test_last),
                         "test_next": utc(row.test_next),
+                        "test_why": row.test_why,
                     }
                     for row in rows
                 ],
@@ -65,6 +68,7 @@ def schedule(
                     }
                     for each in copies
                 ],
+                "heavy_work": {"opens": utc(opening_at), "notes": list(warnings)},
             }
         )
         if not screen.talks:
@@ -93,11 +97,17 @@ def schedule(
                     "now" if row.test_next <= now
                     else f"{screen.moment(row.test_next)} ({figures.relative(row.test_next, now)})"
                 )  # fmt: skip
+                again += f"\n{row.test_why}" if policy.worker.heavy_work else ""
             add(tests, spelled(row.source, screen.out, 20), tested, again)
         screen.show(tests)
         screen.show("")
         if copies:
             _show_copies(screen, copies, now)
+        if opening_at is not None:
+            stands = "open now" if opening_at <= now else f"closed until {screen.moment(opening_at)}"
+            screen.show(f"The windows of heavy work (restore tests, verifications, prunes) are {stands}.")
+        for warning in warnings:
+            screen.show(f"Note: {warning}.")
         screen.show(f"Times are in {policy.timezone}. A running 'cto.backups worker' does all this by itself.")
         if any(watching_trigger(source.triggers) for source in policy.sources.values()):
             screen.show("With 'on change' and 'continuous' that is the latest: it comes sooner when it sees a change.")

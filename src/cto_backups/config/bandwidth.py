@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from cto_backups.config import bandwidth_models
-from cto_backups.core.bandwidth import BandwidthLimit, BandwidthLimits, parse_rate, parse_time_of_day
+from cto_backups.config.windows import is_half, window
+from cto_backups.core.bandwidth import BandwidthLimit, BandwidthLimits, parse_rate
 
 
 def bandwidth_limits(given: Sequence[bandwidth_models.BandwidthLimit]) -> BandwidthLimits:
@@ -13,13 +14,13 @@ def bandwidth_limits(given: Sequence[bandwidth_models.BandwidthLimit]) -> Bandwi
 
 def _limit(given: bandwidth_models.BandwidthLimit) -> BandwidthLimit:
     up, down = given.up or given.limit, given.down or given.limit
-    days = given.days or bandwidth_models.WEEKDAYS
+    times = window(given)
     return BandwidthLimit(
         up=parse_rate(up) if up else None,
         down=parse_rate(down) if down else None,
-        begin=parse_time_of_day(given.begin) if given.begin else None,
-        end=parse_time_of_day(given.end) if given.end else None,
-        weekdays=frozenset(bandwidth_models.WEEKDAYS.index(day) for day in days),
+        begin=times.begin,
+        end=times.end,
+        weekdays=times.weekdays,
     )
 
 
@@ -29,7 +30,7 @@ def bandwidth_objections(name: str, given: Sequence[bandwidth_models.BandwidthLi
     for number, each in enumerate(given):
         if not (each.limit or each.up or each.down):
             yield number, f"a bandwidth limit of vault {name} limits nothing", "Add a limit, such as limit: 20 MiB/s."
-        if (each.begin is None) != (each.end is None) or (each.begin is not None and each.begin == each.end):
+        if is_half(each):
             yield (
                 number,
                 f"a bandwidth limit of vault {name} does not say from when to when it holds",

@@ -4,10 +4,22 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from cto_backups.config.fields import Duration
+from cto_backups.config.bandwidth_models import Weekday
+from cto_backups.config.fields import Duration, TimeOfDay
 from cto_backups.config.part import Part
 
 AtOnce = Annotated[int, Field(ge=1, le=64)]
+
+
+class HeavyWindow(Part):
+    """When heavy work may begin."""
+
+    begin: TimeOfDay | None = Field(default=None, alias="from", examples=["22:00"])
+    """From what time of day on, in the time zone of `timezone`; all day when left out."""
+    end: TimeOfDay | None = Field(default=None, alias="to", examples=["06:00"])
+    """When that ends; may be on the next day."""
+    days: Annotated[list[Weekday], Field(min_length=1)] | None = Field(default=None, examples=[["saturday", "sunday"]])
+    """The days of the week on which it begins; every day when left out."""
 
 
 class Worker(Part):
@@ -28,3 +40,8 @@ class Worker(Part):
     host that is never idle, a high number may cost an RPO."""
     io: Literal["normal", "low", "idle"] = "low"
     """How far they stand back for disks, where the system has `ionice`: `idle` waits for everybody."""
+    heavy_work: Annotated[list[HeavyWindow], Field(min_length=1)] | None = Field(
+        default=None, examples=[[{"from": "22:00", "to": "06:00"}]]
+    )
+    """The windows in which restore tests, verifications and prunes begin; at any time when left out. What would be
+    late by waiting for the next one begins outside them, and says so. Backups, copies and locks never wait."""

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Literal
 from zoneinfo import ZoneInfo
 
-from cto_backups.core.calendar_times import require_aware
+from cto_backups.core.windows import Window
 
 Direction = Literal["up", "down"]
 
@@ -25,16 +25,13 @@ _UNITS = {
     "gbit": 1000**3 / 8,
 }
 _RATE = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)\s*([a-z]+)/s", re.IGNORECASE | re.ASCII)
-_DAY_MINUTES = 24 * 60
 
 
 @dataclass(frozen=True, slots=True)
 class BandwidthLimit:
     """At most so many bytes a second each way (None: nothing is said of it) from one time of day to another.
 
-    `begin` and `end` are minutes since midnight, on the wall clock of the policy's time zone; the window ends on the
-    next day where its end is not after its begin, and is the whole day where both are None. `weekdays` (0 Monday … 6
-    Sunday) are those on which it begins.
+    `begin`, `end` and `weekdays` are those of a `Window`, on the wall clock of the policy's time zone.
     """
 
     up: int | None = None
@@ -45,14 +42,7 @@ class BandwidthLimit:
 
     def holds(self, moment: datetime, zone: ZoneInfo) -> bool:
         """Whether clocks in `zone` show a time within the window. Raises ValueError for a naive moment."""
-        local = require_aware(moment).astimezone(zone)
-        today, yesterday = local.weekday(), (local.weekday() - 1) % 7
-        if self.begin is None or self.end is None:
-            return today in self.weekdays
-        minute = local.hour * 60 + local.minute
-        if self.begin < self.end:
-            return today in self.weekdays and self.begin <= minute < self.end
-        return (today in self.weekdays and minute >= self.begin) or (yesterday in self.weekdays and minute < self.end)
+        return Window(self.begin, self.end, self.weekdays).holds(moment, zone)
 
 
 BandwidthLimits = tuple[BandwidthLimit, ...]
@@ -67,12 +57,6 @@ def parse_rate(text: str) -> int:
     if rate < LEAST_RATE:
         raise ValueError(f"'{text[:40]}' is too slow: at least 64 KiB/s, or stores take the connection for dead")
     return rate
-
-
-def parse_time_of_day(text: str) -> int:
-    """Minutes since midnight of "08:00"."""
-    hours, minutes = text.split(":")
-    return (int(hours) * 60 + int(minutes)) % _DAY_MINUTES
 
 
 def rate_at(limits: BandwidthLimits, direction: Direction, moment: datetime, zone: ZoneInfo) -> int | None:

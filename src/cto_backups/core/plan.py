@@ -15,6 +15,7 @@ from cto_backups.core.calendar_times import require_aware
 from cto_backups.core.duration import format_duration, roughly
 from cto_backups.core.expiry import decide_source, needs_approval
 from cto_backups.core.facts import Facts, SourceFacts, VaultFacts
+from cto_backups.core.heavy_work import held, spare, spare_of_test
 from cto_backups.core.model import Action, ActionKind, Outcome, RecoveryPoint, Run
 from cto_backups.core.object_locks import locking
 from cto_backups.core.policy import Policy, SourcePolicy
@@ -103,10 +104,10 @@ def planned(policy: Policy, facts: Facts, now: datetime, sources: Collection[str
         yield from _of_source(policy, policy.sources[name], facts, now)
     for vault in policy.vaults if sources is None else ():
         known = facts.vaults.get(vault, VaultFacts(vault))
-        yield from _verify(policy, vault, known)
+        yield from _verify(policy, vault, known, now)
         yield from _check(policy, vault, known, now)
         yield from _renew(policy, vault, known)
-        yield from _prune(policy, vault, known)
+        yield from _prune(policy, vault, known, now)
 
 
 def _of_source(policy: Policy, source: SourcePolicy, facts: Facts, now: datetime) -> Iterator[Action]:
@@ -256,7 +257,7 @@ def _restore_test(policy: Policy, source: SourcePolicy, facts: SourceFacts, now:
     if wanted is None or facts.newest is None or is_running(run):
         return
     at, reason = wanted
-    yield _action(
+    action = _action(
         policy,
         ActionKind.RESTORE_TEST,
         source=source.name,
@@ -266,12 +267,13 @@ def _restore_test(policy: Policy, source: SourcePolicy, facts: SourceFacts, now:
         due_at=max(at, retry_at(run, facts.failures.get(ActionKind.RESTORE_TEST, 0))),
         reason=reason,
     )
+    yield held(policy, action, now, spare_of_test(source, facts, action.due_at, now))
 
 
 # -- verify -----------------------------------------------------------------------------------------------------------
 
 
-def _verify(policy: Policy, vault: str, facts: VaultFacts) -> Iterator[Action]:
+def _verify(policy: Policy, vault: str, facts: VaultFacts, now: datetime) -> Iterator[Action]:
     sources = _sources_in(policy, vault)
     if not sources or is_running(facts.last_run) or (facts.read_at is None and facts.first_copy_at is None):
         return
@@ -293,7 +295,7 @@ def _verify(policy: Policy, vault: str, facts: VaultFacts) -> Iterator[Action]:
         reason += "; it was never read"
     elif facts.read_passed is False:
         reason += "; the last reading found damage"
-    yield _action(
+    action = _action(
         policy,
         ActionKind.VERIFY,
         vault=vault,
@@ -301,6 +303,10 @@ def _verify(policy: Policy, vault: str, facts: VaultFacts) -> Iterator[Action]:
         due_at=max(asked, retry_at(_infrastructure_failure(facts), facts.failures)),
         reason=reason,
     )
+    last = facts.read_at or facts.first_copy_at or AT_ONCE
+    # The turn to spare is for all runs of a reading in parts: each may be late by its share.
+    late = min(asked + interval / runs, (facts.read_since or last) + within)
+    yield held(policy, action, now, spare(last, asked, late, facts.last_run))
 
 
 def _infrastructure_failure(facts: VaultFacts) -> Run | None:
@@ -361,7 +367,7 @@ def _renew(policy: Policy, vault: str, facts: VaultFacts) -> Iterator[Action]:
 # -- prune ------------------------------------------------------------------------------------------------------------
 
 
-def _prune(policy: Policy, vault: str, facts: VaultFacts) -> Iterator[Action]:
+def _prune(policy: Policy, vault: str, facts: VaultFacts, now: datetime) -> Iterator[Action]:
     every, run = policy.prune_every, facts.prune_run
     if every is None or facts.first_copy_at is None or not _sources_in(policy, vault) or is_running(run):
         return
@@ -379,4 +385,5 @@ def _prune(policy: Policy, vault: str, facts: VaultFacts) -> Iterator[Action]:
     else:
         asked = max(run.started_at, retry_at(run, facts.prune_failures))
         reason += "; the last one did not end well"
-    yield _action(policy, ActionKind.PRUNE, vault=vault, slot=_slot(asked), due_at=asked, reason=reason)
+    action = _action(policy, ActionKind.PRUNE, vault=vault, slot=_slot(asked), due_at=asked, reason=reason)
+    yield held(policy, action, now)

@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 
 from cto_backups.core.duration import roughly
 from cto_backups.core.facts import Facts, SourceFacts
+from cto_backups.core.heavy_work import begins, spare_of_test
 from cto_backups.core.model import ActionKind
 from cto_backups.core.plan import is_running, last_backup_at, next_backup, why_backup
 from cto_backups.core.policy import Policy, SourcePolicy
@@ -18,7 +19,8 @@ from cto_backups.core.schedule import AT_ONCE, format_triggers
 class ScheduleRow:
     """One source in the `schedule` command: its triggers as written, when its backup last ran and next runs, and why.
 
-    `test_last` and `test_next` are the same for its restore test (`test_next` None: none is required, or no point yet).
+    `test_last` and `test_next` are the same for its restore test (`test_next` None: none is required, or no point
+    yet; `test_why` is "" then).
     """
 
     source: str
@@ -28,6 +30,7 @@ class ScheduleRow:
     why: str
     test_last: datetime | None
     test_next: datetime | None
+    test_why: str
 
 
 def timetable(policy: Policy, facts: Facts, now: datetime, zone: ZoneInfo) -> tuple[ScheduleRow, ...]:
@@ -49,7 +52,7 @@ def _row(policy: Policy, source: SourcePolicy, facts: Facts, now: datetime, zone
     elif at <= now:
         why = f"{why}; due now" if now - at < timedelta(minutes=1) else f"{why}; due for {roughly(now - at)}"
     last = run.started_at if run is not None else last_backup_at(known, now)
-    wanted = next_test(source, known, now)
+    test_next, test_why = _test(policy, source, known, now)
     tested = known.last_test.finished_at if known.last_test else None
     return ScheduleRow(
         source=source.name,
@@ -58,5 +61,15 @@ def _row(policy: Policy, source: SourcePolicy, facts: Facts, now: datetime, zone
         next_run=at.astimezone(zone),
         why=why,
         test_last=tested.astimezone(zone) if tested else None,
-        test_next=wanted[0].astimezone(zone) if wanted else None,
+        test_next=test_next.astimezone(zone) if test_next else None,
+        test_why=test_why,
     )
+
+
+def _test(policy: Policy, source: SourcePolicy, known: SourceFacts, now: datetime) -> tuple[datetime | None, str]:
+    wanted = next_test(source, known, now)
+    if wanted is None:
+        return None, ""
+    at, reason = wanted
+    at, because = begins(policy, at, now, spare_of_test(source, known, at, now))
+    return at, f"{reason}; {because}" if because else reason

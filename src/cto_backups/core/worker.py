@@ -6,6 +6,7 @@ from datetime import timedelta
 from enum import StrEnum
 
 from cto_backups.core.model import ActionKind
+from cto_backups.core.windows import Windows
 
 HEAVY = frozenset({ActionKind.RESTORE_TEST, ActionKind.VERIFY, ActionKind.PRUNE, ActionKind.REPAIR})
 """The kinds of actions that read or restore much, and keep no RPO."""
@@ -33,7 +34,8 @@ class WorkerPolicy:
     """What policy says of each worker. `nice` is 0 (as any other program) … 19 (last), of its actions' processes.
 
     Calendar times of sources come later by less than `spread`, each source by its own time, which its name and `place`
-    (the installation, as nothing else is called) give.
+    (the installation, as nothing else is called) give. Heavy work begins in the windows of `heavy_work`, on the wall
+    clock of the policy's time zone; at any time where there are none.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -41,6 +43,7 @@ class WorkerPolicy:
     place: str = ""
     nice: int = 5
     io: IoPriority = IoPriority.LOW
+    heavy_work: Windows = ()
 
     def shift(self, source: str) -> timedelta:
         """By how much the calendar times of a source come later, in whole seconds: always the same."""

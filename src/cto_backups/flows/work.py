@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from cto_backups import clock
 from cto_backups.core.dispatch import startable
 from cto_backups.core.facts import Facts
+from cto_backups.core.heavy_work import heavy_work_begins
 from cto_backups.core.model import Action
 from cto_backups.core.plan import due, next_due_at
 from cto_backups.errors import ApprovalNeededError, BusyError, CrashError
@@ -48,12 +49,15 @@ class _Desk:
     waiting: list[Action] = field(default_factory=list)
     facts: Facts = field(default_factory=Facts)
     took: float = 0.0
+    _heavy: bool = True
     _since: dict[str, float] = field(default_factory=dict)
     _tried: dict[str, float] = field(default_factory=dict)
 
     def plan(self, *, expiry: bool, until: datetime | None = None, sources: Collection[str] | None = None) -> None:
         """See what is due, with the changes that were noticed up to a moment; with `sources`, for these alone."""
         began, now = clock.monotonic(), clock.now()
+        if sources is None or not self.waiting:
+            self._heavy = heavy_work_begins(self.installation.policy, now)
         facts = self.installation.catalog.facts(now, sources, kept_points=expiry)
         if self.watching is not None:
             facts = self.watching.observed(facts, until or now)
@@ -67,6 +71,10 @@ class _Desk:
         self._since = {action.key: self._since.get(action.key, began) for action in self.waiting}
         self.facts = facts
         self.took = clock.monotonic() - began
+
+    def outdated(self) -> bool:
+        """Whether a window of heavy work has opened or closed since the last plan."""
+        return heavy_work_begins(self.installation.policy, clock.now()) is not self._heavy
 
     def begin(self, stop: threading.Event, before: Callable[[Action], None]) -> None:
         """Start what may begin now, each after `before`."""
@@ -121,7 +129,7 @@ def run_due(
     desk = _Desk(installation, InTurn(installation), watching)
     began = clock.now()
     while not stop.is_set():
-        if not desk.waiting:
+        if not desk.waiting or desk.outdated():
             # Not what comes while this goes on: who writes all the time would keep it from ever ending.
             desk.plan(expiry=expiry, until=began, sources=sources)
         if not desk.waiting:
@@ -196,7 +204,7 @@ def _work(
 
     while not stop.is_set() and not leave():
         at = clock.monotonic()
-        if at >= plan_due or (streams.need_point() and at - planned >= 1):
+        if at >= plan_due or desk.outdated() or (streams.need_point() and at - planned >= 1):
             desk.plan(expiry=at >= expiry_due)
             if at >= expiry_due:
                 expiry_due = at + EXPIRY_EVERY.total_seconds()

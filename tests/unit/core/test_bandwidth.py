@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cto_backups.core.bandwidth import LEAST_RATE, BandwidthLimit, parse_rate, parse_time_of_day, rate_at
+from cto_backups.core.bandwidth import LEAST_RATE, BandwidthLimit, parse_rate, rate_at
+from cto_backups.core.windows import parse_time_of_day
 
 BERLIN = ZoneInfo("Europe/Berlin")
 OFFICE = BandwidthLimit(up=1000, down=2000, begin=8 * 60, end=18 * 60, weekdays=frozenset(range(5)))
