@@ -12,6 +12,7 @@ import pytest
 from cto_backups import clock
 from cto_backups.core.model import ActionKind, Outcome
 from cto_backups.core.schedule import parse_triggers
+from cto_backups.core.windows import Window
 from cto_backups.errors import DamageError
 from cto_backups.flows.copy import bring
 from cto_backups.flows.protect import protect
@@ -45,6 +46,39 @@ def test_the_worker_prunes_every_vault_when_its_time_has_come(workshop: Any, mon
     facts = workshop.catalog.facts(clock.now()).vaults
     assert {vault.prune_run.outcome for vault in facts.values()} == {Outcome.SUCCEEDED}
     assert performed(workshop, ActionKind.PRUNE, **week) == []
+
+
+def in_windows(workshop: Any, *windows: Window) -> dict[str, Any]:
+    """Settings that prune weekly, in windows by the clock of UTC."""
+    worker = replace(workshop.installation.policy.worker, heavy_work=windows)
+    return {"prune_every": timedelta(days=7), "timezone": "UTC", "worker": worker}
+
+
+def test_the_worker_keeps_heavy_work_to_its_windows(workshop: Any, monkeypatch: Any) -> None:
+    """Half an hour before the window nothing is pruned, and in it all is."""
+    protect(workshop.installation, "documents")
+    later(workshop, monkeypatch, days=8)
+    opening = clock.now() + timedelta(minutes=30)
+    begin = opening.hour * 60 + opening.minute
+    settings = in_windows(workshop, Window(begin, (begin + 60) % 1440))
+    assert performed(workshop, ActionKind.PRUNE, **settings) == []
+    later(workshop, monkeypatch, minutes=45)
+    assert len(performed(workshop, ActionKind.PRUNE, **settings)) == 3
+
+
+def test_what_waits_while_its_window_closes_does_not_begin_any_more(workshop: Any, monkeypatch: Any) -> None:
+    """One pass of a worker may take hours; what it has begun it ends."""
+    protect(workshop.installation, "documents")
+    later(workshop, monkeypatch, days=8)
+    begin = clock.now().hour * 60 + clock.now().minute
+    policy = replace(workshop.installation.policy, **in_windows(workshop, Window(begin, (begin + 60) % 1440)))
+    begun = []
+    for done in run_due(replace(workshop.installation, policy=policy), threading.Event(), expiry=False):
+        begun.append(done.action.kind)
+        if done.action.kind is ActionKind.PRUNE:
+            assert done.error is None
+            later(workshop, monkeypatch, hours=2)
+    assert begun.count(ActionKind.PRUNE) == 1
 
 
 def test_the_worker_reads_a_vault_in_the_parts_that_the_policy_says(workshop: Any, monkeypatch: Any) -> None:
