@@ -54,6 +54,7 @@ _SECTIONS = (
     ("`alerts.rules.NAME`", "AlertRule"),
     ("`alerts.quiet`", "QuietHours"),
     ("`worker`", "Worker"),
+    ("`worker.heavy_work` (a list)", "HeavyWindow"),
     ("`report_to`", "ReportTo"),
     ("`report_to.bigquery`", "BigQueryReport"),
     ("`exclude` (a list)", "Exclusion"),

@@ -40,8 +40,6 @@ class Worker(Part):
     host that is never idle, a high number may cost an RPO."""
     io: Literal["normal", "low", "idle"] = "low"
     """How far they stand back for disks, where the system has `ionice`: `idle` waits for everybody."""
-    heavy_work: Annotated[list[HeavyWindow], Field(min_length=1)] | None = Field(
-        default=None, examples=[[{"from": "22:00", "to": "06:00"}]]
-    )
+    heavy_work: list[HeavyWindow] = []
     """The windows in which restore tests, verifications and prunes begin; at any time when left out. What would be
     late by waiting for the next one begins outside them, and says so. Backups, copies and locks never wait."""

@@ -20,7 +20,7 @@ def built_worker(given: Worker | None, path: Path, refuse: Callable[[Place, str,
     """
     if given is None:
         return WorkerPolicy()
-    for number, each in enumerate(given.heavy_work or ()):
+    for number, each in enumerate(given.heavy_work):
         if is_half(each):
             refuse(
                 ("worker", "heavy_work", number),
@@ -34,5 +34,5 @@ def built_worker(given: Worker | None, path: Path, refuse: Callable[[Place, str,
         place=f"{socket.gethostname()}:{path}",
         nice=given.nice,
         io=IoPriority(given.io),
-        heavy_work=tuple(window(each) for each in given.heavy_work or ()),
+        heavy_work=tuple(window(each) for each in given.heavy_work),
     )

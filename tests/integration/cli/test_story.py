@@ -3,11 +3,14 @@
 import filecmp
 import sqlite3
 import subprocess
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
+from cto_backups import clock
 from cto_backups.errors import ExitStatus
 from cto_backups.repository.readback import ReadBack
 
@@ -263,6 +266,28 @@ def test_what_would_run_within_a_day_is_told(home: Any) -> None:
     shown = home("schedule", "--ahead", "1 day")
     assert "now" not in shown.out
     assert "backup data-files" in " ".join(shown.out.split())
+
+
+def test_heavy_work_waits_for_its_window_and_a_command_by_hand_does_not(home: Any) -> None:
+    """The window opens in three hours, by the clock of the policy, for one."""
+    zone = ZoneInfo(home("schedule", "--json").document["timezone"])
+    begin = (clock.now().astimezone(zone).hour + 3) % 24
+    window = f'{{from: "{begin:02}:00", to: "{(begin + 1) % 24:02}:00"}}'
+    home.policy.write_text(f"{home.policy.read_text()}\nworker:\n  heavy_work: [{window}]\n")
+    once = home("worker", "--once")
+    assert once.status is ExitStatus.SUCCESS and "restore test" not in once.out, once
+    answer = home("schedule", "--json").document
+    opens = datetime.fromisoformat(answer["heavy_work"]["opens"])
+    assert opens > clock.now() and answer["heavy_work"]["notes"] == []
+    (row,) = [row for row in answer["sources"] if row["source"] == "data-files"]
+    assert (row["test_why"], row["test_next"]) == ("never tested; waits for its window", answer["heavy_work"]["opens"])
+    actions = home("schedule", "--ahead", "1 day", "--json").document["actions"]
+    assert {each["first"] for each in actions if each["action"] == "restore_test"} == {row["test_next"]}
+    shown = " ".join(home("schedule").out.split())
+    assert "The windows of heavy work (restore tests, verifications, prunes) are closed until" in shown
+    assert "waits for its window" in shown
+    assert "waits for its window" in " ".join(home("status", "data-files").out.split())
+    assert home("test", "data-files").status is ExitStatus.SUCCESS
 
 
 def test_the_worker_does_what_is_due_and_then_nothing_is(home: Any) -> None:

@@ -85,6 +85,18 @@ def test_daily_tests_begin_before_the_night_ends_where_the_next_one_would_be_too
     assert missed.due_at > build.now and missed.reason.endswith(OUTSIDE)
 
 
+def test_a_window_that_stays_open_does_not_see_one_test_right_after_the_other(build):
+    """Only sundays, a test each week: the one after a short one begins before midnight, after a long one outside."""
+    policy = at_night(build.policy(build.source(test_every=7 * DAY)), SUNDAY)
+    sunday = datetime(2026, 3, 15, tzinfo=UTC)
+    for took, at, because in ((20 * MINUTE, sunday + 23 * HOUR, AHEAD), (10 * HOUR, sunday + 6 * DAY, OUTSIDE)):
+        run = build.run(TEST, sunday, took=took)
+        known = build.healthy(proven_at=sunday + took, last_test=build.test(sunday + took), last_runs=build.runs(run))
+        action = next_of(policy, build.facts(known), sunday + took, TEST)
+        assert action.reason.endswith(because)
+        assert timedelta() <= action.due_at - at < DAY
+
+
 def test_a_first_test_has_as_long_as_lies_between_two(build):
     """A new source's first test waits for the night; one that waits for longer than policy allows does not."""
     new = build.healthy(last_test=None, proven_at=None, first_seen=build.ago(hours=2))
