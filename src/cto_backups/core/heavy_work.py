@@ -87,13 +87,12 @@ def held(policy: Policy, action: Action, now: datetime, room: Spare | None = Non
     return replace(action, due_at=at, reason=f"{action.reason}; {because}") if because else action
 
 
-def spare_of_test(source: SourcePolicy, facts: SourceFacts, asked: datetime, now: datetime) -> Spare | None:
-    """How far the restore test of a source may be moved; None where none is required, or there is nothing to test.
+def spare_of_test(source: SourcePolicy, facts: SourceFacts, asked: datetime, now: datetime) -> Spare:
+    """How far the restore test of a source may be moved that has a point and requires one.
 
     The first one has as long as policy leaves between two. One that failed is told of already: its repetition as well.
     """
-    if source.test_every is None or facts.newest is None:
-        return None
+    assert source.test_every is not None and facts.newest is not None  # or no test would be asked for
     done = facts.last_test.finished_at if facts.last_test is not None else None
     moments = [moment for moment in (facts.proven_at, done) if moment is not None and moment <= now]
     last = max(moments, default=facts.first_seen or facts.newest.finished_at)

@@ -17,6 +17,7 @@ from cto_backups.core.model import Rung
 from cto_backups.core.policy import Access, LockMode, Tls
 from cto_backups.core.retention import Retention
 from cto_backups.core.schedule import At, Every
+from cto_backups.core.windows import Window
 
 Write = Callable[[str], Path]
 
@@ -54,6 +55,14 @@ def test_a_source_overrides_each_default_of_its_class(policy_file: Write, sound:
     assert source.retention == Retention(versions=30)
     assert source.test_every == timedelta(days=45)
     assert (source.owner, source.vaults) == ("cto@example.com", ("two",))
+
+
+def test_windows_of_heavy_work_are_times_of_the_day_and_days_of_the_week(policy_file: Write, sound: str) -> None:
+    assert load(policy_file(sound)).policy.worker.heavy_work == ()
+    section = 'worker:\n  heavy_work: [{from: "22:00", to: "06:30"}, {days: [saturday, sunday]}]\n'
+    night, weekend = load(policy_file(sound + section)).policy.worker.heavy_work
+    assert night == Window(22 * 60, 6 * 60 + 30, frozenset(range(7)))
+    assert weekend == Window(None, None, frozenset({5, 6}))
 
 
 def test_tests_can_be_switched_off_by_name_only(policy_file: Write, sound: str) -> None:

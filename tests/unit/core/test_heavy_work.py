@@ -85,6 +85,27 @@ def test_daily_tests_begin_before_the_night_ends_where_the_next_one_would_be_too
     assert missed.due_at > build.now and missed.reason.endswith(OUTSIDE)
 
 
+@pytest.mark.parametrize("every", [DAY, 2 * DAY, 7 * DAY, 30 * DAY])
+@pytest.mark.parametrize("took", [MINUTE, 40 * MINUTE, 2 * HOUR])
+def test_a_year_of_tests_at_night_is_never_late_and_never_by_day(build, every, took):
+    """A worker that is always there does each as soon as it is due; clocks change twice meanwhile."""
+    policy = replace(at_night(build.policy(build.source(test_every=every))), timezone="Europe/Berlin")
+    now, end, known, done = build.now, build.now + 365 * DAY, build.healthy(last_test=None, proven_at=None), []
+    known = replace(known, first_seen=now - HOUR)
+    while now < end:
+        action = next_of(policy, build.facts(known), now, TEST)
+        if action.due_at > now:
+            now = action.due_at
+            continue
+        assert is_open(policy.worker.heavy_work, now, ZoneInfo(policy.timezone)), (now, action.reason)
+        run = build.run(TEST, now, took=took)
+        now += took
+        assert now - (done[-1] if done else known.first_seen) <= max(every, DAY)
+        done.append(now)
+        known = replace(known, proven_at=now, last_test=build.test(now), last_runs=build.runs(run))
+    assert 365 * DAY / every <= len(done) <= 2 * 365 * DAY / every
+
+
 def test_a_window_that_stays_open_does_not_see_one_test_right_after_the_other(build):
     """Only sundays, a test each week: the one after a short one begins before midnight, after a long one outside."""
     policy = at_night(build.policy(build.source(test_every=7 * DAY)), SUNDAY)
