@@ -56,7 +56,7 @@ class _Desk:
     def plan(self, *, expiry: bool, until: datetime | None = None, sources: Collection[str] | None = None) -> None:
         """See what is due, with the changes that were noticed up to a moment; with `sources`, for these alone."""
         began, now = clock.monotonic(), clock.now()
-        if sources is None or not self.waiting:
+        if sources is None or not self.waiting:  # what waits of other sources was planned before
             self._heavy = heavy_work_begins(self.installation.policy, now)
         facts = self.installation.catalog.facts(now, sources, kept_points=expiry)
         if self.watching is not None:
