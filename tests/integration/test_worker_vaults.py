@@ -81,6 +81,22 @@ def test_what_waits_while_its_window_closes_does_not_begin_any_more(workshop: An
     assert begun.count(ActionKind.PRUNE) == 1
 
 
+def test_that_holds_for_a_pass_for_some_sources_too(workshop: Any, monkeypatch: Any) -> None:
+    """Two sources whose first tests wait: the window closes over the first, and the second one stays untested."""
+    names = list(workshop.installation.policy.sources)[:2]
+    for name in names:
+        protect(workshop.installation, name)
+    begin = clock.now().hour * 60 + clock.now().minute
+    policy = replace(workshop.installation.policy, **in_windows(workshop, Window(begin, (begin + 60) % 1440)))
+    tested = []
+    installation = replace(workshop.installation, policy=policy)
+    for done in run_due(installation, threading.Event(), expiry=False, sources=names):
+        if done.action.kind is ActionKind.RESTORE_TEST:
+            tested.append(done.action.source)
+            later(workshop, monkeypatch, hours=2)
+    assert len(tested) == 1
+
+
 def test_the_worker_reads_a_vault_in_the_parts_that_the_policy_says(workshop: Any, monkeypatch: Any) -> None:
     """Each run is a part, and the next goes on from there."""
     for _ in range(3):  # no pack alone is half of it

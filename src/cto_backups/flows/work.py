@@ -130,6 +130,7 @@ def run_due(
     began = clock.now()
     while not stop.is_set():
         if not desk.waiting or desk.outdated():
+            desk.waiting = []  # what waited in a window that has closed does not begin any more
             # Not what comes while this goes on: who writes all the time would keep it from ever ending.
             desk.plan(expiry=expiry, until=began, sources=sources)
         if not desk.waiting:
