@@ -22,10 +22,11 @@ class Certificate:
             theirs.chmod(0o600)
 
 
-def certificate(folder: Path, name: str) -> Certificate:
-    """A new one of a host."""
+def certificate(folder: Path, name: str, *, address: str = "") -> Certificate:
+    """A new one of a host, and of its address."""
     made = Certificate(folder / f"{name}.pem", folder / f"{name}.key")
-    subject = ["-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}", "-days", "2", "-nodes"]
+    names = f",IP:{address}" if address else ""
+    subject = ["-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}{names}", "-days", "2", "-nodes"]
     asked = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-keyout", made.key, "-out", made.shown]
     subprocess.run(["openssl", "req", "-x509", *subject, *asked], check=True, capture_output=True)
     return made

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 from servers import google_stores, postgresql
@@ -57,7 +57,7 @@ class Running:
     """An instance: what the API says of it, and its server."""
 
     told: dict[str, Any]
-    server: Server
+    server: Any
     stack: ExitStack
     backups: list[dict[str, Any]] = field(default_factory=list)
 
@@ -126,9 +126,7 @@ class CloudSql:
 
     def start(self, name: str, place: Path, told: dict[str, Any] | None = None) -> Running:
         """A server on the data of a place, at an address of its own, with a certificate of its own authority."""
-        with self._lock:
-            self._addresses += 1
-            address = f"127.{os.getpid() % 200 + 20}.{os.getpid() // 200 % 200}.{self._addresses}"
+        address = self._address()
         archive = place / "archive"
         archive.mkdir(exist_ok=True)
         shown = certificate(self.folder, f"{name}-{self._addresses}")
@@ -149,24 +147,35 @@ class CloudSql:
                 max_connections="40",
             )
         )
-        made = {
+        version, authority = f"POSTGRES_{self.bin.parent.name}", shown.shown.read_text()
+        made = self._told(name, version, address, authority, (told or {}).get("settings") or SETTINGS)
+        running = Running(made, server, stack)
+        self.instances[name] = running
+        return running
+
+    def _address(self) -> str:
+        """Another address of this machine."""
+        with self._lock:
+            self._addresses += 1
+            return f"127.{os.getpid() % 200 + 20}.{os.getpid() // 200 % 200}.{self._addresses}"
+
+    def _told(self, name: str, version: str, address: str, authority: str, settings: dict[str, Any]) -> dict[str, Any]:
+        """What the API says of an instance that runs."""
+        return {
             "kind": "sql#instance",
             "name": name,
             "project": PROJECT,
             "region": REGION,
             "state": "RUNNABLE",
-            "databaseVersion": f"POSTGRES_{self.bin.parent.name}",
+            "databaseVersion": version,
             "instanceType": "CLOUD_SQL_INSTANCE",
             "createTime": datetime.now(UTC).isoformat(),
             "connectionName": f"{PROJECT}:{REGION}:{name}",
-            "settings": json.loads(json.dumps((told or {}).get("settings") or SETTINGS)),
+            "settings": json.loads(json.dumps(settings)),
             "ipAddresses": [{"type": "PRIMARY", "ipAddress": address}],
-            "serverCaCert": {"cert": shown.shown.read_text()},
+            "serverCaCert": {"cert": authority},
             "rootPassword": "never to be seen",
         }
-        running = Running(made, server, stack)
-        self.instances[name] = running
-        return running
 
     def new(self, name: str) -> Running:
         """A new, empty server."""
@@ -186,6 +195,10 @@ class CloudSql:
         postgresql.give(running.place / "backups")
         words = ["-h", running.place, "-p", str(self.port), "-U", "postgres", "-c", "fast", "--no-sync"]
         self._run(running.place, "pg_basebackup", "-D", into, *words)
+        return self._backed_up(number, kind, description)
+
+    def _backed_up(self, number: str, kind: str, description: str) -> dict[str, Any]:
+        """Note a backup of the main instance that is there."""
         told = {
             "id": number,
             "status": "SUCCESSFUL",
@@ -195,7 +208,7 @@ class CloudSql:
             "location": "us",
             "instance": INSTANCE,
         }
-        running.backups.insert(0, told)
+        self.main.backups.insert(0, told)
         return told
 
     def latest(self) -> datetime:
@@ -210,9 +223,9 @@ class CloudSql:
             time.sleep(0.02)
         raise AssertionError("the log is not archived")
 
-    def clone(self, source: Running, name: str, at: str) -> None:
+    def clone(self, source: Running, name: str, context: dict[str, Any]) -> None:
         """Recover the newest backup before a moment to that moment, from the archive."""
-        moment = datetime.fromisoformat(at)
+        moment = datetime.fromisoformat(context["pointInTime"])
         self.latest()
         chosen = next(
             each for each in source.backups if datetime.fromisoformat(each["endTime"]) <= moment + timedelta(seconds=0)
@@ -238,6 +251,14 @@ class CloudSql:
         shutil.rmtree(running.place / "data")
         shutil.copytree(self.main.place / "backups" / number, running.place / "data", symlinks=True)
         self.start(name, running.place, running.told).backups = running.backups
+
+    def databases(self, running: Running) -> list[str]:
+        """The names of an instance's databases."""
+        return [name for (name,) in running.server.do("SELECT datname FROM pg_database WHERE NOT datistemplate")]
+
+    def logs(self, running: Running) -> bool:
+        """Whether an instance keeps its log, as it is set."""
+        return bool(running.told["settings"]["backupConfiguration"].get("pointInTimeRecoveryEnabled"))
 
     def delete(self, name: str) -> None:
         """Stop it, and delete all of it."""
@@ -297,8 +318,7 @@ class CloudSql:
             case "GET", "backupRuns":
                 return {"items": found.backups}
             case "GET", "databases":
-                names = found.server.do("SELECT datname FROM pg_database WHERE NOT datistemplate")
-                return {"items": [{"name": name} for (name,) in names]}
+                return {"items": [{"name": each} for each in self.databases(found)]}
             case "GET", "getLatestRecoveryTime":
                 return self._window(found)
             case "POST", "backupRuns":
@@ -318,7 +338,7 @@ class CloudSql:
         raise RefusedError(400, "badRequest", f"{method} {what}")
 
     def _window(self, found: Running) -> dict[str, Any]:
-        if not found.told["settings"]["backupConfiguration"].get("pointInTimeRecoveryEnabled"):
+        if not self.logs(found):
             raise RefusedError(400, "invalidRequest", "Point-in-time recovery is not enabled.")
         good = [each["endTime"] for each in found.backups if each["status"] == "SUCCESSFUL"]
         if not good:
@@ -329,7 +349,7 @@ class CloudSql:
         name = context["destinationInstanceName"]
         if name in self.instances:
             raise RefusedError(409, "instanceAlreadyExists", "The Cloud SQL instance already exists.")
-        if not source.told["settings"]["backupConfiguration"].get("pointInTimeRecoveryEnabled"):
+        if not self.logs(source):
             raise RefusedError(400, "invalidRequest", "Point-in-time recovery is not enabled.")
         waiting = Running({"name": name, "state": "PENDING_CREATE", "settings": {}}, source.server, ExitStack())
         self.instances[name] = waiting
@@ -337,7 +357,7 @@ class CloudSql:
         def work() -> None:
             self.held.wait(60)
             try:
-                self.clone(source, name, self.astray or context["pointInTime"])
+                self.clone(source, name, {"pointInTime": self.astray} if self.astray else context)
             except Exception:
                 waiting.told["state"] = "FAILED"
                 raise
@@ -400,19 +420,29 @@ SETTINGS = {
 }
 
 
+Made = TypeVar("Made", bound=CloudSql)
+
+
 @contextmanager
-def cloud_sql(bin: Path) -> Iterator[CloudSql]:
-    """The service, with one instance in which there is something, and an automated backup of it."""
+def service(kind: type[Made], bin: Path) -> Iterator[Made]:
+    """The service, with no instance yet; all that it has then are gone with it."""
     folder = Path(tempfile.mkdtemp(prefix="cloudsql-"))
     folder.chmod(0o755)
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         login = stack.enter_context(google_stores.logins())
-        made = CloudSql(bin, "", login, free_port(), folder)
+        made = kind(bin, "", login, free_port(), folder)
         made.held.set()
         made.endpoint = stack.enter_context(_serving(made))
-        running = made.new(INSTANCE)
         stack.callback(lambda: [made.delete(name) for name in list(made.instances)])
+        yield made
+
+
+@contextmanager
+def cloud_sql(bin: Path) -> Iterator[CloudSql]:
+    """The service, with one instance in which there is something, and an automated backup of it."""
+    with service(CloudSql, bin) as made:
+        running = made.new(INSTANCE)
         running.server.do(
             "CREATE DATABASE cloudsqladmin",
             f"CREATE ROLE keeper LOGIN PASSWORD '{PASSWORD}' BYPASSRLS",

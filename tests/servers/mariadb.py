@@ -140,7 +140,7 @@ def begun(
             process = subprocess.Popen([program, "--no-defaults", *options], stdout=log, stderr=log, **how)
         made = Server(place, int(settings["port"]), process.pid)
         until = time.monotonic() + _PATIENCE_SECONDS
-        while not _answers(made, password):
+        while not answers(made, password):
             assert process.poll() is None and time.monotonic() < until, (place / "log").read_text()
             time.sleep(0.05)
         yield made
@@ -151,7 +151,8 @@ def begun(
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _answers(made: Server, password: str) -> bool:
+def answers(made: Server, password: str) -> bool:
+    """Whether it does, to root with this password; from then on, with the one of tests."""
     if not made.socket.exists():  # the driver leaves a socket open at which nobody answers
         return False
     try:

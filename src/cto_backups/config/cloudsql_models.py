@@ -59,13 +59,13 @@ class CloudsqlSource(AnySource):
     port: Annotated[int, Field(ge=1, le=65535)] | None = Field(default=None, examples=[5432])
     """The port; that of PostgreSQL, or of MySQL, when left out."""
     export: bool = True
-    """Whether the databases are dumped into the vaults; `false`: the data stay in the project alone (PostgreSQL)."""
+    """Whether the databases are dumped into the vaults; `false`: the data stay in the project alone."""
     clone_tests: bool = True
-    """Whether restore tests also clone the instance to the point's moment, and compare that (PostgreSQL)."""
+    """Whether restore tests also clone the instance to the point's moment, and compare that."""
     on_demand: bool = False
     """Whether the service makes a backup of its own for each point, too; nobody but you deletes these."""
     moment_within: Duration = "30 s"
-    """How long a moment at which nobody writes is looked for, of which clones can be compared with the point."""
+    """How long a moment at which nobody writes is looked for, for clones to be compared; of PostgreSQL alone."""
     log_within: Duration = "15 minutes"
     """How long the service may take until its log leads to the point's moment."""
     operation_within: Duration = "3 h"

@@ -18,13 +18,12 @@ from cto_backups.core.cloud_sql import BackupRun
 from cto_backups.core.elsewhere import Elsewhere, Keeping
 from cto_backups.core.log_range import LOG_SAMPLE
 from cto_backups.core.model import Fingerprint, Problem, Sample
-from cto_backups.core.ports import Capture
 from cto_backups.core.trees import AnyTree
 from cto_backups.errors import SourceError
 from cto_backups.process import ToolError
 from cto_backups.sources.cloudsql.moment import hold_together
-from cto_backups.sources.cloudsql.proof import ABOUT, Found, without_unlogged
-from cto_backups.sources.cloudsql.service import Service, Window, rfc3339, settings
+from cto_backups.sources.cloudsql.proof import ABOUT, FoundPostgresql, told_of, without_unlogged
+from cto_backups.sources.cloudsql.service import LogPlace, Service, Window, rfc3339, settings
 from cto_backups.sources.postgresql.dumping import Held
 from cto_backups.sources.postgresql.inventory import databases, unlogged
 from cto_backups.sources.postgresql.logical import LogicalForm
@@ -65,7 +64,7 @@ class Standing:
         """The backups from which something comes back, the newest first."""
         return [each for each in self.backups if each.is_good]
 
-    def record(self, at: datetime | None) -> bytes:
+    def record(self, at: datetime | None, place: LogPlace | None = None) -> bytes:
         """All of it, for whoever has to make such an instance anew; without what may be a secret."""
         backups = [
             {
@@ -81,6 +80,7 @@ class Standing:
             "instance": {name: value for name, value in self.told.items() if name not in _SECRETS},
             "backups": backups,
             "at": rfc3339(at) if at is not None else None,
+            **told_of(place),
         }
         return json.dumps(document, indent=2, sort_keys=True).encode() + b"\n"
 
@@ -88,7 +88,8 @@ class Standing:
 class CloudSqlCapture:
     """Implements `core.ports.Capture` and `Remarking`: what is stored, and what the service says of it in the end.
 
-    `reached` says until when any moment comes back; it waits until that holds the capture's own moment.
+    `reached` says until when any moment comes back; it waits until that holds the capture's own moment. `place` is
+    where in the log that is, of a server that tells.
     """
 
     staged = True
@@ -105,6 +106,7 @@ class CloudSqlCapture:
         at: datetime | None,
         reached: Callable[[datetime], Window],
         *,
+        place: LogPlace | None = None,
         is_elsewhere: bool = False,
         notes: Sequence[str] = (),
         stored: Callable[[], None] = lambda: None,
@@ -114,7 +116,7 @@ class CloudSqlCapture:
         self.notes = tuple(notes)
         self._fingerprint = fingerprint
         self._standing = standing
-        self._at = at
+        self._at, self._place = at, place
         self._reached = reached
         self._is_elsewhere = is_elsewhere
         self._stored = stored
@@ -146,7 +148,7 @@ class CloudSqlCapture:
             window = self._reached(self._at)
             there = window.latest is not None and window.latest >= self._at
             lacks = "" if there else f"its log had not come as far as {rfc3339(self._at)}"
-            fields |= {"at": rfc3339(self._at), "lacks": lacks}
+            fields |= {"at": rfc3339(self._at), **told_of(self._place), "lacks": lacks}
             if there and window.earliest is not None and window.earliest <= self._at:
                 since, until = window.earliest.isoformat(), self._at.isoformat()
                 yield Sample(LOG_SAMPLE, {"since": since, "until": until})
@@ -163,22 +165,6 @@ class CloudSqlCapture:
         newest = standing.good[0].number if standing.good else ""
         where = f"{found.region} instance {standing.name}"
         return Elsewhere(PROGRAM, disk, (Keeping(where, lacks, "", remark, "AES-256, by Google", newest),))
-
-
-@contextmanager
-def beside(inner: Capture, standing: Standing, notes: Sequence[str]) -> Iterator[CloudSqlCapture]:
-    """What another source captured, with what the service keeps beside it."""
-    told = (*getattr(inner, "notes", ()), *notes)
-    yield CloudSqlCapture(
-        inner.captured_at,
-        inner.tree,
-        inner.fingerprint,
-        standing,
-        None,
-        lambda _: Window(None, None),
-        notes=told,
-        stored=inner.stored,
-    )
 
 
 def names_on(server: Server, chosen: Sequence[str]) -> list[str]:
@@ -209,7 +195,7 @@ def exporting(
                 yield held
 
         at = together.at if together is not None else None
-        record = Stream(RECORD.encode(), partial(Ready, standing.record(at)), _never)
+        record = recorded(standing.record(at))
         form = LogicalForm(server, state, names, role_passwords=False)
         inner = stack.enter_context(form.capture(hold if together is not None else None, [record]))
 
@@ -227,7 +213,7 @@ def exporting(
                 f"In {round(held_for)} seconds there was no moment at which nobody wrote: clones cannot be compared"
             )
         yield CloudSqlCapture(
-            at or inner.captured_at, inner.tree, fingerprint, standing, at, _waiting(standing, wait), notes=notes
+            at or inner.captured_at, inner.tree, fingerprint, standing, at, waiting(standing, wait), notes=notes
         )
 
 
@@ -256,13 +242,12 @@ def recording(
             futures.append(pool.submit(_logged, held))
 
         def fingerprint() -> Fingerprint:
-            return Found([each.result() for each in futures], shared, {}).fingerprint(samples)
+            return FoundPostgresql([each.result() for each in futures], shared, {}).fingerprint(samples)
 
-        stream = Stream(RECORD.encode(), partial(Ready, standing.record(together.at)), _never)
-        tree = StreamTree([stream], together.at)
+        tree = StreamTree([recorded(standing.record(together.at))], together.at)
         try:
             yield CloudSqlCapture(
-                together.at, tree, fingerprint, standing, together.at, _waiting(standing, wait), is_elsewhere=True
+                together.at, tree, fingerprint, standing, together.at, waiting(standing, wait), is_elsewhere=True
             )
         finally:
             for each in futures:
@@ -276,11 +261,18 @@ def _logged(held: Held) -> Summed:
     return replace(found, tables=[each for each in found.tables if each.name not in hidden])
 
 
-def _waiting(standing: Standing, seconds: float) -> Callable[[datetime], Window]:
+def waiting(standing: Standing, seconds: float) -> Callable[[datetime], Window]:
+    """What waits, for so many seconds at most, until the log of an instance leads to a moment."""
+
     def reached(at: datetime) -> Window:
         return standing.service.window_until(standing.name, at, seconds)
 
     return reached
+
+
+def recorded(record: bytes) -> Stream:
+    """A record, as a file of a point."""
+    return Stream(RECORD.encode(), partial(Ready, record), _never)
 
 
 def _never(error: ToolError) -> SourceError:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from cto_backups import clock
 from cto_backups.errors import SourceError
-from cto_backups.sources.cloudsql.service import Service
+from cto_backups.sources.cloudsql.service import LogPlace, Service
 from cto_backups.sources.staging import make_private, unwritable
 
 OLDEST: Final = timedelta(hours=24)
@@ -37,13 +37,13 @@ class Clones:
         self._instance = instance
         self._folder = folder
 
-    def make(self, at: str) -> str:
-        """A clone at a moment (RFC 3339), running; deleted when it fails. Raises SourceError."""
+    def make(self, to: str | LogPlace) -> str:
+        """A clone at a moment (RFC 3339), or a place in the log, running; deleted when it fails. Raises SourceError."""
         name = f"{self._instance[:_LONGEST_NAME]}{_MARK}{secrets.token_hex(6)}"
         self._note(name)
         _ours.add(name)
         try:
-            self._service.clone(self._instance, name, at)
+            self._service.clone(self._instance, name, to)
         except BaseException:
             _ours.discard(name)
             with suppress(SourceError):  # else the next test does
@@ -63,9 +63,9 @@ class Clones:
         (self._folder / name).unlink(missing_ok=True)
 
     @contextmanager
-    def made(self, at: str) -> Iterator[str]:
+    def made(self, to: str | LogPlace) -> Iterator[str]:
         """A clone, deleted at the end. Raises SourceError."""
-        name = self.make(at)
+        name = self.make(to)
         try:
             yield name
         except BaseException:

@@ -1,12 +1,12 @@
 """Whether a clone holds what its instance held: every row that a log can bring back, and the words of the catalogues.
 
 Rows of unlogged tables are in no log. A dump has them, and a clone does not: sums of what was dumped are taken once
-with them, as any dump's are, and once without.
+with them, as any dump's are, and once without. What is MySQL's own about it is in `mysql`.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Protocol
 
 import psycopg
 
@@ -15,11 +15,11 @@ from cto_backups.core.elsewhere import is_of_elsewhere
 from cto_backups.core.log_range import LOG_SAMPLE
 from cto_backups.core.model import Fingerprint, Sample
 from cto_backups.errors import VerificationError
+from cto_backups.sources.cloudsql.service import LogPlace
 from cto_backups.sources.postgresql.inventory import unlogged
 from cto_backups.sources.postgresql.rows import SequenceAt, sequences
 from cto_backups.sources.postgresql.server import Server
 from cto_backups.sources.postgresql.sums import (
-    LOGICAL,
     PHYSICAL,
     Summed,
     fingerprint_of,
@@ -57,9 +57,34 @@ def without_unlogged(summed: Summed, names: Collection[str]) -> Sample:
     return Sample(f"{ABOUT}: {summed.name}", {"rows": rows_digest(kept)})
 
 
+def told_of(place: LogPlace | None) -> dict[str, str]:
+    """How a record, and a fingerprint, tell a place in the log."""
+    return {"log_file": place.file, "log_position": str(place.offset)} if place is not None else {}
+
+
+def leads_to(told: Mapping[str, str]) -> str | LogPlace:
+    """To which moment, or place in the log, a clone has to be made, as a record or a fingerprint tells; "" for none.
+
+    Raises LookupError, TypeError, ValueError.
+    """
+    if told.get("log_file"):
+        return LogPlace(str(told["log_file"]), int(told["log_position"]))
+    return str(told.get("at") or "")
+
+
+class Found(Protocol):
+    """What the databases of a server are summed up to, without what a clone cannot have."""
+
+    def fingerprint(self, samples: Sequence[Sample]) -> Fingerprint:
+        """Of it, with these samples beside those of its tables."""
+
+    def moved_on(self, expected: Fingerprint) -> list[Sample]:
+        """The samples of what only moves on: each is as it was, or further on, which a recovery may leave it."""
+
+
 @dataclass(frozen=True)
-class Found:
-    """What the databases of a server are summed up to, without what is in no log."""
+class FoundPostgresql:
+    """Implements `Found` for databases of PostgreSQL, without what is in no log."""
 
     summed: Sequence[Summed]
     shared: tuple[dict[str, str], int]
@@ -69,8 +94,17 @@ class Found:
         """Of it, with these samples beside those of its tables."""
         return fingerprint_of(self.summed, *self.shared, samples, PHYSICAL)
 
+    def moved_on(self, expected: Fingerprint) -> list[Sample]:
+        """See `Found`."""
+        samples = []
+        for sample in expected.samples:
+            if "last" in sample.fields and sample.key in self.sequences:
+                come = self.sequences[sample.key]
+                samples.append(sample if come.reached(sequence_from(sample)) else sequence_sample(sample.key, come))
+        return samples
 
-def found_on(server: Server, names: Sequence[str]) -> Found:
+
+def found_on(server: Server, names: Sequence[str]) -> FoundPostgresql:
     """Sum up these databases of a server that nobody writes to. Raises VerificationError, SourceError."""
     summed: list[Summed] = []
     come: dict[str, SequenceAt] = {}
@@ -85,30 +119,19 @@ def found_on(server: Server, names: Sequence[str]) -> Found:
             summed.append(replace(found, tables=[each for each in found.tables if each.name not in hidden]))
             come |= {sequence_key(name, each): each for each in sequences(session)}
             shared = shared_lines(session)
-    return Found(summed, shared, come)
-
-
-def moved_on(expected: Fingerprint, come: dict[str, SequenceAt]) -> list[Sample]:
-    """The samples of sequences: one is as it was, or further on, which a recovery may leave it."""
-    samples = []
-    for sample in expected.samples:
-        if "last" in sample.fields and sample.key in come:
-            reached = come[sample.key].reached(sequence_from(sample))
-            samples.append(sample if reached else sequence_sample(sample.key, come[sample.key]))
-    return samples
+    return FoundPostgresql(summed, shared, come)
 
 
 def fingerprint_of_clone(expected: Fingerprint, found: Found) -> Fingerprint:
     """What a clone is summed up to, to be compared with a fingerprint that was taken for clones alone."""
     known = {sample.key: sample for sample in expected.samples}
-    made = found.fingerprint([*([known["server"]] if "server" in known else []), *moved_on(expected, found.sequences)])
+    made = found.fingerprint([*([known["server"]] if "server" in known else []), *found.moved_on(expected)])
     told = [sample for sample in made.samples if sample.key in known]
     return replace(made, samples=(*told, *(sample for sample in expected.samples if of_elsewhere(sample))))
 
 
 def compare_with_dump(source: str, moment: str, expected: Fingerprint, found: Found) -> None:
     """Raise VerificationError where a clone is not what was dumped at its moment."""
-    assert expected.algorithm == LOGICAL
     rows = {
         f"{sample.key.removeprefix(f'{ABOUT}: ')}{_ROWS}": sample.fields["rows"]
         for sample in expected.samples
@@ -116,13 +139,13 @@ def compare_with_dump(source: str, moment: str, expected: Fingerprint, found: Fo
     }
     digests = {name: digest for name, digest in expected.checksums.items() if not name.endswith(_ROWS)}
     moved = [sample for sample in expected.samples if "last" in sample.fields]
-    counts = {name: expected.counts[name] for name in ("databases", "roles")}
-    then = Fingerprint(PHYSICAL, {**digests, **rows}, counts, tuple(moved) or _NONE)
+    counts = {name: expected.counts[name] for name in ("databases", "roles") if name in expected.counts}
     made = found.fingerprint(())
+    then = Fingerprint(made.algorithm, {**digests, **rows}, counts, tuple(moved) or _NONE)
     now = replace(
         made,
         counts={name: made.counts[name] for name in counts},
-        samples=tuple(moved_on(expected, found.sequences)) or _NONE,
+        samples=tuple(found.moved_on(expected)) or _NONE,
     )
     comparison = compare(then, now)
     if not comparison.passed:

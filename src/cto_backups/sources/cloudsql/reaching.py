@@ -10,6 +10,7 @@ from cto_backups.core.ports import PointReader
 from cto_backups.sources.cloudsql.client import AdminApi
 from cto_backups.sources.cloudsql.clones import Clones
 from cto_backups.sources.cloudsql.service import MYSQL, Service, Way, engine, opened, way
+from cto_backups.sources.mysql.server import Server as MysqlServer
 from cto_backups.sources.mysql.source import MysqlSource
 from cto_backups.sources.options import lowest_tls, seconds, text
 from cto_backups.sources.postgresql.connection import Address
@@ -71,7 +72,10 @@ class Reaching:
             new.replace(file)
             authority = str(file)
         mode = "verify-full" if found.named else "verify-ca"
-        return {**given, "host": found.host, "sslmode": mode, "sslrootcert": authority, "ssl_ca": authority}
+        # Without an authority of its own, whom nobody knows by name could be anybody.
+        of_mysql = "verify-ca" if authority and not found.named else "verify-identity"
+        trusted = {"sslmode": mode, "sslrootcert": authority, "ssl_mode": of_mysql, "ssl_ca": authority}
+        return {**given, "host": found.host, **trusted}
 
     def inner(self, told: Mapping[str, Any]) -> "PostgresqlSource | MysqlSource":
         """The server in the instance, as a source of its own kind."""
@@ -95,6 +99,12 @@ class Reaching:
         given = {name: self._options[name] for name in kept if self._options.get(name)}
         # The service lets nobody read passwords of roles, or of accounts.
         return {"method": "logical", "host": _NOWHERE, "role_passwords": False, "accounts": False, **given}
+
+    def mysql(self, told: Mapping[str, Any], limit: Limit = UNLIMITED) -> MysqlServer:
+        """The server of MySQL in an instance, as `service` tells of it. Raises SourceError."""
+        inner = self.inner(told)
+        assert isinstance(inner, MysqlSource)
+        return inner.server.within(limit)
 
     def server(self, told: Mapping[str, Any], limit: Limit = UNLIMITED) -> Server:
         """The server of PostgreSQL in an instance, as `service` tells of it. Raises SourceError."""

@@ -48,6 +48,17 @@ class Window:
     latest: datetime | None
 
 
+@dataclass(frozen=True)
+class LogPlace:
+    """A place in the binary log of an instance of MySQL: after all that was committed before it."""
+
+    file: str
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.offset}"
+
+
 class Service:
     """The instances of one project. An operation that takes longer than `patience_seconds` is given up."""
 
@@ -117,10 +128,15 @@ class Service:
                 raise failed(self._api.source, "make a backup", found.error or f"it ended as {found.status}")
         raise AssertionError("looks end by an error alone")
 
-    def clone(self, name: str, into: str, at: str) -> None:
-        """A new instance as this one was at a moment (RFC 3339), running. Raises SourceError."""
+    def clone(self, name: str, into: str, to: str | LogPlace) -> None:
+        """A new instance as this one was at a moment (RFC 3339), or a place in its log, running. Raises SourceError."""
         path, doing = f"{self._instances}/{name}/clone", "clone the instance"
-        context = {"kind": "sql#cloneContext", "destinationInstanceName": into, "pointInTime": at}
+        context: dict[str, Any] = {"kind": "sql#cloneContext", "destinationInstanceName": into}
+        if isinstance(to, LogPlace):
+            place = {"binLogFileName": to.file, "binLogPosition": str(to.offset)}
+            context["binLogCoordinates"] = {"kind": "sql#binLogCoordinates", **place}
+        else:
+            context["pointInTime"] = to
         operation = self._begun(lambda: self._api.ask("POST", path, doing, body={"cloneContext": context}), doing, path)
         self._finished(operation, doing, into)
 

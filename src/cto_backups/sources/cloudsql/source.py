@@ -11,33 +11,36 @@ from typing import Any, Final
 from cto_backups import clock
 from cto_backups.core.cloud_sql import BackupRun, BroughtBack, Instance
 from cto_backups.core.database_restore import DatabasePlan, DatabaseRestored, DatabaseWish, Fetch, Stage
+from cto_backups.core.elsewhere import told as told_elsewhere
 from cto_backups.core.limits import UNLIMITED, Limit
 from cto_backups.core.model import Fingerprint, Resource
 from cto_backups.core.ports import Capture, Existing, PointReader, Progress, Restored, RestoreOptions, RestorePlan
 from cto_backups.errors import RefusedError, RestoreError, SourceError, VerificationError
 from cto_backups.sources.cloudsql import capture as cloudsql_capture
+from cto_backups.sources.cloudsql import mysql
 from cto_backups.sources.cloudsql.capture import OWN_DATABASES, RECORD, Standing
 from cto_backups.sources.cloudsql.clones import is_clone, leftovers
 from cto_backups.sources.cloudsql.proof import (
+    Found,
     about,
     compare_with_dump,
     fingerprint_of_clone,
     found_on,
+    leads_to,
     of_elsewhere,
 )
 from cto_backups.sources.cloudsql.reaching import Reaching
-from cto_backups.sources.cloudsql.service import MYSQL, POSTGRESQL, RUNNING, engine, rfc3339
+from cto_backups.sources.cloudsql.service import MYSQL, POSTGRESQL, RUNNING, LogPlace, engine, rfc3339
 from cto_backups.sources.cloudsql.service import settings as settings_of
 from cto_backups.sources.options import seconds, text, texts
 from cto_backups.sources.postgresql.source import PostgresqlSource
-from cto_backups.sources.postgresql.sums import LOGICAL_HASHES, PHYSICAL_HASHES
+from cto_backups.sources.postgresql.sums import LOGICAL_HASHES
 from cto_backups.sources.staging import make_private
 
 CLONE: Final = "clone.json"
 """The file that says which instance a restore made."""
-_AUTHORITY: Final = "server-ca.pem"
 _PENDING: Final = "backup.pending"
-_NOWHERE: Final = "/nowhere"
+_LOGGING: Final = {POSTGRESQL: "--enable-point-in-time-recovery", MYSQL: "--enable-bin-log"}
 
 
 class CloudSqlSource:
@@ -125,31 +128,25 @@ class CloudSqlSource:
             (self._own / _PENDING).unlink(missing_ok=True)
 
     def _capturing(self, standing: Standing, limit: Limit) -> AbstractContextManager[Capture]:
+        logged = settings_of(standing.told, ()).point_in_time
+        if not self._export and not logged:
+            raise SourceError(
+                f"source {self.name}: instance {self._instance} keeps no log, and policy wants no export",
+                why="point-in-time recovery is off: there would be nothing to come back to",
+                todo=f"gcloud sql instances patch NAME {_LOGGING[engine(standing.told)]}; or `export: true`.",
+            )
+        to_clone = logged and self._clone_tests
         if engine(standing.told) == MYSQL:
+            of_mysql = self._reaching.mysql(standing.told, limit)
             if not self._export:
-                raise self._only_postgresql("export: false")
-            return self._beside_mysql(standing, limit)
+                return mysql.recording(of_mysql, standing, self._log_seconds)
+            return mysql.exporting(of_mysql, standing, self._own, self._log_seconds, to_clone=to_clone)
         server = self._reaching.server(standing.told, limit)
         names = cloudsql_capture.names_on(server, self._chosen)
-        logged = settings_of(standing.told, ()).point_in_time
         if not self._export:
-            if not logged:
-                raise SourceError(
-                    f"source {self.name}: instance {self._instance} keeps no log, and policy wants no export",
-                    why="point-in-time recovery is off: there would be nothing to come back to",
-                    todo="gcloud sql instances patch NAME --enable-point-in-time-recovery; or `export: true`.",
-                )
             return cloudsql_capture.recording(server, standing, names, self._moment_seconds, self._log_seconds)
-        held_for = self._moment_seconds if logged and self._clone_tests else 0.0
+        held_for = self._moment_seconds if to_clone else 0.0
         return cloudsql_capture.exporting(server, standing, names, self._own, held_for, self._log_seconds)
-
-    @contextmanager
-    def _beside_mysql(self, standing: Standing, limit: Limit) -> Iterator[Capture]:
-        with (
-            self._reaching.inner(standing.told).capture(limit) as inner,
-            cloudsql_capture.beside(inner, standing, ()) as capture,
-        ):
-            yield capture
 
     def _description(self) -> str:
         """Of the backup of this point: the same again after a crash, so that there is one and not two."""
@@ -221,18 +218,18 @@ class CloudSqlSource:
         restored = reader.restore(place, only=[f"/{RECORD}"], existing=existing, options=how, progress=progress)
         if restored.problems:
             return restored  # another vault may have the record whole
-        at = rfc3339(wanted.at) if wanted.at is not None else self._moment_of(place)
+        to = rfc3339(wanted.at) if wanted.at is not None else self._recorded_in(place)
         with self._reaching.service() as service:
             if wanted.one_copy:
                 clones = self._reaching.clones(service)
                 clones.sweep()
-                name = clones.make(at)
+                name = clones.make(to)
             else:
                 name = f"{self._instance[:60]}-restored-{clock.now():%Y%m%d-%H%M%S}"
-                service.clone(self._instance, name, at)
+                service.clone(self._instance, name, to)
             told = service.get(name)
-        (place / CLONE).write_text(json.dumps({"instance": name, "at": at}) + "\n", encoding="utf-8")
-        note = f"instance {name} holds what {self._instance} held at {at}; it costs money until it is deleted"
+        (place / CLONE).write_text(json.dumps({"instance": name, "at": str(to)}) + "\n", encoding="utf-8")
+        note = f"instance {name} holds what {self._instance} held at {to}; it costs money until it is deleted"
         took = clock.monotonic() - began
         where = f"{self._reaching.place(name)} at {self._reaching.way(told).host}"
         return replace(restored, seconds=took, places=(where,), notes=(*restored.notes, note))
@@ -303,29 +300,34 @@ class CloudSqlSource:
         Clones are deleted, whatever happens. Raises VerificationError, SourceError.
         """
         told = about(expected)
-        at = told.fields.get("at", "") if told is not None else ""
-        if expected.algorithm in PHYSICAL_HASHES:
+        to = leads_to(told.fields) if told is not None else ""
+        if told_elsewhere(expected) is not None:
             return self._prove_restored(restored, expected)
-        is_postgresql = expected.algorithm in LOGICAL_HASHES
-        inner = self._reaching.away(is_postgresql=is_postgresql)
+        inner = self._reaching.away(is_postgresql=expected.algorithm in LOGICAL_HASHES)
         apart = tuple(sample for sample in expected.samples if of_elsewhere(sample))
         of_dump = tuple(sample for sample in expected.samples if not of_elsewhere(sample))
         found = inner.probe(restored, replace(expected, samples=of_dump))
-        if at and self._clone_tests and is_postgresql:
-            self._prove_clone(at, expected)
+        if to and self._clone_tests:
+            self._prove_clone(to, expected)
         return replace(found, samples=(*found.samples, *apart))
 
     def incomparable(self, expected: Fingerprint) -> Mapping[str, str]:
         """Everything can be compared."""
         return {}
 
-    def _prove_clone(self, at: str, expected: Fingerprint) -> None:
+    def _prove_clone(self, to: str | LogPlace, expected: Fingerprint) -> None:
         with self._reaching.service() as service:
             clones = self._reaching.clones(service)
             clones.sweep()
-            with clones.made(at) as name:
-                found = found_on(self._reaching.server(service.get(name)), _names_in(expected))
-                compare_with_dump(self.name, at, expected, found)
+            with clones.made(to) as name:
+                compare_with_dump(self.name, str(to), expected, self._found_on(service.get(name), expected))
+
+    def _found_on(self, clone: Mapping[str, Any], expected: Fingerprint) -> Found:
+        """What the databases that a fingerprint is of are summed up to on a clone."""
+        names = sorted(key.removesuffix(": rows") for key in expected.checksums if key.endswith(": rows"))
+        if engine(clone) == MYSQL:
+            return mysql.found_on(self._reaching.mysql(clone), names, expected.algorithm)
+        return found_on(self._reaching.server(clone), names)
 
     def _prove_restored(self, restored: Path, expected: Fingerprint) -> Fingerprint:
         """Sum up the clone that `restore` made, and delete it."""
@@ -337,7 +339,7 @@ class CloudSqlSource:
             ) from error
         with self._reaching.service() as service:
             try:
-                found = found_on(self._reaching.server(service.get(name)), _names_in(expected))
+                found = self._found_on(service.get(name), expected)
             finally:
                 self._reaching.clones(service).delete(name)
         return fingerprint_of_clone(expected, found)
@@ -347,28 +349,19 @@ class CloudSqlSource:
         names = [path for path, _ in reader.listing()]
         return names == [f"/{RECORD}".encode()]
 
-    def _moment_of(self, place: Path) -> str:
+    def _recorded_in(self, place: Path) -> str | LogPlace:
+        """To which moment, or place in the log, a record leads."""
         try:
-            at = json.loads((place / RECORD).read_text(encoding="utf-8"))["at"]
-        except (OSError, ValueError, LookupError, TypeError) as error:
+            to = leads_to(json.loads((place / RECORD).read_text(encoding="utf-8")))
+            if not to:
+                raise ValueError(f"{RECORD} names none")
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise RestoreError(
                 f"source {self.name}: this recovery point does not say to which moment it leads",
                 why=str(error),
                 todo="Choose another recovery point, or a moment: --at.",
             ) from error
-        return str(at)
-
-    def _only_postgresql(self, what: str) -> SourceError:
-        return SourceError(
-            f"source {self.name}: {what} is for instances of PostgreSQL",
-            why=f"instance {self._instance} is MySQL, of which no moment is known with which clones could be compared",
-            todo="Leave it out: MySQL is protected by its export, and by the service's own backups.",
-        )
-
-
-def _names_in(expected: Fingerprint) -> list[str]:
-    """The databases that a fingerprint is of."""
-    return sorted(key.removesuffix(": rows") for key in expected.checksums if key.endswith(": rows"))
+        return to
 
 
 def _cloned_from(name: str) -> str:

@@ -1,14 +1,14 @@
 """One capture of a server: what there is, its moment, the dump of that, and what it is summed up to."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import pymysql
 
@@ -89,15 +89,19 @@ class MysqlCapture:
     @property
     def place(self) -> Position | None:
         """Where in the binary log its moment is, if the server tells."""
-        where = self._held.where
-        return Position(where["binlog_file"], int(where["binlog_position"])) if "binlog_file" in where else None
+        return self._held.place
+
+    @property
+    def summed(self) -> list[Summed]:
+        """What all rows come to, once that is known. Raises SourceError."""
+        try:
+            return self._summed.result()
+        except pymysql.MySQLError as error:
+            raise self._server.unreadable(error) from error
 
     def fingerprint(self) -> Fingerprint:
         """Complete once every table was summed up. Raises SourceError."""
-        try:
-            summed = self._summed.result()
-        except pymysql.MySQLError as error:
-            raise self._server.unreadable(error) from error
+        summed = self.summed
         samples = [Sample("server", {**self._plan.server, **self._held.where})]
         samples += [moving_sample(key, at) for key, at in self._plan.moved]
         shared = self._users.digests() if self._users else {}
@@ -107,8 +111,12 @@ class MysqlCapture:
         """Nothing is remembered: what is in a database is only known when it is read."""
 
 
+Beside: TypeAlias = Callable[[datetime, Position | None], Sequence[Stream]]
+"""What is stored beside dumps, once their moment is known, and its place in the binary log, if the server tells."""
+
+
 @contextmanager
-def capture(server: Server, state: Path) -> Iterator[MysqlCapture]:
+def capture(server: Server, state: Path, beside: Beside = lambda *_: ()) -> Iterator[MysqlCapture]:
     """All databases, and who may do what, at one moment; `state` is a private folder. Raises SourceError."""
     with ExitStack() as stack, ThreadPoolExecutor(1, thread_name_prefix="fingerprint") as pool:
         control = stack.enter_context(server.session())
@@ -129,6 +137,7 @@ def capture(server: Server, state: Path) -> Iterator[MysqlCapture]:
         if users is not None:
             for file, content in ((USERS_FILE, users.users_file()), (GRANTS_FILE, users.grants_file())):
                 streams.append(Stream(file.encode(), partial(Ready, content), partial(server.refusal, file)))
+        streams += beside(now, held.place)
         watch = stack.enter_context(Watch(server.address, held.connection))
         try:
             yield MysqlCapture(StreamTree(streams, now), now, server, plan, held, users, future)

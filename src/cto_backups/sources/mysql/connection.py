@@ -107,8 +107,9 @@ class Address:
     """Where a server is, and as whom to log in.
 
     `host` is a name, or the path of a socket. `password` reveals it. TLS is verified for hosts that are names, unless
-    `ssl_mode` is ``required`` (encrypted, by whomever) or ``disabled``. What `limit` ends is every session; a little
-    later the server would by itself.
+    `ssl_mode` is ``required`` (encrypted, by whomever) or ``disabled``; ``verify-ca`` takes whatever name a certificate
+    has that is of `ssl_ca`, which then is an authority of this server alone. What `limit` ends is every session; a
+    little later the server would by itself.
     """
 
     host: str
@@ -221,13 +222,16 @@ class Address:
         if self._mode == "disabled":
             return {"ssl_disabled": True}
         context = ssl.create_default_context(cafile=self.ssl_ca or None)
+        if self._mode == "verify-ca":
+            context.check_hostname = False
         if self._mode == "required":
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         return {"ssl": context}
 
     def _tool_tls(self, version: Version) -> list[str]:
-        verified = self._mode == "verify-identity"
+        # MariaDB's tools verify the name as well, or nothing: so they ask for more than was asked of them.
+        verified = self._mode in ("verify-identity", "verify-ca")
         authority = [f"ssl-ca={_quoted(self.ssl_ca or _system_certificates())}"] if verified else []
         if not version.is_mariadb:
             return [*authority, f"ssl-mode={self._mode.replace('-', '_').upper()}"]

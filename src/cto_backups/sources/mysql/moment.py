@@ -58,6 +58,16 @@ class Held:
     connection: int | None
     where: Mapping[str, str]
 
+    @property
+    def place(self) -> Position | None:
+        """The place in the binary log, if the server tells."""
+        return position_in(self.where)
+
+
+def position_in(where: Mapping[str, str]) -> Position | None:
+    """The place in the binary log that a server, or a fingerprint of it, tells; None where it tells none."""
+    return Position(where["binlog_file"], int(where["binlog_position"])) if "binlog_file" in where else None
+
 
 def tells_position(session: Session, version: Version) -> bool:
     """Whether snapshots tell where they are in the binary log."""
@@ -143,6 +153,31 @@ def snapshot(
         yield (session, *(each for each in others if snapshot_position(each) == at)), beside, at
 
 
+@contextmanager
+def standing_still(
+    address: Address, version: Version, unsafe: str
+) -> Iterator[tuple[Sequence[Session], Session | None, Mapping[str, str]]]:
+    """Sessions that see one moment, another that holds the tables that are in no snapshot, and where the log is then.
+
+    Nobody commits while they begin: so any server tells the place. Raises pymysql.MySQLError.
+    """
+    with ExitStack() as stack:
+        session = stack.enter_context(_closing(address.connect(patient=True)))
+        sessions = (session, *more_sessions(address, stack))
+        beside = stack.enter_context(_closing(address.connect(patient=True))) if unsafe else None
+        if beside is not None and _in_stages(version):
+            lock_tables(beside, unsafe, version)
+        control = stack.enter_context(_closing(address.impatient.connect(lock_seconds=STANDSTILL_SECONDS)))
+        with standstill(control, version):
+            _settle(control)
+            if beside is not None and not _in_stages(version):
+                lock_tables(beside, unsafe, version)
+            for each in sessions:
+                begin(each)
+            where = log_position(session, version)
+        yield sessions, beside, where
+
+
 def begin(session: Session) -> None:
     """Go on seeing what there is now. Raises pymysql.MySQLError."""
     do(session, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
@@ -174,8 +209,7 @@ def fingerprint_of(
     for each in summed:
         name = each.made_of.name
         checksums |= {f"{name}: {kind}": digest for kind, digest in each.made_of.digests.items()}
-        content = "\n".join("\t".join(map(str, (table.name, table.rows, *table.sums))) for table in each.tables)
-        checksums[f"{name}: rows"] = sha256(content.encode()).hexdigest()
+        checksums[f"{name}: rows"] = rows_digest(each.tables)
         counts["tables"] += len(each.made_of.tables)
         rows[name] = sum(table.rows for table in each.tables)
         counts["rows"] += rows[name]
@@ -190,6 +224,12 @@ def fingerprint_of(
         counts=counts,
         samples=(*samples, *rows_samples(rows), *(sample for _, sample in largest[:_MOST_SAMPLES])),
     )
+
+
+def rows_digest(tables: Sequence[TableSums]) -> str:
+    """The SHA-256 of what all rows of these tables come to."""
+    content = "\n".join("\t".join(map(str, (table.name, table.rows, *table.sums))) for table in tables)
+    return sha256(content.encode()).hexdigest()
 
 
 def broken_views(made_of: Sequence[Catalogue]) -> bytes:

@@ -106,6 +106,11 @@ class MysqlSource:
         return mysql_capture.capture(server, self._state)
 
     @property
+    def server(self) -> Server:
+        """The server, as this source knows it."""
+        return self._server
+
+    @property
     def streams(self) -> bool:
         """Whether the server's log can be followed between points: with `base_every`."""
         return self._base_every is not None
