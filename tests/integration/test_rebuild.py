@@ -11,7 +11,7 @@ import pytest
 
 from cto_backups import clock
 from cto_backups.catalog.catalog import Catalog
-from cto_backups.catalog.database import Database
+from cto_backups.catalog.sqlite_file import FileDatabase
 from cto_backups.core.model import Copy
 from cto_backups.evidence.payloads import copy_to_payload, evidence_to_payload, point_to_payload
 from cto_backups.evidence.records import SigningKey, sign
@@ -64,10 +64,10 @@ def test_broken_off_at_any_write_it_is_run_again_and_everything_is_there(
 ) -> None:
     before = counts(protected.root / "catalog.db")
     monkeypatch.setattr(rebuilt_module, "AT_ONCE", 3)
-    writing: Callable[[Database], Any] = Database.writing
+    writing: Callable[[FileDatabase], Any] = FileDatabase.writing
     left = [0]
 
-    def failing(database: Database) -> Any:
+    def failing(database: FileDatabase) -> Any:
         left[0] -= 1
         if left[0] < 0:
             raise KeyboardInterrupt
@@ -77,7 +77,7 @@ def test_broken_off_at_any_write_it_is_run_again_and_everything_is_there(
     for allowed in range(100):
         again = without_catalog(protected)
         left[0] = allowed
-        monkeypatch.setattr(Database, "writing", failing)
+        monkeypatch.setattr(FileDatabase, "writing", failing)
         try:
             rebuild(again.installation, VAULTS)
         except KeyboardInterrupt:
@@ -85,7 +85,7 @@ def test_broken_off_at_any_write_it_is_run_again_and_everything_is_there(
         else:
             break
         finally:
-            monkeypatch.setattr(Database, "writing", writing)
+            monkeypatch.setattr(FileDatabase, "writing", writing)
             again.catalog.close()
         after = build(protected.root, protected.data, protected.sources)
         rebuild(after.installation, VAULTS)

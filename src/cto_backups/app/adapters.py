@@ -46,6 +46,8 @@ class Adapters:
     _stores: "dict[str, PayloadStore]" = field(default_factory=dict)
     _ahead: "dict[str, _Opening]" = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
+    # Apart: who opens a repository ahead looks at vaults while somebody waits for it.
+    _stores_lock: threading.RLock = field(default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
         self.secret = RepositorySecret(self.configuration, self.vault)
@@ -178,7 +180,7 @@ class Adapters:
 
     def store(self, name: str) -> "PayloadStore":
         """The vault's repository and the exports beside it, opened. Raises what keeps it from opening."""
-        with self._lock:
+        with self._stores_lock:
             if name not in self._stores:
                 ahead = self._ahead.pop(name, None)
                 store = ahead.result() if ahead else open_store(self.configuration, self.vault(name), self.secret)

@@ -92,7 +92,7 @@ def test_a_worker_finishes_the_action_in_progress(home: Any, tmp_path: Path) -> 
         assert fifo.read_text() == "waiting\n"
         process.send_signal(signal.SIGTERM)
         assert process.stderr is not None
-        assert "the action in progress is finished first" in process.stderr.readline()
+        assert "what is in progress is finished first" in process.stderr.readline()
         release = threading.Thread(target=Path(f"{fifo}.go").write_text, args=("",), daemon=True)
         release.start()
         drain = threading.Thread(target=read_or_gone, args=(fifo,), daemon=True)

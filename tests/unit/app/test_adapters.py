@@ -4,6 +4,7 @@ import threading
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,6 +74,33 @@ def test_what_keeps_a_repository_from_opening_is_told_when_it_is_asked_for(
     finally:
         key.write_text(right)
     assert made.store("one").repository_id, "asked again, it is tried again"
+
+
+def test_who_opens_a_repository_ahead_may_look_at_other_vaults_while_somebody_waits_for_it(
+    configuration: Configuration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key that opens nothing here is looked for in the other vaults."""
+    made = Adapters(configuration)
+    waited_for, looked = threading.Event(), threading.Event()
+    really_open, really_join = adapters.open_store, threading.Thread.join
+
+    def look_elsewhere(*given: Any) -> object:
+        assert waited_for.wait(30)
+        made.vault("two")
+        looked.set()
+        return really_open(*given)
+
+    def note(thread: threading.Thread, timeout: float | None = None) -> None:
+        waited_for.set()
+        assert looked.wait(30), "the thread waits for who waits for it"
+        really_join(thread, timeout)
+
+    monkeypatch.setattr(adapters, "open_store", look_elsewhere)
+    made.open_ahead("one")
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "join", note)
+        assert made.store("one").repository_id
+    made.close()
 
 
 def test_a_vault_that_the_policy_does_not_name_is_told_only_to_whoever_asks_for_it(
