@@ -10,13 +10,20 @@ import pytest
 
 from cto_backups.errors import ExitStatus
 from integration.cli.conftest import Home
-from servers import cloudsql
+from servers import cloudsql, cloudsql_mysql
 from servers.cloudsql import CloudSql
+from servers.cloudsql_mysql import CloudSqlMysql
 
 
 @pytest.fixture
 def cloud(postgresql_programs: Path) -> Iterator[CloudSql]:
     with cloudsql.cloud_sql(postgresql_programs) as made:
+        yield made
+
+
+@pytest.fixture
+def of_mysql(mariadbd: Path, mariadb_backup: Path) -> Iterator[CloudSqlMysql]:
+    with cloudsql_mysql.cloud_sql(mariadbd) as made:
         yield made
 
 
@@ -105,3 +112,42 @@ def test_a_backup_of_the_service_comes_back_in_place_once_that_is_approved_and_w
     assert home.process("cloudsql", "backups", "data-files").status is ExitStatus.USAGE
     (told,) = home.process("cloudsql", "--json").document["instances"]
     assert (told["source"], told["backups"], told["newest"]["number"]) == ("ledger", 2, before)
+
+
+def test_of_mysql_from_the_policy_to_a_proof_and_to_a_moment_back(
+    home: Home, of_mysql: CloudSqlMysql, open_place: Path
+) -> None:
+    declared(home, of_mysql, open_place)
+    server = of_mysql.main.server
+    for more in ("", "    export: false\n"):
+        home.policy.write_text(home.policy.read_text().replace("    tls: none\n", f"    tls: none\n{more}", 1))
+        server.do("INSERT INTO twins VALUES ('once more')", database="my shop")
+        backed_up = home.process("backup", "ledger")
+        assert backed_up.status is ExitStatus.SUCCESS, backed_up
+        proven = home.process("test", "ledger", "--json")
+        assert proven.status is ExitStatus.SUCCESS, proven.document["tests"][0]["reason"]
+        assert proven.document["tests"][0]["rung"] == "proven"
+        assert of_mysql.others == []
+    assert len([path for _, path in of_mysql.asked if path.endswith("/clone")]) == 2
+    findings = home.process("audit", "--json").document["findings"]
+    assert "cloudsql-point-in-time" not in {each["control"] for each in findings if each["subject"] == "ledger"}
+    of_mysql.main.told["settings"]["backupConfiguration"]["binaryLogEnabled"] = False
+    findings = home.process("audit", "--json").document["findings"]
+    assert "cloudsql-point-in-time" in {each["control"] for each in findings if each["subject"] == "ledger"}
+    of_mysql.main.told["settings"]["backupConfiguration"]["binaryLogEnabled"] = True
+
+    time.sleep(1.1)  # its log tells whole seconds apart
+    moment = datetime.now(UTC)
+    time.sleep(1.1)
+    server.do("DROP TABLE twins", database="my shop")
+    assert home.process("backup", "ledger").status is ExitStatus.SUCCESS
+    place = open_place / "then"
+    back = home.process("restore", "ledger", "--at", f"{moment:%Y-%m-%dT%H:%M:%S.%f}+00:00", "--to", str(place))
+    assert back.status is ExitStatus.SUCCESS, back
+    (name,) = of_mysql.others
+    assert f"tests/{name}" in back.out
+    assert of_mysql.instances[name].server.do("SELECT count(*) FROM twins", database="my shop") == [(7,)]
+
+    in_place = home.process("cloudsql", "restore", "ledger", "latest", "--in-place", "--yes", "--json")
+    assert in_place.status is ExitStatus.SUCCESS, in_place
+    assert of_mysql.main.server.do("SELECT count(*) FROM twins", database="my shop") == [(5,)]
