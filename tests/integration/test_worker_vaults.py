@@ -14,6 +14,7 @@ from cto_backups.core.model import ActionKind, Outcome
 from cto_backups.core.schedule import parse_triggers
 from cto_backups.core.windows import Window
 from cto_backups.errors import DamageError
+from cto_backups.flows import work as work_flow
 from cto_backups.flows.copy import bring
 from cto_backups.flows.protect import protect
 from cto_backups.flows.verify import verify
@@ -95,6 +96,50 @@ def test_that_holds_for_a_pass_for_some_sources_too(workshop: Any, monkeypatch: 
             tested.append(done.action.source)
             later(workshop, monkeypatch, hours=2)
     assert len(tested) == 1
+
+
+class Sleeping(threading.Event):
+    """Tells when a worker has slept so often in a row that nothing else is about to be planned."""
+
+    count = 0
+    sleeps: threading.Event
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if threading.current_thread() is not threading.main_thread():
+            self.count += 1
+            if self.count == 20:
+                self.sleeps.set()
+        return super().wait(timeout)
+
+
+def test_a_worker_that_stays_sees_its_window_open(workshop: Any, monkeypatch: Any) -> None:
+    """It does not sleep until it would look anyway, here in an hour: what waited begins as the window opens."""
+    protect(workshop.installation, "documents")
+    later(workshop, monkeypatch, days=8)
+    opening = clock.now() + timedelta(minutes=30)
+    begin = opening.hour * 60 + opening.minute
+    policy = replace(workshop.installation.policy, **in_windows(workshop, Window(begin, (begin + 60) % 1440)))
+    stop, idle, pruned = Sleeping(), threading.Event(), []
+    stop.sleeps = idle
+    monkeypatch.setattr(work_flow, "LONGEST_SLEEP", timedelta(hours=1))
+
+    def report(done: Any) -> None:
+        if done.action.kind is ActionKind.PRUNE:
+            pruned.append(clock.now())
+            stop.set()
+
+    installation = replace(workshop.installation, policy=policy)
+    worker = threading.Thread(target=work_flow.work, args=(installation, stop, report))
+    worker.start()
+    try:
+        assert idle.wait(120)
+        assert not pruned
+        later(workshop, monkeypatch, minutes=45)
+        assert stop.wait(120)
+    finally:
+        stop.set()
+        worker.join(60)
+    assert pruned and pruned[0] > opening
 
 
 def test_the_worker_reads_a_vault_in_the_parts_that_the_policy_says(workshop: Any, monkeypatch: Any) -> None:
