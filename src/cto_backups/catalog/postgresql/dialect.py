@@ -4,7 +4,8 @@ Each has one text, which is read, tested and explained as SQLite's; what Postgre
 
 ==============================  ==============================================================
 ``:name``                       ``%(name)s``, as the driver wants parameters
-``max(a, b)``, ``min(a, b)``    ``greatest``, ``least``; with one argument they are the same
+``max(a, b)``, ``min(a, b)``    ``greatest``, ``least``, which pass over NULL: neither may be NULL;
+                                with one argument they are the same
 ``json_each(names)``            ``json_array_elements_text(names)``; its column is `value` too
 ``json_extract(x, '$[0].y')``   ``(x)::json #>> '{0,y}'``
 ``julianday(x)``                days since 1970; only differences of them are used, and those in
