@@ -32,12 +32,7 @@ def s3_client(whose: str, fail: type[BackupsError], address: StoreAddress) -> An
     in "vault cloud", is told where less TLS is spoken than the address asks for: `fail` is raised then. Raises
     KeyProblemError, and botocore's errors.
     """
-    login = aws_retries.Login(lambda: _login(address))
-    ours = botocore.session.get_session()
-    ours.register_component("data_loader", _loader())
-    if login.found:
-        ours._credentials = login
-    certificates = authorities(ours)
+    login, ours, certificates = _session(address)
     # By boto3's engine: all that it has besides for S3 are transfers of files, which take long to load.
     client = ours.create_client(
         "s3",
@@ -80,12 +75,7 @@ def sqs_client(whose: str, fail: type[BackupsError], address: StoreAddress, endp
 
     Raises as `s3_client` does.
     """
-    login = aws_retries.Login(lambda: _login(address))
-    ours = botocore.session.get_session()
-    ours.register_component("data_loader", _loader())
-    if login.found:
-        ours._credentials = login
-    certificates = authorities(ours)
+    _, ours, certificates = _session(address)
     handshake.prove(endpoint, address.tls, whose, fail, certificates)
     return ours.create_client(
         "sqs",
@@ -100,6 +90,16 @@ def sqs_client(whose: str, fail: type[BackupsError], address: StoreAddress, endp
             ignore_configured_endpoint_urls=True,
         ),
     )
+
+
+def _session(address: StoreAddress) -> tuple[aws_retries.Login, Any, str | None]:
+    """The login of an address, a session that logs in with it where it finds one, and the authorities to trust."""
+    login = aws_retries.Login(lambda: _login(address))
+    ours = botocore.session.get_session()
+    ours.register_component("data_loader", _loader())
+    if login.found:
+        ours._credentials = login
+    return login, ours, authorities(ours)
 
 
 class _Descriptions(botocore.loaders.JSONFileLoader):  # type: ignore[misc]
