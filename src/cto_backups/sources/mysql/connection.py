@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import pymysql
 from pymysql.connections import Connection
 
+from cto_backups import certificates
 from cto_backups.core.limits import UNLIMITED, Limit
 from cto_backups.process import ToolError, ToolMissingError, run
 from cto_backups.sources import pipes
@@ -232,7 +233,7 @@ class Address:
     def _tool_tls(self, version: Version) -> list[str]:
         # MariaDB's tools verify the name as well, or nothing: so they ask for more than was asked of them.
         verified = self._mode in ("verify-identity", "verify-ca")
-        authority = [f"ssl-ca={_quoted(self.ssl_ca or _system_certificates())}"] if verified else []
+        authority = [f"ssl-ca={_quoted(self.ssl_ca or certificates.file_of_the_system())}"] if verified else []
         if not version.is_mariadb:
             return [*authority, f"ssl-mode={self._mode.replace('-', '_').upper()}"]
         if self._mode == "disabled":
@@ -364,11 +365,6 @@ def _opened(path: str) -> socket.socket:
         end.close()
         raise pymysql.OperationalError(2002, f"cannot connect to {path}: {error.strerror or error}") from error
     return end
-
-
-def _system_certificates() -> str:
-    """The certificates that this system trusts, as a file: the tools know no other word for it."""
-    return ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt"
 
 
 def _quoted(value: str) -> str:
