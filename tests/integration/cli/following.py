@@ -1,5 +1,6 @@
 """A source's log that is followed: on a thread of this process, or by a worker of its own."""
 
+import signal
 import subprocess
 import sys
 import threading
@@ -70,3 +71,23 @@ def worker(home: Home, log: Path, name: str) -> "subprocess.Popen[bytes]":
             stdout=output,
             stderr=subprocess.STDOUT,
         )
+
+
+def crash(working: "subprocess.Popen[bytes]") -> None:
+    """Kill a worker, and wait until the processes that did its actions have ended: they finish what they are at."""
+    slots = list[str]()
+    if working.poll() is None:
+        working.send_signal(signal.SIGSTOP)  # it begins no other while they are listed
+        for thread in Path(f"/proc/{working.pid}/task").iterdir():
+            slots += (thread / "children").read_text().split()
+    working.kill()
+    working.wait()
+    until(lambda: not any(_runs(slot) for slot in slots), "what the worker had begun ends")
+
+
+def _runs(pid: str) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"

@@ -14,7 +14,7 @@ from cto_backups import clock
 from cto_backups.errors import ExitStatus
 from integration.cli.conftest import Home, copied
 from integration.cli.databases import SECRET, VARIABLE, Database, begun, running, said
-from integration.cli.following import facts, installed, until, worker
+from integration.cli.following import crash, facts, installed, until, worker
 from servers import mariadb
 
 METHODS = ("postgresql 15, logical", "postgresql 15, physical", "mariadb, logical", "mariadb, physical")
@@ -206,7 +206,6 @@ def test_a_stream_says_why_it_stands_still_and_goes_on_from_where_it_was(
                     until(lambda: "full" in " ".join(kept("status", "shop").out.split()), "it says why")
                 committed()
         finally:
-            following.kill()
-            following.wait()
+            crash(following)
         assert begun(kept, "test", "shop").wait(120) == ExitStatus.SUCCESS, said(kept)
     kept.policy.write_text(text)

@@ -10,7 +10,7 @@ import pytest
 
 from cto_backups.errors import ExitStatus
 from integration.cli.conftest import Home
-from integration.cli.following import facts, followed, installed, until, worker
+from integration.cli.following import crash, facts, followed, installed, until, worker
 from integration.cli.test_mysql_stream import SECTION, Writer, add, caught_up, now, protect, without_us
 from integration.test_mysql_files_log import carried_out
 from servers import mariadb
@@ -46,8 +46,7 @@ def test_killing_server_and_worker_loses_less_than_a_second_of_commits_after_fil
         finally:
             for process in (first, second):
                 if process is not None:
-                    process.kill()
-                    process.wait()
+                    crash(process)
     restored = home("restore", "shop", "--to", str(tmp_path / "back"))
     assert restored.status is ExitStatus.SUCCESS, restored
     assert list((tmp_path / "back").glob("streamed-*"))

@@ -21,7 +21,7 @@ from cto_backups.errors import BackupsError, ExitStatus, SourceError
 from cto_backups.flows.installation import Installation
 from cto_backups.flows.pieces import PieceFiles, tail_of
 from integration.cli.conftest import Home
-from integration.cli.following import facts, followed, installed, until, worker
+from integration.cli.following import crash, facts, followed, installed, until, worker
 from servers import mariadb
 from servers.mariadb import Server
 
@@ -169,8 +169,7 @@ def test_killing_server_and_worker_loses_less_than_a_second_of_commits(
         finally:
             for process in (first, second):
                 if process is not None:
-                    process.kill()
-                    process.wait()
+                    crash(process)
         told = home("status", "shop")
         assert "its log is followed by no worker" in " ".join(told.out.split()), told
     with recovered(home, primary, other, "shop") as again:

@@ -10,7 +10,7 @@ import pytest
 
 from cto_backups.errors import ExitStatus
 from integration.cli.conftest import Home
-from integration.cli.following import followed, installed, worker
+from integration.cli.following import crash, followed, installed, worker
 from integration.cli.test_mysql_stream import add, caught_up, protect, recovered
 from servers import mariadb
 from servers.mariadb import Server
@@ -89,8 +89,7 @@ def test_a_large_transaction_goes_through_a_worker_that_takes_no_more_memory_for
                 caught_up(installation, primary)
             after = peak_bytes(running.pid)
         finally:
-            running.kill()
-            running.wait()
+            crash(running)
         with recovered(home, primary, other, "shop") as again:
             assert again.do("SELECT COUNT(*), MAX(LENGTH(words)) FROM zoo.commits") == [(16384 + 65536, 1024)]
     with capsys.disabled():

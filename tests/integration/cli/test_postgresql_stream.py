@@ -22,7 +22,7 @@ from cto_backups.flows.installation import Installation
 from cto_backups.flows.pieces import PieceFiles, tail_of
 from cto_backups.flows.stream import follow
 from integration.cli.conftest import Home
-from integration.cli.following import facts, followed, installed, until, worker
+from integration.cli.following import crash, facts, followed, installed, until, worker
 from servers import postgresql
 from servers.postgresql import Server
 
@@ -147,8 +147,7 @@ def test_killing_server_and_worker_loses_less_than_a_second_of_commits(
         finally:
             for process in (first, second):
                 if process is not None:
-                    process.kill()
-                    process.wait()
+                    crash(process)
         told = home("status", "shop")
         assert "its log is followed by no worker" in " ".join(told.out.split()), told
     with recovered(primary, home, "shop") as again:
@@ -291,8 +290,7 @@ def test_of_two_workers_that_run_one_follows_the_log(protecting: Home, shop: Ser
             assert shop.do(connected) == [(1,)]
     finally:
         for process in workers.values():
-            process.kill()
-            process.wait()
+            crash(process)
 
 
 def test_a_vault_that_was_away_gets_what_it_lacks(protecting: Home, shop: Server, monkeypatch: Any) -> None:

@@ -159,13 +159,17 @@ def test_a_server_that_stays_away_is_told_after_a_while_and_used_again_when_it_i
 def test_writers_of_several_processes_through_restarts_make_one_chain(restarting, crashing):
     """Each append is there once, in order, although the server crashes again and again under them."""
     writers = [
-        subprocess.Popen([sys.executable, "-c", WRITER, restarting.url, KEY.secret(), str(number)])
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, restarting.url, KEY.secret(), str(number)], stdout=subprocess.PIPE
+        )
         for number in range(2)
     ]
+    for writer in writers:
+        assert writer.stdout.readline() == b"open\n", "whoever opens a catalog that is away is told so at once"
     for _ in range(3):
         time.sleep(1.0)
         restarting.restart()
-    assert [writer.wait(120) for writer in writers] == [0, 0]
+    assert [(writer.communicate(timeout=120), writer.returncode) for writer in writers] == [((b"", None), 0)] * 2
     records = list(crashing.records_after(KEY.signer, 0))
     assert verify_chain(records).intact
     said = [(record.payload["writer"], record.payload["number"]) for record in records]
@@ -180,6 +184,7 @@ from cto_backups.evidence.records import SigningKey
 key = SigningKey.load(sys.argv[2])
 now = datetime(2026, 1, 1, tzinfo=UTC)
 with Catalog.open(sys.argv[1], now=now) as catalog:
+    print("open", flush=True)
     for number in range(100):
         catalog.append_record(key, "run", {"writer": sys.argv[3], "number": number}, now)
 """
