@@ -40,6 +40,9 @@ KEY_SERVICES = {
 REPORTS = {
     "bigquery": "cto_backups.sources.bigquery.reporting:BigQueryReport",
 }
+QUEUES = {
+    "embedded": "cto_backups.queues.embedded:Embedded",
+}
 WATCHES = {
     "inotify": "cto_backups.sources.watcher:Watcher",
 }

@@ -22,6 +22,7 @@ from cto_backups.core.vaults import Vault
 from cto_backups.evidence.records import SigningKey
 from cto_backups.exports.joined import JoinedStore, joined
 from cto_backups.flows.installation import Installation
+from cto_backups.queues.embedded import Embedded
 from cto_backups.registry import SOURCES, load
 from cto_backups.repository.options import RepositoryOptions, ScryptParameters
 from cto_backups.repository.store import RepositoryStore
@@ -149,6 +150,7 @@ def build(
         host="host",
         user="user",
         progress=lambda _title: nullcontext(Silent()),
+        queue=Embedded,
     )
     catalog.sync_policy(policy, text, clock.now())
     workshop = Workshop(root, data, installation, catalog, sources)

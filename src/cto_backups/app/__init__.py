@@ -153,6 +153,7 @@ def assembled(
             travelled=adapters.travelled,
             examine=adapters.examine,
             bucket=adapters.bucket,
+            queue=lambda: registry.load(registry.QUEUES, "embedded")(),
             sudo_user=os.environ.get("SUDO_USER") or None,
         )
         opening = Opened(installation, configuration, ())

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from cto_backups.core.watched import Watch
     from cto_backups.flows.catalog_port import Catalog
     from cto_backups.flows.check_vault import Found
+    from cto_backups.flows.queue_port import Queue
 
 
 def _no_channel(name: str) -> "Channel":
@@ -37,6 +38,10 @@ def _no_watch() -> "Watch":
 
 def _no_report() -> "Report":
     raise AssertionError("this installation was put together without a place for reports")
+
+
+def _no_queue() -> "Queue":
+    raise AssertionError("this installation was put together without a queue")
 
 
 def _no_examining(name: str) -> Any:
@@ -53,6 +58,7 @@ class Installation:
     `watch` begins to watch for changes. `report` gives the place for reports, where policy names one. `travelled` gives
     what was asked of vaults since it was last called. `examine` tries out what the store of a vault enforces; `bucket`
     gives the vault as one whose bucket has settings, and raises RefusedError for a folder.
+    `queue` makes a queue of this process alone.
     `user` with `uid` is who runs this as the operating system has it, `sudo_user` what sudo says of that.
     """
 
@@ -74,6 +80,7 @@ class Installation:
     report: "Callable[[], Report]" = _no_report
     examine: "Callable[[str], Found]" = _no_examining
     bucket: "Callable[[str], Settable]" = _no_examining
+    queue: "Callable[[], Queue]" = _no_queue
     uid: int = field(default_factory=os.getuid)
     sudo_user: str | None = None
     travelled: "Callable[[], Mapping[str, Traffic]]" = dict

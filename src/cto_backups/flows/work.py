@@ -3,17 +3,14 @@
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from cto_backups import clock
-from cto_backups.core.dispatch import startable
 from cto_backups.core.facts import Facts
-from cto_backups.core.heavy_work import heavy_work_begins
 from cto_backups.core.model import Action
-from cto_backups.core.plan import due, next_due_at
-from cto_backups.errors import ApprovalNeededError, BusyError, CrashError
-from cto_backups.flows.crashes import note_crash
+from cto_backups.core.plan import next_due_at
+from cto_backups.errors import ApprovalNeededError, BusyError
+from cto_backups.flows.desk import Desk
 from cto_backups.flows.escalate import escalate_beside
 from cto_backups.flows.heartbeat import beat, ping
 from cto_backups.flows.installation import Installation
@@ -21,6 +18,7 @@ from cto_backups.flows.perform import Performed as Performed
 from cto_backups.flows.perform import perform as perform
 from cto_backups.flows.pool import InTurn, Pool
 from cto_backups.flows.presence import note as note_presence
+from cto_backups.flows.queue_port import Queue
 from cto_backups.flows.report import report_beside
 from cto_backups.flows.stream import Streams
 from cto_backups.flows.watch import LOOK_SECONDS, Watching
@@ -36,69 +34,6 @@ TRY_AGAIN_SECONDS = 10.0
 """How long an action is left alone that ended without a trace in the catalog, since somebody else was at it."""
 PLAN_FACTOR = 10
 """A worker plans for a tenth of its time at most."""
-
-
-@dataclass
-class _Desk:
-    """What waits for its turn, and what was tried already: in vain for good (`again` None), or for so many seconds."""
-
-    installation: Installation
-    pool: Pool
-    watching: Watching | None
-    again: float | None = None
-    waiting: list[Action] = field(default_factory=list)
-    facts: Facts = field(default_factory=Facts)
-    took: float = 0.0
-    _heavy: bool = True
-    _since: dict[str, float] = field(default_factory=dict)
-    _tried: dict[str, float] = field(default_factory=dict)
-
-    def plan(self, *, expiry: bool, until: datetime | None = None, sources: Collection[str] | None = None) -> None:
-        """See what is due, with the changes that were noticed up to a moment; with `sources`, for these alone."""
-        began, now = clock.monotonic(), clock.now()
-        if sources is None or not self.waiting:  # what waits of other sources was planned before
-            self._heavy = heavy_work_begins(self.installation.policy, now)
-        facts = self.installation.catalog.facts(now, sources, kept_points=expiry)
-        if self.watching is not None:
-            facts = self.watching.observed(facts, until or now)
-        if self.again is not None:
-            self._tried = {key: at for key, at in self._tried.items() if began - at < self.again}
-        actions = due(self.installation.policy, facts, now, sources)
-        if sources is not None:
-            seen = {action.key for action in actions}
-            actions = (*actions, *(action for action in self.waiting if action.key not in seen))
-        self.waiting = [action for action in actions if action.key not in self._tried]
-        self._since = {action.key: self._since.get(action.key, began) for action in self.waiting}
-        self.facts = facts
-        self.took = clock.monotonic() - began
-
-    def outdated(self) -> bool:
-        """Whether a window of heavy work has opened or closed since the last plan."""
-        return heavy_work_begins(self.installation.policy, clock.now()) is not self._heavy
-
-    def begin(self, stop: threading.Event, before: Callable[[Action], None]) -> None:
-        """Start what may begin now, each after `before`."""
-        at = clock.monotonic()
-        waited = {key: timedelta(seconds=at - since) for key, since in self._since.items()}
-        pool = self.pool
-        for action in startable(self.installation.policy, self.waiting, pool.running, pool.limits, waited):
-            if stop.is_set():
-                return
-            self.waiting.remove(action)
-            self._tried[action.key] = at
-            if self.watching is not None:
-                self.watching.look()
-            before(action)
-            pool.start(action)
-
-    def ended(self, seconds: float) -> tuple[Performed, ...]:
-        """What has ended; how a crash did is noted, since its process cannot any more."""
-        done = self.pool.ended(seconds)
-        for each in done:
-            self._tried[each.action.key] = clock.monotonic()
-            if isinstance(each.error, CrashError):
-                note_crash(self.installation, each)
-        return done
 
 
 def run_due(
@@ -126,14 +61,13 @@ def run_due(
         if interval is not None:
             beat(installation, interval, known, action.key)
 
-    desk = _Desk(installation, InTurn(installation), watching)
+    desk = Desk(installation, InTurn(installation), installation.queue(), watching)
     began = clock.now()
     while not stop.is_set():
-        if not desk.waiting or desk.outdated():
-            desk.waiting = []  # what waited in a window that has closed does not begin any more
+        if not desk.waiting() or desk.outdated():
             # Not what comes while this goes on: who writes all the time would keep it from ever ending.
-            desk.plan(expiry=expiry, until=began, sources=sources)
-        if not desk.waiting:
+            desk.plan(expiry=expiry, until=began, sources=sources, alone=True)
+        if not desk.waiting():
             break
         desk.begin(stop, before)
         yield from desk.ended(0.0)
@@ -160,6 +94,7 @@ def work(
     name: str = "",
     *,
     pool: Pool | None = None,
+    queue: Queue | None = None,
     leave: Callable[[], bool] = lambda: False,
 ) -> None:
     """Do what is due, as much at once as `pool` can, until `stop` is set; actions in progress are finished then.
@@ -175,7 +110,7 @@ def work(
         Streams(installation, known, warn) as streams,
         beginning_to_watch(installation, warn) as watching,
     ):
-        desk = _Desk(installation, doing, watching, TRY_AGAIN_SECONDS)
+        desk = Desk(installation, doing, queue or installation.queue(), watching, TRY_AGAIN_SECONDS)
         _work(installation, stop, report, warn, known, desk, streams, leave)
         while stop.is_set() and doing.running:
             beat(installation, LONGEST_SLEEP, known, doing.running[0].key)
@@ -191,7 +126,7 @@ def _work(
     report: Callable[[Performed], None],
     warn: Callable[[str], None],
     name: str,
-    desk: _Desk,
+    desk: Desk,
     streams: Streams,
     leave: Callable[[], bool],
 ) -> None:
@@ -222,14 +157,14 @@ def _work(
         if at >= beat_due or ended:
             beat(installation, LONGEST_SLEEP, name, pool.running[0].key if pool.running else "")
             beat_due = at + BEAT_SECONDS
-        if at >= told_due or (performed and not pool.running and not desk.waiting and at < plan_due):
+        if at >= told_due or (performed and not pool.running and not desk.left and at < plan_due):
             told_due = at + LONGEST_SLEEP.total_seconds()
             _tell(installation, stop, performed, warn)
             performed = []
         if at >= look_due:
             look_due = at + LONGEST_SLEEP.total_seconds()
             note_presence(installation)
-        if not pool.running and not desk.waiting:
+        if not pool.running and not desk.left:
             stop.wait(min(LOOK_SECONDS, max(plan_due - clock.monotonic(), 0.0)))
         if watching is not None:
             watching.look()

@@ -1,0 +1,50 @@
+"""What the worker asks of a queue: where what is due waits until somebody begins it, and nobody else does then."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from cto_backups.core.model import Action
+
+POOL: Final = ""
+"""The lane of what any worker may do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """An action that is to wait: in the lane of one host or in the pool (""); the higher `priority`, the sooner."""
+
+    action: Action
+    lane: str = POOL
+    priority: int = 0
+
+
+class Queue(Protocol):
+    """What waits, for the worker that holds this. An action is known by its key: it waits or runs once at a time.
+
+    Every method raises CatalogAwayError when what keeps the queue is away; nothing is lost then.
+    """
+
+    def mark(self) -> int:
+        """To be taken before the facts are read on which a plan rests: what ends from then on is not put by it."""
+
+    def put(self, offers: Sequence[Offer], mark: int, *, whole: bool) -> None:
+        """Let actions wait, in this order where their priority is the same; what waits or runs already does so once.
+
+        `whole`: this is all that is due, so what waited and is not among it waits no longer.
+        """
+
+    def waiting(self) -> tuple[Action, ...]:
+        """What waits that this worker may do, the most urgent first; of many, the first of them."""
+
+    def take(self, action: Action) -> bool:
+        """Have an action that waits for oneself; no where another one was faster, or it is no longer to be done."""
+
+    def end(self, action: Action) -> None:
+        """Say that an action which was taken has ended, however it did."""
+
+    def beat(self) -> tuple[Action, ...]:
+        """Say that this worker lives; the actions that wait again by this, since those who had them live no more."""
+
+    def close(self) -> None:
+        """Let go of it; what was taken and has not ended waits again."""

@@ -1,0 +1,102 @@
+"""What every queue promises. A queue's test gives `queues`: what makes one for each worker of the same installation."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from cto_backups.core.model import Action, ActionKind
+from cto_backups.flows.queue_port import Offer, Queue
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+Queues = Callable[[], Queue]
+
+
+def offer(source: str, lane: str = "", priority: int = 0, kind: ActionKind = ActionKind.BACKUP) -> Offer:
+    return Offer(Action(kind, f"{kind.value}:{source}", "it is time", NOW, source=source), lane, priority)
+
+
+def put(queue: Queue, *offers: Offer, whole: bool = True) -> None:
+    queue.put(offers, queue.mark(), whole=whole)
+
+
+def names(queue: Queue) -> list[str | None]:
+    return [action.source for action in queue.waiting()]
+
+
+class QueueContract:
+    """What is asked of one queue."""
+
+    def test_what_is_put_waits_whole(self, queues: Queues) -> None:
+        queue, ledger = queues(), offer("ledger")
+        put(queue, ledger)
+        assert queue.waiting() == (ledger.action,)
+
+    def test_it_waits_once_however_often_it_is_put(self, queues: Queues) -> None:
+        queue = queues()
+        put(queue, offer("ledger"), offer("app"))
+        put(queue, offer("ledger"), offer("app"))
+        assert names(queue) == ["ledger", "app"]
+
+    def test_what_is_more_urgent_comes_first_and_else_what_was_put_first(self, queues: Queues) -> None:
+        queue = queues()
+        put(queue, offer("third", priority=-2), offer("fourth", priority=-2), offer("second", priority=-1))
+        put(queue, offer("first", priority=5), whole=False)
+        assert names(queue) == ["first", "second", "third", "fourth"]
+
+    def test_what_was_taken_waits_no_more_and_is_not_put_again_while_it_runs(self, queues: Queues) -> None:
+        queue, ledger = queues(), offer("ledger")
+        put(queue, ledger)
+        assert queue.take(ledger.action)
+        assert names(queue) == []
+        put(queue, ledger)
+        assert names(queue) == []
+        assert not queue.take(ledger.action)
+
+    def test_what_has_ended_may_be_put_again(self, queues: Queues) -> None:
+        queue, ledger = queues(), offer("ledger")
+        put(queue, ledger)
+        queue.take(ledger.action)
+        queue.end(ledger.action)
+        assert names(queue) == []
+        put(queue, ledger)
+        assert queue.take(ledger.action)
+
+    def test_a_plan_that_did_not_know_that_it_has_ended_does_not_put_it_again(self, queues: Queues) -> None:
+        queue, ledger = queues(), offer("ledger")
+        put(queue, ledger)
+        queue.take(ledger.action)
+        mark = queue.mark()
+        queue.end(ledger.action)
+        queue.put([ledger], mark, whole=True)
+        assert names(queue) == []
+
+    def test_what_is_due_no_more_waits_no_more(self, queues: Queues) -> None:
+        queue = queues()
+        put(queue, offer("ledger"), offer("app"))
+        put(queue, offer("app"))
+        assert names(queue) == ["app"]
+        assert not queue.take(offer("ledger").action)
+
+    def test_a_plan_for_some_sources_leaves_the_others_waiting(self, queues: Queues) -> None:
+        queue = queues()
+        put(queue, offer("ledger"))
+        put(queue, offer("app"), whole=False)
+        assert sorted(str(name) for name in names(queue)) == ["app", "ledger"]
+
+    def test_what_runs_stays_with_who_has_it_when_it_is_due_no_more(self, queues: Queues) -> None:
+        queue, ledger = queues(), offer("ledger")
+        put(queue, ledger)
+        queue.take(ledger.action)
+        put(queue)
+        put(queue, ledger)
+        assert names(queue) == []
+
+    def test_a_sign_of_life_gives_nothing_back_while_all_live(self, queues: Queues) -> None:
+        queue, ledger = queues(), offer("ledger")
+        put(queue, ledger)
+        queue.take(ledger.action)
+        assert queue.beat() == ()
+
+    def test_the_end_of_what_nobody_took_is_nothing(self, queues: Queues) -> None:
+        queue = queues()
+        queue.end(offer("ledger").action)
+        assert names(queue) == []
