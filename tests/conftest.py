@@ -19,10 +19,11 @@ from hypothesis import HealthCheck, settings
 from cto_backups.config import redaction
 from cto_backups.repository.options import ScryptParameters
 from cto_backups.sources import servers as look_around
-from servers import bigquery, google_stores, mariadb, mysql, object_stores, postgresql
+from servers import bigquery, google_stores, mariadb, mysql, object_stores, postgresql, pubsub_queue
 from servers.bigquery_front import Front
 from servers.google_stores import GoogleStore
 from servers.object_stores import ObjectStore
+from servers.pubsub_queue import Pubsub
 
 ROOT = Path(__file__).resolve().parent.parent
 MARKED_BY_FIXTURE = {
@@ -200,12 +201,26 @@ def object_store(request: pytest.FixtureRequest) -> ObjectStore:
 
 
 @pytest.fixture(scope="session")
-def fake_gcs_server() -> Iterator[GoogleStore]:
-    """A running store that speaks Google's API and heeds conditions, built by `tools/setup --tools`."""
+def fake_gcs_server_program() -> Path:
+    """The store that speaks Google's API and heeds conditions, built by `tools/setup --tools`."""
     built = os.fspath(ROOT / ".cache" / "servers" / "bin" / "fake-gcs-server")
-    program = find_tool(built, package="", variable="CTO_FAKE_GCS_SERVER", install="tools/setup --tools")
-    with google_stores.fake_gcs_server(program) as store:
+    return find_tool(built, package="", variable="CTO_FAKE_GCS_SERVER", install="tools/setup --tools")
+
+
+@pytest.fixture(scope="session")
+def fake_gcs_server(fake_gcs_server_program: Path) -> Iterator[GoogleStore]:
+    """Such a store, running."""
+    with google_stores.fake_gcs_server(fake_gcs_server_program) as store:
         yield store
+
+
+@pytest.fixture(scope="session")
+def pubsub(fake_gcs_server_program: Path) -> Iterator[Pubsub]:
+    """Google's own fake of Pub/Sub, and a store that writes its events there; built by `tools/setup --tools`."""
+    built = os.fspath(ROOT / ".cache" / "servers" / "bin" / "pubsub")
+    program = find_tool(built, package="", install="tools/setup --tools")
+    with pubsub_queue.pubsub(program, fake_gcs_server_program) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -10,12 +10,13 @@ import sys
 import tempfile
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qs, quote
 from urllib.request import Request, urlopen
@@ -147,12 +148,17 @@ def logins() -> Iterator[Logins]:
 
 
 @contextmanager
-def fake_gcs_server(program: Path) -> Iterator[GoogleStore]:
+def fake_gcs_server(
+    program: Path, *settings: str, variables: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[GoogleStore]:
     """The server in memory."""
     port = free_port()
     endpoint = f"http://127.0.0.1:{port}"
     words = [os.fspath(program), "-backend", "memory", "-scheme", "http", "-host", "127.0.0.1", "-port", str(port)]
-    with _started([*words, "-external-url", endpoint, "-log-level", "error"], {}, port), logins() as login:
+    with (
+        _started([*words, "-external-url", endpoint, "-log-level", "error", *settings], variables, port),
+        logins() as login,
+    ):
         yield GoogleStore("fake-gcs-server", endpoint, login, heeds_conditions=True)
 
 
@@ -166,7 +172,7 @@ def gcp_storage_emulator(packages: Path) -> Iterator[GoogleStore]:
 
 
 @contextmanager
-def _started(words: list[str], variables: dict[str, str], port: int) -> Iterator[None]:
+def _started(words: list[str], variables: Mapping[str, str], port: int) -> Iterator[None]:
     place = Path(tempfile.mkdtemp(prefix="google-store-"))
     try:
         with running(words, {"PATH": os.environ["PATH"], "HOME": str(place), **variables}, place, port):

@@ -1,5 +1,6 @@
 """What the adapter of buckets is given, made from what the file says."""
 
+import re
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
@@ -8,6 +9,7 @@ from cto_backups.config.secrets import SecretReference
 from cto_backups.config.vaults import LOGINS, half_a_login, on_the_way
 
 Place = tuple[str | int, ...]
+_SUBSCRIPTION = re.compile(r"/v1/projects/[^/:]+/subscriptions/[^/:]+")
 
 
 def bucket_options(name: str, source: BucketSource, refuse: Callable[[Place, str, str], None]) -> dict[str, object]:
@@ -50,11 +52,11 @@ def _objections(name: str, source: BucketSource, scheme: str) -> Iterator[tuple[
 
 
 def _of_the_feed(name: str, feed: str, source: BucketSource, scheme: str) -> Iterator[tuple[str, str, str]]:
-    if scheme != "s3":
-        yield "feed", f"source {name} is no s3:// bucket, and has a feed", "Leave feed out: only S3 writes to queues."
-        return
     place = urlsplit(feed)
-    if not place.path.strip("/"):
+    if scheme == "gs" and not _SUBSCRIPTION.fullmatch(place.path):
+        todo = "Write https://pubsub.googleapis.com/v1/projects/PROJECT/subscriptions/NAME."
+        yield "feed", f"the feed of source {name} is no subscription of Pub/Sub", todo
+    elif not place.path.strip("/"):
         yield "feed", f"the feed of source {name} is a server, and no queue", "Write the queue's whole URL."
     for _, message, todo in on_the_way(f"the feed of source {name}", f"{place.scheme}://{place.netloc}", source.tls):
         yield "feed", message, todo

@@ -33,9 +33,13 @@ class BucketSource(AnySource):
     test_in: BucketUrl | None = Field(default=None, examples=["gs://acme-scratch/tests"])
     """A bucket, or a place in it, in which restore tests restore, compare and delete; this machine when left out."""
     feed: WebAddress | None = Field(
-        default=None, examples=["https://sqs.eu-central-1.amazonaws.com/111122223333/media"]
+        default=None,
+        examples=[
+            "https://sqs.eu-central-1.amazonaws.com/111122223333/media",
+            "https://pubsub.googleapis.com/v1/projects/acme/subscriptions/media",
+        ],
     )
-    """The queue (SQS) to which S3 tells of changes, for this source alone: a hint for `on change` and `continuous`."""
+    """The queue (SQS) or subscription (Pub/Sub) that tells of changes, for this source alone: a hint for triggers."""
     versioning: bool = True
     """Whether the bucket has to keep what is overwritten and deleted as versions; the audit looks."""
     noncurrent_days: Annotated[int, Field(ge=0, le=36500)] = 365

@@ -132,13 +132,15 @@ class GoogleClient:
         attempts: int = 0,
         needs: str = "",
         again: bool = False,
+        waits: bool = False,
         **query: str | int | None,
     ) -> requests.Response:
         """The answer, of a status below 300, or one that is `fine`.
 
         `body` gives what is sent, anew for each try; `sent` goes as JSON instead. `needs` is the permission that it
-        takes; `again`: who asks has asked before, which may have come through. Raises RefusedError, OutOfTimeError,
-        what FAILED has, and the error that the client was made with.
+        takes; `again`: who asks has asked before, which may have come through; `waits`: the service answers when
+        it has something to say, so that ReadTimeout is raised at once. Raises RefusedError, OutOfTimeError, what FAILED
+        has, and the error that the client was made with.
         """
         address = self._base + path
         given = {"Accept-Encoding": "identity", **(headers or {})}
@@ -163,7 +165,8 @@ class GoogleClient:
                 attempt -= 1
                 continue
             except UNREACHED as error:
-                if last or isinstance(error, requests.exceptions.SSLError) or not self._may_go_on():
+                final = requests.exceptions.SSLError, *([requests.exceptions.ReadTimeout] if waits else ())
+                if last or isinstance(error, final) or not self._may_go_on():
                     raise
                 again = True
                 self.pause(attempt)

@@ -4,12 +4,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
-from functools import partial
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from cto_backups import clock
 from cto_backups.core.bucket_settings import SeenBucket, WantedSettings
@@ -22,7 +20,7 @@ from cto_backups.core.trees import CaptureTree
 from cto_backups.core.vaults import StoreAddress
 from cto_backups.core.watched import Feed
 from cto_backups.core.wording import counted
-from cto_backups.errors import KeyProblemError, PolicyError, RefusedError, SourceError
+from cto_backups.errors import PolicyError, RefusedError, SourceError
 from cto_backups.sources.bucket import in_place
 from cto_backups.sources.bucket.inventory import Inventory
 from cto_backups.sources.bucket.probing import probed
@@ -36,6 +34,7 @@ from cto_backups.sources.options import text, texts
 from cto_backups.sources.staging import staging
 
 _STORES = {"gs": ("gcs", "GcsStore"), "s3": ("s3", "S3Store")}
+_QUEUES = {"gs": ("pubsub", "PubsubQueue"), "s3": ("sqs", "SqsQueue")}
 
 
 class BucketSource:
@@ -44,7 +43,7 @@ class BucketSource:
     Options: `url` (``gs://BUCKET/PREFIX``, ``s3://BUCKET/PREFIX``); `region`, `endpoint`, `tls` and `logins` as
     `core.vaults.StoreAddress` has them; `test_in`, a place of a bucket that restore tests restore into; `own`, the URLs
     of buckets that are this installation's vaults; `versioning`, `noncurrent_days`, `public` and `replicated`, as
-    `core.bucket_settings.WantedSettings` has them; `feed`, the queue that S3 tells of changes.
+    `core.bucket_settings.WantedSettings` has them; `feed`, the URL of the queue that the store tells of changes.
     A bucket has no common moment: each object is whole and of one version, the newest when it was listed or read.
     """
 
@@ -113,23 +112,14 @@ class BucketSource:
             return store.state(body.found)
 
     def feed(self) -> Feed | None:
-        """Begin to listen to the queue that S3 tells of changes, where policy names one. Raises SourceError."""
+        """Begin to listen to the queue that the store tells of changes, where policy names one. Raises SourceError."""
         if not self._feed:
             return None
-        from botocore.exceptions import BotoCoreError
-
-        from cto_backups.providers import aws, aws_words
         from cto_backups.sources.bucket.feed import QueueFeed
 
-        place = urlsplit(self._feed)
-        connect = partial(
-            aws.sqs_client, f"source {self.name}", SourceError, self._address, f"{place.scheme}://{place.netloc}"
-        )
-        try:
-            return QueueFeed(connect, self._feed, self._address.bucket, self._address.key(""))
-        except (KeyProblemError, BotoCoreError) as error:
-            why, todo = aws_words.unreached(error, "source")
-            raise SourceError(f"source {self.name}: its queue cannot be listened to", why=why, todo=todo) from error
+        module, name = _QUEUES[self._scheme]
+        queue = getattr(import_module(f"cto_backups.sources.bucket.{module}"), name)
+        return QueueFeed(queue(self.name, self._feed, self._address), self._address.bucket)
 
     @contextmanager
     def capture(self, limit: Limit = UNLIMITED) -> Iterator[Capture]:
