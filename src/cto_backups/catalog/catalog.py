@@ -7,7 +7,18 @@ from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cto_backups.catalog import chain, database, heartbeat, holdings, holds, inventory, ledger, queries, runs
+from cto_backups.catalog import (
+    chain,
+    database,
+    due_times,
+    heartbeat,
+    holdings,
+    holds,
+    inventory,
+    ledger,
+    queries,
+    runs,
+)
 from cto_backups.catalog.alerts import AlertBook
 from cto_backups.catalog.approvals import Approvals
 from cto_backups.catalog.database import Connection, Password
@@ -109,6 +120,11 @@ class Catalog(Reader):
     def retentions(self) -> Retentions:
         """Which retentions policy gave each source, and since when."""
         return Retentions(self._database)
+
+    @property
+    def due_times(self) -> due_times.DueTimes:
+        """When each source and vault is due."""
+        return due_times.DueTimes(self._database)
 
     @property
     def streams(self) -> StreamBook:
@@ -217,21 +233,14 @@ class Catalog(Reader):
     ) -> None:
         """End a run."""
         with self._writing() as connection:
-            connection.execute(
-                """
-                UPDATE runs SET outcome = :outcome, finished_at = :now, error_code = :error_code, message = :message,
-                    figures = :figures
-                WHERE id = :id
-                """,
-                {
-                    "id": run_id,
-                    "outcome": outcome.value,
-                    "now": moment_to_column(now),
-                    "error_code": error_code,
-                    "message": words_to_column(message),
-                    "figures": json.dumps(figures_to_payload(figures or {})),
-                },
-            )
+            ended = {
+                "outcome": outcome.value,
+                "finished_at": moment_to_column(now),
+                "error_code": error_code,
+                "message": words_to_column(message),
+                "figures": json.dumps(figures_to_payload(figures or {})),
+            }
+            runs.end(connection, run_id, ended)
 
     def note_crash(self, run: Run, host: str, pid: int) -> None:
         """Note that a process ended in the middle of an action: in the run that it began since, or else as this one."""
@@ -248,13 +257,8 @@ class Catalog(Reader):
             return ()
         ended = {"outcome": Outcome.INTERRUPTED.value, "finished_at": moment_to_column(now)}
         with self._writing() as connection:
-            connection.execute_each(
-                """
-                UPDATE runs SET outcome = :outcome, finished_at = :finished_at, message = 'its process was killed'
-                WHERE id = :id AND outcome = 'running'
-                """,
-                [{"id": row["id"], **ended} for row in dead],
-            )
+            for row in dead:
+                runs.end(connection, row["id"], {**ended, "message": "its process was killed"}, unless_ended=True)
         return tuple(run_from_row({**row, **ended}) for row in dead)
 
     def runs(self, source: str | None = None, *, limit: int = 50) -> tuple[Run, ...]:
@@ -363,6 +367,7 @@ class Catalog(Reader):
                 "UPDATE sources SET confirmed_at = :now WHERE name = :source",
                 {"source": source, "now": moment_to_column(now)},
             )
+            due_times.touch(connection, source)
 
     def expire_point(self, point_id: str, now: datetime, reasons: Iterable[str], signer: SigningKey) -> bool:
         """Sign that a point is dropped and stop showing it; whether that was done: not to one under a legal hold.

@@ -47,8 +47,16 @@ class Kept(StrEnum):
     PROVEN = "expired_at IS NULL AND proven_at IS NOT NULL"
 
 
-def read(connection: Connection, names: Sequence[str], *, kept_points: bool, former: Sequence[str] = ()) -> Facts:
+def read(
+    connection: Connection,
+    names: Sequence[str],
+    *,
+    kept_points: bool,
+    former: Sequence[str] = (),
+    inventory: bool = True,
+) -> Facts:
     """The facts of these sources, and of every vault that holds anything. Of `former` ones, their inventory alone."""
+    found = [*names, *former] if inventory else ()
     read_points: dict[str, RecoveryPoint] = {}
     newest = _points(connection, names, Kept.COMPLETE, read_points)
     newest_any = _points(connection, names, Kept.ANY, read_points)
@@ -90,8 +98,8 @@ def read(connection: Connection, names: Sequence[str], *, kept_points: bool, for
     return Facts(
         sources={**{name: SourceFacts(name) for name in names}, **known},
         vaults=_vaults(connection),
-        resources=_resources(connection, [*names, *former]),
-        vanished=_vanished(connection, [*names, *former]),
+        resources=_resources(connection, found) if found else {},
+        vanished=_vanished(connection, found) if found else {},
         kept_points=_kept(connection, names) if kept_points else {},
         holds=holds.in_force(connection, names) if kept_points else {},
         verified_copies=_verified_copies(connection, names) if kept_points else {},

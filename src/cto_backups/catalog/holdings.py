@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from datetime import datetime
 
-from cto_backups.catalog import chain, holds
+from cto_backups.catalog import chain, due_times, holds
 from cto_backups.catalog.database import Connection, insertion
 from cto_backups.catalog.rows import copy_to_row, evidence_to_row, moment_to_column, point_to_row
 from cto_backups.core.log_range import SUMMED_UNTIL
@@ -29,6 +29,7 @@ def add_copy(connection: Connection, copy: Copy) -> None:
     known = connection.execute("SELECT reference FROM copies WHERE point = :point AND vault = :vault", row).fetchone()
     if known is not None and known["reference"] == copy.reference:
         return
+    due_times.touch_source_of(connection, copy.point)
     row["to_delete"] = connection.scalar("SELECT expired_at FROM points WHERE id = :point", row) is not None
     if known is not None:
         connection.execute(
@@ -42,13 +43,10 @@ def add_copy(connection: Connection, copy: Copy) -> None:
         return
     connection.execute(insertion("copies", row), row)
     connection.execute("INSERT INTO vaults (name) VALUES (:vault) ON CONFLICT DO NOTHING", row)
-    connection.execute(
-        """
-        UPDATE vaults SET copy_count = copy_count + 1, first_copy_at = coalesce(first_copy_at, :stored_at)
-        WHERE name = :vault
-        """,
-        row,
-    )
+    first = "UPDATE vaults SET first_copy_at = :stored_at WHERE name = :vault AND first_copy_at IS NULL"
+    if connection.execute(first, row).rowcount:
+        due_times.touch_vault(connection, copy.vault)
+    connection.execute("UPDATE vaults SET copy_count = copy_count + 1 WHERE name = :vault", row)
 
 
 def forget_copy(connection: Connection, point: str, vault: str) -> None:
@@ -56,6 +54,7 @@ def forget_copy(connection: Connection, point: str, vault: str) -> None:
     here = {"point": point, "vault": vault}
     gone = connection.execute("DELETE FROM copies WHERE point = :point AND vault = :vault", here).rowcount
     connection.execute("UPDATE vaults SET copy_count = copy_count - :gone WHERE name = :vault", {**here, "gone": gone})
+    due_times.touch_source_of(connection, point)
 
 
 def add_evidence(connection: Connection, evidence: Evidence) -> None:
@@ -65,6 +64,7 @@ def add_evidence(connection: Connection, evidence: Evidence) -> None:
     """
     row = evidence_to_row(evidence)
     connection.execute(f"{insertion('evidence', row)} ON CONFLICT DO NOTHING", row)
+    due_times.touch_either(connection, evidence.source, evidence.vault)
     if evidence.kind != "restore_test" or evidence.point is None:
         return
     connection.execute(
@@ -113,3 +113,4 @@ def _count_points(connection: Connection, source: str, change: int) -> None:
         "UPDATE sources SET point_count = point_count + :change WHERE name = :source",
         {"source": source, "change": change},
     )
+    due_times.touch(connection, source)

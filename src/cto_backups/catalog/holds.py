@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 
-from cto_backups.catalog import chain
+from cto_backups.catalog import chain, due_times
 from cto_backups.catalog.database import Connection, insertion
 from cto_backups.catalog.naming import row_named
 from cto_backups.catalog.rows import hold_from_row, hold_to_row, moment_to_column, words_to_column
@@ -27,6 +27,7 @@ def place(connection: Connection, hold: Hold, signer: SigningKey) -> None:
     chain.append(connection, signer, "hold", hold_to_payload(hold), hold.placed_at)
     row = hold_to_row(hold)
     connection.execute(insertion("holds", row), row)
+    due_times.touch(connection, hold.source, kept=True)
 
 
 def release(connection: Connection, name: str, by: str, because: str, signer: SigningKey, now: datetime) -> Hold:
@@ -51,6 +52,7 @@ def release(connection: Connection, name: str, by: str, because: str, signer: Si
             "because": words_to_column(because),
         },
     )
+    due_times.touch(connection, hold.source, kept=True)
     return _named(connection, hold.id)
 
 

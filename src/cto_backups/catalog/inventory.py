@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Any
 
+from cto_backups.catalog import due_times
 from cto_backups.catalog.database import Connection, insertion
 from cto_backups.catalog.rows import moment_to_column, words_to_column
 from cto_backups.core.copies import allowed_lag, is_scheduled
@@ -54,6 +55,7 @@ def sync_policy(connection: Connection, policy: Policy, text: bytes, now: dateti
         "INSERT INTO policies (digest, text, first_seen) VALUES (:digest, :text, :now) ON CONFLICT DO NOTHING",
         {"digest": policy.digest, "text": text, "now": moment_to_column(now)},
     )
+    due_times.review(connection)
 
 
 def _stored_in(policy: Policy) -> list[dict[str, Any]]:

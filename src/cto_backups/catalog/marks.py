@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 
-from cto_backups.catalog import chain
+from cto_backups.catalog import chain, due_times
 from cto_backups.catalog.database import Connection, Database
 from cto_backups.catalog.rows import mark_from_row, moment_to_column, point_from_row, words_to_column
 from cto_backups.core.keeping import Mark
@@ -80,6 +80,7 @@ def note(connection: Connection, point: str, by: str, because: str, at: datetime
             "because": words_to_column(because),
         },
     )
+    due_times.touch_source_of(connection, point, kept=True)
     return done.rowcount > 0
 
 

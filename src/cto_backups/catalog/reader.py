@@ -74,11 +74,18 @@ class Reader:
         with self.reading() as connection:
             return queries.one_evidence(connection, name)
 
-    def facts(self, now: datetime, sources: Iterable[str] | None = None, *, kept_points: bool = False) -> Facts:
+    def facts(
+        self,
+        now: datetime,
+        sources: Iterable[str] | None = None,
+        *,
+        kept_points: bool = False,
+        inventory: bool = True,
+    ) -> Facts:
         """What the pure functions judge by, of these sources or of all that are active, as of `now`."""
         with self.reading() as connection:
             if sources is not None:
-                return facts.read(connection, list(sources), kept_points=kept_points)
+                return facts.read(connection, list(sources), kept_points=kept_points, inventory=inventory)
             names = connection.scalars("SELECT name FROM sources WHERE active = 1")
             former = connection.scalars("SELECT name FROM sources WHERE active = 0")
-            return facts.read(connection, names, kept_points=kept_points, former=former)
+            return facts.read(connection, names, kept_points=kept_points, former=former, inventory=inventory)

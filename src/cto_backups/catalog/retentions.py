@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
-from cto_backups.catalog import chain
+from cto_backups.catalog import chain, due_times
 from cto_backups.catalog.database import Connection, Database
 from cto_backups.catalog.rows import moment_from_column, moment_to_column
 from cto_backups.core.expiry import has_waited, history, settles_by_time, succeeds
@@ -40,6 +40,7 @@ def note(connection: Connection, policy: Policy, signer: SigningKey, by: str, no
     noted = read(connection, policy.sources)
     for name, new in _new(policy, noted, now).items():
         before = noted.get(name, ())
+        due_times.touch(connection, name, kept=True)
         connection.execute(
             """
             INSERT INTO retentions (source, since, retention, settled, approved)
@@ -79,11 +80,13 @@ def _new(policy: Policy, noted: Seen, now: datetime) -> dict[str, RetentionSeen]
 def settle(connection: Connection, source: str, retention: str) -> None:
     """Note that the newest retention of a source, where it is this one, has waited and is applied from now on."""
     connection.execute(f"UPDATE retentions SET settled = 1 WHERE {_NEWEST}", {"source": source, "retention": retention})
+    due_times.touch(connection, source, kept=True)
 
 
 def approve(connection: Connection, source: str, retention: str) -> bool:
     """Note that the newest retention of a source, which is this one, was approved; whether it was this one."""
     approved = f"UPDATE retentions SET approved = 1 WHERE {_NEWEST}"
+    due_times.touch(connection, source, kept=True)
     return connection.execute(approved, {"source": source, "retention": retention}).rowcount > 0
 
 
@@ -106,6 +109,7 @@ def take(connection: Connection, source: str, told: Sequence[RetentionTold]) -> 
             for seen in new
         ],
     )
+    due_times.touch(connection, source, kept=True)
     return bool(new)
 
 

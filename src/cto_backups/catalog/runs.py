@@ -3,14 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
+from cto_backups.catalog import due_times
 from cto_backups.catalog.database import Connection, insertion
 from cto_backups.catalog.rows import moment_to_column, words_to_column
-from cto_backups.core.model import Run
+from cto_backups.core.model import Outcome, Run
 
 
 def begin(connection: Connection, row: Mapping[str, Any]) -> int:
     """Add a run; its number."""
     # The next number, and not the database's own: it is the same one if this has to be done again.
+    due_times.touch_either(connection, row["source"], row["vault"])
     statement = insertion("runs", ["id", *row]).replace(":id", "(SELECT coalesce(max(id), 0) + 1 FROM runs)")
     return int(connection.scalar(f"{statement} RETURNING id", row))
 
@@ -33,8 +35,18 @@ def note_crash(connection: Connection, run: Run, host: str, pid: int) -> None:
         WHERE host = :host AND pid = :pid AND action = :action AND started_at >= :started_at
         """
     if (number := connection.scalar(begun, process)) is not None:
-        changed = ", ".join(f"{column} = :{column}" for column in ended)
-        connection.execute(f"UPDATE runs SET {changed} WHERE id = :id", {**ended, "id": number})
+        end(connection, number, ended)
     else:
         place = {"source": run.source, "vault": run.vault, "point": run.point}
         begin(connection, {**process, **ended, **place, "figures": "{}"})
+
+
+def end(connection: Connection, number: int, ended: Mapping[str, Any], *, unless_ended: bool = False) -> None:
+    """Note how a run ended; with `unless_ended`, only while nobody has noted that."""
+    changed = ", ".join(f"{column} = :{column}" for column in ended)
+    only = f" AND outcome = '{Outcome.RUNNING.value}'" if unless_ended else ""
+    row = connection.execute(
+        f"UPDATE runs SET {changed} WHERE id = :id{only} RETURNING source, vault", {**ended, "id": number}
+    ).fetchone()
+    if row is not None:
+        due_times.touch_either(connection, row["source"], row["vault"])

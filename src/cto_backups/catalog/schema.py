@@ -39,7 +39,6 @@ sources = Table(
     Column("first_seen", Moment, nullable=False),
     Column("confirmed_at", Moment),
     Column("discovered_at", Moment),
-    Column("next_due_at", Moment),
     Column("point_count", Integer, nullable=False, server_default="0"),
     Column("policy_digest", Text, nullable=False),
     Column("expects_change_seconds", Integer),

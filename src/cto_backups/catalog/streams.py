@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
+from cto_backups.catalog import due_times
 from cto_backups.catalog.database import Connection, Database, insertion
 from cto_backups.catalog.rows import moment_from_column, moment_to_column, readable_row
 from cto_backups.core.streams import LEASE, StreamFacts
@@ -56,6 +57,8 @@ class StreamBook:
             if known is None or known.token != facts.token:
                 return False
             _write(connection, replace(facts, leased_until=now + LEASE))
+            if (known.stuck_at, known.stuck_since) != (facts.stuck_at, facts.stuck_since):
+                due_times.touch(connection, facts.source)
             return True
 
     def release(self, source: str, token: int) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Literal
 
-from cto_backups.catalog import chain, holdings
+from cto_backups.catalog import chain, due_times, holdings
 from cto_backups.catalog.database import Connection, Database, insertion
 from cto_backups.catalog.rows import hold_to_row, moment_to_column, words_to_column
 from cto_backups.core.defaults import CATEGORIES
@@ -68,6 +68,7 @@ def _know_source(connection: Connection, taken: TakenPoint, now: datetime) -> No
         "UPDATE sources SET first_seen = :started_at WHERE name = :name AND first_seen > :started_at",
         {"name": point.source, "started_at": moment_to_column(point.started_at)},
     )
+    due_times.touch(connection, point.source, kept=True)
 
 
 def keep_policy(connection: Connection, digest: str, text: bytes, now: datetime) -> None:
@@ -81,7 +82,10 @@ def take_hold(connection: Connection, record: Record) -> bool:
     payload = record.payload
     if record.kind == "hold":
         row = hold_to_row(hold_from_payload(payload))
+        due_times.touch(connection, row["source"], kept=True)
         return connection.execute(f"{insertion('holds', row)} ON CONFLICT DO NOTHING", row).rowcount > 0
+    if (source := connection.scalar("SELECT source FROM holds WHERE id = :id", {"id": payload["id"]})) is not None:
+        due_times.touch(connection, source, kept=True)
     released = connection.execute(
         """
         UPDATE holds SET released_at = :at, released_by = :by, released_because = :because
@@ -136,6 +140,7 @@ class Takeover:
             connection.execute_each(
                 "UPDATE sources SET active = 1 WHERE name = :name", [{"name": name} for name in sources]
             )
+            due_times.review(connection)
 
     def policy(self, digest: str) -> bytes | None:
         """The text of a policy that was in force once; None for one that is not known."""

@@ -5,7 +5,7 @@ now is what of that lies in the past. A key names an action by source, slot and 
 doing it once; nothing is remembered between two plans.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -56,7 +56,11 @@ def due(policy: Policy, facts: Facts, now: datetime, sources: Collection[str] | 
     With `sources`, only those of these sources. Raises ValueError when `now` is naive.
     """
     require_aware(now)
-    actions = [action for action in planned(policy, facts, now, sources) if action.due_at <= now]
+    return most_urgent(policy, (action for action in planned(policy, facts, now, sources) if action.due_at <= now))
+
+
+def most_urgent(policy: Policy, actions: Iterable[Action]) -> tuple[Action, ...]:
+    """These actions, the most urgent first."""
     return tuple(sorted(actions, key=lambda action: _urgency(policy, action)))
 
 
@@ -76,17 +80,6 @@ def upcoming(policy: Policy, source: str, facts: Facts, now: datetime) -> tuple[
     return tuple(sorted(wanted, key=lambda action: (action.due_at, ORDER.index(action.kind), action.key)))
 
 
-def next_due_at(policy: Policy, source: str, facts: Facts, now: datetime) -> datetime | None:
-    """When the next action of this source will be due, as far as is known now; None when nothing is waited for.
-
-    A moment in the past, or `now`, means that something is due. While an action of the source is running, what follows
-    it is not known yet. Raises ValueError when `now` is naive, KeyError when there is no such source.
-    """
-    require_aware(now)
-    moments = [action.due_at for action in _of_source(policy, policy.sources[source], facts, now)]
-    return min(moments, default=None)
-
-
 def lead(facts: SourceFacts) -> timedelta:
     """The time to allow for a backup: twice what the last one took."""
     run, newest = facts.last_runs.get(ActionKind.BACKUP), facts.newest_any
@@ -101,21 +94,27 @@ def lead(facts: SourceFacts) -> timedelta:
 def planned(policy: Policy, facts: Facts, now: datetime, sources: Collection[str] | None = None) -> Iterator[Action]:
     """The next action of each kind at each place, due by now or later, in no order; with `sources`, of these alone."""
     for name in policy.sources if sources is None else sources:
-        yield from _of_source(policy, policy.sources[name], facts, now)
+        yield from of_source(policy, policy.sources[name], facts, now)
     for vault in policy.vaults if sources is None else ():
-        known = facts.vaults.get(vault, VaultFacts(vault))
-        yield from _verify(policy, vault, known, now)
-        yield from _check(policy, vault, known, now)
-        yield from _renew(policy, vault, known)
-        yield from _prune(policy, vault, known, now)
+        yield from of_vault(policy, vault, facts, now)
 
 
-def _of_source(policy: Policy, source: SourcePolicy, facts: Facts, now: datetime) -> Iterator[Action]:
+def of_source(policy: Policy, source: SourcePolicy, facts: Facts, now: datetime) -> Iterator[Action]:
+    """The next action of each kind at a source; while one is running, what follows it is not known yet."""
     known = facts.sources.get(source.name, SourceFacts(source.name))
     yield from _backup(policy, source, known, now)
     yield from _copy(policy, source, known)
     yield from _restore_test(policy, source, known, now)
     yield from _expire(policy, source, facts, now)
+
+
+def of_vault(policy: Policy, vault: str, facts: Facts, now: datetime) -> Iterator[Action]:
+    """The next action of each kind at a vault."""
+    known = facts.vaults.get(vault, VaultFacts(vault))
+    yield from _verify(policy, vault, known, now)
+    yield from _check(policy, vault, known, now)
+    yield from _renew(policy, vault, known)
+    yield from _prune(policy, vault, known, now)
 
 
 def _urgency(policy: Policy, action: Action) -> tuple[int, timedelta, datetime, str]:
@@ -327,15 +326,20 @@ def _check(policy: Policy, vault: str, facts: VaultFacts, now: datetime) -> Iter
 # -- expire -----------------------------------------------------------------------------------------------------------
 
 
+def expires_after(known: SourceFacts) -> datetime:
+    """From when retention may be applied to a source again, whose last expiry is not running."""
+    run = known.last_runs.get(ActionKind.EXPIRE)
+    if run is None or run.outcome in BAD:
+        return retry_at(run, known.failures.get(ActionKind.EXPIRE, 0))
+    return run.started_at + EXPIRE_EVERY
+
+
 def _expire(policy: Policy, source: SourcePolicy, facts: Facts, now: datetime) -> Iterator[Action]:
     known = facts.sources.get(source.name, SourceFacts(source.name))
     run = known.last_runs.get(ActionKind.EXPIRE)
     if is_running(run):
         return
-    failed = run is not None and run.outcome in BAD
-    again = retry_at(run, known.failures.get(ActionKind.EXPIRE, 0))
-    if run is not None and not failed:
-        again = run.started_at + EXPIRE_EVERY
+    again = expires_after(known)
     zone = ZoneInfo(policy.timezone)
     decisions = decide_source(source, facts, now=now, zone=zone, approval=needs_approval(policy))
     removable = [decision for decision in decisions if not decision.keep]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from cto_backups.core.alerts import Alert, Telling
 from cto_backups.core.facts import CopyFacts, Facts, Heartbeat
 from cto_backups.core.keeping import Hold, Mark
+from cto_backups.core.looks import Looked, Place
 from cto_backups.core.model import ActionKind, Copy, Evidence, Outcome, RecoveryPoint, Resource, Run, TakenPoint
 from cto_backups.core.policy import Policy
 from cto_backups.core.reporting import Told
@@ -159,6 +160,21 @@ class Streams(Protocol):
         """Give a stream back; what is known of it stays."""
 
 
+class DueTimes(Protocol):
+    """When each source and vault is due; see `catalog.due_times.DueTimes`."""
+
+    def to_look_at(
+        self, now: datetime, *, limit: int, at_leisure: int, also: Iterable[Place] = ()
+    ) -> tuple[Place, ...]:
+        """What is due or was touched, of the rest so many as were not looked at for longest, and what is named."""
+
+    def note(self, looked: Collection[Looked], now: datetime) -> None:
+        """Note what looks came to, where nothing was touched since they began."""
+
+    def next_look(self, now: datetime) -> datetime | None:
+        """When there is something to look at next; None where there is nothing at all."""
+
+
 class Catalog(Protocol):
     """The facts, as flows read and write them; see `catalog.catalog.Catalog` for what each method promises."""
 
@@ -303,6 +319,10 @@ class Catalog(Protocol):
         """What travelled to and from vaults, and how much lies there."""
 
     @property
+    def due_times(self) -> DueTimes:
+        """When each source and vault is due."""
+
+    @property
     def streams(self) -> Streams:
         """What follows the logs of sources, and how far it is."""
 
@@ -351,5 +371,12 @@ class Catalog(Protocol):
     def copies(self, point_id: str) -> tuple[CopyFacts, ...]:
         """The copies of a point, with what is proven of each."""
 
-    def facts(self, now: datetime, sources: Iterable[str] | None = None, *, kept_points: bool = False) -> Facts:
-        """What the pure functions judge by."""
+    def facts(
+        self,
+        now: datetime,
+        sources: Iterable[str] | None = None,
+        *,
+        kept_points: bool = False,
+        inventory: bool = True,
+    ) -> Facts:
+        """What the pure functions judge by; kept points, and what discovery found, where asked for."""

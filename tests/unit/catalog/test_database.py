@@ -14,7 +14,7 @@ from importlib import import_module
 import pytest
 from sqlalchemy import create_engine
 
-from cto_backups.catalog import database, migrating, schema, schema_traffic, sqlite_file
+from cto_backups.catalog import database, migrating, schema, schema_due_times, schema_traffic, sqlite_file
 from cto_backups.catalog.catalog import Catalog
 from cto_backups.catalog.status_view import BACKUP_STATUS
 from cto_backups.core.model import ActionKind
@@ -109,7 +109,7 @@ def columns_and_statements(connection):
 def test_the_schema_is_the_sum_of_its_migrations(path):
     made = sqlite3.connect(":memory:")
     engine = create_engine("sqlite://", creator=lambda: made)
-    assert schema_traffic.vault_traffic.metadata is schema.metadata
+    assert schema_traffic.vault_traffic.metadata is schema_due_times.due_times.metadata is schema.metadata
     schema.metadata.create_all(engine)
     made.execute(BACKUP_STATUS)
     with closing(sqlite3.connect(path)) as migrated:

@@ -10,6 +10,7 @@ from cto_backups.core.duration import parse_cadence
 from cto_backups.core.facts import CopyFacts, Facts, SourceFacts, TimedRestore, VaultFacts
 from cto_backups.core.keeping import Hold
 from cto_backups.core.model import ActionKind, Copy, Evidence, Fingerprint, Outcome, Problem, RecoveryPoint, Run, Rung
+from cto_backups.core.plan import of_source
 from cto_backups.core.policy import Policy, SourcePolicy, VaultPolicy
 from cto_backups.core.retention import parse_retention
 from cto_backups.core.schedule import parse_triggers
@@ -138,6 +139,11 @@ class Build:
         vault = VaultFacts("near", read_at=self.ago(days=1), read_passed=True, first_copy_at=self.ago(days=60))
         changes.setdefault("read_since", changes.get("read_at", vault.read_at))
         return {name: replace(vault, **{"vault": name, **changes}) for name in ("near", "far")}
+
+    def next_due_at(self, policy, name, facts):
+        """When the next action of a source is due; None when nothing is waited for."""
+        actions = of_source(policy, policy.sources[name], facts, NOW)
+        return min((action.due_at for action in actions), default=None)
 
     def facts(self, source=None, **changes):
         known = self.healthy() if source is None else source

@@ -21,7 +21,7 @@ from cto_backups.core.copies import (
 )
 from cto_backups.core.facts import Facts, Lag, SourceFacts
 from cto_backups.core.model import ActionKind, Outcome, Status
-from cto_backups.core.plan import due, next_due_at, upcoming
+from cto_backups.core.plan import due, upcoming
 from cto_backups.core.policy import check_copies, check_policy
 from cto_backups.core.schedule import parse_triggers
 
@@ -71,7 +71,7 @@ def test_copies_on_a_schedule_are_due_at_its_first_time_after_the_oldest_point_t
     assert action.key == "copy:ledger:third:20260319T030000Z:0123456789abcdef"
     (coming,) = [each for each in upcoming(policy, "ledger", facts, build.now) if each.kind is ActionKind.COPY]
     assert coming.due_at == tomorrow
-    assert next_due_at(policy, "ledger", facts, build.now) <= tomorrow
+    assert build.next_due_at(policy, "ledger", facts) <= tomorrow
 
 
 def test_a_new_point_does_not_put_off_those_that_wait(build, made):

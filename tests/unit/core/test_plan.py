@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cto_backups.core.facts import Facts, SourceFacts, VaultFacts
 from cto_backups.core.model import NO_FINGERPRINT, ActionKind, Outcome
-from cto_backups.core.plan import due, lead, next_due_at, upcoming
+from cto_backups.core.plan import due, lead, upcoming
 from cto_backups.core.policy import Access, LockMode
 from cto_backups.core.retries import retry_at
 from cto_backups.core.schedule import AT_ONCE, parse_triggers
@@ -551,7 +551,7 @@ def test_what_is_due_stays_due_until_something_happens(build, state):
 def test_the_next_moment_of_a_source_is_when_something_becomes_due(build, state):
     policy, facts = state_of(build, state)
     facts = replace(facts, vaults={})
-    moment = next_due_at(policy, "ledger", facts, build.now)
+    moment = build.next_due_at(policy, "ledger", facts)
     if moment is None:
         assert not due(policy, facts, build.now + 999 * DAY)
     elif moment > build.now:
@@ -566,8 +566,6 @@ def test_naive_moments_are_refused(build):
     naive = build.now.replace(tzinfo=None)
     with pytest.raises(ValueError, match="no time zone"):
         due(build.policy(), build.facts(), naive)
-    with pytest.raises(ValueError, match="no time zone"):
-        next_due_at(build.policy(), "ledger", build.facts(), naive)
 
 
 # -- timetable

@@ -7,7 +7,7 @@ import pytest
 
 from cto_backups.core.defaults import CATEGORIES
 from cto_backups.core.model import ActionKind, Outcome
-from cto_backups.core.plan import due, next_due_at, upcoming
+from cto_backups.core.plan import due, upcoming
 from cto_backups.core.retention import parse_retention
 from cto_backups.core.schedule import parse_triggers
 from cto_backups.core.streams import StreamFacts
@@ -34,7 +34,7 @@ def known(build, first=None, last=None, *, took=SECOND, copied=SECOND, ended=-10
 
 def due_in(build, triggers, facts, rpo=HOUR):
     policy = build.policy(source(build, triggers, rpo))
-    return next_due_at(policy, "ledger", build.facts(facts), build.now) - build.now
+    return build.next_due_at(policy, "ledger", build.facts(facts)) - build.now
 
 
 def test_a_change_is_waited_out_until_a_quiet_moment(build):
