@@ -1,6 +1,6 @@
 """What every queue promises. A queue's test gives `queues`: what makes one for each worker of the same installation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 
 from cto_backups.core.model import Action, ActionKind
@@ -14,8 +14,8 @@ def offer(source: str, lane: str = "", priority: int = 0, kind: ActionKind = Act
     return Offer(Action(kind, f"{kind.value}:{source}", "it is time", NOW, source=source), lane, priority)
 
 
-def put(queue: Queue, *offers: Offer, whole: bool = True) -> None:
-    queue.put(offers, queue.mark(), whole=whole)
+def put(queue: Queue, *offers: Offer, of: Collection[str] | None = None) -> None:
+    queue.put(offers, queue.mark(), of=of)
 
 
 def names(queue: Queue) -> list[str | None]:
@@ -39,7 +39,7 @@ class QueueContract:
     def test_what_is_more_urgent_comes_first_and_else_what_was_put_first(self, queues: Queues) -> None:
         queue = queues()
         put(queue, offer("third", priority=-2), offer("fourth", priority=-2), offer("second", priority=-1))
-        put(queue, offer("first", priority=5), whole=False)
+        put(queue, offer("first", priority=5), of=["source:first"])
         assert names(queue) == ["first", "second", "third", "fourth"]
 
     def test_what_was_taken_waits_no_more_and_is_not_put_again_while_it_runs(self, queues: Queues) -> None:
@@ -66,7 +66,7 @@ class QueueContract:
         queue.take(ledger.action)
         mark = queue.mark()
         queue.end(ledger.action)
-        queue.put([ledger], mark, whole=True)
+        queue.put([ledger], mark, of=None)
         assert names(queue) == []
 
     def test_what_is_due_no_more_waits_no_more(self, queues: Queues) -> None:
@@ -79,8 +79,17 @@ class QueueContract:
     def test_a_plan_for_some_sources_leaves_the_others_waiting(self, queues: Queues) -> None:
         queue = queues()
         put(queue, offer("ledger"))
-        put(queue, offer("app"), whole=False)
+        put(queue, offer("app"), of=["source:app"])
         assert sorted(str(name) for name in names(queue)) == ["app", "ledger"]
+
+    def test_what_is_due_no_more_of_the_sources_of_a_plan_waits_no_more(self, queues: Queues) -> None:
+        queue = queues()
+        put(queue, offer("ledger"), offer("ledger", kind=ActionKind.COPY), offer("app"))
+        put(queue, offer("ledger", kind=ActionKind.COPY), of=["source:ledger", "vault:app"])
+        assert [action.key for action in queue.waiting()] in (
+            ["copy:ledger", "backup:app"],
+            ["backup:app", "copy:ledger"],
+        )
 
     def test_what_runs_stays_with_who_has_it_when_it_is_due_no_more(self, queues: Queues) -> None:
         queue, ledger = queues(), offer("ledger")

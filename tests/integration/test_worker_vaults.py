@@ -14,6 +14,7 @@ from cto_backups.core.model import ActionKind, Outcome
 from cto_backups.core.schedule import parse_triggers
 from cto_backups.core.windows import Window
 from cto_backups.errors import DamageError
+from cto_backups.flows import desk
 from cto_backups.flows import work as work_flow
 from cto_backups.flows.copy import bring
 from cto_backups.flows.protect import protect
@@ -121,7 +122,8 @@ def test_a_worker_that_stays_sees_its_window_open(workshop: Any, monkeypatch: An
     policy = replace(workshop.installation.policy, **in_windows(workshop, Window(begin, (begin + 60) % 1440)))
     stop, idle, pruned = Sleeping(), threading.Event(), []
     stop.sleeps = idle
-    monkeypatch.setattr(work_flow, "LONGEST_SLEEP", timedelta(hours=1))
+    for flow in (work_flow, desk):
+        monkeypatch.setattr(flow, "LONGEST_SLEEP", timedelta(hours=1))
 
     def report(done: Any) -> None:
         if done.action.kind is ActionKind.PRUNE:

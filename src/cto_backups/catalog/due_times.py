@@ -43,9 +43,7 @@ def touch_source_of(connection: Connection, point: str, *, kept: bool = False) -
 
 def touch_vault(connection: Connection, vault: str) -> None:
     """Have a vault looked at again at once."""
-    connection.execute(
-        f"{_TOUCH} WHERE place = 'vault' AND name = :vault", {"vault": vault, "at_once": _AT_ONCE}
-    )
+    connection.execute(f"{_TOUCH} WHERE place = 'vault' AND name = :vault", {"vault": vault, "at_once": _AT_ONCE})
 
 
 def touch_either(connection: Connection, source: str | None, vault: str | None) -> None:
@@ -74,32 +72,38 @@ def review(connection: Connection) -> None:
 
 
 def to_look_at(
-    connection: Connection, now: datetime, limit: int, slice_: int, also: Iterable[Place] = ()
+    connection: Connection,
+    now: datetime,
+    limit: int,
+    at_leisure: int,
+    also: Iterable[Place] = (),
+    until: datetime | None = None,
 ) -> tuple[Place, ...]:
-    """What is due or was touched, up to `limit`, and of what was not looked at for long, up to `slice_`; and `also`.
+    """What is due `until` a moment (now), or was touched, up to `limit`; of what was not looked at for long, some more.
 
-    What was looked at in the future counts as due: a clock was put back.
+    And what `also` names. What was looked at in the future counts as due: a clock was put back.
     """
     rows = connection.execute(
         """
         SELECT place, name, expiry_at, touched FROM (
-            SELECT * FROM due_times WHERE next_due_at <= :now ORDER BY next_due_at LIMIT :limit) AS due
+            SELECT * FROM due_times WHERE next_due_at <= :until ORDER BY next_due_at LIMIT :limit) AS due
         UNION
         SELECT place, name, expiry_at, touched FROM (
             SELECT * FROM due_times WHERE looked_at > :now ORDER BY looked_at LIMIT :limit) AS ahead
         UNION
         SELECT place, name, expiry_at, touched FROM (
-            SELECT * FROM due_times WHERE looked_at <= :before ORDER BY looked_at LIMIT :slice) AS old
+            SELECT * FROM due_times WHERE looked_at <= :before ORDER BY looked_at LIMIT :at_leisure) AS old
         """,
         {
             "now": moment_to_column(now),
             "before": moment_to_column(now - EVERYTHING_WITHIN),
             "limit": limit,
-            "slice": slice_,
+            "at_leisure": at_leisure,
+            "until": moment_to_column(until or now),
         },
     )
-    found = {(place.is_vault, place.name): place for place in map(_place, rows)}
-    missing = [place for place in also if (place.is_vault, place.name) not in found]
+    found = {place.key: place for place in map(_place, rows)}
+    missing = [place for place in also if place.key not in found]
     return (*found.values(), *_named(connection, missing))
 
 
@@ -169,11 +173,17 @@ class DueTimes:
         self._database = opened
 
     def to_look_at(
-        self, now: datetime, *, limit: int, at_leisure: int, also: Iterable[Place] = ()
+        self,
+        now: datetime,
+        *,
+        limit: int,
+        at_leisure: int,
+        also: Iterable[Place] = (),
+        until: datetime | None = None,
     ) -> tuple[Place, ...]:
-        """What is due or was touched, of the rest so many as were not looked at for longest, and what is named."""
+        """What is due until a moment (now) or was touched; of what was not looked at for long, some; what is named."""
         with self._database.reading() as connection:
-            return to_look_at(connection, now, limit, at_leisure, also)
+            return to_look_at(connection, now, limit, at_leisure, also, until)
 
     def note(self, looked: Collection[Looked], now: datetime) -> None:
         """Note what looks came to, where nothing was touched since they began."""

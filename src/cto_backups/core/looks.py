@@ -19,7 +19,7 @@ from cto_backups.core.model import Action, ActionKind
 from cto_backups.core.plan import EXPIRE_EVERY, expires_after, is_running, of_source, of_vault
 from cto_backups.core.policy import Policy
 
-IN_HAND = timedelta(minutes=1)
+IN_HAND = timedelta(seconds=30)
 """How long what is due is left to whoever planned it, unless something changes: then it is planned again."""
 
 EVERYTHING_WITHIN = timedelta(hours=1)
@@ -38,6 +38,16 @@ class Place:
     is_vault: bool = False
     expiry_at: datetime | None = None
     touched: int = 0
+
+    @property
+    def key(self) -> str:
+        """What tells it from every other source and vault."""
+        return f"{'vault' if self.is_vault else 'source'}:{self.name}"
+
+
+def place_of(action: Action) -> Place:
+    """Where an action is planned: at its source, or at the vault of one that is of no source."""
+    return Place(action.source) if action.source is not None else Place(action.vault or "", is_vault=True)
 
 
 @dataclass(frozen=True, slots=True)

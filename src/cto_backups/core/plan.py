@@ -43,6 +43,7 @@ locked anew, and last of all removed.
 """
 
 LEAD_FACTOR = 2
+_KINDS_APART = 10_000_000  # minutes: no RPO is as long
 EXPIRE_EVERY = timedelta(days=1)
 REREAD_DAMAGED_EVERY = timedelta(days=1)
 PRUNE_DAMAGED_AGAIN_AFTER = timedelta(days=1)
@@ -78,6 +79,12 @@ def upcoming(policy: Policy, source: str, facts: Facts, now: datetime) -> tuple[
         if action.source == source or (action.source is None and action.vault in vaults)
     )
     return tuple(sorted(wanted, key=lambda action: (action.due_at, ORDER.index(action.kind), action.key)))
+
+
+def priority(policy: Policy, action: Action) -> int:
+    """How urgent an action is beside others, more so the higher: by kind, and then by RPO; a 32-bit number."""
+    kind, rpo, _, _ = _urgency(policy, action)
+    return -(kind * _KINDS_APART + min(rpo // timedelta(minutes=1), _KINDS_APART - 1))
 
 
 def lead(facts: SourceFacts) -> timedelta:

@@ -164,9 +164,15 @@ class DueTimes(Protocol):
     """When each source and vault is due; see `catalog.due_times.DueTimes`."""
 
     def to_look_at(
-        self, now: datetime, *, limit: int, at_leisure: int, also: Iterable[Place] = ()
+        self,
+        now: datetime,
+        *,
+        limit: int,
+        at_leisure: int,
+        also: Iterable[Place] = (),
+        until: datetime | None = None,
     ) -> tuple[Place, ...]:
-        """What is due or was touched, of the rest so many as were not looked at for longest, and what is named."""
+        """What is due until a moment (now) or was touched; of what was not looked at for long, some; what is named."""
 
     def note(self, looked: Collection[Looked], now: datetime) -> None:
         """Note what looks came to, where nothing was touched since they began."""

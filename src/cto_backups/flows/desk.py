@@ -7,17 +7,22 @@ from datetime import datetime, timedelta
 
 from cto_backups import clock
 from cto_backups.core.dispatch import startable
-from cto_backups.core.facts import Facts
 from cto_backups.core.heavy_work import heavy_work_begins
+from cto_backups.core.looks import IN_HAND, Place, place_of
 from cto_backups.core.model import Action
-from cto_backups.core.plan import due
+from cto_backups.core.plan import due, priority
 from cto_backups.errors import CrashError
 from cto_backups.flows.crashes import note_crash
 from cto_backups.flows.installation import Installation
 from cto_backups.flows.perform import Performed
+from cto_backups.flows.planning import plan
 from cto_backups.flows.pool import Pool
 from cto_backups.flows.queue_port import Offer, Queue
 from cto_backups.flows.watch import Watching
+
+LONGEST_SLEEP = timedelta(minutes=1)
+PLAN_FACTOR = 10
+"""A worker plans for a tenth of its time at most."""
 
 
 @dataclass
@@ -32,10 +37,13 @@ class Desk:
     queue: Queue
     watching: Watching | None
     again: float | None = None
-    facts: Facts = field(default_factory=Facts)
     left: tuple[Action, ...] = ()
     took: float = 0.0
     _heavy: bool = True
+    _first: bool = True
+    _next: float = 0.0
+    _looked: dict[str, float] = field(default_factory=dict)
+    _ended: dict[Place, float] = field(default_factory=dict)
     _since: dict[str, float] = field(default_factory=dict)
     _tried: dict[str, float] = field(default_factory=dict)
 
@@ -59,9 +67,51 @@ class Desk:
         if self.watching is not None:
             facts = self.watching.observed(facts, until or now)
         actions = due(self.installation.policy, facts, now, sources)
-        self.queue.put([Offer(action) for action in actions], mark, whole=whole)
-        self.facts = facts
+        self._put(actions, mark, None if whole else [f"source:{name}" for name in sources or ()])
         self.took = clock.monotonic() - began
+
+    def look(self, sources: Collection[str] = ()) -> None:
+        """See what is due of all that is worth a look by now, and of these sources; the rest goes on waiting."""
+        began, now, mark = clock.monotonic(), clock.now(), self.queue.mark()
+        catalog = self.installation.catalog
+        found = plan(
+            self.installation.policy,
+            catalog,
+            now,
+            also=(*map(Place, sources), *self._unsettled(began, now)),
+            observe=self.watching.observed if self.watching is not None else None,
+            take_over=self._first,
+        )
+        self._first = False
+        self._put(found.due, mark, [each.place.key for each in found.looked])
+        recent = {key: at for key, at in self._looked.items() if began - at < IN_HAND.total_seconds()}
+        self._looked = {**recent, **dict.fromkeys((each.place.key for each in found.looked), began)}
+        moment = catalog.due_times.next_look(now)
+        self._next = began + (LONGEST_SLEEP if moment is None else moment - now).total_seconds()
+        self.took = clock.monotonic() - began
+
+    def _unsettled(self, at: float, now: datetime) -> list[Place]:
+        """What to look at again whether or not the catalog says so.
+
+        What has ended and left no trace there; what has waited for a while, since others may have done it; and all that
+        waits when a window of heavy work has opened or closed.
+        """
+        ended = [place for place, again in self._ended.items() if again <= at]
+        for place in ended:
+            del self._ended[place]
+        turned, self._heavy = self.outdated(), heavy_work_begins(self.installation.policy, now)
+        waiting = {place_of(action) for action in (self.queue.waiting() if turned else self.left)}
+        return [*ended, *(place for place in waiting if turned or place.key not in self._looked)]
+
+    def wait(self) -> float:
+        """In how many seconds to look again; a second at least, a minute at most, and a tenth of the time at most."""
+        at = clock.monotonic()
+        waits = min(self._next, *self._ended.values(), at + LONGEST_SLEEP.total_seconds()) - at
+        return max(waits, 1.0, PLAN_FACTOR * self.took)
+
+    def _put(self, actions: Collection[Action], mark: int, of: Collection[str] | None) -> None:
+        policy = self.installation.policy
+        self.queue.put([Offer(action, priority=priority(policy, action)) for action in actions], mark, of=of)
 
     def waiting(self) -> tuple[Action, ...]:
         """What waits, but for what was tried already."""
@@ -97,7 +147,9 @@ class Desk:
         """What has ended; how a crash did is noted, since its process cannot any more."""
         done = self.pool.ended(seconds)
         for each in done:
-            self._tried[each.action.key] = clock.monotonic()
+            self._tried[each.action.key] = at = clock.monotonic()
+            if each.error is not None:
+                self._ended[place_of(each.action)] = at + (self.again or 0.0)
             if isinstance(each.error, CrashError):
                 note_crash(self.installation, each)
             self.queue.end(each.action)

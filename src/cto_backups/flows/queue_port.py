@@ -1,6 +1,6 @@
 """What the worker asks of a queue: where what is due waits until somebody begins it, and nobody else does then."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -28,10 +28,11 @@ class Queue(Protocol):
     def mark(self) -> int:
         """To be taken before the facts are read on which a plan rests: what ends from then on is not put by it."""
 
-    def put(self, offers: Sequence[Offer], mark: int, *, whole: bool) -> None:
+    def put(self, offers: Sequence[Offer], mark: int, *, of: Collection[str] | None) -> None:
         """Let actions wait, in this order where their priority is the same; what waits or runs already does so once.
 
-        `whole`: this is all that is due, so what waited and is not among it waits no longer.
+        This is all that is due `of` these places (None: of all; see `core.looks.place_of`, by their keys), so what
+        waited there and is not among it waits no longer.
         """
 
     def waiting(self) -> tuple[Action, ...]:

@@ -87,12 +87,16 @@ class Watching:
         return replace(facts, sources=sources)
 
     def due(self) -> tuple[str, ...]:
-        """The sources with noticed changes that something is due for, by the facts as they were last observed."""
+        """The sources with noticed changes that something is due for, by the facts as they were last observed.
+
+        And those of which no facts were observed yet.
+        """
         now = clock.now()
         known = {name: self._known.sources[name] for name in self._noticed if name in self._known.sources}
         facts = Facts(sources={name: replace(one, noticed=self._noticed[name]) for name, one in known.items()})
         actions = due(self._installation.policy, facts, now, known)
-        return tuple(dict.fromkeys(action.source for action in actions if action.source is not None))
+        unknown = (name for name in self._noticed if name not in known)
+        return tuple(dict.fromkeys([*(action.source for action in actions if action.source is not None), *unknown]))
 
     def _changed(self, name: str, now: datetime) -> None:
         before = self._noticed.get(name)

@@ -6,11 +6,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import timedelta
 
 from cto_backups import clock
-from cto_backups.core.facts import Facts
 from cto_backups.core.model import Action
-from cto_backups.core.plan import next_due_at
 from cto_backups.errors import ApprovalNeededError, BusyError
-from cto_backups.flows.desk import Desk
+from cto_backups.flows.desk import LONGEST_SLEEP, PLAN_FACTOR, Desk
 from cto_backups.flows.escalate import escalate_beside
 from cto_backups.flows.heartbeat import beat, ping
 from cto_backups.flows.installation import Installation
@@ -26,14 +24,10 @@ from cto_backups.flows.watch import watching as beginning_to_watch
 
 log = logging.getLogger("cto_backups")
 
-LONGEST_SLEEP = timedelta(minutes=1)
-EXPIRY_EVERY = timedelta(hours=1)
 BEAT_SECONDS = 20.0
 """How often a worker gives a sign of life at least, whatever its actions take."""
 TRY_AGAIN_SECONDS = 10.0
 """How long an action is left alone that ended without a trace in the catalog, since somebody else was at it."""
-PLAN_FACTOR = 10
-"""A worker plans for a tenth of its time at most."""
 
 
 def run_due(
@@ -131,7 +125,7 @@ def _work(
     leave: Callable[[], bool],
 ) -> None:
     watching, pool = desk.watching, desk.pool
-    plan_due = expiry_due = beat_due = look_due = told_due = clock.monotonic()
+    plan_due = beat_due = look_due = told_due = clock.monotonic()
     planned = plan_due - 1
     performed: list[Performed] = []
 
@@ -141,11 +135,9 @@ def _work(
     while not stop.is_set() and not leave():
         at = clock.monotonic()
         if at >= plan_due or desk.outdated() or (streams.need_point() and at - planned >= 1):
-            desk.plan(expiry=at >= expiry_due)
-            if at >= expiry_due:
-                expiry_due = at + EXPIRY_EVERY.total_seconds()
+            desk.look()
             planned = clock.monotonic()
-            plan_due = planned + max(_until_due(installation, desk.facts), PLAN_FACTOR * desk.took)
+            plan_due = planned + desk.wait()
         desk.begin(stop, before)
         ended = desk.ended(LOOK_SECONDS) if pool.running else ()
         for done in ended:
@@ -169,7 +161,7 @@ def _work(
         if watching is not None:
             watching.look()
             if changed := watching.due():
-                desk.plan(expiry=False, sources=changed)
+                desk.look(changed)
 
 
 def _tell(
@@ -184,11 +176,3 @@ def _tell(
     for tell in tellings:
         if not stop.is_set() and (sentence := tell()):
             warn(sentence)
-
-
-def _until_due(installation: Installation, facts: Facts) -> float:
-    """In how many seconds something will be due, as far as is known; at least a second, and a minute at most."""
-    now = clock.now()
-    moments = [next_due_at(installation.policy, source, facts, now) for source in installation.policy.sources]
-    waits = [moment - now for moment in moments if moment is not None]
-    return max(min([*waits, LONGEST_SLEEP]).total_seconds(), 1.0)

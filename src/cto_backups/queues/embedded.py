@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
+from cto_backups.core.looks import place_of
 from cto_backups.core.model import Action
 from cto_backups.flows.queue_port import Offer
 
@@ -21,11 +22,16 @@ class Embedded:
         self._ended = set()
         return 0
 
-    def put(self, offers: Sequence[Offer], mark: int, *, whole: bool) -> None:
+    def put(self, offers: Sequence[Offer], mark: int, *, of: Collection[str] | None) -> None:
         """Let actions wait, before those that wait already."""
         ours = (offer for offer in offers if self.lanes is None or offer.lane in self.lanes)
         fresh = {offer.action.key: offer for offer in ours}
-        left = {} if whole else {key: offer for key, offer in self._waiting.items() if key not in fresh}
+        waiting = {} if of is None else self._waiting
+        left = {
+            key: offer
+            for key, offer in waiting.items()
+            if key not in fresh and place_of(offer.action).key not in (of or ())
+        }
         wanted = {**fresh, **left}
         order = sorted(wanted, key=lambda key: -wanted[key].priority)
         self._waiting = {key: wanted[key] for key in order if key not in self._taken and key not in self._ended}

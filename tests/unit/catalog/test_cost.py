@@ -4,8 +4,10 @@ import re
 
 import pytest
 
+from cto_backups.catalog import due_times
 from cto_backups.catalog.catalog import Catalog
 from cto_backups.catalog.database import Connection
+from cto_backups.core.looks import Place
 
 GROWING = ("points", "copies", "evidence", "runs", "records")
 
@@ -23,6 +25,8 @@ INSERT INTO evidence SELECT 'e-' || id, CASE WHEN id LIKE '%0' THEN 'verify' ELS
     'near', captured_at, captured_at, 1, 3, '[]', '', captured_at FROM points WHERE id LIKE 'old-%';
 INSERT INTO runs SELECT n, 'backup', 'ledger', NULL, 'old-' || n, 'host', 1, captured_at, NULL, 'succeeded', '', '',
     '{}' FROM points, generate_series(1, 3000) n WHERE id = 'p1';
+INSERT INTO due_times SELECT 'source', 's' || n, '2026-03-18T12:00:00.000000Z', NULL, '2026-03-18T12:00:00.000000Z', 0
+    FROM generate_series(1, 3000) n;
 INSERT INTO records SELECT 'somebody', n, 'copy', '', 'old-' || n, '' FROM generate_series(1, 3000) n;
 ANALYZE;
 """
@@ -170,6 +174,27 @@ def test_single_look_ups_use_an_index(catalog, build, plans):
 
     for text, plan in plans(look_up):
         assert [step for step in scans(plan) if "USING INDEX" not in step] == [], text
+
+
+def test_a_plan_pass_reads_what_is_due_and_not_what_exists(url, catalog, build, explained):
+    """Of a hundred thousand sources as well: each part of the question walks an index, up to its limit."""
+    statements = []
+
+    class Watching:
+        def execute(self, statement, values=None):
+            statements.append((statement, values))
+            return catalog_connection.execute(statement, values)
+
+    with catalog.reading() as catalog_connection:
+        due_times.to_look_at(Watching(), build.now, 5, 5, [Place("ledger"), Place("other")])
+        due_times.next_look(Watching(), build.now)
+    for text, values in statements:
+        plan = explained(text, values)
+        on_due_times = [step for step in plan if "due_times" in step]
+        assert on_due_times
+        for step in on_due_times:
+            assert re.search(r"USING (COVERING )?INDEX|using due_times_\w+", step), (text, plan)
+            assert not re.match(r"SCAN due_times$|.*Seq Scan on due_times", step), (text, plan)
 
 
 def test_the_watch_sees_a_scan(catalog, build, plans):

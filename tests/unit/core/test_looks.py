@@ -1,4 +1,4 @@
-"""When a place is to be looked at again: never later than something is due there. The present moment is a noon in UTC."""
+"""When a place is to be looked at again: never later than something is due there. It is a noon in UTC."""
 
 from dataclasses import replace
 from datetime import timedelta
