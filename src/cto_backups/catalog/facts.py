@@ -48,15 +48,10 @@ class Kept(StrEnum):
 
 
 def read(
-    connection: Connection,
-    names: Sequence[str],
-    *,
-    kept_points: bool,
-    former: Sequence[str] = (),
-    inventory: bool = True,
+    connection: Connection, names: Sequence[str], *, kept_points: bool, former: Sequence[str] = (), listed: bool = True
 ) -> Facts:
-    """The facts of these sources, and of every vault that holds anything. Of `former` ones, their inventory alone."""
-    found = [*names, *former] if inventory else ()
+    """The facts of these sources, `listed` with their inventory and that of `former` ones, and of every vault."""
+    found = [*names, *former] if listed else ()
     read_points: dict[str, RecoveryPoint] = {}
     newest = _points(connection, names, Kept.COMPLETE, read_points)
     newest_any = _points(connection, names, Kept.ANY, read_points)
@@ -98,8 +93,8 @@ def read(
     return Facts(
         sources={**{name: SourceFacts(name) for name in names}, **known},
         vaults=_vaults(connection),
-        resources=_resources(connection, found) if found else {},
-        vanished=_vanished(connection, found) if found else {},
+        resources=_resources(connection, found),
+        vanished=_vanished(connection, found),
         kept_points=_kept(connection, names) if kept_points else {},
         holds=holds.in_force(connection, names) if kept_points else {},
         verified_copies=_verified_copies(connection, names) if kept_points else {},
@@ -332,22 +327,25 @@ def _vaults(connection: Connection) -> dict[str, VaultFacts]:
     }
 
 
-def _resources(connection: Connection, names: Sequence[str] | None) -> dict[str, tuple[Resource, ...]]:
+def _resources(connection: Connection, names: Sequence[str]) -> dict[str, tuple[Resource, ...]]:
+    if not names:
+        return {}
     # What the last discovery did not find any more stays in the table as history, with its last moment.
-    asked = "AND sources.name IN (SELECT value FROM json_each(:asked))" if names is not None else ""
-    statement = f"""
+    statement = """
         SELECT resources.* FROM sources CROSS JOIN resources
         WHERE resources.source = sources.name AND resources.last_seen = sources.discovered_at
-        {asked} ORDER BY sources.name, resources.name
+            AND sources.name IN (SELECT value FROM json_each(:asked)) ORDER BY sources.name, resources.name
         """
     found: dict[str, list[Resource]] = defaultdict(list)
-    for row in _rows(connection, statement, names or ()):
+    for row in _rows(connection, statement, names):
         found[row["source"]].append(resource_from_row(row))
     return {source: tuple(resources) for source, resources in found.items()}
 
 
 def _vanished(connection: Connection, names: Sequence[str]) -> dict[str, tuple[Disappearance, ...]]:
     """What the last discovery of each source did not find any more, by the discovery that last did."""
+    if not names:
+        return {}
     statement = """
         SELECT resources.* FROM resources JOIN sources ON sources.name = resources.source
         WHERE sources.name IN (SELECT value FROM json_each(:asked)) AND resources.last_seen < sources.discovered_at
