@@ -23,6 +23,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 from urllib.request import Request, urlopen
 
 from servers import bigquery_avro, bigquery_texts
+from servers.bigquery_appends import History
 from servers.google_stores import GoogleStore
 
 BYTES_PER_TABLE = 10_000_000
@@ -64,6 +65,7 @@ class Front:
     refuse: Callable[[str, str, Any], RefusedError | None] = lambda method, path, body: None
     transfers: list[Any] | None = None
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    history: History = field(default_factory=History)
     _left: dict[str, int] = field(default_factory=dict)
     _results: dict[str, Any] = field(default_factory=dict)
     _changed: dict[tuple[str, ...], tuple[str, int]] = field(default_factory=dict)
@@ -81,6 +83,7 @@ class Front:
         if match and method == "POST" and match[3] is None:  # what emulators take, and do not tell
             told = {name: body[name] for name in ("view", "rangePartitioning") if name in body}
             self._told[match[1], match[2], body["tableReference"]["tableId"]] = told
+        self.history.note(method, path, body)
         request = Request(self.backend + path, content, {"Content-Type": "application/json"}, method=method)
         try:
             # One at a time: at once, an emulator gives the answer to one question to another.
@@ -186,7 +189,8 @@ class Front:
             case {"copy": _}:
                 job |= self.ask("POST", f"/bigquery/v2/projects/{project}/jobs", {"configuration": configuration})
             case {"query": {"destinationTable": target} as query}:
-                self._select_into(project, query["query"], target)
+                if not self._appends(query, target):
+                    self._select_into(project, query["query"], target)
                 told = {"totalBytesProcessed": str(BYTES_PER_TABLE)}
                 job["statistics"] |= {**told, "query": told}
             case {"query": query} if self.time_travels and (match := _TEXTS.fullmatch(query["query"])):
@@ -298,6 +302,22 @@ class Front:
         path = f"/bigquery/v2/projects/{project}/datasets/{target['datasetId']}/tables"
         self.ask("POST", path, {"tableReference": target, "schema": {"fields": columns}})
         self._insert_rows(f"{path}/{target['tableId']}", bigquery_texts.rows(columns, found))
+
+    def _appends(self, asked: Mapping[str, Any], target: Mapping[str, str]) -> bool:
+        """What was added to a table, into a new one; whether that was asked."""
+        try:
+            told = self.history.told(asked["query"])
+        except ValueError as error:
+            raise RefusedError(400, "invalidQuery", str(error)) from error
+        if told is None:
+            return False
+        project, dataset, name = told[0].split(".")
+        schema = self.table({"projectId": project, "datasetId": dataset, "tableId": name})["schema"]
+        cut = {name: asked[name] for name in ("timePartitioning", "rangePartitioning") if name in asked}
+        path = f"/bigquery/v2/projects/{project}/datasets/{target['datasetId']}/tables"
+        self.ask("POST", path, {"tableReference": target, "schema": schema, **cut})
+        self._insert_rows(f"{path}/{target['tableId']}", told[1])
+        return True
 
     def _read_texts(self, project: str, match: re.Match[str]) -> int:
         """Rows of a table with texts, into one with the columns themselves; how many."""

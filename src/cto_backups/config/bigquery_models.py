@@ -64,6 +64,9 @@ class BigQuerySource(AnySource):
         default=None, examples=[["logs.tmp_*"]]
     )
     """Tables to leave out, as shell patterns of DATASET.TABLE; the audit finds them until `exclude` says why."""
+    appended: Annotated[list[TablePattern], Field(min_length=1)] | None = Field(default=None, examples=[["logs.*"]])
+    """Tables to which rows are only added, as such patterns: what was added since the point before is extracted alone,
+    where the sums of all rows prove that it is all that changed."""
     credentials: Reference | None = Field(default=None, examples=["file:keys/service-account.json"])
     """Where the key file of a service account is; without it, Google's usual places are searched."""
     keep_snapshots: Duration | None = Field(default=None, examples=["14 days"])

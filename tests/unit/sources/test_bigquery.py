@@ -363,8 +363,10 @@ class _Before:
         return path in self._point.entries
 
 
-def again(source: BigQuerySource, before: MemoryPoint) -> tuple[MemoryPoint, Fingerprint, set[str]]:
-    """The point after another one, and which places of that are kept in it."""
+def again(
+    source: BigQuerySource, before: MemoryPoint, notes: list[str] | None = None
+) -> tuple[MemoryPoint, Fingerprint, set[str]]:
+    """The point after another one, and which places of that are kept in it; `notes` gets what is told."""
     follows: Before = _Before(before)
     entries: dict[bytes, Any] = {}
     kept: set[str] = set()
@@ -382,6 +384,8 @@ def again(source: BigQuerySource, before: MemoryPoint) -> tuple[MemoryPoint, Fin
                         content += buffer[:count]
                     arrival.content.close()
                 entries[path] = arrival.entry, content
+        if notes is not None:
+            notes.extend(capture.notes)
         return MemoryPoint(entries), capture.fingerprint(), kept
 
 

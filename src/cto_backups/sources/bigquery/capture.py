@@ -44,7 +44,7 @@ class BigQueryCapture:
         told = f"BigQuery scanned {size(scanned)} for the fingerprint"
         if self._extraction.estimated_bytes is not None:
             told += f"; {size(self._extraction.estimated_bytes)} were estimated"
-        return (*self._notes, *([told] if scanned else []))
+        return (*self._notes, *self._extraction.notes, *([told] if scanned else []))
 
     def fingerprint(self) -> Fingerprint:
         """Complete once the whole tree was stored."""

@@ -41,11 +41,18 @@ def digest(document: Any) -> str:
     return sha256(written(document)).hexdigest()
 
 
+def cut(table: Mapping[str, Any]) -> Document:
+    """How a table is partitioned, for a copy of it that no partition of expires from."""
+    kept: Document = {name: table[name] for name in ("timePartitioning", "rangePartitioning") if table.get(name)}
+    if by_time := kept.get("timePartitioning"):
+        kept["timePartitioning"] = {name: value for name, value in by_time.items() if name != "expirationMs"}
+    return kept
+
+
 def made_of(table: Mapping[str, Any]) -> Document:
     """What a copy of a table in another dataset has in common with it."""
     kept: Document = {name: table[name] for name in (*_OF_A_COPY, *_MORE_OF_A_COPY) if table.get(name)}
-    if by_time := kept.get("timePartitioning"):
-        kept["timePartitioning"] = {name: value for name, value in by_time.items() if name != "expirationMs"}
+    kept |= cut(table)
     kept["schema"] = {"fields": _plain(table.get("schema", {}).get("fields", ()), tags=False)}
     return kept
 

@@ -11,8 +11,9 @@ from typing import Final
 
 from cto_backups.errors import SourceError
 from cto_backups.providers.google import RefusedError
-from cto_backups.sources.bigquery import as_text, documents
+from cto_backups.sources.bigquery import appends, as_text, documents
 from cto_backups.sources.bigquery import sums as bigquery_sums
+from cto_backups.sources.bigquery.appends import Appended
 from cto_backups.sources.bigquery.bucket import Bucket, DamagedObjectError, ObjectInMemory, ObjectReader, StagedObject
 from cto_backups.sources.bigquery.client import BigQuery, Document, job_name, scanned
 from cto_backups.sources.bigquery.partitions import WHOLE, Partitioning
@@ -62,13 +63,14 @@ class Moment:
 
 
 class Extraction:
-    """The jobs of one capture; `scanned_bytes` is what its queries had BigQuery read."""
+    """The jobs of one capture; `scanned_bytes` is what its queries had BigQuery read, `notes` are for people."""
 
     def __init__(self, place: Place, bigquery: BigQuery, bucket: Bucket) -> None:
         self.place = place
         self.jobs = place.jobs
         self.scanned_bytes = 0
         self.estimated_bytes: int | None = None
+        self.notes: list[str] = []
         self.bigquery, self.bucket = bigquery, bucket
         self._lock = threading.Lock()
         self._begun = 0
@@ -149,22 +151,31 @@ class Extraction:
 
     # -- sums ---------------------------------------------------------------------------------------------------------
 
-    def check_budget(self, wanted: Sequence[tuple[Table, State]]) -> None:
+    def check_budget(self, wanted: Sequence[tuple[Table, State, State | None]], until: int) -> None:
         """Ask how much is to be scanned, where there is a budget. Raises SourceError when that is more."""
         budget = self.place.budget_bytes
         if budget is None:
             return
         with ThreadPoolExecutor(self.jobs, thread_name_prefix="estimate") as pool:
-            estimates = pool.map(lambda each: self.bigquery.estimate(self._summing(*each)), wanted)
+            estimates = pool.map(lambda each: self.bigquery.estimate(self._summing(each[0], each[1])), wanted)
             # What has columns as text is read once more for that.
             twice = zip(wanted, estimates, strict=True)
-            self.estimated_bytes = sum(bytes_ * (2 if table.has_texts else 1) for (table, _), bytes_ in twice)
+            self.estimated_bytes = sum(bytes_ * (2 if table.has_texts else 1) for (table, _, _), bytes_ in twice)
+            asked = [
+                appends.telling(self.place.project, table, former.at, until)
+                for table, known, former in wanted
+                if former is not None and self._may_be_appended(table, former, until) and known.parts != former.parts
+            ]
+            self.estimated_bytes += sum(pool.map(self.bigquery.estimate, asked))
         if self.estimated_bytes > budget:
             raise self.refused(
                 "a backup would have BigQuery scan more than its budget",
                 why=f"{size(self.estimated_bytes)} are estimated, and `budget` is {size(budget)}",
                 todo="raise `budget`; or leave tables out that need no protection: `leave_out`",
             )
+
+    def _may_be_appended(self, table: Table, former: State | None, until: int) -> bool:
+        return self.place.is_appended(table.key) and appends.may_be(table, former, until)
 
     def _summing(self, table: Table, known: State) -> str:
         path = f"{self.place.project}.{self.place.snapshots_dataset}.{table.snapshot}"
@@ -198,14 +209,51 @@ class Extraction:
             found = {WHOLE: bigquery_sums.NOTHING} if table.partitioning.column is None else {}
         return found
 
+    def appended(
+        self, table: Table, former: State | None, sums: Mapping[str, PartitionSums], until: int
+    ) -> Appended | None:
+        """The partitions of a table that have some rows more than before, and are else as they were. Raises as above.
+
+        The rows are in a table beside the snapshots then.
+        """
+        if former is None or not self._may_be_appended(table, former, until):
+            return None
+        likely = appends.candidates(former, sums)
+        if not likely:
+            return None
+        aside = f"{table.snapshot}_appended"
+        try:
+            self._select_into(aside, appends.telling(self.place.project, table, former.at, until), table, "appends")
+        except RefusedError as error:
+            if error.is_busy:
+                raise
+            self.notes.append(f"{table.key} was extracted whole: it was not told what was added to it ({error})")
+            return None
+        path = f"{self.place.project}.{self.place.staging_dataset}.{aside}"
+        query = bigquery_sums.summing(path, table.definition["schema"]["fields"], table.partitioning)
+        answer = self.bigquery.query(query, job_name(self.place.staging_dataset, aside, table.key, "sums"))
+        with self._lock:
+            self.scanned_bytes += answer.scanned_bytes
+        found = appends.proven(likely, bigquery_sums.read(answer), sums)
+        if other := sorted(likely.keys() - found.keys()):
+            self.notes.append(
+                f"{table.key} is `appended`, and rows of it were altered or deleted, or streamed in late"
+                f" ({', '.join(other[:3])}): extracted whole"
+            )
+        return Appended(aside, found) if found else None
+
     # -- extracts -----------------------------------------------------------------------------------------------------
 
-    def extracted(self, table: Table, part: str) -> Sequence[StagedObject]:
-        """Have a partition written into the bucket; the files of it. Raises SourceError."""
+    def extracted(self, table: Table, part: str, appended: Appended | None = None) -> Sequence[StagedObject]:
+        """Have a partition written into the bucket, or what was added to it; the files. Raises SourceError."""
         with self._lock:
             self._begun += 1
             below = f"{self.place.extracts}{table.snapshot}/{self._begun:08}/"
             aside = f"{table.snapshot}_{self._begun:08}"
+        suffix = "" if part == WHOLE else f"${part}"
+        if appended is not None and part in appended.former:
+            source = self.bigquery.reference(self.place.staging_dataset, appended.aside + suffix)
+            return self._written(table, source, below)
         if table.has_texts:
             self._write_texts(table, part, aside)
             try:
@@ -213,14 +261,20 @@ class Extraction:
             finally:
                 with suppress(*FAILURES):  # it expires by itself, and the next capture removes what is left
                     self.bigquery.delete_table(self.place.staging_dataset, aside)
-        snapshot = table.snapshot if part == WHOLE else f"{table.snapshot}${part}"
-        return self._written(table, self.bigquery.reference(self.place.snapshots_dataset, snapshot), below)
+        return self._written(
+            table, self.bigquery.reference(self.place.snapshots_dataset, table.snapshot + suffix), below
+        )
 
     def _write_texts(self, table: Table, part: str, aside: str) -> None:
         """Have a partition written into a table beside its snapshot, as files have it."""
         listed = as_text.written(table.definition["schema"]["fields"])
         path = f"{self.place.project}.{self.place.snapshots_dataset}.{table.snapshot}"
         statement = f"SELECT {listed} FROM `{path}` WHERE {table.partitioning.only(part)}"
+        self._select_into(aside, statement, table, "texts")
+
+    def _select_into(self, aside: str, statement: str, table: Table, why: str) -> None:
+        """Have a query write a table beside the snapshots, cut as the table is where it has its columns."""
+        cut = {} if why == "texts" else documents.cut(table.definition)
         done = self.bigquery.job(
             {
                 "query": {
@@ -229,9 +283,10 @@ class Extraction:
                     "useQueryCache": False,
                     "destinationTable": self.bigquery.reference(self.place.staging_dataset, aside),
                     "writeDisposition": "WRITE_TRUNCATE",
+                    **cut,
                 }
             },
-            job_name(self.place.staging_dataset, table.key, aside, "texts"),
+            job_name(self.place.staging_dataset, table.key, aside, why),
             "bigquery.tables.getData and bigquery.tables.create",
         )
         with self._lock:

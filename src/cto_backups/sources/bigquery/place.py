@@ -33,7 +33,8 @@ KEPT_MS: Final = 24 * 3600 * 1000
 class Place:
     """The project of the source `name`, in one location; `staging` is the bucket on the way, as a URL.
 
-    `chosen` are datasets, all of the location when there are none; `left_out` are patterns of DATASET.TABLE. `tls` is
+    `chosen` are datasets, all of the location when there are none; `left_out` are patterns of DATASET.TABLE, and
+    so are `appended`, to whose tables rows are only added. `tls` is
     as `providers.google.GoogleClient` has it. A point's snapshots are kept for `keep_snapshots`; `time_travel` is how
     far back the history of every dataset should lead. At most `jobs` jobs run at once; `budget_bytes` is what a backup,
     or a test, may have BigQuery scan; None: no end.
@@ -45,6 +46,7 @@ class Place:
     staging: str
     chosen: Sequence[str] = ()
     left_out: Sequence[str] = ()
+    appended: Sequence[str] = ()
     credentials: Callable[[], str] | None = None
     endpoint: str = ""
     storage_endpoint: str = ""
@@ -90,6 +92,10 @@ class Place:
         if location.lower() != self.location.lower() or (self.chosen and dataset not in self.chosen):
             return False
         return not table or not any(fnmatchcase(f"{dataset}.{table}", pattern) for pattern in self.left_out)
+
+    def is_appended(self, key: str) -> bool:
+        """Whether policy says of DATASET.TABLE that rows are only added to it."""
+        return any(fnmatchcase(key, pattern) for pattern in self.appended)
 
     @property
     def own_name(self) -> str:

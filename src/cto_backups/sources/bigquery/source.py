@@ -26,8 +26,8 @@ class BigQuerySource:
     """Implements `core.ports.Source` for the datasets of one project in one location.
 
     Options: `project`, `location`, `staging` (gs://BUCKET/PREFIX), `datasets` (all of the location when empty),
-    `leave_out` (patterns of DATASET.TABLE), `credentials` (what reveals a key file), `jobs` (how many at once),
-    `budget_bytes` (what may be scanned), `endpoint` and `storage_endpoint` (Google's own when empty), `tls`;
+    `leave_out` and `appended` (patterns of DATASET.TABLE), `credentials` (what reveals a key file), `jobs` (how many
+    at once), `budget_bytes` (what may be scanned), `endpoint` and `storage_endpoint` (Google's own when empty), `tls`;
     `keep_snapshots_seconds` (none are kept without it), `time_travel_seconds`, which the audit asks for.
     """
 
@@ -42,6 +42,7 @@ class BigQuerySource:
             staging=text(options, "staging"),
             chosen=texts(options, "datasets"),
             left_out=texts(options, "leave_out"),
+            appended=texts(options, "appended"),
             credentials=_revealed(options),
             endpoint=str(options.get("endpoint") or ""),
             storage_endpoint=str(options.get("storage_endpoint") or ""),

@@ -38,12 +38,14 @@ class Part:
 class State:
     """All partitions of a table, by ids; `columns` is a digest of what its rows are made of.
 
-    `has_texts`: its files have as text what `as_text` says.
+    `has_texts`: its files have as text what `as_text` says. `at`: the moment of all of this, in milliseconds since
+    1970, where it may be asked what was added since; else 0.
     """
 
     columns: str
     parts: dict[str, Part] = field(default_factory=dict)
     has_texts: bool = False
+    at: int = 0
 
     @property
     def sums(self) -> dict[str, PartitionSums]:
@@ -56,8 +58,8 @@ class State:
             name: {"token": part.token, "files": list(part.files), **part.sums.document()}
             for name, part in self.parts.items()
         }
-        texts = {"texts": True} if self.has_texts else {}
-        return written({"format": _FORMAT, "columns": self.columns, "partitions": parts, **texts})
+        more = {**({"texts": True} if self.has_texts else {}), **({"at": self.at} if self.at else {})}
+        return written({"format": _FORMAT, "columns": self.columns, "partitions": parts, **more})
 
     @classmethod
     def read(cls, content: bytes) -> "State | None":
@@ -70,7 +72,8 @@ class State:
                 str(name): Part(str(each["token"]), PartitionSums.of(each), each["files"])
                 for name, each in document["partitions"].items()
             }
-            return cls(str(document["columns"]), parts, bool(document.get("texts")))
+            at = int(document.get("at", 0))
+            return cls(str(document["columns"]), parts, bool(document.get("texts")), at)
         except (ValueError, LookupError, TypeError, AttributeError):
             return None
 

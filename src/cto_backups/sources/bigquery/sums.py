@@ -36,6 +36,11 @@ class PartitionSums:
     least: int = 0
     fields: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def pair(self) -> tuple[int, tuple[int, int]]:
+        """How many rows, and what they sum up to: what adds up with those of other rows."""
+        return self.rows, self.sums
+
     def document(self) -> dict[str, Any]:
         """As JSON has it."""
         sums = [str(each) for each in self.sums]
@@ -101,7 +106,7 @@ def differing(before: Mapping[str, PartitionSums], now: Mapping[str, PartitionSu
     told = []
     for name in sorted(before.keys() | now.keys()):
         was, there = before.get(name, NOTHING), now.get(name, NOTHING)
-        if (was.rows, was.sums) != (there.rows, there.sums):
+        if was.pair != there.pair:
             told.append(f"{name} ({there.rows:,} rows, {was.rows:,} expected)")
     return told
 

@@ -18,6 +18,7 @@ from typing import Any, Final
 from cto_backups.core.objects import ObjectState
 from cto_backups.core.trees import Arrival, Before, Entry, EntryKind
 from cto_backups.errors import SourceError
+from cto_backups.sources.bigquery.appends import APPENDED, Appended
 from cto_backups.sources.bigquery.avro import AvroRows, DamagedAvroError
 from cto_backups.sources.bigquery.bucket import DamagedObjectError, ObjectInMemory, ObjectReader, StagedObject
 from cto_backups.sources.bigquery.documents import columns, digest, file_name, written
@@ -43,6 +44,7 @@ class _Unit:
     table: Table
     known: State
     sums: Mapping[str, PartitionSums]
+    appended: Appended | None = None
     part: str | None = None
     extracted: "Future[Sequence[StagedObject]] | None" = None
 
@@ -64,7 +66,8 @@ class ExtractTree:
             yield self._given(path, written(document))
         with ThreadPoolExecutor(self._extraction.jobs, thread_name_prefix="bigquery") as pool:
             try:
-                self._extraction.check_budget([(table, self._known(table, before)) for table in self._moment.tables])
+                wanted = [(table, *self._known(table, before)) for table in self._moment.tables]
+                self._extraction.check_budget(wanted, self._moment.milliseconds)
                 waiting: deque[_Unit] = deque()
                 for unit in self._units(pool, before):
                     waiting.append(unit)
@@ -79,25 +82,30 @@ class ExtractTree:
 
     def _units(self, pool: ThreadPoolExecutor, before: Before | None) -> Iterator[_Unit]:
         """Every partition that is to be extracted, begun; tables are summed up ahead."""
-        summed: deque[tuple[Table, State, Future[Mapping[str, PartitionSums]]]] = deque()
+        summed: deque[tuple[Table, State, Future[_Summed]]] = deque()
         left = iter(self._moment.tables)
         while True:
             while len(summed) < 2 * self._extraction.jobs and (table := next(left, None)) is not None:
-                known = self._known(table, before)
-                summed.append((table, known, pool.submit(self._extraction.summed, table, known)))
+                known, former = self._known(table, before)
+                summed.append((table, known, pool.submit(self._summed, table, known, former)))
             if not summed:
                 return
             table, known, future = summed.popleft()
-            sums = future.result()
+            sums, appended = future.result()
             for part in sorted(sums):
-                yield _Unit(table, known, sums, part, pool.submit(self._extraction.extracted, table, part))
+                extracted = pool.submit(self._extraction.extracted, table, part, appended)
+                yield _Unit(table, known, sums, appended, part, extracted)
             yield _Unit(table, known, sums)
+
+    def _summed(self, table: Table, known: State, former: State | None) -> "_Summed":
+        sums = self._extraction.summed(table, known)
+        return sums, self._extraction.appended(table, former, sums, self._moment.milliseconds)
 
     def _taken(self, unit: _Unit, before: Before | None) -> Iterator[Arrival]:
         table = unit.table
         place = folder_of(table.dataset, table.name)
         if unit.part is None:
-            state = self.states.setdefault(table.key, State(table.columns, has_texts=table.has_texts))
+            state = self._state(table)
             if unit.known.parts:
                 assert before is not None
                 yield from self._folders(f"{place}/{DATA}/")
@@ -111,14 +119,21 @@ class ExtractTree:
         assert unit.extracted is not None
         inside = f"{place}/{DATA}/{file_name(unit.part)}"
         yield from self._folders(f"{inside}/")
-        files = []
-        for number, staged in enumerate(unit.extracted.result()):
+        files: list[Mapping[str, Any]] = []
+        more: dict[str, bool] = {}
+        if unit.appended is not None and unit.part in unit.appended.former:
+            assert before is not None
+            files += unit.appended.former[unit.part].files
+            more = {APPENDED: True}
+            for entry in before.folder(os.fsencode(inside)):
+                yield Arrival(entry, kept=True)
+        for number, staged in enumerate(unit.extracted.result(), len(files)):
             reader = _Reader(staged, self._extraction.open(staged), self._failed)
             path = f"{inside}/{number:012}.avro"
             entry = self._entry(path, EntryKind.FILE)
             entry.size = staged.size
             yield Arrival(entry, reader)
-            files.append({**staged.document(), "rows": reader.rows})
+            files.append({**staged.document(), "rows": reader.rows, **more})
             self._extraction.done_with(staged)
         sums = unit.sums[unit.part]
         rows = sum(int(file["rows"]) for file in files)
@@ -128,24 +143,34 @@ class ExtractTree:
                 why=f"the files of partition {unit.part} hold {rows:,} rows, and the snapshot {sums.rows:,}",
                 todo="nothing of this attempt was kept; back up again",
             )
-        state = self.states.setdefault(table.key, State(table.columns, has_texts=table.has_texts))
+        state = self._state(table)
         state.parts[unit.part] = Part(self._moment.token(table, unit.part), sums, files)
 
-    def _known(self, table: Table, before: Before | None) -> State:
-        """The partitions that the point before holds as they are now."""
+    def _state(self, table: Table) -> State:
+        """What is found of a table; its moment is told where somebody asks later what was added since."""
+        if table.key not in self.states:
+            at = self._moment.milliseconds if self._extraction.place.is_appended(table.key) else 0
+            self.states[table.key] = State(table.columns, has_texts=table.has_texts, at=at)
+        return self.states[table.key]
+
+    def _known(self, table: Table, before: Before | None) -> tuple[State, State | None]:
+        """The partitions that the point before holds as they are now; and all that it holds whole."""
         known = State(table.columns)
         if before is None:
-            return known
+            return known, None
         place = folder_of(table.dataset, table.name)
         content = before.content(os.fsencode(f"{place}/{FILE}"))
         former = State.read(content) if content is not None else None
         if former is None or former.columns != table.columns or former.has_texts != table.has_texts:
-            return known
-        for name, part in former.parts.items():
+            return known, None
+        for name, part in tuple(former.parts.items()):
+            is_same = bool(part.token) and part.token == self._moment.token(table, name)
             path = os.fsencode(f"{place}/{DATA}/{file_name(name)}")
-            if part.token and part.token == self._moment.token(table, name) and before.is_whole(path):
+            if not (is_same or self._extraction.place.is_appended(table.key)) or not before.is_whole(path):
+                del former.parts[name]
+            elif is_same:
                 known.parts[name] = part
-        return known
+        return known, former
 
     def _folders(self, path: str) -> Iterator[Arrival]:
         """The folders above a path that did not come yet."""
@@ -171,6 +196,9 @@ class ExtractTree:
     def _failed(self, what: str, error: Exception) -> SourceError:
         why, todo = explained(error)
         return self._extraction.refused(what, why=why, todo=todo)
+
+
+_Summed = tuple[Mapping[str, PartitionSums], Appended | None]
 
 
 class _Reader:
