@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from source_contract import captured
 
 from cto_backups.core.model import Fingerprint
+from cto_backups.core.policy import Payload
 from cto_backups.errors import VerificationError
 from cto_backups.sources.bigquery import appends
 from cto_backups.sources.bigquery.source import BigQuerySource
@@ -186,15 +187,16 @@ def test_a_budget_counts_what_history_is_read(make: Make, logs: Dataset, bqemula
     assert len(dry) == 3
 
 
+@pytest.mark.parametrize("payload", [Payload.EXPORT, Payload.SNAPSHOT])
 def test_points_of_a_vault_hold_all_files_of_a_partition(
-    make: Make, logs: Dataset, bqemulator: Front, vaults: Any, tmp_path: Path
+    make: Make, logs: Dataset, bqemulator: Front, vaults: Any, tmp_path: Path, payload: Payload
 ) -> None:
     """What was added lies beside what an earlier point stored; both come back, and both points do."""
     source, into = make(), exports(vaults[0])
-    _, first, before = backed_up(source, into)
+    _, first, before = backed_up(source, into, payload=payload)
     logs.insert("plain", *entries(100, 103))
     asked = extracts(bqemulator)
-    _, second, expected = backed_up(source, into, first)
+    _, second, expected = backed_up(source, into, first, payload)
     assert asked == ["appended"]
     assert into.verify().damages == ()
     bqemulator.refuse = lambda method, path, body: None

@@ -56,9 +56,11 @@ def exports(vault: BucketVault) -> ExportStore:
     return ExportStore(repository, vault, "exports/main")
 
 
-def backed_up(source: BigQuerySource, into: ExportStore, parent: str | None = None) -> tuple[Draft, str, Any]:
+def backed_up(
+    source: BigQuerySource, into: ExportStore, parent: str | None = None, payload: Payload = Payload.EXPORT
+) -> tuple[Draft, str, Any]:
     with source.capture() as capture, into.writing() as writing:
-        draft = writing.write(capture.tree, parent=parent, payload=Payload.EXPORT)
+        draft = writing.write(capture.tree, parent=parent, payload=payload)
         label = SnapshotLabel(capture.captured_at, "h", "u", capture.paths, ())
         return draft, writing.commit(draft, label), capture.fingerprint()
 
