@@ -294,6 +294,20 @@ COMMANDS = (
         ),
     ),
     Entry(
+        "source",
+        "source:source",
+        "The sources of the policy; try out a service",
+        ("source", "source check analytics"),
+        (
+            Entry(
+                "check",
+                "source:check",
+                "Try out what backups rely on of a service",
+                ("source check analytics", "source check analytics --dry-run"),
+            ),
+        ),
+    ),
+    Entry(
         "cloudsql",
         "cloudsql:cloudsql",
         "Backups that Cloud SQL keeps itself; restore one",

@@ -194,3 +194,30 @@ def test_a_capture_that_is_killed_leaves_nothing_that_the_next_one_does_not_remo
     assert left() == (0, 0)
     assert len(protecting("points", "sales", "--json").document["points"]) == 1
     assert protecting("test", "sales").status is ExitStatus.SUCCESS
+
+
+def test_a_project_is_tried_out_and_told_line_by_line(protecting: Home, bqemulator: Front) -> None:
+    """The emulator lacks what it lacks: what backups rely on of that is marked, and ends with 11."""
+    costs = protecting("source", "check", "sales", "--dry-run")
+    assert costs.status is ExitStatus.SUCCESS, costs
+    assert "At most" in costs.err and "MiB" in costs.err
+    told = protecting("source", "check")
+    assert told.status is ExitStatus.VERIFICATION, told
+    assert "NOT all that backups rely on works" in told.out
+    assert "dropped: refused" in told.err
+    answer = protecting("source", "check", "sales", "--json").document
+    (sales,) = answer["sources"]
+    assert sales["passed"] is False
+    assert {each["rule"]: each["answer"] for each in sales["rules"]}["load"] == "works"
+    assert sales["scanned_bytes"] > 0
+
+
+def test_a_source_with_nothing_to_try_is_refused_and_sources_are_listed(protecting: Home) -> None:
+    listed = protecting("source", "--json").document["sources"]
+    (other,) = [each["source"] for each in listed if each["kind"] != "bigquery"][:1]
+    assert {"source": "sales", "kind": "bigquery"}.items() <= {
+        name: value for each in listed if each["source"] == "sales" for name, value in each.items()
+    }.items()
+    refused = protecting("source", "check", other)
+    assert refused.status is ExitStatus.REFUSED, refused
+    assert f"cto.backups test {other}" in refused.err

@@ -223,7 +223,7 @@ class Extraction:
             return None
         aside = f"{table.snapshot}_appended"
         try:
-            self._select_into(aside, appends.telling(self.place.project, table, former.at, until), table, "appends")
+            self.select_into(aside, appends.telling(self.place.project, table, former.at, until), table, "appends")
         except RefusedError as error:
             if error.is_busy:
                 raise
@@ -270,9 +270,9 @@ class Extraction:
         listed = as_text.written(table.definition["schema"]["fields"])
         path = f"{self.place.project}.{self.place.snapshots_dataset}.{table.snapshot}"
         statement = f"SELECT {listed} FROM `{path}` WHERE {table.partitioning.only(part)}"
-        self._select_into(aside, statement, table, "texts")
+        self.select_into(aside, statement, table, "texts")
 
-    def _select_into(self, aside: str, statement: str, table: Table, why: str) -> None:
+    def select_into(self, aside: str, statement: str, table: Table, why: str) -> None:
         """Have a query write a table beside the snapshots, cut as the table is where it has its columns."""
         cut = {} if why == "texts" else documents.cut(table.definition)
         done = self.bigquery.job(

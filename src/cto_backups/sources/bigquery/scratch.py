@@ -55,7 +55,7 @@ class Proof:
         tables = point.tables()
         with self._place.opened() as (bigquery, bucket):
             bucket.clear(self._place.loads, clock.now() - timedelta(milliseconds=KEPT_MS))
-            with _dataset(self._place, bigquery) as dataset:
+            with dataset_of_ours(self._place, bigquery) as dataset:
                 loader = Loader(self._place, bigquery, bucket)
                 names = [f"t{number:05}" for number in range(len(tables))]
                 with ThreadPoolExecutor(self._place.jobs, thread_name_prefix="load") as pool:
@@ -120,7 +120,7 @@ def _summed(
 
 
 @contextmanager
-def _dataset(place: Place, bigquery: BigQuery) -> Iterator[str]:
+def dataset_of_ours(place: Place, bigquery: BigQuery) -> Iterator[str]:
     """A new dataset, dropped in the end whatever happens; those that killed tests left go first."""
     begins = f"{OURS}test_{place.own_name}_"
     too_old = int(clock.now().timestamp() * 1000) - KEPT_MS

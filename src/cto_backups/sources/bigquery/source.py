@@ -9,10 +9,11 @@ from cto_backups.core.database_restore import DatabasePlan, DatabaseRestored, Da
 from cto_backups.core.limits import UNLIMITED, Limit
 from cto_backups.core.model import Fingerprint, Resource
 from cto_backups.core.ports import Capture, Existing, PointReader, Progress, Restored, RestoreOptions, RestorePlan
+from cto_backups.core.source_check import Found
 from cto_backups.core.time_travel import Window
 from cto_backups.errors import PolicyError
 from cto_backups.sources.bigquery import capture as bigquery_capture
-from cto_backups.sources.bigquery import history
+from cto_backups.sources.bigquery import history, trial
 from cto_backups.sources.bigquery.dataset import DatasetForm
 from cto_backups.sources.bigquery.inventory import resources
 from cto_backups.sources.bigquery.place import Place
@@ -109,6 +110,18 @@ class BigQuerySource:
             telling(f"source {self.name}: project {self._place.project} could not be looked at"),
         ):
             return tuple(history.windows(bigquery, self._place))
+
+    def rules(self) -> Mapping[str, str]:
+        """What a check of the project tries, in its order."""
+        return trial.rules()
+
+    def check_cost(self) -> str:
+        """What a check costs at most."""
+        return trial.cost()
+
+    def try_out(self, limit: Limit = UNLIMITED) -> Found:
+        """Try the project out, in a dataset made for that. Raises SourceError."""
+        return trial.try_out(self._place.within(limit))
 
     def plan_database(self, reader: PointReader, told: Fingerprint, wish: DatabaseWish) -> DatabasePlan:
         """What `restore_database` would do: a dataset is what others call a database."""
