@@ -7,7 +7,7 @@ from cto_backups.core.model import Action, ActionKind
 from cto_backups.flows.queue_port import Offer, Queue
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-Queues = Callable[[], Queue]
+Queues = Callable[..., Queue]
 
 
 def offer(source: str, lane: str = "", priority: int = 0, kind: ActionKind = ActionKind.BACKUP) -> Offer:
@@ -109,3 +109,48 @@ class QueueContract:
         queue = queues()
         queue.end(offer("ledger").action)
         assert names(queue) == []
+
+
+class FleetContract:
+    """What is asked beside it of a queue that several workers share; `queues` takes the lanes of each."""
+
+    def test_of_several_workers_one_gets_an_action(self, queues: Queues) -> None:
+        one, other, ledger = queues(), queues(), offer("ledger")
+        put(one, ledger)
+        assert names(other) == ["ledger"] == names(one)
+        assert [one.take(ledger.action), other.take(ledger.action)] == [True, False]
+        put(other, ledger)
+        assert names(other) == []
+
+    def test_a_lane_is_its_hosts_and_the_pool_is_everybodys(self, queues: Queues) -> None:
+        here, there = queues("here"), queues("there")
+        put(here, offer("ours", "here"), offer("theirs", "there"), offer("anybody's"))
+        assert (names(here), names(there)) == (["ours", "anybody's"], ["theirs", "anybody's"])
+
+    def test_what_another_one_puts_is_seen(self, queues: Queues) -> None:
+        one, other = queues(), queues()
+        assert names(other) == []
+        put(one, offer("ledger"))
+        assert names(other) == ["ledger"]
+
+    def test_who_goes_gives_back_what_was_taken(self, queues: Queues) -> None:
+        one, other, ledger = queues(), queues(), offer("ledger")
+        put(one, ledger)
+        assert one.take(ledger.action)
+        one.close()
+        other = queues()
+        assert other.take(other.waiting()[0])
+
+    def test_what_a_change_was_noticed_for_outlives_a_plan_that_does_not_know_of_it(self, queues: Queues) -> None:
+        planner, other = queues(), queues()
+        put(other, offer("noticed"), whole=False)
+        put(planner, offer("ledger"))
+        assert sorted(map(str, names(planner))) == ["ledger", "noticed"]
+
+    def test_the_end_of_what_another_one_has_by_now_changes_nothing(self, queues: Queues) -> None:
+        one, other, ledger = queues(), queues(), offer("ledger")
+        put(one, ledger)
+        assert one.take(ledger.action)
+        other.end(ledger.action)
+        put(other, ledger)
+        assert names(other) == []
