@@ -8,6 +8,7 @@ from cto_backups.config.fields import (
     CategoryName,
     ClassName,
     Duration,
+    HostName,
     Line,
     Retention,
     Triggers,
@@ -31,6 +32,9 @@ class AnySource(Part):
     """How often it is restored as a test and compared; `none` for never."""
     vaults: VaultNames | None = None
     """The vaults its copies go to; all of them when left out."""
+    on_host: HostName | None = Field(default=None, examples=["web1", "*"])
+    """In a fleet, the host whose worker captures it, or `*`: any. Left out, the first that had it, if it reads files or
+    sockets of a machine."""
     owner: Line | None = Field(default=None, examples=["cto@example.com"])
     """Who answers for this data."""
     before: Arguments | None = Field(default=None, examples=[["/usr/local/bin/flush-app"]])

@@ -21,6 +21,7 @@ from cto_backups.config.vaults import built_vaults
 from cto_backups.core.defaults import CATEGORIES, CLASSES
 from cto_backups.core.duration import parse_cadence, parse_duration
 from cto_backups.core.governance import DESTRUCTIVE, Governance, Governed, GoverningDocument, Who
+from cto_backups.core.lanes import check_hosts
 from cto_backups.core.model import Rung
 from cto_backups.core.policy import (
     Category,
@@ -179,11 +180,12 @@ class Builder:
             probe_timeout=parse_duration(source.probe_timeout),
             backup_timeout=parse_duration(source.backup_timeout) if source.backup_timeout else None,
             expects_change=parse_duration(source.expects_change) if source.expects_change else None,
+            on_host=source.on_host,
             repositories=kept_repositories(source),
             payload=Payload(getattr(source, "payload", "snapshot")),
             tls=Tls(source.tls) if isinstance(source, models.BigQuerySource | models.CloudsqlSource) else None,
         )
-        for violation in (*check_source(built), *check_copies(built, vaults)):
+        for violation in (*check_source(built), *check_copies(built, vaults), *check_hosts(built, vaults)):
             if violation.field != "vaults" or vaults:  # that the file has no vault is a mistake told elsewhere
                 self._refuse_violation(violation)
         return built if len(self.objections) == before else None

@@ -37,6 +37,7 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z", re.ASCII)
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}\Z", re.ASCII)
 _TIME = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]\Z", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+_HOST = re.compile(r"\*|[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,14 @@ def _name(value: str, _around: Surroundings | None) -> None:
         raise problem(
             f"'{value[:80]}' is no name",
             todo="A name has 1 to 64 letters, digits, dots, underscores, hyphens; a letter or digit comes first.",
+        )
+
+
+def _host_name(value: str, _around: Surroundings | None) -> None:
+    if not _HOST.fullmatch(value):
+        raise problem(
+            f"'{value[:80]}' is no name of a host",
+            todo="Write what 'cto.backups hosts' calls it, without its user or port; or '*' for every host.",
         )
 
 
@@ -262,6 +271,7 @@ _GIT_URLS = ("/srv/git/app.git", "ssh://git@example.com/app.git", "https://examp
 
 Line = Annotated[str, Text()]
 Name = Annotated[str, Text(_name, pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+HostName = Annotated[str, Text(_host_name, examples=("web1",), pattern=r"^(\*|[A-Za-z0-9][A-Za-z0-9._-]{0,252})$")]
 Duration = Annotated[str, Text(_understood(parse_duration), examples=("30 minutes", "1 h", "7 days"))]
 Cadence = Annotated[str, Text(_understood(parse_cadence), examples=("monthly", "45 days"), choices=_CADENCES)]
 Share = Annotated[str, Text(_understood(parse_share), examples=("1/7", "10%"))]

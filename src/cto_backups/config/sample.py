@@ -87,6 +87,7 @@ HINTS = {
     "access": "what this host does there: full, or append-only",
     "exports": "whether exports lie there as plain objects: sealed, plain",
     "kms_key": "the key under which its provider encrypts",
+    "on_host": "in a fleet, the host that has it, or * for every host",
     "repository": "where the repository lies inside",
     "copies": "when copies come there; each at once when left out",
     "checks": "when the worker tries out what its store enforces",

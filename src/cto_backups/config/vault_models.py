@@ -6,6 +6,7 @@ from pydantic import BeforeValidator, Field
 
 from cto_backups.config.bandwidth_models import BandwidthLimit
 from cto_backups.config.fields import (
+    HostName,
     Line,
     LockWindow,
     Reference,
@@ -79,6 +80,8 @@ class Vault(Part):
     """Where the key file of a service account for `gs://` is; without it, Google's usual places are searched."""
     access: AccessName = "full"
     """`append-only`: this host adds and reads, and deletes or overwrites nothing; its owner expires and prunes."""
+    on_host: HostName | None = Field(default=None, examples=["web1", "*"])
+    """In a fleet, the host whose folder it is, or `*` for one that every host has there, as on a file server."""
     repository: RepositoryPlace = "repositories/main"
     """Where its repository lies inside: `.` for one that restic made and that was taken over."""
     exports: Literal["sealed", "plain"] = "sealed"

@@ -70,6 +70,7 @@ def built_vaults(
             prices=Prices(**vault.prices.model_dump()) if vault.prices else None,
             copies=parse_triggers(", ".join(vault.copies)) if vault.copies else (),
             checks=parse_triggers(", ".join(vault.checks)) if vault.checks else (),
+            on_host=vault.on_host,
             settings=VaultSettings(**vault.settings.model_dump()) if vault.settings else VaultSettings(),
         )
     return built
@@ -105,6 +106,8 @@ def _objections(name: str, vault: Vault, scheme: str) -> Iterator[tuple[str, str
         if getattr(vault, setting) is not None and setting not in ("endpoint", *LOGINS.get(scheme, ())):
             fitting = next((kind for kind, settings in LOGINS.items() if setting in settings), "")
             yield setting, f"vault {name} is no {fitting}:// vault, and has {setting}", f"Leave {setting} out."
+    if scheme in OBJECT_STORES and vault.on_host is not None:
+        yield "on_host", f"vault {name} is in a bucket, which every host reaches, and has on_host", "Leave on_host out."
     if scheme not in OBJECT_STORES:
         if vault.endpoint is not None:
             yield "endpoint", f"vault {name} is a folder, and has no server", "Leave endpoint out."

@@ -87,6 +87,7 @@ class VaultPolicy:
     `copies` is the schedule on which copies come there; empty: each as soon as its point is made. `bandwidth` limits
     what travels to and from it. `prices` are what its provider charges; None: nobody said. `settings` are those of its
     bucket. `checks` is the schedule on which what its store enforces is tried out; empty: by people alone.
+    `on_host` is the host whose folder it is, "*" for one that all have; None: nobody said so.
     """
 
     name: str
@@ -110,6 +111,7 @@ class VaultPolicy:
     prices: Prices | None = None
     settings: VaultSettings = VaultSettings()
     checks: Triggers = ()
+    on_host: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +176,8 @@ class SourcePolicy:
     `expects_change`: something in it changes at least this often; None: nobody said so. `repositories` says of those in
     which another program keeps its data (by their names there) what a vault's policy says of a vault. `payload` is what
     its points are to be. `tls` is the lowest version that the provider's service has to speak through which it is read;
-    None: there is none, or what is seen of the source itself tells it.
+    None: there is none, or what is seen of the source itself tells it. `on_host` is the host that captures it, "*" when
+    any can; None: nobody said so.
     """
 
     name: str
@@ -195,6 +198,7 @@ class SourcePolicy:
     repositories: Mapping[str, VaultPolicy] = field(default_factory=dict)
     payload: Payload = Payload.SNAPSHOT
     tls: Tls | None = None
+    on_host: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

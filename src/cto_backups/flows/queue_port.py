@@ -2,12 +2,10 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Protocol
 
+from cto_backups.core.lanes import POOL
 from cto_backups.core.model import Action
-
-POOL: Final = ""
-"""The lane of what any worker may do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
+from cto_backups.core.lanes import POOL
 from cto_backups.core.model import Action, ActionKind
-from cto_backups.flows.queue_port import POOL
 
 FORMAT: Final = 1
 """Counted up when a worker that does not know what is new would do the wrong thing."""
