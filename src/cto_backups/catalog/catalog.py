@@ -22,6 +22,7 @@ from cto_backups.catalog import (
 from cto_backups.catalog.alerts import AlertBook
 from cto_backups.catalog.approvals import Approvals
 from cto_backups.catalog.database import Connection, Password
+from cto_backups.catalog.fleet import FleetBook
 from cto_backups.catalog.marks import Marks
 from cto_backups.catalog.reader import Reader
 from cto_backups.catalog.retentions import Retentions
@@ -130,6 +131,11 @@ class Catalog(Reader):
     def streams(self) -> StreamBook:
         """What follows the logs of sources, and how far it is."""
         return StreamBook(self._database)
+
+    @property
+    def fleet(self) -> FleetBook:
+        """What the hosts of a fleet know of each other."""
+        return FleetBook(self._database)
 
     @property
     def reports(self) -> "ReportBook":

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from cto_backups.errors import CatalogAwayError, CatalogError
 
-VERSION = "0015"
+VERSION = "0016"
 KNOWN_VERSIONS = tuple(f"{number:04}" for number in range(1, int(VERSION) + 1))
 BUSY_SECONDS = 30
 EVERYTHING = 2**63 - 1
@@ -92,7 +92,12 @@ class Connection:
 
 
 class Database(Protocol):
-    """A catalog, opened; safe between threads. Every use raises CatalogError, and BusyError when others hold it."""
+    """A catalog, opened; safe between threads. Every use raises CatalogError, and BusyError when others hold it.
+
+    `shared`: several hosts may use it at once.
+    """
+
+    shared: bool
 
     def close(self) -> None:
         """Let go of it."""

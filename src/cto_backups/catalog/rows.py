@@ -270,6 +270,9 @@ def time_of(row: Row) -> datetime:
     return _moment(row, "at")
 
 
+_TOLD = ("version", "running", "most", "policy", "machine")
+
+
 def heartbeat_to_row(beat: Heartbeat) -> dict[str, Any]:
     """A sign of life as the row of `heartbeat`."""
     return {
@@ -279,14 +282,17 @@ def heartbeat_to_row(beat: Heartbeat) -> dict[str, Any]:
         "host": beat.host,
         "pid": beat.pid,
         "busy_with": beat.busy_with,
+        "told": json.dumps({name: getattr(beat, name) for name in _TOLD}),
     }
 
 
 @readable_row
 def heartbeat_from_row(row: Row) -> Heartbeat:
     """A sign of life from the row of `heartbeat`."""
+    told = json.loads(row["told"])
+    known = {name: told[name] for name in _TOLD if name in told}
     return Heartbeat(
-        _moment(row, "at"), _moment(row, "next_by"), row["host"], row["pid"], row["busy_with"], row["name"]
+        _moment(row, "at"), _moment(row, "next_by"), row["host"], row["pid"], row["busy_with"], row["name"], **known
     )
 
 

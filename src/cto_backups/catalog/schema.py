@@ -42,6 +42,7 @@ sources = Table(
     Column("point_count", Integer, nullable=False, server_default="0"),
     Column("policy_digest", Text, nullable=False),
     Column("expects_change_seconds", Integer),
+    Column("host", Text),  # the first that had it
 )
 
 source_vaults = Table(
@@ -191,6 +192,7 @@ vaults = Table(
     Column("copy_count", Integer, nullable=False, server_default="0"),
     Column("first_copy_at", Moment),
     Column("away_since", Moment),  # since when a worker finds that it cannot be read; none where it can
+    Column("host", Text),  # the first that had it
 )
 
 holds = Table(  # released ones included
@@ -300,6 +302,15 @@ heartbeat = Table(
     Column("host", Text, nullable=False),
     Column("pid", Integer, nullable=False),
     Column("busy_with", Text, nullable=False),
+    Column("told", JSON, nullable=False, server_default="{}"),  # what else it says of itself
+)
+
+leases = Table(  # who does for all what one is to do
+    "leases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("until", Moment, nullable=False),
 )
 
 streams = Table(

@@ -22,6 +22,8 @@ _MOST_IDLE = 8
 class FileDatabase:
     """A catalog's file, opened. Connections are kept and used again; each has one transaction at a time."""
 
+    shared = False
+
     def __init__(self, path: Path, *, unwritable: bool = False) -> None:
         self.path = path
         self._unwritable = unwritable

@@ -136,7 +136,8 @@ class Heartbeat:
     """The last sign of life of a worker: when, by when the next is owed, and from which process of which host.
 
     `busy_with` is the key of the action that it was about to do; empty when none. `name` tells the workers of an
-    installation apart.
+    installation apart. It has `version`, does `running` actions of at `most` so many at once, under the policy with
+    this digest, on a `machine` that calls itself so since it was started: two may have one name.
     """
 
     at: datetime
@@ -145,6 +146,11 @@ class Heartbeat:
     pid: int
     busy_with: str = ""
     name: str = ""
+    version: str = ""
+    running: int = 0
+    most: int = 0
+    policy: str = ""
+    machine: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,15 @@
 """The catalog, as flows read and write it; `catalog.catalog.Catalog` is its implementation."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from cto_backups.core.alerts import Alert, Telling
 from cto_backups.core.facts import CopyFacts, Facts, Heartbeat
 from cto_backups.core.keeping import Hold, Mark
+from cto_backups.core.lanes import Homes
 from cto_backups.core.looks import Looked, Place
-from cto_backups.core.model import ActionKind, Copy, Evidence, Outcome, RecoveryPoint, Resource, Run, TakenPoint
+from cto_backups.core.model import Action, ActionKind, Copy, Evidence, Outcome, RecoveryPoint, Resource, Run, TakenPoint
 from cto_backups.core.policy import Policy
 from cto_backups.core.reporting import Told
 from cto_backups.core.streams import StreamFacts
@@ -181,6 +182,29 @@ class DueTimes(Protocol):
         """When there is something to look at next; None where there is nothing at all."""
 
 
+class Fleet(Protocol):
+    """What the hosts of a fleet know of each other; see `catalog.fleet.FleetBook`."""
+
+    @property
+    def is_one(self) -> bool:
+        """Whether workers of several hosts can come together here."""
+
+    def homes(self) -> Homes:
+        """Which host has each source and vault; nothing while there is no fleet."""
+
+    def adopt(self, host: str) -> None:
+        """Let this host have those that no host has yet, where a fleet can come together."""
+
+    def lead(self, name: str, holder: str, now: datetime, lasting: timedelta) -> bool:
+        """Take or keep a lease for so long; no while another one has it."""
+
+    def yield_lead(self, name: str, holder: str) -> None:
+        """Give a lease back."""
+
+    def interrupt(self, action: Action, now: datetime) -> None:
+        """Note that whoever was at an action gives no sign of life."""
+
+
 class Catalog(Protocol):
     """The facts, as flows read and write them; see `catalog.catalog.Catalog` for what each method promises."""
 
@@ -215,6 +239,10 @@ class Catalog(Protocol):
 
     def record_inventory(self, found: Mapping[str, Iterable[Resource]], now: datetime) -> None:
         """The same for many sources at once."""
+
+    @property
+    def fleet(self) -> Fleet:
+        """What the hosts of a fleet know of each other."""
 
     @property
     def reports(self) -> Reports:

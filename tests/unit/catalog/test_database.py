@@ -212,6 +212,9 @@ def test_the_one_sign_of_life_that_there_was_becomes_that_of_its_host(path):
         connection.execute("DROP TABLE vault_traffic")
         connection.execute("DROP TABLE due_times")
         connection.execute("ALTER TABLE sources ADD COLUMN next_due_at VARCHAR(27)")
+        connection.execute("DROP TABLE leases")
+        connection.execute("ALTER TABLE sources DROP COLUMN host")
+        connection.execute("ALTER TABLE vaults DROP COLUMN host")
         connection.execute("CREATE TABLE heartbeat (id INTEGER PRIMARY KEY, at, next_by, host, pid, busy_with)")
         moment = "2026-03-18T11:00:00.000000Z"
         connection.execute("INSERT INTO heartbeat VALUES (1, ?, ?, 'shop', 77, '')", (moment, moment))

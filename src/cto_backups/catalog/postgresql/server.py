@@ -28,6 +28,8 @@ _MOST_IDLE = 2  # of each process; a fleet has many
 class ServerDatabase:
     """A catalog on a server. Sessions are kept and used again; each has one transaction at a time."""
 
+    shared = True
+
     def __init__(self, address: Address) -> None:
         self.address = address
         self.patience = 0.0
