@@ -52,6 +52,12 @@ COMMANDS = (
         "Where protection falls short, and what to do",
         ("audit", "audit --fail-on high --look /srv", "audit --format html --output audit.html"),
     ),
+    Entry(
+        "hosts",
+        "hosts:hosts",
+        "The hosts of a fleet, and whether they live",
+        ("hosts", "hosts --json"),
+    ),
     Entry("verify", "verify:verify", "Re-read what vaults store", ("verify", "verify one --part 1/7")),
     Entry(
         "test",

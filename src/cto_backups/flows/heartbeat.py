@@ -5,9 +5,11 @@ import os
 import threading
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import cache
+from pathlib import Path
 from urllib.parse import urlsplit
 
-from cto_backups import clock
+from cto_backups import __version__, clock
 from cto_backups.core.facts import Facts, Heartbeat
 from cto_backups.core.wording import did_you_mean
 from cto_backups.errors import BackupsError, NotFoundError
@@ -21,14 +23,40 @@ MISSED_BEATS = 2
 """After how many times the interval without a sign of life a worker is taken for dead."""
 
 
-def beat(installation: Installation, interval: timedelta, name: str, busy_with: str = "") -> None:
-    """Note that this worker is alive, and gives the next sign within `interval`. A failure of that is only logged."""
+def beat(
+    installation: Installation, interval: timedelta, name: str, busy_with: str = "", load: tuple[int, int] = (0, 0)
+) -> None:
+    """Note that this worker is alive, and gives the next sign within `interval`. A failure of that is only logged.
+
+    `load` is how many actions it does, and how many at most.
+    """
     now = clock.now()
     try:
-        sign = Heartbeat(now, now + MISSED_BEATS * interval, installation.host, os.getpid(), busy_with, name)
+        sign = Heartbeat(
+            now,
+            now + MISSED_BEATS * interval,
+            installation.host,
+            os.getpid(),
+            busy_with,
+            name,
+            version=__version__,
+            running=load[0],
+            most=load[1],
+            policy=installation.policy.digest,
+            machine=machine(),
+        )
         installation.catalog.beat(sign, process_alive)
     except BackupsError as error:
         log.warning("heartbeat not noted", extra={"fields": {"message": str(error)}})
+
+
+@cache
+def machine() -> str:
+    """What tells this machine, since it was started, from any other of its name; "" where nothing does."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
 
 
 def observed(installation: Installation, facts: Facts, now: datetime) -> Facts:
