@@ -42,6 +42,7 @@ REPORTS = {
 }
 QUEUES = {
     "embedded": "cto_backups.queues.embedded:Embedded",
+    "postgresql": "cto_backups.queues.server:ServerQueue",
 }
 WATCHES = {
     "inotify": "cto_backups.sources.watcher:Watcher",
@@ -56,6 +57,7 @@ EXTRAS = {
     "google.auth": "gcs",
     "google.cloud": "kms",
     "grpc": "kms",
+    "procrastinate": "fleet",
     "psycopg": "postgresql",
     "pymysql": "mysql",
     "requests": "gcs",

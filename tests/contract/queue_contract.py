@@ -143,7 +143,7 @@ class FleetContract:
 
     def test_what_a_change_was_noticed_for_outlives_a_plan_that_does_not_know_of_it(self, queues: Queues) -> None:
         planner, other = queues(), queues()
-        put(other, offer("noticed"), whole=False)
+        put(other, offer("noticed"), of=["source:noticed"])
         put(planner, offer("ledger"))
         assert sorted(map(str, names(planner))) == ["ledger", "noticed"]
 

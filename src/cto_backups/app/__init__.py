@@ -21,9 +21,12 @@ if TYPE_CHECKING:
     from cto_backups.core.policy import Policy
     from cto_backups.core.ports import Progress
     from cto_backups.flows.installation import Installation
+    from cto_backups.flows.queue_port import FleetQueue
 
 POLICY_VARIABLE = "CTO_BACKUPS_POLICY"
 POLICY_NAME = "backups.yaml"
+
+HOST_VARIABLE = "CTO_BACKUPS_HOST"
 
 ProgressFactory = Callable[[str], "AbstractContextManager[Progress]"]
 
@@ -143,7 +146,7 @@ def assembled(
             sandbox=registry.load(registry.SANDBOXES, "folder")(settings.state / "sandboxes"),
             state=settings.state,
             own=(configuration.path, *own_places(configuration)),
-            host=socket.gethostname(),
+            host=host(),
             user=user(),
             progress=_telling(progress, adapters),
             channel=adapters.channel,
@@ -153,7 +156,7 @@ def assembled(
             travelled=adapters.travelled,
             examine=adapters.examine,
             bucket=adapters.bucket,
-            queue=lambda: registry.load(registry.QUEUES, "embedded")(),
+            queue=lambda: registry.load(registry.QUEUES, "embedded")(lanes=("", host())),
             sudo_user=os.environ.get("SUDO_USER") or None,
         )
         opening = Opened(installation, configuration, ())
@@ -223,6 +226,27 @@ def _would_write(configuration: "Configuration", write: Callable[["Policy"], boo
     ):
         policy = _governed(policy, held)
     return write(policy)
+
+
+def host() -> str:
+    """What this host is called: by $CTO_BACKUPS_HOST, or as the operating system has it."""
+    return os.environ.get(HOST_VARIABLE) or socket.gethostname()
+
+
+def fleet_queue(configuration: "Configuration", warn: Callable[[str], None]) -> "FleetQueue | None":
+    """The queue that the workers of a fleet share; None where the catalog is a file. Raises CatalogError, PolicyError.
+
+    `warn` is told of what waits there that this worker does not understand.
+    """
+    from cto_backups.catalog.database import is_on_server
+
+    settings, policy = configuration.settings, configuration.policy
+    if not is_on_server(settings.catalog_url):
+        return None
+    made: FleetQueue = registry.load(registry.QUEUES, "postgresql")(
+        settings.catalog_url, settings.catalog_login, lanes=("", host()), policy=policy.digest, warn=warn
+    )
+    return made
 
 
 def user() -> str:

@@ -1,11 +1,11 @@
 """Move a catalog to where the policy says that it is now, from where it was before: a file to a server, or back."""
 
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cto_backups import clock
+from cto_backups.app import host
 from cto_backups.app.catalog_place import place_for
 from cto_backups.errors import RefusedError, UsageError
 
@@ -78,7 +78,7 @@ def _refuse_at_work(held: "Catalog") -> None:
     """Refuse while a worker is alive that would go on writing where nobody looks any more."""
     from cto_backups.flows.recover import process_alive
 
-    now, here = clock.now(), socket.gethostname()
+    now, here = clock.now(), host()
     for sign in held.facts(now, ()).heartbeats:
         if now <= sign.next_by and (sign.host != here or process_alive(sign.pid)):
             raise RefusedError(

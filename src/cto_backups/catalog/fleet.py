@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 
+from cto_backups.catalog import due_times
 from cto_backups.catalog.database import Connection, Database
 from cto_backups.catalog.rows import moment_from_column, moment_to_column
 from cto_backups.core.lanes import Homes
@@ -98,6 +99,7 @@ class FleetBook:
                     "vault": action.vault or "",
                 },
             )
+            due_times.touch_either(connection, action.source, action.vault)
 
 
 def _known(connection: Connection, table: str) -> dict[str, str]:

@@ -4,7 +4,7 @@ import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from cto_backups.config import Configuration
+    from cto_backups.flows.queue_port import FleetQueue
     from cto_backups.flows.work import Performed
 
 log = logging.getLogger(LOGGER)
@@ -95,6 +96,7 @@ def _stay(screen: Screen, stop: threading.Event, name: str) -> None:
     from cto_backups.cli.logs import arguments, configure
     from cto_backups.config import load
     from cto_backups.core.wording import counted
+    from cto_backups.flows.fleet import refuse_twins
     from cto_backups.flows.work import work
 
     configure(screen.options)
@@ -115,7 +117,10 @@ def _stay(screen: Screen, stop: threading.Event, name: str) -> None:
         stop.wait(AWAY_SECONDS)
 
     before: Configuration | None = None
-    with _stopped_by_signals(screen, stop, changes.ask), closing(slots):
+    queue: FleetQueue | None = None
+    with _stopped_by_signals(screen, stop, changes.ask), ExitStack() as kept:
+        kept.callback(lambda: queue.close() if queue is not None else None)
+        kept.callback(slots.close)
         while not stop.is_set():
             try:
                 with ExitStack() as stack:
@@ -131,6 +136,11 @@ def _stay(screen: Screen, stop: threading.Event, name: str) -> None:
                         continue
                     before = configuration
                     slots.follow(configuration)
+                    if queue is None:
+                        refuse_twins(opening.installation, stop)
+                        queue = app.fleet_queue(configuration, screen.note)
+                    else:
+                        queue.follow(configuration.policy.digest)
                     changes.taken(configuration)
                     sources = counted(len(configuration.policy.sources), "source")
                     screen.show(f"Working for {sources}. Stop with Ctrl-C.")
@@ -141,6 +151,7 @@ def _stay(screen: Screen, stop: threading.Event, name: str) -> None:
                         screen.note,
                         name,
                         pool=slots,
+                        queue=queue,
                         leave=lambda: changes.seen(refuse) is not None,
                     )
             except CatalogAwayError as error:

@@ -215,7 +215,7 @@ class _Reading:
                 governance=builder.governance(file.governance),
                 escrow=built_escrow(builder, file.keys.escrow),
                 report_to=built_report(file.report_to, builder.refuse),
-                worker=built_worker(file.worker, self._path, builder.refuse),
+                worker=built_worker(file.worker, self._path, file.catalog, builder.refuse),
             )
             configuration = Configuration(policy, _settings(file, builder), self._path, self._raw)
         self._mistakes += [self._objected(objection) for objection in builder.objections]

@@ -13,8 +13,12 @@ from cto_backups.core.worker import IoPriority, Limits, WorkerPolicy
 Place = tuple[str | int, ...]
 
 
-def built_worker(given: Worker | None, path: Path, refuse: Callable[[Place, str, str], None]) -> WorkerPolicy:
+def built_worker(
+    given: Worker | None, path: Path, catalog: str, refuse: Callable[[Place, str, str], None]
+) -> WorkerPolicy:
     """How workers work; as by default where the file at this path says nothing.
+
+    In a fleet it is the catalog that tells one installation from another: its workers take turns in planning.
 
     `refuse` notes a place, what is wrong there, and what to do about it.
     """
@@ -31,7 +35,7 @@ def built_worker(given: Worker | None, path: Path, refuse: Callable[[Place, str,
     return WorkerPolicy(
         limits=limits,
         spread=parse_duration(given.spread) if given.spread else timedelta(),
-        place=f"{socket.gethostname()}:{path}",
+        place=catalog if catalog.startswith("postgresql:") else f"{socket.gethostname()}:{path}",
         nice=given.nice,
         io=IoPriority(given.io),
         heavy_work=tuple(window(each) for each in given.heavy_work),

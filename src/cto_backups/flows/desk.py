@@ -13,6 +13,7 @@ from cto_backups.core.model import Action
 from cto_backups.core.plan import due, priority
 from cto_backups.errors import CrashError
 from cto_backups.flows.crashes import note_crash
+from cto_backups.flows.fleet import Member
 from cto_backups.flows.installation import Installation
 from cto_backups.flows.perform import Performed
 from cto_backups.flows.planning import plan
@@ -35,12 +36,14 @@ class Desk:
     installation: Installation
     pool: Pool
     queue: Queue
+    member: Member
     watching: Watching | None
     again: float | None = None
     left: tuple[Action, ...] = ()
     took: float = 0.0
     _heavy: bool = True
     _first: bool = True
+    _led: bool = False
     _next: float = 0.0
     _looked: dict[str, float] = field(default_factory=dict)
     _ended: dict[Place, float] = field(default_factory=dict)
@@ -111,7 +114,14 @@ class Desk:
 
     def _put(self, actions: Collection[Action], mark: int, of: Collection[str] | None) -> None:
         policy = self.installation.policy
-        self.queue.put([Offer(action, priority=priority(policy, action)) for action in actions], mark, of=of)
+        offers = [Offer(action, self.member.lane(action), priority(policy, action)) for action in actions]
+        self.queue.put(offers, mark, of=of)
+
+    def leads(self) -> bool:
+        """Whether this worker plans for all; the first time, also what others had in hand, since they may be gone."""
+        led, self._led = self._led, self.member.leads()
+        self._first = self._first or (self._led and not led)
+        return self._led
 
     def waiting(self) -> tuple[Action, ...]:
         """What waits, but for what was tried already."""
@@ -150,7 +160,9 @@ class Desk:
             self._tried[each.action.key] = at = clock.monotonic()
             if each.error is not None:
                 self._ended[place_of(each.action)] = at + (self.again or 0.0)
-            if isinstance(each.error, CrashError):
-                note_crash(self.installation, each)
-            self.queue.end(each.action)
+            try:
+                if isinstance(each.error, CrashError):
+                    note_crash(self.installation, each)
+            finally:
+                self.queue.end(each.action)
         return done

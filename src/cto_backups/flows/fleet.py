@@ -41,7 +41,7 @@ class Member:
         self._lease = f"planner:{installation.policy.digest[:16]}"
         self._holder = f"{installation.host}:{os.getpid()}:{secrets.token_hex(4)}"
         self._leads = not self._book.is_one
-        self._ask_at = 0.0
+        self._ask_at = self._beat_at = 0.0
         self._book.adopt(installation.host)
         self.homes = self._book.homes()
 
@@ -76,13 +76,15 @@ class Member:
             return self._installation
         return replace(self._installation, policy=_narrowed(policy, names))
 
-    def beat(self) -> tuple[Action, ...]:
-        """Say in the queue that this worker lives; what waits again since others do not."""
-        revived = self._queue.beat()
-        for action in revived:
+    def beat(self) -> None:
+        """Now and then, see to it that what the dead had in hand waits again."""
+        at = clock.monotonic()
+        if at < self._beat_at:
+            return
+        self._beat_at = at + ASK_SECONDS
+        for action in self._queue.beat():
             log.warning("taken back", extra={"fields": {"action": action.key}})
             self._book.interrupt(action, clock.now())
-        return revived
 
     def leave(self) -> None:
         """Let another one lead at once."""

@@ -47,3 +47,10 @@ class Queue(Protocol):
 
     def close(self) -> None:
         """Let go of it; what was taken and has not ended waits again."""
+
+
+class FleetQueue(Queue, Protocol):
+    """A queue that workers of several hosts share."""
+
+    def follow(self, policy: str) -> None:
+        """From now on take what was planned under the policy with this digest; what is taken stays taken."""

@@ -10,6 +10,7 @@ from cto_backups.core.model import Action
 from cto_backups.errors import ApprovalNeededError, BusyError
 from cto_backups.flows.desk import LONGEST_SLEEP, PLAN_FACTOR, Desk
 from cto_backups.flows.escalate import escalate_beside
+from cto_backups.flows.fleet import Member
 from cto_backups.flows.heartbeat import beat, ping
 from cto_backups.flows.installation import Installation
 from cto_backups.flows.perform import Performed as Performed
@@ -55,7 +56,8 @@ def run_due(
         if interval is not None:
             beat(installation, interval, known, action.key)
 
-    desk = Desk(installation, InTurn(installation), installation.queue(), watching)
+    queue = installation.queue()
+    desk = Desk(installation, InTurn(installation), queue, Member(installation, queue), watching)
     began = clock.now()
     while not stop.is_set():
         if not desk.waiting() or desk.outdated():
@@ -98,20 +100,22 @@ def work(
     dead man's switch, or somebody, could not be reached. Where `leave` says so, this ends with actions in progress left
     to whoever goes on with the pool: the policy has changed.
     """
-    doing = pool or InTurn(installation)
+    doing, waiting = pool or InTurn(installation), queue or installation.queue()
     known = name or installation.host
+    member = Member(installation, waiting)
     with (
-        Streams(installation, known, warn) as streams,
-        beginning_to_watch(installation, warn) as watching,
+        Streams(member.own(), known, warn) as streams,
+        beginning_to_watch(member.own(), warn) as watching,
     ):
-        desk = Desk(installation, doing, queue or installation.queue(), watching, TRY_AGAIN_SECONDS)
+        desk = Desk(installation, doing, waiting, member, watching, TRY_AGAIN_SECONDS)
         _work(installation, stop, report, warn, known, desk, streams, leave)
+        member.leave()
         while stop.is_set() and doing.running:
-            beat(installation, LONGEST_SLEEP, known, doing.running[0].key)
+            _beat(installation, known, doing)
             for done in desk.ended(BEAT_SECONDS):
                 report(done)
     if stop.is_set():
-        beat(installation, LONGEST_SLEEP, known)
+        _beat(installation, known, doing)
 
 
 def _work(
@@ -130,11 +134,11 @@ def _work(
     performed: list[Performed] = []
 
     def before(action: Action) -> None:
-        beat(installation, LONGEST_SLEEP, name, action.key)
+        _beat(installation, name, pool, action.key)
 
     while not stop.is_set() and not leave():
-        at = clock.monotonic()
-        if at >= plan_due or desk.outdated() or (streams.need_point() and at - planned >= 1):
+        at, leads = clock.monotonic(), desk.leads()
+        if (leads and (at >= plan_due or desk.outdated())) or (streams.need_point() and at - planned >= 1):
             desk.look()
             planned = clock.monotonic()
             plan_due = planned + desk.wait()
@@ -147,21 +151,30 @@ def _work(
             plan_due = min(plan_due, planned + PLAN_FACTOR * desk.took)
         at = clock.monotonic()
         if at >= beat_due or ended:
-            beat(installation, LONGEST_SLEEP, name, pool.running[0].key if pool.running else "")
+            _beat(installation, name, pool)
             beat_due = at + BEAT_SECONDS
+        desk.member.beat()
         if at >= told_due or (performed and not pool.running and not desk.left and at < plan_due):
             told_due = at + LONGEST_SLEEP.total_seconds()
-            _tell(installation, stop, performed, warn)
+            if leads:
+                _tell(installation, stop, performed, warn)
             performed = []
         if at >= look_due:
             look_due = at + LONGEST_SLEEP.total_seconds()
             note_presence(installation)
         if not pool.running and not desk.left:
-            stop.wait(min(LOOK_SECONDS, max(plan_due - clock.monotonic(), 0.0)))
+            until = max(plan_due - clock.monotonic(), 0.0) if leads else LOOK_SECONDS
+            stop.wait(min(LOOK_SECONDS, until))
         if watching is not None:
             watching.look()
             if changed := watching.due():
                 desk.look(changed)
+
+
+def _beat(installation: Installation, name: str, pool: Pool, busy_with: str = "") -> None:
+    running = pool.running
+    doing = busy_with or (running[0].key if running else "")
+    beat(installation, LONGEST_SLEEP, name, doing, (len(running), pool.limits.actions))
 
 
 def _tell(

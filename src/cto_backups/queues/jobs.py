@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from cto_backups.core.lanes import POOL
+from cto_backups.core.looks import place_of
 from cto_backups.core.model import Action, ActionKind
 
 FORMAT: Final = 1
@@ -33,12 +34,13 @@ def channel(lane: str) -> str:
     return _CHANNEL + queue_name(lane)
 
 
-def written(action: Action, policy: str, *, noticed: bool, put_at: datetime) -> dict[str, Any]:
-    """An action as the arguments of a job; `noticed`: by a worker that saw a change, and not by a whole plan."""
+def written(action: Action, policy: str, *, by: int, put_at: datetime) -> dict[str, Any]:
+    """An action as the arguments of a job that a worker puts."""
     return {
         "format": FORMAT,
         "policy": policy,
-        "noticed": noticed,
+        "by": by,
+        "place": place_of(action).key,
         "put_at": put_at.timestamp(),
         "action": {
             "kind": action.kind.value,

@@ -7,6 +7,7 @@ its dispatch to say, so each is taken by its number, where it still waits. The s
 import logging
 import threading
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 import psycopg
@@ -89,7 +90,7 @@ class ServerQueue:
 
         return self._do(last)
 
-    def put(self, offers: Sequence[Offer], mark: int, *, whole: bool) -> None:
+    def put(self, offers: Sequence[Offer], mark: int, *, of: Collection[str] | None) -> None:
         """Let actions wait that do not yet; one worker puts at a time, so that none comes twice."""
         fresh = {offer.action.key: offer for offer in offers}
 
@@ -98,12 +99,13 @@ class ServerQueue:
                 opened.lock()
                 keys = list(fresh)
                 known = {row["key"] for row in opened.rows(statements.KNOWN, keys=keys, mark=mark)}
-                made = [self._job(fresh[key], noticed=not whole) for key in keys if key not in known]
+                made = [self._job(fresh[key]) for key in keys if key not in known]
                 for start in range(0, len(made), _BATCH):
                     at_once(opened.manager.batch_defer_jobs_async(made[start : start + _BATCH]))
-                if whole:
-                    opened.rows(statements.WITHDRAW, keys=keys, policy=self._policy)
-            if whole and clock.monotonic() >= self._tidy_at:
+                places = None if of is None else list(of)
+                asked = {"keys": keys, "places": places, "policy": self._policy, "worker": self._worker}
+                opened.rows(statements.WITHDRAW, seconds=GONE_SECONDS, **asked)
+            if clock.monotonic() >= self._tidy_at:
                 self._tidy_at = clock.monotonic() + _TIDY_SECONDS
                 _tidy(opened)
 
@@ -133,13 +135,16 @@ class ServerQueue:
         number = self._taken.pop(action.key, None)
         if number is not None:
             self._unsaid[action.key] = number
-            self._do(self._say)
+            with suppress(CatalogAwayError):  # the action has ended all the same
+                self._do(self._say)
 
     def beat(self) -> tuple[Action, ...]:
         """Have those jobs wait again whose workers are gone, and say what is in the queue that nobody here can do."""
 
         def look(opened: Session) -> tuple[Action, ...]:
             self._say(opened)
+            # What was taken for us without our knowing, since the server went away before it could say so.
+            opened.rows(statements.BACK, worker=self._worker, but=list(self._taken.values()))
             for row in opened.rows(statements.OTHERS, **self._asked()):
                 self._refuse(row)
             # Whoever was cut off as long as this worker was needs the time to say so.
@@ -162,7 +167,7 @@ class ServerQueue:
             opened = self._session
             if opened is not None:
                 self._say(opened)
-                opened.rows(statements.BACK, worker=self._worker)
+                opened.rows(statements.BACK, worker=self._worker, but=[])
                 at_once(opened.manager.unregister_worker(self._worker))
         except psycopg.Error as error:
             log.warning("queue not left", extra={"fields": {"message": type(error).__name__}})
@@ -271,7 +276,7 @@ class ServerQueue:
             log.warning("refused", extra={"fields": {"message": sentence}})
             self._warn(sentence)
 
-    def _job(self, offer: Offer, *, noticed: bool) -> Job:
+    def _job(self, offer: Offer) -> Job:
         action = offer.action
         return Job(
             id=None,
@@ -280,7 +285,7 @@ class ServerQueue:
             priority=offer.priority,
             lock=action.key,
             queueing_lock=action.key,
-            task_kwargs=jobs.written(action, self._policy, noticed=noticed, put_at=clock.now()),
+            task_kwargs=jobs.written(action, self._policy, by=self._worker, put_at=clock.now()),
         )
 
 

@@ -21,7 +21,7 @@ END: Final = """
     """
 BACK: Final = """
     UPDATE procrastinate_jobs SET status = 'todo', worker_id = NULL, attempts = attempts + 1
-    WHERE status = 'doing' AND worker_id = %(worker)s
+    WHERE status = 'doing' AND worker_id = %(worker)s AND NOT id = ANY(%(but)s::bigint[])
     """
 # In one statement, so that of two who do this at once none gives back what a third one has just taken.
 REVIVE: Final = """
@@ -36,10 +36,16 @@ KNOWN: Final = """
     UNION ALL SELECT j.queueing_lock FROM procrastinate_events e JOIN procrastinate_jobs j ON j.id = e.job_id
         WHERE e.id > %(mark)s AND e.type = 'succeeded' AND j.queueing_lock = ANY(%(keys)s)
     """
+# What another worker put that lives may rest on what it alone has seen, such as a change on its disk.
 WITHDRAW: Final = """
     DELETE FROM procrastinate_jobs
-    WHERE status = 'todo' AND args->>'policy' = %(policy)s AND args->>'noticed' = 'false'
+    WHERE status = 'todo' AND args->>'policy' = %(policy)s
+        AND (%(places)s::text[] IS NULL OR args->>'place' = ANY(%(places)s::text[]))
         AND NOT EXISTS (SELECT 1 FROM unnest(%(keys)s::text[]) AS due (key) WHERE due.key = queueing_lock)
+        AND NOT EXISTS (
+            SELECT 1 FROM procrastinate_workers w
+            WHERE w.id = (args->>'by')::bigint AND w.id <> %(worker)s
+                AND w.last_heartbeat >= now() - %(seconds)s * interval '1 second')
     """
 # What nobody has taken for a day is planned again while it is due; and a policy that is gone leaves nothing for ever.
 FORGET: Final = """
