@@ -182,13 +182,13 @@ class Catalog(Reader):
         with self.reading() as connection:
             return inventory.repository_of(connection, vault)
 
-    def note_away(self, vaults: Collection[str], now: datetime) -> None:
-        """Note which vaults cannot be read now; those that hold nothing are left out."""
+    def note_away(self, vaults: Collection[str], now: datetime, *, but: Collection[str] = ()) -> None:
+        """Note which vaults cannot be read now; nothing of those that were not looked at (`but`)."""
         with self.reading() as connection:
-            if inventory.away(connection) == frozenset(vaults):
+            if inventory.away(connection) - frozenset(but) == frozenset(vaults):
                 return
         with self._writing() as connection:
-            inventory.note_away(connection, vaults, now)
+            inventory.note_away(connection, vaults, now, but)
 
     def expect_repository(self, vault: str, repository: str) -> None:
         """Remember which repository belongs to a vault, the first time; raise ForeignRepositoryError for another."""

@@ -129,13 +129,14 @@ def repository_of(connection: Connection, vault: str) -> str | None:
     return known
 
 
-def note_away(connection: Connection, away: Collection[str], now: datetime) -> None:
-    """Note which vaults cannot be read now, and since when."""
-    values = {"away": json.dumps(sorted(away)), "now": moment_to_column(now)}
+def note_away(connection: Connection, away: Collection[str], now: datetime, but: Collection[str] = ()) -> None:
+    """Note which vaults cannot be read now, and since when; nothing of those that were not looked at (`but`)."""
+    values = {"away": json.dumps(sorted(away)), "now": moment_to_column(now), "but": json.dumps(sorted(but))}
     connection.execute(
         """
         UPDATE vaults SET away_since =
             CASE WHEN name IN (SELECT value FROM json_each(:away)) THEN coalesce(away_since, :now) END
+        WHERE name NOT IN (SELECT value FROM json_each(:but))
         """,
         values,
     )

@@ -293,26 +293,6 @@ vault_heads = Table(
     Column("sequence", Integer, nullable=False),
 )
 
-heartbeat = Table(
-    "heartbeat",
-    metadata,
-    Column("name", Text, primary_key=True),
-    Column("at", Moment, nullable=False),
-    Column("next_by", Moment, nullable=False),
-    Column("host", Text, nullable=False),
-    Column("pid", Integer, nullable=False),
-    Column("busy_with", Text, nullable=False),
-    Column("told", JSON, nullable=False, server_default="{}"),  # what else it says of itself
-)
-
-leases = Table(  # who does for all what one is to do
-    "leases",
-    metadata,
-    Column("name", Text, primary_key=True),
-    Column("holder", Text, nullable=False),
-    Column("until", Moment, nullable=False),
-)
-
 streams = Table(
     "streams",
     metadata,

@@ -1,6 +1,6 @@
-"""The table of when each source and vault is due next; beside the others of `schema`."""
+"""The tables of when each source and vault is due next, of who plans, and of who lives; beside those of `schema`."""
 
-from sqlalchemy import Column, Index, Integer, Table, Text
+from sqlalchemy import JSON, Column, Index, Integer, Table, Text
 
 from cto_backups.catalog.schema import Moment, metadata
 
@@ -15,4 +15,24 @@ due_times = Table(
     Column("touched", Integer, nullable=False),  # how often something changed there
     Index("due_times_next", "next_due_at"),
     Index("due_times_looked", "looked_at"),
+)
+
+leases = Table(  # who does for all what one is to do
+    "leases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("until", Moment, nullable=False),
+)
+
+heartbeat = Table(
+    "heartbeat",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("at", Moment, nullable=False),
+    Column("next_by", Moment, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("busy_with", Text, nullable=False),
+    Column("told", JSON, nullable=False, server_default="{}"),  # what else it says of itself
 )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def hosts(screen: Screen) -> ExitStatus:
     """List the hosts: last sign of life, what only they can do (their lane), load, and release.
 
-    Exits with 1 when a host is gone that has sources or vaults of its own, or that was not forgotten.
+    Exits with 4 when one is gone, until its workers are forgotten and nothing is its own any more.
     """
     from rich.text import Text
 

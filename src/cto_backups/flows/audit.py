@@ -21,6 +21,7 @@ from cto_backups.core.time_travel import TimeTravelling, Window
 from cto_backups.errors import BackupsError, BusyError, CatalogError
 from cto_backups.flows import presence, records
 from cto_backups.flows.catalog_port import Catalog
+from cto_backups.flows.fleet import sources_elsewhere
 from cto_backups.flows.governance import inspect
 from cto_backups.flows.heartbeat import observed
 from cto_backups.flows.installation import Installation
@@ -80,8 +81,10 @@ def audit(
     cloud_sql: dict[str, Instance] = {}
     windows: dict[str, tuple[Window, ...]] = {}
     with installation.progress("Looking at every source") as progress:
-        progress.total(entries=len(installation.policy.sources), size_bytes=0)
-        for name in installation.policy.sources:
+        others = sources_elsewhere(installation)  # whose inventory is as their own hosts found it last
+        names = [name for name in installation.policy.sources if name not in others]
+        progress.total(entries=len(names), size_bytes=0)
+        for name in names:
             try:
                 source = installation.source(name)
                 if isinstance(source, InstanceSource):

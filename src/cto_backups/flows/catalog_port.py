@@ -1,15 +1,13 @@
 """The catalog, as flows read and write it; `catalog.catalog.Catalog` is its implementation."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from cto_backups.core.alerts import Alert, Telling
 from cto_backups.core.facts import CopyFacts, Facts, Heartbeat
 from cto_backups.core.keeping import Hold, Mark
-from cto_backups.core.lanes import Homes
-from cto_backups.core.looks import Looked, Place
-from cto_backups.core.model import Action, ActionKind, Copy, Evidence, Outcome, RecoveryPoint, Resource, Run, TakenPoint
+from cto_backups.core.model import ActionKind, Copy, Evidence, Outcome, RecoveryPoint, Resource, Run, TakenPoint
 from cto_backups.core.policy import Policy
 from cto_backups.core.reporting import Told
 from cto_backups.core.streams import StreamFacts
@@ -17,6 +15,7 @@ from cto_backups.core.traffic import Traffic
 from cto_backups.core.verification import Ledger, Readings
 from cto_backups.evidence.records import Record, SigningKey
 from cto_backups.flows.governance_port import Approvals, Retentions
+from cto_backups.flows.planning_port import DueTimes, Fleet
 
 if TYPE_CHECKING:
     from cto_backups.core.audit_comparison import KeptAudit, KeptFinding
@@ -161,50 +160,6 @@ class Streams(Protocol):
         """Give a stream back; what is known of it stays."""
 
 
-class DueTimes(Protocol):
-    """When each source and vault is due; see `catalog.due_times.DueTimes`."""
-
-    def to_look_at(
-        self,
-        now: datetime,
-        *,
-        limit: int,
-        at_leisure: int,
-        also: Iterable[Place] = (),
-        until: datetime | None = None,
-    ) -> tuple[Place, ...]:
-        """What is due until a moment (now) or was touched; of what was not looked at for long, some; what is named."""
-
-    def note(self, looked: Collection[Looked], now: datetime) -> None:
-        """Note what looks came to, where nothing was touched since they began."""
-
-    def next_look(self, now: datetime) -> datetime | None:
-        """When there is something to look at next; None where there is nothing at all."""
-
-
-class Fleet(Protocol):
-    """What the hosts of a fleet know of each other; see `catalog.fleet.FleetBook`."""
-
-    @property
-    def is_one(self) -> bool:
-        """Whether workers of several hosts can come together here."""
-
-    def homes(self) -> Homes:
-        """Which host has each source and vault; nothing while there is no fleet."""
-
-    def adopt(self, host: str) -> None:
-        """Let this host have those that no host has yet, where a fleet can come together."""
-
-    def lead(self, name: str, holder: str, now: datetime, lasting: timedelta) -> bool:
-        """Take or keep a lease for so long; no while another one has it."""
-
-    def yield_lead(self, name: str, holder: str) -> None:
-        """Give a lease back."""
-
-    def interrupt(self, action: Action, now: datetime) -> None:
-        """Note that whoever was at an action gives no sign of life."""
-
-
 class Catalog(Protocol):
     """The facts, as flows read and write them; see `catalog.catalog.Catalog` for what each method promises."""
 
@@ -231,8 +186,8 @@ class Catalog(Protocol):
     def repository_of(self, vault: str) -> str | None:
         """The id of the repository that belongs to a vault, once it is known."""
 
-    def note_away(self, vaults: Collection[str], now: datetime) -> None:
-        """Note which vaults cannot be read now."""
+    def note_away(self, vaults: Collection[str], now: datetime, *, but: Collection[str] = ()) -> None:
+        """Note which vaults cannot be read now; nothing of those that were not looked at (`but`)."""
 
     def record_resources(self, source: str, resources: Iterable[Resource], now: datetime) -> None:
         """Remember what discovery found in a source."""

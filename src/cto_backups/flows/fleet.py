@@ -7,7 +7,7 @@ import logging
 import os
 import secrets
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -18,7 +18,6 @@ from cto_backups.core.facts import Heartbeat
 from cto_backups.core.hosts import Host, hosts
 from cto_backups.core.lanes import Homes
 from cto_backups.core.model import Action
-from cto_backups.core.policy import Policy
 from cto_backups.errors import BusyError, RefusedError
 from cto_backups.flows.heartbeat import machine, observed
 from cto_backups.flows.installation import Installation
@@ -70,11 +69,11 @@ class Member:
 
     def own(self) -> Installation:
         """The installation with those sources alone that this host can capture: what it watches and follows."""
-        policy, host = self._installation.policy, self._installation.host
-        names = [name for name in policy.sources if lanes.home_of_source(policy, name, self.homes) in ("", host)]
-        if len(names) == len(policy.sources):
+        policy, others = self._installation.policy, sources_elsewhere(self._installation, self.homes)
+        if not others:
             return self._installation
-        return replace(self._installation, policy=_narrowed(policy, names))
+        own = {name: source for name, source in policy.sources.items() if name not in others}
+        return replace(self._installation, policy=replace(policy, sources=own))
 
     def beat(self) -> None:
         """Now and then, see to it that what the dead had in hand waits again."""
@@ -92,15 +91,18 @@ class Member:
             self._book.yield_lead(self._lease, self._holder)
 
 
-def _narrowed(policy: Policy, names: Sequence[str]) -> Policy:
-    return replace(policy, sources={name: policy.sources[name] for name in names})
+def sources_elsewhere(installation: Installation, homes: Homes | None = None) -> frozenset[str]:
+    """The sources that other hosts capture: nobody can look at them here."""
+    policy, here = installation.policy, ("", installation.host)
+    known = installation.catalog.fleet.homes() if homes is None else homes
+    return frozenset(name for name in policy.sources if lanes.home_of_source(policy, name, known) not in here)
 
 
-def away_from(installation: Installation) -> frozenset[str]:
+def vaults_elsewhere(installation: Installation) -> frozenset[str]:
     """The vaults that are folders of other hosts: nobody can look into them here."""
-    homes, policy = installation.catalog.fleet.homes(), installation.policy
-    here = ("", installation.host)
-    return frozenset(name for name in policy.vaults if lanes.home_of_vault(policy, name, homes) not in here)
+    policy, here = installation.policy, ("", installation.host)
+    known = installation.catalog.fleet.homes()
+    return frozenset(name for name in policy.vaults if lanes.home_of_vault(policy, name, known) not in here)
 
 
 def look(installation: Installation) -> tuple[tuple[Host, ...], Homes, datetime]:

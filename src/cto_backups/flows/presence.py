@@ -2,11 +2,13 @@
 
 import logging
 import threading
+from collections.abc import Collection
 from dataclasses import replace
 
 from cto_backups import clock
 from cto_backups.core.facts import Facts
 from cto_backups.errors import BackupsError, VaultError
+from cto_backups.flows.fleet import vaults_elsewhere
 from cto_backups.flows.installation import Installation
 from cto_backups.repository.layout import is_there
 
@@ -24,14 +26,16 @@ def looked_at(installation: Installation, facts: Facts) -> Facts:
 def note(installation: Installation) -> None:
     """Note which vaults cannot be read now, for whoever asks the catalog alone. A failure of that is only logged."""
     try:
-        installation.catalog.note_away(away(installation), clock.now())
+        others = vaults_elsewhere(installation)
+        installation.catalog.note_away(away(installation, others), clock.now(), but=others)
     except BackupsError as error:
         log.warning("vaults not noted", extra={"fields": {"message": str(error)}})
 
 
-def away(installation: Installation) -> dict[str, str]:
-    """The vaults that cannot be read now, and why. Takes 10 s at most."""
-    names = list(installation.policy.vaults)
+def away(installation: Installation, others: Collection[str] | None = None) -> dict[str, str]:
+    """The vaults that cannot be read now, and why. Takes 10 s at most. Folders of other hosts are not looked into."""
+    passed_by = vaults_elsewhere(installation) if others is None else others
+    names = [name for name in installation.policy.vaults if name not in passed_by]
     found: dict[str, str | None] = {}
 
     def look(name: str) -> None:

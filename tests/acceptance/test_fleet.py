@@ -1,0 +1,189 @@
+"""A fleet: three workers with lanes of their own share a catalog on a server, one is killed, the server restarts."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cto_backups.errors import ExitStatus
+from servers import postgresql
+from servers.postgresql import Server
+
+HOSTS = ("web1", "web2", "web3")
+POLICY = """\
+version: 1
+business: acme
+timezone: UTC
+keys: {{repository: file:keys/repository.key, evidence: file:keys/evidence.key}}
+catalog: {catalog}
+state: state
+worker: {{actions: 2, nice: 0, io: normal}}
+vaults:
+  near: {{url: "file:{top}/near", provider: disk, region: here, storage: disk, on_host: "*"}}
+  far: {{url: "file:{top}/far", provider: nfs, region: there, storage: nas, off_site: true, on_host: "*"}}
+sources:
+"""
+SOURCE = """\
+  {name}:
+    kind: files
+    class: documentation
+    triggers: every 1 h
+    paths: ["{top}/data/{name}"]
+    on_host: {host}
+    probe: [sleep, "2"]
+"""
+
+
+@dataclass
+class Machines:
+    """One machine that stands for three hosts: each has a folder of its own with the same policy and keys."""
+
+    top: Path
+    server: Server
+    stack: ExitStack
+    workers: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://{self.server.user}@/backups?host={self.server.place}"
+
+    def restart_server(self) -> None:
+        """End it without a word to anybody, as a crash does, and start it again."""
+        file = self.server.place / "data" / "postmaster.pid"
+        os.kill(int(file.read_text().split()[0]), signal.SIGQUIT)
+        while file.exists():
+            time.sleep(0.05)
+        self.stack.enter_context(postgresql.running(self.server.bin, self.server.place))
+
+    def gone(self, seen_from: str) -> list[str]:
+        found = json.loads(self.run(seen_from, "hosts", "--json").stdout)["hosts"]
+        return [host["host"] for host in found if host["gone"]]
+
+    def run(self, host: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "cto_backups", *arguments]
+        done = subprocess.run(command, env=self.environment(host), capture_output=True, text=True, check=False)
+        assert "Traceback" not in done.stderr, done.stderr
+        return done
+
+    def environment(self, host: str) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("CTO_BACKUPS_", "PG"))}
+        return {**kept, "CTO_BACKUPS_POLICY": str(self.top / host / "backups.yaml"), "CTO_BACKUPS_HOST": host}
+
+    def work(self, host: str) -> None:
+        with (self.top / f"{host}.log").open("ab") as log:
+            self.workers[host] = subprocess.Popen(
+                [sys.executable, "-m", "cto_backups", "worker", "--json", "--verbose"],
+                env=self.environment(host),
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+            )
+
+    def kill(self, host: str) -> None:
+        """Pull the plug: the worker and what it has begun, at once."""
+        worker = self.workers.pop(host)
+        worker.send_signal(signal.SIGSTOP)  # so that it begins nothing more
+        for child in children(worker.pid):
+            os.kill(child, signal.SIGKILL)
+        worker.kill()
+        worker.wait()
+
+    def stop(self) -> None:
+        for worker in self.workers.values():
+            worker.terminate()
+        for worker in self.workers.values():
+            assert worker.wait(60) == 0
+        self.workers = {}
+
+    def rows(self, statement: str) -> list[tuple[Any, ...]]:
+        return self.server.do("SET search_path = cto_backups, cto_backups_queue", statement, database="backups")
+
+    def wait_for(self, what: str, holds: Callable[[], bool], seconds: float = 150.0) -> None:
+        until = time.monotonic() + seconds
+        while not holds():
+            assert time.monotonic() < until, f"{what}:\n{self.logs()}"
+            assert all(worker.poll() is None for worker in self.workers.values()), self.logs()
+            time.sleep(0.5)
+
+    def logs(self) -> str:
+        return "\n".join(f"--- {log.name}\n{log.read_text()[-6000:]}" for log in sorted(self.top.glob("*.log")))
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.fixture
+def machines(postgresql_programs: Path, tmp_path: Path) -> Iterator[Machines]:
+    top = tmp_path
+    with postgresql.server(postgresql_programs) as made:
+        made.do("CREATE DATABASE backups TEMPLATE template0 ENCODING 'UTF8'")
+        made.do("CHECKPOINT")
+        machines = Machines(top, made, ExitStack())
+        written = POLICY.format(catalog=machines.url, top=top)
+        for host in HOSTS:
+            for number in range(3):
+                name = f"{host}-{number}"
+                folder = top / "data" / name
+                folder.mkdir(parents=True)
+                (folder / "report.txt").write_text(f"the figures of {name}\n" * 1000)
+                written += SOURCE.format(name=name, top=top, host=host)
+        first = top / HOSTS[0]
+        done = machines.run(HOSTS[0], "init", str(first), "--catalog", machines.url, "--business", "acme")
+        assert done.returncode == 0, done.stderr
+        for host in HOSTS:
+            (top / host / "keys").mkdir(parents=True, exist_ok=True)
+            for key in (first / "keys").iterdir():
+                (top / host / "keys" / key.name).write_bytes(key.read_bytes())
+                (top / host / "keys" / key.name).chmod(0o600)
+            (top / host / "backups.yaml").write_text(written)
+        for vault in ("near", "far"):
+            assert machines.run(HOSTS[0], "vault", "init", vault).returncode == 0
+        with machines.stack:
+            yield machines
+            for worker in machines.workers.values():
+                worker.kill()
+                worker.wait()
+
+
+def test_three_workers_share_what_is_due_whatever_becomes_of_one_and_of_the_server(machines: Machines) -> None:
+    for host in HOSTS:
+        machines.work(host)
+    under_way = "SELECT source FROM runs WHERE host = 'web2' AND action = 'restore_test' AND outcome = 'running'"
+    machines.wait_for("web2 tests something", lambda: bool(machines.rows(under_way)))
+    machines.kill("web2")
+    killed_at = time.monotonic()
+    left = {source for (source,) in machines.rows(under_way)}
+    assert left
+
+    machines.restart_server()
+
+    proven = "SELECT source FROM evidence WHERE kind = 'restore_test' AND passed = 1"
+    machines.wait_for("others do what it was at", lambda: left <= {source for (source,) in machines.rows(proven)})
+    assert time.monotonic() - killed_at > 30, "nobody is taken for dead at once"
+    machines.wait_for("it is seen to be gone", lambda: machines.gone("web1") == ["web2"])
+    assert machines.run("web1", "status").returncode == ExitStatus.RED
+
+    machines.work("web2")
+    machines.wait_for("all is well", lambda: machines.run("web3", "status").returncode == ExitStatus.SUCCESS)
+    assert machines.gone("web3") == []
+    machines.stop()
+
+    hosts = set(machines.rows("SELECT host, source FROM runs WHERE action = 'backup'"))
+    assert hosts == {(host, f"{host}-{number}") for host in HOSTS for number in range(3)}, "each by its own host"
+    done = "SELECT action, source, vault FROM runs WHERE outcome IN ('succeeded', 'unchanged')"
+    twice = {key: count for key, count in Counter(machines.rows(done)).items() if count > 1}
+    assert not twice, f"{twice}\n{machines.logs()}"
+    assert machines.rows("SELECT count(*), count(DISTINCT source) FROM points") == [(9, 9)]
+    assert machines.rows("SELECT count(*) FROM copies") == [(18,)]
+    assert machines.rows("SELECT count(*) FROM procrastinate_jobs WHERE status IN ('todo', 'doing')") == [(0,)]
