@@ -104,6 +104,8 @@ class QueueContract:
         put(queue, ledger)
         queue.take(ledger.action)
         assert queue.beat() == ()
+        put(queue, ledger)
+        assert names(queue) == []
 
     def test_the_end_of_what_nobody_took_is_nothing(self, queues: Queues) -> None:
         queue = queues()

@@ -142,11 +142,11 @@ def test_a_restart_of_the_server_is_not_noticed(server: Restarting, worker: Call
     assert server.rows("SELECT status::text, count(*) FROM procrastinate_jobs GROUP BY 1") == [("succeeded", 2)]
 
 
-@pytest.mark.usefixtures("soon")
 def test_while_the_server_is_away_nothing_is_lost_and_what_ended_is_said_later(
     server: Restarting, worker: Callable[..., ServerQueue], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(queue_server, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(queue_server, "GONE_SECONDS", 1.0)
     queue, other, ledger, app = worker(), worker(), offer("ledger"), offer("app")
     put(queue, ledger, app)
     assert queue.take(ledger.action)
