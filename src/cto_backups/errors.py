@@ -27,6 +27,7 @@
     │   └── GovernanceError          13   a governing document or the lack of an approval stands against it
     │       └── ApprovalNeededError  13   somebody has to approve it first
     ├── BusyError                    14   another run holds the lock
+    │   └── ClaimLostError           14   another run has taken over, since this one gave no sign of life
     ├── RestoreError                 15   a restore did not complete
     ├── CrashError                    1   the process of an action ended in the middle of it
     └── ChannelError                 16   a channel did not take a message
@@ -263,6 +264,12 @@ class BusyError(BackupsError):
     code = "busy"
     exit_status = ExitStatus.BUSY
     retryable = True
+
+
+class ClaimLostError(BusyError):
+    """Another run has taken over what this one was at, since it gave no sign of life; nothing more of it is written."""
+
+    code = "claim-lost"
 
 
 class RestoreError(BackupsError):

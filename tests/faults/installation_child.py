@@ -1,19 +1,30 @@
-"""Protect one source in a process of its own that dies where it is told to; run by test_kill_installation.py."""
+"""Do something in a process of its own that dies, or is stopped, where it is told to.
+
+Run by test_kill_installation.py and test_frozen_installation.py.
+"""
 
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
+from cto_backups.core.vaults import Vault
+from cto_backups.errors import ClaimLostError
 from cto_backups.flows import expire
 from cto_backups.flows.protect import protect
+from cto_backups.flows.prune import prune
 from cto_backups.flows.recover import recover
+from cto_backups.flows.restore_test import restore_test
+from cto_backups.vaults.fenced import FencedVault
 from faults.logged_vault import LoggedVault, die
-from integration.conftest import build
+from integration.conftest import Workshop, build
 
 CATALOG_KILL = "CTO_FAULT_CATALOG"  # as "add_copy:2:after": die around the second call of a catalog's method
 
 VAULT = "CTO_FAULT_VAULT"  # the vault whose writes are logged, and killed at
+
+LOST = 99
+"""The status of a process that found that another had taken over."""
 
 
 def deadly(catalog: Any, told: str) -> Any:
@@ -41,14 +52,35 @@ def main() -> None:
     files = {"paths": (str(data / "files"),), "include": (), "exclude": (), "one_file_system": False}
     workshop = build(root, data, {"documents": ("files", files)})
     deadly_vault = os.environ.get(VAULT, "one")
-    workshop.wrap_vault = lambda vault: LoggedVault.from_environment(vault) if vault.name == deadly_vault else vault
+
+    def wrapped(vault: Vault) -> Vault:
+        vault = FencedVault(vault, workshop.catalog.claims.check)
+        return LoggedVault.from_environment(vault) if vault.name == deadly_vault else vault
+
+    workshop.wrap_vault = wrapped
     if os.environ.get(CATALOG_KILL):
         deadly(workshop.catalog, os.environ[CATALOG_KILL])
     recover(workshop.installation)
+    try:
+        problems = do(workshop, task, deadly_vault)
+    except ClaimLostError as error:
+        problems = [error]
+    if any(isinstance(problem, ClaimLostError) for problem in problems):
+        sys.exit(LOST)
+
+
+def do(workshop: Workshop, task: str, vault: str) -> list[Exception]:
+    """Do something; what stood in the way of parts of it."""
     if task == "protect":
-        protect(workshop.installation, "documents")
+        return [*protect(workshop.installation, "documents").vault_problems.values()]
+    if task == "prune":
+        prune(workshop.installation, vault)
+    elif task == "test":
+        restore_test(workshop.installation, "documents")
     else:
-        expire.expire(workshop.installation, expire.plan(workshop.installation, "documents"))
+        expired = expire.expire(workshop.installation, expire.plan(workshop.installation, "documents"))
+        return [*expired.problems.values()]
+    return []
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A vault that writes a log of what it is asked to write, and kills its own process at a chosen write.
+"""A vault that writes a log of what it is asked to write, and kills its own process at a chosen write, or stops it.
 
 Wrapped around any vault in a child process, it lets a parent see how far the child came, and stop it at the same place
 each time. Each line of the log reaches the kernel before the write goes on, so that it survives ``kill -9``::
@@ -25,6 +25,7 @@ from cto_backups.core.vaults import StoredFile, Sweeping, Vault
 
 LOG = "CTO_FAULT_LOG"
 KILL = "CTO_FAULT_KILL"
+FREEZE = "CTO_FAULT_FREEZE"  # not to die at that write, but to be stopped until somebody lets it go on
 
 _STAGES = {
     "data": "pack",
@@ -187,10 +188,17 @@ class LoggedVault:
 def _die_at_fsync(frame: object, event: str, function: object) -> None:
     """The bytes are in a temporary file, and its final name is not given yet."""
     if event == "c_call" and function is os.fsync:
+        sys.setprofile(None)
         die()
 
 
 def die() -> None:
-    """As by ``kill -9``: nothing is flushed, nothing is cleaned up."""
+    """As by ``kill -9``: nothing is flushed, nothing is cleaned up. Or be stopped, as with a machine's memory."""
+    if os.environ.get(FREEZE) is not None:
+        if not os.environ[FREEZE]:
+            return  # once is enough
+        os.environ[FREEZE] = ""
+        os.kill(os.getpid(), signal.SIGSTOP)
+        return
     os.kill(os.getpid(), signal.SIGKILL)
     threading.Event().wait()  # the signal may take a moment to end all threads

@@ -35,6 +35,7 @@ from cto_backups.flows.protect import protect
 from cto_backups.flows.recover import recover
 from cto_backups.flows.restore import preview, restore, select
 from cto_backups.flows.restore_test import restore_test
+from cto_backups.flows.runs import recorded
 from cto_backups.flows.status import status
 from cto_backups.flows.verify import verify
 from cto_backups.repository.store import RepositoryStore
@@ -363,7 +364,10 @@ def test_the_test_cleans_up_also_when_it_fails(workshop: Any) -> None:
 
 def test_two_runs_of_one_source_exclude_each_other(workshop: Any) -> None:
     """The second is told who holds it; nothing is changed."""
-    with workshop.installation.exclusive("documents"), pytest.raises(BusyError, match="documents"):
+    with (
+        recorded(workshop.installation, ActionKind.RESTORE_TEST, source="documents"),
+        pytest.raises(BusyError, match="documents"),
+    ):
         backup(workshop.installation, "documents")
 
 
@@ -520,7 +524,7 @@ def test_a_restore_with_the_wrong_key_blames_the_key_and_not_the_data(workshop: 
 
 def test_a_copy_that_another_run_is_making_is_not_made_twice(workshop: Any) -> None:
     """Two runs at once would leave a snapshot behind that nothing stands for."""
-    with workshop.installation.exclusive("documents", "three"):
+    with recorded(workshop.installation, ActionKind.COPY, source="documents", vault="three"):
         done = protect(workshop.installation, "documents")
     assert isinstance(done.vault_problems["three"], BusyError)
     assert missing_vaults(workshop.installation, done.backup.point) == ("three",)

@@ -134,6 +134,7 @@ def assembled(
         _make_state(settings.state)
     catalog = Catalog.open(settings.catalog_url, now=clock.now(), write=write, password=settings.catalog_login)
     adapters.expect_repository = catalog.expect_repository
+    adapters.fence = catalog.claims.check
     try:
         installation = Installation(
             policy=configuration.policy,

@@ -35,10 +35,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class Adapters:
-    """Makes each adapter once, when first asked for. `in_haste`: no bandwidth limits, since somebody waits for it."""
+    """Makes each adapter once, when first asked for. `in_haste`: no bandwidth limits, since somebody waits for it.
+
+    `fence` raises what stands against deleting anything in a vault.
+    """
 
     configuration: "Configuration"
     expect_repository: Callable[[str, str], None] = lambda _vault, _repository: None
+    fence: Callable[[], None] = lambda: None
     _vaults: "dict[str, Vault]" = field(default_factory=dict)
     in_haste: bool = False
     _paces: "list[tuple[str, Pace]]" = field(default_factory=list)
@@ -117,7 +121,10 @@ class Adapters:
                 if policy is None:
                     raise not_declared("vault", name, self.configuration.policy.vaults)
                 place = local_roots(self.configuration).get(name) or self._address(policy)
+                from cto_backups.vaults.fenced import FencedVault
+
                 vault: Vault = registry.load(registry.VAULTS, policy.url.partition(":")[0])(name, place)
+                vault = FencedVault(vault, lambda: self.fence())
                 if "://" in policy.url:
                     from cto_backups.vaults.counted import CountedVault, Counter
 

@@ -76,7 +76,7 @@ def _absolute(url: str, home: Path) -> str:
 
 def _refuse_at_work(held: "Catalog") -> None:
     """Refuse while a worker is alive that would go on writing where nobody looks any more."""
-    from cto_backups.flows.recover import process_alive
+    from cto_backups.flows.processes import process_alive
 
     now, here = clock.now(), host()
     for sign in held.facts(now, ()).heartbeats:

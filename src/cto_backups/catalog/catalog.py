@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cto_backups.catalog import (
     chain,
+    claims,
     database,
     due_times,
     heartbeat,
@@ -21,6 +22,7 @@ from cto_backups.catalog import (
 )
 from cto_backups.catalog.alerts import AlertBook
 from cto_backups.catalog.approvals import Approvals
+from cto_backups.catalog.claims import Begun, ClaimBook, ClaimedDatabase
 from cto_backups.catalog.database import Connection, Password
 from cto_backups.catalog.fleet import FleetBook
 from cto_backups.catalog.marks import Marks
@@ -30,6 +32,7 @@ from cto_backups.catalog.rows import copy_from_row, moment_to_column, run_from_r
 from cto_backups.catalog.streams import StreamBook
 from cto_backups.catalog.takeover import Takeover
 from cto_backups.catalog.traffic import TrafficBook
+from cto_backups.core.claims import Claim, subject_of
 from cto_backups.core.facts import Heartbeat
 from cto_backups.core.keeping import Hold
 from cto_backups.core.model import ActionKind, Copy, Evidence, Outcome, RecoveryPoint, Resource, Run
@@ -53,6 +56,9 @@ class Catalog(Reader):
 
     Every method raises CatalogError when the catalog is damaged or unusable, BusyError when it stays locked.
     """
+
+    def __init__(self, opened: database.Database) -> None:
+        self._database: ClaimedDatabase = ClaimedDatabase(opened)
 
     @classmethod
     def create(cls, url: str, *, now: datetime, password: Password | None = None) -> "Catalog":
@@ -121,6 +127,11 @@ class Catalog(Reader):
     def retentions(self) -> Retentions:
         """Which retentions policy gave each source, and since when."""
         return Retentions(self._database)
+
+    @property
+    def claims(self) -> ClaimBook:
+        """Who may do what, and until when."""
+        return ClaimBook(self._database)
 
     @property
     def due_times(self) -> due_times.DueTimes:
@@ -210,8 +221,13 @@ class Catalog(Reader):
         now: datetime,
         pid: int,
         host: str,
-    ) -> int:
-        """Begin a run; its number."""
+        alive: Callable[[int], bool] | None = None,
+    ) -> Begun:
+        """Begin a run, and claim what it is at. Raises BusyError while another run has that.
+
+        Another has it as long as its process gives signs of life; `alive` knows the processes of this host. Without,
+        nothing is claimed.
+        """
         row: dict[str, Any] = {
             "action": action.value,
             "source": source,
@@ -225,7 +241,13 @@ class Catalog(Reader):
             "message": "",
             "figures": "{}",
         }
-        return self._written(lambda connection: runs.begin(connection, row))
+        if alive is None:
+            return Begun(self._written(lambda connection: runs.begin(connection, row)))
+        subject = subject_of(action, source, vault)
+        begun = self._written(lambda connection: claims.begin(connection, row, subject, now, alive))
+        if isinstance(begun, Claim):
+            raise claims.busy(begun)
+        return begun
 
     def finish_run(
         self,
@@ -236,9 +258,12 @@ class Catalog(Reader):
         error_code: str = "",
         message: str = "",
         figures: Figures | None = None,
+        claim: Claim | None = None,
     ) -> None:
-        """End a run."""
+        """End a run, and give back what it has claimed."""
         with self._writing() as connection:
+            if claim is not None:
+                claims.give_back(connection, claim)
             ended = {
                 "outcome": outcome.value,
                 "finished_at": moment_to_column(now),
@@ -408,6 +433,11 @@ class Catalog(Reader):
         with self.reading() as connection:
             rows = connection.execute("SELECT * FROM copies WHERE vault = :vault AND to_delete = 0", {"vault": vault})
             return tuple(copy_from_row(row) for row in rows)
+
+    def strays(self, vault: str, found: Mapping[str, str]) -> tuple[str, ...]:
+        """Of references in a vault, with the points that they are of, those that nothing stands for or ever will."""
+        with self.reading() as connection:
+            return holdings.strays(connection, vault, found)
 
     def expired_copies_to_delete(self) -> tuple[Copy, ...]:
         """Copies of expired points that vaults may still hold."""

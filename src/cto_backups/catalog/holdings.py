@@ -1,7 +1,7 @@
 """Writing what there is to return to, and how well it is proven: points, copies, evidence."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from cto_backups.catalog import chain, due_times, holds
@@ -114,3 +114,33 @@ def _count_points(connection: Connection, source: str, change: int) -> None:
         {"source": source, "change": change},
     )
     due_times.touch(connection, source)
+
+
+def strays(connection: Connection, vault: str, found: Mapping[str, str]) -> tuple[str, ...]:
+    """Of references in a vault, with the points that they are of, those that nothing stands for or ever will.
+
+    That is what runs stored that could not catalogue it any more: of a point that was never signed, or of one that has
+    another copy there, or was expired. What is of other installations, or of a run that goes on, is none.
+    """
+    here = {"vault": vault}
+    listed = set(connection.scalars("SELECT reference FROM copies WHERE vault = :vault", here))
+    found = {reference: point for reference, point in found.items() if reference not in listed}
+    if not found:
+        return ()
+    at_work = set(connection.scalars("SELECT point FROM runs WHERE outcome = 'running'"))
+    return tuple(
+        reference for reference, point in found.items() if point not in at_work and _is_stray(connection, vault, point)
+    )
+
+
+def _is_stray(connection: Connection, vault: str, point: str) -> bool:
+    of_it = {"point": point, "vault": vault}
+    known = connection.execute("SELECT expired_at FROM points WHERE id = :point", of_it).fetchone()
+    if known is not None:
+        copied = "SELECT 1 FROM copies WHERE point = :point AND vault = :vault"
+        return known["expired_at"] is not None or connection.scalar(copied, of_it) is not None
+    broken_off = """
+        SELECT 1 FROM runs WHERE point = :point AND action = 'backup' AND outcome IN ('failed', 'interrupted')
+        """
+    signed = "SELECT 1 FROM records WHERE subject = :point AND kind = 'copy'"  # then it is shown yet
+    return connection.scalar(broken_off, of_it) is not None and connection.scalar(signed, of_it) is None

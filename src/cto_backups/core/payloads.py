@@ -29,6 +29,19 @@ class SnapshotLabel:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftBy:
+    """A process that may write no more, and gave no sign of life since before a moment."""
+
+    host: str
+    pid: int
+    before: datetime
+
+    def has_made(self, host: str, pid: int, at: datetime) -> bool:
+        """Whether something is of this process, and of that time."""
+        return (host, pid) == (self.host, self.pid) and at < self.before
+
+
+@dataclass(frozen=True, slots=True)
 class Draft:
     """Content that is stored, but not committed: nobody sees it yet. `root` identifies it.
 
@@ -294,8 +307,8 @@ class PayloadStore(Protocol):
     def unseal(self, sealed: bytes) -> bytes:
         """What `seal` was given. Raises DamageError when it was altered, or sealed with another store's key."""
 
-    def clear_leftovers(self, *, own: bool = False) -> tuple[str, ...]:
+    def clear_leftovers(self, *, own: bool = False, left: LeftBy | None = None) -> tuple[str, ...]:
         """Clear what a killed process left (stale locks, temporary files); what was done, in sentences.
 
-        With `own`, only the locks of this user on this host.
+        With `own`, only the locks of this user on this host. Those that were `left` go although their process lives.
         """

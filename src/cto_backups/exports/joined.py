@@ -16,6 +16,7 @@ from cto_backups.core.payloads import (
     Contents,
     Copied,
     Draft,
+    LeftBy,
     Node,
     PayloadStore,
     Repaired,
@@ -237,9 +238,9 @@ class JoinedStore:
         """What `seal` was given. Raises DamageError."""
         return self.repository.unseal(sealed)
 
-    def clear_leftovers(self, *, own: bool = False) -> tuple[str, ...]:
+    def clear_leftovers(self, *, own: bool = False, left: LeftBy | None = None) -> tuple[str, ...]:
         """Clear what a killed process left in both; in sentences."""
-        return tuple(sentence for part in self.parts for sentence in part.clear_leftovers(own=own))
+        return tuple(sentence for part in self.parts for sentence in part.clear_leftovers(own=own, left=left))
 
 
 class JoinedWriting:

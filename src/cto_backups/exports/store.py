@@ -8,6 +8,7 @@ from cto_backups.core.payloads import (
     Committed,
     Contents,
     Damage,
+    LeftBy,
     PayloadStore,
     Repaired,
     RepairScope,
@@ -262,6 +263,6 @@ class ExportStore:
         """What `seal` was given. Raises DamageError."""
         return self._store.unseal(sealed)
 
-    def clear_leftovers(self, *, own: bool = False) -> tuple[str, ...]:
+    def clear_leftovers(self, *, own: bool = False, left: LeftBy | None = None) -> tuple[str, ...]:
         """Clear what a killed process left, of locks only this user's on this host with `own`; in sentences."""
-        return self._store.clear_leftovers(own=own)
+        return self._store.clear_leftovers(own=own, left=left)

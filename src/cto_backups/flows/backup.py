@@ -57,7 +57,6 @@ def backup(installation: Installation, source_name: str, *, label: str | None = 
     policy = installation.source_policy(source_name)
     point_id = new_point_id(source_name, clock.now())
     with (
-        installation.exclusive(source_name),
         recorded(installation, ActionKind.BACKUP, source=source_name, point=point_id) as run,
         between_hooks(policy, point_id),
     ):
@@ -205,6 +204,7 @@ def _take(
                 refuse_emptied(point, previous)
             limit.lift()  # what is left to be done is done in the vault
             point = anomaly.judged(installation, point, draft, previous)
+            installation.catalog.claims.check()  # nobody would stand for the snapshot
             reference = writing.commit(draft, snapshot_label(installation, point))
             copy = Copy(point.id, vault_name, reference, clock.now(), draft.added_bytes)
             try:

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from cto_backups.core.alerts import Alert, Telling
+from cto_backups.core.claims import Claim
 from cto_backups.core.facts import CopyFacts, Facts, Heartbeat
 from cto_backups.core.keeping import Hold, Mark
 from cto_backups.core.model import ActionKind, Copy, Evidence, Outcome, RecoveryPoint, Resource, Run, TakenPoint
@@ -14,6 +15,7 @@ from cto_backups.core.streams import StreamFacts
 from cto_backups.core.traffic import Traffic
 from cto_backups.core.verification import Ledger, Readings
 from cto_backups.evidence.records import Record, SigningKey
+from cto_backups.flows.claims_port import Begun, Claims
 from cto_backups.flows.governance_port import Approvals, Retentions
 from cto_backups.flows.planning_port import DueTimes, Fleet
 
@@ -217,8 +219,9 @@ class Catalog(Protocol):
         now: datetime,
         pid: int,
         host: str,
-    ) -> int:
-        """Begin a run; its number."""
+        alive: Callable[[int], bool] | None = None,
+    ) -> Begun:
+        """Begin a run, and with `alive` claim what it is at. Raises BusyError while another run has that."""
 
     def note_crash(self, run: Run, host: str, pid: int) -> None:
         """Note that a process ended in the middle of an action: in the run that it began since, or else as this one."""
@@ -232,8 +235,9 @@ class Catalog(Protocol):
         error_code: str = "",
         message: str = "",
         figures: Figures = ...,
+        claim: Claim | None = None,
     ) -> None:
-        """End a run."""
+        """End a run, and give back what it has claimed."""
 
     def interrupt_dead_runs(self, host: str, alive: Callable[[int], bool], now: datetime) -> tuple[Run, ...]:
         """Mark this host's running runs whose process is gone; those runs."""
@@ -312,6 +316,10 @@ class Catalog(Protocol):
         """When each source and vault is due."""
 
     @property
+    def claims(self) -> Claims:
+        """Who may do what, and until when."""
+
+    @property
     def streams(self) -> Streams:
         """What follows the logs of sources, and how far it is."""
 
@@ -330,6 +338,9 @@ class Catalog(Protocol):
 
     def copies_in(self, vault: str) -> tuple[Copy, ...]:
         """The copies of kept points in a vault."""
+
+    def strays(self, vault: str, found: Mapping[str, str]) -> tuple[str, ...]:
+        """Of references in a vault, with their points, those that nothing stands for or ever will."""
 
     def expired_copies_to_delete(self) -> tuple[Copy, ...]:
         """Copies of expired points that vaults still hold."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from cto_backups import clock
 from cto_backups.core.copies import is_scheduled
 from cto_backups.core.facts import CopyFacts
-from cto_backups.core.model import ActionKind, Copy, RecoveryPoint
+from cto_backups.core.model import ActionKind, Copy, Outcome, RecoveryPoint
 from cto_backups.core.objects import Ways
 from cto_backups.core.payloads import Copied
 from cto_backups.errors import BackupsError, DamageError, NotFoundError, VaultMissingError
@@ -68,17 +68,19 @@ def lacking(installation: Installation, vault_name: str) -> tuple[RecoveryPoint,
     return tuple(sorted(points, key=lambda point: point.captured_at, reverse=True))
 
 
-def copy(installation: Installation, point: RecoveryPoint, vault_name: str) -> CopyResult:
+def copy(installation: Installation, point: RecoveryPoint, vault_name: str, *, lost: Copy | None = None) -> CopyResult:
     """Make a copy of the point in the vault. Every blob is opened on the way; a damaged origin gives way to another.
 
-    Raises VaultError for the destination, DamageError when no vault has a whole copy, BusyError.
+    One that is there by now, other than `lost`, was made by somebody else meanwhile, and is not made twice. Raises
+    VaultError for the destination, DamageError when no vault has a whole copy, BusyError.
     """
-    with (
-        installation.exclusive(point.source, vault_name),
-        recorded(installation, ActionKind.COPY, source=point.source, vault=vault_name, point=point.id) as run,
-    ):
+    with recorded(installation, ActionKind.COPY, source=point.source, vault=vault_name, point=point.id) as run:
         started = clock.monotonic()
         installation.vault(vault_name).check()
+        there = [each.copy for each in installation.catalog.copies(point.id) if each.copy.vault == vault_name]
+        if there and there != [lost]:
+            run.outcome, run.message = Outcome.UNCHANGED, "another run has made it meanwhile"
+            return CopyResult(point.id, vault_name, vault_name, 0, clock.monotonic() - started)
         copied, origin = _from_first_good(installation, point, vault_name)
         made = Copy(point.id, vault_name, copied.reference, clock.now(), copied.added_bytes)
         records.write(installation, "copy", copy_to_payload(made))

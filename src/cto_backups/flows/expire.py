@@ -76,10 +76,7 @@ def expire(installation: Installation, expire_plan: ExpirePlan) -> Expired:
     Raises GovernanceError, and drops nothing.
     """
     source_name = expire_plan.source
-    with (
-        installation.exclusive(source_name),
-        recorded(installation, ActionKind.EXPIRE, source=source_name) as run,
-    ):
+    with recorded(installation, ActionKind.EXPIRE, source=source_name) as run:
         planned = {decision.point.id for decision in expire_plan.removed}
         fresh = plan(installation, source_name)
         due = planned & {decision.point.id for decision in fresh.removed}

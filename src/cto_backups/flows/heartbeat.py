@@ -14,7 +14,7 @@ from cto_backups.core.facts import Facts, Heartbeat
 from cto_backups.core.wording import did_you_mean
 from cto_backups.errors import BackupsError, NotFoundError
 from cto_backups.flows.installation import Installation
-from cto_backups.flows.recover import process_alive
+from cto_backups.flows.processes import process_alive
 
 log = logging.getLogger("cto_backups")
 

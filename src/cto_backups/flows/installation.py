@@ -111,17 +111,6 @@ class Installation:
             )
 
     @contextmanager
-    def exclusive(self, source: str, vault: str | None = None) -> Iterator[None]:
-        """Hold the source, or the source in one vault, for one run at a time.
-
-        Raises BusyError at once; the kernel frees it with the process.
-        """
-        held = f"{source}@{vault}" if vault else source  # no name has an @
-        doing = f"copying source '{source}' to vault '{vault}'" if vault else f"working on source '{source}'"
-        with self._held(held, f"source '{source}'", doing):
-            yield
-
-    @contextmanager
     def exclusive_keys(self) -> Iterator[None]:
         """Let one run at a time exchange keys. Raises BusyError at once; the kernel frees it with the process."""
         with self._held("@keys", "the keys", "exchanging keys"):

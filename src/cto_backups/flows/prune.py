@@ -9,6 +9,7 @@ from cto_backups.core.model import ActionKind
 from cto_backups.core.pruning import Pruned, PrunePlan
 from cto_backups.core.vaults import locking_of
 from cto_backups.core.wording import counted
+from cto_backups.errors import VaultLockedError
 from cto_backups.flows import piece_upkeep
 from cto_backups.flows.expire import drop_expired_copies
 from cto_backups.flows.governance import admit
@@ -47,6 +48,7 @@ def prune(installation: Installation, vault_name: str) -> PruneResult:
         installation.vault(vault_name).check()
         if locking_of(installation.vault(vault_name)) is not None:
             drop_expired_copies(installation)  # those whose locks have ended since they expired
+        run.figures["strays"] = _drop_strays(installation, vault_name)
         with installation.progress(f"Pruning {vault_name}") as progress:
             pruned = installation.store(vault_name).prune(
                 expected=partial(_expected, installation, vault_name),
@@ -67,6 +69,26 @@ def prune(installation: Installation, vault_name: str) -> PruneResult:
             seconds=round(seconds, 3),
         )
         return PruneResult(vault_name, pruned, seconds, pieces)
+
+
+def _drop_strays(installation: Installation, vault_name: str) -> int:
+    """Drop the snapshots of runs that others have taken over before they could sign or show them; how many."""
+    store = installation.store(vault_name)
+    found = {
+        committed.reference: tag.removeprefix("point:")
+        for committed in store.committed()
+        for tag in committed.tags
+        if tag.startswith("point:")
+    }
+    # Asked for after these were listed: whoever has stored one since has a run that goes on.
+    strays = installation.catalog.strays(vault_name, found)
+    if not strays:
+        return 0
+    try:
+        store.expire(strays)
+    except VaultLockedError as error:
+        return len(strays) - len(error.left)
+    return len(strays)
 
 
 def _expected(installation: Installation, vault_name: str) -> list[str]:

@@ -1,13 +1,14 @@
 """Recover: clear what a killed process left, before anything new is begun."""
 
-import os
-from pathlib import Path
+from collections.abc import Collection
 
 from cto_backups import clock
 from cto_backups.core.model import ActionKind, Run
+from cto_backups.core.payloads import LeftBy
 from cto_backups.errors import BackupsError, NotFoundError
 from cto_backups.flows import expire, records
 from cto_backups.flows.installation import Installation
+from cto_backups.flows.processes import process_alive
 
 
 def recover(installation: Installation) -> tuple[str, ...]:
@@ -23,16 +24,16 @@ def recover(installation: Installation) -> tuple[str, ...]:
     if swept:
         done.append(f"Removed {swept} restore sandbox{'es' if swept > 1 else ''} that a killed process left.")
     begun = {run.point for run in interrupted if run.action is ActionKind.BACKUP and run.point}
-    done.extend(_show_signed(installation))
+    done.extend(show_signed(installation))
     if interrupted:
         for vault_name in installation.policy.vaults:
-            done.extend(_clear_vault(installation, vault_name, begun))
+            done.extend(clear_vault(installation, vault_name, begun))
     if installation.catalog.expired_copies_to_delete():
         expire.drop_expired_copies(installation, locked_too=False)  # what is locked waits for its expiry, not for us
     return tuple(done)
 
 
-def _show_signed(installation: Installation) -> list[str]:
+def show_signed(installation: Installation) -> list[str]:
     """Show the points that were signed as safe before their backup broke off: only the catalog's rows are missing."""
     done = []
     for point, copy in installation.catalog.unshown_points(installation.signer.signer):
@@ -51,19 +52,22 @@ def _sentence(run: Run) -> str:
     return f"A {run.action.value.replace('_', ' ')} of {what} was interrupted; it is due again."
 
 
-def _clear_vault(installation: Installation, vault_name: str, orphans: set[str]) -> list[str]:
+def clear_vault(
+    installation: Installation, vault_name: str, orphans: Collection[str], *, left: LeftBy | None = None
+) -> list[str]:
+    """Clear a vault of what killed processes left: locks, unfinished files, snapshots of these points, in sentences."""
     done: list[str] = []
     try:
         installation.vault(vault_name).check()
         store = installation.store(vault_name)
         append_only = installation.policy.append_only(vault_name)
-        cleared = store.clear_leftovers(own=append_only)
+        cleared = store.clear_leftovers(own=append_only, left=left)
         done.extend(f"{vault_name}: {sentence}" for sentence in cleared)
         lost = [
             committed.reference
             for committed in store.committed()
             for tag in committed.tags
-            if tag.removeprefix("point:") in orphans and not _known(installation, tag.removeprefix("point:"))
+            if tag.removeprefix("point:") in orphans and not is_known(installation, tag.removeprefix("point:"))
         ]
         if lost and append_only:
             done.append(f"{vault_name}: {len(lost)} snapshot(s) of no recovery point stay there for the vault's owner.")
@@ -76,23 +80,9 @@ def _clear_vault(installation: Installation, vault_name: str, orphans: set[str])
     return done
 
 
-def _known(installation: Installation, point_id: str) -> bool:
+def is_known(installation: Installation, point_id: str) -> bool:
+    """Whether there is a point of this very name, shown or expired."""
     try:
         return installation.catalog.point(point_id).id == point_id
     except NotFoundError:
         return False
-
-
-def process_alive(pid: int) -> bool:
-    """Whether the process that began a run is still there, and not another one that was given its number since."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return True  # no such file system here: rather wait than take a living run for dead
-    return pid == os.getpid() or any(name in command for name in (b"cto.backups", b"cto-backups", b"cto_backups"))

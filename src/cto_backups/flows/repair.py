@@ -188,12 +188,15 @@ def _bring_copy(installation: Installation, lost: Copy) -> None:
     """From another vault or, when none has it, from what the catalog knows: its content is here."""
     point = installation.catalog.point(lost.point)
     try:
-        copy(installation, point, lost.vault)
+        copy(installation, point, lost.vault, lost=lost)
         return
     except BackupsError as error:
         reason = error
     try:
-        with installation.exclusive(point.source, lost.vault), installation.store(lost.vault).writing() as writing:
+        with (
+            recorded(installation, ActionKind.COPY, source=point.source, vault=lost.vault, point=point.id),
+            installation.store(lost.vault).writing() as writing,
+        ):
             reference = writing.recommit(point.root, snapshot_label(installation, point))
             made = Copy(point.id, lost.vault, reference, clock.now(), 0)
             records.write(installation, "copy", copy_to_payload(made))

@@ -72,10 +72,7 @@ def restore_test(
     installation.source_policy(source_name)
     if vault is not None and vault not in installation.policy.vaults:
         raise not_declared("vault", vault, installation.policy.vaults)
-    with (
-        installation.exclusive(source_name),
-        recorded(installation, ActionKind.RESTORE_TEST, source=source_name, vault=vault) as run,
-    ):
+    with recorded(installation, ActionKind.RESTORE_TEST, source=source_name, vault=vault) as run:
         evidence = _test(installation, source_name, point, vault)
         if not evidence.passed:
             run.outcome, run.error_code, run.message = Outcome.FAILED, "verification", evidence.reason

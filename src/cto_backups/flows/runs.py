@@ -7,11 +7,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from cto_backups import clock
+from cto_backups.core.claims import Claim, Outdone
 from cto_backups.core.model import ActionKind, Outcome
 from cto_backups.core.objects import Ways
 from cto_backups.core.traffic import Traffic
-from cto_backups.errors import BackupsError
+from cto_backups.errors import BackupsError, ClaimLostError
+from cto_backups.flows import claims
 from cto_backups.flows.installation import Installation
+from cto_backups.flows.processes import process_alive
 
 log = logging.getLogger("cto_backups")
 
@@ -49,40 +52,75 @@ def recorded(
     vault: str | None = None,
     point: str | None = None,
 ) -> Iterator[OpenRun]:
-    """Record a run: running at once, its outcome at the end; an error is recorded and goes on to the caller."""
-    catalog = installation.catalog
-    run = OpenRun(
-        catalog.start_run(
-            action, source=source, vault=vault, point=point, now=clock.now(), pid=os.getpid(), host=installation.host
-        )
+    """Record a run under a claim of what it is at: running at once, its outcome at the end.
+
+    An error is recorded and goes on to the caller. Raises BusyError while another run has the claim; ClaimLostError,
+    and records nothing, when another has taken it over.
+    """
+    begun = installation.catalog.start_run(
+        action,
+        source=source,
+        vault=vault,
+        point=point,
+        now=clock.now(),
+        pid=os.getpid(),
+        host=installation.host,
+        alive=process_alive,
     )
-    try:
-        yield run
-    except BackupsError as error:
-        run.outcome, run.error_code, run.message = Outcome.FAILED, error.code, str(error)
-        raise
-    except KeyboardInterrupt:
-        run.outcome, run.message = Outcome.INTERRUPTED, "stopped by a signal"
-        raise
-    except BaseException as error:
-        # A defect of ours: recorded by its type only, since its text may hold anything.
-        run.outcome, run.error_code, run.message = Outcome.FAILED, "defect", type(error).__name__
-        raise
-    finally:
-        travelled = installation.travelled()
-        if travelled:
-            seen = sum(travelled.values(), Traffic())
-            run.figures.update(requests=seen.requests, up_bytes=seen.up_bytes, down_bytes=seen.down_bytes)
-        catalog.finish_run(
-            run.id,
-            outcome=run.outcome,
-            now=clock.now(),
-            error_code=run.error_code,
-            message=run.message,
-            figures=run.figures,
-        )
-        if travelled:
-            catalog.traffic.note(action.value, travelled, clock.now())
-        fields = {"action": action.value, "source": source, "vault": vault, "point": point}
-        ended = {"outcome": run.outcome.value, "message": run.message, **run.figures}
-        log.info("run", extra={"fields": fields | ended})
+    assert begun.claim is not None
+    lost = False
+    with claims.held(installation, begun.claim):
+        run = OpenRun(begun.run)
+        try:
+            if begun.outdone is not None:
+                _take_over(installation, run, begun.outdone)
+            yield run
+        except ClaimLostError as error:
+            lost = True  # who took over has noted how it ended
+            log.warning("claim lost", extra={"fields": {"action": action.value, "message": str(error)}})
+            raise
+        except BackupsError as error:
+            if run.outcome is not Outcome.INTERRUPTED:
+                run.outcome, run.error_code, run.message = Outcome.FAILED, error.code, str(error)
+            raise
+        except KeyboardInterrupt:
+            run.outcome, run.message = Outcome.INTERRUPTED, "stopped by a signal"
+            raise
+        except BaseException as error:
+            # A defect of ours: recorded by its type only, since its text may hold anything.
+            run.outcome, run.error_code, run.message = Outcome.FAILED, "defect", type(error).__name__
+            raise
+        finally:
+            if not lost:
+                _end(installation, run, begun.claim, action)
+                fields = {"action": action.value, "source": source, "vault": vault, "point": point}
+                ended = {"outcome": run.outcome.value, "message": run.message, **run.figures}
+                log.info("run", extra={"fields": fields | ended})
+
+
+def _take_over(installation: Installation, run: OpenRun, outdone: Outdone) -> None:
+    """Clear up behind who gave no sign of life. Raises BusyError where that leaves nothing to do."""
+    from cto_backups.flows import takeover
+
+    nothing = takeover.clear(installation, outdone)
+    if nothing is not None:
+        run.outcome, run.message = Outcome.INTERRUPTED, nothing.why
+        raise nothing
+
+
+def _end(installation: Installation, run: OpenRun, claim: Claim, action: ActionKind) -> None:
+    travelled = installation.travelled()
+    if travelled:
+        seen = sum(travelled.values(), Traffic())
+        run.figures.update(requests=seen.requests, up_bytes=seen.up_bytes, down_bytes=seen.down_bytes)
+    installation.catalog.finish_run(
+        run.id,
+        outcome=run.outcome,
+        now=clock.now(),
+        error_code=run.error_code,
+        message=run.message,
+        figures=run.figures,
+        claim=claim,
+    )
+    if travelled:
+        installation.catalog.traffic.note(action.value, travelled, clock.now())

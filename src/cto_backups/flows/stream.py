@@ -33,7 +33,7 @@ from cto_backups.errors import BackupsError, BusyError, CatalogError, DamageErro
 from cto_backups.flows.installation import Installation
 from cto_backups.flows.piece_upkeep import fill, join, tidy
 from cto_backups.flows.pieces import PieceFiles, read_from_any
-from cto_backups.flows.recover import process_alive
+from cto_backups.flows.processes import process_alive
 
 log = logging.getLogger("cto_backups")
 

@@ -16,6 +16,7 @@ from functools import partial
 import orjson
 
 from cto_backups import clock
+from cto_backups.core.payloads import LeftBy
 from cto_backups.errors import (
     BackupsError,
     BusyError,
@@ -263,10 +264,11 @@ def remove(files: StoredFiles, lock: Lock, folder: str, names: Sequence[str]) ->
         files.vault.delete(files.key(folder, name))
 
 
-def remove_stale(files: StoredFiles, *, own: bool = False) -> list[str]:
+def remove_stale(files: StoredFiles, *, own: bool = False, left: LeftBy | None = None) -> list[str]:
     """Remove locks whose process is gone, and lock files that make no sense; what was done, in sentences.
 
-    With `own`, only locks that this user made on this host: nobody knows whose those are that make no sense.
+    With `own`, only locks that this user made on this host: nobody knows whose those are that make no sense. Locks that
+    were `left` by a process which may write no more are removed whether it is gone or not.
     """
     done = []
     now, hostname = clock.now(), socket.gethostname()
@@ -275,7 +277,7 @@ def remove_stale(files: StoredFiles, *, own: bool = False) -> list[str]:
         locks = [lock for lock in locks if (lock.hostname, lock.username) == (hostname, username())]
         damaged = []
     for lock in locks:
-        if lock.stale(now, hostname):
+        if lock.stale(now, hostname) or (left is not None and left.has_made(lock.hostname, lock.pid, lock.time)):
             files.vault.delete(files.key("locks", lock.name))
             done.append(f"Removed {lock} from {files.prefix} in vault {files.vault.name}: its process is gone.")
     for name, why in damaged:

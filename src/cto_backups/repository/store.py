@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from cto_backups.core.payloads import Committed, Contents, PayloadStore, Repaired, RepairScope, Verified, Writing
+from cto_backups.core.payloads import (
+    Committed,
+    Contents,
+    LeftBy,
+    PayloadStore,
+    Repaired,
+    RepairScope,
+    Verified,
+    Writing,
+)
 from cto_backups.core.ports import PointReader, Progress
 from cto_backups.core.pruning import Pruned, PrunePlan, PruneRules
 from cto_backups.core.vaults import Sweeping, Vault
@@ -318,9 +327,9 @@ class RepositoryStore:
         """What `seal` was given. Raises DamageError."""
         return self.files.sealer.open(sealed)
 
-    def clear_leftovers(self, *, own: bool = False) -> tuple[str, ...]:
+    def clear_leftovers(self, *, own: bool = False, left: LeftBy | None = None) -> tuple[str, ...]:
         """Clear what a killed process left, of locks only this user's on this host with `own`; in sentences."""
-        done = remove_stale(self.files, own=own)
+        done = remove_stale(self.files, own=own, left=left)
         if not isinstance(self.vault, Sweeping):
             return tuple(done)
         try:

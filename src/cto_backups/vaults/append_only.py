@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from cto_backups.core.trees import Buffer
-from cto_backups.core.vaults import Vault
+from cto_backups.core.vaults import Vault, is_lock
 from cto_backups.errors import RefusedError
 from cto_backups.vaults.forwarding import ForwardingVault
 
@@ -39,7 +39,7 @@ class AppendOnlyVault(ForwardingVault):
 
     def delete(self, key: str) -> None:
         """Remove a lock. Raises RefusedError for anything else."""
-        if "locks" not in key.split("/")[:-1]:
+        if not is_lock(key):
             raise self._refused("delete", key)
         super().delete(key)
 

@@ -3,7 +3,10 @@
 import os
 import re
 import shutil
+import sqlite3
 import stat
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -207,13 +210,13 @@ def test_an_installation_is_never_made_over_another(home: Any) -> None:
 
 
 def test_a_source_that_is_being_worked_on_is_busy(home: Any) -> None:
-    import fcntl
-
-    lock = home.root / "state" / "locks" / "data-files.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("a+") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        assert home("backup", "data-files").status is ExitStatus.BUSY
+    until = f"{datetime.now(UTC) + timedelta(seconds=20):%Y-%m-%dT%H:%M:%S.%fZ}"
+    with closing(sqlite3.connect(home.root / "catalog.db")) as catalog, catalog:
+        held = ("source:data-files", 1, 1, "elsewhere", 7, until, 0)
+        catalog.execute("INSERT INTO claims VALUES (?, ?, ?, ?, ?, ?, ?)", held)
+    answer = home("backup", "data-files")
+    assert answer.status is ExitStatus.BUSY
+    assert "process 7 on elsewhere" in answer.err
 
 
 def test_a_failed_restore_test_ends_with_its_own_status(home: Any) -> None:

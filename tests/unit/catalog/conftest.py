@@ -155,7 +155,8 @@ class Build:
         host: str = "host",
         message: str = "",
     ) -> int:
-        number = catalog.start_run(action, source=source, vault=vault, point=point, now=started_at, pid=pid, host=host)
+        begun = catalog.start_run(action, source=source, vault=vault, point=point, now=started_at, pid=pid, host=host)
+        number = begun.run
         if outcome is not Outcome.RUNNING:
             catalog.finish_run(number, outcome=outcome, now=started_at + timedelta(seconds=9), message=message)
         return number

@@ -14,7 +14,15 @@ from importlib import import_module
 import pytest
 from sqlalchemy import create_engine
 
-from cto_backups.catalog import database, migrating, schema, schema_due_times, schema_traffic, sqlite_file
+from cto_backups.catalog import (
+    database,
+    migrating,
+    schema,
+    schema_claims,
+    schema_due_times,
+    schema_traffic,
+    sqlite_file,
+)
 from cto_backups.catalog.catalog import Catalog
 from cto_backups.catalog.status_view import BACKUP_STATUS
 from cto_backups.core.model import ActionKind
@@ -109,7 +117,8 @@ def columns_and_statements(connection):
 def test_the_schema_is_the_sum_of_its_migrations(path):
     made = sqlite3.connect(":memory:")
     engine = create_engine("sqlite://", creator=lambda: made)
-    assert schema_traffic.vault_traffic.metadata is schema_due_times.due_times.metadata is schema.metadata
+    beside = (schema_claims.claims, schema_due_times.due_times, schema_traffic.vault_traffic)
+    assert all(table.metadata is schema.metadata for table in beside)
     schema.metadata.create_all(engine)
     made.execute(BACKUP_STATUS)
     with closing(sqlite3.connect(path)) as migrated:
@@ -215,6 +224,7 @@ def test_the_one_sign_of_life_that_there_was_becomes_that_of_its_host(path):
         connection.execute("DROP TABLE leases")
         connection.execute("ALTER TABLE sources DROP COLUMN host")
         connection.execute("ALTER TABLE vaults DROP COLUMN host")
+        connection.execute("DROP TABLE claims")
         connection.execute("CREATE TABLE heartbeat (id INTEGER PRIMARY KEY, at, next_by, host, pid, busy_with)")
         moment = "2026-03-18T11:00:00.000000Z"
         connection.execute("INSERT INTO heartbeat VALUES (1, ?, ?, 'shop', 77, '')", (moment, moment))

@@ -144,7 +144,7 @@ def test_what_was_committed_is_there_after_a_crash(restarting, crashing, build):
 
 
 def test_a_server_that_stays_away_is_told_after_a_while_and_used_again_when_it_is_back(restarting, crashing):
-    crashing._database.patience = 0.3
+    crashing._database.unclaimed.patience = 0.3
     restarting.stop()
     for use in (lambda: crashing.confirm("ledger", NOW), lambda: crashing.points()):
         with pytest.raises(CatalogAwayError, match="cannot be reached") as caught:
@@ -245,10 +245,10 @@ def test_a_commit_of_which_nothing_can_be_learned_is_told_as_that(catalog, catal
     with way_to(made.place / f".s.PGSQL.{made.port}") as way:
         url = f"postgresql://{made.user}@127.0.0.1:{way.port}/catalog"
         with Catalog.open(url, now=NOW, password=lambda: "secret of tests") as unlucky:
-            unlucky._database.patience = 0.3
+            unlucky._database.unclaimed.patience = 0.3
             way.planned[:] = ["after"] + ["before"] * 50
 
-            def forget(connect=unlucky._database.connect):
+            def forget(connect=unlucky._database.unclaimed.connect):
                 raise psycopg.OperationalError("connection refused")
 
             unlucky.points()
@@ -366,7 +366,7 @@ def test_an_older_worker_at_work_refuses_a_newer_catalog(catalog, other):
             with pytest.raises(CatalogError, match=rf"version 0931.*up to {database.VERSION}"):
                 use()
     finally:
-        with psycopg.connect(**other._database.address.given) as session:
+        with psycopg.connect(**other._database.unclaimed.address.given) as session:
             session.execute(f"UPDATE cto_backups.alembic_version SET version_num = '{database.VERSION}'")
 
 
