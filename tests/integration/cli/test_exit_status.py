@@ -213,7 +213,7 @@ def test_a_source_that_is_being_worked_on_is_busy(home: Any) -> None:
     until = f"{datetime.now(UTC) + timedelta(seconds=20):%Y-%m-%dT%H:%M:%S.%fZ}"
     with closing(sqlite3.connect(home.root / "catalog.db")) as catalog, catalog:
         held = ("source:data-files", 1, 1, "elsewhere", 7, until, 0)
-        catalog.execute("INSERT INTO claims VALUES (?, ?, ?, ?, ?, ?, ?)", held)
+        catalog.execute("REPLACE INTO claims VALUES (?, ?, ?, ?, ?, ?, ?)", held)
     answer = home("backup", "data-files")
     assert answer.status is ExitStatus.BUSY
     assert "process 7 on elsewhere" in answer.err
