@@ -111,6 +111,7 @@ class ClaimedDatabase:
 
     def __init__(self, opened: Database) -> None:
         self.unclaimed = opened
+        self.shared = opened.shared
         self._checked: tuple[tuple[Claim, ...], float] = ((), 0.0)
 
     def close(self) -> None:
@@ -163,10 +164,9 @@ def _check(connection: Connection) -> None:
 
 
 def _ended(connection: Connection, claim: Claim, now: datetime) -> Outdone | None:
-    """End the run of who gave no sign; None where it has ended otherwise."""
-    row = connection.execute(
-        "SELECT * FROM runs WHERE id = :run AND outcome = 'running'", {"run": claim.run}
-    ).fetchone()
+    """End the run of who gave no sign, unless somebody has; None where it has ended otherwise."""
+    interrupted = "SELECT * FROM runs WHERE id = :run AND outcome IN ('running', 'interrupted')"
+    row = connection.execute(interrupted, {"run": claim.run}).fetchone()
     if row is None:
         return None
     ended = {
@@ -174,7 +174,7 @@ def _ended(connection: Connection, claim: Claim, now: datetime) -> Outdone | Non
         "finished_at": moment_to_column(now),
         "message": f"process {claim.pid} on {claim.host} gave no sign of life: another took over",
     }
-    runs.end(connection, claim.run, ended)
+    runs.end(connection, claim.run, ended, unless_ended=True)
     return Outdone(run_from_row({**dict(row), **ended}), claim.host, claim.pid)
 
 
