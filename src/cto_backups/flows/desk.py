@@ -22,8 +22,8 @@ from cto_backups.flows.queue_port import Offer, Queue
 from cto_backups.flows.watch import Watching
 
 LONGEST_SLEEP = timedelta(minutes=1)
-PLAN_FACTOR = 10
-"""A worker plans for a tenth of its time at most."""
+PLAN_FACTOR = 2
+"""A worker plans for a third of its time at most."""
 
 
 @dataclass
@@ -107,7 +107,7 @@ class Desk:
         return [*ended, *(place for place in waiting if turned or place.key not in self._looked)]
 
     def wait(self) -> float:
-        """In how many seconds to look again; a second at least, a minute at most, and a tenth of the time at most."""
+        """In how many seconds to look again: a second to a minute; looks take a third of the time at most."""
         at = clock.monotonic()
         waits = min(self._next, *self._ended.values(), at + LONGEST_SLEEP.total_seconds()) - at
         return max(waits, 1.0, PLAN_FACTOR * self.took)
