@@ -22,7 +22,7 @@ CTO_FAULT_ROUNDS ?= 200
 export DIR UPGRADE WHEEL
 
 .PHONY: help setup setup-tools demo test lint format test-core test-all coverage test-peers test-mysql test-faults test-large fuzz \
-	bench bench-cloud bench-databases bench-mysql bench-streams bench-tables bench-smoke wheel changelog lock clean
+	bench bench-cloud bench-databases bench-mysql bench-streams bench-tables bench-fleet bench-smoke wheel changelog lock clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -108,6 +108,9 @@ bench-streams: setup-tools ## a PostgreSQL server's log followed while it is wri
 
 bench-tables: setup-tools ## a backup of 10,000 small tables of BigQuery, against its jobs' own time, on a front of this machine (10 minutes)
 	$(BIN)/python -m benchmarks.many_tables $(ARGS)
+
+bench-fleet: setup-tools ## planning, queueing and writing for 100,000 sources on a PostgreSQL server that it starts (an hour)
+	$(BIN)/python -m benchmarks.fleet $(ARGS)
 
 bench-smoke: setup-tools ## the same on little data: shows that the benchmark works, its figures mean nothing
 	$(BIN)/python -m benchmarks --smoke $(ARGS)
