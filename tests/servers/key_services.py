@@ -1,4 +1,4 @@
-"""Key services of clouds for tests: moto stands in for AWS KMS, and for Google's an own server that really encrypts."""
+"""Key services of clouds for tests: moto and local-kms stand in for AWS KMS, and for Google's an own server that really encrypts."""
 
 import os
 import socket
@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -148,19 +148,44 @@ def aws_keys(packages: Path) -> Iterator[str]:
     """The address of moto, from the folder that it was installed in, as AWS KMS. Unlike Amazon's, it goes on decrypting
     with a key that is disabled.
     """
+    port = _free_port()
+    words = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with _running(words, {"PYTHONPATH": os.fspath(packages)}, port) as address:
+        yield address
+
+
+@contextmanager
+def local_kms(program: Path) -> Iterator[str]:
+    """The address of local-kms as AWS KMS: a key that is disabled does nothing there. It knows nobody's permissions, and
+    listens at every address of this machine.
+    """
+    port = _free_port()
+    given = {"PORT": str(port), "KMS_REGION": "us-west-2", "KMS_ACCOUNT_ID": "123456789012"}
+    with (
+        tempfile.TemporaryDirectory(prefix="kms-") as data,
+        _running([os.fspath(program)], {**given, "KMS_DATA_PATH": data, "KMS_SEED_PATH": "none"}, port) as address,
+    ):
+        yield address
+
+
+def _free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return int(free.getsockname()[1])
+
+
+@contextmanager
+def _running(words: list[str], given: Mapping[str, str], port: int) -> Iterator[str]:
+    """A server in a folder of its own; its address."""
     with tempfile.TemporaryDirectory(prefix="kms-") as place, (Path(place) / "log").open("w+b") as log:
-        words = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-        variables = {"PYTHONPATH": os.fspath(packages), "PATH": os.environ["PATH"], "HOME": place}
+        variables = {"PATH": os.environ["PATH"], "HOME": place, **given}
         process = subprocess.Popen(words, env=variables, cwd=place, stdout=log, stderr=log)
         try:
             deadline = time.monotonic() + _PATIENCE_SECONDS
             while not _listens(port):
                 if process.poll() is not None or time.monotonic() > deadline:
                     log.seek(0)
-                    raise RuntimeError(f"moto does not start: {log.read().decode(errors='replace')}")
+                    raise RuntimeError(f"{words[0]} does not start: {log.read().decode(errors='replace')}")
                 time.sleep(0.05)
             yield f"http://127.0.0.1:{port}"
         finally:

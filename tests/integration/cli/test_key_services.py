@@ -17,7 +17,7 @@ from cto_backups.errors import ExitStatus, KeyProblemError
 from cto_backups.key_services.aws import AwsKeyService
 from cto_backups.key_services.google import GoogleKeyService
 from cto_backups.repository.envelope import canonical, context_of
-from servers.key_services import GoogleKeys, State, aws_keys, google_keys
+from servers.key_services import GoogleKeys, State, aws_keys, google_keys, local_kms
 
 from .conftest import Answer, Home, environment
 from .test_keys import KILLED, VAULTS, key_files, opens, records, secret
@@ -31,6 +31,9 @@ class CloudHome(Home):
     def __call__(self, *arguments: str, **variables: str) -> Answer:
         found = {name: value for name, value in os.environ.items() if name.startswith(("AWS_", "KMS_"))}
         return super().__call__(*arguments, **found, **variables)
+
+
+SERVERS = Path(__file__).parents[3] / ".cache" / "servers"
 
 
 @pytest.fixture
@@ -51,18 +54,25 @@ def google(google_server: GoogleKeys, monkeypatch: pytest.MonkeyPatch) -> Google
 
 
 @pytest.fixture(scope="module")
-def aws_server(required_tool: Any) -> Iterator[str]:
-    packages = Path(__file__).parents[3] / ".cache" / "servers" / "moto"
+def moto_kms(required_tool: Any) -> Iterator[str]:
+    packages = SERVERS / "moto"
     required_tool(os.fspath(packages / "bin" / "moto_server"), package="", install="tools/setup --tools")
     with aws_keys(packages) as address:
         yield address
 
 
-@pytest.fixture
-def aws(aws_server: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A client of AWS KMS, as its administrator has it."""
+@pytest.fixture(scope="module")
+def stricter_kms(required_tool: Any) -> Iterator[str]:
+    """One that does nothing with a key that is disabled."""
+    program = required_tool(os.fspath(SERVERS / "bin" / "local-kms"), package="", install="tools/setup --tools")
+    with local_kms(program) as address:
+        yield address
+
+
+def administrator(address: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A client of AWS KMS, as its administrator has it; from now on this process's key services are there, too."""
     for name, value in {
-        "AWS_ENDPOINT_URL_KMS": aws_server,
+        "AWS_ENDPOINT_URL_KMS": address,
         "AWS_ACCESS_KEY_ID": "testing",
         "AWS_SECRET_ACCESS_KEY": "testing",
         "AWS_EC2_METADATA_DISABLED": "true",
@@ -71,13 +81,19 @@ def aws(aws_server: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     return boto3.client("kms", region_name="us-west-2")
 
 
-@pytest.fixture(params=["aws", "google"])
-def service(request: pytest.FixtureRequest) -> Any:
+@pytest.fixture(params=["moto_kms", "stricter_kms"])
+def aws(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Each that stands in for AWS KMS, in turn."""
+    return administrator(request.getfixturevalue(request.param), monkeypatch)
+
+
+@pytest.fixture(params=["moto_kms", "stricter_kms", "google"])
+def service(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A new key of each cloud."""
-    if request.param == "aws":
-        return AwsKeyService(aws_key(request.getfixturevalue("aws")))
-    name = request.getfixturevalue("google").make(f"of-{request.node.name.partition('[')[0][-40:]}")
-    return GoogleKeyService(name)
+    server = request.getfixturevalue(request.param)
+    if request.param != "google":
+        return AwsKeyService(aws_key(administrator(server, monkeypatch)))
+    return GoogleKeyService(server.make(f"of-{request.node.name.partition('[')[0][-40:]}"))
 
 
 def aws_key(aws: Any) -> str:
@@ -117,6 +133,22 @@ def test_a_service_unwraps_what_it_wrapped_for_the_same_context_alone(service: A
     with pytest.raises(KeyProblemError, match="damaged"):
         service.unwrap(wrapped[:-1] + bytes([wrapped[-1] ^ 1]), CONTEXT)
     service.check()
+
+
+def test_a_key_of_aws_that_is_disabled_opens_nothing_until_it_is_enabled_again(
+    stricter_kms: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aws = administrator(stricter_kms, monkeypatch)
+    arn = aws_key(aws)
+    service = AwsKeyService(arn)
+    wrapped = service.wrap(b"the secret", CONTEXT)
+    aws.disable_key(KeyId=arn)
+    for ask in (lambda: service.wrap(b"another", CONTEXT), lambda: service.unwrap(wrapped, CONTEXT)):
+        with pytest.raises(KeyProblemError, match="of no use") as raised:
+            ask()
+        assert raised.value.why == "it is disabled"
+    aws.enable_key(KeyId=arn)
+    assert service.unwrap(wrapped, CONTEXT) == b"the secret"
 
 
 def test_a_key_that_is_not_there_says_so(aws: Any, google: GoogleKeys) -> None:
