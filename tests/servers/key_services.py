@@ -1,4 +1,4 @@
-"""Key services of clouds for tests: moto and local-kms stand in for AWS KMS, and for Google's an own server that really encrypts."""
+"""Key services of clouds for tests: moto and local-kms stand in for that of AWS, an own server for that of Google."""
 
 import os
 import socket
@@ -156,8 +156,9 @@ def aws_keys(packages: Path) -> Iterator[str]:
 
 @contextmanager
 def local_kms(program: Path) -> Iterator[str]:
-    """The address of local-kms as AWS KMS: a key that is disabled does nothing there. It knows nobody's permissions, and
-    listens at every address of this machine.
+    """The address of local-kms as AWS KMS: a key that is disabled does nothing there.
+
+    It knows nobody's permissions, and listens at every address of this machine.
     """
     port = _free_port()
     given = {"PORT": str(port), "KMS_REGION": "us-west-2", "KMS_ACCOUNT_ID": "123456789012"}
