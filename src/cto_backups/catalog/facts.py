@@ -10,9 +10,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any
 
-from cto_backups.catalog import alerts, heartbeat, holds, lags, marks, retentions, streams
+from cto_backups.catalog import alerts, heartbeat, holds, lags, last_runs, marks, retentions, streams
 from cto_backups.catalog.database import Connection
 from cto_backups.catalog.rows import (
     copy_from_row,
@@ -20,12 +20,11 @@ from cto_backups.catalog.rows import (
     moment_from_column,
     point_from_row,
     resource_from_row,
-    run_from_row,
     rung_from_column,
     truth_from_column,
 )
 from cto_backups.core.facts import CopyFacts, Facts, SourceFacts, TimedRestore, VaultFacts
-from cto_backups.core.model import ActionKind, Disappearance, Evidence, Outcome, RecoveryPoint, Resource, Run
+from cto_backups.core.model import ActionKind, Disappearance, Evidence, RecoveryPoint, Resource
 from cto_backups.core.vault_check import CHECK
 from cto_backups.core.vault_settings import SETTINGS
 
@@ -34,9 +33,6 @@ TIMED_TESTS = 5
 
 # The names asked for, as a table to join with.
 _ASKED = "asked (name) AS (SELECT value FROM json_each(:asked))"
-_ACTIONS = "actions (action) AS (VALUES " + ", ".join(f"('{kind.value}')" for kind in ActionKind) + ")"
-
-Key = Literal["source", "vault"]
 
 
 class Kept(StrEnum):
@@ -61,8 +57,8 @@ def read(
     copies = copies_of(connection, list({point.id for each in (newest, proven) for point in each.values()}))
     passed = _passed_tests(connection, names)
     tests = _last_tests(connection, names)
-    runs = _last_runs(connection, names, "source")
-    failures = _failures(connection, names, "source")
+    runs = last_runs.of(connection, names, "source")
+    failures = last_runs.failures(connection, names, "source")
     following = streams.read(connection, names)
     behind = lags.read(connection, names)
     rows = _rows(connection, "SELECT * FROM sources WHERE name IN (SELECT value FROM json_each(:asked))", names)
@@ -201,41 +197,6 @@ def _timed(test: Evidence) -> Iterator[TimedRestore]:
                 yield TimedRestore(test.id, step.seconds, size, entries)
 
 
-def _last_runs(connection: Connection, names: Sequence[str], key: Key) -> dict[str, dict[ActionKind, Run]]:
-    """The last run of each action kind of each source (or vault)."""
-    statement = f"""
-        WITH {_ASKED}, {_ACTIONS}
-        SELECT runs.* FROM asked CROSS JOIN actions JOIN runs ON runs.id = (
-            SELECT max(id) FROM runs WHERE {key} = asked.name AND action = actions.action)
-        """
-    found: dict[str, dict[ActionKind, Run]] = defaultdict(dict)
-    for row in _rows(connection, statement, names):
-        run = run_from_row(row)
-        found[row[key]][run.action] = run
-    return found
-
-
-def _failures(connection: Connection, names: Sequence[str], key: Key) -> dict[str, dict[ActionKind, int]]:
-    """How often in a row each action of each source (or vault) failed: since the last run that went well."""
-    good = ", ".join(f"'{each.value}'" for each in (Outcome.SUCCEEDED, Outcome.UNCHANGED, Outcome.INCOMPLETE))
-    statement = f"""
-        WITH {_ASKED}, {_ACTIONS}
-        SELECT asked.name, actions.action, (
-            SELECT count(*) FROM runs bad
-            WHERE bad.{key} = asked.name AND bad.action = actions.action AND bad.outcome = '{Outcome.FAILED.value}'
-                AND bad.id > coalesce((
-                    SELECT good.id FROM runs good
-                    WHERE good.{key} = asked.name AND good.action = actions.action AND good.outcome IN ({good})
-                    ORDER BY good.id DESC LIMIT 1), 0))
-        FROM asked CROSS JOIN actions
-        """
-    found: dict[str, dict[ActionKind, int]] = defaultdict(dict)
-    for name, action, failures in _rows(connection, statement, names):
-        if failures:
-            found[name][ActionKind(action)] = failures
-    return found
-
-
 _COPIES = """
     SELECT copies.*, read.finished_at AS read_at, read.passed AS read_passed, read.read_since AS read_since,
         read.id AS read_evidence,
@@ -301,8 +262,8 @@ def _vaults(connection: Connection) -> dict[str, VaultFacts]:
     names = [row["name"] for row in rows]
     if not names:
         return {}
-    runs = _last_runs(connection, names, "vault")
-    failures = _failures(connection, names, "vault")
+    runs = last_runs.of(connection, names, "vault")
+    failures = last_runs.failures(connection, names, "vault")
     checks = {(row["vault"], row["kind"]): evidence_from_row(row) for row in _rows(connection, _CHECKS, names)}
     return {
         row["name"]: VaultFacts(

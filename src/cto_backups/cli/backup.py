@@ -106,6 +106,8 @@ def tell(screen: Screen, done: "Protected", *, indent: str = "") -> None:
     tell_incomplete(screen, point)
     for name, error in done.vault_problems.items():
         screen.problem(error, prefix=f"No copy in {name}")
+    if result.after_failed is not None:
+        screen.problem(result.after_failed, prefix="Afterwards")
 
 
 def tell_incomplete(screen: Screen, point: "RecoveryPoint") -> None:
@@ -138,10 +140,12 @@ def _entries(point: "RecoveryPoint") -> str:
 
 
 def exit_status(done: "Protected") -> ExitStatus:
-    """INCOMPLETE or VAULT for a backup that did not do all it should."""
+    """INCOMPLETE or VAULT for a backup that did not do all it should; SOURCE where what comes after it failed."""
     statuses = [error.exit_status for error in done.vault_problems.values()]
     if not done.backup.point.complete:
         statuses.append(ExitStatus.INCOMPLETE)
+    if done.backup.after_failed is not None:
+        statuses.append(done.backup.after_failed.exit_status)
     return worst(statuses)
 
 
@@ -173,4 +177,5 @@ def as_json(done: "Protected") -> documents.Document:
         "ways": ways.as_json(draft.ways),
         "notes": list(result.notes),
         "vault_errors": documents.vault_errors(done.vault_problems),
+        "after_failed": as_document(result.after_failed) if result.after_failed is not None else None,
     }

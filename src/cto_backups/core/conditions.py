@@ -116,19 +116,13 @@ def _quarantined(scene: Scene, rule: AlertRule) -> Iterator[Happening]:
     for source in _sources(scene, rule):
         facts = scene.facts.sources.get(source.name, SourceFacts(source.name))
         for kind, run in facts.last_runs.items():
-            if is_quarantined(run, facts.failures.get(kind, 0)):
+            if is_quarantined(run):
                 detail = _left_alone(run, f"source {source.name}")
                 yield Happening(rule.name, f"{source.name} {kind.value}", detail, source.category.name)
     for name in scene.policy.vaults if rule.category is None else ():
         known = scene.facts.vaults.get(name, VaultFacts(name))
-        runs = (
-            (known.last_run, known.failures),
-            (known.prune_run, known.prune_failures),
-            (known.renew_run, known.renew_failures),
-            (known.check_run, known.check_failures),
-        )
-        for last, failures in runs:
-            if last is not None and is_quarantined(last, failures):
+        for last in (known.last_run, known.prune_run, known.renew_run, known.check_run):
+            if last is not None and is_quarantined(last):
                 yield Happening(rule.name, f"{name} {last.action.value}", _left_alone(last, f"vault {name}"))
 
 

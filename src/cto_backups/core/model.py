@@ -227,7 +227,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One attempt at an action."""
+    """One attempt at an action. `crashes`: how many of those that have failed in a row crashed, where facts tell."""
 
     id: int
     action: ActionKind
@@ -240,6 +240,7 @@ class Run:
     error_code: str = ""
     message: str = ""
     figures: Mapping[str, int | float | str | bool] = field(default_factory=dict)
+    crashes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

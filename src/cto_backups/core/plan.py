@@ -213,11 +213,9 @@ def why_backup(asked: NextRun, retry: datetime, facts: SourceFacts) -> str:
     if asked.changed:
         reason += ", a change was noticed"
     if retry > asked.at:
-        failures = max(facts.failures.get(ActionKind.BACKUP, 0), 1)
-        if is_quarantined(facts.last_runs.get(ActionKind.BACKUP), failures):
-            return (
-                f"{reason}; quarantined until then: its process ended in the middle, the last of {failures} failed runs"
-            )
+        run, failures = facts.last_runs.get(ActionKind.BACKUP), max(facts.failures.get(ActionKind.BACKUP, 0), 1)
+        if run is not None and is_quarantined(run):
+            return f"{reason}; quarantined until then: its process ended in the middle {run.crashes} times"
         return f"{reason}; tried again after {counted(failures, 'failed run')}"
     return reason
 

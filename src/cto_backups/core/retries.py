@@ -10,7 +10,7 @@ LAST_RETRY = timedelta(hours=1)
 CRASH = "crash"
 """The error code of a run whose process ended in the middle of it."""
 QUARANTINE_AFTER = 3
-"""After how many failures in a row an action whose process ended in the middle is left alone."""
+"""After how many crashes an action is left alone: of failures in a row, others are none."""
 QUARANTINE = timedelta(days=1)
 """For how long: it may harm the machine, or take all that others need; but what it met may be gone by then."""
 
@@ -27,11 +27,11 @@ def retry_at(run: Run | None, failures: int) -> datetime:
         return AT_ONCE
     delay = FIRST_RETRY * (1 << min(max(failures, 1) - 1, 16))
     ended = run.finished_at or run.started_at
-    return ended + (QUARANTINE if is_quarantined(run, failures) else min(delay, LAST_RETRY))
+    return ended + (QUARANTINE if is_quarantined(run) else min(delay, LAST_RETRY))
 
 
-def is_quarantined(run: Run | None, failures: int) -> bool:
+def is_quarantined(run: Run | None) -> bool:
     """Whether an action is left alone, since its process ended in the middle again and again."""
-    if run is None or failures < QUARANTINE_AFTER:
+    if run is None or run.outcome is not Outcome.FAILED or run.error_code != CRASH:
         return False
-    return run.outcome is Outcome.FAILED and run.error_code == CRASH
+    return run.crashes >= QUARANTINE_AFTER

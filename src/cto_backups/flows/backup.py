@@ -18,7 +18,7 @@ from cto_backups.core.policy import SourcePolicy
 from cto_backups.core.ports import Capture, Recognising, Remarking, Source
 from cto_backups.core.trees import ArrivingTree
 from cto_backups.core.wording import listed
-from cto_backups.errors import BackupsError, DamageError, KeyProblemError, VaultError
+from cto_backups.errors import BackupsError, DamageError, KeyProblemError, SourceError, VaultError
 from cto_backups.evidence.payloads import copy_to_payload, point_to_payload
 from cto_backups.flows import anomaly, records
 from cto_backups.flows.emptied import empty, refuse_emptied
@@ -34,7 +34,7 @@ ON_DEMAND_KEPT = timedelta(days=90)
 class BackupResult:
     """What a backup did. `changed` false: the source still equals `point`, which is confirmed as fresh.
 
-    `notes` are sentences of the source on what it captured.
+    `notes` are sentences of the source on what it captured. `after_failed`: what the command after it failed with.
     """
 
     source: str
@@ -45,6 +45,7 @@ class BackupResult:
     seconds: float
     vault_problems: dict[str, BackupsError] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    after_failed: SourceError | None = None
 
 
 def backup(installation: Installation, source_name: str, *, label: str | None = None) -> BackupResult:
@@ -56,26 +57,39 @@ def backup(installation: Installation, source_name: str, *, label: str | None = 
     """
     policy = installation.source_policy(source_name)
     point_id = new_point_id(source_name, clock.now())
-    with (
-        recorded(installation, ActionKind.BACKUP, source=source_name, point=point_id) as run,
-        between_hooks(policy, point_id),
-    ):
-        started_at, started = clock.now(), clock.monotonic()
-        source = installation.source(source_name)
-        with limited(policy) as limit:
-            found = source.discover(limit)
-        looked_for = timedelta(seconds=clock.monotonic() - started)
-        installation.catalog.record_resources(source_name, found, started_at)
-        previous = installation.catalog.latest(source_name, complete=False)
-        taken, vault_problems = _in_first_that_takes_it(
-            installation, policy, _Wish(point_id, source, previous, started_at, label, looked_for)
-        )
-        point, draft = taken.point, taken.draft
-        if not taken.changed:
-            installation.catalog.confirm(source_name, taken.captured_at)
-        seconds = clock.monotonic() - started
-        _note(run, point, draft, seconds, changed=taken.changed)
-        return BackupResult(source_name, point, taken.changed, taken.vault, draft, seconds, vault_problems, taken.notes)
+    after: list[SourceError] = []
+    with recorded(installation, ActionKind.BACKUP, source=source_name, point=point_id) as run:
+        with between_hooks(policy, point_id, after.append):
+            result = _captured(installation, policy, point_id, label, run)
+        if not after:
+            return result
+        run.error_code, run.message = after[0].code, f"{result.point.id} is safe, but {_lowered(after[0])}"
+        return replace(result, after_failed=after[0])
+
+
+def _lowered(error: BackupsError) -> str:
+    return str(error)[:1].lower() + str(error)[1:]
+
+
+def _captured(
+    installation: Installation, policy: SourcePolicy, point_id: str, label: str | None, run: OpenRun
+) -> BackupResult:
+    started_at, started = clock.now(), clock.monotonic()
+    source = installation.source(policy.name)
+    with limited(policy) as limit:
+        found = source.discover(limit)
+    looked_for = timedelta(seconds=clock.monotonic() - started)
+    installation.catalog.record_resources(policy.name, found, started_at)
+    previous = installation.catalog.latest(policy.name, complete=False)
+    taken, vault_problems = _in_first_that_takes_it(
+        installation, policy, _Wish(point_id, source, previous, started_at, label, looked_for)
+    )
+    point, draft = taken.point, taken.draft
+    if not taken.changed:
+        installation.catalog.confirm(policy.name, taken.captured_at)
+    seconds = clock.monotonic() - started
+    _note(run, point, draft, seconds, changed=taken.changed)
+    return BackupResult(policy.name, point, taken.changed, taken.vault, draft, seconds, vault_problems, taken.notes)
 
 
 def new_point_id(source: str, now: datetime) -> str:

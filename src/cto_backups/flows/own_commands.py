@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -35,22 +35,21 @@ def run_own(command: Sequence[str], *, timeout: timedelta, folder: Path, told: M
 
 
 @contextmanager
-def between_hooks(source: SourcePolicy, point_id: str) -> Iterator[None]:
+def between_hooks(source: SourcePolicy, point_id: str, tell: Callable[[SourceError], None]) -> Iterator[None]:
     """Run what policy has before a capture; and what it has after one, whatever becomes of the two.
 
-    Raises SourceError when one of the commands fails or takes too long: nothing is captured when the first does. Where
-    the capture itself fails, that is what is raised.
+    Raises SourceError when the first fails or takes too long: nothing is captured then. What was captured stands where
+    the one after it fails: then that is what `tell` is given.
     """
     try:
         _run(source, "before", point_id)
         yield
-    except BaseException:
+    finally:
         try:
             _run(source, "after", point_id)
         except SourceError as error:
             log.warning("hook failed", extra={"fields": {"source": source.name, "message": str(error)}})
-        raise
-    _run(source, "after", point_id)
+            tell(error)
 
 
 def _run(source: SourcePolicy, which: str, point_id: str) -> None:

@@ -82,7 +82,8 @@ def _backup(installation: Installation, source: str) -> str:
         raise IncompleteError(
             f"Recovery point {result.point.id} is incomplete", why=f"{len(result.point.problems)} entries are missing"
         )
-    return f"made {result.point.id}" if result.changed else f"confirmed {result.point.id}: nothing changed"
+    told = f"made {result.point.id}" if result.changed else f"confirmed {result.point.id}: nothing changed"
+    return told if result.after_failed is None else f"{told}; but {result.after_failed}"
 
 
 def _verify(installation: Installation, vault: str) -> str:

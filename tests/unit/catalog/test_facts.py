@@ -185,6 +185,23 @@ def test_the_last_run_of_each_action_and_its_failures_in_a_row(ledger, catalog, 
     assert set(facts.last_runs) == {ActionKind.BACKUP, ActionKind.COPY, ActionKind.RESTORE_TEST}
 
 
+def test_crashes_are_counted_apart_from_other_failures(ledger, catalog, build):
+    def crash():
+        number = build.run(catalog, ActionKind.BACKUP, Outcome.RUNNING)
+        catalog.finish_run(number, outcome=Outcome.FAILED, now=build.now, error_code="crash")
+
+    crash()
+    build.run(catalog, ActionKind.BACKUP, Outcome.SUCCEEDED)
+    for _ in range(2):
+        crash()
+        build.run(catalog, ActionKind.BACKUP, Outcome.FAILED)
+    crash()
+    build.run(catalog, ActionKind.COPY, Outcome.FAILED)
+    facts = ledger()
+    assert (facts.failures[ActionKind.BACKUP], facts.last_runs[ActionKind.BACKUP].crashes) == (5, 3)
+    assert facts.last_runs[ActionKind.COPY].crashes == 0
+
+
 def test_the_failures_of_a_vault_are_those_of_reading_it(catalog, build):
     build.run(catalog, ActionKind.VERIFY, Outcome.FAILED, source=None, vault="near")
     build.run(catalog, ActionKind.VERIFY, Outcome.FAILED, source=None, vault="near")

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from cto_backups.core.claims import GRACE, LEASE, SIGN_EVERY, Claim, Standing, doing, standing, subject_of
 from cto_backups.core.model import ActionKind
+from cto_backups.core.payloads import LeftBy
 
 NOW = datetime(2026, 3, 18, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -99,3 +100,11 @@ def test_who_is_frozen_loses_it_within_a_minute_and_a_half_however_the_clocks_di
 )
 def test_what_an_action_claims(action: ActionKind, subject: str, words: str) -> None:
     assert (subject_of(action, "ledger", "near"), doing(subject)) == (subject, words)
+
+
+def test_what_a_silent_process_left_is_of_the_time_before() -> None:
+    left = LeftBy("shop", 7, NOW)
+    assert left.has_made("shop", 7, NOW - SECOND)
+    assert not left.has_made("shop", 7, NOW), "it has come back since, and is at something else"
+    assert not left.has_made("shop", 8, NOW - SECOND)
+    assert not left.has_made("other", 7, NOW - SECOND)

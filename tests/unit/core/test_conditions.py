@@ -134,10 +134,11 @@ def test_a_silent_worker_is_told(build, scene):
 
 def test_what_is_quarantined_is_told_of_sources_and_vaults(build, scene):
     crashed = build.run(ActionKind.BACKUP, build.ago(hours=1), Outcome.FAILED, error_code="crash", message="it ended")
-    for failures, expected in ((2, []), (3, [("quarantined", "ledger backup")])):
-        source = replace(build.healthy(), last_runs=build.runs(crashed), failures={ActionKind.BACKUP: failures})
+    for crashes, expected in ((2, []), (3, [("quarantined", "ledger backup")])):
+        last = replace(crashed, crashes=crashes)
+        source = replace(build.healthy(), last_runs=build.runs(last), failures={ActionKind.BACKUP: 7})
         assert told(scene(source=source)) == expected
-    pruned = replace(crashed, action=ActionKind.PRUNE)
+    pruned = replace(crashed, action=ActionKind.PRUNE, crashes=3)
     vaults = {"near": VaultFacts("near", prune_run=pruned, prune_failures=3)}
     rule = AlertRule("q", Trouble.QUARANTINED, ("cto",))
     (happening,) = happenings(scene(rule, vaults=vaults))

@@ -182,19 +182,22 @@ def test_only_failures_delay(build):
 
 
 def test_what_took_its_process_down_three_times_is_left_alone_for_a_day(build):
+    """However often it failed otherwise: that is no reason to leave anything alone."""
     crashed = build.run(BACKUP, build.now, Outcome.FAILED, error_code="crash")
     failed = build.run(BACKUP, build.now, Outcome.FAILED, error_code="source")
-    for run, failures, delay in (
-        (crashed, 2, 2 * MINUTE),
-        (crashed, 3, DAY),
-        (crashed, 9, DAY),
-        (failed, 3, 4 * MINUTE),
+    for run, crashes, failures, delay in (
+        (crashed, 2, 2, 2 * MINUTE),
+        (crashed, 1, 4, 8 * MINUTE),
+        (crashed, 3, 3, DAY),
+        (crashed, 9, 12, DAY),
+        (failed, 3, 4, 8 * MINUTE),
     ):
-        assert retry_at(run, failures) == run.finished_at + delay
-    facts = replace(build.healthy(), last_runs=build.runs(crashed), failures={BACKUP: 3})
+        assert retry_at(replace(run, crashes=crashes), failures) == run.finished_at + delay
+    crashed = replace(crashed, crashes=3)
+    facts = replace(build.healthy(), last_runs=build.runs(crashed), failures={BACKUP: 5})
     (row,) = timetable(build.policy(), build.facts(facts), build.now, ZoneInfo("UTC"))
     assert row.next_run == crashed.finished_at + DAY
-    assert "quarantined" in row.why
+    assert "quarantined" in row.why and "3 times" in row.why
 
 
 def test_a_failed_backup_is_tried_again_after_its_delay(build):
