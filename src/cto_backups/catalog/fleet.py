@@ -1,5 +1,7 @@
 """A fleet in the catalog: which host has what, who plans for all, and what the dead had begun."""
 
+import json
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from cto_backups.catalog import due_times
@@ -8,18 +10,19 @@ from cto_backups.catalog.rows import moment_from_column, moment_to_column
 from cto_backups.core.lanes import Homes
 from cto_backups.core.model import Action, Outcome
 
-# Who backed a source up last has it; else who asks first. The same of a vault, by whatever was done there.
+# Who backed a source up last has it; else who asks first and has what it is read from. The same of a vault.
 _OF_SOURCES = """
     UPDATE sources SET host = coalesce((
         SELECT r.host FROM runs r WHERE r.source = sources.name AND r.action = 'backup'
-        ORDER BY r.id DESC LIMIT 1), :host)
+        ORDER BY r.id DESC LIMIT 1), CASE WHEN name IN (SELECT value FROM json_each(:names)) THEN :host END)
     WHERE active = 1 AND host IS NULL
     """
 _OF_VAULTS = """
     UPDATE vaults SET host = coalesce((
         SELECT r.host FROM runs r WHERE r.vault = vaults.name ORDER BY r.id DESC LIMIT 1), (
         SELECT r.host FROM runs r JOIN copies c ON c.point = r.point
-            WHERE c.vault = vaults.name AND r.action = 'backup' ORDER BY r.id DESC LIMIT 1), :host)
+            WHERE c.vault = vaults.name AND r.action = 'backup' ORDER BY r.id DESC LIMIT 1),
+        CASE WHEN name IN (SELECT value FROM json_each(:names)) THEN :host END)
     WHERE host IS NULL
     """
 _FREE = """
@@ -45,16 +48,16 @@ class FleetBook:
         with self._database.reading() as connection:
             return Homes(_known(connection, "sources"), _known(connection, "vaults"))
 
-    def adopt(self, host: str) -> None:
-        """Let this host have those that no host has yet, where a fleet can come together."""
+    def adopt(self, host: str, sources: Iterable[str], vaults: Iterable[str]) -> None:
+        """Let who had them last have those that no host has yet, or else this host, of these alone."""
         if not self.is_one:
             return
         with self._database.reading() as connection:
             if connection.scalar(_FREE) is None:
                 return
         with self._database.writing() as connection:
-            connection.execute(_OF_SOURCES, {"host": host})
-            connection.execute(_OF_VAULTS, {"host": host})
+            connection.execute(_OF_SOURCES, {"host": host, "names": json.dumps(list(sources))})
+            connection.execute(_OF_VAULTS, {"host": host, "names": json.dumps(list(vaults))})
 
     def lead(self, name: str, holder: str, now: datetime, lasting: timedelta) -> bool:
         """Take or keep a lease for so long; no while another one has it."""

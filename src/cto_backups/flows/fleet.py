@@ -7,9 +7,10 @@ import logging
 import os
 import secrets
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Final
 
 from cto_backups import clock
@@ -18,6 +19,7 @@ from cto_backups.core.facts import Heartbeat
 from cto_backups.core.hosts import Host, hosts
 from cto_backups.core.lanes import Homes
 from cto_backups.core.model import Action
+from cto_backups.core.policy import Policy
 from cto_backups.errors import BusyError, RefusedError
 from cto_backups.flows.heartbeat import machine, observed
 from cto_backups.flows.installation import Installation
@@ -41,7 +43,8 @@ class Member:
         self._holder = f"{installation.host}:{os.getpid()}:{secrets.token_hex(4)}"
         self._leads = not self._book.is_one
         self._ask_at = self._beat_at = 0.0
-        self._book.adopt(installation.host)
+        if self._book.is_one:
+            self._book.adopt(installation.host, *_found_here(installation.policy))
         self.homes = self._book.homes()
 
     @property
@@ -89,6 +92,21 @@ class Member:
         """Let another one lead at once."""
         if not self.is_alone and self._leads:
             self._book.yield_lead(self._lease, self._holder)
+
+
+def _found_here(policy: Policy) -> tuple[list[str], list[str]]:
+    """The sources and vaults of which something is here, or that name no place."""
+
+    def here(places: Iterable[object]) -> bool:
+        known = [Path(str(place)) for place in places if str(place).startswith("/")]
+        return not known or any(map(os.path.lexists, known))
+
+    def of(options: Mapping[str, object]) -> Iterable[object]:
+        paths = options.get("paths", ())
+        return (*(paths if isinstance(paths, tuple) else ()), *(options.get(name, "") for name in ("path", "url")))
+
+    sources = [name for name, source in policy.sources.items() if here(of(source.options))]
+    return sources, [name for name, vault in policy.vaults.items() if here([vault.url.removeprefix("file:")])]
 
 
 def sources_elsewhere(installation: Installation, homes: Homes | None = None) -> frozenset[str]:

@@ -40,8 +40,8 @@ class Fleet(Protocol):
     def homes(self) -> Homes:
         """Which host has each source and vault; nothing while there is no fleet."""
 
-    def adopt(self, host: str) -> None:
-        """Let this host have those that no host has yet, where a fleet can come together."""
+    def adopt(self, host: str, sources: Iterable[str], vaults: Iterable[str]) -> None:
+        """Let who had them last have those that no host has yet, or else this host, of these alone."""
 
     def lead(self, name: str, holder: str, now: datetime, lasting: timedelta) -> bool:
         """Take or keep a lease for so long; no while another one has it."""

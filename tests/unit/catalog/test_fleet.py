@@ -9,6 +9,7 @@ from cto_backups.core.lanes import Homes
 from cto_backups.core.model import Action, ActionKind, Outcome
 
 MINUTE = timedelta(minutes=1)
+ALL = (("ledger", "app"), ("near", "far"))
 
 
 @pytest.fixture
@@ -22,17 +23,24 @@ def shared(server_url, build):
 def test_a_file_is_of_one_host(path, build):
     with Catalog.open(f"sqlite:{path}", now=build.now) as catalog:
         catalog.sync_policy(build.policy(), b"the policy", build.now)
-        catalog.fleet.adopt("laptop")
+        catalog.fleet.adopt("laptop", *ALL)
         assert not catalog.fleet.is_one
         assert catalog.fleet.homes() == Homes()
 
 
 def test_the_first_that_asks_has_what_no_host_had(shared):
-    shared.fleet.adopt("laptop")
-    shared.fleet.adopt("other")
+    shared.fleet.adopt("laptop", *ALL)
+    shared.fleet.adopt("other", *ALL)
     assert shared.fleet.homes() == Homes(
         dict.fromkeys(("ledger", "app"), "laptop"), dict.fromkeys(("near", "far"), "laptop")
     )
+
+
+def test_what_is_not_there_stays_free_for_a_host_that_has_it(shared):
+    shared.fleet.adopt("laptop", ["ledger"], ["near"])
+    assert shared.fleet.homes() == Homes({"ledger": "laptop"}, {"near": "laptop"})
+    shared.fleet.adopt("web1", *ALL)
+    assert shared.fleet.homes() == Homes({"ledger": "laptop", "app": "web1"}, {"near": "laptop", "far": "web1"})
 
 
 def test_who_backed_a_source_up_last_has_it_and_the_folder_that_it_lies_in(shared, build):
@@ -40,14 +48,14 @@ def test_who_backed_a_source_up_last_has_it_and_the_folder_that_it_lies_in(share
         build.run(shared, ActionKind.BACKUP, point=host, host=host)
         shared.add_point_with_copy(build.point(host), build.copy(host, "near"))
     build.run(shared, ActionKind.VERIFY, source=None, vault="far", host="attic")
-    shared.fleet.adopt("asks-first")
+    shared.fleet.adopt("asks-first", *ALL)
     assert shared.fleet.homes() == Homes({"ledger": "laptop", "app": "asks-first"}, {"near": "laptop", "far": "attic"})
 
 
 def test_a_new_policy_leaves_a_source_where_it_is(shared, build):
-    shared.fleet.adopt("laptop")
+    shared.fleet.adopt("laptop", *ALL)
     shared.sync_policy(build.policy(build.source(vaults=("near",)), digest="d2"), b"another", build.now)
-    shared.fleet.adopt("other")
+    shared.fleet.adopt("other", *ALL)
     assert shared.fleet.homes().sources["ledger"] == "laptop"
 
 
