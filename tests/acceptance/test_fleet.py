@@ -70,8 +70,6 @@ class Machines:
     def leader(self) -> str:
         now = "to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS')"
         held = self.rows(f"SELECT holder FROM leases WHERE until > {now}")
-            "SELECT holder FROM leases WHERE until > to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24')"
-        )
         return str(held[0][0]).partition(":")[0] if held else ""
 
     def failures(self) -> list[str]:
