@@ -177,6 +177,9 @@ class CloudSql:
             "rootPassword": "never to be seen",
         }
 
+    def changed(self, running: Running) -> None:
+        """Settings of an instance are others now."""
+
     def new(self, name: str) -> Running:
         """A new, empty server."""
         place = self._place()
@@ -329,7 +332,7 @@ class CloudSql:
                 return self._restore(name, body["restoreBackupContext"])
             case "PATCH", "instance":
                 found.told["settings"].update(body["settings"])
-                return self._operation(lambda: None)
+                return self._operation(lambda: self.changed(found))
             case "DELETE", "instance":
                 assert query.get("enableFinalBackup") == ["false"], "else each test would leave a backup behind"
                 if found.told["settings"].get("deletionProtectionEnabled"):

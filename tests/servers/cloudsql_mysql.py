@@ -122,6 +122,7 @@ class CloudSqlMysql(CloudSql):
             end = [f"--stop-datetime={moment:%Y-%m-%d %H:%M:%S}"]
         file, offset = self._at(source, chosen)
         running = self._copied(name, source, chosen["id"], self._place())
+        self.changed(running)  # it has the flags of its instance
         if place is not None and (file, offset) == until:
             return
         words = [f"--start-position={offset}", *end, *(each for each in logs if each.name >= file)]
@@ -139,6 +140,12 @@ class CloudSqlMysql(CloudSql):
         shutil.rmtree(running.place / "data")
         backups = running.backups
         self._copied(name, self.main, number, running.place).backups = backups
+
+    def changed(self, running: Running) -> None:
+        """The flag that can be changed while a server runs."""
+        for flag in running.told["settings"].get("databaseFlags", ()):
+            if flag["name"] == "event_scheduler":
+                running.server.do(f"SET GLOBAL event_scheduler = {flag['value']}")
 
     def databases(self, running: Running) -> list[str]:
         return [name for (name,) in running.server.do("SHOW DATABASES")]

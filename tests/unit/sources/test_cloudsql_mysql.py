@@ -196,6 +196,68 @@ with source._reaching.service() as service:
 """
 
 
+@pytest.fixture
+def scheduling(cloud: CloudSqlMysql) -> Iterator[CloudSqlMysql]:
+    """An instance in which events run: a clone has its flags."""
+    flags = [{"name": "event_scheduler", "value": "on"}, {"name": "long_query_time", "value": "2"}]
+    cloud.main.told["settings"]["databaseFlags"] = flags
+    yield cloud
+    cloud.main.server.do("DROP EVENT IF EXISTS often", database="my shop")
+
+
+@pytest.mark.parametrize("export", [True, False])
+def test_events_are_switched_off_in_a_clone_and_its_other_flags_stay(
+    scheduling: CloudSqlMysql, open_place: Path, monkeypatch: pytest.MonkeyPatch, export: bool
+) -> None:
+    cloud = scheduling
+    source = CloudSqlSource("ledger", cloud.options(export=export), state=open_place / "state")
+    point, expected = captured(source)
+    seen: list[Any] = []
+    found_on = CloudSqlSource._found_on
+
+    def looking(self: CloudSqlSource, clone: Any, told: Fingerprint) -> Any:
+        running = cloud.instances[clone["name"]]
+        seen.append((running.server.do("SELECT @@GLOBAL.event_scheduler"), clone["settings"]["databaseFlags"]))
+        return found_on(self, clone, told)
+
+    monkeypatch.setattr(CloudSqlSource, "_found_on", looking)
+    source.restore(point, open_place / "back", options=RestoreOptions(one_copy=True))
+    assert compare(expected, source.probe(open_place / "back", expected)).passed
+    off = [{"name": "long_query_time", "value": "2"}, {"name": "event_scheduler", "value": "off"}]
+    assert seen == [([("OFF",)], off)]
+    flags = cloud.main.told["settings"]["databaseFlags"]
+    assert flags[0] == {"name": "event_scheduler", "value": "on"}, "nothing is changed but the clone"
+
+
+@pytest.mark.parametrize("export", [True, False])
+def test_a_clone_that_events_changed_is_told_to_prove_nothing(
+    scheduling: CloudSqlMysql, open_place: Path, export: bool
+) -> None:
+    """One that is always due: it runs before anybody can switch it off."""
+    cloud = scheduling
+    cloud.main.server.do(
+        "CREATE EVENT often ON SCHEDULE EVERY 1 SECOND DO INSERT INTO twins VALUES ('by an event')", database="my shop"
+    )
+    source = CloudSqlSource("ledger", cloud.options(export=export), state=open_place / "state")
+    point, expected = captured(source)
+    changed = cloud.changed
+
+    def late(running: Any) -> None:
+        if any(flag["value"] == "off" for flag in running.told["settings"]["databaseFlags"]):
+            time.sleep(3)  # so that it runs at least once
+        changed(running)
+
+    cloud.changed = late  # type: ignore[method-assign]
+    try:
+        with pytest.raises(VerificationError, match="events ran in the clone") as raised:
+            source.restore(point, open_place / "back", options=RestoreOptions(one_copy=True))
+            source.probe(open_place / "back", expected)
+    finally:
+        del cloud.changed
+    assert "my shop.often ran" in raised.value.why
+    assert cloud.others == []
+
+
 def test_the_clone_of_a_test_that_was_killed_is_deleted_by_the_next(cloud: CloudSqlMysql, tmp_path: Path) -> None:
     cloud.held.clear()
     (tmp_path / "key.json").write_text(cloud.logins.key_file)

@@ -28,7 +28,7 @@ from cto_backups.sources.cloudsql.proof import ABOUT
 from cto_backups.sources.cloudsql.service import LogPlace
 from cto_backups.sources.mysql import capture as mysql_capture
 from cto_backups.sources.mysql.catalogue import catalogue
-from cto_backups.sources.mysql.connection import stop, version_of
+from cto_backups.sources.mysql.connection import Session, rows, stop, version_of
 from cto_backups.sources.mysql.dump import Position
 from cto_backups.sources.mysql.hashes import ALGORITHM, HASHES
 from cto_backups.sources.mysql.inventory import STOPPING, rights
@@ -44,10 +44,14 @@ _NO_PLACE: Final = "its user may not see where the binary log is (REPLICATION CL
 
 @dataclass(frozen=True)
 class FoundMysql:
-    """Implements `proof.Found` for databases of MySQL, without the rows of tables in memory."""
+    """Implements `proof.Found` for databases of MySQL, without the rows of tables in memory.
+
+    `ran` are the events that the server itself has executed since it came up.
+    """
 
     summed: Sequence[Summed]
     algorithm: str = ALGORITHM
+    ran: Sequence[str] = ()
 
     def fingerprint(self, samples: Sequence[Sample]) -> Fingerprint:
         """See `proof.Found`."""
@@ -68,7 +72,19 @@ def found_on(server: Server, names: Sequence[str], algorithm: str) -> FoundMysql
             begin(each)
         history = version_of(session)[0].keeps_history
         summed = summed_up(sessions, made_of, history=history, row_hash=HASHES[algorithm])
-        return FoundMysql([_surviving(each) for each in summed], algorithm)
+        return FoundMysql([_surviving(each) for each in summed], algorithm, _ran(session))
+
+
+def _ran(session: Session) -> list[str]:
+    """The events that a server has executed since it came up, which those of its log are not."""
+    (uptime,) = rows(session, "SHOW GLOBAL STATUS LIKE 'Uptime'")
+    there = "COALESCE(CONVERT_TZ(NOW(), @@SESSION.time_zone, TIME_ZONE), NOW())"  # as each event has its times
+    found = rows(
+        session,
+        "SELECT EVENT_SCHEMA, EVENT_NAME FROM information_schema.EVENTS"
+        f" WHERE LAST_EXECUTED >= {there} - INTERVAL {int(uptime[1])} SECOND ORDER BY 1, 2",
+    )
+    return [f"{schema}.{name}" for schema, name in found]
 
 
 @contextmanager

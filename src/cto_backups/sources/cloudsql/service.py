@@ -19,6 +19,8 @@ POSTGRESQL: Final = "POSTGRES"
 MYSQL: Final = "MYSQL"
 RUNNING: Final = "RUNNABLE"
 _BEING_MADE: Final = "PENDING_CREATE"
+_EVENTS: Final = "event_scheduler"
+_ON: Final = ("on", "1", "true")
 _LOOKS_FOR_NEW: Final = 8
 _RESTORE: Final = "RESTORE_VOLUME"
 _LIKENESS: Final = ("databaseVersion", "region", "diskEncryptionConfiguration")
@@ -182,6 +184,23 @@ class Service:
         """Whether there is such an instance, which does not run yet. Raises SourceError."""
         return self.find(name).get("state") == _BEING_MADE
 
+    def without_events(self, clone: Mapping[str, Any]) -> None:
+        """Switch off what a clone would do of itself, where its instance has that on. Raises SourceError.
+
+        A clone is made with the flags of its instance, and nobody can ask for others.
+        """
+        flags = _part(clone, "settings").get("databaseFlags") or []
+        if any(each.get("name") == _EVENTS and str(each.get("value")).lower() in _ON for each in flags):
+            kept = [each for each in flags if each.get("name") != _EVENTS]
+            self._change(str(clone["name"]), {"databaseFlags": [*kept, {"name": _EVENTS, "value": "off"}]})
+
+    def _change(self, name: str, settings: Mapping[str, Any]) -> None:
+        """Set a clone otherwise: only what we made ourselves."""
+        path, doing = f"{self._instances}/{name}", "change a clone"
+        body = {"settings": settings}
+        operation = self._begun(lambda: self._api.ask("PATCH", path, doing, body=body), doing, path)
+        self._finished(operation, doing, name)
+
     def delete(self, name: str) -> None:
         """Delete an instance, without a last backup of it; fine where there is none. Raises SourceError.
 
@@ -195,10 +214,7 @@ class Service:
         if not there:
             return
         if _part(there, "settings").get("deletionProtectionEnabled"):
-            body = {"settings": {"deletionProtectionEnabled": False}}
-            changing = "change a clone"
-            operation = self._begun(lambda: self._api.ask("PATCH", path, changing, body=body), changing, path)
-            self._finished(operation, changing, name)
+            self._change(name, {"deletionProtectionEnabled": False})
         try:
             operation = self._api.ask("DELETE", path, doing, missing=True, enableFinalBackup="false")
         except RefusedError:

@@ -342,7 +342,7 @@ class CloudSqlSource:
                 found = self._found_on(service.get(name), expected)
             finally:
                 self._reaching.clones(service).delete(name)
-        return fingerprint_of_clone(expected, found)
+        return fingerprint_of_clone(self.name, expected, found)
 
     def _is_record(self, reader: PointReader) -> bool:
         """Whether a point holds no data."""
