@@ -52,6 +52,8 @@ def refused(way: RoughWay, made: Make, refusal: Refusal, putting: str) -> str:
     fault, kind, why, todo = refusal
     way.plan()
     vault = made(way.store, way.store.bucket())
+    if fault.method in ("GET", "HEAD"):
+        vault.put("a", [b"x"])  # what is not there may look forbidden as well
     way.plan(fault)
     actions: dict[str, Callable[[], Any]] = {
         putting: lambda: vault.put("a", [b"x"]),

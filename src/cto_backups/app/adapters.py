@@ -120,7 +120,7 @@ class Adapters:
                 policy = self.configuration.policy.vaults.get(name)
                 if policy is None:
                     raise not_declared("vault", name, self.configuration.policy.vaults)
-                place = local_roots(self.configuration).get(name) or self._address(policy)
+                place = local_roots(self.configuration).get(name) or self.address(policy)
                 from cto_backups.vaults.fenced import FencedVault
 
                 vault: Vault = registry.load(registry.VAULTS, policy.url.partition(":")[0])(name, place)
@@ -171,7 +171,7 @@ class Adapters:
         """The vaults that are waited for now by their bandwidth limits, with these, in bytes a second."""
         return [(name, pace.limit) for name, pace in self._paces if pace.limit is not None and pace.slows()]
 
-    def _address(self, policy: "VaultPolicy") -> "StoreAddress":
+    def address(self, policy: "VaultPolicy") -> "StoreAddress":
         """Where in an object store a vault lies; its keys are looked up when they are used."""
         from cto_backups.core.object_locks import locking
         from cto_backups.core.vaults import StoreAddress

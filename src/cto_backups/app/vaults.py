@@ -95,7 +95,9 @@ def _shared_polynomial(opening: "Opened", adapters: Adapters, name: str) -> int 
 
     That of one which restic made is not taken while there is another: its own may be anybody's.
     """
-    others = [vault for vault in opening.configuration.policy.vaults.values() if vault.name != name]
+    vaults = opening.configuration.policy.vaults
+    # A host cuts its data in a way of its own, in all of its vaults: it knows nothing of how the others cut theirs.
+    others = [vault for vault in vaults.values() if vault.name != name and vault.domain_of == vaults[name].domain_of]
     problems = []
     for other in sorted(others, key=lambda vault: vault.repository == "."):
         try:

@@ -25,6 +25,7 @@ from cto_backups.catalog.approvals import Approvals
 from cto_backups.catalog.claims import Begun, ClaimBook, ClaimedDatabase
 from cto_backups.catalog.database import Connection, Password
 from cto_backups.catalog.fleet import FleetBook
+from cto_backups.catalog.hosts import HostBook, sources_of_hosts
 from cto_backups.catalog.marks import Marks
 from cto_backups.catalog.reader import Reader
 from cto_backups.catalog.retentions import Retentions
@@ -114,9 +115,15 @@ class Catalog(Reader):
             inventory.sync_policy(connection, policy, text, now, keep)
 
     def active_sources(self) -> tuple[str, ...]:
-        """The sources that policy names, or named until their removal is approved."""
+        """The sources that policy names, or named until their removal is approved; not those of enrolled hosts."""
         with self.reading() as connection:
-            return tuple(connection.scalars("SELECT name FROM sources WHERE active = 1 ORDER BY name"))
+            active = connection.scalars("SELECT name FROM sources WHERE active = 1 ORDER BY name")
+            return tuple(name for name in active if name not in sources_of_hosts(connection))
+
+    @property
+    def hosts(self) -> HostBook:
+        """The hosts that have a trust domain of their own."""
+        return HostBook(self._database)
 
     @property
     def approvals(self) -> Approvals:

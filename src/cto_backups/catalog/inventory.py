@@ -7,6 +7,7 @@ from typing import Any
 
 from cto_backups.catalog import due_times
 from cto_backups.catalog.database import Connection, insertion
+from cto_backups.catalog.hosts import sources_of_hosts
 from cto_backups.catalog.rows import moment_to_column, words_to_column
 from cto_backups.core.copies import allowed_lag, is_scheduled
 from cto_backups.core.model import Resource
@@ -16,26 +17,42 @@ from cto_backups.errors import ForeignRepositoryError
 
 def is_known(connection: Connection, policy: Policy, keep: Collection[str] = ()) -> bool:
     """Whether `sync_policy` would change nothing: then no command need wait for the disk."""
+    theirs = sources_of_hosts(connection)
     declared = {name: _source_row(policy, source) for name, source in policy.sources.items()}
+    for name in theirs & set(declared):
+        del declared[name]["policy_digest"]  # the host has a policy of its own, which says the same of it
+    keep = {*keep, *theirs}
     active = connection.execute("SELECT * FROM sources WHERE active = 1").fetchall()
     sources = [row for row in active if row["name"] in declared or row["name"] not in keep]
     stored = {row["name"]: {column: row[column] for column in declared.get(row["name"], {})} for row in sources}
     vaults = {(row["source"], row["vault"], row["lag_seconds"]) for row in _stored_in(policy)}
     return (
         stored == declared
-        and {tuple(row) for row in connection.execute("SELECT source, vault, lag_seconds FROM source_vaults")} == vaults
+        and {
+            tuple(row)
+            for row in connection.execute("SELECT source, vault, lag_seconds FROM source_vaults")
+            if row["source"] in declared or row["source"] not in theirs
+        }
+        == vaults
         and set(connection.scalars("SELECT name FROM vaults")) >= set(policy.vaults)
         and connection.scalar("SELECT 1 FROM policies WHERE digest = :digest", {"digest": policy.digest}) is not None
     )
 
 
 def sync_policy(connection: Connection, policy: Policy, text: bytes, now: datetime, keep: Collection[str] = ()) -> None:
-    """Bring the sources and vaults of the policy in; sources that are gone become inactive, but for those to `keep`."""
+    """Bring the sources and vaults of the policy in; sources that are gone become inactive, but for those to `keep`.
+
+    What an enrolled host says of its own sources stays, where this policy does not name them.
+    """
+    theirs = sources_of_hosts(connection) - set(policy.sources)
     connection.execute(
         "UPDATE sources SET active = 0 WHERE name NOT IN (SELECT value FROM json_each(:keep))",
-        {"keep": json.dumps(list(keep))},
+        {"keep": json.dumps([*keep, *theirs])},
     )
-    connection.execute("DELETE FROM source_vaults")
+    connection.execute(
+        "DELETE FROM source_vaults WHERE source NOT IN (SELECT value FROM json_each(:keep))",
+        {"keep": json.dumps(sorted(theirs))},
+    )
     rows = [_source_row(policy, source) for source in policy.sources.values()]
     if rows:
         changed = ", ".join(f"{column} = excluded.{column}" for column in rows[0])

@@ -16,9 +16,9 @@ def moved(origin: Database, target: Database) -> Iterator[int]:
     Raises CatalogError when they are not all there, after which the target has none of them.
     """
     # Loaded here: it knows which table refers to which, and takes long to load.
-    from cto_backups.catalog import schema, schema_claims, schema_due_times, schema_traffic
+    from cto_backups.catalog import schema, schema_claims, schema_due_times, schema_hosts, schema_traffic
 
-    beside = (schema_claims.claims, schema_due_times.due_times, schema_traffic.vault_traffic)
+    beside = (schema_claims.claims, schema_due_times.due_times, schema_hosts.hosts, schema_traffic.vault_traffic)
     assert all(table.metadata is schema.metadata for table in beside)
     with origin.writing() as old:
         total = 0

@@ -360,6 +360,32 @@ COMMANDS = (
             ),
         ),
     ),
+    Entry(
+        "host",
+        "host:host",
+        "Hosts with a trust domain of their own; enrol, revoke",
+        ("host", "host enrol web1 --protect /srv --bundle web1.bundle", "host revoke web1"),
+        (
+            Entry(
+                "enrol",
+                "host:enrol",
+                "Give a host repositories, keys and logins",
+                ("host enrol web1 --protect /srv/www --bundle web1.bundle",),
+            ),
+            Entry(
+                "join",
+                "host:join",
+                "Make the installation, on the host",
+                ("host join web1.bundle", "host join web1.bundle --home /srv/backups"),
+            ),
+            Entry(
+                "revoke",
+                "host:revoke",
+                "End what a host may do",
+                ("host revoke web1", "host revoke web1 --done cloud-web1"),
+            ),
+        ),
+    ),
     Entry("report", "report:report", "Write what is known where dashboards look", ("report", "report --again")),
     Entry("worker", "worker:worker", "Do what is due, until stopped", ("worker", "worker --once")),
     Entry(

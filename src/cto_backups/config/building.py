@@ -166,7 +166,7 @@ class Builder:
             triggers=triggers,
             retention=retention or Retention(permanent=True),  # refused above; the rest can still be judged
             test_every=parse_cadence(source.test) if source.test else data_class.test_every if data_class else None,
-            vaults=tuple(source.vaults) if source.vaults else tuple(vaults),
+            vaults=tuple(source.vaults) if source.vaults else _shared(vaults),
             options=options,
             data_class=source.data_class,
             owner=source.owner,
@@ -376,3 +376,8 @@ def _data_class(name: str, settings: models.DataClass, base: DataClass | None) -
 
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
+
+
+def _shared(vaults: Mapping[str, VaultPolicy]) -> tuple[str, ...]:
+    """The vaults of sources that name none: not those that are an enrolled host's own."""
+    return tuple(name for name, vault in vaults.items() if vault.domain_of is None)

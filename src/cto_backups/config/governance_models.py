@@ -17,6 +17,7 @@ ActionName = Literal[
     "shorter-retention",
     "vault-settings",
     "vault-lock",
+    "host-revocation",
 ]
 
 WhoName = Literal["anyone", "second-person"]
@@ -52,6 +53,8 @@ class Approvals(Part):
     """To set a vault's bucket as policy asks (`vault apply`)."""
     vault_lock: WhoName | None = Field(default=None, alias="vault-lock")
     """To turn on what nobody can turn off again; this needs an approval by anyone when left out."""
+    host_revocation: WhoName | None = Field(default=None, alias="host-revocation")
+    """To end what an enrolled host may do (`host revoke`)."""
     document_change: WhoName | None = Field(default=None, alias="document-change")
     """To accept that a governing document has changed; this needs an approval by anyone when left out."""
     governance_change: WhoName | None = Field(default=None, alias="governance-change")

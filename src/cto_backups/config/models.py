@@ -330,6 +330,8 @@ class PolicyFile(Part):
     """Where backups, tests and status are written beside the catalog, for dashboards. Nowhere when left out."""
     worker: Worker | None = None
     """How workers work: how much at once, and how far they stand back for others."""
+    enrolled_as: Name | None = Field(default=None, examples=["web1"])
+    """The name under which this host was enrolled in a fleet; 'cto.backups host join' writes it."""
     vaults: Annotated[dict[Name, Vault], Field(min_length=1)]
     """The places for copies, by name."""
     categories: dict[Name, Category] = {}

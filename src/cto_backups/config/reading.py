@@ -216,6 +216,7 @@ class _Reading:
                 escrow=built_escrow(builder, file.keys.escrow),
                 report_to=built_report(file.report_to, builder.refuse),
                 worker=built_worker(file.worker, self._path, file.catalog, builder.refuse),
+                enrolled_as=file.enrolled_as,
             )
             configuration = Configuration(policy, _settings(file, builder), self._path, self._raw)
         self._mistakes += [self._objected(objection) for objection in builder.objections]

@@ -9,6 +9,7 @@ from cto_backups.config.fields import (
     HostName,
     Line,
     LockWindow,
+    Name,
     Reference,
     RepositoryPlace,
     Share,
@@ -90,6 +91,8 @@ class Vault(Part):
         default=None, examples=["projects/acme/locations/us/keyRings/backups/cryptoKeys/exports"]
     )
     """The key in the provider's key service under which it encrypts what is stored; asked for, and seen, each time."""
+    domain_of: Name | None = Field(default=None, examples=["web1"])
+    """The enrolled host whose trust domain this is: only sources that name it get copies here. See `host enrol`."""
     copies: Triggers | None = None
     """When copies come here, as calendar times and intervals; each as soon as its point is made when left out."""
     checks: Triggers | None = None

@@ -66,6 +66,7 @@ def built_vaults(
             logins={setting: SecretReference.parse(written) for setting, written in logins.items() if written},
             plain_exports=vault.exports == "plain",
             kms_key=vault.kms_key,
+            domain_of=vault.domain_of,
             bandwidth=bandwidth_limits(vault.bandwidth),
             prices=Prices(**vault.prices.model_dump()) if vault.prices else None,
             copies=parse_triggers(", ".join(vault.copies)) if vault.copies else (),

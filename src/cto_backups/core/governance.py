@@ -28,6 +28,7 @@ class Governed(StrEnum):
     SHORTER_RETENTION = "shorter-retention"
     VAULT_SETTINGS = "vault-settings"
     VAULT_LOCK = "vault-lock"
+    HOST_REVOCATION = "host-revocation"
     DOCUMENT_CHANGE = "document-change"
     GOVERNANCE_CHANGE = "governance-change"
 

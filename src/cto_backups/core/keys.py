@@ -39,6 +39,12 @@ class KeyRing(Protocol):
         are as many as a store may have, BusyError.
         """
 
+    def end(self, key: str) -> None:
+        """Remove a key file whatever goes on there: who uses it is to be stopped. Raises RefusedError for that in use.
+
+        Fine when it is gone.
+        """
+
     def remove(self, key: str) -> None:
         """Remove a key file. Raises NotFoundError, RefusedError for the one in use and the last one, BusyError."""
 

@@ -340,6 +340,8 @@ def expires_after(known: SourceFacts) -> datetime:
 
 
 def _expire(policy: Policy, source: SourcePolicy, facts: Facts, now: datetime) -> Iterator[Action]:
+    if policy.enrolled_as is not None:
+        return  # whoever enrolled this host drops its points
     known = facts.sources.get(source.name, SourceFacts(source.name))
     run = known.last_runs.get(ActionKind.EXPIRE)
     if is_running(run):

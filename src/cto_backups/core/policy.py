@@ -106,6 +106,7 @@ class VaultPolicy:
     logins: Mapping[str, object] = field(default_factory=dict)
     plain_exports: bool = False
     kms_key: str | None = None
+    domain_of: str | None = None
     copies: Triggers = ()
     bandwidth: BandwidthLimits = ()
     prices: Prices | None = None
@@ -221,6 +222,7 @@ class Policy:
     `prune_every` is how often vaults are pruned; None: only by hand. `dead_mans_switch` is an address (http or https)
     that is told after each pass of the worker in which nothing failed. `alerts` says who is told what is wrong,
     `escrow` who holds word shares of a key, `report_to` where what is known is reported, `worker` how workers work.
+    `enrolled_as`: this is the installation of an enrolled host of this name; whoever enrolled it expires and prunes.
     """
 
     business: str
@@ -238,6 +240,7 @@ class Policy:
     escrow: Escrow | None = None
     report_to: ReportPolicy | None = None
     worker: WorkerPolicy = field(default_factory=WorkerPolicy)
+    enrolled_as: str | None = None
 
     def governed_by(self, rules: Governance | None) -> "Policy":
         """The same policy under other rules: those that bind, whatever its file says."""

@@ -26,7 +26,7 @@ FORMAT = 1
 KINDS = (
     *("policy", "recovery-point", "copy", "evidence", "expiry", "repair", "run", "key", "hold", "release"),
     *("approval-request", "approval", "authorization"),
-    *("alert", "clearance", "audit"),
+    *("alert", "clearance", "audit", "host"),
 )
 _PREFIX = "ed25519:"
 _SEED_BYTES = 32

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from cto_backups.core.alerts import Alert, Telling
 from cto_backups.core.claims import Claim
 from cto_backups.core.facts import CopyFacts, Facts, Heartbeat
+from cto_backups.core.enrolment import Host
 from cto_backups.core.keeping import Hold, Mark
 from cto_backups.core.model import ActionKind, Copy, Evidence, Outcome, RecoveryPoint, Resource, Run, TakenPoint
 from cto_backups.core.policy import Policy
@@ -58,6 +59,22 @@ class Takeover(Protocol):
 
     def take_holds(self, records: Iterable[Record]) -> int:
         """Place the legal holds that records tell of, and release those that were; how many were not known."""
+
+
+class Hosts(Protocol):
+    """The enrolled hosts; see `catalog.hosts.HostBook`."""
+
+    def listed(self) -> tuple[Host, ...]:
+        """All of them, revoked ones included, by name."""
+
+    def one(self, name: str) -> Host | None:
+        """The host of this name; None when none was enrolled."""
+
+    def enrol(self, host: Host) -> None:
+        """Note a host with its names, anew where it is there. Raises RefusedError when a name belongs to another."""
+
+    def revoke(self, name: str, now: datetime, left: Iterable[str] = ()) -> None:
+        """Note that a host is trusted no longer, and what people still have to do."""
 
 
 class Reports(Protocol):
@@ -170,6 +187,10 @@ class Catalog(Protocol):
 
     def active_sources(self) -> tuple[str, ...]:
         """The sources that policy names, or named until their removal is approved."""
+
+    @property
+    def hosts(self) -> "Hosts":
+        """The hosts that have a trust domain of their own."""
 
     @property
     def approvals(self) -> Approvals:

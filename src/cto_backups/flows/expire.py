@@ -12,7 +12,7 @@ from cto_backups.core.governance import Governed
 from cto_backups.core.model import ActionKind, Copy
 from cto_backups.core.retention import Decision, format_retention
 from cto_backups.core.vaults import locking_of
-from cto_backups.errors import BackupsError, VaultLockedError
+from cto_backups.errors import BackupsError, RefusedError, VaultLockedError
 from cto_backups.flows import governance, records
 from cto_backups.flows.installation import Installation
 from cto_backups.flows.runs import recorded
@@ -73,9 +73,15 @@ def expire(installation: Installation, expire_plan: ExpirePlan) -> Expired:
     What has changed since the plan was made may only keep more: points are judged again when the source is free, and
     one that is put under a legal hold even then stays, since its row says so in the transaction that would drop it.
     A process killed in between leaves points that the catalog no longer shows, and stored bytes that a later run drops.
-    Raises GovernanceError, and drops nothing.
+    Raises GovernanceError, and drops nothing; RefusedError on an enrolled host.
     """
     source_name = expire_plan.source
+    if installation.policy.enrolled_as is not None:
+        raise RefusedError(
+            f"Refused: points of source '{source_name}' are not dropped by the host that made them",
+            why="this host was enrolled in a fleet: what it stored is kept from it",
+            todo="Run it where the fleet is administered.",
+        )
     with recorded(installation, ActionKind.EXPIRE, source=source_name) as run:
         planned = {decision.point.id for decision in expire_plan.removed}
         fresh = plan(installation, source_name)

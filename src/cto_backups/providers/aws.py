@@ -1,6 +1,7 @@
 """The client of a store that speaks S3: how it logs in, what it tries again, and over how many connections."""
 
 import gzip
+import hashlib
 import os
 from collections.abc import MutableMapping
 from functools import cache
@@ -9,8 +10,11 @@ from typing import Any
 import botocore.loaders
 import botocore.session
 import orjson
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
+from botocore.httpsession import URLLib3Session
 
 from cto_backups.core.policy import Tls
 from cto_backups.core.vaults import StoreAddress
@@ -90,6 +94,48 @@ def sqs_client(whose: str, fail: type[BackupsError], address: StoreAddress, endp
             ignore_configured_endpoint_urls=True,
         ),
     )
+
+
+def iam_client(whose: str, fail: type[BackupsError], address: StoreAddress) -> Any:
+    """A client for AWS's users, with the login of a store; where they are, AWS's own settings may say otherwise.
+
+    Raises as `s3_client` does.
+    """
+    _, ours, certificates = _session(address)
+    client = ours.create_client(
+        "iam",
+        region_name=address.region or None,
+        use_ssl=address.tls is not Tls.NONE,
+        verify=certificates,
+        config=Config(
+            retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+            connect_timeout=_CONNECT_SECONDS,
+            read_timeout=_ANSWER_SECONDS,
+        ),
+    )
+    try:
+        handshake.prove(client.meta.endpoint_url, address.tls, whose, fail, certificates)
+    except BaseException:
+        client.close()
+        raise
+    return client
+
+
+def sent_signed(address: StoreAddress, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
+    """Send one request of no API that the client knows to a store, signed with its login; status and answer.
+
+    Raises KeyProblemError, and botocore's errors.
+    """
+    login, _, certificates = _session(address)
+    request = AWSRequest(method, f"{address.endpoint}{path}", data=body)
+    request.headers["X-Amz-Content-SHA256"] = hashlib.sha256(body).hexdigest()
+    SigV4Auth(login.get_frozen_credentials(), "s3", address.region).add_auth(request)
+    session = URLLib3Session(verify=certificates or True, timeout=_ANSWER_SECONDS)
+    try:
+        answer = session.send(request.prepare())
+        return int(answer.status_code), bytes(answer.content)
+    finally:
+        session.close()
 
 
 def _session(address: StoreAddress) -> tuple[aws_retries.Login, Any, str | None]:

@@ -61,6 +61,14 @@ class RepositoryKeys:
                 scrypt=calibrated() if chosen else self._scrypt,
             )
 
+    def end(self, key: str) -> None:
+        """Remove a key file whatever goes on there: whoever uses it is to be stopped. Raises RefusedError for the one
+        in use; fine when it is gone.
+        """
+        if key == self.in_use:
+            raise RefusedError(f"Key {key[:12]} of {self._place} is the one in use")
+        self._files.vault.delete(self._files.key("keys", key))
+
     def remove(self, key: str) -> None:
         """Remove a key file. Raises NotFoundError, RefusedError for the one in use and the last one, BusyError."""
         with locked(self._files, exclusive=True):

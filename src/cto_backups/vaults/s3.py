@@ -35,6 +35,7 @@ from cto_backups.vaults.s3_upload import ProofError, checksum, proven, stream, u
 from cto_backups.vaults.straight import straight
 
 _ATTEMPTS = 4  # at what the client does not try again by itself: conflicts of writers
+_OF_ONE = ("look up", "read")
 _ABSENT = ("NoSuchKey", "NotFound", "404", "NoSuchUpload")
 _TAKEN = ("PreconditionFailed", "412", "ConditionalRequestConflict")
 _CONFLICT = "ConditionalRequestConflict"
@@ -363,7 +364,7 @@ class S3Store:
             return ask()
         except ClientError as error:
             code = _code(error)
-            if code in _ABSENT:
+            if code in _ABSENT or (doing in _OF_ONE and s3_client.is_unlisted(self._made, self.address, key, error)):
                 raise self.say.of(AbsentError, self.say.missing(key)) from error
             refused = self.say.refused(error, doing, key)
             raise self.say.of(BeyondError, refused) if code in _NO_RANGE else refused from error

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from cto_backups import clock
-from cto_backups.catalog import schema, schema_due_times, schema_traffic
+from cto_backups.catalog import schema, schema_due_times, schema_hosts, schema_traffic
 from cto_backups.catalog.catalog import Catalog
 from cto_backups.core.alerts import Telling
 from cto_backups.core.facts import Heartbeat
@@ -174,6 +174,7 @@ def until(there: Callable[[], object], seconds: float = 120.0) -> None:
 def everything(opened: Catalog) -> Any:
     """All rows of all tables, as they are read from either kind."""
     assert schema_traffic.vault_traffic.metadata is schema_due_times.due_times.metadata is schema.metadata
+    assert schema_hosts.hosts.metadata is schema.metadata
     with opened.reading() as connection:
         return {
             table.name: sorted(map(repr, map(tuple, connection.execute(f"SELECT * FROM {table.name}"))))

@@ -20,6 +20,7 @@ from cto_backups.catalog import (
     schema,
     schema_claims,
     schema_due_times,
+    schema_hosts,
     schema_traffic,
     sqlite_file,
 )
@@ -117,7 +118,7 @@ def columns_and_statements(connection):
 def test_the_schema_is_the_sum_of_its_migrations(path):
     made = sqlite3.connect(":memory:")
     engine = create_engine("sqlite://", creator=lambda: made)
-    beside = (schema_claims.claims, schema_due_times.due_times, schema_traffic.vault_traffic)
+    beside = (schema_claims.claims, schema_due_times.due_times, schema_hosts.hosts, schema_traffic.vault_traffic)
     assert all(table.metadata is schema.metadata for table in beside)
     schema.metadata.create_all(engine)
     made.execute(BACKUP_STATUS)

@@ -15,11 +15,14 @@ from cto_backups.catalog.postgresql.address import Address
 from cto_backups.catalog.rows import UnreadableError
 from cto_backups.errors import BackupsError, BusyError, CatalogAwayError, CatalogError
 
+_REFUSED: Final = (
+    r"password authentication failed|no password supplied|authentication failed|pg_hba\.conf|role .* does not exist"
+    r"|is not permitted to log in"
+)
 # What a server says while it refuses a login has no code by the time that the driver tells it.
 _WHILE_CONNECTING: Final = (
     (
-        r"password authentication failed|no password supplied|authentication failed|pg_hba\.conf|role .* does not exist"
-        r"|is not permitted to log in",
+        _REFUSED,
         "the server refused the login",
         "Check the user in the address, and its secret: in ~/.pgpass, a service, PGPASSWORD, or what "
         "`catalog_password` names; and the server's pg_hba.conf.",
@@ -62,6 +65,8 @@ def is_lost(error: BaseException) -> bool:
         return True
     if not isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
         return False
+    if re.search(_REFUSED, str(error)):
+        return False  # a server that refuses the login is there, and goes on refusing: the host was revoked, say
     return error.sqlstate is None or error.sqlstate.startswith("08")
 
 
@@ -99,7 +104,8 @@ def told(error: psycopg.Error, address: Address) -> BackupsError:
         return CatalogError(
             f"The catalog {place} may not be used by this user",
             why=said,
-            todo="Let it own the schema, or create it in the database: see docs/how-to/run-a-fleet.md.",
+            todo="Let it own the schema, or create it in the database: see docs/how-to/run-a-fleet.md. A host that was "
+            "enrolled adds what is its own; the rest is done where the fleet is administered.",
         )
     if isinstance(error, errors.DiskFull | errors.OutOfMemory | errors.ConfigurationLimitExceeded):
         return CatalogError(

@@ -1,0 +1,141 @@
+"""How an enrolled host logs in at the vaults of its domain: by users of the store, or by what people do there."""
+
+import shlex
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cto_backups.core.object_locks import locking
+
+if TYPE_CHECKING:
+    from cto_backups.app import Opened
+    from cto_backups.core.policy import VaultPolicy
+    from cto_backups.core.vaults import StoreAddress
+    from cto_backups.providers.s3_users import S3Users, Statements
+
+
+@dataclass(frozen=True)
+class Access:
+    """What the host's policy says of its login, the files with it, and what people have to do: here and there."""
+
+    settings: Mapping[str, object]
+    files: Mapping[str, str]
+    here: tuple[str, ...] = ()
+    there: tuple[str, ...] = ()
+
+
+class HostAccess:
+    """The login of a host at one vault of its domain."""
+
+    def __init__(self, opening: "Opened", host: str, vault: str) -> None:
+        self._policy: VaultPolicy = opening.configuration.policy.vaults[vault]
+        self._opening = opening
+        self._host = host
+        self._vault = vault
+
+    @property
+    def user(self) -> str:
+        """How the host's user of the store is called."""
+        return f"cto-backups-{self._vault}"[:64]
+
+    @property
+    def needs_people(self) -> bool:
+        """Whether people have to end the login."""
+        from cto_backups.providers import s3_users
+
+        asked = self._policy.url.startswith("s3:") and s3_users.can_be_asked(self._policy.provider, self._address())
+        return not asked
+
+    def let_in(self) -> Access:
+        """Make the login, or a new one. Raises VaultError, KeyProblemError."""
+        scheme = self._policy.url.partition(":")[0]
+        if scheme == "file":
+            return Access({}, {}, here=(self._folder(),))
+        if scheme == "gs":
+            key = f"keys/{self._vault}.json"
+            there = f"Put the key file of its service account into {key}, mode 600."
+            return Access({"credentials": f"file:{key}"}, {}, self._google(), (there,))
+        named = {"access_key": f"keys/{self._vault}.access", "secret_key": f"keys/{self._vault}.secret"}
+        settings = {setting: f"file:{path}" for setting, path in named.items()}
+        if self.needs_people:
+            there = f"Put the access key of its user into {named['access_key']}, and its secret into "
+            there += f"{named['secret_key']}, mode 600 both."
+            here = f"{self._vault}: make a user {self.user} of the store, with this policy:\n{self.rights}"
+            return Access(settings, {}, (here,), (there,))
+        with closing(self._users()) as users:
+            access, secret = users.let_in(self.user)
+        return Access(settings, {named["access_key"]: access, named["secret_key"]: secret})
+
+    def shut_out(self) -> str | None:
+        """End the login; where people have to, what they do. Raises VaultError, KeyProblemError."""
+        scheme = self._policy.url.partition(":")[0]
+        if scheme == "file":
+            return f"{self._vault}: as root, take the folder from the host's user: chown -R root {self._path}"
+        if scheme == "gs":
+            return f"{self._vault}: gcloud iam service-accounts delete {self._account}"
+        if self.needs_people:
+            return f"{self._vault}: delete user {self.user} of the store, and its keys"
+        with closing(self._users()) as users:
+            users.shut_out(self.user)
+        return None
+
+    @property
+    def rights(self) -> str:
+        """The policy of the host's user, where the store speaks S3."""
+        from cto_backups.providers import s3_users
+
+        return s3_users.document(self._statements())
+
+    def _statements(self) -> "Statements":
+        from cto_backups.providers import s3_users
+
+        address = self._address()
+        return s3_users.statements(
+            address.bucket, address.prefix, repository=self._policy.repository, locks=locking(self._policy) is not None
+        )
+
+    def _users(self) -> "S3Users":
+        from cto_backups.providers import s3_users
+
+        return s3_users.users_of(self._policy.provider, self._vault, self._address(), self._statements())
+
+    def _address(self) -> "StoreAddress":
+        from cto_backups.app.adapters import Adapters
+
+        return Adapters(self._opening.configuration).address(self._policy)
+
+    @property
+    def _path(self) -> str:
+        return shlex.quote(self._policy.url.partition(":")[2])
+
+    def _folder(self) -> str:
+        return (
+            f"{self._vault}: in a folder, users and modes keep hosts apart. As root, for a user and a group of this "
+            f"host alone, and seal it as docs/how-to/write-only.md says:\n  chown -R HOST-USER:HOST-GROUP {self._path}"
+            f"\n  chmod 3770 {self._path}"
+        )
+
+    @property
+    def _account(self) -> str:
+        return f"{self.user[:30].rstrip('-')}@PROJECT.iam.gserviceaccount.com"
+
+    def _google(self) -> tuple[str, ...]:
+        place = f"{self._policy.url}/"
+        locks = f"{place}{self._policy.repository}/locks/"
+        account = self._account
+        member = f"--member=serviceAccount:{account}"
+        adding = "storage.objects.create,storage.objects.get,storage.objects.list"
+        commands = (
+            f"gcloud iam service-accounts create {account.partition('@')[0]} --project=PROJECT",
+            f"gcloud iam roles create backupsAdd --project=PROJECT --permissions={adding}",
+            "gcloud iam roles create backupsUnlock --project=PROJECT --permissions=storage.objects.delete",
+            f"gcloud storage managed-folders create {place}",
+            f"gcloud storage managed-folders create {locks}",
+            f"gcloud storage managed-folders add-iam-policy-binding {place} {member} "
+            "--role=projects/PROJECT/roles/backupsAdd",
+            f"gcloud storage managed-folders add-iam-policy-binding {locks} {member} "
+            "--role=projects/PROJECT/roles/backupsUnlock",
+            f"gcloud iam service-accounts keys create {self._vault}.json --iam-account={account}",
+        )
+        return (f"{self._vault}: make a service account for this host alone:\n  " + "\n  ".join(commands),)

@@ -1,0 +1,43 @@
+"""Hosts that have a trust domain of their own, and how what belongs to one is called; pure."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+FOLDER = "hosts"
+"""Below which the domains of hosts lie in a vault."""
+
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,61}[A-Za-z0-9])?")
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A host that was enrolled. `names` are those that belong to it, by kind: sources, vaults, signers, keys."""
+
+    name: str
+    role: str
+    enrolled_at: datetime
+    joined_at: datetime | None = None
+    revoked_at: datetime | None = None
+    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def standing(self) -> str:
+        """What has become of it, in a word."""
+        return "revoked" if self.revoked_at else "joined" if self.joined_at else "enrolled"
+
+
+def is_host_name(name: str) -> bool:
+    """Whether a host may be called so: as systems call themselves."""
+    return _NAME.fullmatch(name) is not None
+
+
+def domain_vault(vault: str, host: str) -> str:
+    """How a host's domain in a vault is called."""
+    return f"{vault}-{host.lower().replace('.', '-')}"
+
+
+def domain_url(url: str, host: str) -> str:
+    """Where a host's domain in a vault is."""
+    return f"{url.rstrip('/')}/{FOLDER}/{host}"

@@ -1,0 +1,88 @@
+"""Hosts: what is signed when one is enrolled or revoked, and the keys of its repositories."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cto_backups import clock
+from cto_backups.core.governance import Governed
+from cto_backups.core.enrolment import Host
+from cto_backups.errors import BackupsError, NotFoundError
+from cto_backups.evidence.payloads import moment_to_text
+from cto_backups.flows import keys, records
+from cto_backups.flows.governance import admit
+from cto_backups.flows.installation import Installation
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What became of each vault's key, and what went wrong where."""
+
+    removed: tuple[str, ...]
+    problems: Mapping[str, BackupsError]
+
+
+def known(installation: Installation, name: str) -> Host:
+    """The host of this name. Raises NotFoundError."""
+    host = installation.catalog.hosts.one(name)
+    if host is None:
+        there = ", ".join(each.name for each in installation.catalog.hosts.listed())
+        raise NotFoundError(
+            f"No host '{name}' was enrolled",
+            why=f"there are: {there or 'none'}",
+            todo="Run: cto.backups host enrol --help",
+        )
+    return host
+
+
+def allow_ending(installation: Installation, name: str) -> None:
+    """Raise GovernanceError, ApprovalNeededError where policy wants more than a command for this."""
+    admit(installation, Governed.HOST_REVOCATION, {"host": name}, summary=f"Revoking host '{name}'")
+
+
+def end_keys(installation: Installation, host: Host) -> Ended:
+    """Let the keys of a host open its repositories no longer, whatever it is doing there."""
+    removed, problems = [], {}
+    for named in host.names.get("key", ()):
+        vault, _, key = named.rpartition("/")
+        try:
+            keys.key_ring(installation, vault).end(key)
+            removed.append(named)
+        except BackupsError as error:
+            problems[vault] = error
+    return Ended(tuple(removed), problems)
+
+
+def record_enrolment(installation: Installation, host: Host, fingerprint: str) -> dict[str, BackupsError]:
+    """Sign that a host is trusted, by its key's fingerprint, and with which names; what vaults do not have it yet."""
+    payload = {
+        "change": "enrolled",
+        "host": host.name,
+        "role": host.role,
+        "signer": host.names["signer"][0],
+        "fingerprint": fingerprint,
+        "sources": list(host.names.get("source", ())),
+        "vaults": list(host.names.get("vault", ())),
+        "at": moment_to_text(host.enrolled_at),
+        "by": installation.user,
+    }
+    records.write(installation, "host", payload)
+    return records.deliver_everywhere(installation)
+
+
+def record_revocation(installation: Installation, host: Host, left: Sequence[str]) -> dict[str, BackupsError]:
+    """Sign that a host is trusted no longer, and up to which of its records; what vaults do not have it yet."""
+    signer = (*host.names.get("signer", ()), "")[0]
+    sequence, digest = installation.catalog.takeover.last_record(signer)
+    payload = {
+        "change": "revoked",
+        "host": host.name,
+        "role": host.role,
+        "signer": signer,
+        "last_sequence": sequence,
+        "last_digest": digest,
+        "left": list(left),
+        "at": moment_to_text(clock.now()),
+        "by": installation.user,
+    }
+    records.write(installation, "host", payload)
+    return records.deliver_everywhere(installation)

@@ -1,0 +1,277 @@
+"""Hosts of a fleet, with real servers: each has its own, the office has all of it, and ends what a host may do."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from botocore.exceptions import ClientError
+
+from cto_backups import clock
+from cto_backups.app import opened
+from cto_backups.config import bundle as bundles
+from cto_backups.config import load
+from cto_backups.errors import ExitStatus, RefusedError
+from cto_backups.flows import expire
+from servers import postgresql
+from servers.fleet import HOSTS, PASSPHRASE, Fleet, Machine
+from servers.mariadb import free_port
+from servers.object_stores import ObjectStore
+from stock.restic import Restic
+
+DENIED = "Forbidden|AccessDenied|Access Denied"
+
+
+@pytest.fixture(scope="module")
+def server(postgresql_programs: Path) -> Iterator[postgresql.Server]:
+    port = str(free_port())
+    with postgresql.server(postgresql_programs, listen_addresses="127.0.0.1", port=port) as made:
+        yield made
+
+
+@pytest.fixture
+def fleet(
+    server: postgresql.Server, versitygw: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Fleet]:
+    for variable in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    made = Fleet(tmp_path, server, versitygw, monkeypatch)
+    yield made
+    made.close()
+
+
+def test_two_hosts_are_enrolled_and_nothing_of_one_is_anything_to_the_other(fleet: Fleet, stock_restic: Path) -> None:
+    fleet.office("backup")
+    for name in HOSTS:
+        bundle = fleet.enrol(name)
+        assert bundle.stat().st_mode & 0o777 == 0o600
+        opened = bundles.unseal(bundle.read_bytes(), PASSPHRASE)
+        said = fleet.said
+        fleet.join(name)
+        assert not bundle.exists()
+        for secret in opened.files.values():
+            assert secret not in said + fleet.said
+        fleet.hosts[name]("backup")
+        assert (fleet.hosts[name].home / "keys" / "repository.key").stat().st_mode & 0o777 == 0o600
+    alpha, beta = fleet.hosts["alpha"], fleet.hosts["beta"]
+    assert {point["source"] for point in json.loads(fleet.office("points", "--json"))["points"]} == {
+        "office-files",
+        "alpha-files",
+        "beta-files",
+    }
+    for name, host in fleet.hosts.items():
+        assert {point["source"] for point in json.loads(host("points", "--json"))["points"]} == {f"{name}-files"}
+    # What the administrator has signed, and the fleet's policy, are nothing to a host.
+    own = load(alpha.policy)
+    assert own.policy.enrolled_as == "alpha"
+    signers = {key.split("/")[4] for key in fleet.keys("fleet/hosts/alpha/records/")}
+    assert len(signers) == 1
+    assert {Path(key).stem for key in fleet.keys("fleet/hosts/alpha/policies/")} == {own.policy.digest}
+    # The store.
+    client, theirs = fleet.store("beta"), fleet.keys("fleet/hosts/alpha/")
+    before = fleet.contents("fleet/hosts/alpha/") | fleet.contents("fleet/repositories/")
+    for key in (theirs[0], theirs[-1], fleet.keys("fleet/repositories/")[0]):
+        for refused in (
+            lambda key=key: client.get_object(Bucket=fleet.bucket, Key=key),
+            lambda key=key: client.head_object(Bucket=fleet.bucket, Key=key),
+            lambda key=key: client.put_object(Bucket=fleet.bucket, Key=key, Body=b"x"),
+            lambda key=key: client.put_object(Bucket=fleet.bucket, Key=f"{key}-new", Body=b"x"),
+            lambda key=key: client.delete_object(Bucket=fleet.bucket, Key=key),
+        ):
+            with pytest.raises(ClientError, match=DENIED):
+                refused()
+    for prefix in ("", "fleet/", "fleet/hosts/", "fleet/hosts/alpha/", "fleet/hosts/a"):
+        with pytest.raises(ClientError, match=DENIED):
+            client.list_objects_v2(Bucket=fleet.bucket, Prefix=prefix)
+    for key in fleet.keys("fleet/hosts/beta/repositories/main/data/"):
+        with pytest.raises(ClientError, match=DENIED):
+            client.delete_object(Bucket=fleet.bucket, Key=key)
+    with pytest.raises(ClientError, match=DENIED):
+        client.put_bucket_policy(Bucket=fleet.bucket, Policy="{}")
+    assert fleet.contents("fleet/hosts/alpha/") | fleet.contents("fleet/repositories/") == before
+    # The keys: each host's opens its own repositories, the fleet's opens all. No two are of one id or cutting.
+    copied = {name: fleet.copied(name) for name in HOSTS}
+    opens = {
+        (name, whose.name): Restic(stock_restic, copied[name], whose.secret("repository.key")).start("snapshots")
+        for name in HOSTS
+        for whose in (alpha, beta, fleet.office)
+    }
+    assert {pair for pair, ended in opens.items() if ended.returncode == 0} == {
+        ("alpha", "alpha"),
+        ("beta", "beta"),
+        ("alpha", "office"),
+        ("beta", "office"),
+    }
+    ids = [
+        json.loads(Restic(stock_restic, copied[name], fleet.office.secret("repository.key")).run("cat", "config"))
+        for name in HOSTS
+    ]
+    assert ids[0]["id"] != ids[1]["id"]
+    assert ids[0]["chunker_polynomial"] != ids[1]["chunker_polynomial"]
+    Restic(stock_restic, copied["alpha"], alpha.secret("repository.key")).run(
+        "restore", "latest", "--target", fleet.root / "r"
+    )
+    assert "only alpha" in (fleet.root / "r" / str(fleet.data("alpha"))[1:] / "letter.txt").read_text()
+
+
+WORKING = """
+import socket, sys
+name, *words = sys.argv[1:]
+socket.gethostname = lambda: name
+from cto_backups.cli import main
+sys.exit(main.run(words))
+"""
+
+
+def test_a_host_is_revoked_in_the_middle_of_a_backup_and_the_office_restores_what_it_had(
+    fleet: Fleet, stock_restic: Path
+) -> None:
+    fleet.enrol("alpha")
+    alpha = fleet.join("alpha")
+    alpha("backup")
+    fleet.enrol("beta")
+    fleet.join("beta")("backup")
+    rows = fleet.keys("fleet/hosts/alpha/records/")
+    with (fleet.data("alpha") / "large.bin").open("wb") as file:
+        for _ in range(60):
+            file.write(os.urandom(10 << 20))
+    words = [sys.executable, "-c", WORKING, "alpha", "backup", "--policy", str(alpha.policy)]
+    packs = len(fleet.keys("fleet/hosts/alpha/repositories/main/data/"))
+    working = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        while len(fleet.keys("fleet/hosts/alpha/repositories/main/data/")) < packs + 3:
+            assert working.poll() is None, working.communicate()[0]
+            time.sleep(0.05)
+        said = fleet.office("host", "revoke", "alpha", ends=ExitStatus.RED)
+        assert "Ended: its rows in the catalog; role" in said and "its user at vault cloud-alpha" in said
+        out, _ = working.communicate(timeout=120)
+    finally:
+        working.kill()
+        working.wait()
+    assert working.returncode not in (0, 1), out
+    assert "Traceback" not in out
+    # It has no login anywhere, and its key opens nothing.
+    with pytest.raises(ClientError, match=r"InvalidAccessKeyId|does not exist"):
+        fleet.store("alpha").list_objects_v2(Bucket=fleet.bucket, Prefix="fleet/hosts/alpha/")
+    assert "the server refused the login" in alpha("status", ends=ExitStatus.CATALOG)
+    copied = fleet.copied("alpha")
+    assert Restic(stock_restic, copied, alpha.secret("repository.key")).start("snapshots").returncode != 0
+    # The other host goes on, and the office restores: with its catalog, and from a vault alone.
+    fleet.hosts["beta"]("backup")
+    fleet.office("restore", fleet.point("alpha"), "--to", str(fleet.root / "back"))
+    assert "only alpha" in next((fleet.root / "back").rglob("letter.txt")).read_text()
+    bare = Restic(stock_restic, copied, fleet.office.secret("repository.key"))
+    bare.run("restore", "latest", "--target", fleet.root / "bare")
+    assert "only alpha" in next((fleet.root / "bare").rglob("letter.txt")).read_text()
+    # A folder has no users that can be asked: that is red until somebody says that it is done.
+    assert "not done yet" in fleet.office("host", ends=ExitStatus.RED)
+    fleet.office("host", "revoke", "alpha", "--done", "disk-alpha")
+    listed = json.loads(fleet.office("host", "--json"))
+    assert [(host["name"], host["standing"], host["left"]) for host in listed["hosts"]] == [
+        ("alpha", "revoked", []),
+        ("beta", "joined", []),
+    ]
+    kinds = [record["change"] for record in fleet.signed("host")]
+    assert kinds == ["enrolled", "enrolled", "revoked", "revoked"]
+    last = fleet.signed("host")[-1]
+    assert last["last_sequence"] == len(rows)
+
+
+def test_the_office_loses_its_catalog_and_has_all_hosts_back_from_their_vaults(fleet: Fleet) -> None:
+    fleet.enrol("alpha")
+    fleet.join("alpha")("backup")
+    fleet.office("host", "revoke", "alpha", ends=ExitStatus.RED)
+    fleet.server.do(f'DROP SCHEMA "{fleet.database}" CASCADE', database=fleet.database)
+    fleet.office("catalog", "rebuild", "--from", "cloud-alpha")
+    fleet.office("restore", fleet.point("alpha"), "--to", str(fleet.root / "back"))
+    assert "only alpha" in next((fleet.root / "back").rglob("letter.txt")).read_text()
+
+
+def test_a_bundle_lets_in_once_only_its_host_and_only_with_the_passphrase(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = fleet.enrol("alpha")
+    kept = fleet.root / "kept.bundle"
+    shutil.copy(bundle, kept)
+    join = ("host", "join", str(bundle), "--home", str(fleet.hosts["alpha"].home), "--passphrase")
+    other = fleet.hosts["beta"](*join, "env:PASSPHRASE", policy=False, ends=ExitStatus.REFUSED)
+    assert "This enrolment is of host 'alpha', and this host is called 'beta'" in other
+    monkeypatch.setenv("WRONG", "another passphrase")
+    assert "does not open" in fleet.hosts["alpha"](*join, "env:WRONG", policy=False, ends=ExitStatus.KEY)
+    fleet.join("alpha")
+    again = ("host", "join", str(kept), "--home", str(fleet.root / "elsewhere"), "--passphrase", "env:PASSPHRASE")
+    assert "was used before" in fleet.hosts["alpha"](*again, policy=False, ends=ExitStatus.REFUSED)
+    assert not (fleet.root / "elsewhere" / "backups.yaml").exists()
+
+
+def test_a_host_that_is_enrolled_again_has_new_keys_and_the_old_ones_open_nothing(
+    fleet: Fleet, stock_restic: Path
+) -> None:
+    fleet.enrol("alpha")
+    alpha = fleet.join("alpha")
+    alpha("backup")
+    assert "has joined already" in fleet.office(
+        *("host", "enrol", "alpha", "--bundle", str(fleet.root / "new"), "--passphrase", "env:PASSPHRASE"),
+        ends=ExitStatus.REFUSED,
+    )
+    old = fleet.root / "old"
+    alpha.home.rename(old)
+    fleet.enrol("alpha", "--again")
+    fleet.join("alpha")("backup")
+    copied = fleet.copied("alpha")
+    opens = [
+        Restic(stock_restic, copied, (home / "keys" / "repository.key").read_text().strip())
+        .start("snapshots")
+        .returncode
+        for home in (old, alpha.home)
+    ]
+    assert opens[0] != 0 and opens[1] == 0
+    Machine("alpha", old, alpha.patch)("status", ends=ExitStatus.CATALOG)
+    assert {point["source"] for point in json.loads(alpha("points", "--json"))["points"]} == {"alpha-files"}
+
+
+def test_a_host_expires_nothing_and_the_office_does(fleet: Fleet) -> None:
+    fleet.enrol("alpha")
+    alpha = fleet.join("alpha")
+    alpha("backup")
+    with opened(alpha.policy) as opening, pytest.raises(RefusedError, match="not dropped by the host that made them"):
+        expire.expire(opening.installation, expire.plan(opening.installation, "alpha-files"))
+    (fleet.data("alpha") / "more.txt").write_text("more")
+    first = fleet.point("alpha")
+    alpha("backup")
+    alpha("worker", "--once")
+    alpha("verify")
+    alpha("test", "alpha-files")
+    told = json.loads(fleet.office("evidence", "list", "--json"))["evidence"]
+    assert {(each["kind"], each["passed"]) for each in told} == {("verify", True), ("restore_test", True)}
+    stored = fleet.keys("fleet/hosts/alpha/repositories/main/snapshots/")
+    with opened(fleet.office.policy) as opening:
+        office = opening.installation
+        assert office.catalog.expire_point(first, clock.now(), ["the office says so"], office.signer)
+        assert expire.drop_expired_copies(office).problems == {}
+    assert len(fleet.keys("fleet/hosts/alpha/repositories/main/snapshots/")) == len(stored) - 1
+    assert len(json.loads(alpha("points", "--json"))["points"]) == 1
+    alpha("backup")
+    alpha("verify")
+
+
+def test_who_is_revoked_may_need_an_approval(fleet: Fleet) -> None:
+    fleet.enrol("alpha")
+    fleet.join("alpha")
+    text = fleet.office.policy.read_text()
+    fleet.office.policy.write_text(text + "\ngovernance:\n  approvals: {host-revocation: anyone}\n")
+    said = fleet.office("host", "revoke", "alpha", ends=ExitStatus.REFUSED)
+    assert "Revoking host 'alpha'" in said
+    fleet.hosts["alpha"]("backup")
+    number = re.search(r"approve (\S+)", said)
+    assert number is not None, said
+    fleet.office("approve", number[1])
+    fleet.office("host", "revoke", "alpha", ends=ExitStatus.RED)
+    fleet.hosts["alpha"]("backup", ends=ExitStatus.CATALOG)
