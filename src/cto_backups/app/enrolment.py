@@ -16,7 +16,7 @@ from urllib.parse import quote
 from cto_backups import clock
 from cto_backups.app import Opened, ProgressFactory, opened, silent
 from cto_backups.app.host_access import Access, HostAccess
-from cto_backups.core.enrolment import Host, domain_url, domain_vault, is_host_name
+from cto_backups.core.enrolment import Host, domain_url, domain_vault, is_host_name, source_of
 from cto_backups.core.wording import not_declared
 from cto_backups.errors import BackupsError, RefusedError, UsageError
 
@@ -71,6 +71,7 @@ def enrol(policy: Path, asked: Asked, *, progress: ProgressFactory = silent) -> 
     before = configuration
     for base in bases:
         configuration = _with_domain(configuration, base, asked.host)
+    configuration = _with_source(configuration, asked, [domain_vault(base, asked.host) for base in bases])
     if configuration is not before:
         edit.save(before, configuration)
     with opened(policy, progress=progress) as opening, opening.installation.exclusive_keys():
@@ -117,7 +118,28 @@ def _with_domain(configuration: "Configuration", base: str, host: str) -> "Confi
         return configuration
     written = _written(configuration, "vaults", base)
     given = {setting: written[setting] for setting in _OF_THE_DOMAIN if setting in written}
-    return edit.with_vault(configuration, name, {"url": domain_url(str(written["url"]), host), **given, "domain_of": host})
+    return edit.with_vault(
+        configuration, name, {"url": domain_url(str(written["url"]), host), **given, "domain_of": host}
+    )
+
+
+def _with_source(configuration: "Configuration", asked: Asked, vaults: Sequence[str]) -> "Configuration":
+    """The policy with what is to be protected of the host, so that it is judged and restored here."""
+    from cto_backups.config import edit
+
+    name = source_of(asked.host)
+    if not asked.protect:
+        return configuration
+    written = {"kind": "files", "class": "configuration", "paths": list(asked.protect), "vaults": list(vaults)}
+    if name in configuration.policy.sources:
+        if _written(configuration, "sources", name) == written:
+            return configuration  # of a run that was killed
+        raise RefusedError(
+            f"There is a source named '{name}' already",
+            why="what a host protects is said once, when it is enrolled first",
+            todo="Leave --protect out, and change its paths in the policy.",
+        )
+    return edit.with_source(configuration, name, written)
 
 
 def _written(configuration: "Configuration", *place: str) -> Mapping[str, Any]:
@@ -162,7 +184,7 @@ class _Enrolling:
             init_vault(self._opening, vault)
         made = [f"{vault}/{keys.add(self._installation, vault, secret, chosen=False).key}" for vault in self._domains]
         host = Host(name, self._role, clock.now(), names=self._names(former, key.signer, made))
-        sources = self._sources(host)
+        sources = self._sources()
         seal(Bundle(name, "", {}), self._asked.passphrase)  # before anything lets it in
         self._roles.secure(url, login)
         book.enrol(host)
@@ -206,23 +228,27 @@ class _Enrolling:
 
     def _names(self, former: Host | None, signer: str, made: Sequence[str]) -> dict[str, tuple[str, ...]]:
         own = former.names if former else {}
-        sources = [*own.get("source", ()), *([f"{self._asked.host.lower()}-files"] if self._asked.protect else [])]
+        policy = self._opening.configuration.policy
+        sources = [name for name in policy.sources if policy.enrolled_host(name) == self._asked.host]
         if not sources:
             raise UsageError(
                 f"Nothing of host {self._asked.host} is to be protected",
-                todo="Name folders of it with --protect; its policy can say more later, under the names given here.",
+                todo="Name folders of it with --protect; or add a source whose vaults are "
+                f"{', '.join(self._domains)} to the policy.",
             )
         vaults = dict.fromkeys((*own.get("vault", ()), *self._domains))
         return {
-            "source": tuple(dict.fromkeys(sources)),
+            "source": tuple(dict.fromkeys((*own.get("source", ()), *sources))),
             "vault": tuple(vaults),
             "signer": (signer,),
             "key": tuple(made),
         }
 
-    def _sources(self, host: Host) -> dict[str, dict[str, object]]:
-        paths: list[object] = list(self._asked.protect or ("/etc",))
-        return {name: {"kind": "files", "class": "configuration", "paths": paths} for name in host.names["source"][:1]}
+    def _sources(self) -> dict[str, Mapping[str, object]]:
+        """What the fleet's policy says of the host's sources, for its own."""
+        policy = self._opening.configuration.policy
+        own = [name for name in policy.sources if policy.enrolled_host(name) == self._asked.host]
+        return {name: _written(self._opening.configuration, "sources", name) for name in own}
 
     def _policy_text(self, sources: Mapping[str, Mapping[str, object]], access: Mapping[str, Access]) -> str:
         """The host's policy: its own sources and vaults, and what the fleet's says of categories and classes."""

@@ -71,9 +71,9 @@ class HostAccess:
         """End the login; where people have to, what they do. Raises VaultError, KeyProblemError."""
         scheme = self._policy.url.partition(":")[0]
         if scheme == "file":
-            return f"{self._vault}: as root, take the folder from the host's user: chown -R root {self._path}"
+            return f"{self._vault}: as root, take the folder from the host's user:\nchown -R root {self._path}"
         if scheme == "gs":
-            return f"{self._vault}: gcloud iam service-accounts delete {self._account}"
+            return f"{self._vault}: delete its service account:\ngcloud iam service-accounts delete {self._account}"
         if self.needs_people:
             return f"{self._vault}: delete user {self.user} of the store, and its keys"
         with closing(self._users()) as users:
@@ -112,8 +112,8 @@ class HostAccess:
     def _folder(self) -> str:
         return (
             f"{self._vault}: in a folder, users and modes keep hosts apart. As root, for a user and a group of this "
-            f"host alone, and seal it as docs/how-to/write-only.md says:\n  chown -R HOST-USER:HOST-GROUP {self._path}"
-            f"\n  chmod 3770 {self._path}"
+            f"host alone, and seal it as docs/how-to/write-only.md says:\nchown -R HOST-USER:HOST-GROUP {self._path}"
+            f"\nchmod 3770 {self._path}"
         )
 
     @property
@@ -138,4 +138,4 @@ class HostAccess:
             "--role=projects/PROJECT/roles/backupsUnlock",
             f"gcloud iam service-accounts keys create {self._vault}.json --iam-account={account}",
         )
-        return (f"{self._vault}: make a service account for this host alone:\n  " + "\n  ".join(commands),)
+        return (f"{self._vault}: make a service account for this host alone:\n" + "\n".join(commands),)

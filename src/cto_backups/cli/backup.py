@@ -44,7 +44,7 @@ def backup(
     with opened(screen, ahead=partial(_first_vault, sources=sources)) as installation:
         from cto_backups.flows.protect import protect
 
-        names = chosen(installation.configuration.policy.sources, sources)
+        names = chosen(installation.configuration.policy.own_sources, sources)
         for name in names:
             installation.installation.source_policy(name)
         answers: list[documents.Document] = []
@@ -68,7 +68,7 @@ def backup(
 
 def _first_vault(policy: "Policy", *, sources: list[str] | None) -> str | None:
     """The vault that the first backup goes to, unless it is away."""
-    first = next((policy.sources[name] for name in chosen(policy.sources, sources) if name in policy.sources), None)
+    first = next((policy.sources[name] for name in chosen(policy.own_sources, sources) if name in policy.sources), None)
     return first.vaults[0] if first and first.vaults else None
 
 

@@ -45,7 +45,7 @@ def host(screen: Screen) -> ExitStatus:
                 f"  sources {listed(each.names.get('source', ()))}; vaults {listed(each.names.get('vault', ()))}"
             )
             for step in _left(each):
-                screen.show(f"  not done yet: its login at vault {step}. When it is: ")
+                screen.show(f"  not done yet: its login at vault {step}. When it is:")
                 screen.show_whole(f"cto.backups host revoke {each.name} --done {step}")
         if not found:
             screen.show("No host was enrolled.")
@@ -92,7 +92,7 @@ def enrol(
         screen.show(f"  {place}: {location}")
     screen.show(f"  signs with key {done.fingerprint[:16]}…; logs in at the catalog as {done.host.role}")
     for step in done.left:
-        screen.show(step)
+        _show_step(screen, step)
     screen.show(f"Wrote {bundle}, mode 600. Bring it to {name}, and run there:")
     screen.show_whole(f"cto.backups host join {bundle.name}")
     screen.document(
@@ -161,9 +161,11 @@ def revoke(
         ended = carry_out(opening, name, done or ())
         screen.show(f"Revoked {name}. Ended: {'; '.join(ended.ended)}.")
         for vault, step in ended.left.items():
-            screen.show(f"Left to do. {step}")
+            _show_step(screen, f"Left to do. {step}")
             screen.show("Then say that it is done:")
             screen.show_whole(f"cto.backups host revoke {name} --done {vault}")
+        if not ended.left and not ended.problems:
+            screen.show("Nothing is left to be done.")
         screen.document(
             {
                 "host": name,
@@ -192,6 +194,14 @@ def _passphrase(reference: str | None, *, new: bool) -> str:
     if new and getpass("The same again: ") != typed:
         raise UsageError("The two are not the same", todo="Run it again.")
     return typed
+
+
+def _show_step(screen: Screen, step: str) -> None:
+    """What people do: a sentence, and below it what is to be copied as it is."""
+    sentence, *copied = step.split("\n")
+    screen.show(sentence)
+    for line in copied:
+        screen.show_whole(line)
 
 
 def _since(each: "Host") -> "datetime":

@@ -41,3 +41,8 @@ def domain_vault(vault: str, host: str) -> str:
 def domain_url(url: str, host: str) -> str:
     """Where a host's domain in a vault is."""
     return f"{url.rstrip('/')}/{FOLDER}/{host}"
+
+
+def source_of(host: str) -> str:
+    """How the source is called that a host's folders are, when it is enrolled."""
+    return f"{host.lower().replace('.', '-')}-files"

@@ -109,10 +109,10 @@ def planned(policy: Policy, facts: Facts, now: datetime, sources: Collection[str
 def of_source(policy: Policy, source: SourcePolicy, facts: Facts, now: datetime) -> Iterator[Action]:
     """The next action of each kind at a source; while one is running, what follows it is not known yet."""
     known = facts.sources.get(source.name, SourceFacts(source.name))
-    yield from _backup(policy, source, known, now)
+    yield from (() if policy.enrolled_host(source.name) else _backup(policy, source, known, now))
     yield from _copy(policy, source, known)
     yield from _restore_test(policy, source, known, now)
-    yield from _expire(policy, source, facts, now)
+    yield from (() if policy.enrolled_as else _expire(policy, source, facts, now))
 
 
 def of_vault(policy: Policy, vault: str, facts: Facts, now: datetime) -> Iterator[Action]:
@@ -340,8 +340,6 @@ def expires_after(known: SourceFacts) -> datetime:
 
 
 def _expire(policy: Policy, source: SourcePolicy, facts: Facts, now: datetime) -> Iterator[Action]:
-    if policy.enrolled_as is not None:
-        return  # whoever enrolled this host drops its points
     known = facts.sources.get(source.name, SourceFacts(source.name))
     run = known.last_runs.get(ActionKind.EXPIRE)
     if is_running(run):

@@ -246,6 +246,17 @@ class Policy:
         """The same policy under other rules: those that bind, whatever its file says."""
         return replace(self, governance=rules)
 
+    def enrolled_host(self, source: str) -> str | None:
+        """The enrolled host in whose trust domain the points of a source lie: it captures them. None: nobody else's."""
+        known = self.sources.get(source)
+        vault = self.vaults.get(known.vaults[0]) if known and known.vaults else None
+        return vault.domain_of if vault else None
+
+    @property
+    def own_sources(self) -> tuple[str, ...]:
+        """The sources that are captured under this policy, and not by an enrolled host under its own."""
+        return tuple(name for name in self.sources if self.enrolled_host(name) is None)
+
     def append_only(self, vault: str) -> bool:
         """Whether this installation may only add to a vault; no for one that the policy names no longer."""
         known = self.vaults.get(vault)

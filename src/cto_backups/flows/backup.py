@@ -18,7 +18,7 @@ from cto_backups.core.policy import SourcePolicy
 from cto_backups.core.ports import Capture, Recognising, Remarking, Source
 from cto_backups.core.trees import ArrivingTree
 from cto_backups.core.wording import listed
-from cto_backups.errors import BackupsError, DamageError, KeyProblemError, SourceError, VaultError
+from cto_backups.errors import BackupsError, DamageError, KeyProblemError, RefusedError, SourceError, VaultError
 from cto_backups.evidence.payloads import copy_to_payload, point_to_payload
 from cto_backups.flows import anomaly, records
 from cto_backups.flows.emptied import empty, refuse_emptied
@@ -56,6 +56,12 @@ def backup(installation: Installation, source_name: str, *, label: str | None = 
     take it, BusyError when the source is being worked on. Data that could not be read is listed in the point.
     """
     policy = installation.source_policy(source_name)
+    if (host := installation.policy.enrolled_host(source_name)) is not None:
+        raise RefusedError(
+            f"Source '{source_name}' is captured by host '{host}', and not here",
+            why=f"its points lie in the trust domain of that host, which was enrolled: vault '{policy.vaults[0]}'",
+            todo="Run it on that host.",
+        )
     point_id = new_point_id(source_name, clock.now())
     after: list[SourceError] = []
     with recorded(installation, ActionKind.BACKUP, source=source_name, point=point_id) as run:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from cto_backups.core.alerts import Alert, Telling
 from cto_backups.core.claims import Claim
-from cto_backups.core.facts import CopyFacts, Facts, Heartbeat
 from cto_backups.core.enrolment import Host
+from cto_backups.core.facts import CopyFacts, Facts, Heartbeat
 from cto_backups.core.keeping import Hold, Mark
 from cto_backups.core.model import ActionKind, Copy, Evidence, Outcome, RecoveryPoint, Resource, Run, TakenPoint
 from cto_backups.core.policy import Policy

@@ -89,7 +89,8 @@ class Desk:
         self._put(found.due, mark, [each.place.key for each in found.looked])
         recent = {key: at for key, at in self._looked.items() if began - at < IN_HAND.total_seconds()}
         self._looked = {**recent, **dict.fromkeys((each.place.key for each in found.looked), began)}
-        moment = catalog.due_times.next_look(now)
+        enrolled = self.installation.policy.enrolled_as is not None  # it looks at all of its own, once a minute
+        moment = None if enrolled else catalog.due_times.next_look(now)
         self._next = began + (LONGEST_SLEEP if moment is None else moment - now).total_seconds()
         self.took = clock.monotonic() - began
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cto_backups import clock
-from cto_backups.core.governance import Governed
 from cto_backups.core.enrolment import Host
+from cto_backups.core.governance import Governed
 from cto_backups.errors import BackupsError, NotFoundError
 from cto_backups.evidence.payloads import moment_to_text
 from cto_backups.flows import keys, records

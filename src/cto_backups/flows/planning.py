@@ -44,6 +44,8 @@ def plan(
     by the next pass. Raises CatalogError and BusyError as the catalog does.
     """
     until = now + IN_HAND if take_over else now
+    if policy.enrolled_as is not None:  # all of its own, which is little: when the rest is due, others note
+        also = (*also, *map(Place, policy.sources), *(Place(name, is_vault=True) for name in policy.vaults))
     places = catalog.due_times.to_look_at(now, limit=limit, at_leisure=at_leisure, also=also, until=until)
     if not places:
         return Pass((), ())
@@ -57,5 +59,6 @@ def plan(
         # They are later by a moment: what has changed in between was touched, and is looked at again.
         facts = replace(kept, sources=facts.sources, vaults=facts.vaults)
     looked = tuple(look(policy, place, facts, now) for place in places)
-    catalog.due_times.note(looked, now)
+    if policy.enrolled_as is None:
+        catalog.due_times.note(looked, now)
     return Pass(looked, most_urgent(policy, (action for each in looked for action in each.due)))

@@ -475,6 +475,11 @@ def test_expiry_is_due_daily_while_retention_would_remove_something(build):
     assert planned(build.policy(), failed, build.now, EXPIRE)
 
 
+def test_an_enrolled_host_expires_nothing(build):
+    enrolled = replace(build.policy(), enrolled_as="web1")
+    assert not planned(enrolled, expirable(build), build.now, EXPIRE)
+
+
 def test_nothing_expires_when_retention_keeps_everything(build):
     policy = build.policy(build.source(retention="permanent"))
     assert not planned(policy, expirable(build), build.now, EXPIRE)

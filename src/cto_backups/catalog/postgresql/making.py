@@ -9,7 +9,7 @@ import psycopg
 
 from cto_backups.catalog import database
 from cto_backups.catalog.database import Password
-from cto_backups.catalog.postgresql import dialect
+from cto_backups.catalog.postgresql import dialect, hosts
 from cto_backups.catalog.postgresql.address import Address
 from cto_backups.catalog.postgresql.mishaps import translated
 from cto_backups.catalog.postgresql.server import PATIENCE_SECONDS, ServerDatabase
@@ -42,6 +42,7 @@ def open_existing(url: str, password: Password | None = None, *, write: bool = T
             version = _version(opened)
             if version != database.VERSION:
                 _bring_up_to_date(opened, version, write=write)
+                hosts.secure_again(url, password)
     except BaseException:
         opened.close()
         raise

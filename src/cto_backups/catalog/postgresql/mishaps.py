@@ -24,7 +24,7 @@ _WHILE_CONNECTING: Final = (
     (
         _REFUSED,
         "the server refused the login",
-        "Check the user in the address, and its secret: in ~/.pgpass, a service, PGPASSWORD, or what "
+        "Check the user in the address, and what it logs in with: ~/.pgpass, a service, PGPASSWORD, or what "
         "`catalog_password` names; and the server's pg_hba.conf.",
     ),
     (
