@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from cto_backups.core.alerts import Alert, Telling
 from cto_backups.core.claims import Claim
-from cto_backups.core.enrolment import Host
 from cto_backups.core.facts import CopyFacts, Facts, Heartbeat
 from cto_backups.core.keeping import Hold, Mark
 from cto_backups.core.model import ActionKind, Copy, Evidence, Outcome, RecoveryPoint, Resource, Run, TakenPoint
@@ -18,6 +17,7 @@ from cto_backups.core.verification import Ledger, Readings
 from cto_backups.evidence.records import Record, SigningKey
 from cto_backups.flows.claims_port import Begun, Claims
 from cto_backups.flows.governance_port import Approvals, Retentions
+from cto_backups.flows.host_port import Hosts
 from cto_backups.flows.planning_port import DueTimes, Fleet
 
 if TYPE_CHECKING:
@@ -59,22 +59,6 @@ class Takeover(Protocol):
 
     def take_holds(self, records: Iterable[Record]) -> int:
         """Place the legal holds that records tell of, and release those that were; how many were not known."""
-
-
-class Hosts(Protocol):
-    """The enrolled hosts; see `catalog.hosts.HostBook`."""
-
-    def listed(self) -> tuple[Host, ...]:
-        """All of them, revoked ones included, by name."""
-
-    def one(self, name: str) -> Host | None:
-        """The host of this name; None when none was enrolled."""
-
-    def enrol(self, host: Host) -> None:
-        """Note a host with its names, anew where it is there. Raises RefusedError when a name belongs to another."""
-
-    def revoke(self, name: str, now: datetime, left: Iterable[str] = ()) -> None:
-        """Note that a host is trusted no longer, and what people still have to do."""
 
 
 class Reports(Protocol):
@@ -189,7 +173,7 @@ class Catalog(Protocol):
         """The sources that policy names, or named until their removal is approved."""
 
     @property
-    def hosts(self) -> "Hosts":
+    def hosts(self) -> Hosts:
         """The hosts that have a trust domain of their own."""
 
     @property
