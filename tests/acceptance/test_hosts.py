@@ -121,15 +121,6 @@ def test_two_hosts_are_enrolled_and_nothing_of_one_is_anything_to_the_other(flee
     assert "only alpha" in (fleet.root / "r" / str(fleet.data("alpha"))[1:] / "letter.txt").read_text()
 
 
-WORKING = """
-import socket, sys
-name, *words = sys.argv[1:]
-socket.gethostname = lambda: name
-from cto_backups.cli import main
-sys.exit(main.run(words))
-"""
-
-
 def test_a_host_is_revoked_in_the_middle_of_a_backup_and_the_office_restores_what_it_had(
     fleet: Fleet, stock_restic: Path
 ) -> None:
@@ -141,9 +132,10 @@ def test_a_host_is_revoked_in_the_middle_of_a_backup_and_the_office_restores_wha
     with (fleet.data("alpha") / "large.bin").open("wb") as file:
         for _ in range(60):
             file.write(os.urandom(10 << 20))
-    words = [sys.executable, "-c", WORKING, "alpha", "backup", "--policy", str(alpha.policy)]
+    words = [sys.executable, "-m", "cto_backups", "backup", "--policy", str(alpha.policy)]
     packs = len(fleet.keys("fleet/hosts/alpha/repositories/main/data/"))
-    working = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    surroundings = {**os.environ, "CTO_BACKUPS_HOST": "alpha"}
+    working = subprocess.Popen(words, env=surroundings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         while len(fleet.keys("fleet/hosts/alpha/repositories/main/data/")) < packs + 3:
             assert working.poll() is None, working.communicate()[0]

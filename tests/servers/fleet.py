@@ -4,7 +4,6 @@ import contextlib
 import io
 import json
 import os
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +38,7 @@ class Machine:
     def __call__(self, *words: str, ends: ExitStatus = ExitStatus.SUCCESS, policy: bool = True) -> str:
         """What a command says that ends like this; its JSON, if it is asked for that."""
         out, err = io.StringIO(), io.StringIO()
-        self.patch.setattr(socket, "gethostname", lambda: self.name)
+        self.patch.setenv("CTO_BACKUPS_HOST", self.name)
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             status = main.run([*words, *(["--policy", str(self.policy)] if policy else [])])
         assert status is ends, f"{self.name}: {words}\n{out.getvalue()}\n{err.getvalue()}"

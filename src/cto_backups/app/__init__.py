@@ -242,7 +242,7 @@ def fleet_queue(configuration: "Configuration", warn: Callable[[str], None]) -> 
     from cto_backups.catalog.database import is_on_server
 
     settings, policy = configuration.settings, configuration.policy
-    if not is_on_server(settings.catalog_url):
+    if not is_on_server(settings.catalog_url) or policy.enrolled_as is not None:
         return None
     made: FleetQueue = registry.load(registry.QUEUES, "postgresql")(
         settings.catalog_url, settings.catalog_login, lanes=("", host()), policy=policy.digest, warn=warn

@@ -1,12 +1,11 @@
 """Join a fleet, on the host: what a bundle holds becomes an installation that works."""
 
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cto_backups.app import POLICY_NAME, ProgressFactory, opened, silent
+from cto_backups.app import HOST_VARIABLE, POLICY_NAME, ProgressFactory, host, opened, silent
 from cto_backups.config.bundle import LARGEST_BYTES, Bundle, unseal
 from cto_backups.errors import BackupsError, KeyProblemError, NotFoundError, RefusedError
 
@@ -41,12 +40,12 @@ def join(bundle: Bundle, home: Path, *, progress: ProgressFactory = silent) -> J
     """
     from cto_backups.config import load
 
-    home, here = home.absolute(), socket.gethostname()
+    home, here = home.absolute(), host()
     if bundle.host.lower() != here.lower():
         raise RefusedError(
             f"This enrolment is of host '{bundle.host}', and this host is called '{here}'",
-            why="what a host does is known by the name that its system gives it",
-            todo="Take it to that host; or enrol this one under its name.",
+            why="what a host does is known by its name",
+            todo=f"Take it to that host; enrol this one under its name; or set ${HOST_VARIABLE} here, for good.",
         )
     path = home / POLICY_NAME
     if path.exists():

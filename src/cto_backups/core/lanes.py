@@ -49,6 +49,8 @@ def is_folder(vault: VaultPolicy) -> bool:
 def home_of_source(policy: Policy, name: str, homes: Homes) -> str:
     """The host that captures a source; "" when any can."""
     source = policy.sources[name]
+    if (enrolled := policy.enrolled_host(name)) is not None:
+        return enrolled
     if source.on_host is not None:
         return "" if source.on_host == EVERY_HOST else source.on_host
     return homes.sources.get(name, "") if reads_this_machine(source) else ""

@@ -41,16 +41,18 @@ class Member:
         self._book = installation.catalog.fleet
         self._lease = f"planner:{installation.policy.digest[:16]}"
         self._holder = f"{installation.host}:{os.getpid()}:{secrets.token_hex(4)}"
-        self._leads = not self._book.is_one
+        # An enrolled host has a policy of its own, plans for itself, and is let near no queue.
+        self._alone = not self._book.is_one or installation.policy.enrolled_as is not None
+        self._leads = self._alone
         self._ask_at = self._beat_at = 0.0
-        if self._book.is_one:
+        if not self._alone:
             self._book.adopt(installation.host, *_found_here(installation.policy))
-        self.homes = self._book.homes()
+        self.homes = Homes() if self._alone else self._book.homes()
 
     @property
     def is_alone(self) -> bool:
         """Whether there can be no others."""
-        return not self._book.is_one
+        return self._alone
 
     def leads(self) -> bool:
         """Whether this worker plans for all, and tells people how it goes."""
@@ -112,15 +114,20 @@ def _found_here(policy: Policy) -> tuple[list[str], list[str]]:
 def sources_elsewhere(installation: Installation, homes: Homes | None = None) -> frozenset[str]:
     """The sources that other hosts capture: nobody can look at them here."""
     policy, here = installation.policy, ("", installation.host)
-    known = installation.catalog.fleet.homes() if homes is None else homes
+    known = _homes(installation) if homes is None else homes
     return frozenset(name for name in policy.sources if lanes.home_of_source(policy, name, known) not in here)
 
 
 def vaults_elsewhere(installation: Installation) -> frozenset[str]:
     """The vaults that are folders of other hosts: nobody can look into them here."""
     policy, here = installation.policy, ("", installation.host)
-    known = installation.catalog.fleet.homes()
+    known = _homes(installation)
     return frozenset(name for name in policy.vaults if lanes.home_of_vault(policy, name, known) not in here)
+
+
+def _homes(installation: Installation) -> Homes:
+    """Which host has what; to an enrolled host, everything that it knows is its own."""
+    return Homes() if installation.policy.enrolled_as is not None else installation.catalog.fleet.homes()
 
 
 def look(installation: Installation) -> tuple[tuple[Host, ...], Homes, datetime]:

@@ -57,8 +57,7 @@ def wanted(installation: Installation) -> tuple[str, ...]:
         source = installation.source(name)
         return isinstance(source, Streaming) and source.streams
 
-    sources = installation.policy.sources
-    return desired(((name, sources[name].triggers) for name in installation.policy.own_sources), able)
+    return desired(((name, source.triggers) for name, source in installation.policy.sources.items()), able)
 
 
 class Streams:

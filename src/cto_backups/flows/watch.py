@@ -14,7 +14,6 @@ from cto_backups import clock
 from cto_backups.core.duration import format_duration
 from cto_backups.core.facts import Facts
 from cto_backups.core.plan import due, last_backup_at
-from cto_backups.core.policy import SourcePolicy
 from cto_backups.core.schedule import rescan_interval
 from cto_backups.core.watched import Fed, Feed, Noticed, Place, Watch, Watchable
 from cto_backups.core.watching import watching_trigger
@@ -41,7 +40,7 @@ class Watching:
         self._warn = warn
         self._noticed: dict[str, Noticed] = {}
         self._known = Facts()
-        triggers = {name: watching_trigger(source.triggers) for name, source in _own(installation)}
+        triggers = {name: watching_trigger(source.triggers) for name, source in installation.policy.sources.items()}
         self._triggers = {name: trigger for name, trigger in triggers.items() if trigger is not None}
         self._reasons: dict[str, str | None] = {}
         self._folders: dict[str, _Folders] = {}
@@ -165,10 +164,6 @@ class Watching:
             self._warn(f"{name} is watched for changes again.")
 
 
-def _own(installation: Installation) -> list[tuple[str, SourcePolicy]]:
-    return [(name, installation.policy.sources[name]) for name in installation.policy.own_sources]
-
-
 def _folders(places: Sequence[Place]) -> _Folders:
     return [(place.folder, place.names) for place in places]
 
@@ -176,7 +171,7 @@ def _folders(places: Sequence[Place]) -> _Folders:
 @contextmanager
 def watching(installation: Installation, warn: Callable[[str], None]) -> Iterator[Watching | None]:
     """Watch what policy wants watched, for as long as the block lasts; None when that is nothing."""
-    if not any(watching_trigger(source.triggers) for _, source in _own(installation)):
+    if not any(watching_trigger(source.triggers) for source in installation.policy.sources.values()):
         yield None
         return
     watch = installation.watch()

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from cto_backups.catalog import schema, schema_due_times, schema_hosts, schema_traffic
+from cto_backups.catalog import schema, schema_claims, schema_due_times, schema_hosts, schema_traffic
 from cto_backups.catalog.catalog import Catalog
 from cto_backups.catalog.postgresql import hosts as roles
 from cto_backups.core.enrolment import Host
@@ -93,8 +93,8 @@ def fleet(catalog_server: CatalogServer, server_url: str, build: Build) -> Itera
 
 
 def test_every_table_of_the_catalog_has_a_rule_for_hosts() -> None:
-    assert schema_traffic.vault_traffic.metadata is schema_due_times.due_times.metadata is schema.metadata
-    assert schema_hosts.hosts.metadata is schema.metadata
+    beside = (schema_claims.claims, schema_due_times.due_times, schema_hosts.hosts, schema_traffic.vault_traffic)
+    assert all(table.metadata is schema.metadata for table in beside)
     assert set(roles.RULES) == {*schema.metadata.tables, "writes", "alembic_version"}
 
 

@@ -49,6 +49,11 @@ def _all(condition: LiteralString) -> Rule:
 
 
 _NOTHING: Final = Rule()
+_CLAIM: Final = f"""CASE split_part(subject, ':', 1)
+    WHEN 'source' THEN {_own("split_part(subject, ':', 2)", "source")}
+    WHEN 'copy' THEN {_own("split_part(split_part(subject, ':', 2), '@', 1)", "source")}
+        AND {_own("split_part(subject, '@', 2)", "vault")}
+    ELSE {_own("split_part(subject, ':', 2)", "vault")} END"""
 _PLACE: Final = f"(place = 'source' AND {_own('name', 'source')}) OR (place = 'vault' AND {_own('name', 'vault')})"
 
 RULES: Final[dict[LiteralString, Rule]] = {
@@ -78,6 +83,8 @@ RULES: Final[dict[LiteralString, Rule]] = {
     "heartbeat": _all(f"{_HOST} AND (name = host OR starts_with(name, host || '#') OR starts_with(name, host || '/'))"),
     "streams": Rule(_SOURCE, _SOURCE, _SOURCE),
     "due_times": _all(_PLACE),
+    "claims": _all(_CLAIM),
+    "leases": _NOTHING,  # a host plans for itself alone
     "policies": Rule(_own("digest", "policy"), "true"),
     # What is the administrator's alone: whom to tell, what is approved, how the whole was judged, and who is a host.
     "alerts": _NOTHING,
