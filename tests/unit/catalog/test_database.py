@@ -226,6 +226,8 @@ def test_the_one_sign_of_life_that_there_was_becomes_that_of_its_host(path):
         connection.execute("ALTER TABLE sources DROP COLUMN host")
         connection.execute("ALTER TABLE vaults DROP COLUMN host")
         connection.execute("DROP TABLE claims")
+        connection.execute("DROP TABLE host_names")
+        connection.execute("DROP TABLE hosts")
         connection.execute("CREATE TABLE heartbeat (id INTEGER PRIMARY KEY, at, next_by, host, pid, busy_with)")
         moment = "2026-03-18T11:00:00.000000Z"
         connection.execute("INSERT INTO heartbeat VALUES (1, ?, ?, 'shop', 77, '')", (moment, moment))
