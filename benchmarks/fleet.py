@@ -1,11 +1,12 @@
 """`make bench-fleet`: planning, queueing and writing for many sources, on a PostgreSQL server that this starts.
 
-    python -m benchmarks.fleet [--part passes|commits|flow] [--sources 100000] [--minutes 10] [--workers 1 2 4]
+    python -m benchmarks.fleet [--part passes|commits|idle|flow] [--sources 100000] [--minutes 10] [--workers 1 2 4]
 
 **passes**: what a plan pass costs by what exists (1,000, 10,000, 100,000 sources) and by what is due, and a plan of
 everything beside it. **commits**: how many transactions a second the one writers' lock lets through. **flow**: all
 sources are due hourly, and what is due is planned, queued and done by workers, each a process; actions take half a
-second and nothing else, and write what real ones write. The server is durable: each commit is flushed to the disk.
+second and nothing else, and write what real ones write. **idle**: what workers ask that have nothing to do. The server
+is durable: each commit is flushed to the disk.
 """
 
 import argparse
@@ -13,6 +14,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -26,16 +29,23 @@ from cto_backups.flows.planning import plan
 
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent / "tests")]
 from benchmarks import fleet_counting  # noqa: E402
-from benchmarks.fleet_counting import Cost, costing  # noqa: E402
+from benchmarks.fleet_counting import Cost, costing, cpu_of  # noqa: E402
 from benchmarks.fleet_world import HOUR, fill, policy_of, quantile  # noqa: E402
 from servers import postgresql  # noqa: E402
 from servers.postgresql import Server  # noqa: E402
 
-SETTINGS = {"fsync": "on", "shared_buffers": "512MB", "max_wal_size": "4GB", "max_connections": "300"}
-PARTS = ("passes", "commits", "flow")
+SETTINGS = {
+    "fsync": "on",
+    "shared_buffers": "512MB",
+    "max_wal_size": "4GB",
+    "max_connections": "300",
+    "shared_preload_libraries": "pg_stat_statements",
+}
+PARTS = ("passes", "commits", "idle", "flow")
 DUE = (1, 10, 100, 500)
 WRITERS = (1, 2, 4, 8)
 WRITING_SECONDS = 5
+SETTLING_SECONDS, IDLE_SECONDS = 40, 120
 
 
 def main() -> None:
@@ -58,6 +68,7 @@ def main() -> None:
         parts: dict[str, Callable[[Server, argparse.Namespace], None]] = {
             "passes": passes,
             "commits": commits,
+            "idle": idle,
             "flow": flow,
         }
         for part in arguments.part or PARTS:
@@ -152,6 +163,47 @@ def _all(commands: list[list[str]]) -> list[dict[str, Any]]:
     return [json.loads(each) for each in told]
 
 
+# -- idle --------------------------------------------------------------------------------------------------------------
+
+
+def idle(server: Server, arguments: argparse.Namespace) -> None:
+    """What workers ask that have nothing to do: real ones, of an installation with one source."""
+    server.do("CREATE DATABASE idle TEMPLATE template0")
+    server.do("CREATE EXTENSION pg_stat_statements", database="idle")
+    url = f"postgresql://{server.user}@/idle?host={server.place}&port={server.port}"
+    with tempfile.TemporaryDirectory(prefix="fleet-") as scratch:
+        (Path(scratch) / "data").mkdir()
+        words = [sys.executable, "-m", "cto_backups"]
+        home = Path(scratch) / "home"
+        begin = [*words, "init", str(home), "--protect", f"{scratch}/data", "--business", "acme", "--catalog", url]
+        subprocess.run(begin, check=True, capture_output=True)
+        policy = ["--policy", str(home / "backups.yaml")]
+        subprocess.run([*words, *policy, "backup"], check=False, capture_output=True)
+        for workers in (1, 2, 4):
+            started = [
+                subprocess.Popen([*words, *policy, "worker", "--name", f"w{number}"], stdout=subprocess.DEVNULL)
+                for number in range(workers)
+            ]
+            time.sleep(SETTLING_SECONDS)
+            server.do("SELECT pg_stat_statements_reset()", database="idle")
+            with costing(postmaster(server)) as cost:
+                cpu = sum(map(cpu_of, (each.pid for each in started)))
+                time.sleep(IDLE_SECONDS)
+                cpu = sum(map(cpu_of, (each.pid for each in started))) - cpu
+            asked = "SELECT sum(calls), sum(calls) FILTER (WHERE query LIKE 'COMMIT%') FROM pg_stat_statements"
+            ((calls, commits),) = server.do(asked, database="idle")
+            for each in started:
+                each.terminate()
+            for each in started:
+                each.wait()
+            print(
+                f"  {workers} worker(s) for {IDLE_SECONDS} s: {int(calls) / IDLE_SECONDS:.1f} statements a second, "
+                f"{int(commits or 0) / IDLE_SECONDS:.2f} commits; CPU {cpu / IDLE_SECONDS:.1%} of the workers, "
+                f"{cost.server / IDLE_SECONDS:.1%} of the server; load {_load()}",
+                flush=True,
+            )
+
+
 # -- flow --------------------------------------------------------------------------------------------------------------
 
 
@@ -183,11 +235,9 @@ def _flowed(workers: int, seconds: float, told: list[dict[str, Any]], cost: Cost
             kinds[kind] = kinds.get(kind, 0) + number
     done = ", ".join(f"{number / seconds:.1f} {kind}" for kind, number in sorted(kinds.items()))
     waits = [wait for each in told for wait in each["waits"]]
-    late = [wait for each in told for wait in each["late"]]
     print(
         f"  {workers} worker(s), {seconds:.0f} s, load {_load()}: {done} a second\n"
-        f"    queue wait p50 {quantile(waits, 0.5):.2f} s, p99 {quantile(waits, 0.99):.2f} s; "
-        f"from due to begun p50 {quantile(late, 0.5):.2f} s, p99 {quantile(late, 0.99):.2f} s\n"
+        f"    from due to begun: p50 {quantile(waits, 0.5):.2f} s, p99 {quantile(waits, 0.99):.2f} s\n"
         f"    planning {sum(each['planning'] for each in told) / seconds:.1%} of a worker's time, "
         f"{sum(each['looked'] for each in told) / seconds:.0f} looks a second; "
         f"{sum(each['trips'] for each in told) / seconds:.0f} round trips a second\n"

@@ -68,6 +68,12 @@ def server_cpu(postmaster: int) -> float:
     return total / _TICKS
 
 
+def cpu_of(process: int) -> float:
+    """The CPU seconds of another process."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
 def own_cpu() -> float:
     """The CPU seconds of this process."""
     usage = resource.getrusage(resource.RUSAGE_SELF)

@@ -25,7 +25,7 @@ DISPATCH_SECONDS = 0.05
 
 @dataclass
 class Worker:
-    """One worker, and what is to be told of it: waits in the queue and from due to begun, in seconds."""
+    """One worker, and what is to be told of it: how long each action waited, from when it was due, in seconds."""
 
     policy: Policy
     catalog: Catalog
@@ -35,11 +35,9 @@ class Worker:
     plans: bool
     done: dict[str, int] = field(default_factory=dict)
     waits: list[float] = field(default_factory=list)
-    late: list[float] = field(default_factory=list)
     looked: int = 0
     planning: float = 0.0
-    _put: dict[str, float] = field(default_factory=dict)
-    _running: dict[Future[None], Action] = field(default_factory=dict)
+    _running: dict[Future[bool], Action] = field(default_factory=dict)
 
     def work(self, seconds: float) -> None:
         """Work for so long; what is under way then is finished, and counts."""
@@ -51,10 +49,8 @@ class Worker:
                 self._collect()
                 for action in self.queue.waiting()[: self.slots - len(self._running)]:
                     if self.queue.take(action):
-                        put = self._put.pop(action.key, action.due_at.timestamp())
-                        self.waits.append(time.time() - put)
                         if action.due_at > begun:  # what had waited before is no measure
-                            self.late.append((clock.now() - action.due_at).total_seconds())
+                            self.waits.append((clock.now() - action.due_at).total_seconds())
                         self._running[threads.submit(self.doing.do, action)] = action
                 time.sleep(DISPATCH_SECONDS)
         self._collect()
@@ -65,8 +61,6 @@ class Worker:
         found = plan(self.policy, self.catalog, now)
         offers = [Offer(action, POOL, priority(self.policy, action)) for action in found.due]
         self.queue.put(offers, mark, of=[each.place.key for each in found.looked])
-        for action in found.due:
-            self._put.setdefault(action.key, time.time())
         moment = self.catalog.due_times.next_look(now)
         ended = time.monotonic()
         self.looked += len(found.looked)
@@ -77,8 +71,8 @@ class Worker:
     def _collect(self) -> None:
         for future in [each for each in self._running if each.done()]:
             action = self._running.pop(future)
-            future.result()
-            self.done[action.kind.value] = self.done.get(action.kind.value, 0) + 1
+            kind = action.kind.value if future.result() else "busy"
+            self.done[kind] = self.done.get(kind, 0) + 1
             self.queue.end(action)
 
 
@@ -96,7 +90,7 @@ def main() -> None:
         cpu = fleet_counting.own_cpu()
         worker.work(float(seconds))
         queue.close()
-        told = {"done": worker.done, "waits": worker.waits, "late": worker.late, "looked": worker.looked}
+        told = {"done": worker.done, "waits": worker.waits, "looked": worker.looked}
         told |= {"planning": worker.planning, "trips": fleet_counting.asked.round_trips}
     print(json.dumps({**told, "cpu": fleet_counting.own_cpu() - cpu}))
 

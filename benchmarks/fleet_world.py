@@ -1,5 +1,6 @@
 """A fleet that is simulated for a benchmark: its policy, its catalog, and actions that only take their time."""
 
+import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,8 +25,10 @@ from cto_backups.core.model import (
 from cto_backups.core.policy import Policy, SourcePolicy, VaultPolicy
 from cto_backups.core.retention import Retention
 from cto_backups.core.triggers import Every
+from cto_backups.errors import BusyError
 from cto_backups.evidence.payloads import copy_to_payload, evidence_to_payload, point_to_payload
 from cto_backups.evidence.records import SigningKey
+from cto_backups.flows.recover import process_alive
 
 HOUR = timedelta(hours=1)
 TESTED_EVERY = timedelta(days=1)
@@ -101,27 +104,40 @@ class Simulated:
     host: str
     seconds: float
 
-    def do(self, action: Action) -> None:
-        """Do an action, with its run, its records and its facts."""
+    def do(self, action: Action) -> bool:
+        """Do an action, with its run, its claim, its records and its facts; no while another one is at it."""
         began, point = clock.now(), action.point
         if action.kind is ActionKind.BACKUP:
             point = f"{action.source}-{began.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}"
-        run = self.catalog.start_run(
-            action.kind, source=action.source, vault=action.vault, point=point, now=began, pid=1, host=self.host
-        )
+        source, vault = action.source, action.vault
+        place = {"source": source, "vault": vault, "point": point}
+        try:
+            begun = self.catalog.start_run(
+                action.kind, **place, now=began, pid=os.getpid(), host=self.host, alive=process_alive
+            )
+        except BusyError:
+            return False
+        assert begun.claim is not None
         time.sleep(self.seconds)
+        with self.catalog.claims.under(begun.claim):
+            self._write(action, point or "", began)
+        self.catalog.finish_run(
+            begun.run, outcome=Outcome.SUCCEEDED, now=clock.now(), figures={"size_bytes": 1}, claim=begun.claim
+        )
+        return True
+
+    def _write(self, action: Action, point: str, began: datetime) -> None:
         match action.kind:
             case ActionKind.BACKUP:
-                self._backup(point or "", action.source or "", began)
+                self._backup(point, action.source or "", began)
             case ActionKind.COPY:
-                copy = _copy(point or "", action.vault or "")
+                copy = _copy(point, action.vault or "")
                 self._sign(action.vault or "", ("copy", copy_to_payload(copy)))
                 self.catalog.add_copy(copy)
             case ActionKind.RESTORE_TEST | ActionKind.VERIFY:
                 self._prove(action, began)
             case _:
                 pass
-        self.catalog.finish_run(run, outcome=Outcome.SUCCEEDED, now=clock.now(), figures={"size_bytes": 1})
 
     def _backup(self, name: str, source: str, began: datetime) -> None:
         self.catalog.record_resources(source, [Resource("data", "folder", "/data", 10**9)], began)

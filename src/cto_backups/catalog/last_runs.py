@@ -14,6 +14,8 @@ from cto_backups.core.retries import CRASH
 _ASKED = "asked (name) AS (SELECT value FROM json_each(:asked))"
 _ACTIONS = "actions (action) AS (VALUES " + ", ".join(f"('{kind.value}')" for kind in ActionKind) + ")"
 
+# As a range, so that an index with the action in it gives the order: else PostgreSQL may walk all runs by their ids.
+_THIS_ACTION = "action BETWEEN actions.action AND actions.action"
 Key = Literal["source", "vault"]
 
 
@@ -22,7 +24,7 @@ def of(connection: Connection, names: Sequence[str], key: Key) -> dict[str, dict
     statement = f"""
         WITH {_ASKED}, {_ACTIONS}
         SELECT runs.* FROM asked CROSS JOIN actions JOIN runs ON runs.id = (
-            SELECT max(id) FROM runs WHERE {key} = asked.name AND action = actions.action)
+            SELECT id FROM runs WHERE {key} = asked.name AND {_THIS_ACTION} ORDER BY action DESC, id DESC LIMIT 1)
         """
     found: dict[str, dict[ActionKind, Run]] = defaultdict(dict)
     for row in connection.execute(statement, {"asked": json.dumps(list(names))}):
@@ -50,9 +52,8 @@ def failures(
             SELECT count(*) FROM runs bad
             WHERE bad.{key} = asked.name AND bad.action = actions.action AND bad.outcome = '{Outcome.FAILED.value}'
                 {only} AND bad.id > coalesce((
-                    SELECT good.id FROM runs good
-                    WHERE good.{key} = asked.name AND good.action = actions.action AND good.outcome IN ({good})
-                    ORDER BY good.id DESC LIMIT 1), 0))
+                    SELECT id FROM runs WHERE {key} = asked.name AND {_THIS_ACTION} AND outcome IN ({good})
+                    ORDER BY action DESC, id DESC LIMIT 1), 0))
         FROM asked CROSS JOIN actions
         """
     found: dict[str, dict[ActionKind, int]] = defaultdict(dict)

@@ -22,6 +22,7 @@ from cto_backups.flows.queue_port import Offer, Queue
 from cto_backups.flows.watch import Watching
 
 LONGEST_SLEEP = timedelta(minutes=1)
+LONGEST_BESIDE_OTHERS = timedelta(seconds=5)
 PLAN_FACTOR = 2
 """A worker plans for a third of its time at most."""
 
@@ -108,9 +109,12 @@ class Desk:
         return [*ended, *(place for place in waiting if turned or place.key not in self._looked)]
 
     def wait(self) -> float:
-        """In how many seconds to look again: a second to a minute; looks take a third of the time at most."""
-        at = clock.monotonic()
-        waits = min(self._next, *self._ended.values(), at + LONGEST_SLEEP.total_seconds()) - at
+        """In how many seconds to look again: a second to a minute; looks take a third of the time at most.
+
+        Nobody says what other workers have done, so in a fleet that is looked for more often.
+        """
+        at, longest = clock.monotonic(), LONGEST_SLEEP if self.member.is_alone else LONGEST_BESIDE_OTHERS
+        waits = min(self._next, *self._ended.values(), at + longest.total_seconds()) - at
         return max(waits, 1.0, PLAN_FACTOR * self.took)
 
     def _put(self, actions: Collection[Action], mark: int, of: Collection[str] | None) -> None:

@@ -27,6 +27,8 @@ log = logging.getLogger("cto_backups")
 
 BEAT_SECONDS = 20.0
 """How often a worker gives a sign of life at least, whatever its actions take."""
+TELL_FACTOR = 10
+"""A worker judges all there is, to tell what is wrong, for a tenth of its time at most: rarely where that is much."""
 TRY_AGAIN_SECONDS = 10.0
 """How long an action is left alone that ended without a trace in the catalog, since somebody else was at it."""
 
@@ -129,7 +131,7 @@ def _work(
     leave: Callable[[], bool],
 ) -> None:
     watching, pool = desk.watching, desk.pool
-    plan_due = beat_due = look_due = told_due = clock.monotonic()
+    plan_due = beat_due = look_due = told_due = rested_at = clock.monotonic()
     planned = plan_due - 1
     performed: list[Performed] = []
 
@@ -154,11 +156,13 @@ def _work(
             _beat(installation, name, pool)
             beat_due = at + BEAT_SECONDS
         desk.member.beat()
-        if at >= told_due or (performed and not pool.running and not desk.left and at < plan_due):
-            told_due = at + LONGEST_SLEEP.total_seconds()
+        is_idle = bool(performed) and not pool.running and not desk.left and at < plan_due
+        if at >= told_due or (is_idle and at >= rested_at):
             if leads:
                 _tell(installation, stop, performed, warn)
-            performed = []
+            performed, ended_at = [], clock.monotonic()
+            rested_at = ended_at + TELL_FACTOR * (ended_at - at)
+            told_due = max(at + LONGEST_SLEEP.total_seconds(), rested_at)
         if at >= look_due:
             look_due = at + LONGEST_SLEEP.total_seconds()
             note_presence(installation)

@@ -25,6 +25,8 @@ INSERT INTO evidence SELECT 'e-' || id, CASE WHEN id LIKE '%0' THEN 'verify' ELS
     'near', captured_at, captured_at, 1, 3, '[]', '', captured_at FROM points WHERE id LIKE 'old-%';
 INSERT INTO runs SELECT n, 'backup', 'ledger', NULL, 'old-' || n, 'host', 1, captured_at, NULL, 'succeeded', '', '',
     '{}' FROM points, generate_series(1, 3000) n WHERE id = 'p1';
+INSERT INTO runs SELECT 3000 + n, 'copy', 'ledger-' || n % 999, 'far', 'old-' || n, 'host', 1, captured_at, NULL,
+    'succeeded', '', '', '{}' FROM points, generate_series(1, 50000) n WHERE id = 'p1';
 INSERT INTO due_times SELECT 'source', 's' || n, '2026-03-18T12:00:00.000000Z', NULL, '2026-03-18T12:00:00.000000Z', 0
     FROM generate_series(1, 3000) n;
 INSERT INTO records SELECT 'somebody', n, 'copy', '', 'old-' || n, '' FROM generate_series(1, 3000) n;
@@ -131,6 +133,16 @@ def test_reading_the_facts_scans_nothing_that_grows(catalog, build, plans):
     for text, plan in seen:
         assert scans(plan) == [], text
         assert not any("TEMP B-TREE FOR ORDER BY" in step for step in plan if "points" in text), (text, plan)
+
+
+def test_the_last_runs_are_found_by_source_and_by_vault(catalog, build, plans):
+    """And not by walking all runs backwards for one of a kind that there never was."""
+    asked = [(text, plan) for text, plan in plans(lambda: catalog.facts(build.now)) if "FROM runs" in text]
+    assert len(asked) == 4
+    for text, plan in asked:
+        of = "runs_by_vault" if "vault = asked.name" in text else "runs_by_source"
+        assert any(of in step for step in plan), (text, plan)
+        assert not any("Backward using runs_pkey" in step or "SCAN runs" in step for step in plan), (text, plan)
 
 
 def test_the_copies_of_a_source_are_read_at_the_cost_of_one_source(catalog, build, plans):
