@@ -88,8 +88,7 @@ class Desk:
         )
         self._first = False
         self._put(found.due, mark, [each.place.key for each in found.looked])
-        recent = {key: at for key, at in self._looked.items() if began - at < IN_HAND.total_seconds()}
-        self._looked = {**recent, **dict.fromkeys((each.place.key for each in found.looked), began)}
+        self._looked.update((each.place.key, began) for each in found.looked)
         enrolled = self.installation.policy.enrolled_as is not None  # it looks at all of its own, once a minute
         moment = None if enrolled else catalog.due_times.next_look(now)
         self._next = began + (LONGEST_SLEEP if moment is None else moment - now).total_seconds()
@@ -105,6 +104,7 @@ class Desk:
         for place in ended:
             del self._ended[place]
         turned, self._heavy = self.outdated(), heavy_work_begins(self.installation.policy, now)
+        self._looked = {key: looked for key, looked in self._looked.items() if at - looked < IN_HAND.total_seconds()}
         waiting = {place_of(action) for action in (self.queue.waiting() if turned else self.left)}
         return [*ended, *(place for place in waiting if turned or place.key not in self._looked)]
 
