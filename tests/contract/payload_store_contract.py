@@ -50,7 +50,9 @@ def walked(store: PayloadStore, root: bytes) -> dict[bytes, Node]:
 
 
 class PayloadStoreContract:
-    """Subclasses give `new_store`, which makes an empty store in a vault."""
+    """Subclasses give `new_store`, which makes an empty store in a vault; `damages` is at how many places of a file."""
+
+    damages = 40
 
     @pytest.fixture
     def new_store(self) -> NewStore:
@@ -366,7 +368,7 @@ class PayloadStoreContract:
         assert isinstance(vault, MemoryVault)
         outcomes = set()
         for key in vault.keys("/data/"):
-            for at in range(40, len(vault.files[key]), len(vault.files[key]) // 40 + 1):
+            for at in range(40, len(vault.files[key]), len(vault.files[key]) // self.damages + 1):
                 vault.flip(key, at)
                 read = b""
                 try:
