@@ -214,3 +214,20 @@ def test_three_workers_share_what_is_due_whatever_becomes_of_one_and_of_the_serv
     assert machines.rows("SELECT count(*) FROM copies") == [(21,)]
     assert machines.rows("SELECT count(*) FROM procrastinate_jobs WHERE status IN ('todo', 'doing')") == [(0,)]
     assert machines.failures() == []
+
+
+def test_a_change_is_backed_up_by_the_host_that_sees_it_whoever_leads(machines: Machines) -> None:
+    """Whoever plans knows nothing of it, and does not withdraw it either."""
+    for host in HOSTS:
+        policy = machines.top / host / "backups.yaml"
+        changed = "on change\n    category: A\n    retention: 7 days"  # so that one may soon follow another
+        policy.write_text(policy.read_text().replace("every 1 h", changed))
+    machines.work("web1")
+    machines.wait_for("web1 leads", lambda: machines.leader() == "web1")
+    machines.work("web2")
+    mine = "SELECT count(*) FROM points WHERE source = 'web2-0'"
+    waits = "SELECT count(*) FROM procrastinate_jobs WHERE status IN ('todo', 'doing') AND queue_name <> 'host:web3'"
+    machines.wait_for("all is captured", lambda: machines.rows(mine) == [(1,)] and machines.rows(waits) == [(0,)])
+    (machines.top / "web2" / "data" / "web2-0" / "report.txt").write_text("other figures\n")
+    machines.wait_for("the change is there", lambda: machines.rows(mine) == [(2,)])
+    assert machines.leader() == "web1"

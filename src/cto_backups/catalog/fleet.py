@@ -25,6 +25,7 @@ _OF_VAULTS = """
         CASE WHEN name IN (SELECT value FROM json_each(:names)) THEN :host END)
     WHERE host IS NULL
     """
+_FORMER = timedelta(days=1)
 _FREE = """
     SELECT 1 FROM sources WHERE active = 1 AND host IS NULL UNION ALL SELECT 1 FROM vaults WHERE host IS NULL LIMIT 1
     """
@@ -62,13 +63,14 @@ class FleetBook:
     def lead(self, name: str, holder: str, now: datetime, lasting: timedelta) -> bool:
         """Take or keep a lease for so long; no while another one has it."""
         given = {"name": name, "holder": holder, "until": moment_to_column(now + lasting)}
+        with self._database.reading() as connection:  # those who wait for the lead keep nobody from writing
+            if _is_held(connection, name, holder, now, lasting):
+                return False
         with self._database.writing() as connection:
-            row = connection.execute("SELECT holder, until FROM leases WHERE name = :name", given).fetchone()
-            if row is not None and row["holder"] != holder:
-                until = moment_from_column(row["until"])
-                # One that lasts longer than any is from a clock that was wrong.
-                if until is not None and now < until <= now + lasting:
-                    return False
+            if _is_held(connection, name, holder, now, lasting):
+                return False
+            former = {"before": moment_to_column(now - _FORMER)}
+            connection.execute("DELETE FROM leases WHERE until < :before", former)  # of policies that are no more
             connection.execute(
                 """
                 INSERT INTO leases (name, holder, until) VALUES (:name, :holder, :until)
@@ -103,6 +105,13 @@ class FleetBook:
                 },
             )
             due_times.touch_either(connection, action.source, action.vault)
+
+
+def _is_held(connection: Connection, name: str, holder: str, now: datetime, lasting: timedelta) -> bool:
+    """Whether another one has a lease. One that lasts longer than any is from a clock that was wrong."""
+    row = connection.execute("SELECT holder, until FROM leases WHERE name = :name", {"name": name}).fetchone()
+    until = None if row is None or row["holder"] == holder else moment_from_column(row["until"])
+    return until is not None and now < until <= now + lasting
 
 
 def _known(connection: Connection, table: str) -> dict[str, str]:

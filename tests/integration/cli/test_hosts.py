@@ -17,7 +17,7 @@ from cto_backups.flows.fleet import refuse_twins
 from servers import postgresql
 from servers.postgresql import Server
 
-from .conftest import Home
+from .conftest import SOURCES, Home
 
 MINUTE = timedelta(minutes=1)
 
@@ -87,6 +87,26 @@ def test_hosts_are_told_with_what_is_theirs_and_what_is_wrong(shared: Home) -> N
     assert shared("worker", "--forget", "web2").status is ExitStatus.SUCCESS
     (gone,) = [each for each in shared("hosts", "--json").document["hosts"] if each["gone"]]
     assert (gone["host"], gone["last_sign_at"]) == ("web2", None), "its lane is there as long as policy says so"
+
+
+def test_a_worker_that_is_run_now_and_then_keeps_to_its_lane(shared: Home) -> None:
+    """With --once as well: what another host is to capture is left to it."""
+    written = shared.policy.read_text()
+    shared.policy.write_text(written.replace("    kind: sqlite\n", "    kind: sqlite\n    on_host: web2\n", 1))
+    for folder in ("files", "app"):
+        (shared.data / folder / "new.txt").write_text("new\n")
+    (source,) = [name for name in SOURCES if "ledger" in name]
+
+    def captured(host: str) -> set[str]:
+        done = shared("worker", "--once", "--json", CTO_BACKUPS_HOST=host).document["actions"]
+        return {each["source"] for each in done if each["action"] == "backup"}
+
+    later = clock.now() + timedelta(days=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clock, "now", lambda: later)
+        assert captured("web1") == set()
+        assert captured(app.host()) == set(SOURCES) - {source}, "whose it was before there was a fleet"
+        assert captured("web2") == {source}
 
 
 def opened(home: Home, stop: Event, monkeypatch: pytest.MonkeyPatch, host: str = "web1") -> None:

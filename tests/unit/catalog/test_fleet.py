@@ -70,6 +70,13 @@ def test_one_leads_at_a_time_and_another_one_once_it_has_given_no_sign(catalog, 
     assert lead("of another policy", "one", build.now, MINUTE)
 
 
+def test_the_lead_of_a_former_policy_is_forgotten(catalog, build):
+    catalog.fleet.lead("of a former policy", "one", build.now, MINUTE)
+    catalog.fleet.lead("planner", "one", build.now + timedelta(days=2), MINUTE)
+    with catalog.reading() as connection:
+        assert connection.scalars("SELECT name FROM leases") == ["planner"]
+
+
 def test_who_goes_gives_the_lead_back(catalog, build):
     catalog.fleet.lead("planner", "one", build.now, MINUTE)
     catalog.fleet.yield_lead("planner", "other")
