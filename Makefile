@@ -16,12 +16,14 @@ JOBS ?= $(shell cores=$$(nproc 2>/dev/null || echo 2); echo $$((cores + cores / 
 ARGS ?=
 # How long to fuzz all readers together.
 FUZZ_SECONDS ?= 600
+# How long to let bad luck strike workers.
+SOAK_SECONDS ?= 3600
 # What to test.
 TESTS ?= tests
 CTO_FAULT_ROUNDS ?= 200
 export DIR UPGRADE WHEEL
 
-.PHONY: help setup setup-tools demo test lint format test-core test-all coverage test-peers test-mysql test-faults test-large fuzz \
+.PHONY: help setup setup-tools demo test lint format test-core test-all coverage test-peers test-mysql test-faults test-large soak fuzz \
 	bench bench-cloud bench-databases bench-mysql bench-streams bench-tables bench-fleet bench-smoke wheel changelog lock clean
 
 help: ## print this list
@@ -81,6 +83,9 @@ test-mysql: setup ## the tests on MySQL's own servers, which it gets without ins
 
 test-faults: setup-tools ## the tests that inject seeded faults, with CTO_FAULT_ROUNDS rounds (200), from CTO_FAULT_SEED (1)
 	CTO_FAULT_ROUNDS=$(CTO_FAULT_ROUNDS) $(BIN)/pytest $(TESTS) -m faults -n $(JOBS) --dist worksteal --timeout 3600 $(ARGS)
+
+soak: setup-tools ## workers on a PostgreSQL server, killed and frozen under load for SOAK_SECONDS (3600), from SOAK_SEED (1)
+	SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/pytest -q -s tests/acceptance/test_soak.py -k as_long_as_is_asked $(ARGS)
 
 test-large: setup-tools ## the tests of bounded memory with millions of files and 100 GB (half an hour, 10 GB in TMPDIR)
 	CTO_LARGE=1 $(BIN)/pytest $(TESTS) -m large --timeout 7200 $(ARGS)

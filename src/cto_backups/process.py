@@ -3,16 +3,23 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+HOST_VARIABLE = "CTO_BACKUPS_HOST"
 _USERINFO = re.compile(r"(?<=//)[^/@\s]+@")
 _LINES = 6
 
 LONGEST_SECONDS = 7 * 86_400.0
 """For what takes as long as there is data, and says nothing meanwhile: a restore, a check of all indexes."""
+
+
+def host() -> str:
+    """What this host is called: by $CTO_BACKUPS_HOST, or as the operating system has it."""
+    return os.environ.get(HOST_VARIABLE) or socket.gethostname()
 
 
 class ToolError(Exception):

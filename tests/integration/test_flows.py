@@ -15,6 +15,7 @@ import pytest
 from contract.fakes.vaults import FullVault, ReadOnlyVault
 from cto_backups import _native, clock
 from cto_backups.core.model import ActionKind, Outcome, Rung, Status
+from cto_backups.core.plan import due
 from cto_backups.core.ports import Existing
 from cto_backups.errors import (
     BusyError,
@@ -31,6 +32,7 @@ from cto_backups.evidence.records import Record, verify_chain
 from cto_backups.flows import expire as expire_flow
 from cto_backups.flows.backup import backup
 from cto_backups.flows.copy import copy, missing_vaults
+from cto_backups.flows.perform import attempt
 from cto_backups.flows.protect import protect
 from cto_backups.flows.recover import recover
 from cto_backups.flows.restore import preview, restore, select
@@ -530,3 +532,16 @@ def test_a_copy_that_another_run_is_making_is_not_made_twice(workshop: Any) -> N
     assert missing_vaults(workshop.installation, done.backup.point) == ("three",)
     assert set(protect(workshop.installation, "documents").vault_problems) == set()
     assert len(list((workshop.vault_root("three") / "repositories/main/snapshots").iterdir())) == 1
+
+
+def test_what_another_worker_has_done_since_it_was_planned_is_not_done_again(workshop: Any) -> None:
+    """Two workers plan the same; the second comes to it when the first has done it already."""
+    now = clock.now()
+    facts = workshop.catalog.facts(now)
+    (action,) = [each for each in due(workshop.installation.policy, facts, now) if each.source == "documents"]
+    assert attempt(workshop.installation, action).error is None
+    (workshop.data / "files" / "report.txt").write_text("changed since\n")
+    again = attempt(workshop.installation, action)
+    assert isinstance(again.error, BusyError) and "since it was planned" in str(again.error)
+    assert len(workshop.catalog.points("documents")) == 1
+    assert backup(workshop.installation, "documents").changed, "who asks by hand gets it"

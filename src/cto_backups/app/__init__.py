@@ -2,7 +2,6 @@
 
 import os
 import pwd
-import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from cto_backups import clock, registry
 from cto_backups.app.adapters import Adapters, own_places
 from cto_backups.app.changes import PolicyChanges as PolicyChanges
 from cto_backups.errors import CatalogError, KeyProblemError, NotFoundError, PolicyError
+from cto_backups.process import host
 
 if TYPE_CHECKING:
     from cto_backups.catalog.catalog import Catalog
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 POLICY_VARIABLE = "CTO_BACKUPS_POLICY"
 POLICY_NAME = "backups.yaml"
 
-HOST_VARIABLE = "CTO_BACKUPS_HOST"
 
 ProgressFactory = Callable[[str], "AbstractContextManager[Progress]"]
 
@@ -227,11 +226,6 @@ def _would_write(configuration: "Configuration", write: Callable[["Policy"], boo
     ):
         policy = _governed(policy, held)
     return write(policy)
-
-
-def host() -> str:
-    """What this host is called: by $CTO_BACKUPS_HOST, or as the operating system has it."""
-    return os.environ.get(HOST_VARIABLE) or socket.gethostname()
 
 
 def fleet_queue(configuration: "Configuration", warn: Callable[[str], None]) -> "FleetQueue | None":

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cto_backups import clock
-from cto_backups.app import host
 from cto_backups.app.catalog_place import place_for
 from cto_backups.errors import RefusedError, UsageError
+from cto_backups.process import host
 
 if TYPE_CHECKING:
     from cto_backups.catalog.catalog import Catalog

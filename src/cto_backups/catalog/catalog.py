@@ -229,11 +229,12 @@ class Catalog(Reader):
         pid: int,
         host: str,
         alive: Callable[[int], bool] | None = None,
+        planned_at: datetime | None = None,
     ) -> Begun:
         """Begin a run, and claim what it is at. Raises BusyError while another run has that.
 
         Another has it as long as its process gives signs of life; `alive` knows the processes of this host. Without,
-        nothing is claimed.
+        nothing is claimed. With `planned_at`, also where the same has ended since.
         """
         row: dict[str, Any] = {
             "action": action.value,
@@ -251,8 +252,8 @@ class Catalog(Reader):
         if alive is None:
             return Begun(self._written(lambda connection: runs.begin(connection, row)))
         subject = subject_of(action, source, vault)
-        begun = self._written(lambda connection: claims.begin(connection, row, subject, now, alive))
-        if isinstance(begun, Claim):
+        begun = self._written(lambda connection: claims.begin(connection, row, subject, now, alive, planned_at))
+        if not isinstance(begun, Begun):
             raise claims.busy(begun)
         return begun
 

@@ -35,9 +35,14 @@ class Begun:
 
 
 def begin(
-    connection: Connection, row: Mapping[str, Any], subject: str, now: datetime, alive: Callable[[int], bool]
-) -> Begun | Claim:
-    """Add a run, and let it have the claim; who has it, where that is somebody else."""
+    connection: Connection,
+    row: Mapping[str, Any],
+    subject: str,
+    now: datetime,
+    alive: Callable[[int], bool],
+    planned_at: datetime | None,
+) -> Begun | Claim | None:
+    """Add a run, and let it have the claim; who has it, where that is somebody else; None where it was done since."""
     known = _read(connection, subject)
     match standing(known, row["host"], now, alive):
         case Standing.HELD:
@@ -48,6 +53,8 @@ def begin(
             doubted = replace(known, leased_until=now + GRACE, doubted=True)
             _write(connection, doubted)
             return doubted
+    if planned_at is not None and _was_done(connection, row, planned_at, now):
+        return None
     outdone = None if known is None or known.leased_until is None else _ended(connection, known, now)
     number = runs.begin(connection, row)
     token = 1 if known is None else known.token + 1
@@ -56,8 +63,27 @@ def begin(
     return Begun(number, claim, outdone)
 
 
-def busy(claim: Claim) -> BusyError:
-    """What is told of a claim that somebody else has."""
+def _was_done(connection: Connection, row: Mapping[str, Any], planned_at: datetime, now: datetime) -> bool:
+    """Whether the same has ended since a moment, well or badly; what a wrong clock dates into the future has not."""
+    place = "source" if row["source"] is not None else "vault"
+    last = connection.execute(
+        f"SELECT outcome, finished_at FROM runs WHERE {place} = :place AND action = :action ORDER BY id DESC LIMIT 1",
+        {"place": row[place], "action": row["action"]},
+    ).fetchone()
+    if last is None or last["outcome"] == Outcome.INTERRUPTED.value:
+        return False
+    ended = moment_from_column(last["finished_at"])
+    return ended is not None and planned_at < ended <= now
+
+
+def busy(claim: Claim | None) -> BusyError:
+    """What is told of a claim that somebody else has, or had."""
+    if claim is None:
+        return BusyError(
+            "Another run has done this since it was planned",
+            why="several workers share this catalog",
+            todo="Nothing: what is still due is planned anew.",
+        )
     holder = f"it is held by process {claim.pid} on {claim.host}"
     return BusyError(
         f"Another run is {doing(claim.subject)}",

@@ -9,7 +9,7 @@ Kept points are many, so retention is applied once a day at most, and they are r
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from cto_backups.core.calendar_times import require_aware
@@ -113,7 +113,7 @@ def _expiry(policy: Policy, place: Place, planned: Iterable[Action], facts: Fact
 
 
 def _due(planned: Iterable[Action], now: datetime) -> tuple[Action, ...]:
-    return tuple(action for action in planned if action.due_at <= now)
+    return tuple(replace(action, planned_at=now) for action in planned if action.due_at <= now)
 
 
 def _again(planned: Iterable[Action], now: datetime) -> datetime | None:

@@ -245,7 +245,10 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """Something that is due, why, and the key under which doing it twice is doing it once."""
+    """Something that is due, why, and the key under which doing it twice is doing it once.
+
+    `planned_at`: of when the facts are that it was planned from. What has been done since need not be done again.
+    """
 
     kind: ActionKind
     key: str
@@ -254,3 +257,4 @@ class Action:
     source: str | None = None
     vault: str | None = None
     point: str | None = None
+    planned_at: datetime | None = field(default=None, compare=False)

@@ -57,7 +57,8 @@ def due(policy: Policy, facts: Facts, now: datetime, sources: Collection[str] | 
     With `sources`, only those of these sources. Raises ValueError when `now` is naive.
     """
     require_aware(now)
-    return most_urgent(policy, (action for action in planned(policy, facts, now, sources) if action.due_at <= now))
+    wanted = (action for action in planned(policy, facts, now, sources) if action.due_at <= now)
+    return most_urgent(policy, (replace(action, planned_at=now) for action in wanted))
 
 
 def most_urgent(policy: Policy, actions: Iterable[Action]) -> tuple[Action, ...]:

@@ -225,8 +225,9 @@ class Catalog(Protocol):
         pid: int,
         host: str,
         alive: Callable[[int], bool] | None = None,
+        planned_at: datetime | None = None,
     ) -> Begun:
-        """Begin a run, and with `alive` claim what it is at. Raises BusyError while another run has that."""
+        """Begin a run, and with `alive` claim what it is at. Raises BusyError while, or where, another run has that."""
 
     def note_crash(self, run: Run, host: str, pid: int) -> None:
         """Note that a process ended in the middle of an action: in the run that it began since, or else as this one."""

@@ -19,6 +19,7 @@ from cto_backups.flows.prune import prune
 from cto_backups.flows.renew import renew
 from cto_backups.flows.repair import repair
 from cto_backups.flows.restore_test import restore_test
+from cto_backups.flows.runs import doing
 from cto_backups.flows.verify import verify
 
 log = logging.getLogger("cto_backups")
@@ -106,7 +107,8 @@ def attempt(installation: Installation, action: Action) -> Performed:
     began = clock.now()
     log.info("begins", extra={"fields": {**fields, "reason": action.reason}})
     try:
-        return Performed(action, None, perform(installation, action))
+        with doing(action):
+            return Performed(action, None, perform(installation, action))
     except BusyError as error:
         log.info("busy", extra={"fields": {**fields, "message": str(error)}})
         return Performed(action, error, began=began)

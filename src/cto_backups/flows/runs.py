@@ -4,11 +4,13 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from cto_backups import clock
 from cto_backups.core.claims import Claim, Outdone
-from cto_backups.core.model import ActionKind, Outcome
+from cto_backups.core.model import Action, ActionKind, Outcome
 from cto_backups.core.objects import Ways
 from cto_backups.core.traffic import Traffic
 from cto_backups.errors import BackupsError, ClaimLostError
@@ -17,6 +19,8 @@ from cto_backups.flows.installation import Installation
 from cto_backups.flows.processes import process_alive
 
 log = logging.getLogger("cto_backups")
+
+_doing: ContextVar[Action | None] = ContextVar("doing", default=None)
 
 
 @dataclass
@@ -66,6 +70,7 @@ def recorded(
         pid=os.getpid(),
         host=installation.host,
         alive=process_alive,
+        planned_at=_planned_at(action, source, vault),
     )
     assert begun.claim is not None
     lost = False
@@ -96,6 +101,23 @@ def recorded(
                 fields = {"action": action.value, "source": source, "vault": vault, "point": point}
                 ended = {"outcome": run.outcome.value, "message": run.message, **run.figures}
                 log.info("run", extra={"fields": fields | ended})
+
+
+@contextmanager
+def doing(action: Action) -> Iterator[None]:
+    """Do what was planned: its run does not begin where another has done the same since. Copies see that themselves."""
+    before = _doing.set(action)
+    try:
+        yield
+    finally:
+        _doing.reset(before)
+
+
+def _planned_at(kind: ActionKind, source: str | None, vault: str | None) -> datetime | None:
+    action = _doing.get()
+    if action is None or kind is ActionKind.COPY or (action.kind, action.source, action.vault) != (kind, source, vault):
+        return None
+    return action.planned_at
 
 
 def _take_over(installation: Installation, run: OpenRun, outdone: Outdone) -> None:

@@ -22,19 +22,19 @@ def clear(installation: Installation, outdone: Outdone) -> BusyError | None:
     An error where that was all there is to do: whether anything is still due is planned anew.
     """
     run = outdone.run
-    shown = show_signed(installation)
-    told = list(shown)
-    orphans = {run.point} if run.action is ActionKind.BACKUP and run.point else set[str]()
+    told = show_signed(installation)
+    made = run.point if run.action is ActionKind.BACKUP else None
+    orphans = {made} if made is not None else set[str]()
     # What it has made since it came back, if it did, is of something else.
     left = LeftBy(outdone.host, outdone.pid, (run.finished_at or run.started_at) - GRACE)
     for vault_name in installation.policy.vaults:
         told.extend(clear_vault(installation, vault_name, orphans, left=left))
     for sentence in told:
         log.info("recovered", extra={"fields": {"message": sentence}})
-    if not shown or run.point is None or not is_known(installation, run.point):
+    if made is None or not is_known(installation, made):
         return None
     return BusyError(
         f"What was taken over from process {outdone.pid} on {outdone.host} needs no doing",
-        why=f"{run.point} was safe already",
+        why=f"{made} was safe already",
         todo="Nothing: what is still due is begun soon.",
     )

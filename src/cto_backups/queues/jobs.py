@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from cto_backups.core.lanes import POOL
@@ -64,8 +64,9 @@ def read(arguments: Mapping[str, Any]) -> Action:
         raise NotUnderstoodError(f"it has other fields than this release knows: {names}")
     try:
         kind, due_at = ActionKind(told["kind"]), datetime.fromisoformat(told["due_at"])
+        put_at = datetime.fromtimestamp(arguments["put_at"], UTC)
     except ValueError:
         raise NotUnderstoodError(f"it is of the kind '{told['kind']}'") from None
     except TypeError:
         raise NotUnderstoodError("its fields are of other types") from None
-    return Action(kind, told["key"], told["reason"], due_at, told["source"], told["vault"], told["point"])
+    return Action(kind, told["key"], told["reason"], due_at, told["source"], told["vault"], told["point"], put_at)

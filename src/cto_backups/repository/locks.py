@@ -6,7 +6,6 @@ Shared locks go together; an exclusive one stands alone. Every program that resp
 import contextlib
 import os
 import pwd
-import socket
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from functools import partial
 
 import orjson
 
-from cto_backups import clock
+from cto_backups import clock, process
 from cto_backups.core.payloads import LeftBy
 from cto_backups.errors import (
     BackupsError,
@@ -104,7 +103,7 @@ class Lock:
     def __init__(self, files: StoredFiles, *, exclusive: bool) -> None:
         self._files = files
         self._exclusive = exclusive
-        self._hostname = socket.gethostname()
+        self._hostname = process.host()
         self._guard = threading.Lock()
         self._name = ""
         self._refreshed = clock.now()
@@ -271,7 +270,7 @@ def remove_stale(files: StoredFiles, *, own: bool = False, left: LeftBy | None =
     were `left` by a process which may write no more are removed whether it is gone or not.
     """
     done = []
-    now, hostname = clock.now(), socket.gethostname()
+    now, hostname = clock.now(), process.host()
     locks, damaged = read_locks(files)
     if own:
         locks = [lock for lock in locks if (lock.hostname, lock.username) == (hostname, username())]

@@ -19,7 +19,7 @@ def alive(_pid):
 def begin(catalog, build):
     """Begin a backup: at so much after the builder's moment, by a process of a host."""
 
-    def begin(later=0 * SECOND, *, host="shop", pid=7, point="p1", alive=alive, action=ActionKind.BACKUP):
+    def begin(later=0 * SECOND, *, host="shop", pid=7, point="p1", alive=alive, action=ActionKind.BACKUP, planned=None):
         return catalog.start_run(
             action,
             source="ledger",
@@ -29,6 +29,7 @@ def begin(catalog, build):
             pid=pid,
             host=host,
             alive=alive,
+            planned_at=planned,
         )
 
     return begin
@@ -163,3 +164,27 @@ def test_a_lease_is_taken_over_by_one_of_many_threads(catalog, build, begin):
     with ThreadPoolExecutor(4) as pool:
         tokens = [token for token in pool.map(try_it, range(8)) if token is not None]
     assert len(tokens) == 1
+
+
+@pytest.mark.parametrize("outcome", [Outcome.SUCCEEDED, Outcome.UNCHANGED, Outcome.FAILED])
+def test_what_another_has_done_since_it_was_planned_is_not_done_again(catalog, build, begin, outcome):
+    first = begin()
+    catalog.finish_run(first.run, outcome=outcome, now=build.now + 2 * SECOND, claim=first.claim)
+    with pytest.raises(BusyError, match="since it was planned"):
+        begin(3 * SECOND, planned=build.now + SECOND)
+    assert len(catalog.runs()) == 1
+    assert begin(3 * SECOND, planned=build.now + SECOND, action=ActionKind.EXPIRE), "that is another thing"
+
+
+def test_what_was_planned_after_that_is_done(catalog, build, begin):
+    first = begin()
+    catalog.finish_run(first.run, outcome=Outcome.SUCCEEDED, now=build.now + SECOND, claim=first.claim)
+    assert begin(3 * SECOND, planned=build.now + 2 * SECOND)
+
+
+def test_neither_what_was_interrupted_nor_what_a_wrong_clock_dates_into_the_future_was_done(catalog, build, begin):
+    first = begin()
+    catalog.finish_run(first.run, outcome=Outcome.INTERRUPTED, now=build.now + 2 * SECOND, claim=first.claim)
+    second = begin(3 * SECOND, planned=build.now + SECOND)
+    catalog.finish_run(second.run, outcome=Outcome.SUCCEEDED, now=build.now + timedelta(hours=5), claim=second.claim)
+    assert begin(4 * SECOND, planned=build.now + SECOND)

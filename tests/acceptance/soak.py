@@ -1,0 +1,276 @@
+"""A soak: workers under load, and bad luck that a seed decides; then whether all is as if there had been none.
+
+`Place` is an installation with many small sources that change all the time, and its workers; `Luck` strikes them. What
+is asked at the end is asked of the catalog and of the vaults, with everything stopped.
+"""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from cto_backups.app import opened
+from cto_backups.errors import ExitStatus
+from cto_backups.flows.prune import prune
+from cto_backups.flows.restore_test import restore_test
+from cto_backups.flows.verify import verify
+
+EVERY = timedelta(minutes=1)
+SETTLED_SECONDS = 240.0
+POLICY = """\
+version: 1
+business: acme
+timezone: UTC
+keys: {{repository: "file:{top}/keys/repository.key", evidence: "file:{top}/keys/evidence.key"}}
+catalog: {catalog}
+state: state
+worker: {{actions: 2, nice: 0, io: normal}}
+vaults:
+  near: {{url: "file:{top}/near", provider: disk, region: here, storage: disk, on_host: "*"}}
+  far: {{url: "file:{top}/far", provider: nfs, region: there, storage: nas, off_site: true, on_host: "*"}}
+sources:
+"""
+SOURCE = """\
+  {name}:
+    kind: files
+    class: documentation
+    triggers: every 1 min
+    paths: ["{top}/data/{name}"]
+    on_host: "*"
+    test: {test}
+"""
+
+
+@dataclass
+class Place:
+    """Workers that share a catalog, each with a folder of its own: of one `machine`, or else each of its own."""
+
+    top: Path
+    hosts: Sequence[str]
+    catalog: str
+    sources: int
+    machine: str = ""
+    workers: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
+
+    def make(self) -> None:
+        """Keys, vaults and catalog, and a policy for each host."""
+        names = [f"s{number}" for number in range(self.sources)]
+        for name in names:
+            (self.top / "data" / name).mkdir(parents=True)
+            self.change(name, 0)
+        first = self.top / self.hosts[0]
+        self.run("init", str(self.top / "made"), "--catalog", self.catalog, "--business", "acme", host=self.hosts[0])
+        (self.top / "made" / "keys").rename(self.top / "keys")
+        text = POLICY.format(top=self.top, catalog=self.catalog) + "".join(
+            SOURCE.format(name=name, top=self.top, test="daily" if number % 4 == 0 else "none")
+            for number, name in enumerate(names)
+        )
+        for host in self.hosts:
+            (self.top / host).mkdir()
+            (self.top / host / "backups.yaml").write_text(text)
+        assert first.is_dir()
+        for vault in ("near", "far"):
+            self.run("vault", "init", vault, host=self.hosts[0])
+
+    def change(self, name: str, number: int) -> None:
+        """Let a source have other content: of one moment, as its program would see to."""
+        folder = self.top / "data" / name
+        (folder / ".new").write_text(f"{name} has number {number}\n" * 50)
+        (folder / ".new").rename(folder / "report.txt")
+
+    def environment(self, host: str) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("CTO_BACKUPS_", "PG"))}
+        policy = self.top / host / "backups.yaml"
+        return {**kept, "CTO_BACKUPS_POLICY": str(policy), "CTO_BACKUPS_HOST": self.machine or host}
+
+    def run(self, *arguments: str, host: str, good: Sequence[int] = (0,)) -> "subprocess.CompletedProcess[str]":
+        """A command by hand."""
+        command = [sys.executable, "-m", "cto_backups", *arguments]
+        done = subprocess.run(command, env=self.environment(host), capture_output=True, text=True, check=False)
+        assert "Traceback" not in done.stderr, done.stderr
+        assert done.returncode in good or not good, f"{arguments}: {done.stderr}"
+        return done
+
+    def work(self, host: str) -> None:
+        """Start a worker."""
+        with (self.top / f"{host}.log").open("ab") as log:
+            self.workers[host] = subprocess.Popen(
+                [sys.executable, "-m", "cto_backups", "worker", "--json", "--verbose"],
+                env=self.environment(host),
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+            )
+
+    def processes(self, host: str) -> list[int]:
+        """A worker and what it has begun; the worker first."""
+        pid = self.workers[host].pid
+        try:
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        except OSError:
+            return []
+        return [pid, *map(int, children)]
+
+    def end(self) -> None:
+        """Kill all that was started."""
+        for host, worker in self.workers.items():
+            for pid in reversed(self.processes(host)):
+                tell(pid, signal.SIGKILL)
+            worker.wait()
+        self.workers = {}
+
+    def logs(self) -> str:
+        """What the workers said last."""
+        return "\n".join(f"--- {log.name}\n{log.read_text()[-3000:]}" for log in sorted(self.top.glob("*.log")))
+
+
+def tell(pid: int, what: signal.Signals) -> None:
+    """Send a signal to a process that may be gone."""
+    try:
+        os.kill(pid, what)
+    except ProcessLookupError:
+        return
+
+
+@dataclass(frozen=True)
+class Strike:
+    """What strikes whom, so many seconds after the beginning, and for how long."""
+
+    at: float
+    what: str
+    host: str
+    seconds: float
+
+
+def strikes(dice: random.Random, hosts: Sequence[str], seconds: float, longest_freeze: float) -> Iterator[Strike]:
+    """The same ones for the same dice, whatever becomes of those whom they strike."""
+    kinds, weights = ("plug", "worker", "freeze", "freeze slot", "server"), (4, 3, 4, 4, 1)
+    at = 0.0
+    while (at := at + dice.uniform(0.5, 4.0)) < seconds:
+        what = dice.choices(kinds, weights)[0]
+        lasting = longest_freeze if what.startswith("freeze") else 5.0
+        yield Strike(at, what, dice.choice(hosts), dice.uniform(0.1, lasting))
+
+
+@dataclass
+class Luck:
+    """Strikes workers, and keeps a record of it."""
+
+    place: Place
+    dice: random.Random
+    longest_freeze: float
+    restart_server: Callable[[], None] | None = None
+    frozen: list[tuple[float, str, list[int]]] = field(default_factory=list)
+    dead: list[tuple[float, str]] = field(default_factory=list)
+    struck: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+    def run(self, seconds: float) -> None:
+        """Go on striking for so long, while all sources change; and let everything go on then."""
+        began, number = time.monotonic(), 0
+        coming = list(strikes(self.dice, self.place.hosts, seconds, self.longest_freeze))
+        while (at := time.monotonic() - began) < seconds:
+            number += 1
+            self.place.change(f"s{number % self.place.sources}", number)
+            self._over(at)
+            while coming and coming[0].at <= at:
+                self._strike(coming.pop(0), at)
+            time.sleep(0.1)
+        self._over(float("inf"))
+
+    def _strike(self, strike: Strike, at: float) -> None:
+        host = strike.host
+        if strike.what == "server":
+            if self.restart_server is not None:
+                self.restart_server()
+                self.struck[strike.what] += 1
+            return
+        if host not in self.place.workers or any(host == other for _, other, _ in self.frozen):
+            return  # it has had its share
+        processes = self.place.processes(host)
+        if strike.what in ("plug", "worker"):
+            # With its plug, all that runs there; a worker alone leaves processes that finish what they are at.
+            for pid in processes if strike.what == "plug" else processes[:1]:
+                tell(pid, signal.SIGKILL)
+            self.place.workers.pop(host).wait()
+            self.dead.append((at + strike.seconds, host))
+        else:
+            some = processes if strike.what == "freeze" else processes[1:][-1:]
+            for pid in some:
+                tell(pid, signal.SIGSTOP)
+            self.frozen.append((at + strike.seconds, host, some))
+        self.struck[strike.what] += 1
+
+    def _over(self, at: float) -> None:
+        """Let those go on whose time has come."""
+        for each in [each for each in self.frozen if each[0] <= at]:
+            self.frozen.remove(each)
+            for pid in each[2]:
+                tell(pid, signal.SIGCONT)
+        for each in [each for each in self.dead if each[0] <= at]:
+            self.dead.remove(each)
+            self.place.work(each[1])
+
+
+def settle(place: Place) -> None:
+    """Wait until every due thing has been done."""
+    until = time.monotonic() + SETTLED_SECONDS
+    while True:
+        answer = place.run("status", "--json", host=place.hosts[0], good=())
+        found = json.loads(answer.stdout) if answer.returncode in (ExitStatus.SUCCESS, ExitStatus.RED) else {}
+        if found and all(source["status"] == "HEALTHY" for source in found["sources"]):
+            break
+        assert time.monotonic() < until, f"{answer.stdout}\n{answer.stderr}\n{place.logs()}"
+        time.sleep(1.0)
+    for worker in place.workers.values():
+        worker.send_signal(signal.SIGTERM)
+    for host, worker in place.workers.items():
+        # One that has only just begun is interrupted, for it is at nothing yet.
+        assert worker.wait(120) in (0, ExitStatus.INTERRUPTED), f"{host}\n{place.logs()}"
+    place.workers = {}
+
+
+def see_that_nothing_shows(place: Place, dice: random.Random, most_tests: int) -> dict[str, Any]:
+    """No point is there twice, nothing is claimed, chains and vaults are whole, and points come back from vaults."""
+    place.run("evidence", "verify", host=place.hosts[0])
+    with opened(place.top / place.hosts[0] / "backups.yaml") as opening:
+        installation, catalog = opening.installation, opening.installation.catalog
+        with catalog.reading() as connection:
+            held = connection.scalar("SELECT count(*) FROM claims WHERE leased_until IS NOT NULL")
+            running = connection.scalar("SELECT count(*) FROM runs WHERE outcome = 'running'")
+        assert (held, running) == (0, 0), place.logs()
+        points = catalog.points()
+        by_source: dict[str, list[datetime]] = defaultdict(list)
+        for point in points:
+            by_source[point.source].append(point.started_at)
+        assert set(by_source) == set(installation.policy.sources)
+        for source, begun in by_source.items():
+            begun.sort()
+            gaps = [after - before for before, after in pairwise(begun)]
+            assert min(gaps, default=EVERY) >= EVERY - timedelta(seconds=5), (
+                f"{source}: two points for one time, {begun}"
+            )
+        held_copies = [(point, facts.copy.vault) for point in points for facts in catalog.copies(point.id)]
+        shown = {(point.id, vault) for point, vault in held_copies}
+        newest = [point.id for source in by_source if (point := catalog.latest(source)) is not None]
+        assert {(point, vault) for point in newest for vault in ("near", "far")} <= shown
+        for vault in ("near", "far"):
+            prune(installation, vault)
+            stored = sorted(one.reference for one in installation.store(vault).committed())
+            assert stored == sorted(copy.reference for copy in catalog.copies_in(vault)), "a snapshot for each copy"
+            result = verify(installation, vault)
+            assert result.passed, result.evidence.reason
+        tested = held_copies if len(held_copies) <= most_tests else dice.sample(held_copies, most_tests)
+        for point, vault in tested:
+            evidence = restore_test(installation, point.source, point=point, vault=vault)
+            assert evidence.passed, f"{point.id} from {vault}: {evidence.reason}"
+        return {"points": len(points), "copies": len(held_copies), "restored": len(tested)}
