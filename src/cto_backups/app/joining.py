@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cto_backups.app import HOST_VARIABLE, POLICY_NAME, ProgressFactory, host, opened, silent
+from cto_backups.app import POLICY_NAME, ProgressFactory, opened, silent
 from cto_backups.config.bundle import LARGEST_BYTES, Bundle, unseal
 from cto_backups.errors import BackupsError, KeyProblemError, NotFoundError, RefusedError
+from cto_backups.process import HOST_VARIABLE, host
 
 if TYPE_CHECKING:
     from cto_backups.config import Configuration
