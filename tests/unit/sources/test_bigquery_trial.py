@@ -110,6 +110,35 @@ def test_a_dataset_that_may_not_be_made_is_told_first(make: Make, bqemulator: Fr
     assert found["snapshot"].outcome is Outcome.NOT_TRIED
 
 
+def test_what_fails_between_two_things_is_told_of_the_next(make: Make, bqemulator: Front) -> None:
+    def refuse(method: str, path: str, body: Any) -> RefusedError | None:
+        query = ((body or {}).get("configuration") or {}).get("query") or {}
+        if "CURRENT_TIMESTAMP" in query.get("query", ""):
+            return RefusedError(403, "accessDenied", "Permission bigquery.jobs.create denied")
+        return None
+
+    bqemulator.refuse = refuse
+    found = tried(make())
+    assert found["tables"].outcome is Outcome.WORKS
+    assert found["snapshot"].outcome is Outcome.REFUSED
+    assert "bigquery.jobs.create" in found["snapshot"].detail
+    assert found["sums"].outcome is Outcome.NOT_TRIED
+    assert ours(bqemulator) == []
+
+
+def test_a_row_that_cannot_be_added_keeps_no_way_back_from_being_tried(make: Make, bqemulator: Front) -> None:
+    def refuse(method: str, path: str, body: Any) -> RefusedError | None:
+        query = ((body or {}).get("configuration") or {}).get("query") or {}
+        if "VALUES (4," in query.get("query", ""):
+            return RefusedError(403, "accessDenied", "Permission bigquery.tables.updateData denied")
+        return None
+
+    bqemulator.refuse = refuse
+    found = tried(make())
+    assert "bigquery.tables.updateData" in found["appends"].detail
+    assert found["time-travel"].outcome is Outcome.WORKS
+
+
 def test_rows_that_come_back_otherwise_are_told(make: Make, bqemulator: Front) -> None:
     """A load that brings rows of its own."""
     seen: list[str] = []

@@ -118,10 +118,10 @@ class _Trial:
 
     def _ways_back(self, table: Table, stored: StoredTable, moment: int) -> None:
         """What BigQuery itself still has, once a row was added to the table."""
-        self._add(PLAIN.more)
-        until = self._now()
 
         def appended() -> str:
+            self._add(PLAIN.more)
+            until = self._now()
             query, aside = appends.telling(self.place.project, table, moment, until), f"{table.snapshot}_appended"
             self.extraction.select_into(aside, query, table, "appends")
             rows = int(self.bigquery.table(self.place.staging_dataset, aside)["numRows"])
@@ -244,9 +244,11 @@ def try_out(place: Place) -> Found:
             try:
                 with dataset_of_ours(own, bigquery) as name:
                     _Trial(own, bigquery, bucket, extraction, name, Path(folder), tried, loader, optional).run()
-            except FAILURES as error:
-                if not tried:
-                    tried.append(Tried("tables", Outcome.REFUSED, explained(error)[0]))
+            except FAILURES as error:  # between two things that are tried: it is the next that cannot be
+                there = {each.name for each in tried}
+                tried.append(
+                    Tried(next(each for each in RULES if each not in there), Outcome.REFUSED, explained(error)[0])
+                )
         tried.append(_removed(own, bigquery, bucket, name))
     there = {each.name for each in tried}
     tried += [
