@@ -5,6 +5,8 @@ Run by test_kill_installation.py and test_frozen_installation.py.
 
 import os
 import sys
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from cto_backups.flows.recover import recover
 from cto_backups.flows.restore_test import restore_test
 from cto_backups.vaults.fenced import FencedVault
 from faults.logged_vault import LoggedVault, die
+from integration import conftest
 from integration.conftest import Workshop, build
 
 CATALOG_KILL = "CTO_FAULT_CATALOG"  # as "add_copy:2:after": die around the second call of a catalog's method
@@ -49,6 +52,7 @@ def deadly(catalog: Any, told: str) -> Any:
 def main() -> None:
     """Arguments: the root of the installation, its data, what to do."""
     root, data, task = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+    conftest.OPTIONS = replace(conftest.OPTIONS, prune_grace=timedelta())
     files = {"paths": (str(data / "files"),), "include": (), "exclude": (), "one_file_system": False}
     workshop = build(root, data, {"documents": ("files", files)})
     deadly_vault = os.environ.get(VAULT, "one")

@@ -4,6 +4,7 @@ As SIGSTOP does it, or a virtual machine that is suspended. Who comes back write
 he has stored is garbage, which a prune removes.
 """
 
+import os
 import signal
 import sqlite3
 import subprocess
@@ -11,17 +12,24 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from cto_backups import clock
 from cto_backups.errors import BusyError
+from cto_backups.flows import expire
 from cto_backups.flows.installation import Installation
 from cto_backups.flows.protect import protect
 from cto_backups.flows.prune import prune
+from cto_backups.flows.restore_test import restore_test
+from cto_backups.flows.verify import verify
+from cto_backups.process import HOST_VARIABLE
 from faults import test_kill_installation as killing
 from faults.installation_child import CATALOG_KILL, LOST, VAULT
 from faults.logged_vault import FREEZE, KILL, Moment
+from integration import conftest
 from integration.conftest import VAULTS, Workshop
 
 home = killing.home
@@ -42,7 +50,7 @@ PATIENCE_SECONDS = 120
 
 def frozen(home: Path, task: str, strike: dict[str, str]) -> "subprocess.Popen[bytes]":
     """A process that does the task, stopped where it was told to be."""
-    child = killing.start_child(home, task, **strike, **{FREEZE: "1"})
+    child = killing.start_child(home, task, **strike, **{FREEZE: "1", HOST_VARIABLE: "host"})
     end = time.monotonic() + PATIENCE_SECONDS
     while state(child.pid) != "T":
         assert child.poll() is None and time.monotonic() < end, "it was not stopped"
@@ -138,3 +146,83 @@ def protect_again(installation: Installation) -> None:
             raise problem
         return
     raise AssertionError("it was taken over twice")
+
+
+TASKS = [
+    ("prune", {KILL: "pack-delete:1:before"}),
+    ("prune", {KILL: "index-delete:1:before"}),
+    ("expire", {KILL: "snapshot-delete:1:before"}),
+    ("expire", {CATALOG_KILL: "expire_point:1:before"}),
+    ("test", {KILL: "lock:1:after"}),
+    ("test", {CATALOG_KILL: "append_record:1:before"}),
+]
+
+
+@pytest.mark.parametrize(
+    ("task", "strike"), TASKS, ids=[f"{task}-{next(iter(strike.values()))}" for task, strike in TASKS]
+)
+def test_one_that_was_frozen_deletes_and_proves_nothing_a_second_time(
+    task: str, strike: dict[str, str], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock of who takes over says that two minutes have passed."""
+    monkeypatch.setattr(conftest, "OPTIONS", replace(conftest.OPTIONS, prune_grace=timedelta()))
+    prepare(home, task)
+    child = frozen(home, task, strike)
+    workshop = killing.reopened(home)
+    try:
+        taking, real = elsewhere(workshop), clock.now
+        with pytest.raises(BusyError, match="held by process"):
+            do_it(taking, task)
+        for later in (timedelta(seconds=60), timedelta(seconds=120)):
+            monkeypatch.setattr(clock, "now", lambda later=later: real() + later)
+            if later == timedelta(seconds=60):
+                with pytest.raises(BusyError, match="gives no sign of life"):
+                    do_it(taking, task)
+        do_it(taking, task)
+        monkeypatch.setattr(clock, "now", real)
+        before = facts(workshop)
+        stored = files(home)
+        assert goes_on(child) == LOST
+        assert facts(workshop) == before
+        gone = stored - files(home)
+        assert not [path for path in gone if "locks" not in path], "it deletes nothing but its locks"
+        for vault in VAULTS:
+            assert verify(workshop.installation, vault).passed
+    finally:
+        monkeypatch.setattr(clock, "now", real)
+        workshop.catalog.close()
+        child.kill()
+        child.wait()
+    killing.see_that_nothing_is_lost(home, promised=killing.shown(home))
+
+
+def prepare(home: Path, task: str) -> None:
+    """Let there be something to expire, or to prune."""
+    workshop = killing.reopened(home)
+    for number in range(3):
+        (home / "data" / "files" / "report.txt").write_text(f"version {number}\n")
+        (home / "data" / "files" / "new.bin").write_bytes(os.urandom(2_000_000))
+        protect(workshop.installation, "documents")
+    if task == "prune":
+        do_it(workshop.installation, "expire")
+        do_it(workshop.installation, "prune")  # what is no longer listed goes with the next one
+        (home / "data" / "files" / "new.bin").write_bytes(os.urandom(2_000_000))
+        protect(workshop.installation, "documents")
+        do_it(workshop.installation, "expire")
+    workshop.catalog.close()
+
+
+def do_it(installation: Installation, task: str) -> None:
+    if task == "prune":
+        prune(installation, "one")
+    elif task == "test":
+        assert restore_test(installation, "documents").passed
+    else:
+        problems = expire.expire(installation, expire.plan(installation, "documents")).problems
+        assert not problems, problems
+
+
+def files(home: Path) -> set[str]:
+    """All that is stored in vaults."""
+    top = home / "home" / "vaults"
+    return {str(path.relative_to(top)) for path in top.rglob("*") if path.is_file()}
