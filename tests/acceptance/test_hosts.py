@@ -186,6 +186,31 @@ def test_the_office_loses_its_catalog_and_has_all_hosts_back_from_their_vaults(f
     assert "only alpha" in next((fleet.root / "back").rglob("letter.txt")).read_text()
 
 
+def test_hosts_go_on_when_the_catalog_was_made_anew_and_what_they_signed_until_they_were_revoked_counts(
+    fleet: Fleet,
+) -> None:
+    for name in HOSTS:
+        fleet.enrol(name)
+        host = fleet.join(name)
+        host("backup")
+        host("test", f"{name}-files")
+    fleet.office("host", "revoke", "beta", ends=ExitStatus.RED)
+    fleet.server.do(f'DROP SCHEMA "{fleet.database}" CASCADE', database=fleet.database)
+    said = fleet.office("catalog", "rebuild")
+    assert "does not count here" not in said
+    told = json.loads(fleet.office("evidence", "list", "--json"))["evidence"]
+    assert {(each["source"], each["passed"]) for each in told} == {("alpha-files", True), ("beta-files", True)}
+    listed = json.loads(fleet.office("host", "--json"))["hosts"]
+    assert [(host["name"], host["standing"]) for host in listed] == [("alpha", "joined"), ("beta", "revoked")]
+    fleet.hosts["alpha"]("backup")
+    assert {point["source"] for point in json.loads(fleet.hosts["alpha"]("points", "--json"))["points"]} == {
+        "alpha-files"
+    }
+    fleet.hosts["beta"]("backup", ends=ExitStatus.CATALOG)
+    fleet.office("host", "revoke", "alpha", ends=ExitStatus.RED)
+    fleet.hosts["alpha"]("backup", ends=ExitStatus.CATALOG)
+
+
 def test_a_bundle_lets_in_once_only_its_host_and_only_with_the_passphrase(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -199,7 +199,7 @@ class _Enrolling:
         there = tuple(step for each in access.values() for step in each.there)
         text = self._policy_text(sources, access)
         _write(self._asked.bundle, seal(Bundle(name, text, files, there), self._asked.passphrase))
-        problems = hosts.record_enrolment(self._installation, host, key.fingerprint)
+        problems = hosts.record_enrolment(self._installation, host, key.fingerprint, former)
         places = {vault: self._installation.vault(vault).location for vault in self._domains}
         return Enrolled(host, places, key.fingerprint, tuple(s for a in access.values() for s in a.here), problems)
 

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cto_backups import clock
 from cto_backups.app import ProgressFactory, assembled, reviewed, silent
 from cto_backups.app.adapters import Adapters
 from cto_backups.app.catalog_place import place_for
@@ -54,12 +55,30 @@ def rebuild(
     work = partial(rebuild_from, vault_names=chosen, trusted=trusted, retentions_in=read_retentions)
     if place.exists():
         done, recovered = _rebuilt(configuration, work, progress)
+        _secure(configuration)
         return Outcome(done, False, new_key, recovered)
     with place.beside() as fresh:
         settings = replace(configuration.settings, catalog_url=fresh)
         done, _ = _rebuilt(replace(configuration, settings=settings), work, progress)
         place.take(fresh)
+    _secure(configuration)
     return Outcome(done, True, new_key, ())
+
+
+def _secure(configuration: "Configuration") -> None:
+    """Let enrolled hosts do again what they did, and nothing else."""
+    from cto_backups.catalog.catalog import Catalog
+    from cto_backups.catalog.database import is_on_server
+
+    url, login = configuration.settings.catalog_url, configuration.settings.catalog_login
+    if not is_on_server(url):
+        return
+    with Catalog.open(url, now=clock.now(), write=False, password=login) as catalog:
+        hosts = catalog.hosts.listed()
+    if hosts:
+        from cto_backups.catalog.postgresql.hosts import secure
+
+        secure(url, login)
 
 
 def _rebuilt(

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Any
 
 from cto_backups.catalog.database import Connection, Database, insertion
 from cto_backups.catalog.rows import moment_from_column, moment_to_column
@@ -70,6 +71,22 @@ class HostBook:
                 insertion("host_names", ("kind", "name", "host")),
                 [{"kind": kind, "name": name, "host": host.name} for kind, name in new],
             )
+
+    def take(self, hosts: Iterable[Host]) -> None:
+        """Note hosts of which records tell; those that are known stay as they are, and what has a name keeps it."""
+        with self._database.writing() as connection:
+            known = {host.name for host in _listed(connection)}
+            for host in hosts:
+                if host.name in known:
+                    continue
+                row: dict[str, Any] = {"name": host.name, "role": host.role}
+                for column in ("enrolled_at", "joined_at", "revoked_at"):
+                    row[column] = moment_to_column(getattr(host, column))
+                connection.execute(insertion("hosts", row), row)
+                connection.execute_each(
+                    f"{insertion('host_names', ('kind', 'name', 'host'))} ON CONFLICT DO NOTHING",
+                    [{"kind": kind, "name": name, "host": host.name} for kind, name in _pairs(host)],
+                )
 
     def revoke(self, name: str, now: datetime, left: Iterable[str] = ()) -> None:
         """Note that a host is trusted no longer (the first time counts), and what people still have to do."""

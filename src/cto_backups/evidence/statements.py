@@ -4,10 +4,12 @@ Each takes a record of its kind, and raises one of `SENSELESS` for words that ar
 """
 
 import re
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from cto_backups.core.alerts import Alert
+from cto_backups.core.enrolment import Host
 from cto_backups.core.governance import Approval, Governed, Identity
 from cto_backups.core.keeping import RetentionTold
 from cto_backups.core.model import Copy, Evidence, RecoveryPoint
@@ -169,3 +171,31 @@ def authorization(record: Record) -> tuple[str | None, datetime, Identity, tuple
         check_names(payload["approval"])
     by = identity_from_payload(payload["by"])
     return payload["approval"], moment_from_text(payload["at"]), by, tuple(read)
+
+
+@dataclass(frozen=True, slots=True)
+class HostTold:
+    """A key of an enrolled host, and the last of its records that counts; None: it is the host's own from now on."""
+
+    host: Host
+    signer: str
+    until: int | None = None
+
+
+def host(record: Record) -> tuple[HostTold, ...]:
+    """What became of an enrolled host's key, and of the one that it had before."""
+    payload = record.payload
+    at = moment_from_text(payload["at"])
+    check_names(payload["host"], payload["role"])
+    if payload["change"] == "revoked":
+        ended = Host(payload["host"], payload["role"], at, revoked_at=at)
+        return (HostTold(ended, str(payload["signer"]), int(payload["last_sequence"])),)
+    if payload["change"] != "enrolled":
+        raise ValueError("neither enrolled nor revoked")
+    check_names(payload["signer"], *payload["sources"], *payload["vaults"])
+    names = {"source": payload["sources"], "vault": payload["vaults"], "key": payload["keys"]}
+    kept = {kind: tuple(map(str, each)) for kind, each in names.items()} | {"signer": (payload["signer"],)}
+    now = HostTold(Host(payload["host"], payload["role"], at, joined_at=at, names=kept), payload["signer"])
+    if (former := payload["former"]) is None:
+        return (now,)
+    return (HostTold(now.host, str(former["signer"]), int(former["last_sequence"])), now)

@@ -19,5 +19,8 @@ class Hosts(Protocol):
     def enrol(self, host: Host) -> None:
         """Note a host with its names, anew where it is there. Raises RefusedError when a name belongs to another."""
 
+    def take(self, hosts: Iterable[Host]) -> None:
+        """Note hosts of which records tell; those that are known stay as they are."""
+
     def revoke(self, name: str, now: datetime, left: Iterable[str] = ()) -> None:
         """Note that a host is trusted no longer, and what people still have to do."""

@@ -6,7 +6,8 @@ not at all, and doing it again adds nothing, so that after a killed run it is si
 
 Whom to believe: whoever may write to a vault may sign records. A point and its copies count, whoever signed them,
 where the repository has that very snapshot. What would drop something, or make protection look better (expiries,
-evidence), counts only when this installation signed it, or a signer whom the user trusts.
+evidence), counts only when this installation signed it, or a signer whom the user trusts. Evidence counts, too, that an
+enrolled host signed of what is its own, up to its revocation.
 """
 
 from collections import Counter
@@ -21,6 +22,7 @@ from cto_backups.core.wording import counted
 from cto_backups.errors import BackupsError, DamageError, NotFoundError
 from cto_backups.evidence import statements
 from cto_backups.flows import chains
+from cto_backups.flows.hosts import Trusted, recalled
 from cto_backups.flows.installation import Installation
 from cto_backups.flows.rebuilt import Rebuilt, in_batches
 from cto_backups.flows.recollect import RetentionsIn, none_known, recollect
@@ -68,10 +70,11 @@ def rebuild(
     own = signers[: len(trusted | {installation.signer.signer})]
     said = _said(installation, places, signers, own, rebuilt)
     _take_points(installation, places, signers, said, rebuilt)
-    _take_evidence(installation, own, rebuilt)
+    trusted_hosts = recalled(installation, own, rebuilt)
+    _take_evidence(installation, own, trusted_hosts, rebuilt)
     _take_policies(installation, rebuilt)
     recollect(installation, signers, own, rebuilt, retentions_in)
-    _remark_on_others(installation, signers[len(own) :], rebuilt)
+    _remark_on_others(installation, [each for each in signers[len(own) :] if each not in trusted_hosts], rebuilt)
     _remark_on_strays(installation, places, said, rebuilt)
     return rebuilt
 
@@ -221,11 +224,14 @@ def _copies_known(installation: Installation) -> set[tuple[str, str]]:
     return {(copy.vault, copy.reference) for copy in (*held, *installation.catalog.expired_copies_to_delete())}
 
 
-def _take_evidence(installation: Installation, own: Iterable[str], rebuilt: Rebuilt) -> None:
+def _take_evidence(
+    installation: Installation, own: Iterable[str], hosts: Mapping[str, Trusted], rebuilt: Rebuilt
+) -> None:
     known = installation.catalog.takeover.known("evidence")
-    for signer in own:
+    for signer in (*own, *hosts):
         for batch in in_batches(installation.catalog.takeover.delivered_records(signer, "evidence")):
-            found = [evidence for record in batch if (evidence := rebuilt.sound(record, statements.evidence))]
+            told = [(record, evidence) for record in batch if (evidence := rebuilt.sound(record, statements.evidence))]
+            found = [each for record, each in told if signer not in hosts or hosts[signer].believes(record, each)]
             fresh = [evidence for evidence in found if evidence.id not in known]
             installation.catalog.takeover.take_evidence(fresh)
             rebuilt.evidence += len(fresh)
