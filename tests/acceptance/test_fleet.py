@@ -59,12 +59,13 @@ class Machines:
     def url(self) -> str:
         return f"postgresql://{self.server.user}@/backups?host={self.server.place}"
 
-    def restart_server(self) -> None:
-        """End it without a word to anybody, as a crash does, and start it again."""
+    def restart_server(self, away_seconds: float) -> None:
+        """End it without a word to anybody, as a crash does, and start it again after a while."""
         file = self.server.place / "data" / "postmaster.pid"
         os.kill(int(file.read_text().split()[0]), signal.SIGQUIT)
         while file.exists():
             time.sleep(0.05)
+        time.sleep(away_seconds)
         self.stack.enter_context(postgresql.running(self.server.bin, self.server.place))
 
     def leader(self) -> str:
@@ -189,7 +190,7 @@ def test_three_workers_share_what_is_due_whatever_becomes_of_one_and_of_the_serv
     left = {source for (source,) in machines.rows(under_way)}
     assert left
 
-    machines.restart_server()
+    machines.restart_server(25)  # longer than anybody waits for it in the middle of something
 
     proven = "SELECT source FROM evidence WHERE kind = 'restore_test' AND passed = 1"
     machines.wait_for("others do what it was at", lambda: left <= {source for (source,) in machines.rows(proven)})
