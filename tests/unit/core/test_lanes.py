@@ -99,6 +99,13 @@ def test_policy_says_the_host_of_a_source_or_the_catalog_knows_it(given, known, 
     assert home_of_source(policy(given), "it", Homes(sources=known)) == home
 
 
+def test_an_enrolled_host_captures_what_lies_in_its_own_trust_domain():
+    given = policy(source(vaults=("cloud",), on_host="cellar"))
+    enrolled = replace(given, vaults={**VAULTS, "cloud": replace(VAULTS["cloud"], domain_of="web1")})
+    assert home_of_source(enrolled, "it", Homes(sources={"it": "attic"})) == "web1"
+    assert lane(enrolled, action(ActionKind.BACKUP), Homes()) == "web1"
+
+
 @pytest.mark.parametrize(
     ("name", "home"),
     [("cloud", ""), ("shared", ""), ("attic", "attic"), ("unsaid", "known"), ("gone", "")],
