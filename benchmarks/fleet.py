@@ -1,12 +1,13 @@
 """`make bench-fleet`: planning, queueing and writing for many sources, on a PostgreSQL server that this starts.
 
-    python -m benchmarks.fleet [--part passes|commits|idle|flow] [--sources 100000] [--minutes 10] [--workers 1 2 4]
+    python -m benchmarks.fleet [--part PART] [--sources 100000] [--minutes 10] [--workers 1 2 4]
 
 **passes**: what a plan pass costs by what exists (1,000, 10,000, 100,000 sources) and by what is due, and a plan of
 everything beside it. **commits**: how many transactions a second the one writers' lock lets through. **flow**: all
 sources are due hourly, and what is due is planned, queued and done by workers, each a process; actions take half a
-second and nothing else, and write what real ones write. **idle**: what workers ask that have nothing to do. The server
-is durable: each commit is flushed to the disk.
+second and nothing else, and write what real ones write. **scaling**: the same with all of 2,000 sources due at once,
+by workers that do four actions of two seconds each. **idle**: what workers ask that have nothing to do. The server is
+durable: each commit is flushed to the disk.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ SETTINGS = {
     "max_connections": "300",
     "shared_preload_libraries": "pg_stat_statements",
 }
-PARTS = ("passes", "commits", "idle", "flow")
+PARTS = ("passes", "commits", "idle", "scaling", "flow")
 DUE = (1, 10, 100, 500)
 WRITERS = (1, 2, 4, 8)
 WRITING_SECONDS = 5
@@ -69,6 +70,7 @@ def main() -> None:
             "passes": passes,
             "commits": commits,
             "idle": idle,
+            "scaling": scaling,
             "flow": flow,
         }
         for part in arguments.part or PARTS:
@@ -209,23 +211,31 @@ def idle(server: Server, arguments: argparse.Namespace) -> None:
 
 def flow(server: Server, arguments: argparse.Namespace) -> None:
     """All sources due hourly, for some minutes, with so many workers."""
-    first = postmaster(server)
     for workers in arguments.workers:
-        name = f"flow_{workers}"
-        url = made(server, name)
-        policy = policy_of(arguments.sources)
-        with Catalog.open(url, now=clock.now()) as catalog:
-            fill(catalog, policy, clock.now())
-            server.do("ANALYZE", database=name)
-            while plan(policy, catalog, clock.now(), limit=0).looked:
-                pass
         seconds = arguments.minutes * 60
-        words = [sys.executable, "-m", "benchmarks.fleet_worker", url, str(arguments.sources), str(seconds)]
-        words += [str(arguments.seconds), str(arguments.slots)]
-        with costing(first) as cost:
-            told = _all([[*words, str(number), str(workers)] for number in range(workers)])
-        _flowed(workers, seconds, told, cost)
-        server.do(f"DROP DATABASE {name} WITH (FORCE)")
+        _flow(server, workers, arguments.sources, seconds, arguments.seconds, arguments.slots, timedelta())
+
+
+def scaling(server: Server, arguments: argparse.Namespace) -> None:
+    """More is due than workers can do, whose actions only take time."""
+    for workers in arguments.workers:
+        _flow(server, workers, 2000, 60.0, 2.0, 4, 2 * HOUR)
+
+
+def _flow(
+    server: Server, workers: int, sources: int, seconds: float, takes: float, slots: int, behind: timedelta
+) -> None:
+    url, policy = made(server, "flow"), policy_of(sources)
+    with Catalog.open(url, now=clock.now()) as catalog:
+        fill(catalog, policy, clock.now() - behind)
+        server.do("ANALYZE", database="flow")
+        while not behind and plan(policy, catalog, clock.now(), limit=0).looked:
+            pass
+    words = [sys.executable, "-m", "benchmarks.fleet_worker", url, str(sources), str(seconds), str(takes), str(slots)]
+    with costing(postmaster(server)) as cost:
+        told = _all([[*words, str(number), str(workers)] for number in range(workers)])
+    _flowed(workers, seconds, told, cost)
+    server.do("DROP DATABASE flow WITH (FORCE)")
 
 
 def _flowed(workers: int, seconds: float, told: list[dict[str, Any]], cost: Cost) -> None:
