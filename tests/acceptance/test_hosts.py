@@ -19,7 +19,7 @@ from cto_backups.config import bundle as bundles
 from cto_backups.config import load
 from cto_backups.errors import ExitStatus, RefusedError
 from cto_backups.flows import expire
-from servers import postgresql
+from servers import object_stores, postgresql
 from servers.fleet import HOSTS, PASSPHRASE, Fleet, Machine
 from servers.mariadb import free_port
 from servers.object_stores import ObjectStore
@@ -292,3 +292,31 @@ def test_who_is_revoked_may_need_an_approval(fleet: Fleet) -> None:
     fleet.office("approve", number[1], "--reason", "it was stolen")
     fleet.office("host", "revoke", "alpha", ends=ExitStatus.RED)
     fleet.hosts["alpha"]("backup", ends=ExitStatus.CATALOG)
+
+
+def test_where_no_store_can_be_asked_people_make_and_end_the_login_and_it_is_red_until_they_have(
+    fleet: Fleet, versitygw_program: Path
+) -> None:
+    text = fleet.office.policy.read_text()
+    fleet.office.policy.write_text(text.replace("provider: versitygw", "provider: another"))
+    fleet.enrol("alpha", "--vault", "cloud", "--json")
+    (step,) = json.loads(fleet.said)["left"]
+    alpha = fleet.join("alpha")
+    assert "Put the access key of its user into keys/cloud-alpha.access" in fleet.said
+    alpha("backup", ends=ExitStatus.VAULT)
+    user = object_stores.user(versitygw_program, fleet.gateway)
+    rights = json.loads(step.split("\n", 1)[1])
+    for statement in rights["Statement"]:
+        statement["Principal"] = {"AWS": [user.access_key]}
+    fleet.gateway.client.put_bucket_policy(Bucket=fleet.bucket, Policy=json.dumps(rights))
+    for name, secret in (("access", user.access_key), ("secret", user.secret_key)):
+        place = alpha.home / "keys" / f"cloud-alpha.{name}"
+        place.write_text(secret)
+        place.chmod(0o600)
+    alpha("backup")
+    said = fleet.office("host", "revoke", "alpha", ends=ExitStatus.RED)
+    assert "delete user cto-backups-cloud-alpha of the store, and its keys" in said
+    assert "--done cloud-alpha" in fleet.office("host", ends=ExitStatus.RED)
+    fleet.office("host", "revoke", "alpha", "--done", "disk-alpha", ends=ExitStatus.REFUSED)
+    fleet.office("host", "revoke", "alpha", "--done", "cloud-alpha")
+    fleet.office("host")
