@@ -320,3 +320,18 @@ def test_where_no_store_can_be_asked_people_make_and_end_the_login_and_it_is_red
     fleet.office("host", "revoke", "alpha", "--done", "disk-alpha", ends=ExitStatus.REFUSED)
     fleet.office("host", "revoke", "alpha", "--done", "cloud-alpha")
     fleet.office("host")
+
+
+def test_the_offices_worker_tests_what_a_host_has_captured_and_captures_nothing_of_it(fleet: Fleet) -> None:
+    fleet.enrol("alpha")
+    alpha = fleet.join("alpha")
+    alpha("backup")
+    shutil.rmtree(fleet.data("alpha"))  # it is on another machine
+    fleet.office("worker", "--once")
+    rows = json.loads(fleet.office("status", "--json"))["sources"]
+    assert {(row["source"], row["status"]) for row in rows} == {("office-files", "HEALTHY"), ("alpha-files", "HEALTHY")}
+    runs = f"SELECT DISTINCT action, host FROM \"{fleet.database}\".runs WHERE source = 'alpha-files'"
+    done = set(fleet.server.do(runs, database=fleet.database))
+    assert {("backup", "alpha"), ("restore_test", "office")} <= done
+    assert ("backup", "office") not in done
+    assert {point["source"] for point in json.loads(alpha("points", "--json"))["points"]} == {"alpha-files"}
