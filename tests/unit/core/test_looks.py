@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cto_backups.core.facts import SourceFacts, VaultFacts
-from cto_backups.core.looks import EVERYTHING_WITHIN, IN_HAND, Place, look, reads_kept_points
+from cto_backups.core.looks import EVERYTHING_WITHIN, IN_HAND, Place, look, place_of, reads_kept_points
 from cto_backups.core.model import ActionKind, Outcome
-from cto_backups.core.plan import EXPIRE_EVERY, due
+from cto_backups.core.plan import EXPIRE_EVERY, due, priority
 from cto_backups.core.policy import Access, LockMode
 from cto_backups.core.schedule import parse_triggers
 from cto_backups.core.streams import StreamFacts
@@ -302,6 +302,28 @@ def test_nothing_is_due_at_a_vault_before_it_is_looked_at_again(build, state):
         assert not due_at(build.now + 99 * DAY)
     else:
         assert not any(due_at(moment) for moment in steps(looked.next_due_at, build.now))
+
+
+def test_an_action_is_planned_at_its_source_or_at_the_vault_of_one_without(build):
+    policy = replace(build.policy(), prune_every=61 * DAY)
+    facts = build.facts(SourceFacts("ledger"))
+    actions = due(policy, facts, build.now + DAY)
+    places = {action.kind: place_of(action).key for action in actions if action.vault in (None, "near")}
+    assert places == {ActionKind.BACKUP: "source:ledger", ActionKind.PRUNE: "vault:near"}
+
+
+def test_what_is_more_urgent_has_a_higher_priority_whatever_its_rpo(build):
+    sources = [build.source(name, category=name.upper()) for name in "abc"]
+    policy = replace(build.policy(*sources), prune_every=DAY)
+    actions = due(policy, build.facts(SourceFacts("a")), build.now)
+    priorities = [priority(policy, action) for action in actions]
+    assert [action.source for action in actions[:3]] == ["a", "b", "c"]
+    assert priorities == sorted(priorities, reverse=True)
+    assert len(set(priorities[:4])) == 4, "a prune waits for all backups"
+    century = replace(policy.sources["c"].category, rpo=36500 * DAY)
+    policy = replace(policy, sources={**policy.sources, "c": replace(policy.sources["c"], category=century)})
+    assert min(priorities[3:]) < priority(policy, actions[2]) < priorities[1]
+    assert all(priority(policy, action) >= -(2**31) for action in actions)
 
 
 def test_everything_is_looked_at_more_often_than_retention_is_applied():
