@@ -21,6 +21,7 @@
     │   └── ForeignRepositoryError    9   a repository is not the one that belongs here
     ├── CatalogError                 10   the catalog is damaged, or of an unknown version
     │   └── CatalogAwayError         10   the server that keeps it cannot be reached now
+    │       └── CatalogFullError     10   its disk has no room left
     ├── VerificationError            11   a restore test or a verification failed
     ├── NotFoundError                12   no such recovery point, source, vault or path
     ├── RefusedError                 13   it would overwrite or destroy, and nobody said so
@@ -223,6 +224,12 @@ class CatalogAwayError(CatalogError):
 
     code = "catalog-away"
     retryable = True
+
+
+class CatalogFullError(CatalogAwayError):
+    """The disk that the catalog lies on has no room left; what did not fit has not happened."""
+
+    code = "catalog-full"
 
 
 class VerificationError(BackupsError):

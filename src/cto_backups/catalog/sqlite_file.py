@@ -14,7 +14,7 @@ from typing import Any
 from cto_backups.catalog import database
 from cto_backups.catalog.database import RESTORE, Connection, damaged
 from cto_backups.catalog.rows import UnreadableError
-from cto_backups.errors import BusyError, CatalogError, NotFoundError, RefusedError
+from cto_backups.errors import BusyError, CatalogError, CatalogFullError, NotFoundError, RefusedError
 
 _MOST_IDLE = 8
 
@@ -251,7 +251,8 @@ def translated(path: Path) -> Iterator[None]:
                 why=f"another process has held it for {database.BUSY_SECONDS} seconds",
                 todo="Wait for that process, or stop it.",
             ) from None
-        raise CatalogError(f"The catalog {path} cannot be used", why=str(error), todo=_hint(error)) from None
+        kind = CatalogFullError if "full" in str(error) else CatalogError
+        raise kind(f"The catalog {path} cannot be used", why=str(error), todo=_hint(error)) from None
     except sqlite3.DatabaseError as error:
         raise damaged(str(path), str(error)) from None
 
@@ -260,7 +261,9 @@ def _hint(error: sqlite3.OperationalError) -> str:
     message = str(error)
     if "readonly" in message or "unable to open" in message:
         return "Check its permissions and those of its folder."
-    if "full" in message or "disk I/O" in message:
+    if "full" in message:
+        return "Make room on its disk. What did not fit has not happened, and is done when there is room."
+    if "disk I/O" in message:
         return "Check the disk: space and health."
     return RESTORE
 

@@ -48,6 +48,7 @@ class Place:
     home: Home
     meeting: Path
     sources: dict[str, str] = field(default_factory=dict)
+    catalog: Path | None = None
 
     def policy(self, worker: str = "{actions: 2, nice: 0}", **scripts: str) -> None:
         """Let the policy have these sources, by their scripts, which run in the folder for meetings."""
@@ -60,7 +61,9 @@ class Place:
 
     def runs(self, source: str) -> list[tuple[str, str]]:
         """How the backups of a source went: outcome and error code, in order."""
-        with closing(sqlite3.connect(self.home.root / "catalog.db", timeout=PATIENCE_SECONDS)) as catalog:
+        with closing(
+            sqlite3.connect(self.catalog or self.home.root / "catalog.db", timeout=PATIENCE_SECONDS)
+        ) as catalog:
             rows = catalog.execute(
                 "SELECT outcome, error_code FROM runs WHERE source = ? AND action = 'backup' ORDER BY id", (source,)
             )
