@@ -1,5 +1,6 @@
 """A vault in a bucket passes the vault contract on each store that speaks S3; and what only buckets do is right."""
 
+import hashlib
 import json
 import os
 import re
@@ -17,7 +18,7 @@ from vault_contract import VaultContract, keys
 
 from cto_backups.config.secrets import SecretReference
 from cto_backups.core.policy import Tls
-from cto_backups.core.vaults import Vault
+from cto_backups.core.vaults import Summed, Vault
 from cto_backups.errors import (
     VaultError,
     VaultFullError,
@@ -345,6 +346,21 @@ def test_what_changes_on_the_way_is_refused_and_not_stored(way: RoughWay, rough:
         rough.put("a", [b"content"])
     way.plan()
     assert keys(rough) == set()
+
+
+def test_a_sum_that_is_known_is_sent_as_it_is_and_compared_by_the_store(
+    versitygw: ObjectStore, made: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault = made(versitygw, versitygw.bucket())
+    vault.create()
+    content = b"content" * 1000
+    digest = hashlib.sha256(content).digest()
+    monkeypatch.setattr(s3_upload, "_digest", lambda *_: pytest.fail("it is known"))
+    vault.put("data/a", Summed.of([content[:5], content[5:]], digest))
+    assert vault.read("data/a") == content
+    with pytest.raises(VaultError, match="not what was sent"):
+        vault.put("data/b", Summed.of([content], hashlib.sha256(b"other").digest()))
+    assert keys(vault) == {"data/a"}
 
 
 def test_an_answer_with_another_checksum_is_a_failure(way: RoughWay, rough: BucketVault) -> None:

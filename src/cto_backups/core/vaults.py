@@ -99,6 +99,19 @@ class Sweeping(Protocol):
         """Remove the temporary files of dead writers; how many. Raises VaultMissingError, VaultReadOnlyError."""
 
 
+class Summed(tuple[Buffer, ...]):
+    """Parts of a file whose SHA-256 is known: who sends that along, or compares it, need not take it again."""
+
+    sha256: bytes
+
+    @classmethod
+    def of(cls, parts: Iterable[Buffer], sha256: bytes) -> "Summed":
+        """Parts, and the sum of all of them joined."""
+        made = cls(parts)
+        made.sha256 = sha256
+        return made
+
+
 @runtime_checkable
 class ReadingInto(Protocol):
     """A vault that can read into memory that is there already: fresh memory costs more than what is read into it."""

@@ -14,6 +14,7 @@ from cto_backups import _native, clock
 from cto_backups.core.change import NewContent
 from cto_backups.core.objects import Ways
 from cto_backups.core.trees import Buffer
+from cto_backups.core.vaults import Summed
 from cto_backups.repository.crew import Crew
 from cto_backups.repository.index import BlobKind, Index, save_index
 from cto_backups.repository.options import RepositoryOptions
@@ -186,7 +187,7 @@ class Depot:
     def _store(self, pack: _native.Pack) -> None:
         name = pack.finish(self.files.sealer.native)
         with memoryview(pack) as content:
-            self.files.vault.put(self.files.key("data", name.hex()), [content])
+            self.files.vault.put(self.files.key("data", name.hex()), Summed.of([content], name))
         _release(pack)
         with self._lock:
             self.claims.rely(self.index.native.add_stored(pack))

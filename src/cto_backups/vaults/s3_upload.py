@@ -17,6 +17,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from cto_backups.core.trees import Buffer
+from cto_backups.core.vaults import Summed
 from cto_backups.vaults.joined import Joined
 
 _SINGLE_BYTES = 32 << 20  # what is larger is sent in parts, so that only a lost one has to be sent again
@@ -44,7 +45,9 @@ class _Part:
 def checksum(parts: Sequence[Buffer]) -> str | None:
     """The checksum that goes along with the parts in one request; None for what goes in parts, each with its own."""
     size = sum(memoryview(part).nbytes for part in parts)
-    return None if size > _SINGLE_BYTES else _base64(_digest(parts, hashlib.sha256))
+    if size > _SINGLE_BYTES:
+        return None
+    return _base64(parts.sha256 if isinstance(parts, Summed) else _digest(parts, hashlib.sha256))
 
 
 def upload(

@@ -3,10 +3,11 @@
 import random
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from hashlib import sha256
 from threading import Lock
 
 from cto_backups.core.trees import Arrival, Before, Buffer, Entry, EntryKind, EntryUnreadableError, Patch
-from cto_backups.core.vaults import StoredFile
+from cto_backups.core.vaults import StoredFile, Summed
 from cto_backups.errors import SourceError, VaultError, VaultExistsError, VaultMissingError
 
 
@@ -29,6 +30,8 @@ class MemoryVault:
 
     def put(self, key: str, parts: Sequence[Buffer], *, overwrite: bool = False) -> None:
         content = b"".join(parts)
+        if isinstance(parts, Summed):
+            assert sha256(content).digest() == parts.sha256, "who says that it knows the sum knows it"
         with self._lock:
             if key in self.files and not overwrite:
                 raise VaultExistsError(f"{key} is in vault {self.name} already")

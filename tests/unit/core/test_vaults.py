@@ -1,4 +1,4 @@
-from cto_backups.core.vaults import StoreAddress, requests_at_once
+from cto_backups.core.vaults import StoreAddress, Summed, requests_at_once
 
 
 def test_what_is_stored_lies_below_the_prefix():
@@ -20,3 +20,9 @@ def test_a_vault_is_asked_one_thing_at_a_time_unless_it_says_otherwise():
         requests_at_once = 8
 
     assert (requests_at_once(Folder()), requests_at_once(Bucket())) == (1, 8)
+
+
+def test_parts_with_a_sum_are_parts_like_others():
+    made = Summed.of([b"one", memoryview(b"two")], b"\x01" * 32)
+    assert b"".join(made) == b"onetwo"
+    assert made.sha256 == b"\x01" * 32
