@@ -10,6 +10,8 @@ import pytest
 from cto_backups import clock
 from cto_backups.core.looks import IN_HAND
 from cto_backups.core.model import Action, ActionKind
+from cto_backups.core.schedule import parse_triggers
+from cto_backups.core.watched import Noticed
 from cto_backups.core.windows import Window
 from cto_backups.core.worker import Limits
 from cto_backups.errors import BusyError
@@ -131,3 +133,34 @@ def test_others_are_looked_after_more_often_than_oneself(desk: Desk, monkeypatch
     assert LONGEST_BESIDE_OTHERS.total_seconds() < desk.wait() <= LONGEST_SLEEP.total_seconds()
     monkeypatch.setattr(Member, "is_alone", False)
     assert desk.wait() <= LONGEST_BESIDE_OTHERS.total_seconds()
+
+
+class Watcher:
+    """Somebody who has noticed a change."""
+
+    noticed = ("ledger",)
+
+    def observed(self, facts: Any, until: Any) -> Any:
+        known = replace(facts.sources["ledger"], noticed=Noticed(until - IN_HAND, until - IN_HAND))
+        return replace(facts, sources={**facts.sources, "ledger": known})
+
+
+def test_who_does_not_lead_looks_at_what_it_has_noticed_itself(workshop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it knew when it looked last may be that a backup was under way; nobody else looks at it for the change."""
+    installation = workshop.installation
+    triggers = parse_triggers("continuous")
+    sources = {**installation.policy.sources}
+    sources["ledger"] = replace(sources["ledger"], triggers=triggers)
+    desk = desk_of(replace(installation, policy=replace(installation.policy, sources=sources)))
+    protect(desk.installation, "ledger")
+    later = clock.now() + timedelta(minutes=10)
+    monkeypatch.setattr(clock, "now", lambda: later)
+    desk.watching = Watcher()  # type: ignore[assignment]
+    assert desk.leads() and desk.unserved() == (), "who leads looks at everything"
+    monkeypatch.setattr(Member, "leads", lambda _self: False)
+    assert not desk.leads()
+    assert desk.unserved() == ("ledger",)
+    desk.look(desk.unserved())
+    assert "ledger" in waiting(desk)
+    desk.watching = None
+    assert desk.unserved() == ()

@@ -94,6 +94,13 @@ class Desk:
         self._next = began + (LONGEST_SLEEP if moment is None else moment - now).total_seconds()
         self.took = clock.monotonic() - began
 
+    def unserved(self) -> tuple[str, ...]:
+        """The sources in which this worker has noticed changes while another one plans, which knows nothing of them.
+
+        What was known of them when they were looked at last may be old: nobody here looks at them otherwise.
+        """
+        return () if self._led or self.watching is None else self.watching.noticed
+
     def _unsettled(self, at: float, now: datetime) -> list[Place]:
         """What to look at again whether or not the catalog says so.
 

@@ -52,6 +52,11 @@ class Watching:
         """The sources that are watched now."""
         return tuple(name for name, reason in self._reasons.items() if reason is None)
 
+    @property
+    def noticed(self) -> tuple[str, ...]:
+        """The sources with changes that no backup has, as far as was observed."""
+        return tuple(self._noticed)
+
     def look(self) -> None:
         """Take in what has happened; now and then, begin again with what could not be watched."""
         seen, again = self._watch.look(), clock.monotonic() >= self._try_again

@@ -140,8 +140,10 @@ def _work(
 
     while not stop.is_set() and not leave():
         at, leads = clock.monotonic(), desk.leads()
-        if (leads and (at >= plan_due or desk.outdated())) or (streams.need_point() and at - planned >= 1):
-            desk.look()
+        unserved = desk.unserved()
+        is_due = at >= plan_due and (leads or unserved)
+        if is_due or (leads and desk.outdated()) or (streams.need_point() and at - planned >= 1):
+            desk.look(unserved)
             planned = clock.monotonic()
             plan_due = planned + desk.wait()
         desk.begin(stop, before)
