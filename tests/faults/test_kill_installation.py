@@ -155,6 +155,14 @@ def test_killed_from_outside(fault_seed: int, home: Path, record_property: Calla
     see_that_nothing_is_lost(home, promised=before)
 
 
+def test_killed_while_it_clears_up_behind_one_that_was_killed(home: Path) -> None:
+    """What the first one left is cleared by the third one, who takes its claim over, if not before."""
+    before = shown(home)
+    for strike in ("snapshot:1:after", "lock-delete:1:after"):
+        assert run_child(home, **{VAULT: "one", KILL: strike}) == -9, "the kill point was not reached"
+    see_that_nothing_is_lost(home, promised=before)
+
+
 def prepare(home: Path, strike: dict[str, str]) -> str:
     """Make something to expire where that is to be killed; the task."""
     if "snapshot-delete" not in strike.get(KILL, ""):
