@@ -222,12 +222,14 @@ class Luck:
 
 
 def settle(place: Place) -> None:
-    """Wait until every due thing has been done."""
-    until = time.monotonic() + SETTLED_SECONDS
+    """Wait until every due thing has been done: each source was looked at after the last strike, and all is well."""
+    until, calm = time.monotonic() + SETTLED_SECONDS, time.time()
     while True:
         answer = place.run("status", "--json", host=place.hosts[0], good=())
         found = json.loads(answer.stdout) if answer.returncode in (ExitStatus.SUCCESS, ExitStatus.RED) else {}
-        if found and all(source["status"] == "HEALTHY" for source in found["sources"]):
+        ages = [source["age_seconds"] for source in found.get("sources", ())]
+        healthy = found and all(source["status"] == "HEALTHY" for source in found["sources"])
+        if healthy and None not in ages and max(ages) <= time.time() - calm:
             break
         assert time.monotonic() < until, f"{answer.stdout}\n{answer.stderr}\n{place.logs()}"
         time.sleep(1.0)
