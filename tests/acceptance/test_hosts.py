@@ -335,3 +335,27 @@ def test_the_offices_worker_tests_what_a_host_has_captured_and_captures_nothing_
     assert {("backup", "alpha"), ("restore_test", "office")} <= done
     assert ("backup", "office") not in done
     assert {point["source"] for point in json.loads(alpha("points", "--json"))["points"]} == {"alpha-files"}
+
+
+def test_a_hosts_worker_needs_no_queue_of_the_fleet_and_ends_as_told_after_its_revocation(fleet: Fleet) -> None:
+    fleet.enrol("alpha")
+    alpha = fleet.join("alpha")
+    words = [sys.executable, "-m", "cto_backups", "worker", "--policy", str(alpha.policy)]
+    done = f"SELECT action, host FROM \"{fleet.database}\".runs WHERE source = 'alpha-files' AND outcome = 'succeeded'"
+    with (fleet.root / "log").open("wb") as log:
+        surroundings = {**os.environ, "CTO_BACKUPS_HOST": "alpha"}
+        working = subprocess.Popen(words, env=surroundings, stdout=log, stderr=log)
+    try:
+        for _ in range(1200):
+            if ("restore_test", "alpha") in fleet.server.do(done, database=fleet.database):
+                break
+            assert working.poll() is None, (fleet.root / "log").read_text()
+            time.sleep(0.1)
+        fleet.office("host", "revoke", "alpha", ends=ExitStatus.RED)
+        working.terminate()
+        working.wait(100)
+    finally:
+        working.kill()
+        working.wait()
+    assert ("backup", "alpha") in fleet.server.do(done, database=fleet.database)
+    assert "Traceback" not in (fleet.root / "log").read_text()
