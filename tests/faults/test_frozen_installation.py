@@ -102,7 +102,8 @@ def test_one_that_was_frozen_does_not_protect_a_second_time(
     workshop = killing.reopened(home)
     try:
         taking = elsewhere(workshop)
-        claimed = holds_a_claim(workshop)
+        # Whose copy is shown has nothing left that another could do.
+        claimed = holds_a_claim(workshop) and strike != {CATALOG_KILL: "add_copy:1:after"}
         if claimed:
             with pytest.raises(BusyError) as caught:
                 protect_again(taking)
