@@ -115,6 +115,8 @@ def test_one_that_was_frozen_does_not_protect_a_second_time(
         status = goes_on(child)
         assert status == (LOST if claimed else 0), strike
         after = facts(workshop)
+        if not claimed:  # its own run ends as it is to
+            del before["runs"], after["runs"]
         assert after == before, strike
         assert len(after["points"]) == 2, "there is one point for each time"
         record_property("fault", "SIGSTOP of an installation's protect")
