@@ -1,4 +1,4 @@
-from cto_backups.core.vaults import StoreAddress, Summed, requests_at_once
+from cto_backups.core.vaults import StoreAddress, Summed, is_lock, requests_at_once
 
 
 def test_what_is_stored_lies_below_the_prefix():
@@ -26,3 +26,9 @@ def test_parts_with_a_sum_are_parts_like_others():
     made = Summed.of([b"one", memoryview(b"two")], b"\x01" * 32)
     assert b"".join(made) == b"onetwo"
     assert made.sha256 == b"\x01" * 32
+
+
+def test_a_lock_of_a_repository_is_told_from_what_only_has_its_name():
+    assert is_lock("repositories/main/locks/ab")
+    assert not is_lock("repositories/main/data/locks")
+    assert not is_lock("records/locks")
