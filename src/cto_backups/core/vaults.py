@@ -9,14 +9,12 @@ from cto_backups.core.policy import Tls
 from cto_backups.core.trees import Buffer
 
 MARKER = "vault.json"
+"""The file at a vault's root that says that there is one; no listing has it."""
 
 
 def is_lock(key: str) -> bool:
     """Whether a stored file is a lock of a repository."""
     return "locks" in key.split("/")[:-1]
-
-
-"""The file at a vault's root that says that there is one; no listing has it."""
 
 
 @dataclass(frozen=True, slots=True)
