@@ -19,8 +19,10 @@ def next_test(source: SourcePolicy, facts: SourceFacts, now: datetime) -> tuple[
     if facts.newest.taken_over:
         return None  # there is nothing to compare with: the next backup makes a point that can be tested
     last = facts.last_test
-    if last is None or last.finished_at > now:
+    if last is None:
         return facts.newest.finished_at, "never tested"
+    if last.finished_at > now:  # by a clock that was wrong: from then on it counts, and may ask for one at once
+        return min(facts.newest.finished_at, last.finished_at), "never tested"
     if not last.passed and not (comparable(facts.newest) or last.rung < Rung.RESTORED):
         return last.finished_at + source.test_every, "it came back, and there is nothing to compare it with"
     if not last.passed:
