@@ -166,9 +166,8 @@ class Simulated:
 
     def _sign(self, vault: str, *records: tuple[str, Any]) -> None:
         """Sign records, and note that a vault has them."""
-        for kind, payload in records:
-            record = self.catalog.append_record(self.signer, kind, payload, clock.now())
-            self.catalog.advance_vault_head(vault, self.signer.signer, record.sequence)
+        signed = self.catalog.append_records(self.signer, records, clock.now())
+        self.catalog.advance_vault_head(vault, self.signer.signer, signed[-1].sequence)
 
 
 def _point(name: str, source: str, at: datetime) -> RecoveryPoint:

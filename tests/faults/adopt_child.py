@@ -45,7 +45,7 @@ def main() -> None:
         (edit, "save"),
         (Catalog, "sync_policy"),
         (Catalog, "expect_repository"),
-        (Catalog, "append_record"),
+        (Catalog, "append_records"),
         (Catalog, "advance_vault_head"),
         (Catalog, "add_point_with_copy"),
     ):

@@ -29,13 +29,14 @@ CHILD = Path(__file__).with_name("installation_child.py")
 # What the commit order of a backup with two copies consists of; a test of its own sees that nothing is left out.
 STAGES = {"lock", "pack", "index", "snapshot", "records", "lock-delete"}
 CATALOG_STEPS = (
-    "start_run",
-    "record_resources",
-    "append_record",
-    "advance_vault_head",
-    "add_point_with_copy",
-    "add_copy",
-    "finish_run",
+    "start_run:1",
+    "record_resources:1",
+    "append_records:1",
+    "append_records:2",
+    "advance_vault_head:1",
+    "add_point_with_copy:1",
+    "add_copy:1",
+    "finish_run:1",
 )
 
 WRITES = [
@@ -46,11 +47,7 @@ WRITES = [
 ]  # fmt: skip
 STRIKES = [
     *({VAULT: vault, KILL: f"{stage}:{nth}:{moment}"} for vault, stage, nth in WRITES for moment in Moment),
-    *(
-        {CATALOG_KILL: f"{step}:{2 if step == 'append_record' else 1}:{moment}"}
-        for step in CATALOG_STEPS
-        for moment in ("before", "after")
-    ),
+    *({CATALOG_KILL: f"{step}:{moment}"} for step in CATALOG_STEPS for moment in ("before", "after")),
     *({KILL: f"snapshot-delete:{when}"} for when in ("1:before", "1:after", "2:before")),
 ]
 STRIDE = 17  # few rounds spread over all of them

@@ -309,7 +309,11 @@ class Catalog(Reader):
 
     def append_record(self, signer: SigningKey, kind: str, payload: Mapping[str, Any], now: datetime) -> Record:
         """Sign a record at the next place of the signer's chain; two processes never get the same place."""
-        return self._written(lambda connection: chain.append(connection, signer, kind, payload, now))
+        return self.append_records(signer, [(kind, payload)], now)[0]
+
+    def append_records(self, signer: SigningKey, said: Collection[chain.Said], now: datetime) -> tuple[Record, ...]:
+        """Sign records, each a kind and what it says, one after the other: all of them, or none."""
+        return self._written(lambda opened: tuple(chain.append(opened, signer, *each, now) for each in said))
 
     def records_after(self, signer: str, sequence: int) -> Iterator[Record]:
         """A signer's records after this number, in order."""

@@ -10,6 +10,9 @@ from cto_backups.evidence.records import Record, SigningKey, record_key, sign
 _AT_ONCE = 500
 _NAMED_BY_ID = ("recovery-point", "approval-request", "approval")
 
+Said = tuple[str, Mapping[str, Any]]
+"""A record's kind, and what it says."""
+
 
 def append(connection: Connection, signer: SigningKey, kind: str, payload: Mapping[str, Any], now: datetime) -> Record:
     """Sign and keep a record at the next place of the signer's chain; the connection holds the write lock."""

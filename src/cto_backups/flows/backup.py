@@ -363,8 +363,8 @@ def snapshot_label(installation: Installation, point: RecoveryPoint) -> Snapshot
 
 
 def _catalogue(installation: Installation, point: RecoveryPoint, copy: Copy) -> None:
-    records.write(installation, "recovery-point", point_to_payload(point))
-    records.write(installation, "copy", copy_to_payload(copy))
+    said = ("recovery-point", point_to_payload(point)), ("copy", copy_to_payload(copy))
+    installation.catalog.append_records(installation.signer, said, clock.now())
     records.deliver(installation, copy.vault)
     installation.catalog.add_point_with_copy(point, copy)
 

@@ -251,6 +251,11 @@ class Catalog(Protocol):
     def append_record(self, signer: SigningKey, kind: str, payload: Mapping[str, object], now: datetime) -> Record:
         """Sign a record at the next place of the chain."""
 
+    def append_records(
+        self, signer: SigningKey, said: Collection[tuple[str, Mapping[str, object]]], now: datetime
+    ) -> tuple[Record, ...]:
+        """Sign records, each a kind and what it says, one after the other: all of them, or none."""
+
     def records_after(self, signer: str, sequence: int) -> Iterator[Record]:
         """A signer's records after this number, in order."""
 

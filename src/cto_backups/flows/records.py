@@ -12,6 +12,9 @@ from cto_backups.flows.installation import Installation
 from cto_backups.flows.record_files import RecordFiles, policy_key
 from cto_backups.repository.together import each
 
+NOTED_AT_ONCE = 100
+"""How many records a vault may have that the catalog does not know of, while more are brought."""
+
 
 def write(installation: Installation, kind: str, payload: Mapping[str, object]) -> Record:
     """Append a signed record to this installation's chain; it reaches vaults by `deliver`."""
@@ -21,21 +24,29 @@ def write(installation: Installation, kind: str, payload: Mapping[str, object]) 
 def deliver(installation: Installation, vault_name: str) -> int:
     """Bring the vault every record that it does not have yet, and the policy in force; how many records.
 
-    A vault that was away for a while so gets the whole chain. Where several are brought at once, the head goes on
-    record by record all the same: what did not come through is brought again. Raises VaultError; DamageError when the
+    A vault that was away for a while so gets the whole chain. That it has them is noted at the end, or where that broke
+    off, and now and then in between: what is brought again is found there. Raises VaultError; DamageError when the
     vault holds another record under the same number. The domain of another host gets nothing.
     """
     known = installation.policy.vaults.get(vault_name)
     if known is not None and known.domain_of is not None:
         return 0  # an enrolled host reads what lies in its own domain: nothing of the others comes there
     files = RecordFiles(installation, vault_name)
-    signer = installation.signer.signer
-    due = installation.catalog.records_after(signer, installation.catalog.vault_head(vault_name, signer))
+    catalog, signer = installation.catalog, installation.signer.signer
+    noted = reached = catalog.vault_head(vault_name, signer)
     delivered = 0
-    for record in each(installation.vault(vault_name), partial(_bring, files), chain([None], due)):
-        if record is not None:
-            installation.catalog.advance_vault_head(vault_name, signer, record.sequence)
-            delivered += 1
+    try:
+        due = catalog.records_after(signer, reached)
+        for record in each(installation.vault(vault_name), partial(_bring, files), chain([None], due)):
+            if record is not None:
+                reached = record.sequence
+                delivered += 1
+            if reached - noted >= NOTED_AT_ONCE:
+                catalog.advance_vault_head(vault_name, signer, reached)
+                noted = reached
+    finally:
+        if reached > noted:
+            catalog.advance_vault_head(vault_name, signer, reached)
     return delivered
 
 

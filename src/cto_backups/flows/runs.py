@@ -61,6 +61,7 @@ def recorded(
     An error is recorded and goes on to the caller. Raises BusyError while another run has the claim; ClaimLostError,
     and records nothing, when another has taken it over.
     """
+    planned_at = _planned_at(action, source, vault)
     begun = installation.catalog.start_run(
         action,
         source=source,
@@ -70,7 +71,7 @@ def recorded(
         pid=os.getpid(),
         host=installation.host,
         alive=process_alive,
-        planned_at=_planned_at(action, source, vault),
+        planned_at=planned_at,
     )
     assert begun.claim is not None
     lost = False
@@ -78,7 +79,7 @@ def recorded(
         run = OpenRun(begun.run)
         try:
             if begun.outdone is not None:
-                _take_over(installation, run, begun.outdone)
+                _take_over(installation, run, begun.outdone, planned=planned_at is not None)
             yield run
         except ClaimLostError as error:
             lost = True  # who took over has noted how it ended
@@ -120,12 +121,15 @@ def _planned_at(kind: ActionKind, source: str | None, vault: str | None) -> date
     return action.planned_at
 
 
-def _take_over(installation: Installation, run: OpenRun, outdone: Outdone) -> None:
-    """Clear up behind who gave no sign of life. Raises BusyError where that leaves nothing to do."""
+def _take_over(installation: Installation, run: OpenRun, outdone: Outdone, *, planned: bool) -> None:
+    """Clear up behind who gave no sign of life. Raises BusyError where that leaves nothing to do of what was planned.
+
+    Who asks for a backup by hand gets one of what there is now.
+    """
     from cto_backups.flows import takeover
 
     nothing = takeover.clear(installation, outdone)
-    if nothing is not None:
+    if nothing is not None and planned:
         run.outcome, run.message = Outcome.INTERRUPTED, nothing.why
         raise nothing
 

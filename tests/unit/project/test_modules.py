@@ -10,7 +10,7 @@ LONGEST = 400
 
 # Path below src/cto_backups: (its own limit, why it is longer than others).
 LONGER_ON_PURPOSE = {
-    "catalog/catalog.py": (460, "one method for each question to the catalog, most of them a few lines"),
+    "catalog/catalog.py": (465, "one method for each question to the catalog, most of them a few lines"),
 }
 
 
