@@ -26,6 +26,7 @@ from servers.object_stores import ObjectStore
 from servers.pubsub_queue import Pubsub
 
 ROOT = Path(__file__).resolve().parent.parent
+USERS_HOME = Path.home()  # before `empty_home`
 MARKED_BY_FIXTURE = {
     "stock_restic": "stock_restic",
     "git_lfs": "git_lfs",
@@ -309,6 +310,12 @@ def fault_rounds() -> int:
 def large() -> bool:
     """Whether to take the sizes that are promised (``make test-large``), or moderate ones."""
     return bool(os.environ.get("CTO_LARGE"))
+
+
+@pytest.fixture(scope="session")
+def users_home() -> Path:
+    """The home folder of whoever runs the tests, for what builds with his tools."""
+    return USERS_HOME
 
 
 @pytest.fixture(scope="session", autouse=True)

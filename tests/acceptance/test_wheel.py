@@ -14,11 +14,12 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def wheel() -> Path:
-    """What `make wheel` builds, from what is built already where nothing has changed."""
+def wheel(users_home: Path) -> Path:
+    """What `make wheel` builds, from what is built already where nothing has changed: cargo's own folder is there."""
     if not shutil.which("cargo") and not (ROOT / ".cache" / "rust").exists():
         pytest.skip("set up from a wheel: there is no Rust to build another one")
-    done = subprocess.run(["make", "wheel"], cwd=ROOT, capture_output=True, text=True)
+    environment = {**os.environ, "HOME": os.fspath(users_home)}
+    done = subprocess.run(["make", "wheel"], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return ROOT / done.stdout.split()[-1]
 
