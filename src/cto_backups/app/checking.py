@@ -78,7 +78,7 @@ def _cleared(vault: "Vault", key: str) -> dict[str, str]:
     from cto_backups.vaults.append_only import AppendOnlyVault
 
     try:
-        (vault.without_restraint if isinstance(vault, AppendOnlyVault) else vault).delete(key)
+        (vault.behind if isinstance(vault, AppendOnlyVault) else vault).delete(key)
     except BackupsError as error:
         return {key: error.why or error.what}
     return {}
@@ -111,7 +111,7 @@ def bucket_of(vault: "Vault") -> "Settable":
     from cto_backups.core.vault_settings import Settable
     from cto_backups.vaults.append_only import AppendOnlyVault
 
-    vault = vault.without_restraint if isinstance(vault, AppendOnlyVault) else vault
+    vault = vault.behind if isinstance(vault, AppendOnlyVault) else vault
     if isinstance(vault, Settable):
         return vault
     raise RefusedError(

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import select
 import shlex
 import subprocess
 import textwrap
@@ -23,6 +24,7 @@ _TO_COPY = (
 )
 _ASKED = 2  # words that a custodian is asked for
 _PRINT_SECONDS = 120
+_HEED_SECONDS = 0.5
 _NAME = "share-{number}-of-set-{set}.txt"
 
 Presenter = Callable[[Page], None]
@@ -50,11 +52,17 @@ class Terminal:
         """An answer, shown while it is typed."""
         self.write(question)
         answer = bytearray()
-        while (piece := os.read(self._descriptor, 1)) not in (b"", b"\n"):
+        while (piece := self._typed()) not in (b"", b"\n"):
             answer += piece
         if not piece and not answer:
             raise KeyboardInterrupt
         return answer.decode("utf-8", "replace").strip()
+
+    def _typed(self) -> bytes:
+        # Not in one go: a signal that comes just before Python waits in there would be heeded after the next key only.
+        while not select.select([self._descriptor], [], [], _HEED_SECONDS)[0]:
+            pass
+        return os.read(self._descriptor, 1)
 
     def ask_hidden(self, question: str) -> str:
         """An answer that is not shown."""

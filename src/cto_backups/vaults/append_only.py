@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from cto_backups.core.trees import Buffer
-from cto_backups.core.vaults import Vault, is_lock
+from cto_backups.core.vaults import is_lock
 from cto_backups.errors import RefusedError
 from cto_backups.vaults.forwarding import ForwardingVault
 
@@ -25,11 +25,6 @@ class AppendOnlyVault(ForwardingVault):
         if attribute not in _HARMLESS:
             raise AttributeError(attribute)
         return super().__getattr__(attribute)
-
-    @property
-    def without_restraint(self) -> Vault:
-        """The vault itself, for those who try what its store would let this login do."""
-        return self._vault
 
     def put(self, key: str, parts: Sequence[Buffer], *, overwrite: bool = False) -> None:
         """Store the joined parts under a new key. Raises RefusedError with `overwrite`, and what any vault raises."""

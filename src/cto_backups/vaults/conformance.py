@@ -20,6 +20,7 @@ from cto_backups.core.vault_check import CLOCKS_AGREE, RULES, Answer, Told
 from cto_backups.core.vaults import Vault
 from cto_backups.errors import BackupsError, VaultError, VaultExistsError, VaultMissingError, VaultReadOnlyError
 from cto_backups.vaults.append_only import AppendOnlyVault
+from cto_backups.vaults.forwarding import ForwardingVault
 from cto_backups.vaults.local import LocalVault
 from cto_backups.vaults.throttled import ThrottledVault
 from cto_backups.vaults.trial import Tried
@@ -65,12 +66,15 @@ def check(vault: Vault, relied: Relied) -> Checked:
 def _unrestrained(vault: Vault) -> Vault:
     """Without what keeps this host from trying, at the pace that the policy allows."""
     if isinstance(vault, ThrottledVault):
-        return vault.limiting(_unrestrained(vault.at_full_speed))
-    return vault.without_restraint if isinstance(vault, AppendOnlyVault) else vault
+        return vault.limiting(_unrestrained(vault.behind))
+    return vault.behind if isinstance(vault, AppendOnlyVault) else vault
 
 
 def _itself(vault: Vault) -> Vault:
-    return vault.at_full_speed if isinstance(vault, ThrottledVault) else vault
+    """Without whatever stands before it."""
+    while isinstance(vault, ForwardingVault):
+        vault = vault.behind
+    return vault
 
 
 class _General:

@@ -28,6 +28,11 @@ class ForwardingVault:
         return getattr(self, f"_{attribute}") if attribute in _PASSING else other
 
     @property
+    def behind(self) -> Vault:
+        """The vault that everything is passed on to."""
+        return self._vault
+
+    @property
     def name(self) -> str:
         """Its name in the policy."""
         return self._vault.name

@@ -16,11 +16,6 @@ class ThrottledVault(ForwardingVault):
         self._up = up
         self._down = down
 
-    @property
-    def at_full_speed(self) -> Vault:
-        """The other vault itself."""
-        return self._vault
-
     def limiting(self, vault: Vault) -> "ThrottledVault":
         """Another vault under the same limits."""
         return ThrottledVault(vault, self._up, self._down)
