@@ -56,6 +56,7 @@ def talk(home: Home, *arguments: str, out: Path, answer: Callable[[str, list[str
     """Run a command with a terminal of its own, its stdout in a file; `answer` says what is typed at each question."""
     pid, terminal = pty.fork()
     if pid == 0:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever runs tests in the background has it ignored
         os.dup2(os.open(out, os.O_WRONLY | os.O_CREAT, 0o600), 1)
         os.chdir(home.data.parent)
         variables = environment(CTO_BACKUPS_POLICY=str(home.policy), TERM="xterm")
