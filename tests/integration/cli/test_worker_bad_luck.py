@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ from cto_backups.core.model import ActionKind
 from cto_backups.errors import ClaimLostError, ExitStatus
 from cto_backups.flows.runs import recorded
 from integration.cli.conftest import Home
-from integration.cli.test_worker_processes import PATIENCE_SECONDS, Place, Worker, until
+from integration.cli.test_worker_processes import PATIENCE_SECONDS, Place, Worker, until, workers
 
 HOURLY = """\
 version: 1
@@ -49,19 +48,7 @@ def place(home: Home, tmp_path: Path) -> Place:
 
 @pytest.fixture
 def worker(place: Place, tmp_path: Path) -> Iterator[Callable[[], Worker]]:
-    begun: list[Worker] = []
-
-    def begin() -> Worker:
-        begun.append(Worker(place, tmp_path / f"log-{len(begun)}"))
-        return begun[-1]
-
-    yield begin
-    for each in begun:
-        children = each.children() if each.process.poll() is None else []
-        each.process.kill()
-        each.process.wait()
-        for child in children:
-            os.kill(child, signal.SIGKILL)
+    yield from workers(place, tmp_path)
 
 
 def good(place: Place) -> int:

@@ -105,8 +105,8 @@ class Worker:
         return self.process.wait(PATIENCE_SECONDS)
 
 
-@pytest.fixture
-def worker(place: Place, tmp_path: Path) -> Iterator[Callable[[], Worker]]:
+def workers(place: Place, tmp_path: Path) -> Iterator[Callable[[], Worker]]:
+    """What begins a worker; all of them are killed in the end, and what works for them."""
     begun: list[Worker] = []
 
     def begin() -> Worker:
@@ -120,6 +120,11 @@ def worker(place: Place, tmp_path: Path) -> Iterator[Callable[[], Worker]]:
         each.process.wait()
         for child in children:
             os.kill(child, signal.SIGKILL)
+
+
+@pytest.fixture
+def worker(place: Place, tmp_path: Path) -> Iterator[Callable[[], Worker]]:
+    yield from workers(place, tmp_path)
 
 
 MEET = "touch {here}; for i in $(seq 1200); do test -e {there} && echo met && exit 0; sleep 0.1; done; exit 1"
