@@ -111,8 +111,9 @@ pub struct Proof {
 
 #[pymethods]
 impl Proof {
-    /// Of a pack of `size` bytes that ends in `tail`, `header_room` bytes. Pieces are up to `most` bytes long, or one
-    /// blob. Raises DamageError when the header does not open, or does not list what the index does.
+    /// Of a pack of `size` bytes that ends in `tail`, `header_room` bytes or more. The blobs that lie in the tail are
+    /// the last piece; of each other one up to `most` bytes lie before it, or one blob. Raises DamageError when the
+    /// header does not open, or does not list what the index does.
     #[new]
     fn new(
         py: Python<'_>,
@@ -130,14 +131,18 @@ impl Proof {
         });
         let blobs = listed.map_err(|broken| broken.raise(py))?;
         let mut pieces: Vec<(usize, usize)> = Vec::new();
+        let came = size - bytes.len();
         let mut start = 0;
         for (at, blob) in blobs.iter().enumerate() {
+            let (offset, end) = (blob.offset as usize, (blob.offset + blob.length) as usize);
+            let read = end.min(came.max(start)) - start;
             match pieces.last_mut() {
-                Some((_, past)) if (blob.offset + blob.length) as usize - start <= most => {
+                // All that lies in the tail is one piece, whatever its length.
+                Some((_, past)) if (offset < came || start >= came) && read <= most => {
                     *past = at + 1;
                 }
                 _ => {
-                    start = blob.offset as usize;
+                    start = offset;
                     pieces.push((at, at + 1));
                 }
             }

@@ -19,21 +19,35 @@ Wanted = tuple[bytes, Location]
 
 
 def ranges(wanted: Sequence[Wanted], reach: Reach) -> Iterator[list[Wanted]]:
-    """Blobs grouped so that each group is one read of a pack: neighbours, in order, at most a few MiB."""
-    group: list[Wanted] = []
-    start = end = pack = -1
+    """Blobs grouped so that each group is one read of a pack: neighbours, in order, a few MiB, and one blob at most.
+
+    Neighbours that are too many for one read are divided evenly: a small rest would cost a request of its own.
+    """
+    run: list[Wanted] = []
+    end = pack = -1
     for blob, place in sorted(wanted, key=lambda pair: pair[1][:2]):
+        if run and (place.pack != pack or place.offset - end > reach.gap_bytes):
+            yield from _parts(run, end, reach)
+            run = []
         ends = place.offset + place.length
-        near = place.pack == pack and place.offset - end <= reach.gap_bytes and ends - start <= reach.read_bytes
-        if group and not near:
-            yield group
-            group = []
-        if not group:
-            pack, start = place.pack, place.offset
-        group.append((blob, place))
-        end = max(end, ends) if len(group) > 1 else ends
-    if group:
-        yield group
+        end = max(end, ends) if run else ends
+        pack = place.pack
+        run.append((blob, place))
+    if run:
+        yield from _parts(run, end, reach)
+
+
+def _parts(run: Sequence[Wanted], end: int, reach: Reach) -> Iterator[list[Wanted]]:
+    """A run of neighbours, which reaches to `end`, in parts of about equal length."""
+    first = run[0][1].offset
+    share = (end - first) / reach.reads(end - first)
+    part: list[Wanted] = []
+    for one in run:
+        if part and one[1].offset - part[0][1].offset >= share:
+            yield part
+            part = []
+        part.append(one)
+    yield part
 
 
 class Benches:

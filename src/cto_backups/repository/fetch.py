@@ -1,5 +1,6 @@
 """Reading blobs back: from the pack that holds them, opened, expanded, and compared with their id."""
 
+import mmap
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -16,9 +17,10 @@ from cto_backups.repository.stored import StoredFiles
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """How packs are read: at most so many bytes in one request, over gaps of so many that nobody wants.
+    """How packs are read: about so many bytes in one request, over gaps of so many that nobody wants.
 
-    `window_bytes` are read around a tree, and `windows` of them kept; `piece_bytes` are read at once to be proved.
+    `window_bytes` are read around a tree, and `windows` of them kept; `piece_bytes` are read at once to be proved. With
+    `tail_blobs` blobs come with a pack's header; else it comes alone.
     """
 
     read_bytes: int
@@ -26,24 +28,32 @@ class Reach:
     window_bytes: int
     windows: int
     piece_bytes: int
+    tail_blobs: bool
+
+    def reads(self, length: int) -> int:
+        """In how many requests so many bytes are best read."""
+        return max(1, round(length / self.read_bytes))
 
 
 # Larger reads cost more memory than they save in calls; a piece stays in a processor's cache from reading to hashing.
-NEAR = Reach(read_bytes=2 * MIB, gap_bytes=MIB // 4, window_bytes=MIB // 4, windows=32, piece_bytes=MIB)
+NEAR = Reach(read_bytes=2 * MIB, gap_bytes=MIB // 4, window_bytes=MIB // 4, windows=32, piece_bytes=MIB, tail_blobs=False)
 # A request costs what it costs to read some MiB more; each thread has memory for one.
-FAR = Reach(read_bytes=8 * MIB, gap_bytes=MIB, window_bytes=2 * MIB, windows=8, piece_bytes=8 * MIB)
+FAR = Reach(read_bytes=8 * MIB, gap_bytes=MIB, window_bytes=2 * MIB, windows=8, piece_bytes=8 * MIB, tail_blobs=True)
 
 
 class Room:
     """Memory of one thread that is read into again and again."""
 
     def __init__(self) -> None:
-        self._memory = memoryview(bytearray())
+        self._memory = memoryview(b"")
 
     def of(self, length: int) -> memoryview:
-        """So many bytes of it, to be written over by the next who asks."""
+        """So many bytes of it, to be written over by the next who asks.
+
+        The kernel gives it page by page, when it is written to: nobody fills it with zeros before, or holds up others.
+        """
         if length > self._memory.nbytes:
-            self._memory = memoryview(bytearray(length))
+            self._memory = memoryview(mmap.mmap(-1, max(length, 2 * self._memory.nbytes)))
         return self._memory[:length]
 
 

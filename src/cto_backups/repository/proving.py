@@ -16,15 +16,27 @@ def proved_blobs(fetcher: Fetcher, pack: int, size: int, room: Room) -> int | No
     """
     index, sealer = fetcher.index.native, fetcher.files.sealer.native
     length = _native.header_room(index, pack, size)
-    tail = room.of(length)
-    fetcher.read_into(pack, size - length, tail)
+    if fetcher.reach.tail_blobs:
+        length = max(length, -(-size // fetcher.reach.reads(size)))
+    tail, came = room.of(length), size - length
+    fetcher.read_into(pack, came, tail)
     try:
-        proof = _native.Proof(index, sealer, pack, size, tail, fetcher.reach.piece_bytes)
+        proof = _native.Proof(index, sealer, pack, size, tail, max(length, fetcher.reach.piece_bytes))
     except DamageError:
         return None
-    for number, (offset, length) in enumerate(proof.pieces):
+    pieces = list(enumerate(proof.pieces))
+    if pieces and pieces[-1][1][0] >= came:
+        number, (offset, length) = pieces.pop()
+        if not proof.holds(sealer, number, tail[offset - came : offset - came + length]):
+            return None
+    # The rest of a blob that begins before the tail: its memory is read into again.
+    rest = bytes(tail[: sum(pieces[-1][1]) - came]) if pieces and sum(pieces[-1][1]) > came else b""
+    for number, (offset, length) in pieces:
         content = room.of(length)
-        fetcher.read_into(pack, offset, content)
+        missing = min(length, came - offset)
+        fetcher.read_into(pack, offset, content[:missing])
+        if missing < length:
+            content[missing:] = rest
         if not proof.holds(sealer, number, content):
             return None
     return proof.blob_count

@@ -18,7 +18,7 @@ from cto_backups import _native
 from cto_backups.core.vaults import ReadingInto, Vault
 from cto_backups.errors import DamageError
 from cto_backups.repository import fetch, proving
-from cto_backups.repository.fetch import Fetcher, Room
+from cto_backups.repository.fetch import Fetcher, Reach, Room
 from cto_backups.repository.headers import read_header
 from cto_backups.repository.index import BlobKind, PackedBlob, load_index
 from cto_backups.repository.options import RepositoryOptions, ScryptParameters
@@ -65,8 +65,24 @@ class Stored:
         return [damage.detail for damage in verified.damages]
 
 
+REACHES = {
+    "near": fetch.NEAR,
+    "near, blob by blob": replace(fetch.NEAR, piece_bytes=1),
+    "far, in parts": replace(fetch.FAR, read_bytes=30_000, piece_bytes=30_000),
+    "far, at once": fetch.FAR,
+}
+"""In parts, the largest blob begins before the pack's tail and ends in it."""
+
+
+@pytest.fixture(params=REACHES)
+def reach(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Reach:
+    reach = REACHES[request.param]
+    monkeypatch.setattr(fetch, "NEAR", reach)
+    return reach
+
+
 @pytest.fixture
-def stored() -> Stored:
+def stored(reach: Reach) -> Stored:
     return Stored()
 
 
@@ -201,9 +217,9 @@ def test_a_pack_with_all_that_the_index_says_is_intact_under_any_name(stored: St
     assert stored.store.verify().damages == ()
 
 
-def test_an_intact_pack_is_read_once_and_never_whole(stored: Stored, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pieces of whole blobs: as many as the limit takes, and the bytes of every blob but once."""
-    monkeypatch.setattr(fetch, "NEAR", replace(fetch.NEAR, piece_bytes=1))
+def test_every_byte_of_an_intact_pack_is_read_once(
+    stored: Stored, reach: Reach, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[tuple[int, int]] = []
     read = stored.vault.read
 
@@ -215,8 +231,14 @@ def test_an_intact_pack_is_read_once_and_never_whole(stored: Stored, monkeypatch
 
     monkeypatch.setattr(stored.vault, "read", watched)
     assert stored.store.verify().damages == ()
-    assert sorted(seen)[: len(stored.blobs)] == [(blob.offset, blob.length) for blob in stored.blobs]
-    assert len(seen) == len(stored.blobs) + 1  # its header
+    assert [offset for offset, _ in sorted(seen)] == [0, *(offset + length for offset, length in sorted(seen)[:-1])]
+    assert sum(length for _, length in seen) == len(stored.content)
+    largest = max(blob.length for blob in stored.blobs)
+    assert max(length for _, length in seen) <= max(reach.piece_bytes + largest, len(stored.content) - stored.header)
+    if reach.tail_blobs:
+        assert len(seen) == reach.reads(len(stored.content))
+    if reach.piece_bytes == 1:
+        assert len(seen) > 2
 
 
 def test_what_reads_well_only_the_second_time_is_named() -> None:
