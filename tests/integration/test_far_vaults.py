@@ -40,6 +40,17 @@ def test_what_is_protected_there_is_intact_and_comes_back(workshop: Any, tmp_pat
     assert came.read_text() == "figures\n" * 1000
 
 
+def test_records_are_compared_while_packs_are_read(workshop: Any) -> None:
+    workshop.wrap_vault = FarVault
+    protect(workshop.installation, "documents")
+    vault = workshop.installation.vault("one")
+    vault.forget()
+    assert verify(workshop.installation, "one").passed
+    about = ("records", "policies")
+    assert {("list", folder) for folder in about} <= set(vault.beside)
+    assert not [request for request in vault.alone if request[0] in ("list", "read") and request[1].startswith(about)]
+
+
 @pytest.mark.parametrize("late", [False, True])
 def test_a_record_that_did_not_come_through_is_brought_again_with_those_after_it(workshop: Any, late: bool) -> None:
     """The catalog takes none for delivered that has one before it which is not."""

@@ -15,6 +15,7 @@ from cto_backups.flows import piece_check, record_check, records
 from cto_backups.flows.chains import expired_by_others
 from cto_backups.flows.installation import Installation
 from cto_backups.flows.runs import recorded
+from cto_backups.repository.together import both
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,11 @@ def verify(
         installation.check_readable(vault_name)
         with installation.progress(f"Verifying {vault_name}") as progress:
             ledger = installation.catalog.ledger(vault_name)
-            verified = installation.store(vault_name).verify(
-                read_data=read_data, part=part, ledger=ledger, progress=progress
+            store = installation.store(vault_name)
+            verified, unsaid = both(
+                installation.vault(vault_name),
+                lambda: store.verify(read_data=read_data, part=part, ledger=ledger, progress=progress),
+                lambda: record_check.check(installation, vault_name, read_data=read_data),
             )
         verified = _with_pieces(installation, vault_name, verified, ledger, part)
         if verified.readings is not None:
@@ -56,7 +60,6 @@ def verify(
         lost, given_up = _without_given_up(
             installation, vault_name, _lost(installation, vault_name, verified, started_at)
         )
-        unsaid = record_check.check(installation, vault_name, read_data=read_data)
         verified = replace(verified, damages=(*verified.damages, *(damage for _, damage in lost), *unsaid))
         seconds = clock.monotonic() - started
         hurt = _hurt(installation, vault_name, verified)

@@ -36,7 +36,9 @@ class Reach:
 
 
 # Larger reads cost more memory than they save in calls; a piece stays in a processor's cache from reading to hashing.
-NEAR = Reach(read_bytes=2 * MIB, gap_bytes=MIB // 4, window_bytes=MIB // 4, windows=32, piece_bytes=MIB, tail_blobs=False)
+NEAR = Reach(
+    read_bytes=2 * MIB, gap_bytes=MIB // 4, window_bytes=MIB // 4, windows=32, piece_bytes=MIB, tail_blobs=False
+)
 # A request costs what it costs to read some MiB more; each thread has memory for one.
 FAR = Reach(read_bytes=8 * MIB, gap_bytes=MIB, window_bytes=2 * MIB, windows=8, piece_bytes=8 * MIB, tail_blobs=True)
 
