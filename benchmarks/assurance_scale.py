@@ -3,10 +3,14 @@
 Run it with ``python -m benchmarks.assurance_scale``. Policy and catalog are fabricated, as rows of the same shape that
 single writes make; the commands are processes of their own, on folders that are there. CPU seconds count: they are the
 same on a busy machine. Beside each is what it cost for a source, and against the row above.
+
+Then what a worker spends that looks whether people are to be told something: at first, with nothing changed since, and
+with so many sources changed.
 """
 
 import argparse
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -25,8 +29,10 @@ from cto_backups.catalog.catalog import Catalog
 from cto_backups.catalog.database import insertion
 from cto_backups.config import load
 from cto_backups.core.model import Copy, Resource
+from cto_backups.flows import troubles
 
 COMMANDS = {"status": ("status", "--json"), "audit": ("audit", "--format", "json")}
+CHANGED = (100, 1_000)
 ALLOWED_RATIO = 1.5
 """How much more a source may cost than in the smallest installation: fixed costs are shared by ever more of them."""
 
@@ -48,7 +54,11 @@ def main() -> None:
     parser.add_argument("--sources", type=int, nargs="+", default=(1_000, 10_000, 100_000))
     parser.add_argument("--points", type=int, default=30, help="of each source")
     parser.add_argument("--make", type=Path, metavar="HOME", help="only make a catalog there, to look at")
+    parser.add_argument("--tell", type=Path, metavar="POLICY", help="only measure what telling costs there")
     arguments = parser.parse_args()
+    if arguments.tell is not None:
+        tell(arguments.tell)
+        return
     worst: dict[str, float] = {}
     if arguments.make is not None:
         make(arguments.make, *arguments.sources, arguments.points)
@@ -67,6 +77,7 @@ def main() -> None:
                     f"{cost.mebibytes:7.0f} {each:7.2f} {cost.mebibytes * 1024 / number:8.1f}",
                     flush=True,
                 )
+            tell_in_a_process(policy)
     ratios = {name: worst[name] for name in COMMANDS}
     kept = max(ratios.values()) <= ALLOWED_RATIO
     told = ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items())
@@ -155,6 +166,31 @@ def measure(policy: Path, command: tuple[str, ...]) -> Cost:
             said = process.stderr.read().decode("utf-8", "replace") if process.stderr else ""
             raise SystemExit(f"{command[0]} ended with {process.returncode}: {said}")
     return Cost(time.perf_counter() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
+def tell_in_a_process(policy: Path) -> None:
+    """The same, in a process of its own."""
+    arguments = [sys.executable, "-m", "benchmarks.assurance_scale", "--tell", os.fspath(policy)]
+    subprocess.run(arguments, check=True)
+
+
+def tell(policy: Path) -> None:
+    """Measure what it costs to see what people are to be told."""
+    configuration = load(policy)
+    known, now = configuration.policy, clock.now()
+    with Catalog.open(configuration.settings.catalog_url, now=now) as catalog:
+        catalog.sync_policy(known, configuration.text, now)
+        for touched in (None, 0, 1, *(number for number in CHANGED if number <= len(known.sources))):
+            for name in list(known.sources)[: touched or 0]:
+                catalog.confirm(name, now)
+            began, cpu = time.perf_counter(), time.process_time()
+            wrong = list(troubles.of_sources(known, catalog, {}, now))
+            cpu, wall = time.process_time() - cpu, time.perf_counter() - began
+            what = "everything is judged" if touched is None else f"{touched:,} changed"
+            most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            print(
+                f"tell     {len(known.sources):9,} {what:>20} {wall:8.2f} {cpu:8.3f} {most:7.0f} ({len(wrong)} wrong)"
+            )
 
 
 if __name__ == "__main__":

@@ -4,10 +4,13 @@ Whatever writes a fact that plans are made from calls `touch`, `touch_source_of`
 transaction: the place is looked at again at once. `review` is for what concerns very many at once, such as another
 policy: these are looked at as there is time, beside what is due. What a planner came to is only noted where nothing was
 touched since it began; so nothing that is written while somebody plans is overlooked.
+
+Beside that it says until when each source is known to be well: none of the policy's alert rules has anything to say of
+it before then. Whatever touches it has it judged again.
 """
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -17,7 +20,7 @@ from cto_backups.core.looks import EVERYTHING_WITHIN, Looked, Place
 from cto_backups.core.schedule import AT_ONCE
 
 _AT_ONCE = moment_to_column(AT_ONCE)
-_TOUCH = "UPDATE due_times SET next_due_at = :at_once, touched = touched + 1"
+_TOUCH = "UPDATE due_times SET next_due_at = :at_once, touched = touched + 1, well_until = NULL"
 _KEPT = ", expiry_at = :at_once"
 SOURCE, VAULT = "source", "vault"
 
@@ -54,13 +57,30 @@ def touch_either(connection: Connection, source: str | None, vault: str | None) 
         touch_vault(connection, vault)
 
 
+def judge_again(connection: Connection, vault: str) -> None:
+    """Have all sources judged again that have copies in a vault, whose bytes are not as they were thought to be."""
+    connection.execute(
+        """
+        UPDATE due_times SET well_until = NULL, touched = touched + 1
+        WHERE place = 'source' AND name IN (SELECT source FROM source_vaults WHERE vault = :vault)
+        """,
+        {"vault": vault},
+    )
+
+
 def review(connection: Connection) -> None:
     """Have everything looked at again that is active, and its kept points, as there is time; forget what is not."""
     now = {"at_once": _AT_ONCE}
     connection.execute(
         "DELETE FROM due_times WHERE place = 'source' AND name NOT IN (SELECT name FROM sources WHERE active = 1)"
     )
-    connection.execute("UPDATE due_times SET looked_at = :at_once, expiry_at = :at_once, touched = touched + 1", now)
+    connection.execute(
+        """
+        UPDATE due_times
+        SET looked_at = :at_once, expiry_at = :at_once, touched = touched + 1, well_until = NULL
+        """,
+        now,
+    )
     for place, those in ((SOURCE, "sources WHERE active = 1"), (VAULT, "vaults WHERE 1 = 1")):
         connection.execute(
             f"""
@@ -166,6 +186,40 @@ def next_look(connection: Connection, now: datetime) -> datetime | None:
     return sweep if due is None else min(due, sweep)
 
 
+def to_judge(connection: Connection, now: datetime) -> tuple[Place, ...]:
+    """The sources that are not known to be well now. What was judged in the future is not: a clock was put back.
+
+    All rows are read, once a minute or so: that costs less than an index, which each touch would have to keep.
+    """
+    rows = connection.execute(
+        """
+        SELECT place, name, expiry_at, touched FROM due_times
+        WHERE place = 'source' AND (well_until IS NULL OR well_until <= :now OR judged_at > :now) ORDER BY name
+        """,
+        {"now": moment_to_column(now)},
+    )
+    return tuple(map(_place, rows))
+
+
+def note_well(connection: Connection, well: Mapping[Place, datetime], now: datetime) -> None:
+    """Note until when sources are well, where nothing was touched since that was judged."""
+    connection.execute_each(
+        """
+        UPDATE due_times SET well_until = :until, judged_at = :now
+        WHERE place = 'source' AND name = :name AND touched = :touched
+        """,
+        [
+            {
+                "name": place.name,
+                "touched": place.touched,
+                "until": moment_to_column(until),
+                "now": moment_to_column(now),
+            }
+            for place, until in well.items()
+        ],
+    )
+
+
 class DueTimes:
     """When the sources and vaults of one catalog are due."""
 
@@ -195,3 +249,14 @@ class DueTimes:
         """When there is something to look at next; None where there is nothing at all."""
         with self._database.reading() as connection:
             return next_look(connection, now)
+
+    def to_judge(self, now: datetime) -> tuple[Place, ...]:
+        """The sources that are not known to be well now."""
+        with self._database.reading() as connection:
+            return to_judge(connection, now)
+
+    def note_well(self, well: Mapping[Place, datetime], now: datetime) -> None:
+        """Note until when sources are well, where nothing was touched since that was judged."""
+        if well:
+            with self._database.writing() as connection:
+                note_well(connection, well, now)

@@ -65,6 +65,8 @@ def add_evidence(connection: Connection, evidence: Evidence) -> None:
     row = evidence_to_row(evidence)
     connection.execute(f"{insertion('evidence', row)} ON CONFLICT DO NOTHING", row)
     due_times.touch_either(connection, evidence.source, evidence.vault)
+    if evidence.kind == "verify" and not evidence.passed:
+        due_times.judge_again(connection, evidence.vault)
     if evidence.kind != "restore_test" or evidence.point is None:
         return
     connection.execute(

@@ -13,6 +13,8 @@ due_times = Table(
     Column("expiry_at", Moment),  # when the kept points of a source are to be read next
     Column("looked_at", Moment, nullable=False),
     Column("touched", Integer, nullable=False),  # how often something changed there
+    Column("judged_at", Moment),  # when a source was found to be well, and until when it is
+    Column("well_until", Moment),  # none: it is to be judged
     Index("due_times_next", "next_due_at"),
     Index("due_times_looked", "looked_at"),
 )

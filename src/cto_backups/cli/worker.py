@@ -63,8 +63,7 @@ def worker(
         _stay(screen, stop, name)
         return ExitStatus.SUCCESS
     with opened(screen, progress=False) as opening, _stopped_by_signals(screen, stop):
-        from cto_backups.flows.escalate import escalate_beside
-        from cto_backups.flows.work import run_due, tell_outside
+        from cto_backups.flows.work import run_due, tell_people_and_switch
 
         performed: list[Performed] = []
 
@@ -76,10 +75,9 @@ def worker(
             opening.installation, stop, interval=interval, name=name or f"{opening.installation.host}/once"
         ):
             report(done)
-        if not stop.is_set() and (problem := tell_outside(opening.installation, performed)):
-            screen.note(problem)
-        if not stop.is_set() and (problem := escalate_beside(opening.installation)):
-            screen.note(problem)
+        if not stop.is_set():
+            for problem in tell_people_and_switch(opening.installation, performed):
+                screen.note(problem)
         status = worst(done.error.exit_status for done in performed if done.error)
         screen.document(
             {"status": int(status), "recovered": list(opening.recovered), "actions": [_document(d) for d in performed]}

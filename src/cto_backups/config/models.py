@@ -321,7 +321,7 @@ class PolicyFile(Part):
     prune_grace: Grace = "24 h"
     """How long prune leaves a pack that is in no index, at least an hour: a lock must never outlive it."""
     dead_mans_switch: WebAddress | None = Field(default=None, examples=["https://watch.example/ping/backups"])
-    """An address that gets a GET after each pass of the worker in which nothing failed, so that a silence is seen."""
+    """An address that gets a GET after each pass of the worker as long as all is well, so that a silence is seen."""
     alerts: Alerts | None = None
     """Who is told when something is wrong."""
     governance: Governance | None = None

@@ -4,7 +4,7 @@ The word is the worst that any part of the judgement finds; the reasons are all 
 Nothing is assumed in a source's favour: what is not known, damaged, incomplete or dated in the future is not green.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -112,13 +112,15 @@ class _Case:
 _Finding = tuple[Status, str]
 
 
-def judge(policy: Policy, facts: Facts, now: datetime) -> Mapping[str, Verdict]:
-    """The verdict on every source of the policy. Raises ValueError when `now` is naive."""
+def judge(policy: Policy, facts: Facts, now: datetime, sources: Iterable[str] | None = None) -> Mapping[str, Verdict]:
+    """The verdict on every source of the policy, or on these of them. Raises ValueError when `now` is naive."""
     require_aware(now)
     away = facts.vaults_away or {}
     return {
-        name: _judge(_Case(policy, source, facts.sources.get(name, SourceFacts(name)), facts.vaults, away, now))
-        for name, source in policy.sources.items()
+        name: _judge(
+            _Case(policy, policy.sources[name], facts.sources.get(name, SourceFacts(name)), facts.vaults, away, now)
+        )
+        for name in (policy.sources if sources is None else sources)
     }
 
 

@@ -13,16 +13,14 @@ from datetime import datetime, timedelta
 
 from cto_backups import clock
 from cto_backups.core.alerts import DRILL_RULE, Alert, AlertPolicy, AlertRule, Happening, Message, Telling, Trouble
-from cto_backups.core.assurance import judge
 from cto_backups.core.conditions import Recovery, Scene, happenings
 from cto_backups.core.duration import roughly
 from cto_backups.core.escalation import Move, MoveKind, decide
 from cto_backups.core.facts import Facts
 from cto_backups.core.wording import listed
 from cto_backups.errors import BackupsError, BusyError, NotFoundError, PolicyError
-from cto_backups.flows.heartbeat import observed
 from cto_backups.flows.installation import Installation
-from cto_backups.flows.presence import looked_at
+from cto_backups.flows.troubles import troubles
 
 log = logging.getLogger("cto_backups")
 
@@ -55,12 +53,10 @@ def escalate(installation: Installation) -> tuple[Escalated, ...]:
     """Judge what is wrong now, and tell whoever is to be told. Raises BusyError while another run does the same."""
     with installation.exclusive_alerts():
         now = clock.now()
-        catalog, policy = installation.catalog, installation.policy
-        facts = looked_at(installation, observed(installation, catalog.facts(now), now))
-        open_alerts = catalog.alerts.listed()
-        scene = Scene(policy, facts, judge(policy, facts, now), now, open_alerts)
+        open_alerts = installation.catalog.alerts.listed()
+        found = troubles(installation, open_alerts, now)
         return tuple(
-            _make(installation, move, now) for move in decide(policy.alerts, happenings(scene), open_alerts, now)
+            _make(installation, move, now) for move in decide(installation.policy.alerts, found, open_alerts, now)
         )
 
 

@@ -1,6 +1,6 @@
 """What planning asks of the catalog: when each source and vault is due, and what the hosts of a fleet know."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -28,6 +28,12 @@ class DueTimes(Protocol):
 
     def next_look(self, now: datetime) -> datetime | None:
         """When there is something to look at next; None where there is nothing at all."""
+
+    def to_judge(self, now: datetime) -> tuple[Place, ...]:
+        """The sources that are not known to be well now."""
+
+    def note_well(self, well: Mapping[Place, datetime], now: datetime) -> None:
+        """Note until when sources are well, where nothing was touched since that was judged."""
 
 
 class Fleet(Protocol):

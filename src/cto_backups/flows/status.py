@@ -39,9 +39,7 @@ def status(installation: Installation, sources: Iterable[str] | None = None, *, 
     now = clock.now()
     facts = observed(installation, installation.catalog.facts(now, names), now)
     facts = looked_at(installation, facts)
-    verdicts = judge(installation.policy, facts, now)
-    if names is not None:
-        verdicts = {name: verdicts[name] for name in names}
+    verdicts = judge(installation.policy, facts, now, names)
     book = installation.catalog.traffic
     return StatusReport(
         installation.policy,

@@ -20,6 +20,7 @@ from cto_backups.flows.presence import note as note_presence
 from cto_backups.flows.queue_port import Queue
 from cto_backups.flows.report import report_beside
 from cto_backups.flows.stream import Streams
+from cto_backups.flows.troubles import unanswered
 from cto_backups.flows.watch import LOOK_SECONDS, Watching
 from cto_backups.flows.watch import watching as beginning_to_watch
 
@@ -73,15 +74,25 @@ def run_due(
         beat(installation, interval, known)
 
 
-def tell_outside(installation: Installation, performed: Iterable[Performed]) -> str | None:
-    """After a pass in which nothing failed, tell the policy's dead man's switch so; a sentence when that went wrong.
+def tell_people_and_switch(installation: Installation, performed: Iterable[Performed]) -> Iterator[str]:
+    """Tell people what is wrong, and where nothing is, the policy's dead man's switch; what went wrong, in sentences.
 
-    What another process is at (`BusyError`), or somebody has yet to approve, has not failed.
+    The switch hears of the whole, and not of this process alone: nothing is told to it while an alert rule holds, on
+    whatever host, that nobody has acknowledged; nor where somebody could not be told; nor after something of what was
+    `performed` has failed. What another process is at (`BusyError`), or somebody has yet to approve, has not failed.
     """
-    url = installation.policy.dead_mans_switch
-    waiting = (BusyError, ApprovalNeededError)
-    failed = any(done.error is not None and not isinstance(done.error, waiting) for done in performed)
-    return ping(url) if url is not None and not failed else None
+    untold = escalate_beside(installation)
+    if untold is not None:
+        yield untold
+    url, waiting = installation.policy.dead_mans_switch, (BusyError, ApprovalNeededError)
+    if url is None or untold is not None:
+        return
+    failed = next((done.error for done in performed if done.error and not isinstance(done.error, waiting)), None)
+    wrong = str(failed) if failed is not None else unanswered(installation)
+    if wrong is not None:
+        log.info("dead man's switch not told", extra={"fields": {"message": wrong}})
+    elif (problem := ping(url)) is not None:
+        yield problem
 
 
 def work(
@@ -160,8 +171,9 @@ def _work(
         desk.member.beat()
         is_idle = bool(performed) and not pool.running and not desk.left and at < plan_due
         if at >= told_due or (is_idle and at >= rested_at):
-            if leads:
-                _tell(installation, stop, performed, warn)
+            if leads and not stop.is_set():
+                # In a fleet something fails now and then, and is tried again: what matters there is what is wrong.
+                _tell(installation, stop, performed if desk.member.is_alone else [], warn)
             performed, ended_at = [], clock.monotonic()
             rested_at = ended_at + TELL_FACTOR * (ended_at - at)
             told_due = max(at + LONGEST_SLEEP.total_seconds(), rested_at)
@@ -187,11 +199,7 @@ def _tell(
     installation: Installation, stop: threading.Event, performed: list[Performed], warn: Callable[[str], None]
 ) -> None:
     """Tell people and machines how it goes, since they were last told."""
-    tellings: tuple[Callable[[], str | None], ...] = (
-        lambda: tell_outside(installation, performed),
-        lambda: escalate_beside(installation),
-        lambda: report_beside(installation),
-    )
-    for tell in tellings:
-        if not stop.is_set() and (sentence := tell()):
-            warn(sentence)
+    for sentence in tell_people_and_switch(installation, performed):
+        warn(sentence)
+    if not stop.is_set() and (problem := report_beside(installation)):
+        warn(problem)

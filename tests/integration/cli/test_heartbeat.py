@@ -42,6 +42,11 @@ class Watcher:
                 self.send_response(watcher.answer)
                 self.end_headers()
 
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self.send_response(204)
+                self.end_headers()
+
             def log_message(self, *_: object) -> None:
                 return
 
@@ -176,6 +181,43 @@ def test_a_pass_in_which_something_failed_is_not_told(home: Any, watcher: Watche
         home.vault(vault).rename(home.root / f"away-{vault}")
     assert home("worker", "--once").status is not ExitStatus.SUCCESS
     assert watcher.asked == []
+
+
+def test_while_something_is_wrong_the_dead_mans_switch_is_not_told_whatever_went_well(
+    home: Any, watcher: Watcher
+) -> None:
+    """On another host, a worker is dead; here nothing has failed."""
+    make_healthy(home)
+    watched_by(home, watcher.url)
+    (name,) = (each["name"] for each in home("status", "--json").document["worker"]["workers"])
+    in_catalog(home, f"UPDATE heartbeat SET at = '{LONG_AGO}', next_by = '{LONG_AGO}', host = 'elsewhere'")
+    assert home("worker", "--once").status is ExitStatus.SUCCESS
+    assert watcher.asked == []
+    assert home("worker", "--forget", name).status is ExitStatus.SUCCESS
+    assert home("worker", "--once").status is ExitStatus.SUCCESS
+    assert watcher.asked == ["/ping/s3cr3t"]
+
+
+def test_what_somebody_takes_care_of_keeps_nothing_from_the_dead_mans_switch(home: Any, watcher: Watcher) -> None:
+    make_healthy(home)
+    watched_by(home, watcher.url)
+    (home.root / "keys" / "pager.url").write_text(watcher.url)
+    (home.root / "keys" / "pager.url").chmod(0o600)
+    people = """
+alerts:
+  channels: {pager: {kind: webhook, url: "file:keys/pager.url", pages: true}}
+  people: {cto: {reach: [pager]}}
+"""
+    home.policy.write_text(home.policy.read_text() + people)
+    assert home("worker", "--once").status is ExitStatus.SUCCESS
+    assert len(watcher.asked) == 1
+    in_catalog(home, f"UPDATE heartbeat SET at = '{LONG_AGO}', next_by = '{LONG_AGO}', host = 'elsewhere'")
+    assert home("worker", "--once").status is ExitStatus.SUCCESS
+    assert len(watcher.asked) == 1, "nobody has answered"
+    (alert,) = home("alerts", "--json").document["alerts"]
+    assert home("alerts", "ack", alert["id"], "--note", "it is being repaired").status is ExitStatus.SUCCESS
+    assert home("worker", "--once").status is ExitStatus.SUCCESS
+    assert len(watcher.asked) == 2
 
 
 def test_a_dead_mans_switch_that_does_not_answer_is_a_warning_and_no_more(home: Any, watcher: Watcher) -> None:

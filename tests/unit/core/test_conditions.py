@@ -5,9 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from cto_backups.core.alerts import DRILL_RULE, Alert, AlertPolicy, AlertRule, Telling, Trouble
+from cto_backups.core.alerts import DRILL_RULE, Alert, AlertPolicy, AlertRule, Happening, Telling, Trouble
 from cto_backups.core.assurance import judge
-from cto_backups.core.conditions import Recovery, Scene, happenings
+from cto_backups.core.conditions import JUDGED_WITHIN, Recovery, Scene, happenings, well_until
 from cto_backups.core.facts import Heartbeat, SourceFacts, VaultFacts
 from cto_backups.core.keeping import Mark
 from cto_backups.core.model import ActionKind, Outcome
@@ -173,3 +173,39 @@ def test_a_drill_goes_on_until_somebody_answers(build, scene):
 def test_naive_moments_are_refused(build, scene):
     with pytest.raises(ValueError, match="no time zone"):
         happenings(replace(scene(), now=build.now.replace(tzinfo=None)))
+
+
+# -- what is well for a while
+
+
+def until(scene, found=()):
+    return well_until(scene, "ledger", found)
+
+
+def test_a_source_that_is_well_is_so_until_its_backup_may_be_too_old(build, scene):
+    rules = [AlertRule("a", Trouble.NO_BACKUP, ("cto",), after=HOUR), AlertRule("b", Trouble.NO_BACKUP, ("cto",))]
+    made = build.point(build.ago(minutes=55))
+    known = build.healthy(newest=made, newest_any=made)
+    assert until(scene(*rules, source=known)) == build.now + timedelta(minutes=5)
+    assert until(scene(replace(rules[0], category="A"), source=known)) > build.now + HOUR / 2 - timedelta(seconds=1)
+
+
+def test_a_source_that_is_well_is_judged_again_within_an_hour_and_others_at_another_moment(build, scene):
+    books = build.policy(build.source("ledger"), build.source("books"))
+    found = scene(policy=books, sources={name: build.healthy(source=name) for name in books.sources})
+    moments = {well_until(found, name, ()) for name in books.sources}
+    assert len(moments) == 2
+    assert all(JUDGED_WITHIN / 2 <= moment - build.now <= JUDGED_WITHIN for moment in moments)
+
+
+def test_what_is_wrong_or_unprotected_is_judged_each_time(build, scene):
+    well = scene()
+    assert until(well) is not None
+    assert until(well, (Happening("r", "ledger", "it is wrong"),)) is None
+    assert until(scene(source=SourceFacts("ledger", first_seen=build.ago(hours=1)))) is None
+
+
+def test_what_is_of_no_known_age_is_judged_each_time(build, scene):
+    ahead = build.point(build.ago(hours=-5))
+    rule = AlertRule("r", Trouble.TEST_FAILED, ("cto",))
+    assert until(scene(rule, source=build.healthy(newest=ahead, newest_any=ahead))) is None
