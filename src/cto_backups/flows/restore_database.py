@@ -123,7 +123,7 @@ def _source(installation: Installation, point: RecoveryPoint) -> DatabaseSource:
     raise UsageError(
         f"Source '{point.source}' has no databases to choose from",
         why=f"it is of the kind {installation.source_policy(point.source).kind};"
-        " --database is for postgresql and bigquery",
+        " --database is for postgresql, mysql, cloudsql and bigquery",
         todo="Leave out --database; --only names paths in a point, which 'cto.backups ls' lists.",
     )
 

@@ -136,6 +136,21 @@ def test_of_mysql_from_the_policy_to_a_proof_and_to_a_moment_back(
     assert "cloudsql-point-in-time" in {each["control"] for each in findings if each["subject"] == "ledger"}
     of_mysql.main.told["settings"]["backupConfiguration"]["binaryLogEnabled"] = True
 
+    point, with_data = (each["id"] for each in home.process("points", "ledger", "--json").document["points"])
+    refused = home.process("restore", point, "--database", "my shop")
+    assert refused.status is ExitStatus.REFUSED and "come out of exports" in refused.err, "it is a record"
+    file = home.process("restore", with_data, "--database", "my shop", "--to", str(open_place / "dumps"))
+    assert file.status is ExitStatus.SUCCESS, file
+    assert (open_place / "dumps" / "my%20shop.sql").read_bytes().endswith(b"-- Dump completed\n")
+    lacking = home.process("restore", with_data, "--database", "my shop", "--as", "again")
+    assert lacking.status is ExitStatus.RESTORE and "GRANT ALL PRIVILEGES ON `again`.* TO" in lacking.err, lacking
+    server.do("GRANT ALL PRIVILEGES ON again.* TO keeper@'%'", "SET GLOBAL log_bin_trust_function_creators = ON")
+    beside = home.process("restore", with_data, "--database", "my shop", "--as", "again", "--verify", "--json")
+    assert beside.status is ExitStatus.SUCCESS, beside
+    assert (beside.document["name"], beside.document["kept_as"]) == ("again", None)
+    assert server.do("SELECT count(*) FROM twins", database="again") == [(6,)]
+    server.do("DROP DATABASE again")
+
     time.sleep(1.1)  # its log tells whole seconds apart
     moment = datetime.now(UTC)
     time.sleep(1.1)

@@ -32,6 +32,8 @@ from cto_backups.sources.cloudsql.proof import (
 from cto_backups.sources.cloudsql.reaching import Reaching
 from cto_backups.sources.cloudsql.service import MYSQL, POSTGRESQL, RUNNING, LogPlace, engine, rfc3339
 from cto_backups.sources.cloudsql.service import settings as settings_of
+from cto_backups.sources.mysql.hashes import HASHES as MYSQL_HASHES
+from cto_backups.sources.mysql.source import MysqlSource
 from cto_backups.sources.options import seconds, text, texts
 from cto_backups.sources.postgresql.source import PostgresqlSource
 from cto_backups.sources.postgresql.sums import LOGICAL_HASHES
@@ -236,11 +238,11 @@ class CloudSqlSource:
 
     def plan_database(self, reader: PointReader, told: Fingerprint, wish: DatabaseWish) -> DatabasePlan:
         """What `restore_database` would do, as with a server of one's own."""
-        return self._postgresql(told, wish).plan_database(reader, told, wish)
+        return self._single(told, wish).plan_database(reader, told, wish)
 
     def restore_database(self, fetch: Fetch, told: Fingerprint, wish: DatabaseWish, stage: Stage) -> DatabaseRestored:
         """Bring one database, or tables of it, out of an export to the instance, or as a dump to a folder."""
-        return self._postgresql(told, wish).restore_database(fetch, told, wish, stage)
+        return self._single(told, wish).restore_database(fetch, told, wish, stage)
 
     def service_backups(self) -> Sequence[BackupRun]:
         """The backups that Cloud SQL has of the instance, the newest first. Raises SourceError."""
@@ -263,19 +265,19 @@ class CloudSqlSource:
             service.restore_backup(self._instance, number, name)
             return BroughtBack(self._reaching.place(name), self._reaching.way(service.get(name)).host, before)
 
-    def _postgresql(self, told: Fingerprint, wish: DatabaseWish) -> PostgresqlSource:
-        if told.algorithm not in LOGICAL_HASHES or wish.at is not None:
+    def _single(self, told: Fingerprint, wish: DatabaseWish) -> PostgresqlSource | MysqlSource:
+        """The source of a server of one's own, for a database out of an export."""
+        is_postgresql = told.algorithm in LOGICAL_HASHES
+        if not (is_postgresql or told.algorithm in MYSQL_HASHES) or told_elsewhere(told) or wish.at is not None:
             raise RefusedError(
-                f"source {self.name}: single databases come out of exports of PostgreSQL, as these were made",
+                f"source {self.name}: single databases come out of exports, as these were made",
                 why="this point is none, or another moment is wanted",
                 todo="Restore all of it with --to FOLDER; of another moment, take the database from the new instance.",
             )
-        inner = self._reaching.away(is_postgresql=True)
-        if wish.folder is None:
-            with self._reaching.service() as service:
-                inner = self._reaching.inner(service.get(self._instance))
-        assert isinstance(inner, PostgresqlSource)
-        return inner
+        if wish.folder is not None:
+            return self._reaching.away(is_postgresql=is_postgresql)
+        with self._reaching.service() as service:
+            return self._reaching.inner(service.get(self._instance))
 
     def _somewhere(self, destination: Path | None, only: Sequence[str]) -> Path:
         if only:

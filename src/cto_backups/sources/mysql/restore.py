@@ -222,14 +222,14 @@ def into(loader: Loader, session: Session, place: Path, *, everything: bool) -> 
         except ToolError as error:
             for lost in list(dumps)[number:]:
                 do(session, f"DROP DATABASE IF EXISTS {quoted(lost)}")
-            if not number:
+            if made and not number:
                 _drop_accounts(loader, session, made)
             raise _explained(error, session) from None
     notes = []
     grants = _content(place / GRANTS_FILE, there)
     if grants:
         loader.load_text(grants, GRANTS_FILE, anyway=True)  # a view that calls a function needs who may call it
-    for name, statements in _views(place):
+    for name, statements in views_in(place):
         if name in dumps:
             try:
                 loader.load_text(statements, VIEWS_FILE)
@@ -324,7 +324,7 @@ def _whole(content: bytes) -> bytes:
     return content if content.endswith(COMPLETED) else content + COMPLETED
 
 
-def _views(place: Path) -> Iterator[tuple[str, bytes]]:
+def views_in(place: Path) -> Iterator[tuple[str, bytes]]:
     """What a point says of each database's views, each with what the dump begins with."""
     if not (place / VIEWS_FILE).is_file():
         return

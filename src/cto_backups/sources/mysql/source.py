@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pymysql
 
+from cto_backups.core.database_restore import DatabasePlan, DatabaseRestored, DatabaseWish, Fetch, Stage
 from cto_backups.core.limits import UNLIMITED, Limit
 from cto_backups.core.model import Fingerprint, Resource
 from cto_backups.core.ports import Capture, Existing, PointReader, Progress, Restored, RestoreOptions, RestorePlan
@@ -22,6 +23,7 @@ from cto_backups.sources.mysql import logged, stream, tail, unfinished
 from cto_backups.sources.mysql import restore as mysql_restore
 from cto_backups.sources.mysql.bases import Dumps
 from cto_backups.sources.mysql.connection import Address, Session, Tools, Version, said, version_of
+from cto_backups.sources.mysql.database import DatabaseForm
 from cto_backups.sources.mysql.dump import BROKEN_FILE, VIEWS_FILE
 from cto_backups.sources.mysql.hashes import HASHES
 from cto_backups.sources.mysql.inventory import databases
@@ -208,6 +210,18 @@ class MysqlSource:
                     f" make it whole yourself, drop that table in each database: {unfinished.TABLE}",
                 ) from error
         return replace(restored, places=(self._server.place,), notes=(*restored.notes, *notes))
+
+    def plan_database(self, reader: PointReader, told: Fingerprint, wish: DatabaseWish) -> DatabasePlan:
+        """What `restore_database` would do."""
+        return self._database.plan(reader, told, wish)
+
+    def restore_database(self, fetch: Fetch, told: Fingerprint, wish: DatabaseWish, stage: Stage) -> DatabaseRestored:
+        """Bring one database out of dumps to the server, or as a file to a folder."""
+        return self._database.restore(fetch, told, wish, stage)
+
+    @property
+    def _database(self) -> DatabaseForm:
+        return DatabaseForm(self._server, self._state, self.streams)
 
     def probe(self, restored: Path, expected: Fingerprint) -> Fingerprint:
         """Bring everything up on a throwaway server of the same series, check its tables, sum them up."""
