@@ -44,11 +44,8 @@ def s3_client(whose: str, fail: type[BackupsError], address: StoreAddress) -> An
         endpoint_url=address.endpoint,
         use_ssl=address.tls is not Tls.NONE,
         verify=certificates,
-        config=Config(
-            retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+        config=_config(
             max_pool_connections=_CONNECTIONS,
-            connect_timeout=_CONNECT_SECONDS,
-            read_timeout=_ANSWER_SECONDS,
             tcp_keepalive=True,
             # What the environment says of other stores must not lead away from where the policy says.
             ignore_configured_endpoint_urls=True,
@@ -60,12 +57,7 @@ def s3_client(whose: str, fail: type[BackupsError], address: StoreAddress) -> An
     )
     aws_retries.register(client, login, _ATTEMPTS)
     client.meta.events.register_last("before-call.s3", _send_small_at_once)
-    try:
-        handshake.prove(client.meta.endpoint_url, address.tls, whose, fail, certificates)
-    except BaseException:
-        client.close()
-        raise
-    return client
+    return _proven(client, address, whose, fail, certificates)
 
 
 def _send_small_at_once(params: MutableMapping[str, Any], **_: Any) -> None:
@@ -80,20 +72,15 @@ def sqs_client(whose: str, fail: type[BackupsError], address: StoreAddress, endp
     Raises as `s3_client` does.
     """
     _, ours, certificates = _session(address)
-    handshake.prove(endpoint, address.tls, whose, fail, certificates)
-    return ours.create_client(
+    client = ours.create_client(
         "sqs",
         region_name=address.region or None,
         endpoint_url=endpoint,
         use_ssl=address.tls is not Tls.NONE,
         verify=certificates,
-        config=Config(
-            retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
-            connect_timeout=_CONNECT_SECONDS,
-            read_timeout=_ANSWER_SECONDS,
-            ignore_configured_endpoint_urls=True,
-        ),
+        config=_config(ignore_configured_endpoint_urls=True),
     )
+    return _proven(client, address, whose, fail, certificates)
 
 
 def iam_client(whose: str, fail: type[BackupsError], address: StoreAddress) -> Any:
@@ -107,12 +94,23 @@ def iam_client(whose: str, fail: type[BackupsError], address: StoreAddress) -> A
         region_name=address.region or None,
         use_ssl=address.tls is not Tls.NONE,
         verify=certificates,
-        config=Config(
-            retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
-            connect_timeout=_CONNECT_SECONDS,
-            read_timeout=_ANSWER_SECONDS,
-        ),
+        config=_config(),
     )
+    return _proven(client, address, whose, fail, certificates)
+
+
+def _config(**more: Any) -> Config:
+    """How often and for how long any of the clients asks, and what is its own besides."""
+    return Config(
+        retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+        connect_timeout=_CONNECT_SECONDS,
+        read_timeout=_ANSWER_SECONDS,
+        **more,
+    )
+
+
+def _proven(client: Any, address: StoreAddress, whose: str, fail: type[BackupsError], certificates: str | None) -> Any:
+    """The client, once its server has shown the TLS that the address asks for; closed where it has not."""
     try:
         handshake.prove(client.meta.endpoint_url, address.tls, whose, fail, certificates)
     except BaseException:
