@@ -29,6 +29,7 @@ from servers.postgresql import Server
 PREFIX = "office/main"
 SOURCES = ("ledger", "media", "papers", "warehouse")
 FIELDS = [{"name": "id", "type": "INTEGER"}, {"name": "day", "type": "DATE"}, {"name": "what", "type": "STRING"}]
+ROWS = "SELECT * FROM entries ORDER BY id"
 BY_DAY = {"timePartitioning": {"type": "DAY", "field": "day"}}
 SECTIONS = """
   warehouse:
@@ -79,7 +80,7 @@ class CloudHome(Home):
 
 @dataclass(frozen=True)
 class Bucket:
-    """The bucket of a vault: its store, its name, and its objects as whoever owns the account sees them."""
+    """A bucket, of a vault or a source: its store, its name, and its objects as whoever owns the account sees them."""
 
     store: GoogleStore | ObjectStore
     name: str
@@ -118,6 +119,7 @@ class Deployment:
     ledger: Server
     warehouse: Dataset
     media: dict[str, bytes]
+    origin: Bucket
     keys: dict[str, str]
     logins: dict[str, str]
 
@@ -147,8 +149,7 @@ def warehouse(bqemulator: Front) -> Iterator[Dataset]:
     made = Dataset.new(bqemulator)
     rows = [{"id": n, "day": f"2024-01-{1 + n % 2:02}", "what": f"order {n}"} for n in range(40)]
     made.table("orders", FIELDS, rows, **BY_DAY)
-    yield made
-    made.drop()
+    yield made  # the test loses it
 
 
 @pytest.fixture
@@ -219,7 +220,7 @@ def deployment(
         "KMS_EMULATOR_HOST": f"gcp-kms:{google.make('repository')}",
         "AWS_ENDPOINT_URL_KMS": f"aws-kms:{at_amazon.create_key()['KeyMetadata']['Arn']}",
     }
-    return Deployment(home, buckets, ledger, warehouse, content, places, logins)
+    return Deployment(home, buckets, ledger, warehouse, content, Bucket(fake_gcs_server, media), places, logins)
 
 
 @pytest.mark.timeout(900)
@@ -243,7 +244,13 @@ def test_from_discovery_to_proven_copies_each_of_which_alone_brings_everything_b
 
     clouds = {"primary": "KMS_EMULATOR_HOST", "secondary": "AWS_ENDPOINT_URL_KMS", "tertiary": "KMS_EMULATOR_HOST"}
     policy = home.policy.read_text()
+    held = Held(deployment.ledger.do(ROWS, database="ledger"), deployment.warehouse.rows("orders"), files(home.data))
+    assert len(held.ledger) == 2000 and len(held.orders) == 40
     shutil.rmtree(home.root)
+    shutil.rmtree(home.data)
+    deployment.origin.empty()
+    deployment.ledger.do("DROP DATABASE ledger", "DROP DATABASE forgotten")
+    deployment.warehouse.drop()
     stored = {vault: {name: bucket.read(name) for name in bucket.names()} for vault, bucket in buckets.items()}
     for bucket in buckets.values():
         bucket.empty()
@@ -253,7 +260,7 @@ def test_from_discovery_to_proven_copies_each_of_which_alone_brings_everything_b
         after = CloudHome(tmp_path / f"after-{vault}" / "home", home.data, home.services, lost)
         put_logins(after, deployment.logins)
         after.policy.write_text(policy)
-        comes_back(deployment, after, vault)
+        comes_back(deployment, after, vault, held)
         buckets[vault].empty()
 
 
@@ -278,22 +285,31 @@ def put_logins(home: CloudHome, logins: dict[str, str]) -> None:
         (keys / name).chmod(0o600)
 
 
-def comes_back(deployment: Deployment, after: CloudHome, vault: str) -> None:
-    """A machine with a policy, a key service and one vault restores each source as it was."""
+@dataclass(frozen=True)
+class Held:
+    """What there was, before all of it was lost."""
+
+    ledger: list[Any]
+    orders: list[Any]
+    papers: dict[str, bytes]
+
+
+def comes_back(deployment: Deployment, after: CloudHome, vault: str, held: Held) -> None:
+    """A machine with a policy, a key service and one vault restores each source as it was; of which nothing is left."""
     after("catalog", "rebuild", "--from", vault)
     back = after.root.parent / "back"
     after("restore", "papers", "--to", str(back / "papers"))
     (data,) = [path for path in (back / "papers").rglob("data") if (path / "report.txt").is_file()]
-    assert files(data) == files(after.data)
+    assert files(data) == held.papers
     after("restore", "media", "--to", str(back / "media"))
     assert files(back / "media" / "objects") == deployment.media
     name = f"back_{vault}"
     after("restore", "ledger", "--database", "ledger", "--as", name, "--yes")
-    rows = "SELECT * FROM entries ORDER BY id"
-    assert deployment.ledger.do(rows, database=name) == deployment.ledger.do(rows, database="ledger")
-    after("restore", "warehouse", "--database", deployment.warehouse.name, "--as", name, "--yes")
+    assert deployment.ledger.do(ROWS, database=name) == held.ledger
+    loaded = after("restore", "warehouse", "--database", deployment.warehouse.name, "--as", name, "--yes", "--json")
+    assert (loaded.document["vault"], loaded.document["way"]) == (vault, "export"), "BigQuery has none of it any more"
     restored = Dataset(deployment.warehouse.front, name)
-    assert restored.rows("orders") == deployment.warehouse.rows("orders")
+    assert restored.rows("orders") == held.orders
     restored.drop()
 
 
