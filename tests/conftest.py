@@ -251,11 +251,16 @@ def bqemulator(fake_gcs_server: GoogleStore) -> Iterator[Front]:
 
 
 @pytest.fixture(scope="session")
-def bigquery_emulator(fake_gcs_server: GoogleStore) -> Iterator[Front]:
-    """BigQuery on GoogleSQL's analyzer, behind a front that does what it lacks; built by `tools/setup --tools`."""
+def bigquery_emulator_program() -> Path:
+    """BigQuery on GoogleSQL's analyzer, built by `tools/setup --tools`."""
     built = os.fspath(ROOT / ".cache" / "servers" / "bin" / "bigquery-emulator")
-    program = find_tool(built, package="", variable="CTO_BIGQUERY_EMULATOR", install="tools/setup --tools")
-    with bigquery.bigquery_emulator(program, fake_gcs_server) as front:
+    return find_tool(built, package="", variable="CTO_BIGQUERY_EMULATOR", install="tools/setup --tools")
+
+
+@pytest.fixture(scope="session")
+def bigquery_emulator(bigquery_emulator_program: Path, fake_gcs_server: GoogleStore) -> Iterator[Front]:
+    """It, behind a front that does what it lacks."""
+    with bigquery.bigquery_emulator(bigquery_emulator_program, fake_gcs_server) as front:
         yield front
 
 

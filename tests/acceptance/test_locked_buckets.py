@@ -197,7 +197,8 @@ def test_what_is_needed_is_locked_anew_and_the_rest_goes_when_its_lock_ends(
     (data / "report.txt").write_text("figures\n")
     (data / "blob.bin").write_bytes(os.urandom(1_000_000))
     bucket = versitygw.bucket(ObjectLockEnabledForBucket=True)
-    run = installed(tmp_path / "home", data, versitygw, vault(versitygw, bucket, "compliance"))
+    prices = ", prices: {currency: USD, storage: 1024}"
+    run = installed(tmp_path / "home", data, versitygw, vault(versitygw, bucket, "compliance", prices))
     run("vault", "init", "cloud")
     run("backup")
     first = stored(versitygw, bucket, "data")
@@ -229,7 +230,13 @@ def test_what_is_needed_is_locked_anew_and_the_rest_goes_when_its_lock_ends(
     days(49)
     told = json.loads(run("prune", "cloud", "--json"))["vaults"][0]
     assert (told["locked_bytes"] > 1_000_000, told["deleted_bytes"]) == (True, 0)
-    assert "are locked, the last until" in run("prune", "cloud")
+    bytes_months = sum(
+        each["size_bytes"] * (datetime.fromisoformat(each["until"]) - clock.now()) / timedelta(days=30)
+        for each in told["locked"]
+    )
+    assert told["locked_cost"] == pytest.approx(bytes_months / (1 << 20), rel=0.01) and told["locked_cost"] > 0.1
+    said = run("prune", "cloud")
+    assert "are locked, the last until" in said and f"they cost {told['locked_cost']:,.2f} USD" in said
     assert first <= stored(versitygw, bucket, "data")
     days(64)
     run("vault", "renew")

@@ -130,6 +130,11 @@ class Front:
             return self._tables(path, match[1], match[2], match[3])
         if not self.time_travels and method == "GET" and path.endswith(("/routines", "/rowAccessPolicies")):
             return {}  # the one that knows no moments has no such lists
+        if not self.time_travels and method == "GET" and path == "/bigquery/v2/projects":
+            found = self.ask(method, path)  # nor does it tell of which project an entry is, but by its `id`
+            return found | {
+                "projects": [{"projectReference": {"projectId": each["id"]}} | each for each in found["projects"]]
+            }
         if _TRANSFERS.fullmatch(path):
             if self.transfers is None:
                 raise RefusedError(403, "SERVICE_DISABLED", "BigQuery Data Transfer API has not been used")

@@ -15,6 +15,7 @@ from cto_backups.errors import ExitStatus
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cto_backups.core.policy import Prices
     from cto_backups.core.pruning import PackUse, UnlistedPack
     from cto_backups.flows.prune import PruneResult
 
@@ -42,8 +43,9 @@ def prune(
 
         def one(name: str) -> tuple[documents.Document, ExitStatus]:
             result = do(installation, name)
-            _tell(screen, result)
-            return _document(result), ExitStatus.SUCCESS
+            prices = installation.policy.vaults[name].prices
+            _tell(screen, result, prices)
+            return _document(result, prices), ExitStatus.SUCCESS
 
         answers, status = in_each(screen, chosen_vaults(installation.policy.vaults, vaults), one)
         screen.document(
@@ -52,7 +54,7 @@ def prune(
         return status
 
 
-def _tell(screen: Screen, result: "PruneResult") -> None:
+def _tell(screen: Screen, result: "PruneResult", prices: "Prices | None") -> None:
     """The plan, a line for each thing that is done, and the result."""
     plan, done = result.pruned.plan, result.pruned.done
     size = figures.size
@@ -88,13 +90,13 @@ def _tell(screen: Screen, result: "PruneResult") -> None:
         screen.show(f"  {size(plan.freed_bytes)} will be deleted by a prune in a day or later")
     if plan.waiting:
         screen.show(f"  {size(plan.waiting_bytes)} in {counted(len(plan.waiting), 'pack')} wait for that already")
-    _tell_locked(screen, result)
+    _tell_locked(screen, result, prices)
     if plan.unused_bytes:
         screen.show(f"  {size(plan.unused_bytes)} stay unused: too little to be worth writing packs anew")
 
 
-def _tell_locked(screen: Screen, result: "PruneResult") -> None:
-    """What would be deleted, were it not locked: when it will be, and how much is paid for until then."""
+def _tell_locked(screen: Screen, result: "PruneResult", prices: "Prices | None") -> None:
+    """What would be deleted, were it not locked: when it will be, and what is paid for it until then."""
     plan, pieces = result.pruned.plan, result.pieces
     for what, bytes_, until in (
         (counted(len(plan.locked), "pack"), plan.locked_bytes, plan.locked_until),
@@ -103,9 +105,25 @@ def _tell_locked(screen: Screen, result: "PruneResult") -> None:
         if until is not None:
             end = screen.moment(until)
             screen.show(f"  {figures.size(bytes_)} in {what} are locked, the last until {end}: deleted after that")
+    cost = _locked_cost(result, prices)
+    if cost is not None and prices is not None and (plan.locked or pieces.locked):
+        screen.show(f"  until their locks end they cost {cost:,.2f} {prices.currency}, at the prices in the policy")
 
 
-def _document(result: "PruneResult") -> documents.Document:
+def _locked_cost(result: "PruneResult", prices: "Prices | None") -> float | None:
+    """What it costs that what is locked stays; of pieces of logs at most. None where policy states no prices."""
+    from cto_backups.core.traffic import storage_cost
+
+    if prices is None:
+        return None
+    plan, pieces = result.pruned.plan, result.pieces
+    cost = sum(storage_cost(each.pack.size_bytes, each.until - plan.made_at, prices) for each in plan.locked)
+    if pieces.locked_until is not None:
+        cost += storage_cost(pieces.locked_bytes, pieces.locked_until - plan.made_at, prices)
+    return cost
+
+
+def _document(result: "PruneResult", prices: "Prices | None") -> documents.Document:
     plan = result.pruned.plan
     return {
         "vault": result.vault,
@@ -120,6 +138,7 @@ def _document(result: "PruneResult") -> documents.Document:
         "deleted_bytes": plan.deleted_bytes,
         "waiting_bytes": plan.waiting_bytes,
         "locked_bytes": plan.locked_bytes,
+        "locked_cost": _locked_cost(result, prices),
         "duplicate_blobs": plan.duplicate_blobs,
         "kept_packs": len(plan.keep),
         "dropped": _uses(plan.drop),

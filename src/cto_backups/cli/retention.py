@@ -1,5 +1,6 @@
 """`retention`: how long points are kept; `retention simulate` shows what that comes to."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 from zoneinfo import ZoneInfo
 
@@ -16,11 +17,13 @@ from cto_backups.core.wording import counted
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cto_backups.core.policy import Prices
     from cto_backups.core.simulation import SimulatedDay, Simulation
 
 _ROWS = 16
 _BAR = 24
 _GIGABYTE = 10**9
+_GIB = 1 << 30
 
 
 @command
@@ -45,7 +48,9 @@ def simulate(
     days: Annotated[int, typer.Option("--days", metavar="N", min=1, max=3660, help="How far to look ahead.")] = 400,
     price: Annotated[
         float | None,
-        typer.Option("--price", metavar="PER_GB_MONTH", min=0, help="What a vault costs for a GB a month."),
+        typer.Option(
+            "--price", metavar="PER_GB_MONTH", min=0, help="What a vault costs for a GB a month, instead of its prices."
+        ),
     ] = None,
 ) -> None:
     """Show which points there would be if triggers and retention stay as they are; nothing is changed.
@@ -69,23 +74,45 @@ def simulate(
                 zone=ZoneInfo(policy.timezone),
                 holds=facts.holds.get(source.name, ()),
             )
-            answers.append(_document(simulated, len(source.vaults), price))
+            costs = _costs(simulated, [policy.vaults[name].prices for name in source.vaults], price)
+            answers.append(_document(simulated, len(source.vaults), price, costs))
             if screen.talks:
-                _tell(screen, simulated, len(source.vaults), price)
+                _tell(screen, simulated)
+                _tell_costs(screen, simulated, len(source.vaults), price, costs)
+                screen.show("")
         screen.document({"days": days, "sources": answers})
 
 
-def _costs(simulated: "Simulation", vaults: int, price: float | None) -> tuple[float, float] | None:
-    """What all vaults cost in the month after the end, and in all until then."""
+@dataclass(frozen=True)
+class _Costs:
+    """What `vaults` whose prices are in one currency cost: in the month after the end, and in all until then."""
+
+    currency: str
+    vaults: int
+    month: float
+    until: float
+
+
+def _costs(simulated: "Simulation", prices: "Sequence[Prices | None]", price: float | None) -> list[_Costs]:
+    """What all vaults cost, or those whose prices are known; nothing without history."""
     stored, byte_months = simulated.days[-1].stored_bytes, simulated.byte_months()
-    if price is None or stored is None or byte_months is None:
-        return None
-    each = price * vaults / _GIGABYTE
-    return stored * each, byte_months * each
+    if stored is None or byte_months is None:
+        return []
+    if price is not None:
+        each = price * len(prices) / _GIGABYTE
+        return [_Costs("", len(prices), stored * each, byte_months * each)]
+    found = []
+    known = [each for each in prices if each is not None]
+    for currency in dict.fromkeys(each.currency for each in known):
+        same = [each.storage / _GIB for each in known if each.currency == currency]
+        found.append(_Costs(currency, len(same), stored * sum(same), byte_months * sum(same)))
+    return found
 
 
-def _document(simulated: "Simulation", vaults: int, price: float | None) -> documents.Document:
-    history, costs = simulated.history, _costs(simulated, vaults, price)
+def _document(
+    simulated: "Simulation", vaults: int, price: float | None, costs: "Sequence[_Costs]"
+) -> documents.Document:
+    history = simulated.history
     return {
         "source": simulated.source,
         "triggers": format_triggers(simulated.triggers),
@@ -102,12 +129,17 @@ def _document(simulated: "Simulation", vaults: int, price: float | None) -> docu
             {"at": utc(day.at), "points": day.points, "stored_bytes": day.stored_bytes} for day in simulated.days
         ],
         "vaults": vaults,
-        "cost_per_month": costs[0] if costs else None,
-        "cost": costs[1] if costs else None,
+        "cost_per_month": costs[0].month if costs and price is not None else None,
+        "cost": costs[0].until if costs and price is not None else None,
+        "costs": [
+            {"currency": each.currency, "vaults": each.vaults, "per_month": each.month, "total": each.until}
+            for each in costs
+            if price is None
+        ],
     }
 
 
-def _tell(screen: Screen, simulated: "Simulation", vaults: int, price: float | None) -> None:
+def _tell(screen: Screen, simulated: "Simulation") -> None:
     from cto_backups.cli.tables import row, table
 
     history, last = simulated.history, simulated.days[-1]
@@ -128,12 +160,22 @@ def _tell(screen: Screen, simulated: "Simulation", vaults: int, price: float | N
     else:
         screen.show(f"Bytes in each vault: {figures.size(history.size_bytes)} of content, before compression,")
         screen.show(f"and {figures.size(history.added_bytes)} that each further point adds, on average.")
-    if costs := _costs(simulated, vaults, price):
-        screen.show(f"Cost in {counted(vaults, 'vault')} at {price:g} per GB and month:")
-        screen.show(f"{costs[0]:,.2f} a month then, {costs[1]:,.2f} until then.")
-    elif price is not None:
+
+
+def _tell_costs(
+    screen: Screen, simulated: "Simulation", vaults: int, price: float | None, costs: "Sequence[_Costs]"
+) -> None:
+    for each in costs:
+        if price is not None:
+            screen.show(f"Cost in {counted(vaults, 'vault')} at {price:g} per GB and month:")
+            screen.show(f"{each.month:,.2f} a month then, {each.until:,.2f} until then.")
+        else:
+            screen.show(f"Storage in {counted(each.vaults, 'vault')} at the policy's prices, in {each.currency}:")
+            screen.show(f"{each.month:,.2f} a month then, {each.until:,.2f} until then.")
+    if price is not None and not costs:
         screen.show("So its cost is not known either.")
-    screen.show("")
+    elif price is None and costs and (unknown := vaults - sum(each.vaults for each in costs)):
+        screen.show(f"Of {counted(unknown, 'vault')} the policy states no prices.")
 
 
 def _chart(screen: Screen, days: "Sequence[SimulatedDay]") -> None:

@@ -46,6 +46,11 @@ class Traffic:
         return requests + self.down_bytes / _GIB * prices.egress
 
 
+def storage_cost(size_bytes: float, kept: timedelta, prices: Prices) -> float:
+    """What it costs to have so many bytes lie there for so long."""
+    return size_bytes / _GIB * prices.storage * (max(kept, timedelta(0)) / COUNTED_FOR)
+
+
 @dataclass(frozen=True, slots=True)
 class VaultCosts:
     """One vault: what lies there, what travelled in the last month by the action that it was for, and a full restore.
@@ -68,7 +73,7 @@ class VaultCosts:
     @property
     def storage_cost(self) -> float | None:
         """What storing it costs a month, as much as there is now."""
-        return None if self.prices is None else self.stored_bytes / _GIB * self.prices.storage
+        return None if self.prices is None else storage_cost(self.stored_bytes, COUNTED_FOR, self.prices)
 
     def cost(self, traffic: Traffic) -> float | None:
         """What this much traffic costs."""

@@ -1,5 +1,7 @@
 """`retention` and `retention simulate` as people type them."""
 
+import re
+
 from cto_backups.errors import ExitStatus
 from integration.cli.conftest import Home
 
@@ -25,6 +27,32 @@ def test_a_simulation_shows_ages_bars_bytes_and_cost_and_changes_nothing(home: H
     assert bars[-1].split()[1] == str(answer["course"][-1]["points"])
     assert f"{answer['cost_per_month']:,.2f} a month then" in out
     assert home("points", "data-files", "--json").document == before
+
+
+def test_the_prices_of_vaults_say_what_it_will_cost(home: Home) -> None:
+    """In each currency by itself; where some state no price, that is told."""
+    assert home("backup", "data-files").status is ExitStatus.SUCCESS
+    home.change("more figures\n")
+    assert home("backup", "data-files").status is ExitStatus.SUCCESS
+    command = ("retention", "simulate", "data-files", "--days", "30")
+    assert home(*command, "--json").document["sources"][0]["costs"] == []
+    assert "prices" not in home(*command).out
+
+    text = home.policy.read_text()
+    named = re.search(r"(?m)^ +(?=url: file:vaults/one\b)", text) or re.search(r"(?m)^ +(?=url: )", text)
+    assert named is not None
+    price = f"{named[0]}prices: {{currency: EUR, storage: 524288}}\n"
+    home.policy.write_text(text[: named.start()] + price + text[named.start() :])
+    (answer,) = home(*command, "--json").document["sources"]
+    (cost,) = answer["costs"]
+    stored = [day["stored_bytes"] for day in answer["course"]]
+    assert (cost["currency"], cost["vaults"], answer["cost"]) == ("EUR", 1, None)
+    assert abs(cost["per_month"] - stored[-1] / 2048) < 0.01
+    assert abs(cost["total"] - sum(stored) / 2048 / (365.25 / 12)) < cost["total"] * 0.02
+    out = home(*command).out
+    assert "Storage in 1 vault at the policy's prices, in EUR:" in out
+    assert f"{cost['per_month']:,.2f} a month then" in out
+    assert f"Of {answer['vaults'] - 1} vaults the policy states no prices." in out
 
 
 def test_every_source_is_simulated_and_listed_when_none_is_named(home: Home) -> None:

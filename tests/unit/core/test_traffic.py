@@ -1,12 +1,13 @@
 """What vaults cost: by what lies there, what travelled, and what a full restore takes; no price is assumed."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from cto_backups.core.facts import Facts
 from cto_backups.core.policy import Prices
-from cto_backups.core.traffic import Traffic, VaultCosts, vault_costs
+from cto_backups.core.traffic import Traffic, VaultCosts, storage_cost, vault_costs
 
 GIB = 1 << 30
 PRICES = Prices("USD", storage=0.02, egress=0.09, writes=0.005, reads=0.0004)
@@ -30,6 +31,11 @@ def test_a_vault_costs_what_lies_there_what_travels_and_what_is_asked():
     assert costs.cost(costs.total) == pytest.approx(0.01 + 0.002 + 0.9)
     unknown = replace(costs, prices=None)
     assert (unknown.storage_cost, unknown.cost(unknown.total)) == (None, None)
+
+
+def test_what_lies_there_costs_by_how_long_it_does():
+    assert storage_cost(100 * GIB, timedelta(days=45), PRICES) == pytest.approx(3.0)
+    assert storage_cost(100 * GIB, -timedelta(days=1), PRICES) == 0
 
 
 def test_a_full_restore_reads_no_more_than_there_is_in_requests_as_were_seen(build):

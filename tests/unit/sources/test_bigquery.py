@@ -22,9 +22,10 @@ from cto_backups.core.trees import Before, Entry
 from cto_backups.errors import NotFoundError, RestoreError, SourceError, VerificationError
 from cto_backups.errors import RefusedError as RefusedRestore
 from cto_backups.sources.bigquery.source import BigQuerySource
-from servers import bigquery_avro
+from servers import bigquery, bigquery_avro
 from servers.bigquery import BASE, PROJECT, Dataset, datasets
 from servers.bigquery_front import Front, RefusedError
+from servers.google_stores import GoogleStore
 
 ORDERS: list[dict[str, Any]] = [
     {"name": "id", "type": "INTEGER", "mode": "REQUIRED", "description": "counts up"},
@@ -120,6 +121,13 @@ def small(front: Front) -> Dataset:
     return made
 
 
+def small_with_view(front: Front) -> Dataset:
+    """The same, with a view."""
+    made = small(front)
+    made.view("early", f"SELECT id FROM `{PROJECT}.{made.name}.orders` WHERE id < 3")
+    return made
+
+
 @pytest.fixture(scope="module")
 def bucket(bqemulator: Front) -> str:
     """The bucket on the way, for all tests."""
@@ -205,8 +213,7 @@ def _swapped(place: Path) -> None:
 @pytest.fixture(scope="module")
 def standing(bqemulator: Front) -> Iterator[Dataset]:
     """One dataset for all tests of the contract: each of them compares with what it found itself."""
-    made = small(bqemulator)
-    made.view("early", f"SELECT id FROM `{PROJECT}.{made.name}.orders` WHERE id < 3")
+    made = small_with_view(bqemulator)
     yield made
     made.drop()
 
@@ -256,6 +263,33 @@ class TestBigQuerySource(SourceContract):
             standing.insert("shelf", {"id": 99})
 
         return Subject(make(), make, change, make(datasets=("nowhere",)))
+
+
+@pytest.fixture(scope="module")
+def first_of_the_other(
+    bigquery_emulator_program: Path, fake_gcs_server: GoogleStore, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[MemoryPoint, Fingerprint]:
+    """What was captured once on the other emulator."""
+    with bigquery.bigquery_emulator(bigquery_emulator_program, fake_gcs_server) as front:
+        shop = small_with_view(front)
+        return captured(making(front, fake_gcs_server.bucket(), shop, tmp_path_factory.mktemp("state"))())
+
+
+class TestBigQuerySourceOnTheOtherEmulator(TestBigQuerySource):
+    """One of its own for each test: it gives no memory back, and breaks down after some hundreds of queries."""
+
+    @pytest.fixture
+    def taken(self, first_of_the_other: tuple[MemoryPoint, Fingerprint]) -> tuple[MemoryPoint, Fingerprint]:
+        return first_of_the_other
+
+    @pytest.fixture
+    def subject(
+        self, bigquery_emulator_program: Path, fake_gcs_server: GoogleStore, tmp_path: Path
+    ) -> Iterator[Subject]:
+        with bigquery.bigquery_emulator(bigquery_emulator_program, fake_gcs_server) as front:
+            shop = small_with_view(front)
+            make = self.make = making(front, fake_gcs_server.bucket(), shop, tmp_path)
+            yield Subject(make(), make, lambda: shop.insert("shelf", {"id": 99}), make(datasets=("nowhere",)))
 
 
 def test_every_type_is_proven_and_everything_on_the_way_is_removed(front: Front, bucket: str, tmp_path: Path) -> None:
