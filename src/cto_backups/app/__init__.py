@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cto_backups import clock, registry
 from cto_backups.app.adapters import Adapters, own_places
 from cto_backups.app.changes import PolicyChanges as PolicyChanges
+from cto_backups.app.changes import ProgramChanges as ProgramChanges
 from cto_backups.errors import CatalogError, KeyProblemError, NotFoundError, PolicyError
 from cto_backups.process import host
 

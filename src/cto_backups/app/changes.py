@@ -1,11 +1,13 @@
-"""Changes of the policy file while somebody works by it."""
+"""Changes of the policy file, and of the program itself, while somebody works by them."""
 
 import hashlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cto_backups import clock
+from cto_backups import __file__ as program
+from cto_backups import __version__, clock
 from cto_backups.errors import BackupsError
 
 if TYPE_CHECKING:
@@ -13,6 +15,34 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS = 5.0
 """How often the file is looked at."""
+PROGRAM_SECONDS = 1.0
+"""How often the program is looked at: before its next process may begin."""
+
+
+_VERSION = re.compile(r'^__version__ = "(.+)"', re.MULTILINE)
+
+
+class ProgramChanges:
+    """Notices when another release is installed in the place of the one that runs.
+
+    Its processes would be of that release from then on, and the two need not understand each other.
+    """
+
+    def __init__(self) -> None:
+        self._look_at = 0.0
+
+    def seen(self) -> str | None:
+        """What is installed instead, in words; None where it is what runs."""
+        at = clock.monotonic()
+        if at < self._look_at:
+            return None
+        self._look_at = at + PROGRAM_SECONDS
+        try:
+            found = _VERSION.search(Path(program).read_text())
+        except OSError:
+            return "none at the moment"  # the old one is removed first
+        now = found[1] if found else "another one"
+        return None if now == __version__ else now
 
 
 class PolicyChanges:

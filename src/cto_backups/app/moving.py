@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cto_backups import clock
 from cto_backups.app.catalog_place import place_for
-from cto_backups.errors import RefusedError, UsageError
+from cto_backups.errors import NotFoundError, RefusedError, UsageError
 from cto_backups.process import host
 
 if TYPE_CHECKING:
@@ -50,6 +50,12 @@ def move(policy: Path, origin: str) -> Moved:
             f"The catalog {database.place_of(settings.catalog_url)} is there already",
             why="all that one holds would have to be put together with what the other holds",
             todo="Move that one away, or bring in what it lacks with 'cto.backups catalog rebuild'.",
+        )
+    if path is not None and not path.exists():
+        raise NotFoundError(
+            f"There is no catalog at {path}",
+            why="--from is where the catalog was until now",
+            todo="Write what 'catalog:' was in the policy before, such as --from sqlite:catalog.db.",
         )
     with Catalog.open(before, now=now, password=settings.catalog_login) as held:
         _refuse_at_work(held)

@@ -53,7 +53,10 @@ def hosts(screen: Screen) -> ExitStatus:
     for host in found:
         if host.other_policy and not host.gone:
             screen.show(f"{host.name} works under another policy than this one: give all hosts the same file.")
-    for last in (last for host in found if host.gone for last in host.workers):
+    gone = [host for host in found if host.gone]
+    if any(host.workers for host in gone):
+        screen.show("What only a host that is gone can do waits: start 'cto.backups worker' there again.")
+    for last in (last for host in gone for last in host.workers):
         screen.show(f"If it was retired: cto.backups worker --forget {last.name}")
     return status
 

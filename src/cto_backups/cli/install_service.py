@@ -11,6 +11,7 @@ import typer
 from cto_backups.cli.command import command
 from cto_backups.cli.screen import Screen
 from cto_backups.errors import RefusedError, UsageError
+from cto_backups.process import HOST_VARIABLE
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -64,6 +65,7 @@ def install_service(
     if write:
         _put(place, files)
     commands = _commands(manager, name, place, timer=interval is not None, system=service.system)
+    missing = _variables(configuration)
     screen.document(
         {
             "manager": manager,
@@ -71,6 +73,7 @@ def install_service(
             "texts": files,
             "written": write,
             "commands": commands,
+            "variables": missing,
         }
     )
     for file, text in files.items():
@@ -78,8 +81,13 @@ def install_service(
             screen.show(f"Written: {place / file}")
         elif screen.talks:
             screen.note(f"# {file}" if manager == "cron" else f"# {place / file}")
-            screen.show_whole(text.rstrip("\n"))
+            screen.as_it_is(text)
     screen.note("Then: " + "; ".join(commands))
+    if missing:
+        screen.note(
+            f"The policy takes {', '.join(missing)} from the environment, which a service does not have: refer to a "
+            "file instead (file:keys/…), or set it there."
+        )
 
 
 def _interval(manager: str, every: str | None) -> "timedelta | None":
@@ -106,7 +114,25 @@ def _service(configuration: "Configuration", name: str, every: "timedelta | None
         words += ["--once", "--every", format_duration(every)]
     own = [settings.home, settings.state, *local_roots(configuration).values()]
     outside = [folder for folder in own if folder == settings.home or not folder.is_relative_to(settings.home)]
-    return Service(words, name, settings.home, tuple(dict.fromkeys(outside)), every, system=os.geteuid() == 0)
+    named = os.environ.get(HOST_VARIABLE)
+    return Service(
+        words,
+        name,
+        settings.home,
+        tuple(dict.fromkeys(outside)),
+        every,
+        system=os.geteuid() == 0,
+        variables={HOST_VARIABLE: named} if named else {},
+    )
+
+
+def _variables(configuration: "Configuration") -> list[str]:
+    """The variables of the environment that the policy refers to."""
+    from cto_backups.config.document import parse
+
+    root = parse(configuration.text.decode()).root
+    texts = (node.scalar for _, node in root.walk() if isinstance(node.scalar, str)) if root is not None else ()
+    return sorted({text.removeprefix("env:").strip() for text in texts if text.startswith("env:")})
 
 
 def _program() -> list[str]:

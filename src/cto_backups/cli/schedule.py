@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from cto_backups.core.copies import CopyRow
+    from cto_backups.core.model import Action
 
 
 @command
@@ -25,7 +26,7 @@ def schedule(
         typer.Option("--ahead", metavar="TIME", help="Show what would run within so much time from now, and why."),
     ] = None,
 ) -> None:
-    """Show when each source, test and copy last ran and next runs; 'schedule set' changes it."""
+    """Show when everything last ran and next runs, and why; 'schedule set' changes it."""
     if ahead is not None:
         _show_agenda(screen, ahead)
         return
@@ -33,7 +34,7 @@ def schedule(
         from cto_backups import clock
         from cto_backups.core.copies import copy_timetable
         from cto_backups.core.heavy_work import next_opening, notes
-        from cto_backups.core.timetable import timetable
+        from cto_backups.core.timetable import timetable, upkeep_of_vaults
         from cto_backups.core.watching import watching_trigger
 
         policy = opening.configuration.policy
@@ -41,6 +42,7 @@ def schedule(
         facts = opening.installation.catalog.facts(now)
         rows = timetable(policy, facts, now, ZoneInfo(policy.timezone))
         copies = copy_timetable(policy, facts, now)
+        upkeep = tuple(upkeep_of_vaults(policy, facts, now))
         opening_at, warnings = next_opening(policy, now), notes(policy, facts)
         screen.document(
             {
@@ -68,6 +70,15 @@ def schedule(
                     }
                     for each in copies
                 ],
+                "vaults": [
+                    {
+                        "action": each.kind.value,
+                        "vault": each.vault,
+                        "next_run": utc(max(each.due_at, now)),
+                        "why": each.reason,
+                    }
+                    for each in upkeep
+                ],
                 "heavy_work": {"opens": utc(opening_at), "notes": list(warnings)},
             }
         )
@@ -77,12 +88,12 @@ def schedule(
         from cto_backups.cli.tables import row as add
         from cto_backups.cli.tables import table
 
-        listing = table("source", "triggers", "last backup", "next backup", flexible=("source", "triggers"))
+        listing = table("source", "triggers", "last backup", "next backup", flexible=("source", "triggers", "next backup"))
         for row in rows:
             last = f"{screen.moment(row.last_run)}\n{figures.relative(row.last_run, now)}" if row.last_run else "never"
-            due = row.next_run <= now
             # What is due runs as soon as a worker does; when it was meant to is told in `why`.
-            coming = "now" if due else f"{screen.moment(row.next_run)}\n{figures.relative(row.next_run, now)}"
+            at = f"{screen.moment(row.next_run)}\n{figures.relative(row.next_run, now)}"
+            coming = f"{at if row.next_run > now else 'now'}\n{row.why}"
             add(listing, spelled(row.source, screen.out, 20), row.triggers, last, coming)
         screen.show(listing)
         screen.show("")
@@ -93,16 +104,14 @@ def schedule(
             )
             again = "none required" if policy.sources[row.source].test_every is None else "once there is a point"
             if row.test_next:
-                again = (
-                    "now" if row.test_next <= now
-                    else f"{screen.moment(row.test_next)} ({figures.relative(row.test_next, now)})"
-                )  # fmt: skip
-                again += f"\n{row.test_why}" if policy.worker.heavy_work else ""
+                again = f"{_coming(screen, row.test_next, now)}\n{row.test_why}"
             add(tests, spelled(row.source, screen.out, 20), tested, again)
         screen.show(tests)
         screen.show("")
         if copies:
             _show_copies(screen, copies, now)
+        if upkeep:
+            _show_upkeep(screen, upkeep, now)
         if opening_at is not None:
             stands = "open now" if opening_at <= now else f"closed until {screen.moment(opening_at)}"
             screen.show(f"The windows of heavy work (restore tests, verifications, prunes) are {stands}.")
@@ -123,12 +132,24 @@ def _show_copies(screen: Screen, copies: "tuple[CopyRow, ...]", now: "datetime")
         )
         coming = each.why
         if each.next_run is not None:
-            due = each.next_run <= now
-            coming = "now" if due else f"{screen.moment(each.next_run)}\n{figures.relative(each.next_run, now)}"
-            coming += f"\n{each.why}"
+            coming = f"{_coming(screen, each.next_run, now)}\n{each.why}"
         row(listing, name(each.vault, screen.out, 20), each.triggers or "with each backup", last, coming)
     screen.show(listing)
     screen.show("")
+
+
+def _show_upkeep(screen: Screen, upkeep: "tuple[Action, ...]", now: "datetime") -> None:
+    from cto_backups.cli.tables import row, table
+
+    listing = table("in vaults", "next", "why", flexible=("in vaults", "why"))
+    for each in upkeep:
+        row(listing, f"{each.kind.value} {each.vault}", _coming(screen, each.due_at, now), each.reason)
+    screen.show(listing)
+    screen.show("")
+
+
+def _coming(screen: Screen, at: "datetime", now: "datetime") -> str:
+    return "now" if at <= now else f"{screen.moment(at)} ({figures.relative(at, now)})"
 
 
 def _show_agenda(screen: Screen, ahead: str) -> None:

@@ -56,6 +56,12 @@ class Screen:
         if self.talks and not self._said(text, stderr=False):
             self.out.print(_continued(errors.clean(text), self.out), soft_wrap=True)
 
+    def as_it_is(self, text: str) -> None:
+        """Print what a file is to hold, for people: no terminal's width may change it."""
+        if self.talks:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+
     def line_of_many(self, text: str) -> None:
         """Print one of perhaps millions of lines, as it is: nothing in it may need `clean`."""
         if self.talks:

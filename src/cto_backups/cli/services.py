@@ -6,8 +6,8 @@ there), devices, other users (throwaway servers run as one), and marks such as s
 
 import plistlib
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
@@ -38,6 +38,7 @@ class Service:
     """A worker as a service: `command` runs it, `name` tells it from others, `own` are the folders that it writes to.
 
     `every`: it runs once, so often; None: it stays. `system`: for the whole machine, and not for one user alone.
+    `variables` are set in its environment.
     """
 
     command: Sequence[str]
@@ -46,6 +47,7 @@ class Service:
     own: Sequence[Path] = ()
     every: timedelta | None = None
     system: bool = True
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 def systemd_unit(service: Service) -> str:
@@ -54,6 +56,7 @@ def systemd_unit(service: Service) -> str:
     unit = ["[Unit]", "Description=cto.backups: backups, copies, restore tests", "Wants=network-online.target"]
     unit += ["After=network-online.target", "", "[Service]", f"Type={'exec' if stays else 'oneshot'}"]
     unit += [f"WorkingDirectory={_escaped(str(service.folder))}"]
+    unit += [f"Environment={_variable(name, value)}" for name, value in service.variables.items()]
     unit += [f"ExecStart={' '.join(_quoted(word) for word in service.command)}"]
     if stays:
         unit += ["ExecReload=/bin/kill -HUP $MAINPID", "Restart=always", "RestartSec=30"]
@@ -85,6 +88,7 @@ def launchd_plist(service: Service) -> str:
         "Label": service.name,
         "ProgramArguments": list(service.command),
         "WorkingDirectory": str(service.folder),
+        **({"EnvironmentVariables": dict(service.variables)} if service.variables else {}),
         "RunAtLoad": True,
         "ExitTimeOut": STOP_SECONDS,
         "Umask": 0o077,
@@ -101,7 +105,8 @@ def launchd_plist(service: Service) -> str:
 
 def cron_line(service: Service) -> str:
     """The line of a crontab. Raises ValueError for a time between two runs that cron cannot keep."""
-    line = f"cd {shlex.quote(str(service.folder))} && {shlex.join(service.command)}"
+    variables = "".join(f"{name}={shlex.quote(value)} " for name, value in service.variables.items())
+    line = f"cd {shlex.quote(str(service.folder))} && {variables}{shlex.join(service.command)}"
     return f"{_cron_times(service.every)} {line.replace('%', chr(92) + '%')}\n"
 
 
@@ -124,6 +129,11 @@ def _cron_times(every: timedelta | None) -> str:
 def _quoted(word: str) -> str:
     """A word in a unit's line: quoted, and what systemd would replace in it doubled."""
     return '"' + _escaped(word).replace("\\", "\\\\").replace('"', '\\"').replace("$", "$$") + '"'
+
+
+def _variable(name: str, value: str) -> str:
+    # Unlike in a command, a dollar sign is one here.
+    return _quoted(f"{name}={value}").replace("$$", "$")
 
 
 def _escaped(word: str) -> str:

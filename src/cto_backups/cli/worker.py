@@ -89,7 +89,7 @@ def worker(
 
 def _stay(screen: Screen, stop: threading.Event, name: str) -> None:
     """Work until stopped, under the policy file as it is, and as it becomes."""
-    from cto_backups import app
+    from cto_backups import __version__, app
     from cto_backups.app.slots import Slots
     from cto_backups.cli.logs import arguments, configure
     from cto_backups.config import load
@@ -99,7 +99,7 @@ def _stay(screen: Screen, stop: threading.Event, name: str) -> None:
 
     configure(screen.options)
     path = app.find_policy(screen.options.policy)
-    changes = app.PolicyChanges(path)
+    changes, program = app.PolicyChanges(path), app.ProgramChanges()
     configuration = load(path)
     slots = Slots(configuration, arguments(screen.options))
 
@@ -113,6 +113,16 @@ def _stay(screen: Screen, stop: threading.Event, name: str) -> None:
         screen.problem(error)
         screen.note(f"Trying again every {AWAY_SECONDS:.0f} s. What is under way goes on.")
         stop.wait(AWAY_SECONDS)
+
+    def leave() -> bool:
+        if not stop.is_set() and (installed := program.seen()) is not None:
+            screen.note(
+                f"Release {__version__}, which this worker is of, was replaced; installed is {installed}. What is in "
+                "progress is finished, then start it again; a service does so by itself."
+            )
+            log.warning("program replaced", extra={"fields": {"running": __version__, "installed": installed}})
+            stop.set()
+        return changes.seen(refuse) is not None
 
     before: Configuration | None = None
     queue: FleetQueue | None = None
@@ -150,7 +160,7 @@ def _stay(screen: Screen, stop: threading.Event, name: str) -> None:
                         name,
                         pool=slots,
                         queue=queue,
-                        leave=lambda: changes.seen(refuse) is not None,
+                        leave=leave,
                     )
             except CatalogAwayError as error:
                 if before is None:  # nobody has seen it there yet: the address may be wrong
@@ -193,12 +203,15 @@ def _interval(every: str | None, *, once: bool) -> "timedelta | None":
 def _stopped_by_signals(
     screen: Screen, stop: threading.Event, reload: Callable[[], None] = lambda: None
 ) -> Iterator[None]:
+    told = threading.Event()  # not `stop`, which may be set for another reason
+
     def look(_number: int, _frame: FrameType | None) -> None:
         reload()
 
     def handle(_number: int, _frame: FrameType | None) -> None:
-        if stop.is_set():
+        if told.is_set():
             raise KeyboardInterrupt
+        told.set()
         stop.set()
         screen.note("Stopping: what is in progress is finished first. Once more breaks it off.")
 

@@ -1,14 +1,16 @@
 """The timetable: when every source last ran and next runs, and why; pure, from the same rules as the plan."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from cto_backups.core.calendar_times import require_aware
 from cto_backups.core.duration import roughly
 from cto_backups.core.facts import Facts, SourceFacts
 from cto_backups.core.heavy_work import begins, spare_of_test
-from cto_backups.core.model import ActionKind
-from cto_backups.core.plan import is_running, last_backup_at, next_backup, why_backup
+from cto_backups.core.model import Action, ActionKind
+from cto_backups.core.plan import is_running, last_backup_at, next_backup, of_vault, why_backup
 from cto_backups.core.policy import Policy, SourcePolicy
 from cto_backups.core.restore_test_times import next_test
 from cto_backups.core.retries import retry_at
@@ -36,6 +38,16 @@ class ScheduleRow:
 def timetable(policy: Policy, facts: Facts, now: datetime, zone: ZoneInfo) -> tuple[ScheduleRow, ...]:
     """When every source last ran and next runs, its moments in `zone`, in the policy's order."""
     return tuple(_row(policy, source, facts, now, zone) for source in policy.sources.values())
+
+
+def upkeep_of_vaults(policy: Policy, facts: Facts, now: datetime) -> Iterator[Action]:
+    """What is due next of each vault, in the policy's order, the earliest first.
+
+    Raises ValueError when `now` is naive.
+    """
+    require_aware(now)
+    for vault in policy.vaults:
+        yield from sorted(of_vault(policy, vault, facts, now), key=lambda action: action.due_at)
 
 
 def _row(policy: Policy, source: SourcePolicy, facts: Facts, now: datetime, zone: ZoneInfo) -> ScheduleRow:

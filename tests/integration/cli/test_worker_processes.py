@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+import cto_backups
 from integration.cli.conftest import Home, environment
 
 PATIENCE_SECONDS = 150
@@ -83,12 +84,12 @@ def place(home: Home, tmp_path: Path) -> Place:
 class Worker:
     """A worker as a process of its own, and what it says."""
 
-    def __init__(self, place: Place, log: Path) -> None:
+    def __init__(self, place: Place, log: Path, **variables: str) -> None:
         self._log = log
         with log.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "cto_backups", "worker"],
-                env=environment(CTO_BACKUPS_POLICY=str(place.home.policy)),
+                env=environment(CTO_BACKUPS_POLICY=str(place.home.policy), **variables),
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
@@ -105,12 +106,12 @@ class Worker:
         return self.process.wait(PATIENCE_SECONDS)
 
 
-def workers(place: Place, tmp_path: Path) -> Iterator[Callable[[], Worker]]:
+def workers(place: Place, tmp_path: Path) -> Iterator[Callable[..., Worker]]:
     """What begins a worker; all of them are killed in the end, and what works for them."""
     begun: list[Worker] = []
 
-    def begin() -> Worker:
-        begun.append(Worker(place, tmp_path / f"log-{len(begun)}"))
+    def begin(**variables: str) -> Worker:
+        begun.append(Worker(place, tmp_path / f"log-{len(begun)}", **variables))
         return begun[-1]
 
     yield begin
@@ -123,7 +124,7 @@ def workers(place: Place, tmp_path: Path) -> Iterator[Callable[[], Worker]]:
 
 
 @pytest.fixture
-def worker(place: Place, tmp_path: Path) -> Iterator[Callable[[], Worker]]:
+def worker(place: Place, tmp_path: Path) -> Iterator[Callable[..., Worker]]:
     yield from workers(place, tmp_path)
 
 
@@ -243,3 +244,28 @@ def test_a_policy_with_mistakes_is_told_and_the_one_before_goes_on(place: Place,
     until(lambda: place.succeeded("third"), "the file is put right")
     assert place.runs("second") == []
     assert working.stop() == 0
+
+
+def test_a_worker_whose_program_is_replaced_finishes_and_begins_nothing_by_the_new_one(
+    place: Place, worker: Any, tmp_path: Path
+) -> None:
+    """Its processes would be of the new release, and the two need not understand each other."""
+    installed = Path(cto_backups.__file__).parent
+    package = tmp_path / "packages" / installed.name
+    package.mkdir(parents=True)
+    for each in installed.iterdir():
+        if each.name not in ("__init__.py", "__pycache__"):
+            (package / each.name).symlink_to(each)
+    text = (installed / "__init__.py").read_text()
+    (package / "__init__.py").write_text(text)
+    place.policy(slow="touch begun; while ! test -e go; do sleep 0.1; done; echo done")
+    working = worker(PYTHONPATH=str(package.parent))
+    until(lambda: (place.meeting / "begun").exists(), "the backup has begun")
+    (package / "__init__.py").write_text(text.replace(f'"{cto_backups.__version__}"', '"99.0"'))
+    until(lambda: working.said("installed is 99.0"), "it has noticed")
+    place.policy(slow="touch begun; while ! test -e go; do sleep 0.1; done; echo done", new="echo new")
+    working.process.send_signal(signal.SIGTERM)  # as `systemctl restart` sends: the first one breaks nothing off
+    until(lambda: working.said("Stopping"), "the worker has heard")
+    (place.meeting / "go").touch()
+    assert working.process.wait(PATIENCE_SECONDS) == 0
+    assert (place.runs("slow"), place.runs("new")) == ([("succeeded", "")], [])
