@@ -210,8 +210,8 @@ def not_there(place: str) -> tuple[str, str, str]:
     return (
         f"There is no catalog at {place}",
         "it was moved or deleted, or this installation was not finished",
-        "If it is elsewhere, bring it over: 'cto.backups catalog move --from sqlite:catalog.db'. If it is lost, make it "
-        "anew from the records in a vault: 'cto.backups catalog rebuild'. A new installation is made with "
+        "If it is elsewhere, bring it over: 'cto.backups catalog move --from sqlite:catalog.db'. If it is lost, make "
+        "it anew from the records in a vault: 'cto.backups catalog rebuild'. A new installation is made with "
         "'cto.backups init'.",
     )
 

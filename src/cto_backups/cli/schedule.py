@@ -88,7 +88,9 @@ def schedule(
         from cto_backups.cli.tables import row as add
         from cto_backups.cli.tables import table
 
-        listing = table("source", "triggers", "last backup", "next backup", flexible=("source", "triggers", "next backup"))
+        listing = table(
+            "source", "triggers", "last backup", "next backup", flexible=("source", "triggers", "next backup")
+        )
         for row in rows:
             last = f"{screen.moment(row.last_run)}\n{figures.relative(row.last_run, now)}" if row.last_run else "never"
             # What is due runs as soon as a worker does; when it was meant to is told in `why`.

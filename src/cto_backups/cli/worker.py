@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -231,7 +232,9 @@ def _tell(screen: Screen, done: "Performed", *, once: bool) -> None:
         if not once:
             screen.line(_document(done))
         return
-    at = f"{clock.now().astimezone(screen.zone):%H:%M:%S}"
+    # Whoever looks at a terminal knows the day; whoever reads a file of many days does not.
+    day = "" if sys.stdout.isatty() else "%Y-%m-%d "
+    at = f"{clock.now().astimezone(screen.zone):{day}%H:%M:%S}"
     action = done.action
     what = f"{action.kind.value.replace('_', ' ')} {action.source or action.vault or ''}".rstrip()
     if done.error is None:

@@ -256,6 +256,20 @@ def test_the_schedule_is_shown_and_changed_with_comments_kept(home: Any) -> None
     assert rows["data-files"]["triggers"] == "every 6 h, daily at 03:30"
 
 
+def test_the_schedule_tells_why_of_all_that_comes_also_in_vaults(home: Any) -> None:
+    assert home("worker", "--once").status is ExitStatus.SUCCESS
+    answer = home("schedule", "--json").document
+    vaults = {row["vault"] for row in answer["vaults"]}
+    assert {(row["action"], row["vault"]) for row in answer["vaults"]} == {
+        (action, vault) for action in ("verify", "prune") for vault in vaults
+    }
+    shown = " ".join(home("schedule").out.split())
+    rows = [*answer["sources"], *answer["vaults"]]
+    assert all(row["why"] and row["why"] in shown for row in rows)
+    assert all(row["test_why"] in shown for row in answer["sources"])
+    assert all(f"{row['action']} {row['vault']}" in shown for row in answer["vaults"])
+
+
 def test_what_would_run_within_a_day_is_told(home: Any) -> None:
     assert home("schedule", "set", "data-files", "hourly, daily at 02:30").status is ExitStatus.SUCCESS
     actions = home("schedule", "--ahead", "1 day", "--json").document["actions"]

@@ -13,7 +13,7 @@ from cto_backups.core.plan import due, lead, upcoming
 from cto_backups.core.policy import Access, LockMode
 from cto_backups.core.retries import retry_at
 from cto_backups.core.schedule import AT_ONCE, parse_triggers
-from cto_backups.core.timetable import timetable
+from cto_backups.core.timetable import timetable, upkeep_of_vaults
 from cto_backups.core.worker import WorkerPolicy
 
 MINUTE = timedelta(minutes=1)
@@ -158,6 +158,18 @@ def test_the_timetable_tells_by_how_much_a_source_is_put_off(build):
     (spread,) = timetable(policy, facts, build.now, ZoneInfo("UTC"))
     assert spread.next_run - plain.next_run == policy.worker.shift("ledger") != timedelta()
     assert "later to spread the load" in spread.why and "later" not in plain.why
+
+
+def test_the_upkeep_of_vaults_is_told_vault_by_vault_the_earliest_first(build):
+    policy = build.policy()
+    told = tuple(upkeep_of_vaults(policy, build.facts(build.healthy()), build.now))
+    assert list(dict.fromkeys(action.vault for action in told)) == list(policy.vaults)
+    for vault in policy.vaults:
+        moments = [action.due_at for action in told if action.vault == vault]
+        assert moments == sorted(moments) and moments
+    assert {action.kind for action in told} == {VERIFY} and not any(action.source for action in told)
+    with pytest.raises(ValueError, match="no time zone"):
+        tuple(upkeep_of_vaults(policy, build.facts(build.healthy()), build.now.replace(tzinfo=None)))
 
 
 # -- retries
