@@ -27,7 +27,7 @@ from cto_backups.core.retention import Retention
 from cto_backups.core.triggers import Every
 from cto_backups.errors import BusyError
 from cto_backups.evidence.payloads import copy_to_payload, evidence_to_payload, point_to_payload
-from cto_backups.evidence.records import SigningKey
+from cto_backups.evidence.records import Head, SigningKey
 from cto_backups.flows.recover import process_alive
 
 HOUR = timedelta(hours=1)
@@ -132,8 +132,7 @@ class Simulated:
                 self._backup(point, action.source or "", began)
             case ActionKind.COPY:
                 copy = _copy(point, action.vault or "")
-                self._sign(action.vault or "", ("copy", copy_to_payload(copy)))
-                self.catalog.add_copy(copy)
+                self.catalog.add_copy(copy, self._sign(("copy", copy_to_payload(copy))))
             case ActionKind.RESTORE_TEST | ActionKind.VERIFY:
                 self._prove(action, began)
             case _:
@@ -143,8 +142,8 @@ class Simulated:
         self.catalog.record_resources(source, [Resource("data", "folder", "/data", 10**9)], began)
         self.catalog.latest(source, complete=False)
         point, copy = _point(name, source, began), _copy(name, VAULTS[0])
-        self._sign(VAULTS[0], ("recovery-point", point_to_payload(point)), ("copy", copy_to_payload(copy)))
-        self.catalog.add_point_with_copy(point, copy)
+        head = self._sign(("recovery-point", point_to_payload(point)), ("copy", copy_to_payload(copy)))
+        self.catalog.add_point_with_copy(point, copy, head)
 
     def _prove(self, action: Action, began: datetime) -> None:
         tested = action.kind is ActionKind.RESTORE_TEST
@@ -161,13 +160,13 @@ class Simulated:
             steps=(),
             read_since=None if tested else began,
         )
-        self._sign(evidence.vault, ("evidence", evidence_to_payload(evidence)))
+        self.catalog.advance_vault_head(evidence.vault, *self._sign(("evidence", evidence_to_payload(evidence))))
         self.catalog.add_evidence(evidence)
 
-    def _sign(self, vault: str, *records: tuple[str, Any]) -> None:
-        """Sign records, and note that a vault has them."""
+    def _sign(self, *records: tuple[str, Any]) -> Head:
+        """Sign records; up to where, which whoever shows what they say notes of the vault that has them."""
         signed = self.catalog.append_records(self.signer, records, clock.now())
-        self.catalog.advance_vault_head(vault, self.signer.signer, signed[-1].sequence)
+        return Head(self.signer.signer, signed[-1].sequence)
 
 
 def _point(name: str, source: str, at: datetime) -> RecoveryPoint:

@@ -33,7 +33,6 @@ CATALOG_STEPS = (
     "record_resources:1",
     "append_records:1",
     "append_records:2",
-    "advance_vault_head:1",
     "add_point_with_copy:1",
     "add_copy:1",
     "finish_run:1",

@@ -40,7 +40,7 @@ from cto_backups.core.model import ActionKind, Copy, Evidence, Outcome, Recovery
 from cto_backups.core.policy import Policy
 from cto_backups.core.verification import Ledger, Readings
 from cto_backups.evidence.payloads import figures_to_payload
-from cto_backups.evidence.records import Record, SigningKey
+from cto_backups.evidence.records import Head, Record, SigningKey
 
 if TYPE_CHECKING:
     from cto_backups.catalog.audits import Audits
@@ -377,16 +377,16 @@ class Catalog(Reader):
 
     # -- points, copies, evidence --------------------------------------------------------------------------------------
 
-    def add_point_with_copy(self, point: RecoveryPoint, copy: Copy) -> None:
-        """Show a new point, with its first copy; doing it twice is doing it once."""
+    def add_point_with_copy(self, point: RecoveryPoint, copy: Copy, head: Head | None = None) -> None:
+        """Show a new point, with its first copy, whose vault has records up to `head`; twice is once."""
         with self._writing() as connection:
             holdings.add_point(connection, point)
-            holdings.add_copy(connection, copy)
+            holdings.add_copy(connection, copy, head)
 
-    def add_copy(self, copy: Copy) -> None:
-        """Show a copy; doing it twice is doing it once, and one made anew replaces the one known before."""
+    def add_copy(self, copy: Copy, head: Head | None = None) -> None:
+        """Show a copy, whose vault has records up to `head`; one made anew replaces the one known before."""
         with self._writing() as connection:
-            holdings.add_copy(connection, copy)
+            holdings.add_copy(connection, copy, head)
 
     def add_evidence(self, evidence: Evidence) -> None:
         """Show evidence, passed or failed; doing it twice is doing it once."""

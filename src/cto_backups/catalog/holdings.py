@@ -9,7 +9,7 @@ from cto_backups.catalog.database import Connection, insertion
 from cto_backups.catalog.rows import copy_to_row, evidence_to_row, moment_to_column, point_to_row
 from cto_backups.core.log_range import SUMMED_UNTIL
 from cto_backups.core.model import Copy, Evidence, RecoveryPoint, Rung
-from cto_backups.evidence.records import SigningKey
+from cto_backups.evidence.records import Head, SigningKey
 
 
 def add_point(connection: Connection, point: RecoveryPoint) -> None:
@@ -20,11 +20,14 @@ def add_point(connection: Connection, point: RecoveryPoint) -> None:
         _count_points(connection, point.source, 1)
 
 
-def add_copy(connection: Connection, copy: Copy) -> None:
+def add_copy(connection: Connection, copy: Copy, head: Head | None = None) -> None:
     """Show a copy. One made anew, under another reference, takes the place of the one known before.
 
-    A copy that arrives after its point has expired is one to delete.
+    A copy that arrives after its point has expired is one to delete. `head` is how far records came into its vault
+    that say so.
     """
+    if head is not None:
+        chain.advance_head(connection, copy.vault, *head)
     row = copy_to_row(copy)
     known = connection.execute("SELECT reference FROM copies WHERE point = :point AND vault = :vault", row).fetchone()
     if known is not None and known["reference"] == copy.reference:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import rfc8785
 
@@ -257,6 +257,13 @@ class ChainReport:
     def intact(self) -> bool:
         """Whether no record was removed, altered, reordered or wrongly signed."""
         return not self.faults
+
+
+class Head(NamedTuple):
+    """Up to which number somebody has the records of a signer."""
+
+    signer: str
+    sequence: int
 
 
 def follows(record: Record, *, signer: str, sequence: int, previous: str | None) -> tuple[str, ...]:

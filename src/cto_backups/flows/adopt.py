@@ -89,6 +89,5 @@ def _catalogue(installation: Installation, store: PayloadStore, source: str, sna
         records.write(installation, "recovery-point", point_to_payload(point))
     if signed_copy is None:
         records.write(installation, "copy", copy_to_payload(copy))
-    records.deliver(installation, copy.vault)
-    installation.catalog.add_point_with_copy(point, copy)
+    installation.catalog.add_point_with_copy(point, copy, records.bring(installation, copy.vault))
     return point

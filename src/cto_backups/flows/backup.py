@@ -365,8 +365,7 @@ def snapshot_label(installation: Installation, point: RecoveryPoint) -> Snapshot
 def _catalogue(installation: Installation, point: RecoveryPoint, copy: Copy) -> None:
     said = ("recovery-point", point_to_payload(point)), ("copy", copy_to_payload(copy))
     installation.catalog.append_records(installation.signer, said, clock.now())
-    records.deliver(installation, copy.vault)
-    installation.catalog.add_point_with_copy(point, copy)
+    installation.catalog.add_point_with_copy(point, copy, records.bring(installation, copy.vault))
 
 
 def _note(run: OpenRun, point: RecoveryPoint, draft: Draft, seconds: float, *, changed: bool) -> None:

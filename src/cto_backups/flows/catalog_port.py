@@ -14,7 +14,7 @@ from cto_backups.core.reporting import Told
 from cto_backups.core.streams import StreamFacts
 from cto_backups.core.traffic import Traffic
 from cto_backups.core.verification import Ledger, Readings
-from cto_backups.evidence.records import Record, SigningKey
+from cto_backups.evidence.records import Head, Record, SigningKey
 from cto_backups.flows.claims_port import Begun, Claims
 from cto_backups.flows.governance_port import Approvals, Retentions
 from cto_backups.flows.host_port import Hosts
@@ -297,11 +297,11 @@ class Catalog(Protocol):
     def advance_vault_head(self, vault: str, signer: str, sequence: int) -> None:
         """Note that a vault has the records up to this number."""
 
-    def add_point_with_copy(self, point: RecoveryPoint, copy: Copy) -> None:
-        """Show a new point, with its first copy."""
+    def add_point_with_copy(self, point: RecoveryPoint, copy: Copy, head: Head | None = None) -> None:
+        """Show a new point, with its first copy; note that its vault has the records up to `head`."""
 
-    def add_copy(self, copy: Copy) -> None:
-        """Show a copy."""
+    def add_copy(self, copy: Copy, head: Head | None = None) -> None:
+        """Show a copy; note that its vault has the records up to `head`."""
 
     def add_evidence(self, evidence: Evidence) -> None:
         """Show evidence."""

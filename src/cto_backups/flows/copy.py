@@ -84,8 +84,7 @@ def copy(installation: Installation, point: RecoveryPoint, vault_name: str, *, l
         copied, origin = _from_first_good(installation, point, vault_name)
         made = Copy(point.id, vault_name, copied.reference, clock.now(), copied.added_bytes)
         records.write(installation, "copy", copy_to_payload(made))
-        records.deliver(installation, vault_name)
-        installation.catalog.add_copy(made)
+        installation.catalog.add_copy(made, records.bring(installation, vault_name))
         seconds = clock.monotonic() - started
         run.figures.update(added_bytes=copied.added_bytes, blobs=copied.blobs, seconds=round(seconds, 3))
         note_ways(run, copied.ways)

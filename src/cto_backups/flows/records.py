@@ -7,7 +7,7 @@ from itertools import chain
 
 from cto_backups import clock
 from cto_backups.errors import BackupsError, DamageError, VaultExistsError, VaultMissingError
-from cto_backups.evidence.records import Record
+from cto_backups.evidence.records import Head, Record
 from cto_backups.flows.installation import Installation
 from cto_backups.flows.record_files import RecordFiles, policy_key
 from cto_backups.repository.together import each
@@ -22,32 +22,42 @@ def write(installation: Installation, kind: str, payload: Mapping[str, object]) 
 
 
 def deliver(installation: Installation, vault_name: str) -> int:
-    """Bring the vault every record that it does not have yet, and the policy in force; how many records.
+    """Bring the vault every record that it does not have yet, and the policy in force; how many records. As `bring`."""
+    before = installation.catalog.vault_head(vault_name, installation.signer.signer)
+    head = bring(installation, vault_name)
+    if head is None:
+        return 0
+    installation.catalog.advance_vault_head(vault_name, *head)
+    return head.sequence - before
 
-    A vault that was away for a while so gets the whole chain. That it has them is noted at the end, or where that broke
-    off, and now and then in between: what is brought again is found there. Raises VaultError; DamageError when the
-    vault holds another record under the same number. The domain of another host gets nothing.
+
+def bring(installation: Installation, vault_name: str) -> Head | None:
+    """Bring the vault every record that it does not have yet, and the policy in force; how far that came.
+
+    A vault that was away for a while so gets the whole chain. That it has them is for the caller to note, together with
+    what they say; it is noted here where that broke off, and now and then in between: what is brought again is found
+    there. None when there was nothing to bring. Raises VaultError; DamageError when the vault holds another record
+    under the same number. The domain of another host gets nothing.
     """
     known = installation.policy.vaults.get(vault_name)
     if known is not None and known.domain_of is not None:
-        return 0  # an enrolled host reads what lies in its own domain: nothing of the others comes there
+        return None  # an enrolled host reads what lies in its own domain: nothing of the others comes there
     files = RecordFiles(installation, vault_name)
     catalog, signer = installation.catalog, installation.signer.signer
-    noted = reached = catalog.vault_head(vault_name, signer)
-    delivered = 0
+    before = noted = reached = catalog.vault_head(vault_name, signer)
     try:
         due = catalog.records_after(signer, reached)
         for record in each(installation.vault(vault_name), partial(_bring, files), chain([None], due)):
             if record is not None:
                 reached = record.sequence
-                delivered += 1
             if reached - noted >= NOTED_AT_ONCE:
                 catalog.advance_vault_head(vault_name, signer, reached)
                 noted = reached
-    finally:
+    except BaseException:
         if reached > noted:
             catalog.advance_vault_head(vault_name, signer, reached)
-    return delivered
+        raise
+    return Head(signer, reached) if reached > before else None
 
 
 def deliver_everywhere(installation: Installation) -> dict[str, BackupsError]:

@@ -38,11 +38,11 @@ def show_signed(installation: Installation) -> list[str]:
     done = []
     for point, copy in installation.catalog.unshown_points(installation.signer.signer):
         try:
-            records.deliver(installation, copy.vault)
+            head = records.bring(installation, copy.vault)
         except BackupsError as error:
             done.append(f"{point.id} is safe in {copy.vault}, but cannot be shown before that vault is back: {error}")
             continue
-        installation.catalog.add_point_with_copy(point, copy)
+        installation.catalog.add_point_with_copy(point, copy, head)
         done.append(f"Recovery point {point.id} was safe already when its backup broke off; it is shown now.")
     return done
 

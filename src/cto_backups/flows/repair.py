@@ -200,8 +200,7 @@ def _bring_copy(installation: Installation, lost: Copy) -> None:
             reference = writing.recommit(point.root, snapshot_label(installation, point))
             made = Copy(point.id, lost.vault, reference, clock.now(), 0)
             records.write(installation, "copy", copy_to_payload(made))
-            records.deliver(installation, lost.vault)
-            installation.catalog.add_copy(made)
+            installation.catalog.add_copy(made, records.bring(installation, lost.vault))
     except BackupsError as error:
         raise reason from error
 
