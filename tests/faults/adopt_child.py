@@ -46,7 +46,6 @@ def main() -> None:
         (Catalog, "sync_policy"),
         (Catalog, "expect_repository"),
         (Catalog, "append_records"),
-        (Catalog, "advance_vault_head"),
         (Catalog, "add_point_with_copy"),
     ):
         deadly(place, name, at)
