@@ -7,12 +7,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from queue_contract import names, offer, put
 
 from cto_backups import clock
+from cto_backups.core.model import ActionKind
 from cto_backups.errors import CatalogAwayError
 from cto_backups.queues import server as queue_server
 from cto_backups.queues.server import ServerQueue
@@ -240,3 +242,23 @@ def test_tables_that_are_behind_the_installed_release_are_brought_up_to_it(
     assert server.rows("SELECT max(migration) FROM cto_backups_applied") == [(last,)]
     put(queue, offer("ledger"))
     assert names(queue) == ["ledger"]
+
+
+def test_what_waits_for_a_busy_vault_hides_nothing_that_could_begin_at_another_one(
+    worker: Callable[..., ServerQueue],
+) -> None:
+    """However much it is, and however urgent: nothing is left to wait for what it has nothing to do with."""
+    queue, other = worker(), worker()
+    busy = [replace(offer(f"s{number:04}", priority=5), vaults=("near",)) for number in range(700)]
+    late = replace(offer("near", priority=1, kind=ActionKind.PRUNE), vaults=("near",))
+    free = [replace(offer(f"t{number}", priority=1), vaults=("far",)) for number in range(3)]
+    put(queue, *busy, late, *free)
+    seen = names(other)
+    assert seen[:100] == [f"s{number:04}" for number in range(100)]
+    assert set(seen[100:]) == {"near", "t0", "t1", "t2"}
+    assert other.take(free[1].action)
+    assert "t1" not in names(queue)
+    for each in busy[:300]:
+        other.take(each.action)
+    queue._look_at = 0.0
+    assert len(names(queue)) == 400 + 3, "few enough are seen whole"

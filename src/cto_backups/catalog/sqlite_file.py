@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import sqlite3
-import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime
@@ -13,6 +12,7 @@ from typing import Any
 
 from cto_backups.catalog import database
 from cto_backups.catalog.database import RESTORE, Connection, damaged
+from cto_backups.catalog.idle import IdleSessions
 from cto_backups.catalog.rows import UnreadableError
 from cto_backups.errors import BusyError, CatalogError, CatalogFullError, NotFoundError, RefusedError
 
@@ -27,17 +27,11 @@ class FileDatabase:
     def __init__(self, path: Path, *, unwritable: bool = False) -> None:
         self.path = path
         self._unwritable = unwritable
-        self._idle: list[sqlite3.Connection] = []
-        self._closed = False
-        self._lock = threading.Lock()
+        self._idle = IdleSessions[sqlite3.Connection](_MOST_IDLE)
 
     def close(self) -> None:
         """Let go of the file; the last to close it brings its write-ahead log in."""
-        with self._lock:
-            self._closed = True
-            idle, self._idle = self._idle, []
-        for raw in idle:
-            raw.close()
+        self._idle.close()
 
     def reading(self) -> contextlib.AbstractContextManager[Connection]:
         """A consistent view of everything."""
@@ -59,7 +53,7 @@ class FileDatabase:
             except BaseException:
                 self._give_up(raw)
                 raise
-            self._give_back(raw)
+            self._idle.give(raw)
 
     def go_on_counting(self, connection: Connection) -> None:
         """Nothing is to be done: SQLite goes on after the largest number that there is."""
@@ -80,20 +74,10 @@ class FileDatabase:
             except BaseException:
                 self._give_up(raw)
                 raise
-            self._give_back(raw)
+            self._idle.give(raw)
 
     def _take(self) -> sqlite3.Connection:
-        with self._lock:
-            if self._idle:
-                return self._idle.pop()
-        return connect(self.path, unwritable=self._unwritable)
-
-    def _give_back(self, raw: sqlite3.Connection) -> None:
-        with self._lock:
-            if not self._closed and len(self._idle) < _MOST_IDLE:
-                self._idle.append(raw)
-                return
-        raw.close()
+        return self._idle.take() or connect(self.path, unwritable=self._unwritable)
 
     def _give_up(self, raw: sqlite3.Connection) -> None:
         try:
@@ -102,7 +86,7 @@ class FileDatabase:
         except sqlite3.Error:
             raw.close()  # which rolls back what it can
         else:
-            self._give_back(raw)
+            self._idle.give(raw)
 
 
 def connect(path: Path, *, unwritable: bool = False) -> sqlite3.Connection:

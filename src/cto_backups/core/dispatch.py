@@ -84,17 +84,20 @@ def startable(
     return tuple(chosen)
 
 
-def _places(policy: Policy, action: Action) -> tuple[Place, ...]:
-    """Where an action works: at its source, and in the vaults that it writes to or reads."""
+def vaults_of(policy: Policy, action: Action) -> tuple[str, ...]:
+    """The vaults that an action writes to or reads."""
     source = policy.sources.get(action.source or "")
     if action.vault is not None:
-        vaults: tuple[str, ...] = (action.vault,)
-    elif source is None:
-        vaults = ()
-    else:
-        vaults = source.vaults if action.kind is ActionKind.EXPIRE else source.vaults[:1]
+        return (action.vault,)
+    if source is None:
+        return ()
+    return source.vaults if action.kind is ActionKind.EXPIRE else source.vaults[:1]
+
+
+def _places(policy: Policy, action: Action) -> tuple[Place, ...]:
+    """Where an action works: at its source, and in its vaults."""
     own: tuple[Place, ...] = () if action.source is None else (("source", action.source),)
-    return (*own, *(("vault", vault) for vault in vaults))
+    return (*own, *(("vault", vault) for vault in vaults_of(policy, action)))
 
 
 def _alone(action: Action) -> tuple[Place, ...]:

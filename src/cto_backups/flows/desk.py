@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from cto_backups import clock
-from cto_backups.core.dispatch import startable
+from cto_backups.core.dispatch import startable, vaults_of
 from cto_backups.core.heavy_work import heavy_work_begins
 from cto_backups.core.looks import IN_HAND, Place, place_of
 from cto_backups.core.model import Action
@@ -126,7 +126,10 @@ class Desk:
 
     def _put(self, actions: Collection[Action], mark: int, of: Collection[str] | None) -> None:
         policy = self.installation.policy
-        offers = [Offer(action, self.member.lane(action), priority(policy, action)) for action in actions]
+        offers = [
+            Offer(action, self.member.lane(action), priority(policy, action), vaults_of(policy, action))
+            for action in actions
+        ]
         self.queue.put(offers, mark, of=of)
 
     def leads(self) -> bool:

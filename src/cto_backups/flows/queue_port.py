@@ -10,11 +10,15 @@ from cto_backups.core.model import Action
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """An action that is to wait: in the lane of one host or in the pool (""); the higher `priority`, the sooner."""
+    """An action that is to wait: in the lane of one host or in the pool (""); the higher `priority`, the sooner.
+
+    `vaults` are those at which it works: where these are busy, what works elsewhere is not to be lost sight of.
+    """
 
     action: Action
     lane: str = POOL
     priority: int = 0
+    vaults: tuple[str, ...] = ()
 
 
 class Queue(Protocol):
@@ -34,7 +38,10 @@ class Queue(Protocol):
         """
 
     def waiting(self) -> tuple[Action, ...]:
-        """What waits that this worker may do, the most urgent first; of many, the first of them."""
+        """What waits that this worker may do, the most urgent first.
+
+        Of many, the first of each kind and priority in each place: none hides from sight what could begin elsewhere.
+        """
 
     def take(self, action: Action) -> bool:
         """Have an action that waits for oneself; no where another one was faster, or it is no longer to be done."""

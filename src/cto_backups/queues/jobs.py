@@ -1,7 +1,7 @@
 """Actions as jobs of a queue on a server: what is written there, and what of it this release understands."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -34,13 +34,14 @@ def channel(lane: str) -> str:
     return _CHANNEL + queue_name(lane)
 
 
-def written(action: Action, policy: str, *, by: int, put_at: datetime) -> dict[str, Any]:
-    """An action as the arguments of a job that a worker puts."""
+def written(action: Action, policy: str, *, by: int, put_at: datetime, vaults: Collection[str] = ()) -> dict[str, Any]:
+    """An action as the arguments of a job that a worker puts; a release that does not know `at` works without."""
     return {
         "format": FORMAT,
         "policy": policy,
         "by": by,
         "place": place_of(action).key,
+        "at": " ".join(vaults),
         "put_at": put_at.timestamp(),
         "action": {
             "kind": action.kind.value,

@@ -32,6 +32,7 @@ PATIENCE_SECONDS: Final = 20.0
 """For how long a server may be away in the middle of something: it restarts in less."""
 _LOOK_SECONDS: Final = 5.0  # where the server tells nothing, such as behind a pooler of connections
 _WINDOW: Final = 500
+_OF_EACH: Final = 100  # of one kind and priority at one vault
 _BATCH: Final = 1000
 _FORGET_HOURS: Final = 1
 _FORGET_WORKERS: Final = 3600.0
@@ -69,6 +70,7 @@ class ServerQueue:
         self._taken: dict[str, int] = {}
         self._unsaid: dict[str, int] = {}
         self._look_at = self._tidy_at = 0.0
+        self._many = False
         with translated(self._address):
             session.make(self._address)
         self._do(lambda opened: None)
@@ -113,9 +115,14 @@ class ServerQueue:
         self._look_at = 0.0
 
     def waiting(self) -> tuple[Action, ...]:
-        """What waits; the server is asked again when it has told of something, and now and then."""
+        """What waits; the server is asked again when it has told of something, and now and then.
+
+        Of more than 500, the first 100 of each kind and priority at each vault.
+        """
         at = clock.monotonic()
-        if at >= self._look_at or self._told():
+        told = self._told()
+        # Of very many, which take the server a while to look through, enough are in sight already.
+        if at >= self._look_at or (told and not self._many):
             self._seen = self._do(self._look)
             self._look_at = at + _LOOK_SECONDS
         return self._seen
@@ -245,6 +252,9 @@ class ServerQueue:
 
     def _look(self, opened: Session) -> tuple[Action, ...]:
         rows = opened.rows(statements.WAITING, most=_WINDOW, **self._asked())
+        self._many = len(rows) == _WINDOW
+        if self._many:
+            rows = opened.rows(statements.FIRST_OF_EACH, each=_OF_EACH, **self._asked())
         return tuple(action for row in rows if (action := self._read(row["args"])) is not None)
 
     def _say(self, opened: Session) -> None:
@@ -285,7 +295,7 @@ class ServerQueue:
             priority=offer.priority,
             lock=action.key,
             queueing_lock=action.key,
-            task_kwargs=jobs.written(action, self._policy, by=self._worker, put_at=clock.now()),
+            task_kwargs=jobs.written(action, self._policy, by=self._worker, put_at=clock.now(), vaults=offer.vaults),
         )
 
 

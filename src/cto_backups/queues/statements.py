@@ -2,11 +2,21 @@
 
 from typing import Final
 
-WAITING: Final = """
-    SELECT args FROM procrastinate_jobs
-    WHERE status = 'todo' AND queue_name = ANY(%(queues)s) AND task_name = ANY(%(tasks)s)
+_OURS: Final = """
+    status = 'todo' AND queue_name = ANY(%(queues)s) AND task_name = ANY(%(tasks)s)
         AND args->>'policy' = %(policy)s AND args->>'format' = %(format)s
-    ORDER BY priority DESC, id LIMIT %(most)s
+    """
+WAITING: Final = f"""
+    SELECT args FROM procrastinate_jobs WHERE {_OURS} ORDER BY priority DESC, id LIMIT %(most)s
+    """
+# Of more than that, the first of each group that dispatch tells apart: what waits for a vault that is busy, however
+# much and urgent, hides nothing that could begin at another one.
+FIRST_OF_EACH: Final = f"""
+    SELECT args FROM (
+        SELECT args, priority, id, row_number() OVER (
+            PARTITION BY args->>'at', task_name, priority ORDER BY id) AS place
+        FROM procrastinate_jobs WHERE {_OURS}) ranked
+    WHERE place <= %(each)s ORDER BY priority DESC, id
     """
 # What a connection that was lost had taken for us is ours.
 TAKE: Final = """

@@ -1,6 +1,5 @@
 """A catalog on a server, opened: its sessions, which are kept and used again, and its transactions."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import psycopg
 
 from cto_backups.catalog.database import Connection
+from cto_backups.catalog.idle import IdleSessions
 from cto_backups.catalog.postgresql import rows
 from cto_backups.catalog.postgresql.address import Address
 from cto_backups.catalog.postgresql.checking import complaints
@@ -33,17 +33,11 @@ class ServerDatabase:
     def __init__(self, address: Address) -> None:
         self.address = address
         self.patience = 0.0
-        self._idle: list[psycopg.Connection[Any]] = []
-        self._closed = False
-        self._lock = threading.Lock()
+        self._idle = IdleSessions["psycopg.Connection[Any]"](_MOST_IDLE)
 
     def close(self) -> None:
         """Let go of the server."""
-        with self._lock:
-            self._closed = True
-            idle, self._idle = self._idle, []
-        for session in idle:
-            session.close()
+        self._idle.close()
 
     def reading(self) -> AbstractContextManager[Connection]:
         """A consistent view of everything."""
@@ -67,7 +61,7 @@ class ServerDatabase:
     @contextmanager
     def _transaction(self, *, write: bool) -> Iterator[Connection]:
         with translated(self.address):
-            first = self._kept()
+            first = self._idle.take()
             begun = Transaction(self.address.place, first, self.connect, write=write, patience=self.patience)
             try:
                 yield Connection(begun)
@@ -88,19 +82,10 @@ class ServerDatabase:
             raise
         return session
 
-    def _kept(self) -> "psycopg.Connection[Any] | None":
-        with self._lock:
-            return self._idle.pop() if self._idle else None
-
     def give(self, session: "psycopg.Connection[Any] | None") -> None:
         """Keep a session for the next transaction, or close it."""
-        if session is None:
-            return
-        with self._lock:
-            if not self._closed and len(self._idle) < _MOST_IDLE:
-                self._idle.append(session)
-                return
-        session.close()
+        if session is not None:
+            self._idle.give(session)
 
     def _give_up(self, begun: Transaction) -> None:
         try:
