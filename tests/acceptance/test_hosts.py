@@ -163,7 +163,11 @@ def test_a_host_is_revoked_in_the_middle_of_a_backup_and_the_office_restores_wha
     assert "only alpha" in next((fleet.root / "bare").rglob("letter.txt")).read_text()
     # A folder has no users that can be asked: that is red until somebody says that it is done.
     assert "not done yet" in fleet.office("host", ends=ExitStatus.RED)
+    assert "its login at disk-alpha is ended" in fleet.office("status", ends=ExitStatus.RED)
+    findings = json.loads(fleet.office("audit", "--json"))["findings"]
+    assert [each["subject"] for each in findings if each["control"] == "revocations"] == ["host alpha"]
     fleet.office("host", "revoke", "alpha", "--done", "disk-alpha")
+    assert "its login" not in fleet.office("status", ends=ExitStatus.RED)
     listed = json.loads(fleet.office("host", "--json"))
     assert [(host["name"], host["standing"], host["left"]) for host in listed["hosts"]] == [
         ("alpha", "revoked", []),
@@ -174,6 +178,22 @@ def test_a_host_is_revoked_in_the_middle_of_a_backup_and_the_office_restores_wha
     last = fleet.signed("host")[-1]
     known = f"SELECT sequence, digest FROM \"{fleet.database}\".records WHERE signer = '{last['signer']}'"
     assert (last["last_sequence"], last["last_digest"]) == max(fleet.server.do(known, database=fleet.database))
+
+
+def test_a_revocation_that_failed_at_a_vault_is_red_until_it_was_run_again(fleet: Fleet) -> None:
+    fleet.enrol("alpha")
+    fleet.join("alpha")("backup")
+    vault = fleet.office.home / "vaults" / "disk"
+    away = vault.rename(vault.with_name("away"))
+    said = fleet.office("host", "revoke", "alpha", "--json", ends=ExitStatus.VAULT)
+    assert "disk-alpha" in [each["vault"] for each in json.loads(said)["problems"]]
+    (host,) = json.loads(fleet.office("host", "--json", ends=ExitStatus.RED))["hosts"]
+    assert host["unended"] == ["disk-alpha"]
+    away.rename(vault)
+    assert "was not finished at disk-alpha: run it again" in fleet.office("status", ends=ExitStatus.RED)
+    fleet.office("host", "revoke", "alpha", "--done", "disk-alpha")
+    assert "shut out" not in fleet.office("host")
+    assert json.loads(fleet.office("status", "--json", ends=ExitStatus.RED))["half_revoked"] == []
 
 
 def test_the_office_loses_its_catalog_and_has_all_hosts_back_from_their_vaults(fleet: Fleet) -> None:

@@ -35,9 +35,10 @@ def revoke(opening: Opened, name: str, done: Collection[str] = ()) -> Revoked:
         hosts.allow_ending(installation, name)
     vaults = [vault for vault in host.names.get("vault", ()) if vault in opening.configuration.policy.vaults]
     access = {vault: HostAccess(opening, name, vault) for vault in vaults}
-    said_done = {vault for vault in vaults if vault in done or (host.revoked_at and vault not in _left(host))}
+    said_done = {vault for vault in vaults if vault in done or (host.revoked_at and vault not in host.left)}
     by_hand = [vault for vault in vaults if vault not in said_done and access[vault].needs_people]
-    installation.catalog.hosts.revoke(name, clock.now(), [f"{name}/{vault}" for vault in by_hand])
+    # Killed from here on, it is red until it is run again.
+    installation.catalog.hosts.revoke(name, clock.now(), by_hand, ("catalog", *vaults))
     ended, problems = ["its rows in the catalog"], {}
     try:
         roles.shut_out(settings.catalog_url, host.role, settings.catalog_login)
@@ -58,19 +59,16 @@ def revoke(opening: Opened, name: str, done: Collection[str] = ()) -> Revoked:
     keys = hosts.end_keys(installation, host)
     ended += [f"key {each.rpartition('/')[2][:12]} of vault {each.rpartition('/')[0]}" for each in keys.removed]
     problems |= keys.problems
+    installation.catalog.hosts.revoke(name, clock.now(), by_hand, problems)
     problems |= hosts.record_revocation(installation, host, list(left))
     return Revoked(host, tuple(ended), left, problems)
 
 
-def _left(host: Host) -> frozenset[str]:
-    return frozenset(step.partition("/")[2] for step in host.names.get("left", ()))
-
-
 def _check(host: Host, done: Collection[str]) -> None:
     for vault in done:
-        if vault not in _left(host):
+        if vault not in host.left:
             raise RefusedError(
                 f"Nothing is left to be done for host '{host.name}' at '{vault}'",
-                why=f"left is: {', '.join(sorted(_left(host))) or 'nothing'}",
+                why=f"left is: {', '.join(host.left) or 'nothing'}",
                 todo="Run 'cto.backups host' to see what is left.",
             )

@@ -88,17 +88,25 @@ class HostBook:
                     [{"kind": kind, "name": name, "host": host.name} for kind, name in _pairs(host)],
                 )
 
-    def revoke(self, name: str, now: datetime, left: Iterable[str] = ()) -> None:
-        """Note that a host is trusted no longer (the first time counts), and what people still have to do."""
+    def revoke(self, name: str, now: datetime, left: Iterable[str] = (), unended: Iterable[str] = ()) -> None:
+        """Note that a host is trusted no longer (the first time counts), what people still have to do at which vaults,
+        and where (vaults, or "catalog") what it has is not ended yet.
+        """
         with self._database.writing() as connection:
             connection.execute(
                 "UPDATE hosts SET revoked_at = coalesce(revoked_at, :now) WHERE name = :name",
                 {"name": name, "now": moment_to_column(now)},
             )
-            connection.execute("DELETE FROM host_names WHERE host = :name AND kind = 'left'", {"name": name})
+            connection.execute(
+                "DELETE FROM host_names WHERE host = :name AND kind IN ('left', 'unended')", {"name": name}
+            )
             connection.execute_each(
                 insertion("host_names", ("kind", "name", "host")),
-                [{"kind": "left", "name": step, "host": name} for step in dict.fromkeys(left)],
+                [
+                    {"kind": kind, "name": f"{name}/{place}", "host": name}
+                    for kind, places in (("left", left), ("unended", unended))
+                    for place in dict.fromkeys(places)
+                ],
             )
 
 

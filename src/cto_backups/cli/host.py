@@ -44,12 +44,15 @@ def host(screen: Screen) -> ExitStatus:
             screen.show(
                 f"  sources {listed(each.names.get('source', ()))}; vaults {listed(each.names.get('vault', ()))}"
             )
-            for step in _left(each):
+            if each.unended:
+                screen.show(f"  not finished: its revocation at {listed(each.unended)}. Run it again:")
+                screen.show_whole(f"cto.backups host revoke {each.name}")
+            for step in each.left:
                 screen.show(f"  not done yet: its login at vault {step}. When it is:")
                 screen.show_whole(f"cto.backups host revoke {each.name} --done {step}")
         if not found:
             screen.show("No host was enrolled.")
-        status = ExitStatus.RED if any(map(_left, found)) else ExitStatus.SUCCESS
+        status = ExitStatus.RED if any(each.half_revoked for each in found) else ExitStatus.SUCCESS
         screen.document({"status": int(status), "hosts": [_document(each) for each in found]})
         return status
 
@@ -208,10 +211,6 @@ def _since(each: "Host") -> "datetime":
     return each.revoked_at or each.joined_at or each.enrolled_at
 
 
-def _left(each: "Host") -> list[str]:
-    return [step.partition("/")[2] for step in each.names.get("left", ())]
-
-
 def _document(each: "Host") -> documents.Document:
     return {
         "name": each.name,
@@ -223,7 +222,8 @@ def _document(each: "Host") -> documents.Document:
         "sources": list(each.names.get("source", ())),
         "vaults": list(each.names.get("vault", ())),
         "signers": list(each.names.get("signer", ())),
-        "left": _left(each),
+        "left": list(each.left),
+        "unended": list(each.unended),
     }
 
 

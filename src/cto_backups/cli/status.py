@@ -35,7 +35,7 @@ def status(
 ) -> ExitStatus:
     """Show how well each source is protected: one word, and why. Exits with 4 unless every one is HEALTHY.
 
-    It also exits with 4 when a worker is dead: when it gave no sign of life in time.
+    It also exits with 4 when a worker is dead: when it gave no sign of life in time; or when a revoked host may get in.
 
     HEALTHY: fresh, copied and proven as the policy asks. OVERDUE: something is older than its objective allows.
     FAILED_TEST: a restore test or a verification failed. UNPROTECTED: there is no recovery point to return to.
@@ -50,11 +50,11 @@ def status(
 
 
 def exit_status(report: "StatusReport") -> ExitStatus:
-    """RED unless every source is HEALTHY, and the worker, where there was one, alive."""
+    """RED unless every source is HEALTHY, the worker, where there was one, alive, and who was revoked shut out."""
     from cto_backups.core.model import Status
 
     good = all(verdict.status is Status.HEALTHY for verdict in report.verdicts.values())
-    return ExitStatus.SUCCESS if good and report.silence is None else ExitStatus.RED
+    return ExitStatus.SUCCESS if good and report.silence is None and not report.half_revoked else ExitStatus.RED
 
 
 def tell(screen: Screen, report: "StatusReport", *, detailed: bool = False) -> None:
@@ -80,6 +80,8 @@ def tell(screen: Screen, report: "StatusReport", *, detailed: bool = False) -> N
     if suspected:
         screen.show(f"Under suspicion, and to be looked at: {', '.join(suspected)}. See why: cto.backups anomaly")
     screen.show(summary(report))
+    for sentence in report.half_revoked:
+        screen.show(f"{sentence[0].upper()}{sentence[1:]}. See: cto.backups host")
     if report.silence:
         from cto_backups.core.heartbeat import silent
 
@@ -207,6 +209,7 @@ def as_document(report: "StatusReport", *, detailed: bool = False) -> documents.
         "now": utc(report.now),
         "healthy": bool(report.verdicts) and exit_status(report) is ExitStatus.SUCCESS,
         "worker": _worker(report),
+        "half_revoked": list(report.half_revoked),
         "sources": [
             {**_source(report, report.verdicts[name], rows[name]), **(story(report, name) if detailed else {})}
             for name in names

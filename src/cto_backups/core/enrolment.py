@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from cto_backups.core.wording import listed
+
 FOLDER = "hosts"
 """Below which the domains of hosts lie in a vault."""
 
@@ -26,6 +28,26 @@ class Host:
     def standing(self) -> str:
         """What has become of it, in a word."""
         return "revoked" if self.revoked_at else "joined" if self.joined_at else "enrolled"
+
+    @property
+    def left(self) -> tuple[str, ...]:
+        """The vaults at which people have to end its login since it was revoked."""
+        return tuple(step.partition("/")[2] for step in self.names.get("left", ()))
+
+    @property
+    def unended(self) -> tuple[str, ...]:
+        """Where its revocation has not come, or failed: vaults, or "catalog"; it is to be run again."""
+        return tuple(place.partition("/")[2] for place in self.names.get("unended", ()))
+
+    @property
+    def half_revoked(self) -> str | None:
+        """What its revocation has left undone, in a sentence; None: nothing."""
+        told = []
+        if self.unended:
+            told.append(f"its revocation was not finished at {listed(self.unended)}: run it again")
+        if self.left:
+            told.append(f"nobody has said that its login at {listed(self.left)} is ended")
+        return f"host {self.name} may still get in: {'; '.join(told)}" if told else None
 
 
 def is_host_name(name: str) -> bool:

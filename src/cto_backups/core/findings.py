@@ -9,6 +9,7 @@ from functools import cached_property
 from cto_backups.core.assurance import Verdict
 from cto_backups.core.bucket_settings import SeenBucket
 from cto_backups.core.cloud_sql import Instance
+from cto_backups.core.enrolment import Host
 from cto_backups.core.escrow import EscrowFacts
 from cto_backups.core.facts import Facts, SourceFacts, VaultFacts
 from cto_backups.core.frameworks import Clause
@@ -62,7 +63,7 @@ class Environment:
     the repositories' secret, what is wrong with it, or nothing; `escrow` what is known of the word shares. `buckets`
     says how each source that is a bucket is set, `cloud_sql` what the instances of such sources are set to.
     `windows` says how far back the services of sources keep a history of their own.
-    `report` is how reporting has gone; None: nothing is known of it.
+    `hosts` are those that were enrolled. `report` is how reporting has gone; None: nothing is known of it.
     """
 
     keys: Mapping[str, Place] = field(default_factory=dict)
@@ -81,6 +82,7 @@ class Environment:
     cloud_sql: Mapping[str, Instance] = field(default_factory=dict)
     windows: Mapping[str, tuple[Window, ...]] = field(default_factory=dict)
     report: ReportState | None = None
+    hosts: tuple[Host, ...] = ()
 
 
 PointsOf = Callable[[str], Facts]

@@ -29,6 +29,15 @@ def check_loosened(audited: Audited) -> Iterator[Check]:
         yield Check("governance", not found, held if found else "the policy asks for all that was accepted")
 
 
+def check_revocations(audited: Audited) -> Iterator[Check]:
+    """Each host that was revoked is shut out everywhere."""
+    for host in audited.environment.hosts:
+        if host.revoked_at is not None:
+            yield Check(
+                f"host {host.name}", host.half_revoked is None, host.half_revoked or "it is shut out everywhere"
+            )
+
+
 def check_removals(audited: Audited) -> Iterator[Check]:
     """No source was taken out of the policy without the approval that this needs."""
     for name in sorted(audited.facts.sources.keys() - audited.policy.sources.keys()):

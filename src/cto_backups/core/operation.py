@@ -97,6 +97,15 @@ OPERATION: tuple[Control, ...] = (
         clauses("CC7.2;A.8.13;A.8.16;CP-9;11.2;Art. 12(1);164.308(a)(7)(ii)(A)"),
     ),
     Control(
+        "revocations",
+        "Revoked hosts are shut out everywhere",
+        Severity.HIGH,
+        "A host is revoked because somebody else may be on it: where its login works, he writes, and reads, as it.",
+        "Do what 'cto.backups host' lists, then say so with 'host revoke NAME --done VAULT'; what failed is run again.",
+        governance_controls.check_revocations,
+        clauses("CC6.1;A.8.24;11.3;Art. 9(4)(d)"),
+    ),
+    Control(
         "owner",
         "Every source has an owner",
         Severity.LOW,

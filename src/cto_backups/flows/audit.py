@@ -107,7 +107,8 @@ def audit(
     if look is not None:
         facts = replace(facts, resources={**facts.resources, UNCLAIMED: look.found})
     facts = replace(facts, approvals=installation.catalog.approvals.listed(), vaults_away=away)
-    environment = replace(environment, documents=inspect(installation))
+    hosts = installation.catalog.hosts.listed() if installation.policy.enrolled_as is None else ()
+    environment = replace(environment, documents=inspect(installation), hosts=hosts)
     verdicts = judge(installation.policy, facts, now)
     told = {name: _told(error) for name, error in unreachable.items()}
     environment = replace(environment, unreachable=told, retained=retained, buckets=buckets, cloud_sql=cloud_sql)

@@ -22,5 +22,5 @@ class Hosts(Protocol):
     def take(self, hosts: Iterable[Host]) -> None:
         """Note hosts of which records tell; those that are known stay as they are."""
 
-    def revoke(self, name: str, now: datetime, left: Iterable[str] = ()) -> None:
-        """Note that a host is trusted no longer, and what people still have to do."""
+    def revoke(self, name: str, now: datetime, left: Iterable[str] = (), unended: Iterable[str] = ()) -> None:
+        """Note that a host is trusted no longer, what people still have to do, and what is not ended yet."""

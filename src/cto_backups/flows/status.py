@@ -22,6 +22,7 @@ class StatusReport:
 
     `kept_by_owners` counts the copies of expired points in vaults to which this host may only add. `silence` says why
     the worker is to be taken for dead (None: it is not). `costs` are those of the vaults, where asked for.
+    `half_revoked` says, in sentences, which hosts may still get in although they were revoked.
     """
 
     policy: Policy
@@ -31,6 +32,7 @@ class StatusReport:
     kept_by_owners: Mapping[str, int] = field(default_factory=dict)
     silence: str | None = None
     costs: tuple[VaultCosts, ...] = ()
+    half_revoked: tuple[str, ...] = ()
 
 
 def status(installation: Installation, sources: Iterable[str] | None = None, *, costs: bool = False) -> StatusReport:
@@ -49,4 +51,12 @@ def status(installation: Installation, sources: Iterable[str] | None = None, *, 
         kept_by_owners(installation),
         silence(installation.policy, facts, now),
         vault_costs(installation.policy, facts, book.stored(), book.since(now - COUNTED_FOR)) if costs else (),
+        half_revoked(installation),
     )
+
+
+def half_revoked(installation: Installation) -> tuple[str, ...]:
+    """Which hosts may still get in although they were revoked, in sentences; to an enrolled host, none is shown."""
+    if installation.policy.enrolled_as is not None:
+        return ()
+    return tuple(host.half_revoked for host in installation.catalog.hosts.listed() if host.half_revoked)

@@ -10,6 +10,7 @@ from cto_backups.core.assurance import judge
 from cto_backups.core.auditing import audit
 from cto_backups.core.cloud_sql_controls import CLOUD_SQL
 from cto_backups.core.controls import CONTROLS, Environment, Place, Severity
+from cto_backups.core.enrolment import Host
 from cto_backups.core.facts import Facts, Heartbeat, SourceFacts
 from cto_backups.core.findings import Audited, AuditReport, Check, Control, ControlResult
 from cto_backups.core.governance import Approval, Governance, Governed, Identity, Who
@@ -106,6 +107,7 @@ def test_a_source_in_order_has_no_findings_and_scores_100(audited):
         "keys-parted",
         "transit",
         "worker",
+        "revocations",
         "governing-documents",
         "governance-kept",
         "second-person",
@@ -998,6 +1000,17 @@ def test_worker(build, audited):
     each = [(check.subject, check.passed) for check in audited.checks("worker", heartbeats=(fresh, dead))]
     assert each == [("worker here", True), ("worker there", False)]
     assert audited.checks("worker") == ()
+
+
+def test_revocations(build, audited):
+    there = Host("web1", "r1", build.now, names={"vault": ("disk-web1",)})
+    gone = replace(there, name="web2", revoked_at=build.now)
+    left = replace(gone, names={"left": ("web2/disk-web2",)})
+    broken = replace(gone, names={"unended": ("web2/catalog", "web2/cloud-web2")})
+    assert audited.checks("revocations", environment=Environment(hosts=(there,))) == ()
+    assert "shut out" in audited.passes("revocations", environment=Environment(hosts=(there, gone)))
+    assert "its login at disk-web2" in audited.fails("revocations", environment=Environment(hosts=(left,)))
+    assert "at catalog and cloud-web2" in audited.fails("revocations", environment=Environment(hosts=(broken,)))
 
 
 # -- escalation
