@@ -121,6 +121,23 @@ def test_two_hosts_are_enrolled_and_nothing_of_one_is_anything_to_the_other(flee
     assert "only alpha" in (fleet.root / "r" / str(fleet.data("alpha"))[1:] / "letter.txt").read_text()
 
 
+def test_no_domain_is_made_where_the_host_reaches_nothing_and_the_passphrase_is_asked_for_last(fleet: Fleet) -> None:
+    """A folder of the office is none that a host reaches; what is mistyped is told before anybody types a passphrase."""
+    policy = fleet.office.policy
+    policy.write_text(policy.read_text().replace("storage: disk", "storage: disk\n    on_host: office"))
+    words = ("host", "enrol", "alpha", "--bundle", str(fleet.root / "alpha.bundle"), "--passphrase", "env:NONE_SUCH")
+    assert "/srv" not in fleet.office(*words, "--protect", "srv", ends=ExitStatus.USAGE)
+    assert "folder of host office" in fleet.office(*words, "--vault", "disk", ends=ExitStatus.REFUSED)
+    assert "no vault named 'clod'" in fleet.office(*words, "--vault", "clod", ends=ExitStatus.NOT_FOUND)
+    before = policy.read_text()
+    assert "NONE_SUCH" in fleet.office(*words, "--protect", "/srv", ends=ExitStatus.KEY)
+    assert policy.read_text() == before
+    fleet.enrol("alpha")
+    assert {name for name in load(policy).policy.vaults if name.endswith("-alpha")} == {"cloud-alpha"}
+    join = ("host", "join", str(fleet.root / "alpha.bundl"), "--passphrase", "env:NONE_SUCH")
+    assert "Name the file" in fleet.hosts["alpha"](*join, policy=False, ends=ExitStatus.NOT_FOUND)
+
+
 def test_a_host_is_revoked_in_the_middle_of_a_backup_and_the_office_restores_what_it_had(
     fleet: Fleet, stock_restic: Path
 ) -> None:

@@ -7,7 +7,7 @@ any more. The host is known to the catalog before anything lets it in.
 import os
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from cto_backups import clock
 from cto_backups.app import Opened, ProgressFactory, opened, silent
 from cto_backups.app.host_access import Access, HostAccess
 from cto_backups.core.enrolment import Host, domain_url, domain_vault, is_host_name, source_of
+from cto_backups.core.lanes import EVERY_HOST
 from cto_backups.core.wording import not_declared
 from cto_backups.errors import BackupsError, RefusedError, UsageError
 
@@ -33,12 +34,15 @@ _OF_THE_DOMAIN = (*_TAKEN_ALONG, "access_key", "secret_key", "credentials", "set
 
 @dataclass(frozen=True)
 class Asked:
-    """What is to be enrolled. `vaults` are those of the policy to make a domain in, `protect` folders of the host."""
+    """What is to be enrolled. `vaults` are those of the policy to make a domain in, `protect` folders of the host.
+
+    `passphrase` is asked for once all else is known to be right.
+    """
 
     host: str
     vaults: tuple[str, ...]
     protect: tuple[str, ...]
-    passphrase: str
+    passphrase: Callable[[], str]
     bundle: Path
     again: bool = False
 
@@ -72,10 +76,11 @@ def enrol(policy: Path, asked: Asked, *, progress: ProgressFactory = silent) -> 
     for base in bases:
         configuration = _with_domain(configuration, base, asked.host)
     configuration = _with_source(configuration, asked, [domain_vault(base, asked.host) for base in bases])
+    passphrase = asked.passphrase()
     if configuration is not before:
         edit.save(before, configuration)
     with opened(policy, progress=progress) as opening, opening.installation.exclusive_keys():
-        return _Enrolling(opening, asked, bases).carry_out()
+        return _Enrolling(opening, asked, bases, passphrase).carry_out()
 
 
 def _check(configuration: "Configuration", asked: Asked) -> None:
@@ -101,7 +106,19 @@ def _bases(configuration: "Configuration", asked: Asked) -> tuple[str, ...]:
     for name in asked.vaults:
         if name not in shared:
             raise not_declared("vault", name, shared)
-    return asked.vaults or tuple(shared)
+        if (other := shared[name].on_host) not in (None, EVERY_HOST, asked.host):
+            raise RefusedError(
+                f"Vault {name} is a folder of host {other}, where {asked.host} reaches nothing",
+                todo=f"Choose a vault that {asked.host} reaches, such as a bucket.",
+            )
+    reached = tuple(name for name, vault in shared.items() if vault.on_host in (None, EVERY_HOST, asked.host))
+    if not reached:
+        raise RefusedError(
+            f"No vault of the policy is one that {asked.host} reaches",
+            why="all of them are folders of other hosts",
+            todo="Add one to the policy, such as a bucket, and make it: cto.backups vault init NAME.",
+        )
+    return asked.vaults or reached
 
 
 def _with_domain(configuration: "Configuration", base: str, host: str) -> "Configuration":
@@ -156,7 +173,7 @@ def _written(configuration: "Configuration", *place: str) -> Mapping[str, Any]:
 class _Enrolling:
     """One enrolment, in its order."""
 
-    def __init__(self, opening: Opened, asked: Asked, bases: Sequence[str]) -> None:
+    def __init__(self, opening: Opened, asked: Asked, bases: Sequence[str], passphrase: str) -> None:
         from cto_backups.catalog.postgresql import hosts as roles
         from cto_backups.catalog.postgresql.address import Address
 
@@ -164,6 +181,7 @@ class _Enrolling:
         self._installation = opening.installation
         self._settings = opening.configuration.settings
         self._asked = asked
+        self._passphrase = passphrase
         self._domains = {domain_vault(base, asked.host): base for base in bases}
         self._roles = roles
         self._role = roles.role_of(Address.of(self._settings.catalog_url).schema, asked.host)
@@ -185,7 +203,7 @@ class _Enrolling:
         made = [f"{vault}/{keys.add(self._installation, vault, secret, chosen=False).key}" for vault in self._domains]
         host = Host(name, self._role, clock.now(), names=self._names(former, key.signer, made))
         sources = self._sources()
-        seal(Bundle(name, "", {}), self._asked.passphrase)  # before anything lets it in
+        seal(Bundle(name, "", {}), self._passphrase)  # before anything lets it in
         self._roles.secure(url, login)
         book.enrol(host)
         self._roles.let_in(url, self._role, password, login)
@@ -198,7 +216,7 @@ class _Enrolling:
         }
         there = tuple(step for each in access.values() for step in each.there)
         text = self._policy_text(sources, access)
-        _write(self._asked.bundle, seal(Bundle(name, text, files, there), self._asked.passphrase))
+        _write(self._asked.bundle, seal(Bundle(name, text, files, there), self._passphrase))
         problems = hosts.record_enrolment(self._installation, host, key.fingerprint, former)
         places = {vault: self._installation.vault(vault).location for vault in self._domains}
         return Enrolled(host, places, key.fingerprint, tuple(s for a in access.values() for s in a.here), problems)

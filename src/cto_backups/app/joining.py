@@ -1,6 +1,6 @@
 """Join a fleet, on the host: what a bundle holds becomes an installation that works."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,14 +24,18 @@ class Joined:
     problems: Mapping[str, BackupsError]
 
 
-def read(path: Path, passphrase: str) -> Bundle:
-    """The bundle in a file. Raises NotFoundError, KeyProblemError."""
+def read(path: Path, passphrase: Callable[[], str]) -> Bundle:
+    """The bundle in a file; the passphrase is asked for once that is read. Raises NotFoundError, KeyProblemError."""
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST_BYTES + 1)
     except OSError as error:
-        raise NotFoundError(f"The enrolment {path} cannot be read", why=error.strerror or "") from None
-    return unseal(content, passphrase)
+        raise NotFoundError(
+            f"The enrolment {path} cannot be read",
+            why=error.strerror or type(error).__name__,
+            todo="Name the file that 'host enrol' wrote. One that was used is gone: have this host enrolled again.",
+        ) from None
+    return unseal(content, passphrase())
 
 
 def join(bundle: Bundle, home: Path, *, progress: ProgressFactory = silent) -> Joined:

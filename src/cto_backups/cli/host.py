@@ -87,7 +87,12 @@ def enrol(
 
     configure(screen.options)
     asked = enrolment.Asked(
-        name, tuple(vault or ()), tuple(protect or ()), _passphrase(passphrase, new=True), bundle.absolute(), again
+        name,
+        tuple(vault or ()),
+        tuple(protect or ()),
+        lambda: _passphrase(passphrase, new=True),
+        bundle.absolute(),
+        again,
     )
     done = enrolment.enrol(app.find_policy(screen.options.policy), asked, progress=screen.progress)
     screen.show(f"Enrolled {name}: sources {listed(done.host.names['source'])}")
@@ -125,7 +130,9 @@ def join(
     from cto_backups.cli.logs import configure
 
     configure(screen.options)
-    done = joining.join(joining.read(bundle, _passphrase(passphrase, new=False)), home, progress=screen.progress)
+    done = joining.join(
+        joining.read(bundle, lambda: _passphrase(passphrase, new=False)), home, progress=screen.progress
+    )
     bundle.unlink(missing_ok=True)
     screen.show(f"Joined as {done.host}: wrote {done.policy}, and keys beside it. {bundle} was used up, and is gone.")
     for step in done.left:

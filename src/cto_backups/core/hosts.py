@@ -15,7 +15,7 @@ class Host:
     """One host: its workers' last signs of life, and how many sources and vaults are its own to look after.
 
     `gone`: none of its workers is known to be alive. `other_policy`: a living one works under another policy file than
-    this one, so that it leaves what was planned under this one to others.
+    this one, so that it leaves what was planned under this one to others; one that is enrolled has its own by right.
     """
 
     name: str
@@ -37,11 +37,12 @@ def hosts(policy: Policy, facts: Facts, homes: Homes, now: datetime) -> tuple[Ho
     sources = Counter(home_of_source(policy, name, homes) for name in policy.sources)
     vaults = Counter(home_of_vault(policy, name, homes) for name in policy.vaults)
     names = {last.host for last in facts.heartbeats} | sources.keys() | vaults.keys()
+    enrolled = {vault.domain_of for vault in policy.vaults.values()}
     found = []
     for name in sorted(names - {""}):
         workers = tuple(last for last in facts.heartbeats if last.host == name)
         alive = [last for last in workers if last.name not in dead]
-        other = any(last.policy not in ("", policy.digest) for last in alive)
+        other = name not in enrolled and any(last.policy not in ("", policy.digest) for last in alive)
         found.append(Host(name, workers, not alive, sources[name], vaults[name], other))
     return tuple(found)
 

@@ -62,6 +62,14 @@ def test_a_worker_under_another_policy_is_told_apart(build, policy, under, other
     assert found.other_policy is other
 
 
+def test_an_enrolled_host_has_a_policy_of_its_own_by_right(build, policy):
+    domains = {"d": replace(next(iter(policy.vaults.values())), name="d", domain_of="web1")}
+    policy = replace(policy, digest="of this file", vaults={**policy.vaults, **domains})
+    heartbeats = tuple(sign(build, host, policy="of another") for host in ("web1", "web2"))
+    told = {host.name: host.other_policy for host in hosts(policy, Facts(heartbeats=heartbeats), Homes(), build.now)}
+    assert (told["web1"], told["web2"]) == (False, True)
+
+
 def test_what_is_of_no_host_alone_is_counted(build, policy):
     (name, _) = policy.sources
     known = Homes(sources={name: "web1"}, vaults=dict.fromkeys(policy.vaults, "web1"))
