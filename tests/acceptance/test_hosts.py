@@ -122,7 +122,7 @@ def test_two_hosts_are_enrolled_and_nothing_of_one_is_anything_to_the_other(flee
 
 
 def test_no_domain_is_made_where_the_host_reaches_nothing_and_the_passphrase_is_asked_for_last(fleet: Fleet) -> None:
-    """A folder of the office is none that a host reaches; what is mistyped is told before anybody types a passphrase."""
+    """A folder of the office is none that a host reaches; what is mistyped is told before anybody is asked."""
     policy = fleet.office.policy
     policy.write_text(policy.read_text().replace("storage: disk", "storage: disk\n    on_host: office"))
     words = ("host", "enrol", "alpha", "--bundle", str(fleet.root / "alpha.bundle"), "--passphrase", "env:NONE_SUCH")
