@@ -16,8 +16,9 @@ JOBS ?= $(shell cores=$$(nproc 2>/dev/null || echo 2); echo $$((cores + cores / 
 ARGS ?=
 # How long to fuzz all readers together.
 FUZZ_SECONDS ?= 600
-# How long to let bad luck strike workers.
+# How long to let bad luck strike workers; and for how long to take their server away, beside that.
 SOAK_SECONDS ?= 3600
+SOAK_OUTAGE_SECONDS ?= 0
 # What to test.
 TESTS ?= tests
 CTO_FAULT_ROUNDS ?= 200
@@ -85,7 +86,7 @@ test-faults: setup-tools ## the tests that inject seeded faults, with CTO_FAULT_
 	CTO_FAULT_ROUNDS=$(CTO_FAULT_ROUNDS) $(BIN)/pytest $(TESTS) -m faults -n $(JOBS) --dist worksteal --timeout 3600 $(ARGS)
 
 soak: setup-tools ## workers on a PostgreSQL server, killed and frozen under load for SOAK_SECONDS (3600), from SOAK_SEED (1)
-	SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/pytest -q -s tests/acceptance/test_soak.py -k as_long_as_is_asked $(ARGS)
+	SOAK_SECONDS=$(SOAK_SECONDS) SOAK_OUTAGE_SECONDS=$(SOAK_OUTAGE_SECONDS) $(BIN)/pytest -q -s tests/acceptance/test_soak.py -k as_long_as_is_asked $(ARGS)
 
 test-large: setup-tools ## the tests of bounded memory with millions of files and 100 GB (half an hour, 10 GB in TMPDIR)
 	CTO_LARGE=1 $(BIN)/pytest $(TESTS) -m large --timeout 7200 $(ARGS)

@@ -5,20 +5,17 @@ is asked at the end is asked of the catalog and of the vaults, with everything s
 """
 
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
+from acceptance.workers import Workers, tell
 from cto_backups.app import opened
 from cto_backups.errors import ExitStatus
 from cto_backups.flows.prune import prune
@@ -52,15 +49,12 @@ SOURCE = """\
 
 
 @dataclass
-class Place:
-    """Workers that share a catalog, each with a folder of its own: of one `machine`, or else each of its own."""
+class Place(Workers):
+    """Workers that share a catalog, and sources."""
 
-    top: Path
     hosts: Sequence[str]
     catalog: str
     sources: int
-    machine: str = ""
-    workers: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
 
     def make(self) -> None:
         """Keys, vaults and catalog, and a policy for each host."""
@@ -69,7 +63,8 @@ class Place:
             (self.top / "data" / name).mkdir(parents=True)
             self.change(name, 0)
         first = self.top / self.hosts[0]
-        self.run("init", str(self.top / "made"), "--catalog", self.catalog, "--business", "acme", host=self.hosts[0])
+        made = str(self.top / "made")
+        self.run(self.hosts[0], "init", made, "--catalog", self.catalog, "--business", "acme", good=(0,))
         (self.top / "made" / "keys").rename(self.top / "keys")
         text = POLICY.format(top=self.top, catalog=self.catalog) + "".join(
             SOURCE.format(name=name, top=self.top, test="daily" if number % 4 == 0 else "none")
@@ -80,66 +75,13 @@ class Place:
             (self.top / host / "backups.yaml").write_text(text)
         assert first.is_dir()
         for vault in ("near", "far"):
-            self.run("vault", "init", vault, host=self.hosts[0])
+            self.run(self.hosts[0], "vault", "init", vault, good=(0,))
 
     def change(self, name: str, number: int) -> None:
         """Let a source have other content: of one moment, as its program would see to."""
         folder = self.top / "data" / name
         (folder / ".new").write_text(f"{name} has number {number}\n" * 50)
         (folder / ".new").rename(folder / "report.txt")
-
-    def environment(self, host: str) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("CTO_BACKUPS_", "PG"))}
-        policy = self.top / host / "backups.yaml"
-        return {**kept, "CTO_BACKUPS_POLICY": str(policy), "CTO_BACKUPS_HOST": self.machine or host}
-
-    def run(self, *arguments: str, host: str, good: Sequence[int] = (0,)) -> "subprocess.CompletedProcess[str]":
-        """A command by hand."""
-        command = [sys.executable, "-m", "cto_backups", *arguments]
-        done = subprocess.run(command, env=self.environment(host), capture_output=True, text=True, check=False)
-        assert "Traceback" not in done.stderr, done.stderr
-        assert done.returncode in good or not good, f"{arguments}: {done.stderr}"
-        return done
-
-    def work(self, host: str) -> None:
-        """Start a worker."""
-        with (self.top / f"{host}.log").open("ab") as log:
-            self.workers[host] = subprocess.Popen(
-                [sys.executable, "-m", "cto_backups", "worker", "--json", "--verbose"],
-                env=self.environment(host),
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-            )
-
-    def processes(self, host: str) -> list[int]:
-        """A worker and what it has begun; the worker first."""
-        pid = self.workers[host].pid
-        try:
-            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        except OSError:
-            return []
-        return [pid, *map(int, children)]
-
-    def end(self) -> None:
-        """Kill all that was started."""
-        for host, worker in self.workers.items():
-            for pid in reversed(self.processes(host)):
-                tell(pid, signal.SIGKILL)
-            worker.wait()
-        self.workers = {}
-
-    def logs(self) -> str:
-        """What the workers said last."""
-        return "\n".join(f"--- {log.name}\n{log.read_text()[-3000:]}" for log in sorted(self.top.glob("*.log")))
-
-
-def tell(pid: int, what: signal.Signals) -> None:
-    """Send a signal to a process that may be gone."""
-    try:
-        os.kill(pid, what)
-    except ProcessLookupError:
-        return
 
 
 @dataclass(frozen=True)
@@ -225,7 +167,7 @@ def settle(place: Place) -> None:
     """Wait until every due thing has been done: each source was looked at after the last strike, and all is well."""
     until, calm = time.monotonic() + SETTLED_SECONDS, time.time()
     while True:
-        answer = place.run("status", "--json", host=place.hosts[0], good=())
+        answer = place.run(place.hosts[0], "status", "--json")
         found = json.loads(answer.stdout) if answer.returncode in (ExitStatus.SUCCESS, ExitStatus.RED) else {}
         ages = [source["age_seconds"] for source in found.get("sources", ())]
         healthy = found and all(source["status"] == "HEALTHY" for source in found["sources"])
@@ -243,7 +185,7 @@ def settle(place: Place) -> None:
 
 def see_that_nothing_shows(place: Place, dice: random.Random, most_tests: int) -> dict[str, Any]:
     """No point is there twice, nothing is claimed, chains and vaults are whole, and points come back from vaults."""
-    place.run("evidence", "verify", host=place.hosts[0])
+    place.run(place.hosts[0], "evidence", "verify", good=(0,))
     with opened(place.top / place.hosts[0] / "backups.yaml") as opening:
         installation, catalog = opening.installation, opening.installation.catalog
         with catalog.reading() as connection:

@@ -3,18 +3,17 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from acceptance.workers import Workers
 from cto_backups.errors import ExitStatus
 from servers import postgresql
 from servers.postgresql import Server
@@ -47,13 +46,11 @@ SOURCE = """\
 
 
 @dataclass
-class Machines:
+class Machines(Workers):
     """One machine that stands for three hosts: each has a folder of its own with the same policy and keys."""
 
-    top: Path
     server: Server
     stack: ExitStack
-    workers: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -83,40 +80,8 @@ class Machines:
         found = json.loads(self.run(seen_from, "hosts", "--json").stdout)["hosts"]
         return [host["host"] for host in found if host["gone"]]
 
-    def run(self, host: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "cto_backups", *arguments]
-        done = subprocess.run(command, env=self.environment(host), capture_output=True, text=True, check=False)
-        assert "Traceback" not in done.stderr, done.stderr
-        return done
-
     def environment(self, host: str) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("CTO_BACKUPS_", "PG"))}
-        home = self.top / host
-        return {
-            **kept,
-            "CTO_BACKUPS_POLICY": str(home / "backups.yaml"),
-            "CTO_BACKUPS_HOST": host,
-            "HOME": str(home),
-        }
-
-    def work(self, host: str) -> None:
-        with (self.top / f"{host}.log").open("ab") as log:
-            self.workers[host] = subprocess.Popen(
-                [sys.executable, "-m", "cto_backups", "worker", "--json", "--verbose"],
-                env=self.environment(host),
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-            )
-
-    def kill(self, host: str) -> None:
-        """Pull the plug: the worker and what it has begun, at once."""
-        worker = self.workers.pop(host)
-        worker.send_signal(signal.SIGSTOP)  # so that it begins nothing more
-        for child in children(worker.pid):
-            os.kill(child, signal.SIGKILL)
-        worker.kill()
-        worker.wait()
+        return {**super().environment(host), "HOME": str(self.top / host)}
 
     def stop(self) -> None:
         for worker in self.workers.values():
@@ -134,13 +99,6 @@ class Machines:
             assert time.monotonic() < until, f"{what}:\n{self.logs()}"
             assert all(worker.poll() is None for worker in self.workers.values()), self.logs()
             time.sleep(0.5)
-
-    def logs(self) -> str:
-        return "\n".join(f"--- {log.name}\n{log.read_text()[-6000:]}" for log in sorted(self.top.glob("*.log")))
-
-
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @pytest.fixture
@@ -172,9 +130,7 @@ def machines(postgresql_programs: Path, tmp_path: Path) -> Iterator[Machines]:
             assert machines.run(HOSTS[0], "vault", "init", vault).returncode == 0
         with machines.stack:
             yield machines
-            for worker in machines.workers.values():
-                worker.kill()
-                worker.wait()
+            machines.end()
 
 
 def test_three_workers_share_what_is_due_whatever_becomes_of_one_and_of_the_server(machines: Machines) -> None:

@@ -31,6 +31,8 @@ log = logging.getLogger(LOGGER)
 
 AWAY_SECONDS = 10.0
 """How long a worker waits before it looks again for the server that keeps its catalog."""
+AWAY_TELL_SECONDS = 600.0
+"""How often it says that the server is still away."""
 
 
 @command
@@ -109,12 +111,6 @@ def _stay(screen: Screen, stop: threading.Event, name: str) -> None:
         screen.problem(error)
         screen.note("Going on under the policy as it was before.")
 
-    def wait(error: BackupsError) -> None:
-        log.warning("catalog away", extra={"fields": {"message": str(error)}})
-        screen.problem(error)
-        screen.note(f"Trying again every {AWAY_SECONDS:.0f} s. What is under way goes on.")
-        stop.wait(AWAY_SECONDS)
-
     def leave() -> bool:
         if not stop.is_set() and (installed := program.seen()) is not None:
             screen.note(
@@ -125,6 +121,7 @@ def _stay(screen: Screen, stop: threading.Event, name: str) -> None:
             stop.set()
         return changes.seen(refuse) is not None
 
+    away = _Away(screen)
     before: Configuration | None = None
     queue: FleetQueue | None = None
     with _stopped_by_signals(screen, stop, changes.ask), ExitStack() as kept:
@@ -143,6 +140,7 @@ def _stay(screen: Screen, stop: threading.Event, name: str) -> None:
                         refuse(error)
                         configuration, before = before, None
                         continue
+                    away.over()
                     before = configuration
                     slots.follow(configuration)
                     if queue is None:
@@ -166,11 +164,45 @@ def _stay(screen: Screen, stop: threading.Event, name: str) -> None:
             except CatalogAwayError as error:
                 if before is None:  # nobody has seen it there yet: the address may be wrong
                     raise
-                wait(error)
+                away.tell(error)
+                stop.wait(AWAY_SECONDS)
             if (changed := changes.seen(refuse)) is not None:
                 screen.note(f"The policy has changed: going on under {path} as it is now.")
                 configuration = changed
     screen.note("Stopped.")
+
+
+class _Away:
+    """What is told of a catalog that is away: at once, then now and then, and when it is there again."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+        self._since: float | None = None
+        self._told = ("", 0.0)
+
+    def tell(self, error: CatalogAwayError) -> None:
+        """Say that it is away, and why, where that has not been said lately."""
+        from cto_backups import clock
+
+        at = clock.monotonic()
+        code, said_at = self._told
+        if self._since is not None and code == error.code and at - said_at < AWAY_TELL_SECONDS:
+            return
+        self._since = at if self._since is None else self._since
+        self._told = error.code, at
+        log.warning("catalog away", extra={"fields": {"message": str(error), "seconds": round(at - self._since)}})
+        self._screen.problem(error)
+        self._screen.note(f"Trying again every {AWAY_SECONDS:.0f} s. What is under way goes on.")
+
+    def over(self) -> None:
+        """Say that it is there again, where it was away."""
+        from cto_backups import clock
+
+        if self._since is None:
+            return
+        seconds, self._since = round(clock.monotonic() - self._since), None
+        log.info("catalog back", extra={"fields": {"seconds": seconds}})
+        self._screen.note(f"The catalog is there again, after {seconds} s.")
 
 
 def _forget(screen: Screen, name: str) -> ExitStatus:
