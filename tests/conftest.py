@@ -163,6 +163,16 @@ def postgresql_programs() -> Path:
 
 
 @pytest.fixture(scope="session")
+def pgbouncer_program() -> Path:
+    """The pooler of connections, installed, or as `tools/setup --tools` gets it."""
+    place = ROOT / ".cache" / "servers" / "pgbouncer"
+    unpacked = place / "usr" / "sbin" / "pgbouncer"
+    if not unpacked.exists():
+        return find_tool("pgbouncer", package="pgbouncer")
+    return (postgresql.reachable(place) if os.geteuid() == 0 else place) / "usr" / "sbin" / "pgbouncer"
+
+
+@pytest.fixture(scope="session")
 def newer_postgresql_programs() -> Path:
     """The folder of PostgreSQL 18's programs, without contributed extensions, where the servers' user may come."""
     installed = ROOT / ".cache" / "servers" / "programs"

@@ -21,6 +21,7 @@
     │   └── ForeignRepositoryError    9   a repository is not the one that belongs here
     ├── CatalogError                 10   the catalog is damaged, or of an unknown version
     │   └── CatalogAwayError         10   the server that keeps it cannot be reached now
+    │       ├── CatalogBehindError   10   it lacks what it had confirmed, since another server took over
     │       └── CatalogFullError     10   its disk has no room left
     ├── VerificationError            11   a restore test or a verification failed
     ├── NotFoundError                12   no such recovery point, source, vault or path
@@ -224,6 +225,12 @@ class CatalogAwayError(CatalogError):
 
     code = "catalog-away"
     retryable = True
+
+
+class CatalogBehindError(CatalogAwayError):
+    """The server that keeps the catalog lacks what it was told: another has taken its place, and never received it."""
+
+    code = "catalog-behind"
 
 
 class CatalogFullError(CatalogAwayError):

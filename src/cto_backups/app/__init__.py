@@ -5,6 +5,7 @@ import pwd
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -160,6 +161,10 @@ def assembled(
             queue=lambda: registry.load(registry.QUEUES, "embedded")(lanes=("", host())),
             sudo_user=os.environ.get("SUDO_USER") or None,
         )
+        if write and review:
+            from cto_backups.flows import failover
+
+            catalog.takeover.look_first(installation.signer.signer, partial(failover.look, installation))
         opening = Opened(installation, configuration, ())
         if write and review and not known:
             opening = reviewed(opening)

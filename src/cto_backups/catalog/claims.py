@@ -13,12 +13,14 @@ from datetime import datetime
 from typing import Any
 
 from cto_backups.catalog import runs
-from cto_backups.catalog.database import Connection, Database, insertion
+from cto_backups.catalog.database import Connection, Database, First, insertion
 from cto_backups.catalog.rows import moment_from_column, moment_to_column, readable_row, run_from_row
 from cto_backups.core.claims import GRACE, LEASE, Claim, Outdone, Standing, doing, standing
 from cto_backups.core.model import Outcome
 from cto_backups.errors import BusyError, ClaimLostError
 
+# The token alone would do, but for a catalog that has gone back in time: there a token may come a second time.
+_HOLDER = "SELECT token, host, pid FROM claims WHERE subject = :subject"
 _GOOD_FOR_SECONDS = 0.2
 
 _held: ContextVar[tuple[Claim, ...]] = ContextVar("claims", default=())
@@ -95,8 +97,9 @@ def busy(claim: Claim | None) -> BusyError:
 def give_back(connection: Connection, claim: Claim) -> None:
     """Let others have what was claimed."""
     connection.execute(
-        "UPDATE claims SET leased_until = NULL WHERE subject = :subject AND token = :token",
-        {"subject": claim.subject, "token": claim.token},
+        "UPDATE claims SET leased_until = NULL"
+        " WHERE subject = :subject AND token = :token AND host = :host AND pid = :pid",
+        _holder(claim),
     )
 
 
@@ -121,9 +124,10 @@ class ClaimBook:
             extended = connection.execute(
                 """
                 UPDATE claims SET leased_until = :until, doubted = 0
-                WHERE subject = :subject AND token = :token AND leased_until IS NOT NULL
+                WHERE subject = :subject AND token = :token AND host = :host AND pid = :pid
+                    AND leased_until IS NOT NULL
                 """,
-                {"until": moment_to_column(now + LEASE), "subject": claim.subject, "token": claim.token},
+                {"until": moment_to_column(now + LEASE), **_holder(claim)},
             )
             return extended.rowcount > 0
 
@@ -155,6 +159,10 @@ class ClaimedDatabase:
             _check(connection)
             yield connection
 
+    def look_first(self, first: First) -> None:
+        """Do this before anything is written, once for each server that takes another's place."""
+        self.unclaimed.look_first(first)
+
     def go_on_counting(self, connection: Connection) -> None:
         """Number new rows after those that were brought in with their numbers."""
         self.unclaimed.go_on_counting(connection)
@@ -177,10 +185,15 @@ class ClaimedDatabase:
         self._checked = held, at
 
 
+def _holder(claim: Claim) -> dict[str, Any]:
+    return {"subject": claim.subject, "token": claim.token, "host": claim.host, "pid": claim.pid}
+
+
 def _check(connection: Connection) -> None:
     for claim in _held.get():
         subject = {"subject": claim.subject}
-        if connection.scalar("SELECT token FROM claims WHERE subject = :subject", subject) != claim.token:
+        row = connection.execute(_HOLDER, subject).fetchone()
+        if row is None or tuple(row) != (claim.token, claim.host, claim.pid):
             raise ClaimLostError(
                 f"This run was {doing(claim.subject)}, and another has taken over",
                 why="it gave no sign of life for too long: it was stopped, or its machine was, or the catalog was away",

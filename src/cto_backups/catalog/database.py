@@ -4,11 +4,11 @@
 `postgresql.dialect` says them in the other's words.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from cto_backups.errors import CatalogAwayError, CatalogError
 
@@ -91,6 +91,17 @@ class Connection:
         return [row[0] for row in self.execute(statement, values)]
 
 
+class First(NamedTuple):
+    """What a process does before it writes to a server that may have taken another's place.
+
+    `look` is given the places that need not be looked at, raises CatalogBehindError, and else gives those that it has
+    looked at: that is noted for `whom`.
+    """
+
+    whom: str
+    look: Callable[[Collection[str]], Collection[str]]
+
+
 class Database(Protocol):
     """A catalog, opened; safe between threads. Every use raises CatalogError, and BusyError when others hold it.
 
@@ -109,6 +120,10 @@ class Database(Protocol):
 
     def writing(self) -> AbstractContextManager[Connection]:
         """All that is done is there at the end, durably, or none of it. There is one writer at a time."""
+        ...
+
+    def look_first(self, first: First) -> None:
+        """Do this before anything is written, once for each server that takes another's place."""
         ...
 
     def go_on_counting(self, connection: Connection) -> None:

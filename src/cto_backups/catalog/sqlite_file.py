@@ -55,6 +55,9 @@ class FileDatabase:
                 raise
             self._idle.give(raw)
 
+    def look_first(self, first: database.First) -> None:
+        """Nothing takes the place of a file without a word."""
+
     def go_on_counting(self, connection: Connection) -> None:
         """Nothing is to be done: SQLite goes on after the largest number that there is."""
 

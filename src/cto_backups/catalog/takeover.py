@@ -1,11 +1,11 @@
 """Writing what signed records in a vault say, and this catalog lacks: each batch in one transaction, twice is once."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Literal
 
 from cto_backups.catalog import chain, due_times, holdings
-from cto_backups.catalog.database import Connection, Database, insertion
+from cto_backups.catalog.database import Connection, Database, First, insertion
 from cto_backups.catalog.rows import hold_to_row, moment_to_column, words_to_column
 from cto_backups.core.defaults import CATEGORIES
 from cto_backups.core.model import Evidence, TakenPoint
@@ -106,6 +106,10 @@ class Takeover:
 
     def __init__(self, opened: Database) -> None:
         self._database = opened
+
+    def look_first(self, whom: str, look: Callable[[Collection[str]], Collection[str]]) -> None:
+        """Do this before anything is written to a server that may have taken another's place; see `database.First`."""
+        self._database.look_first(First(whom, look))
 
     def last_record(self, signer: str) -> tuple[int, str | None]:
         """The number and digest of a signer's last record here; 0 and None when there is none."""

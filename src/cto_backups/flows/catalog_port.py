@@ -30,6 +30,13 @@ Figures = Mapping[str, int | float | str | bool]
 class Takeover(Protocol):
     """Where what records in vaults say, and the catalog lacks, is brought in; see `catalog.takeover.Takeover`."""
 
+    def look_first(self, whom: str, look: Callable[[Collection[str]], Collection[str]]) -> None:
+        """Do this before anything is written to a server that may have taken another's place.
+
+        It is given the vaults that need not be looked at, raises CatalogBehindError, and else gives those that it has
+        looked at, which is noted for `whom`.
+        """
+
     def last_record(self, signer: str) -> tuple[int, str | None]:
         """The number and digest of a signer's last record here; 0 and None when there is none."""
 

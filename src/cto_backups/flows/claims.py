@@ -35,12 +35,14 @@ def held(installation: Installation, claim: Claim) -> Iterator[None]:
 
 
 def _keep(installation: Installation, claim: Claim, done: threading.Event) -> None:
-    wait = SIGN_EVERY.total_seconds()
+    wait = given = SIGN_EVERY.total_seconds()
     while not done.wait(wait):
         try:
             if not installation.catalog.claims.extend(claim, clock.now()):
                 return  # whoever is at it finds out with what he writes next
-            wait = SIGN_EVERY.total_seconds()
+            wait = given
         except BackupsError as error:
+            if wait != given:
+                continue  # said before
             wait = _AGAIN_SECONDS
             log.warning("sign not given", extra={"fields": {"claim": claim.subject, "message": str(error)}})

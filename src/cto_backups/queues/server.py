@@ -57,7 +57,8 @@ class ServerQueue:
         policy: str,
         warn: Callable[[str], None] = lambda _sentence: None,
     ) -> None:
-        self._address = session.address_of(Address.of(url, password))
+        self._catalog = Address.of(url, password)  # what people call it
+        self._address = session.address_of(self._catalog)
         self._lanes = tuple(lanes)
         self._policy = policy
         self._queues = [jobs.queue_name(lane) for lane in lanes]
@@ -71,7 +72,7 @@ class ServerQueue:
         self._unsaid: dict[str, int] = {}
         self._look_at = self._tidy_at = 0.0
         self._many = False
-        with translated(self._address):
+        with translated(self._catalog):
             session.make(self._address)
         self._do(lambda opened: None)
         self._stop = threading.Event()
@@ -186,7 +187,7 @@ class ServerQueue:
     def _do(self, step: Callable[[Session], _Given]) -> _Given:
         """Carry a step out, again on another session where one was lost: each step may be done twice."""
         until = clock.monotonic() + PATIENCE_SECONDS
-        with translated(self._address):
+        with translated(self._catalog):
             while True:
                 try:
                     return step(self._session or self._open())
@@ -224,12 +225,16 @@ class ServerQueue:
     def _keep_beating(self) -> None:
         """Give signs of life, whatever the worker's own thread is at; on a session of its own."""
         opened: Session | None = None
+        is_away = False
         while not self._stop.wait(BEAT_SECONDS):
             try:
                 opened = opened or Session(self._address)
                 at_once(opened.manager.update_heartbeat(self._worker))
+                is_away = False
             except (psycopg.Error, CatalogAwayError) as error:
-                log.warning("queue away", extra={"fields": {"message": type(error).__name__}})
+                if not is_away:
+                    log.warning("queue away", extra={"fields": {"message": type(error).__name__}})
+                is_away = True
                 if opened is not None:
                     opened.close()
                 opened = None

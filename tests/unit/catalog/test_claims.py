@@ -129,6 +129,19 @@ def everything(catalog):
         return {table: [dict(row) for row in connection.execute(f"SELECT * FROM {table}")] for table in tables}
 
 
+def test_a_token_that_comes_a_second_time_is_somebody_elses(catalog, build, begin):
+    """As when the catalog has gone back to before the first came, and a run of another host has begun since."""
+    first = begin()
+    with catalog._writing() as connection:
+        connection.execute("UPDATE claims SET host = 'other', pid = 8")
+    with pytest.raises(ClaimLostError), catalog.claims.under(first.claim):
+        catalog.confirm("ledger", build.now)
+    assert not catalog.claims.extend(first.claim, build.now)
+    catalog.finish_run(first.run, outcome=Outcome.SUCCEEDED, now=build.now, claim=first.claim)
+    with pytest.raises(BusyError, match="process 8 on other"):
+        begin(SECOND)
+
+
 def test_what_is_done_on_the_way_of_a_lost_run_is_lost_as_well(catalog, build, begin, taken_over):
     first, _ = taken_over
     copying = begin(action=ActionKind.COPY)

@@ -1,6 +1,7 @@
 """Where a catalog on a server is, and how it is reached: the address is libpq's, and says no password."""
 
 import os
+import re
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import quote, unquote
@@ -10,6 +11,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from cto_backups import certificates
 from cto_backups.catalog.database import Password
+from cto_backups.catalog.postgresql import pooling
 from cto_backups.errors import CatalogError
 
 SCHEMA: Final = "cto_backups"
@@ -21,6 +23,8 @@ _LOCAL: Final = ("localhost", "127.0.0.1", "::1")
 _ALIVE: Final = {"keepalives_idle": "20", "keepalives_interval": "10", "keepalives_count": "3"}
 _TIMED: Final = {**_ALIVE, "connect_timeout": str(CONNECT_SECONDS), "tcp_user_timeout": "60000"}
 # A worker that froze in the middle of writing would hold all others up; the server ends what is idle for so long.
+_DIRECT: Final[set[str]] = set()
+"""The places of which this process has found that sessions are its own."""
 _SETTINGS: Final = {
     "idle_in_transaction_session_timeout": "60s",
     "statement_timeout": "0",
@@ -78,15 +82,34 @@ class Address:
         named = {**self.given, "schema": schema}
         return "postgresql://?" + "&".join(f"{name}={quote(str(value), safe='')}" for name, value in named.items())
 
-    def connect(self, **more: Any) -> "psycopg.Connection[Any]":
-        """A session of this program. Raises psycopg.Error."""
-        options = " ".join(f"-c {name}={value}" for name, value in self._settings().items())
+    def connect(self, *, autocommit: bool = False, **more: Any) -> "psycopg.Connection[Any]":
+        """A session of this program. Raises psycopg.Error, CatalogError."""
+        session = self._open(**more)
+        try:
+            # Said in the session: poolers of connections take no options with a login, or drop them.
+            session.execute("; ".join(f"SET {name} = {value}" for name, value in self._settings().items()))
+            self._look_between(session)
+            session.autocommit = autocommit
+        except BaseException:
+            session.close()
+            raise
+        return session
+
+    def _look_between(self, session: "psycopg.Connection[Any]") -> None:
+        """Refuse a pooler that does not do, once in each process."""
+        if self.place in _DIRECT:
+            return
+        if pooling.is_pooled(session):
+            pooling.refuse_shared(session, self._open, self.place)
+        _DIRECT.add(self.place)
+
+    def _open(self, **more: Any) -> "psycopg.Connection[Any]":
+        """A session in autocommit, with the server's own settings."""
         parameters: dict[str, Any] = {**_TIMED, **self._tls(), **self.given, "client_encoding": "UTF8"}
-        parameters["options"] = " ".join(filter(None, (options, str(self.given.get("options") or ""))))
         parameters.setdefault("application_name", "cto.backups")
         if self.password is not None:
             parameters["password"] = self.password()
-        session = psycopg.connect(make_conninfo(**parameters), prepare_threshold=None, **more)
+        session = psycopg.connect(make_conninfo(**parameters), prepare_threshold=None, autocommit=True, **more)
         if "service" in self.given and not session.pgconn.ssl_in_use and not _is_local(session.info.host):
             session.close()
             raise CatalogError(
@@ -97,7 +120,9 @@ class Address:
         return session
 
     def _settings(self) -> dict[str, str]:
-        return {**_SETTINGS, "search_path": _quoted(self.schema)}
+        said = re.findall(r"(?:-c\s*|--)(\w+)\s*=", str(self.given.get("options") or ""))  # in the address: that stands
+        quoted = {name: f"'{value}'" for name, value in _SETTINGS.items() if name not in said}
+        return {**quoted, "search_path": _quoted(self.schema)}
 
     @property
     def is_local(self) -> bool:
@@ -150,6 +175,4 @@ def _without_schema(url: str) -> tuple[str, str]:
 
 
 def _quoted(name: str) -> str:
-    """A name for the server's options: as an identifier, and with what separates options escaped."""
-    identifier = '"' + name.replace('"', '""') + '"'
-    return "".join(f"\\{sign}" if sign in "\\ " else sign for sign in identifier)
+    return '"' + name.replace('"', '""') + '"'

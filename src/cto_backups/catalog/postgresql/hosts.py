@@ -58,7 +58,7 @@ _PLACE: Final = f"(place = 'source' AND {_own('name', 'source')}) OR (place = 'v
 
 RULES: Final[dict[LiteralString, Rule]] = {
     "alembic_version": Rule(read="true", change="true"),  # the writers' lock; see `_LOCKED`
-    "writes": Rule(read="true", add="true", remove="at < now() - interval '1 hour'"),
+    "writes": Rule(read="true", add="at <= now()", remove="at < now() - interval '1 hour'"),
     "sources": Rule(*(_own("name", "source"),) * 3),
     "source_vaults": _all(f"{_SOURCE} AND {_VAULT}"),
     "resources": _all(_SOURCE),

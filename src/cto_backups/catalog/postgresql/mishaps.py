@@ -13,7 +13,7 @@ from cto_backups.catalog import database
 from cto_backups.catalog.database import damaged
 from cto_backups.catalog.postgresql.address import Address
 from cto_backups.catalog.rows import UnreadableError
-from cto_backups.errors import BackupsError, BusyError, CatalogAwayError, CatalogError
+from cto_backups.errors import BackupsError, BusyError, CatalogAwayError, CatalogError, CatalogFullError
 
 _REFUSED: Final = (
     r"password authentication failed|no password supplied|authentication failed|pg_hba\.conf|role .* does not exist"
@@ -107,9 +107,17 @@ def told(error: psycopg.Error, address: Address) -> BackupsError:
             todo="Let it own the schema, or create it in the database: see docs/how-to/run-a-fleet.md. A host that was "
             "enrolled adds what is its own; the rest is done where the fleet is administered.",
         )
-    if isinstance(error, errors.DiskFull | errors.OutOfMemory | errors.ConfigurationLimitExceeded):
+    if isinstance(error, errors.DiskFull):
+        return CatalogFullError(
+            f"The catalog {place} cannot take more",
+            why=said,
+            todo="Make room on the server's disk. What did not fit has not happened, and is done when there is room.",
+        )
+    if isinstance(error, errors.OutOfMemory | errors.ConfigurationLimitExceeded):
         return CatalogError(
-            f"The catalog {place} cannot take more", why=said, todo="Make room on the server's disk. Nothing is lost."
+            f"The catalog {place} cannot take more",
+            why=said,
+            todo="Let the server have more memory. What did not fit has not happened.",
         )
     if isinstance(
         error, errors.UndefinedTable | errors.UndefinedColumn | errors.UndefinedObject | psycopg.DataError

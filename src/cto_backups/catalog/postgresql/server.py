@@ -6,12 +6,13 @@ from typing import Any
 
 import psycopg
 
-from cto_backups.catalog.database import Connection
+from cto_backups.catalog.database import Connection, First
 from cto_backups.catalog.idle import IdleSessions
 from cto_backups.catalog.postgresql import rows
 from cto_backups.catalog.postgresql.address import Address
 from cto_backups.catalog.postgresql.checking import complaints
 from cto_backups.catalog.postgresql.mishaps import translated
+from cto_backups.catalog.postgresql.timeline import Timeline
 from cto_backups.catalog.postgresql.transaction import Transaction
 from cto_backups.errors import CatalogError
 
@@ -33,6 +34,7 @@ class ServerDatabase:
     def __init__(self, address: Address) -> None:
         self.address = address
         self.patience = 0.0
+        self._place = Timeline()
         self._idle = IdleSessions["psycopg.Connection[Any]"](_MOST_IDLE)
 
     def close(self) -> None:
@@ -46,6 +48,10 @@ class ServerDatabase:
     def writing(self) -> AbstractContextManager[Connection]:
         """All that is done is there at the end, durably, or none of it; once, whatever becomes of the server."""
         return self._transaction(write=True)
+
+    def look_first(self, first: First) -> None:
+        """Do this before anything is written, once for each server that takes another's place."""
+        self._place.first = first
 
     def go_on_counting(self, connection: Connection) -> None:
         """Number new rows after those that were brought in with their numbers."""
@@ -62,7 +68,8 @@ class ServerDatabase:
     def _transaction(self, *, write: bool) -> Iterator[Connection]:
         with translated(self.address):
             first = self._idle.take()
-            begun = Transaction(self.address.place, first, self.connect, write=write, patience=self.patience)
+            before = self._place.look if write else None
+            begun = Transaction(self.address.place, first, self.connect, before=before, patience=self.patience)
             try:
                 yield Connection(begun)
                 begun.commit()

@@ -43,11 +43,19 @@ class Transaction:
     """Carries statements out, and all of them again where the session was lost. Its user says how it ends."""
 
     def __init__(
-        self, place: str, first: "psycopg.Connection[Any] | None", connect: Opening, *, write: bool, patience: float
+        self,
+        place: str,
+        first: "psycopg.Connection[Any] | None",
+        connect: Opening,
+        *,
+        before: Callable[["psycopg.Connection[Any]"], None] | None,
+        patience: float,
     ) -> None:
+        """One that writes does `before` with each session on which it begins; without it, one that reads."""
         self._place = place
         self._connect = connect
-        self._write = write
+        self._before = before
+        self._write = write = before is not None
         self._patience = patience
         self._name = secrets.token_hex(16) if write else ""
         self._done: list[tuple[Callable[[], Rows], int]] = []
@@ -119,6 +127,8 @@ class Transaction:
     def _begin(self) -> None:
         if self.session is None:
             self.session = self._connect()
+        if self._before is not None:
+            self._before(self.session)
         begun = self.session.execute(_WRITE.format(busy=int(database.BUSY_SECONDS * 1000)) if self._write else _READ)
         while begun.nextset():
             pass
