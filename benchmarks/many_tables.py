@@ -48,13 +48,18 @@ sources:
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one backup: seconds of wall time, of CPU, and of its jobs at best; requests by kind, jobs at once at most."""
+    """Of one backup: seconds of wall time, of CPU, and of its jobs at best; requests by kind, jobs at once at most.
+
+    `before` and `after` are the seconds before its first job was begun, and after its last was done.
+    """
 
     wall: float
     cpu: float
     jobs: float
     asked: dict[str, int]
     most: int
+    before: float
+    after: float
 
     @property
     def overhead(self) -> float:
@@ -100,12 +105,14 @@ def measured(place: Path, tables: int, jobs: int, seconds: float, latency: float
         policy = installation(place, address, jobs)
         before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
         _run("backup", "many", policy=policy)
-        wall = time.monotonic() - began
+        ended = time.monotonic()
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         with urlopen(f"{address}/told", timeout=60) as answer:
             told: dict[str, Any] = json.load(answer)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Figures(wall, cpu, JOBS_OF_A_TABLE * tables * seconds / jobs, told["asked"], told["most"])
+    own = JOBS_OF_A_TABLE * tables * seconds / jobs
+    first, last = told["first"] - began, ended - told["last"]
+    return Figures(ended - began, cpu, own, told["asked"], told["most"], first, last)
 
 
 def _run(*words: str, policy: Path | None = None) -> None:
@@ -120,6 +127,7 @@ def _run(*words: str, policy: Path | None = None) -> None:
 def show(figures: Figures, tables: int) -> None:
     """Print what was measured."""
     print(f"wall {figures.wall:.1f} s, jobs' own time {figures.jobs:.1f} s, overhead {figures.overhead:.1%} (aim 5 %)")
+    print(f"{figures.before:.1f} s before the first job, {figures.after:.1f} s after the last")
     print(f"CPU {figures.cpu:.1f} s; at most {figures.most} jobs at once")
     for kind, number in sorted(figures.asked.items(), key=lambda each: -each[1]):
         print(f"  {kind:24} {number:8,}  {number / tables:6.2f} for each table")

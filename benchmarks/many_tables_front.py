@@ -12,7 +12,7 @@ import json
 import re
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -47,8 +47,11 @@ class Front:
     def __init__(self, tables: int, seconds: float, latency: float = 0.0) -> None:
         self.tables, self.seconds, self.latency = tables, seconds, latency
         self.asked: Counter[str] = Counter()
-        self.running = self.most = 0
-        self._jobs: dict[str, tuple[float, dict[str, Any]]] = {}
+        self.most = 0
+        self._first = 0.0
+        self._jobs: dict[str, tuple[float, int, dict[str, Any]]] = {}
+        self._running: deque[tuple[float, int, str]] = deque()  # in the order in which they end, since all take as long
+        self._ended: deque[tuple[int, str]] = deque(maxlen=4096)
         self._snapshots: dict[str, dict[str, int]] = {}
         self._objects: dict[str, bytes] = {}
 
@@ -59,11 +62,14 @@ class Front:
         if path == "/token":
             return "token", {"access_token": "any", "expires_in": 3600, "token_type": "Bearer"}
         if path == "/told":
-            return "told", {"asked": dict(self.asked), "most": self.most}
+            ends = max((ends for ends, _, _ in self._jobs.values()), default=0.0)
+            return "told", {"asked": dict(self.asked), "most": self.most, "first": self._first, "last": ends}
         if match := _TABLES.fullmatch(path):
             return self._tables(method, match[1], unquote(match[2] or ""), query)
         if path.endswith("/jobs") and method == "POST":
             return "jobs.insert", self._job(json.loads(body))
+        if path.endswith("/jobs"):
+            return "jobs.list", self._done(int(query["minCreationTime"][0]))
         if "/jobs/" in path:
             return "jobs.get", self._state(path.rpartition("/")[2])
         if "/queries/" in path:
@@ -133,9 +139,12 @@ class Front:
     def _job(self, body: dict[str, Any]) -> dict[str, Any]:
         name, configuration = body["jobReference"]["jobId"], body["configuration"]
         now = time.monotonic()
-        self._jobs[name] = now + self.seconds, configuration
-        self.running = sum(1 for ends, _ in list(self._jobs.values())[-4096:] if ends > now)
-        self.most = max(self.most, self.running)
+        self._first = self._first or now
+        created = int(time.time() * 1000)
+        self._jobs[name] = now + self.seconds, created, configuration
+        self._running.append((now + self.seconds, created, name))
+        self._see_ended()
+        self.most = max(self.most, len(self._running))
         if copy := configuration.get("copy"):
             source = copy["sourceTable"]["tableId"].partition("@")[0]
             target = copy["destinationTable"]
@@ -143,23 +152,56 @@ class Front:
         if extract := configuration.get("extract"):
             table = extract["sourceTable"]
             number = self._snapshots[table["datasetId"]][table["tableId"]]
-            self._objects[extract["destinationUris"][0].partition("gs://bucket/")[2].replace("*", "0")] = avro(number)
+            self._objects[extract["destinationUris"][0].partition("gs://bucket/")[2].replace("*", "0" * 12)] = avro(
+                number
+            )
         return self._state(name)
 
+    def _see_ended(self) -> None:
+        now = time.monotonic()
+        while self._running and self._running[0][0] <= now:
+            _, created, name = self._running.popleft()
+            self._ended.append((created, name))
+
     def _state(self, name: str) -> dict[str, Any]:
-        ends, configuration = self._jobs[name]
+        ends, created, configuration = self._jobs[name]
+        is_done = time.monotonic() >= ends
+        statistics: dict[str, Any] = {"creationTime": str(created), "startTime": str(created)}
+        if is_done:
+            statistics["endTime"] = str(created + int(self.seconds * 1000))
+            if "extract" in configuration:
+                statistics["extract"] = {"destinationUriFileCounts": ["1"]}
         return {
-            "jobReference": {"projectId": PROJECT, "jobId": name},
-            "configuration": {},
-            "status": {"state": "DONE" if time.monotonic() >= ends else "RUNNING"},
-            "statistics": {
-                "totalBytesProcessed": "8",
-                "extract": {"destinationUriFileCounts": ["1"]} if "extract" in configuration else {},
-            },
+            "jobReference": {"projectId": PROJECT, "jobId": name, "location": "US"},
+            "status": {"state": "DONE" if is_done else "RUNNING"},
+            "statistics": statistics,
         }
 
+    def _done(self, since: int) -> dict[str, Any]:
+        """What jobs.list says of those that are done, without configurations: the latest first."""
+        self._see_ended()
+        found = []
+        for created, name in reversed(self._ended):
+            if created < since or len(found) == 1000:
+                break
+            job = self._state(name)
+            del job["status"]
+            found.append({**job, "state": "DONE"})
+        return {"jobs": found}
+
+    def left(self, path: str, query: dict[str, list[str]]) -> float:
+        """For how many seconds an answer is held back: that of a query, until it is done or nobody waits any more."""
+        if "/queries/" not in path:
+            return self.latency
+        ends, _, _ = self._jobs[path.rpartition("/")[2]]
+        wanted = int(query.get("timeoutMs", ["10000"])[0]) / 1000
+        return self.latency + max(0.0, min(ends - time.monotonic(), wanted))
+
     def _rows(self, name: str) -> dict[str, Any]:
-        statement = self._jobs[name][1]["query"]["query"]
+        ends, _, configuration = self._jobs[name]
+        if time.monotonic() < ends:
+            return {"jobReference": {"projectId": PROJECT, "jobId": name}, "jobComplete": False}
+        statement = configuration["query"]["query"]
         if "INFORMATION_SCHEMA" in statement:
             names = ["table_name", "partition_id", "total_rows", "total_logical_bytes", "last_modified_time"]
             rows: list[list[Any]] = [[f"t{number:06}", None, "1", "8", "1"] for number in range(self.tables)]
@@ -171,6 +213,7 @@ class Front:
         fields = [{"name": each, "type": "STRING"} for each in names]
         return {
             "jobComplete": True,
+            "totalBytesProcessed": "8",
             "schema": {"fields": fields},
             "rows": [{"f": [{"v": cell} for cell in row]} for row in rows],
         }
@@ -189,10 +232,11 @@ async def serve(front: Front, ready: Callable[[int], None]) -> None:
                     name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])
                 }
                 body = await reader.readexactly(int(headers.get("content-length") or 0))
-                if front.latency:
-                    await asyncio.sleep(front.latency)
                 address = urlsplit(target)
-                kind, answer = front.answer(method, address.path, parse_qs(address.query), body)
+                query = parse_qs(address.query)
+                if wait := front.left(address.path, query):
+                    await asyncio.sleep(wait)
+                kind, answer = front.answer(method, address.path, query, body)
                 front.asked[kind] += 1
                 status = "404 Not Found" if answer is None else "200 OK"
                 content = answer if isinstance(answer, bytes) else json.dumps(answer or {}).encode()

@@ -9,7 +9,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import rfc8785
 
 from cto_backups.errors import DamageError, KeyProblemError
+from cto_backups.evidence.canonical import canonical
 from cto_backups.evidence.payloads import moment_to_text
 
 if TYPE_CHECKING:
@@ -128,6 +129,8 @@ class Record:
     digest: str
     signature: bytes
     public_key: bytes
+    _stored: bytes = field(default=b"", compare=False, repr=False)
+    """What it was read from, which is its one form: that of a large one takes long to make."""
 
     @property
     def kind(self) -> str:
@@ -163,13 +166,15 @@ class Record:
 
     def to_bytes(self) -> bytes:
         """The stored form: one line of canonical JSON and a newline."""
+        if self._stored:
+            return self._stored
         envelope: dict[str, Any] = {
             "body": dict(self.body),
             "digest": self.digest,
             "public_key": base64.b64encode(self.public_key).decode("ascii"),
             "signature": base64.b64encode(self.signature).decode("ascii"),
         }
-        return rfc8785.dumps(envelope) + b"\n"
+        return canonical(envelope) + b"\n"
 
     @classmethod
     def from_bytes(cls, content: bytes, *, name: str = "record") -> "Record":
@@ -189,6 +194,7 @@ class Record:
                 raise ValueError("unknown format")
             if record.to_bytes() != content:
                 raise ValueError("not canonical")  # the same words in other bytes: not what was written
+            record = replace(record, _stored=content)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DamageError(f"{name} is not a record", why=type(error).__name__) from None
         return record
@@ -200,15 +206,15 @@ class Record:
 
         found = []
         try:
-            canonical = rfc8785.dumps(dict(self.body))
+            content = canonical(dict(self.body))
         except (rfc8785.CanonicalizationError, RecursionError):
             return ("its body has no canonical form",)
-        if hashlib.sha256(canonical).hexdigest() != self.digest:
+        if hashlib.sha256(content).hexdigest() != self.digest:
             found.append("its body was altered (digest differs)")
         if signer_name(self.public_key) != self.signer:
             found.append("its public key is not its signer's")
         try:
-            Ed25519PublicKey.from_public_bytes(self.public_key).verify(self.signature, canonical)
+            Ed25519PublicKey.from_public_bytes(self.public_key).verify(self.signature, content)
         except (InvalidSignature, ValueError):
             found.append("its signature is not valid")
         return tuple(found)
@@ -229,8 +235,8 @@ def sign(
         "written_at": moment_to_text(written_at),
         "payload": _speakable(payload),
     }
-    canonical = rfc8785.dumps(body)
-    return Record(body, hashlib.sha256(canonical).hexdigest(), key.sign(canonical), key.public_key)
+    content = canonical(body)
+    return Record(body, hashlib.sha256(content).hexdigest(), key.sign(content), key.public_key)
 
 
 def _speakable(value: Any) -> Any:

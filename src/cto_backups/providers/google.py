@@ -24,7 +24,6 @@ import requests
 from google.auth.exceptions import GoogleAuthError, RefreshError, TransportError
 from google.auth.transport.requests import Request
 from google.oauth2 import service_account
-from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies
 from urllib3.exceptions import HTTPError
 
@@ -34,6 +33,7 @@ from cto_backups.core.policy import Tls
 from cto_backups.errors import BackupsError, KeyProblemError
 from cto_backups.providers import handshake, pauses
 from cto_backups.providers.budget import Budget
+from cto_backups.providers.google_sending import Sender
 
 STORAGE: Final = "https://storage.googleapis.com"
 UNREACHED: Final = (OSError, HTTPError, TransportError)
@@ -42,8 +42,6 @@ FAILED: Final = (*UNREACHED, GoogleAuthError)
 BUSY: Final = frozenset({408, 429, 500, 502, 503, 504})
 
 _ATTEMPTS: Final = 6
-_CONNECTIONS: Final = 64  # more than any crew of ours has threads; one that waits for none makes none
-_TIMEOUT_SECONDS: Final = (15.0, 60.0)  # to connect; and without a single byte
 
 
 class RefusedError(Exception):
@@ -114,10 +112,9 @@ class GoogleClient:
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         # What looks at a login before each request closes the session when it is let go of: one, as long as that.
         self._transport = Request(self._session)
-        self._session.trust_env = False  # else all of the environment is gone through for each request
+        self._session.trust_env = False
+        self._sender = Sender(self._certificates)
         self._proxies: dict[str, dict[str, str]] = {}
-        for scheme in ("https://", "http://"):
-            self._session.mount(scheme, HTTPAdapter(pool_maxsize=_CONNECTIONS))
 
     def ask(
         self,
@@ -221,6 +218,7 @@ class GoogleClient:
     def close(self) -> None:
         """Close the connections."""
         self._session.close()
+        self._sender.close()
 
     # -- how ----------------------------------------------------------------------------------------------------------
 
@@ -236,18 +234,9 @@ class GoogleClient:
         given = dict(headers)
         with self._login:
             self._credentials.before_request(self._transport, method, address, given)
-        return self._session.request(
-            method,
-            address,
-            params=dict(parameters),
-            headers=given,
-            data=body() if body else None,
-            auth=lambda request: request,  # the login is in the headers: a file of passwords (netrc) has no say
-            stream=stream,
-            proxies=self._proxied(address),
-            timeout=_TIMEOUT_SECONDS,
-            allow_redirects=False,
-        )
+        proxies = self._proxied(address)
+        sent = body() if body else None
+        return self._sender.send(method, address, given, sent, parameters, stream=stream, proxies=proxies)
 
     def _prove(self, address: str) -> None:
         """See that the server of an address speaks the TLS that is asked for, unless it was seen before."""

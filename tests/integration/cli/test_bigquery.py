@@ -109,7 +109,7 @@ def test_from_the_policy_to_a_passed_restore_test_and_back(
 
 
 def test_what_this_login_may_not_do_is_told(protecting: Home, bqemulator: Front) -> None:
-    from servers.bigquery_front import RefusedError
+    from servers.bigquery_wire import RefusedError
 
     bqemulator.refuse = lambda method, path, body: (
         RefusedError(403, "accessDenied", "Access Denied: Project proof") if path.endswith("/jobs") else None

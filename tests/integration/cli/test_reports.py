@@ -12,7 +12,8 @@ from cto_backups.errors import ExitStatus
 from cto_backups.sources.bigquery.report_tables import LOGS, STATUS, TESTS, ReportTable, status_view
 from integration.cli.conftest import Home
 from servers.bigquery import BASE, PROJECT, Dataset
-from servers.bigquery_front import Front, RefusedError
+from servers.bigquery_front import Front
+from servers.bigquery_wire import RefusedError
 
 SECTION = """
 report_to:

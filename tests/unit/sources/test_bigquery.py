@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -21,10 +22,12 @@ from cto_backups.core.ports import Existing, Silent
 from cto_backups.core.trees import Before, Entry
 from cto_backups.errors import NotFoundError, RestoreError, SourceError, VerificationError
 from cto_backups.errors import RefusedError as RefusedRestore
+from cto_backups.providers import pauses
 from cto_backups.sources.bigquery.source import BigQuerySource
 from servers import bigquery, bigquery_avro
 from servers.bigquery import BASE, PROJECT, Dataset, datasets
-from servers.bigquery_front import Front, RefusedError
+from servers.bigquery_front import Front
+from servers.bigquery_wire import RefusedError
 from servers.google_stores import GoogleStore
 
 ORDERS: list[dict[str, Any]] = [
@@ -139,7 +142,7 @@ def front(bqemulator: Front) -> Iterator[Front]:
     """The front as it is at first, and as it is left."""
     was = dict(vars(bqemulator))
     yield bqemulator
-    for name in ("polls", "shard_bytes", "refuse", "transfers", "codec", "lost_rows"):
+    for name in ("polls", "seconds", "shard_bytes", "refuse", "transfers", "codec", "lost_rows"):
         setattr(bqemulator, name, was[name])
 
 
@@ -371,6 +374,34 @@ def test_what_could_not_be_removed_is_by_the_next_capture(make: Make, front: Fro
     front.refuse = lambda method, path, body: None
     captured(make())
     assert staged(front, bucket) == []
+
+
+def test_a_snapshot_goes_as_soon_as_its_table_was_extracted(make: Make, front: Front) -> None:
+    asked: list[str] = []
+    front.refuse = lambda method, path, body: asked.append(f"{method} {path}")  # type: ignore[func-returns-value]
+    captured(make(jobs=1))
+    below = f"{BASE}/datasets/cto_backups_staging_sales/tables"
+    removed = [number for number, each in enumerate(asked) if each.startswith(f"DELETE {below}/s")]
+    last_look = len(asked) - asked[::-1].index(f"GET {below}") - 1
+    assert len(removed) == 2
+    assert max(removed) < last_look, "nothing is left to be removed when the backup ends"
+
+
+def test_slow_jobs_of_a_busy_service_are_waited_for(make: Make, front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pauses, "pause", lambda *_, **__: time.sleep(0.02))
+    refused: set[str] = set()
+
+    def refuse(method: str, path: str, body: Any) -> RefusedError | None:
+        is_looked_at = method == "GET" and ("/jobs" in path or "/queries/" in path)
+        if is_looked_at and path not in refused:
+            refused.add(path)
+            return RefusedError(*((503, "backendError"), (403, "rateLimitExceeded"))[len(refused) % 2], "later")
+        return None
+
+    expected = captured(make())[1]
+    front.seconds, front.polls, front.refuse = 0.2, 1, refuse
+    assert captured(make())[1] == expected
+    assert len(refused) > 3
 
 
 def test_an_extract_that_lacks_a_row_fails_the_backup(make: Make, front: Front) -> None:

@@ -20,7 +20,8 @@ from cto_backups.sources.bigquery.state import Part, State
 from cto_backups.sources.bigquery.sums import PartitionSums
 from servers.bigquery import PROJECT, Dataset
 from servers.bigquery_appends import History
-from servers.bigquery_front import Front, RefusedError
+from servers.bigquery_front import Front
+from servers.bigquery_wire import RefusedError
 
 from .test_bigquery import Make, MemoryPoint, again, avro, making
 from .test_bigquery_exports import backed_up, exports, vaults

@@ -12,7 +12,7 @@ from typing import Any
 import fastavro
 
 from cto_backups.sources.bigquery.avro import AvroRows
-from servers import bigquery_avro
+from servers import bigquery_avro, bigquery_jobs
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "bigquery" / "all-types.avro"
 SYNC = bytes(range(16))
@@ -146,3 +146,41 @@ def test_rows_of_the_golden_file_are_counted() -> None:
     counted.add(memoryview(GOLDEN.read_bytes()))
     counted.end()
     assert counted.rows == 2
+
+
+def _job(name: str, created: int, state: str = "DONE", **more: Any) -> dict[str, Any]:
+    status = {"state": state, **more}
+    statistics = {"creationTime": str(created), "copy": {}}
+    return {"jobReference": {"jobId": name}, "configuration": {"copy": {}}, "statistics": statistics, "status": status}
+
+
+def _names(answer: Any) -> list[str]:
+    return [each["jobReference"]["jobId"] for each in answer.get("jobs", ())]
+
+
+def test_jobs_are_listed_the_latest_first_by_state_and_moment_a_page_at_a_time() -> None:
+    """https://cloud.google.com/bigquery/docs/reference/rest/v2/jobs/list."""
+    jobs = [_job("b", 20), _job("a", 10), _job("c", 30, "RUNNING"), _job("d", 40, "PENDING")]
+    assert _names(bigquery_jobs.listed(jobs, {})) == ["d", "c", "b", "a"]
+    assert _names(bigquery_jobs.listed(jobs, {"stateFilter": ["done"]})) == ["b", "a"]
+    assert _names(bigquery_jobs.listed(jobs, {"stateFilter": ["running", "pending"]})) == ["d", "c"]
+    assert _names(bigquery_jobs.listed(jobs, {"minCreationTime": ["20"], "maxCreationTime": ["30"]})) == ["c", "b"]
+    page = bigquery_jobs.listed(jobs, {"maxResults": ["3"]})
+    assert _names(page) == ["d", "c", "b"]
+    rest = bigquery_jobs.listed(jobs, {"maxResults": ["3"], "pageToken": [page["nextPageToken"]]})
+    assert (_names(rest), "nextPageToken" in rest) == (["a"], False)
+
+
+def test_a_list_of_jobs_says_little_of_each_unless_all_is_asked_for() -> None:
+    (told,) = bigquery_jobs.listed([_job("a", 10, errorResult={"reason": "invalid"})], {})["jobs"]
+    assert "configuration" not in told and "status" not in told
+    assert (told["state"], told["errorResult"]["reason"]) == ("DONE", "invalid")
+    assert told["statistics"]["creationTime"] == "10"
+    (full,) = bigquery_jobs.listed([_job("a", 10)], {"projection": ["full"]})["jobs"]
+    assert full["configuration"] and full["status"]["state"] == "DONE"
+
+
+def test_a_job_that_is_under_way_says_nothing_of_what_becomes_of_it() -> None:
+    told = bigquery_jobs.running(_job("a", 10, errorResult={"reason": "invalid"}))
+    assert told["status"] == {"state": "RUNNING"}
+    assert told["statistics"] == {"creationTime": "10"}

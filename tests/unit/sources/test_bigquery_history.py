@@ -19,7 +19,8 @@ from cto_backups.core.trees import Entry
 from cto_backups.errors import SourceError
 from cto_backups.sources.bigquery.source import BigQuerySource
 from servers.bigquery import BASE, PROJECT, Dataset, datasets
-from servers.bigquery_front import Front, RefusedError
+from servers.bigquery_front import Front
+from servers.bigquery_wire import RefusedError
 
 FIELDS = [{"name": "id", "type": "INTEGER", "mode": "REQUIRED"}, {"name": "day", "type": "DATE"}]
 BY_DAY = {"timePartitioning": {"type": "DAY", "field": "day"}}

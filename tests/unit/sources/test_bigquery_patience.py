@@ -46,3 +46,37 @@ def test_kinds_are_told_apart() -> None:
     patience.done("query", 8.0, 3)
     assert patience.pause("copy", 0.0) == 0.1
     assert patience.pause("query", 0.0) > 7.0
+
+
+def test_lists_begin_shortly_before_the_shortest_of_a_kind_and_leave_stragglers_out() -> None:
+    patience = Patience()
+    assert patience.ripe("copy")[0] == 0.0, "nobody knows"
+    for _ in range(60):
+        for took in (2.0, 4.0, 9.0):
+            patience.done("copy", took + 0.3, 2, took)
+    begins, ends = patience.ripe("copy")
+    assert 1.5 <= begins <= 3.0
+    assert ends > 9.0
+    assert patience.ripe("query")[0] == 0.0
+
+
+@given(st.floats(0.2, 600))
+def test_between_lists_passes_a_small_share_of_what_jobs_take_and_no_more_than_25_are_asked_a_second(
+    took: float,
+) -> None:
+    patience = Patience()
+    for _ in range(10):
+        patience.done("copy", 2 * took, 2, took)
+    gap = patience.gap("copy", 0.0)
+    assert gap >= 0.04
+    assert gap <= max(0.03 * took, 0.04)
+    assert patience.gap("query", took) >= 0.04, "nobody knows: by how long it has been waited for"
+
+
+@given(st.floats(0.2, 600), st.floats(0, 1000))
+def test_what_lists_should_tell_of_is_looked_at_when_it_is_overdue(took: float, waited: float) -> None:
+    patience = Patience()
+    patience.done("copy", took, 2, took)
+    assert 2.0 <= patience.overdue("copy", waited) <= 60.0
+    assert waited + patience.overdue("copy", waited) >= min(took + 2.0, waited + 60.0) - 0.001
+    assert patience.overdue("query", waited) >= 2.0

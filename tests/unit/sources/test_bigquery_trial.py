@@ -9,7 +9,8 @@ import pytest
 from cto_backups.core.source_check import Outcome, Tried
 from cto_backups.sources.bigquery import trial
 from servers.bigquery import PROJECT, Dataset, datasets
-from servers.bigquery_front import Front, RefusedError
+from servers.bigquery_front import Front
+from servers.bigquery_wire import RefusedError
 
 from .test_bigquery import Make, making
 

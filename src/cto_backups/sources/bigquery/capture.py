@@ -1,11 +1,10 @@
 """One capture of a project: what there is, its moment, its snapshots, and the tree that is extracted from them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from hashlib import sha256
+from functools import partial
 from typing import Any
 
 from cto_backups import clock
@@ -14,7 +13,7 @@ from cto_backups.core.wording import counted
 from cto_backups.errors import SourceError
 from cto_backups.providers.google import RefusedError
 from cto_backups.sources.bigquery import documents, inventory, state
-from cto_backups.sources.bigquery.bucket import Bucket
+from cto_backups.sources.bigquery.ahead import Ahead
 from cto_backups.sources.bigquery.client import BigQuery, Document, job_name
 from cto_backups.sources.bigquery.extract import Extraction, Moment, Table, size
 from cto_backups.sources.bigquery.partitions import Partitioning
@@ -35,7 +34,7 @@ class BigQueryCapture:
         self.captured_at = moment.at
         self.paths = ("/",)
         self.tree = ExtractTree(extraction, moment, described)
-        self._extraction, self._moment, self._described, self._notes = extraction, moment, described, notes
+        self._extraction, self._moment, self._notes = extraction, moment, notes
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -51,13 +50,10 @@ class BigQueryCapture:
         lacking = {table.key for table in self._moment.tables} - self.tree.states.keys()
         if lacking:
             raise RuntimeError(f"tables that were not extracted: {sorted(lacking)}")
-        place = self._extraction.place
-        definitions = {table.key: documents.made_of(table.definition) for table in self._moment.tables}
-        files = {path: sha256(documents.written(document)).hexdigest() for path, document in self._described.items()}
-        sums = {key: found.sums for key, found in self.tree.states.items()}
-        return fingerprint(
-            Sample(PROJECT, {"project": place.project, "location": place.location}), sums, definitions, files
-        )
+        place, tree = self._extraction.place, self.tree
+        sums = {key: found.sums for key, found in tree.states.items()}
+        project = Sample(PROJECT, {"project": place.project, "location": place.location})
+        return fingerprint(project, sums, tree.definitions, tree.files)
 
     def stored(self) -> None:
         """Nothing is remembered here: the point itself says how its partitions were found."""
@@ -71,7 +67,7 @@ def capture(place: Place) -> Iterator[BigQueryCapture]:
         with telling(f"source {place.name}: what an earlier run left could not be removed"):
             extraction.clear()
         try:
-            yield _begun(place, bigquery, bucket, extraction)
+            yield _begun(place, bigquery, extraction)
         except BaseException:
             with suppress(*FAILURES):  # they expire by themselves
                 extraction.forget()
@@ -89,37 +85,60 @@ def _cleared(extraction: Extraction) -> None:
         return
 
 
-def _begun(place: Place, bigquery: BigQuery, bucket: Bucket, extraction: Extraction) -> BigQueryCapture:
-    with telling(f"source {place.name}: project {place.project} could not be looked at"):
+def _begun(place: Place, bigquery: BigQuery, extraction: Extraction) -> BigQueryCapture:
+    looked = f"source {place.name}: project {place.project} could not be looked at"
+    with telling(looked):
         found = _chosen(place, bigquery)
-        described, definitions = _described(place, bigquery, found)
-        notes = _notes(definitions)
+        described = _described(place, bigquery, found)
         before = _tokens(place, bigquery, found, "before")
         (row,) = bigquery.query(
             "SELECT UNIX_MILLIS(CURRENT_TIMESTAMP()) AS now", job_name(place.name, "now", _now())
         ).rows
         milliseconds = int(row["now"])
-    tables = [
-        Table(
-            dataset,
-            name,
-            definition,
-            Partitioning.of(definition),
-            columns_digest(definition),
-            place.snapshot_name(milliseconds, dataset, name),
-        )
-        for (dataset, name), definition in sorted(definitions.items())
-    ]
     with telling(f"source {place.name}: its tables could not be snapshotted"):
-        extraction.snapshot(tables, milliseconds)
+        extraction.make_datasets()
+
+    def snapshotted(dataset: str, name: str) -> Table | Document:
+        with telling(looked):
+            whole = _definition(bigquery, dataset, name)
+        if whole["type"] not in inventory.EXTRACTED:
+            return whole
+        snapshot = place.snapshot_name(milliseconds, dataset, name)
+        table = Table(dataset, name, whole, Partitioning.of(whole), columns_digest(whole), snapshot)
+        with telling(f"source {place.name}: its tables could not be snapshotted"):
+            extraction.snapshot(table, milliseconds)
+        return table
+
+    def agreed() -> dict[str, state.Tokens]:
         after = _tokens(place, bigquery, found, "after")
-        extraction.see(tables)
-    agreed = {
-        key: {part: token for part, token in told.items() if after.get(key, {}).get(part) == token}
-        for key, told in before.items()
-    }
-    moment = Moment(datetime.fromtimestamp(milliseconds / 1000, UTC), milliseconds, tables, agreed)
-    return BigQueryCapture(extraction, moment, described, notes)
+        return {
+            key: {part: token for part, token in told.items() if after.get(key, {}).get(part) == token}
+            for key, told in before.items()
+        }
+
+    tables = []
+    left = iter([(each.name, inventory.table_name(table)) for each in found for table in each.tables])
+    with Ahead[Table | Document](extraction.threads, 2 * extraction.threads, "snapshot") as ahead:
+        while True:
+            while ahead.has_place() and (names := next(left, None)):
+                ahead.begin(partial(snapshotted, *names))
+            if not ahead.under_way:
+                break
+            one = ahead.taken()
+            if isinstance(one, Table):
+                kept = documents.lasting(one.definition)
+                described[f"{folder_of(one.dataset, one.name)}/{TABLE}"] = kept
+                streaming = one.definition.get("streamingBuffer")
+                tables.append(replace(one, definition={**kept, "streamingBuffer": streaming}))
+            else:
+                reference = one["tableReference"]
+                top = f"/{documents.file_name(reference['datasetId'])}"
+                described[f"{top}/views/{documents.file_name(reference['tableId'])}.json"] = documents.lasting(one)
+    tables.sort(key=lambda table: (table.dataset, table.name))
+    # What is asked after the moment is waited for where it is needed, while jobs go on.
+    told = extraction.beside.submit(agreed).result
+    moment = Moment(datetime.fromtimestamp(milliseconds / 1000, UTC), milliseconds, tables, told)
+    return BigQueryCapture(extraction, moment, described, _notes(tables))
 
 
 def _chosen(place: Place, bigquery: BigQuery) -> list[inventory.Dataset]:
@@ -137,53 +156,38 @@ def _chosen(place: Place, bigquery: BigQuery) -> list[inventory.Dataset]:
     return found
 
 
-def _described(
-    place: Place, bigquery: BigQuery, found: Sequence[inventory.Dataset]
-) -> tuple[dict[str, Any], dict[tuple[str, str], Document]]:
-    """The documents of the tree by their paths, and the definitions of tables that have rows."""
+def _described(place: Place, bigquery: BigQuery, found: Sequence[inventory.Dataset]) -> dict[str, Any]:
+    """The documents of the tree by their paths, but for those of tables and views."""
     described: dict[str, Any] = {"/project.json": {"project": place.project, "location": place.location}}
-    definitions: dict[tuple[str, str], Document] = {}
     scheduled = documents.transfers(bigquery)
     if scheduled is not None:
         described["/transfers.json"] = scheduled
-    with ThreadPoolExecutor(place.jobs, thread_name_prefix="describe") as pool:
-        for dataset in found:
-            top = f"/{documents.file_name(dataset.name)}"
-            described[f"{top}/dataset.json"] = documents.lasting(bigquery.dataset(dataset.name))
-            for routine in bigquery.routines(dataset.name):
-                name = routine["routineReference"]["routineId"]
-                described[f"{top}/routines/{documents.file_name(name)}.json"] = documents.lasting(routine)
-            names = [inventory.table_name(each) for each in dataset.tables]
-            for name, whole in zip(names, pool.map(_definition(bigquery, dataset.name), names), strict=True):
-                kept = documents.lasting(whole)
-                if whole["type"] in inventory.EXTRACTED:
-                    definitions[dataset.name, name] = {**kept, "streamingBuffer": whole.get("streamingBuffer")}
-                    described[f"{folder_of(dataset.name, name)}/{TABLE}"] = kept
-                else:
-                    described[f"{top}/views/{documents.file_name(name)}.json"] = kept
-    return described, definitions
+    for dataset in found:
+        top = f"/{documents.file_name(dataset.name)}"
+        described[f"{top}/dataset.json"] = documents.lasting(bigquery.dataset(dataset.name))
+        for routine in bigquery.routines(dataset.name):
+            name = routine["routineReference"]["routineId"]
+            described[f"{top}/routines/{documents.file_name(name)}.json"] = documents.lasting(routine)
+    return described
 
 
-def _definition(bigquery: BigQuery, dataset: str) -> Callable[[str], Document]:
-    def whole(name: str) -> Document:
-        found = bigquery.table(dataset, name)
-        if found["type"] in inventory.EXTRACTED and (policies := documents.row_policies(bigquery, dataset, name)):
-            found["rowAccessPolicies"] = policies
-        return found
-
-    return whole
+def _definition(bigquery: BigQuery, dataset: str, name: str) -> Document:
+    found = bigquery.table(dataset, name)
+    if found["type"] in inventory.EXTRACTED and (policies := documents.row_policies(bigquery, dataset, name)):
+        found["rowAccessPolicies"] = policies
+    return found
 
 
-def _notes(definitions: Mapping[tuple[str, str], Document]) -> list[str]:
+def _notes(tables: Sequence[Table]) -> list[str]:
     """What is not in a snapshot although it is in its table: rows that still stream in."""
     told = []
-    for (dataset, name), definition in sorted(definitions.items()):
-        streaming = definition.get("streamingBuffer") or {}
+    for table in tables:
+        streaming = table.definition.get("streamingBuffer") or {}
         rows = int(streaming.get("estimatedRows") or 0)
         if rows:
             told.append(
-                f"about {counted(rows, 'row')} of {dataset}.{name} are still in its streaming buffer, which no snapshot"
-                " has: they come with a later point"
+                f"about {counted(rows, 'row')} of {table.key} are still in its streaming buffer, which no snapshot has:"
+                " they come with a later point"
             )
     return told
 

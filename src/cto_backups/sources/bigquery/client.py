@@ -1,6 +1,7 @@
 """What is asked of BigQuery: its lists and definitions, jobs that are waited for, and queries."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -9,7 +10,7 @@ from urllib.parse import quote
 
 from cto_backups import clock
 from cto_backups.providers.google import GoogleClient, RefusedError
-from cto_backups.sources.bigquery.patience import Patience
+from cto_backups.sources.bigquery.watch import Watch, took
 
 OWN: Final = "https://bigquery.googleapis.com"
 TRANSFERS: Final = "https://bigquerydatatransfer.googleapis.com"
@@ -33,7 +34,10 @@ PASSING: Final = dict.fromkeys(
 _PAGE: Final = 1000
 _PACKED: Final = {"Accept-Encoding": "gzip"}
 _MICROSECONDS: Final[dict[str, Any]] = {"formatOptions.useInt64Timestamp": "true"}
+_LISTED: Final = "jobs(jobReference/jobId,state,errorResult,statistics)"
 _TRIES: Final = 4
+_ANSWER_MS: Final = 20_000
+"""For how long a query's answer is waited for in one request, which the service holds open."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +49,18 @@ class Answer:
 
 
 class BigQuery:
-    """One project, in one location. Everything raises what `words.FAILURES` has."""
+    """One project, in one location, where at most so many `jobs` run at once. Thread-safe.
 
-    def __init__(self, login: GoogleClient, project: str, location: str, endpoint: str = "") -> None:
+    Everything raises what `words.FAILURES` has.
+    """
+
+    def __init__(self, login: GoogleClient, project: str, location: str, endpoint: str = "", jobs: int = 8) -> None:
         self.login = login
         self.project = project
         self.location = location
         self._base = endpoint or OWN
-        self._patience = Patience()
+        self._watch = Watch(self._done_since)
+        self._places = threading.Semaphore(jobs)
         self._transfers = endpoint or TRANSFERS
 
     # -- what there is ------------------------------------------------------------------------------------------------
@@ -159,8 +167,42 @@ class BigQuery:
         `needs` is the permission that it takes beside bigquery.jobs.create. One that failed for a reason that passes is
         tried anew, under a name with a number.
         """
+        return self._run(configuration, name, needs, self._ended)
+
+    def query(self, statement: str, name: str, needs: str = "bigquery.tables.getData") -> Answer:
+        """The rows of a query, all of them in memory. Raises as `job` does."""
+        configuration = {"query": {"query": statement, "useLegacySql": False, "useQueryCache": False}}
+        first: list[Document] = []
+
+        def answered(job: Document, kind: str) -> Document:
+            return self._answered(job, kind, needs, first)
+
+        done = self._run(configuration, name, needs, answered)
+        page = first[-1] if first else self._page(done, needs)
+        rows: list[Mapping[str, Any]] = []
+        while True:
+            names = [each["name"] for each in (page.get("schema") or {}).get("fields", ())]
+            for row in page.get("rows") or ():
+                rows.append(dict(zip(names, (_plain(cell["v"]) for cell in row["f"]), strict=True)))
+            token = page.get("pageToken")
+            if not token:
+                return Answer(rows, scanned(done))
+            page = self._page(done, needs, pageToken=token)
+
+    def estimate(self, statement: str) -> int:
+        """How many bytes a query would scan."""
+        configuration = {"query": {"query": statement, "useLegacySql": False}, "dryRun": True}
+        sent = {"configuration": configuration, "jobReference": {"projectId": self.project, "location": self.location}}
+        return scanned(self._one("POST", "jobs", "bigquery.jobs.create", sent))
+
+    def _run(
+        self, configuration: Document, name: str, needs: str, ended: Callable[[Document, str], Document]
+    ) -> Document:
+        """As `job`; `ended` waits for a job of a kind that was begun."""
+        kind = next(iter(configuration))
         for number in range(_TRIES):
-            done = self._awaited(configuration, f"{name}-{number}" if number else name)
+            with self._places:
+                done = ended(self._begun(configuration, f"{name}-{number}" if number else name), kind)
             failed = done["status"].get("errorResult")
             if failed is None:
                 return done
@@ -169,52 +211,55 @@ class BigQuery:
             self.login.pause(number + 1)
         raise AssertionError("unreachable")
 
-    def query(self, statement: str, name: str, needs: str = "bigquery.tables.getData") -> Answer:
-        """The rows of a query, all of them in memory. Raises as `job` does."""
-        done = self.job({"query": {"query": statement, "useLegacySql": False, "useQueryCache": False}}, name, needs)
-        reference = done["jobReference"]["jobId"]
-        rows: list[Mapping[str, Any]] = []
-        token = None
-        while True:
-            page = self._ask(
-                "GET",
-                f"queries/{quote(reference)}",
-                needs,
-                None,
-                **_MICROSECONDS,
-                location=self.location,
-                maxResults=10_000,
-                pageToken=token,
-            )
-            names = [each["name"] for each in (page.get("schema") or {}).get("fields", ())]
-            for row in page.get("rows") or ():
-                rows.append(dict(zip(names, (_plain(cell["v"]) for cell in row["f"]), strict=True)))
-            token = page.get("pageToken")
-            if not token:
-                return Answer(rows, scanned(done))
-
-    def estimate(self, statement: str) -> int:
-        """How many bytes a query would scan."""
-        configuration = {"query": {"query": statement, "useLegacySql": False}, "dryRun": True}
-        sent = {"configuration": configuration, "jobReference": {"projectId": self.project, "location": self.location}}
-        return scanned(self._one("POST", "jobs", "bigquery.jobs.create", sent))
-
-    def _awaited(self, configuration: Document, name: str) -> Document:
+    def _begun(self, configuration: Document, name: str) -> Document:
         reference = {"projectId": self.project, "jobId": name, "location": self.location}
         sent = {"jobReference": reference, "configuration": configuration}
         try:
-            job = self._one("POST", "jobs", "bigquery.jobs.create", sent)
+            return self._one("POST", "jobs", "bigquery.jobs.create", sent)
         except RefusedError as error:
             if error.status != 409:
                 raise
-            job = self._one("GET", f"jobs/{quote(name)}", "bigquery.jobs.get", location=self.location)
-        kind, began, looks = next(iter(configuration)), clock.monotonic(), 0
+            return self._look(name)
+
+    def _ended(self, job: Document, kind: str) -> Document:
+        """Wait until a job is done."""
+        name, began, looks = job["jobReference"]["jobId"], clock.monotonic(), 0
         while job["status"]["state"] != "DONE":
             looks += 1
-            self.login.wait(self._patience.pause(kind, clock.monotonic() - began))
-            job = self._one("GET", f"jobs/{quote(name)}", "bigquery.jobs.get", location=self.location)
-        self._patience.done(kind, clock.monotonic() - began, looks)
+            self.login.wait(0)  # which says when there is no time left
+            job = self._watch.wait(job, kind, began, self.login.limit.left()) or self._look(name)
+        self._watch.patience.done(kind, clock.monotonic() - began, looks, took(job))
         return job
+
+    def _answered(self, job: Document, kind: str, needs: str, first: list[Document]) -> Document:
+        """Wait until a query is done, by asking for its answer, the beginning of which goes into `first`."""
+        while True:
+            self.login.wait(0)
+            left = self.login.limit.left()
+            wait = _ANSWER_MS if left is None else max(min(_ANSWER_MS, int(left * 1000)), 1)
+            try:
+                page = self._page(job, needs, timeoutMs=wait, attempts=2)
+            except RefusedError:  # a query that failed answers with that
+                return self._ended(self._look(job["jobReference"]["jobId"]), kind)
+            if page.get("jobComplete", True):
+                break
+        first.append(page)
+        told = page.get("totalBytesProcessed") or scanned(job)
+        return {**job, "status": {"state": "DONE"}, "statistics": {"totalBytesProcessed": told}}
+
+    def _look(self, name: str) -> Document:
+        return self._one("GET", f"jobs/{quote(name)}", "bigquery.jobs.get", location=self.location)
+
+    def _page(self, job: Document, needs: str, **query: Any) -> Document:
+        """A page of the answer to a query."""
+        path = f"queries/{quote(job['jobReference']['jobId'])}"
+        return self._one("GET", path, needs, **_MICROSECONDS, location=self.location, maxResults=10_000, **query)
+
+    def _done_since(self, milliseconds: int) -> Sequence[Document]:
+        """Jobs that are done, of those that this login created since a moment: the latest thousand."""
+        query: Document = {"stateFilter": "done", "projection": "minimal", "fields": _LISTED, "maxResults": _PAGE}
+        found = self._one("GET", "jobs", "bigquery.jobs.list", minCreationTime=milliseconds, **query)
+        return found.get("jobs") or ()
 
     # -- requests -----------------------------------------------------------------------------------------------------
 
@@ -225,11 +270,11 @@ class BigQuery:
     def _table(self, dataset: str, name: str) -> str:
         return f"datasets/{quote(dataset)}/tables/{quote(name, safe='')}"
 
-    def _one(self, method: str, path: str, needs: str, sent: Document | None = None, **query: str) -> Document:
+    def _one(self, method: str, path: str, needs: str, sent: Document | None = None, **query: Any) -> Document:
         found: Document = self._ask(method, path, needs, sent, **query)
         return found
 
-    def _ask(self, method: str, path: str, needs: str, sent: Document | None = None, **query: str | int | None) -> Any:
+    def _ask(self, method: str, path: str, needs: str, sent: Document | None = None, **query: Any) -> Any:
         address = f"{self._base}/bigquery/v2/projects/{quote(self.project)}/{path}"
         return self.login.told(method, address, needs=needs, sent=sent, headers=_PACKED, **query)
 

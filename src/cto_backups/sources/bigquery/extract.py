@@ -1,10 +1,10 @@
 """Extracting the tables of one moment: snapshots, what they sum up to, and jobs that write them into the bucket."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
@@ -24,6 +24,10 @@ from cto_backups.sources.bigquery.words import FAILURES
 
 _AHEAD_BYTES: Final = 1 << 20
 """The files of a partition that are no more than this are read into memory as soon as they were written."""
+_MOST_AHEAD_BYTES: Final = 64 << 20
+"""So much of them in all: others wait in the bucket until it is their turn."""
+_BESIDE: Final = 8
+"""Threads for what no job waits for: removing what is needed no longer."""
 
 
 @dataclass(frozen=True)
@@ -50,34 +54,43 @@ class Table:
 
 @dataclass(frozen=True)
 class Moment:
-    """The moment of a capture, and its tables; `tokens` say of their partitions what BigQuery did then."""
+    """The moment of a capture, and its tables; `tokens` say of their partitions what BigQuery did then.
+
+    It may take a while until that is known: `tokens` waits for it, and raises what `words.FAILURES` has.
+    """
 
     at: datetime
     milliseconds: int
     tables: Sequence[Table]
-    tokens: Mapping[str, Tokens] = field(default_factory=dict)
+    tokens: Callable[[], Mapping[str, Tokens]] = dict
 
     def token(self, table: Table, part: str) -> str:
         """What was said of a partition; nothing where that is not known for certain."""
-        return self.tokens.get(table.key, {}).get(part, "")
+        return self.tokens().get(table.key, {}).get(part, "")
 
 
 class Extraction:
-    """The jobs of one capture; `scanned_bytes` is what its queries had BigQuery read, `notes` are for people."""
+    """The jobs of one capture; `scanned_bytes` is what its queries had BigQuery read, `notes` are for people.
 
-    def __init__(self, place: Place, bigquery: BigQuery, bucket: Bucket) -> None:
+    A snapshot that is not kept goes as soon as its table was extracted; with `drops` False all stay until `clear`.
+    """
+
+    def __init__(self, place: Place, bigquery: BigQuery, bucket: Bucket, *, drops: bool = True) -> None:
         self.place = place
         self.jobs = place.jobs
+        self.threads = place.jobs + place.jobs // 2 + 2
+        """So many work ahead: some ask for other things while jobs are waited for."""
         self.scanned_bytes = 0
         self.estimated_bytes: int | None = None
+        self._drops = drops and not place.keeps_snapshots
         self.notes: list[str] = []
         self.bigquery, self.bucket = bigquery, bucket
         self._lock = threading.Lock()
         self._begun = 0
-        self._snapshotted: Sequence[Table] = ()
-        self._rows: dict[str, int] = {}
+        self._snapshotted: list[Table] = []
         self._ahead: dict[StagedObject, ObjectInMemory] = {}
-        self._removing = ThreadPoolExecutor(self.jobs, thread_name_prefix="remove")
+        self._ahead_bytes = 0
+        self.beside = ThreadPoolExecutor(min(self.jobs, _BESIDE), thread_name_prefix="beside")
 
     # -- snapshots ----------------------------------------------------------------------------------------------------
 
@@ -97,32 +110,26 @@ class Extraction:
 
     def forget(self) -> None:
         """Remove the snapshots of a capture that became no point, where they would be kept."""
-        for table in self._snapshotted if self.place.keeps_snapshots else ():
-            self.bigquery.delete_table(self.place.snapshots_dataset, table.snapshot)
+        if self.place.keeps_snapshots:
+            for done in [self.beside.submit(self._drop, table) for table in self._snapshotted]:
+                done.result()
 
-    def snapshot(self, tables: Sequence[Table], milliseconds: int) -> None:
-        """Snapshot every table as of one moment. Raises SourceError, and what `words.FAILURES` has."""
+    def make_datasets(self) -> None:
+        """Make the datasets for what is made on the way, where there are none."""
         for dataset, kept in {
             self.place.staging_dataset: timedelta(milliseconds=KEPT_MS),
             self.place.snapshots_dataset: self._kept,
         }.items():
             if not self.bigquery.has_dataset(dataset):
                 self.bigquery.make_dataset(self.place.scratch(dataset, kept))
-        self._snapshotted = tables
-        with ThreadPoolExecutor(self.jobs, thread_name_prefix="snapshot") as pool:
-            for table, done in [(each, pool.submit(self._snapshot, each, milliseconds)) for each in tables]:
-                try:
-                    done.result()
-                except RefusedError as error:
-                    error.message = f"{table.key}: {error.message}"
-                    raise
 
     @property
     def _kept(self) -> timedelta:
         """For how long snapshots are there, should nobody remove them."""
         return max(self.place.keep_snapshots, timedelta(milliseconds=KEPT_MS))
 
-    def _snapshot(self, table: Table, milliseconds: int) -> None:
+    def snapshot(self, table: Table, milliseconds: int) -> None:
+        """Snapshot a table as of a moment."""
         expires = datetime.fromtimestamp(milliseconds / 1000).astimezone() + self._kept
         copy = {
             "sourceTable": self.bigquery.reference(table.dataset, f"{table.name}@{milliseconds}"),
@@ -132,22 +139,31 @@ class Extraction:
             "writeDisposition": "WRITE_EMPTY",
         }
         name = job_name(self.place.name, str(milliseconds), table.key, "snapshot")
-        self.bigquery.job({"copy": copy}, name, "bigquery.tables.createSnapshot")
+        self._snapshotted.append(table)
+        try:
+            self.bigquery.job({"copy": copy}, name, "bigquery.tables.createSnapshot")
+        except RefusedError as error:
+            error.message = f"{table.key}: {error.message}"
+            raise
 
-    def see(self, tables: Sequence[Table]) -> None:
-        """Look at each snapshot: how many rows it has. Raises SourceError for one that is made of other columns."""
-        with ThreadPoolExecutor(self.jobs, thread_name_prefix="compare") as pool:
-            there = pool.map(lambda table: self.bigquery.table(self.place.snapshots_dataset, table.snapshot), tables)
-            for table, snapshot in zip(tables, there, strict=True):
-                if documents.columns(snapshot["schema"]["fields"]) != documents.columns(
-                    table.definition["schema"]["fields"]
-                ):
-                    raise self.refused(
-                        f"{table.key} was altered while its snapshot was made",
-                        why="its columns are others than they were a moment before",
-                        todo="nothing of this attempt was kept; back up again",
-                    )
-                self._rows[table.key] = int(snapshot["numRows"])
+    def see(self, table: Table) -> int:
+        """Look at a snapshot: how many rows it has. Raises SourceError for one that is made of other columns."""
+        snapshot = self.bigquery.table(self.place.snapshots_dataset, table.snapshot)
+        if documents.columns(snapshot["schema"]["fields"]) != documents.columns(table.definition["schema"]["fields"]):
+            raise self.refused(
+                f"{table.key} was altered while its snapshot was made",
+                why="its columns are others than they were a moment before",
+                todo="nothing of this attempt was kept; back up again",
+            )
+        return int(snapshot["numRows"])
+
+    def done_with_table(self, table: Table) -> None:
+        """All of a table was written into the bucket: its snapshot is needed no longer, unless the policy keeps it."""
+        if self._drops:
+            self.beside.submit(self._drop, table)
+
+    def _drop(self, table: Table) -> None:
+        self.bigquery.delete_table(self.place.snapshots_dataset, table.snapshot)
 
     # -- sums ---------------------------------------------------------------------------------------------------------
 
@@ -183,7 +199,7 @@ class Extraction:
 
     def summed(self, table: Table, known: State) -> Mapping[str, PartitionSums]:
         """What each partition of a snapshot sums up to, but for those that are known. Raises SourceError."""
-        there = self._rows[table.key]
+        there = self.see(table)
         found: dict[str, PartitionSums] = {}
         if WHOLE not in known.parts:
             name = job_name(self.place.snapshots_dataset, table.snapshot, table.key, "sums", *sorted(known.parts))
@@ -313,22 +329,38 @@ class Extraction:
                 why=f"its job wrote {told} files, and the bucket has {len(files)}",
                 todo="see that nobody else deletes what lies in the bucket on the way; then back up again",
             )
-        if sum(file.size for file in files) <= _AHEAD_BYTES:
-            with suppress(DamagedObjectError, *FAILURES):  # it is read again, and told then
-                self._ahead |= {file: self.bucket.read(file) for file in files}
+        self._read_ahead(files)
         return files
+
+    def _read_ahead(self, files: Sequence[StagedObject]) -> None:
+        size_bytes = sum(file.size for file in files)
+        with self._lock:
+            if size_bytes > _AHEAD_BYTES or self._ahead_bytes + size_bytes > _MOST_AHEAD_BYTES:
+                return
+            self._ahead_bytes += size_bytes
+        for file in files:
+            with suppress(DamagedObjectError, *FAILURES):  # it is read again, and told then
+                self._ahead[file] = self.bucket.read(file)
+                continue
+            with self._lock:
+                self._ahead_bytes -= file.size
 
     def open(self, staged: StagedObject) -> ObjectReader | ObjectInMemory:
         """Read a file from the bucket; small ones were read while others were waited for."""
-        return self._ahead.pop(staged, None) or self.bucket.open(staged)
+        there = self._ahead.pop(staged, None)
+        if there is None:
+            return self.bucket.open(staged)
+        with self._lock:
+            self._ahead_bytes -= staged.size
+        return there
 
     def done_with(self, staged: StagedObject) -> None:
         """A file was read: it is needed no longer. What cannot be removed now is removed in the end."""
-        self._removing.submit(self.bucket.delete, staged)
+        self.beside.submit(self.bucket.delete, staged)
 
     def close(self) -> None:
         """Wait for what is being removed."""
-        self._removing.shutdown(wait=True)
+        self.beside.shutdown(wait=True)
 
     def refused(self, what: str, *, why: str, todo: str) -> SourceError:
         """An error of this source."""

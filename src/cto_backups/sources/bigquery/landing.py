@@ -1,12 +1,12 @@
 """A dataset of a point, brought into the project: under a name that is free, or in the place of what stands there."""
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from cto_backups import clock
 from cto_backups.errors import RestoreError
@@ -17,6 +17,8 @@ from cto_backups.sources.bigquery.place import Place
 from cto_backups.sources.bigquery.point import StoredPoint, StoredTable, dataset_in
 from cto_backups.sources.bigquery.words import FAILURES
 
+T = TypeVar("T")
+R = TypeVar("R")
 _DATASET: Final = (
     *("description", "friendlyName", "labels", "isCaseInsensitive", "defaultCollation", "defaultRoundingMode"),
     *("maxTimeTravelHours", "storageBillingModel", "defaultEncryptionConfiguration", "resourceTags"),
@@ -64,12 +66,10 @@ class Landing:
         tables = StoredPoint(folder).tables(folder)
         try:
             standing = {each["tableReference"]["tableId"]: each["type"] for each in self.bigquery.tables(name)}
+            replaced = [table.name for table in tables if standing.get(table.name) == "TABLE"]
             with self._made(kept, document):
-                for table in tables:
-                    if standing.get(table.name) == "TABLE":
-                        self._copy(name, kept, table.name, "WRITE_EMPTY")
-            for table in tables:
-                self._copy(fresh, name, table.name, "WRITE_TRUNCATE")
+                self._each(lambda table: self._copy(name, kept, table, "WRITE_EMPTY"), replaced)
+            self._each(lambda table: self._copy(fresh, name, table, "WRITE_TRUNCATE"), [table.name for table in tables])
         finally:
             with suppress(*FAILURES):
                 self.bigquery.delete_dataset(fresh)
@@ -78,17 +78,24 @@ class Landing:
             notes.append(f"left as they are, since they are no tables of the point: {', '.join(lacking[:10])}")
         return kept, notes
 
+    def _each(self, do: Callable[[T], R], each: Sequence[T]) -> list[R]:
+        """Do the same for each, as many at once as jobs may be."""
+        with ThreadPoolExecutor(self.place.jobs, thread_name_prefix="land") as pool:
+            return list(pool.map(do, each))
+
     def _loaded(self, tables: Sequence[StoredTable], name: str) -> list[str]:
-        with ThreadPoolExecutor(self.place.jobs, thread_name_prefix="load") as pool:
-            loads = [pool.submit(self.loader.load, table, name, table.name) for table in tables]
-            return [note for load in loads for note in load.result()]
+        loads = self._each(lambda table: self.loader.load(table, name, table.name), tables)
+        return [note for notes in loads for note in notes]
 
     def _compare(self, tables: Sequence[StoredTable], name: str) -> None:
-        for table in tables:
+        def differing(table: StoredTable) -> list[str]:
             path = f"{self.place.project}.{name}.{table.name}"
             query = sums.summing(path, table.definition["schema"]["fields"], table.partitioning)
             found = sums.read(self.bigquery.query(query, job_name(name, table.name, "verify")))
-            if differ := sums.differing(table.state.sums, found):
+            return sums.differing(table.state.sums, found)
+
+        for table, differ in zip(tables, self._each(differing, tables), strict=True):
+            if differ:
                 raise RestoreError(
                     f"source {self.place.name}: {table.key} does not hold what was captured",
                     why="; ".join(differ[:5]),

@@ -81,7 +81,7 @@ class Place:
             ) from error
         try:
             yield (
-                BigQuery(login, self.project, self.location, self.endpoint),
+                BigQuery(login, self.project, self.location, self.endpoint, self.jobs),
                 Bucket(login, self.staging, self.storage_endpoint),
             )
         finally:

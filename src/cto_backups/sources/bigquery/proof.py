@@ -1,11 +1,10 @@
 """The fingerprint of a point, put together from what was found of each table; and the same of tables loaded anew."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from cto_backups.core.model import Fingerprint, Sample
 from cto_backups.core.rows import rows_samples
-from cto_backups.sources.bigquery.documents import digest
 from cto_backups.sources.bigquery.sums import ALGORITHM, PartitionSums, samples, table_digest
 
 PROJECT: Final = "project"
@@ -16,12 +15,15 @@ _ROWS, _DEFINITION, _FILE = ": rows", ": definition", "file "
 def fingerprint(
     project: Sample,
     sums: Mapping[str, Mapping[str, PartitionSums]],
-    definitions: Mapping[str, Any],
+    definitions: Mapping[str, str],
     files: Mapping[str, str],
 ) -> Fingerprint:
-    """`sums` and `definitions` are of tables by DATASET.TABLE, `files` are digests of the JSON beside them by paths."""
+    """`sums` are of tables by DATASET.TABLE.
+
+    `definitions` are digests of what those are made of, `files` those of the JSON beside them, by paths.
+    """
     checksums = {f"{key}{_ROWS}": table_digest(parts) for key, parts in sums.items()}
-    checksums |= {f"{key}{_DEFINITION}": digest(definition) for key, definition in definitions.items()}
+    checksums |= {f"{key}{_DEFINITION}": found for key, found in definitions.items()}
     checksums |= {f"{_FILE}{path}": found for path, found in files.items()}
     rows = {key: sum(part.rows for part in parts.values()) for key, parts in sums.items()}
     of_datasets: dict[str, int] = {}

@@ -71,7 +71,7 @@ class Proof:
                 scanned = sum(loader.scanned) + sum(bytes_read for _, _, bytes_read in found)
                 self.notes = (*self.notes, f"BigQuery scanned {size(scanned)} for the fingerprint")
         summed = {table.key: parts for table, (parts, _, _) in zip(tables, found, strict=True)}
-        definitions = {table.key: made for table, (_, made, _) in zip(tables, found, strict=True)}
+        definitions = {table.key: documents.digest(made) for table, (_, made, _) in zip(tables, found, strict=True)}
         differ = [
             f"{table.key}: {part}"
             for table in tables
@@ -92,10 +92,9 @@ class Proof:
         budget = self._place.budget_bytes
         if budget is None:
             return
-        estimated = sum(
-            bigquery.estimate(_summing(bigquery, dataset, table, name))
-            for table, name in zip(tables, names, strict=True)
-        )
+        queries = [_summing(bigquery, dataset, table, name) for table, name in zip(tables, names, strict=True)]
+        with ThreadPoolExecutor(self._place.jobs, thread_name_prefix="estimate") as pool:
+            estimated = sum(pool.map(bigquery.estimate, queries))
         self.notes = (f"{size(estimated)} were estimated",)
         if estimated > budget:
             raise VerificationError(

@@ -174,8 +174,9 @@ class _Trial:
         return Table(self.dataset, sample.table, definition, cut, columns_digest(definition), name)
 
     def _snapshot(self, table: Table, moment: int) -> str:
-        self.extraction.snapshot([table], moment)
-        self.extraction.see([table])
+        self.extraction.make_datasets()
+        self.extraction.snapshot(table, moment)
+        self.extraction.see(table)
         return ""
 
     def _stored(self, table: Table, moment: int) -> StoredTable:
@@ -236,7 +237,7 @@ def try_out(place: Place) -> Found:
         + ([] if place.keeps_snapshots else ["snapshot-back"])
     )
     with own.opened() as (bigquery, bucket), tempfile.TemporaryDirectory(prefix="cto-backups-check-") as folder:
-        extraction, loader = Extraction(own, bigquery, bucket), Loader(own, bigquery, bucket)
+        extraction, loader = Extraction(own, bigquery, bucket, drops=False), Loader(own, bigquery, bucket)
         with telling(f"source {place.name}: its project cannot be tried out"):
             extraction.clear()
         with _emptied(extraction, bigquery, bucket):
