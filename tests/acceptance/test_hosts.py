@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -314,6 +315,51 @@ def test_a_host_expires_nothing_and_the_office_does(fleet: Fleet) -> None:
     assert len(json.loads(alpha("points", "--json"))["points"]) == 1
     alpha("backup")
     alpha("verify")
+
+
+@pytest.mark.parametrize("mode", ["governance", "compliance"])
+def test_a_host_locks_what_it_stores_and_neither_it_nor_who_takes_it_over_takes_that_back(
+    server: postgresql.Server, versitygw: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    fleet = Fleet(tmp_path, server, versitygw, monkeypatch, lock={"lock": mode, "lock_for": "30 days"})
+    try:
+        fleet.enrol("alpha", "--vault", "cloud")
+        alpha, owner = fleet.join("alpha"), versitygw.client
+        alpha("backup")
+        host, within = fleet.store("alpha"), "fleet/hosts/alpha/repositories/main/"
+        stored = owner.list_object_versions(Bucket=fleet.bucket, Prefix=within)["Versions"]
+        locked = [each for each in stored if re.search("/(data|snapshots|keys)/", each["Key"])]
+        assert {each["Key"].split("/")[5] for each in locked} == {"data", "snapshots", "keys"}
+        for each in locked:
+            which = {"Bucket": fleet.bucket, "Key": each["Key"], "VersionId": each["VersionId"]}
+            if "/keys/" not in each["Key"]:  # which the office made
+                until = owner.get_object_retention(**which)["Retention"]
+                assert until["Mode"] == mode.upper()
+                assert timedelta(days=29) < until["RetainUntilDate"] - clock.now() < timedelta(days=62)
+            shorter = {"Mode": "GOVERNANCE", "RetainUntilDate": clock.now() + timedelta(minutes=1)}
+            for attempt in (
+                lambda which=which: host.delete_object(**which),
+                lambda which=which: host.delete_object(**which, BypassGovernanceRetention=True),
+                lambda which=which: host.put_object_retention(
+                    **which, Retention=shorter, BypassGovernanceRetention=True
+                ),
+            ):
+                with pytest.raises(ClientError, match=f"{DENIED}|InvalidRequest|ObjectLocked"):
+                    attempt()
+        # Without the right to lock, nothing is stored: it is this right by which it is.
+        whole = owner.get_bucket_policy(Bucket=fleet.bucket)["Policy"]
+        rule = json.loads(whole)
+        for statement in rule["Statement"]:
+            if "s3:PutObjectRetention" in statement["Action"]:
+                statement["Action"].remove("s3:PutObjectRetention")
+        owner.put_bucket_policy(Bucket=fleet.bucket, Policy=json.dumps(rule))
+        (fleet.data("alpha") / "more.txt").write_text("more")
+        alpha("backup", ends=ExitStatus.VAULT)
+        owner.put_bucket_policy(Bucket=fleet.bucket, Policy=whole)
+        alpha("backup")
+    finally:
+        fleet.close()
 
 
 def test_who_is_revoked_may_need_an_approval(fleet: Fleet) -> None:

@@ -51,9 +51,18 @@ class Machine:
 class Fleet:
     """An office that administers, two hosts with data, a gateway and a catalog's server."""
 
-    def __init__(self, root: Path, server: postgresql.Server, gateway: ObjectStore, patch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self,
+        root: Path,
+        server: postgresql.Server,
+        gateway: ObjectStore,
+        patch: pytest.MonkeyPatch,
+        *,
+        lock: dict[str, str] | None = None,
+    ) -> None:
+        """With `lock`, settings of a vault, the bucket locks what is stored."""
         self.root, self.server, self.gateway, self.patch = root, server, gateway, patch
-        self.bucket = gateway.bucket()
+        self.bucket = gateway.bucket(**({"ObjectLockEnabledForBucket": True} if lock else {}))
         self.database = f"fleet_{os.urandom(4).hex()}"
         server.do(f"CREATE ROLE {self.database} LOGIN CREATEROLE PASSWORD '{PASSWORD}'")
         server.do(f"CREATE DATABASE {self.database} OWNER {self.database} TEMPLATE template0")
@@ -66,7 +75,7 @@ class Fleet:
         (root / "office-data").mkdir()
         (root / "office-data" / "plan.txt").write_text("office only")
         cloud = {"url": f"s3://{self.bucket}/fleet", "provider": "versitygw", "region": REGION, "off_site": True}
-        cloud |= {"storage": "object-storage", "endpoint": gateway.endpoint, "tls": "none"}
+        cloud |= {"storage": "object-storage", "endpoint": gateway.endpoint, "tls": "none", **(lock or {})}
         cloud |= {"access_key": "env:GATEWAY_ID", "secret_key": "env:GATEWAY_SECRET"}
         disk = {"url": "file:vaults/disk", "provider": "local-disk", "region": "office", "storage": "disk"}
         office = {"kind": "files", "class": "documentation", "paths": [str(root / "office-data")], "test": "none"}

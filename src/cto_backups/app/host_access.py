@@ -1,5 +1,7 @@
 """How an enrolled host logs in at the vaults of its domain: by users of the store, or by what people do there."""
 
+import hashlib
+import re
 import shlex
 from collections.abc import Mapping
 from contextlib import closing
@@ -25,6 +27,13 @@ class Access:
     there: tuple[str, ...] = ()
 
 
+def told_apart(name: str, most: int) -> str:
+    """A name of so many signs at most, which differs where names do: what is left out is summed up at its end."""
+    if len(name) <= most:
+        return name
+    return f"{name[: most - 9].rstrip('-')}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
 class HostAccess:
     """The login of a host at one vault of its domain."""
 
@@ -37,7 +46,7 @@ class HostAccess:
     @property
     def user(self) -> str:
         """How the host's user of the store is called."""
-        return f"cto-backups-{self._vault}"[:64]
+        return told_apart(f"cto-backups-{self._vault}", 64)
 
     @property
     def needs_people(self) -> bool:
@@ -118,24 +127,36 @@ class HostAccess:
 
     @property
     def _account(self) -> str:
-        return f"{self.user[:30].rstrip('-')}@PROJECT.iam.gserviceaccount.com"
+        # 6 to 30 small letters, digits and dashes, and the last sign is no dash.
+        name = f"cto-backups-{self._vault}"
+        if not re.fullmatch("[a-z0-9-]*[a-z0-9]", name):
+            told = hashlib.sha256(name.encode()).hexdigest()[:8]
+            name = f"{re.sub('[^a-z0-9-]', '-', name.lower())}-{told}"
+        return f"{told_apart(name, 30)}@PROJECT.iam.gserviceaccount.com"
 
     def _google(self) -> tuple[str, ...]:
         place = f"{self._policy.url}/"
         locks = f"{place}{self._policy.repository}/locks/"
         account = self._account
         member = f"--member=serviceAccount:{account}"
-        adding = "storage.objects.create,storage.objects.get,storage.objects.list"
+        adding, role = ["storage.objects.create", "storage.objects.get", "storage.objects.list"], "backupsAdd"
+        if locking(self._policy) is not None:
+            adding, role = [*adding, "storage.objects.setRetention", "storage.objects.update"], "backupsAddLocked"
+        once = (
+            f"gcloud iam roles create {role} --project=PROJECT --permissions={','.join(adding)}",
+            "gcloud iam roles create backupsUnlock --project=PROJECT --permissions=storage.objects.delete",
+        )
         commands = (
             f"gcloud iam service-accounts create {account.partition('@')[0]} --project=PROJECT",
-            f"gcloud iam roles create backupsAdd --project=PROJECT --permissions={adding}",
-            "gcloud iam roles create backupsUnlock --project=PROJECT --permissions=storage.objects.delete",
             f"gcloud storage managed-folders create {place}",
             f"gcloud storage managed-folders create {locks}",
             f"gcloud storage managed-folders add-iam-policy-binding {place} {member} "
-            "--role=projects/PROJECT/roles/backupsAdd",
+            f"--role=projects/PROJECT/roles/{role}",
             f"gcloud storage managed-folders add-iam-policy-binding {locks} {member} "
             "--role=projects/PROJECT/roles/backupsUnlock",
             f"gcloud iam service-accounts keys create {self._vault}.json --iam-account={account}",
         )
-        return (f"{self._vault}: make a service account for this host alone:\n" + "\n".join(commands),)
+        return (
+            f"{self._vault}: once for all hosts, in a bucket with uniform access:\n" + "\n".join(once),
+            f"{self._vault}: make a service account for this host alone:\n" + "\n".join(commands),
+        )

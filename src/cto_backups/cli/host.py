@@ -211,7 +211,10 @@ def _show_step(screen: Screen, step: str) -> None:
     sentence, *copied = step.split("\n")
     screen.show(sentence)
     for line in copied:
-        screen.show_whole(line)
+        if copied[0].startswith("{"):  # a document, which no backslash may break
+            screen.as_it_is(f"{line}\n")
+        else:
+            screen.show_whole(line)
 
 
 def _since(each: "Host") -> "datetime":
