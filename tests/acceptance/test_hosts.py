@@ -329,6 +329,7 @@ def test_a_host_locks_what_it_stores_and_neither_it_nor_who_takes_it_over_takes_
         alpha("backup")
         host, within = fleet.store("alpha"), "fleet/hosts/alpha/repositories/main/"
         stored = owner.list_object_versions(Bucket=fleet.bucket, Prefix=within)["Versions"]
+        shorter = {"Mode": "GOVERNANCE", "RetainUntilDate": clock.now() + timedelta(minutes=1)}
         locked = [each for each in stored if re.search("/(data|snapshots|keys)/", each["Key"])]
         assert {each["Key"].split("/")[5] for each in locked} == {"data", "snapshots", "keys"}
         for each in locked:
@@ -337,7 +338,6 @@ def test_a_host_locks_what_it_stores_and_neither_it_nor_who_takes_it_over_takes_
                 until = owner.get_object_retention(**which)["Retention"]
                 assert until["Mode"] == mode.upper()
                 assert timedelta(days=29) < until["RetainUntilDate"] - clock.now() < timedelta(days=62)
-            shorter = {"Mode": "GOVERNANCE", "RetainUntilDate": clock.now() + timedelta(minutes=1)}
             for attempt in (
                 lambda which=which: host.delete_object(**which),
                 lambda which=which: host.delete_object(**which, BypassGovernanceRetention=True),
