@@ -4,6 +4,8 @@ From what an audit discovers to a passed restore test of a table of BigQuery, a 
 everything is lost but one vault and one key service, for each of the vaults.
 """
 
+import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,19 +16,21 @@ from urllib.request import urlopen
 
 import boto3
 import pytest
+from ruamel.yaml import YAML
 
 from cto_backups.app import starting
 from cto_backups.errors import ExitStatus
 from integration.cli.conftest import Answer, Home
-from servers import postgresql
+from servers import object_stores, postgresql
 from servers.bigquery import PROJECT, Dataset
 from servers.bigquery_front import Front
 from servers.google_stores import GoogleStore
 from servers.key_services import GoogleKeys, google_keys
-from servers.object_stores import ObjectStore, free_port
+from servers.object_stores import REGION, ObjectStore, free_port
 from servers.postgresql import Server
 
-PREFIX = "office/main"
+HOW_TO = Path(__file__).parents[2] / "docs" / "how-to" / "three-copies-in-two-clouds.md"
+PREFIX = "office"
 SOURCES = ("ledger", "media", "papers", "warehouse")
 FIELDS = [{"name": "id", "type": "INTEGER"}, {"name": "day", "type": "DATE"}, {"name": "what", "type": "STRING"}]
 ROWS = "SELECT * FROM entries ORDER BY id"
@@ -152,9 +156,32 @@ def warehouse(bqemulator: Front) -> Iterator[Dataset]:
     yield made  # the test loses it
 
 
+def documented_vaults() -> dict[str, dict[str, Any]]:
+    """The vaults of the policy in the how-to."""
+    (policy,) = re.findall(r"```yaml\n(.*?)```", HOW_TO.read_text("utf-8"), re.DOTALL)
+    found: dict[str, dict[str, Any]] = YAML(typ="safe").load(policy)["vaults"]
+    return found
+
+
+def documented_user(program: Path, store: ObjectStore, bucket: str) -> ObjectStore:
+    """The store as a user sees it who may do there what the how-to says, and nothing else."""
+    (role,) = re.findall(r"```json\n(.*?)```", HOW_TO.read_text("utf-8"), re.DOTALL)
+    user = object_stores.user(program, store)
+    statements = [
+        {**each, "Principal": {"AWS": [user.access_key]}}
+        for each in json.loads(role.replace("acme-backups-us-west-2", bucket))["Statement"]
+        if ":s3:" in each["Resource"]
+    ]
+    assert len(statements) == 2
+    policy = {"Version": "2012-10-17", "Statement": statements}
+    store.client.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
+    return user
+
+
 @pytest.fixture
 def deployment(
     versitygw: ObjectStore,
+    versitygw_program: Path,
     fake_gcs_server: GoogleStore,
     moto: ObjectStore,
     key_services: tuple[GoogleKeys, dict[str, str]],
@@ -168,31 +195,22 @@ def deployment(
     (home.data / "deep").mkdir(parents=True)
     (home.data / "report.txt").write_text("figures\n" * 1000)
     (home.data / "deep" / "blob.bin").write_bytes(bytes(range(256)) * 4000)
-    logins = {"google.json": fake_gcs_server.logins.key_file, "s3.id": versitygw.access_key}
-    put_logins(home, logins := {**logins, "s3.secret": versitygw.secret_key})
     buckets = {name: Bucket(fake_gcs_server, fake_gcs_server.bucket()) for name in ("primary", "secondary")}
     buckets["tertiary"] = Bucket(versitygw, versitygw.bucket())
-    common = {"storage": "object-storage", "off_site": True, "tls": "none"}
-    vaults: dict[str, dict[str, Any]] = {
-        name: {
-            "url": f"gs://{buckets[name].name}/{PREFIX}",
-            "endpoint": fake_gcs_server.endpoint,
-            "provider": "gcs",
-            "region": region,
-            "credentials": "file:keys/google.json",
-            **common,
-        }
-        for name, region in (("primary", "us-central1"), ("secondary", "us-east1"))
+    user = documented_user(versitygw_program, versitygw, buckets["tertiary"].name)
+    logins = {"google.json": fake_gcs_server.logins.key_file, "s3.id": user.access_key, "s3.secret": user.secret_key}
+    put_logins(home, logins)
+    vaults = documented_vaults()
+    assert {name: (each["provider"], each["region"]) for name, each in vaults.items()} == {
+        "primary": ("gcs", "us-central1"),
+        "secondary": ("gcs", "us-east1"),
+        "tertiary": ("aws", "us-west-2"),
     }
-    vaults["tertiary"] = {
-        "url": f"s3://{buckets['tertiary'].name}/{PREFIX}",
-        "endpoint": versitygw.endpoint,
-        "provider": "aws",
-        "region": "eu-central-1",
-        "access_key": "file:keys/s3.id",
-        "secret_key": "file:keys/s3.secret",
-        **common,
-    }
+    for name, vault in vaults.items():
+        vault["url"] = f"{vault['url'][:2]}://{buckets[name].name}/{PREFIX}"
+        vault["endpoint"], vault["tls"] = buckets[name].store.endpoint, "none"
+    # The only region that this server signs for, and one user's keys, which are not those of the key service here.
+    vaults["tertiary"] |= {"region": REGION, "access_key": "file:keys/s3.id", "secret_key": "file:keys/s3.secret"}
     papers = {"kind": "files", "class": "documentation", "paths": [str(home.data)]}
     starting.initialise(home.root, business="acme", sources={"papers": papers}, vaults=vaults)
     media, staging = fake_gcs_server.bucket(), fake_gcs_server.bucket()
@@ -234,7 +252,9 @@ def test_from_discovery_to_proven_copies_each_of_which_alone_brings_everything_b
     home.policy.write_text(home.policy.read_text().replace("databases: [ledger]", "databases: [ledger, forgotten]"))
     assert not any("forgotten" in subject for subject in controls(home, "coverage"))
 
-    home("backup")
+    (saved,) = [each for each in home("backup", "--json").document["sources"] if each["source"] == "ledger"]
+    assert {each["vault"] for each in saved["copies"]} == {"secondary"}, "the third gets its copies once a day"
+    home("vault", "fill", "tertiary")
     home("verify")
     tests = home("test", "--json").document["tests"]
     assert {test["source"]: test["rung"] for test in tests} == dict.fromkeys(SOURCES, "proven")

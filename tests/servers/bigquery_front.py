@@ -106,6 +106,12 @@ class Front:
         found: dict[str, Any] = self.ask("GET", path + quote(reference["tableId"]))
         return found
 
+    def streams(self, project: str, dataset: str, table: str, rows: int) -> None:
+        """Tell from now on that so many rows of a table, about, are still in its streaming buffer; 0: it has none."""
+        told = {"streamingBuffer": {"estimatedRows": str(rows), "estimatedBytes": str(rows * 8)}} if rows else {}
+        kept = self._told.get((project, dataset, table), {})
+        self._told[project, dataset, table] = {name: kept[name] for name in kept if name != "streamingBuffer"} | told
+
     # -- requests -----------------------------------------------------------------------------------------------------
 
     def answer(self, method: str, path: str, query: Mapping[str, list[str]], body: Any) -> Any:

@@ -593,6 +593,24 @@ def test_what_nobody_protects_is_found_and_not_covered(make: Make, shop: Dataset
     other.drop()
 
 
+def test_rows_that_still_stream_in_are_told_and_are_no_change_of_the_table(
+    make: Make, shop: Dataset, front: Front
+) -> None:
+    before, _ = captured(make())
+    front.streams(PROJECT, shop.name, "shelf", 7)
+    with make().capture() as capture:
+        point = MemoryPoint.of(capture.tree)
+        capture.fingerprint()
+        told = [note for note in capture.notes if "streaming buffer" in note]
+    assert len(told) == 1 and told[0].startswith(f"about 7 rows of {shop.name}.shelf are still in its streaming buffer")
+    path = f"/{shop.name}/tables/shelf/table.json".encode()
+    assert point.entries[path][1] == before.entries[path][1]
+    front.streams(PROJECT, shop.name, "shelf", 0)
+    with make().capture() as capture:
+        MemoryPoint.of(capture.tree)
+        assert not any("streaming buffer" in note for note in capture.notes)
+
+
 def test_what_an_extract_loses_is_kept_beside_it(front: Front, bucket: str, tmp_path: Path) -> None:
     standing = filled(front)
     front.transfers = [{"name": "projects/1/transferConfigs/2", "params": {"query": "SELECT 1"}, "state": "SUCCEEDED"}]
