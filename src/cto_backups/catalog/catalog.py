@@ -19,6 +19,7 @@ from cto_backups.catalog import (
     ledger,
     queries,
     runs,
+    thinning,
 )
 from cto_backups.catalog.alerts import AlertBook
 from cto_backups.catalog.approvals import Approvals
@@ -290,8 +291,7 @@ class Catalog(Reader):
         # The outcome as literal text: an index of some rows only serves statements whose condition SQLite sees.
         running = "SELECT * FROM runs WHERE host = :host AND outcome = 'running'"
         with self.reading() as connection:
-            rows = [dict(row) for row in connection.execute(running, {"host": host})]
-        dead = [row for row in rows if not alive(row["pid"])]
+            dead = [dict(row) for row in connection.execute(running, {"host": host}) if not alive(row["pid"])]
         if not dead:
             return ()
         ended = {"outcome": Outcome.INTERRUPTED.value, "finished_at": moment_to_column(now)}
@@ -300,10 +300,10 @@ class Catalog(Reader):
                 runs.end(connection, row["id"], {**ended, "message": "its process was killed"}, unless_ended=True)
         return tuple(run_from_row({**row, **ended}) for row in dead)
 
-    def runs(self, source: str | None = None, *, limit: int = 50) -> tuple[Run, ...]:
-        """The last runs, newest first."""
-        with self.reading() as connection:
-            return queries.runs(connection, source, limit)
+    def thin_runs(self, before: datetime, after: int = 0) -> int | None:
+        """Drop runs of before a moment that nothing rests on, of some after this number: the last; None at the end."""
+        with self._writing() as connection:
+            return thinning.thin(connection, before, after)
 
     # -- records -------------------------------------------------------------------------------------------------------
 
@@ -443,8 +443,8 @@ class Catalog(Reader):
     def copies_in(self, vault: str) -> tuple[Copy, ...]:
         """The copies of kept points in a vault."""
         with self.reading() as connection:
-            rows = connection.execute("SELECT * FROM copies WHERE vault = :vault AND to_delete = 0", {"vault": vault})
-            return tuple(copy_from_row(row) for row in rows)
+            wanted = "SELECT * FROM copies WHERE vault = :vault AND to_delete = 0"
+            return tuple(map(copy_from_row, connection.execute(wanted, {"vault": vault})))
 
     def strays(self, vault: str, found: Mapping[str, str]) -> tuple[str, ...]:
         """Of references in a vault, with the points that they are of, those that nothing stands for or ever will."""
@@ -454,8 +454,7 @@ class Catalog(Reader):
     def expired_copies_to_delete(self) -> tuple[Copy, ...]:
         """Copies of expired points that vaults may still hold."""
         with self.reading() as connection:
-            rows = connection.execute("SELECT * FROM copies WHERE to_delete = 1")
-            return tuple(copy_from_row(row) for row in rows)
+            return tuple(map(copy_from_row, connection.execute("SELECT * FROM copies WHERE to_delete = 1")))
 
     def forget_copy(self, point: str, vault: str) -> None:
         """Note that a vault no longer holds a copy."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 from cto_backups.errors import CatalogAwayError, CatalogError
 
-VERSION = "0019"
+VERSION = "0020"
 KNOWN_VERSIONS = tuple(f"{number:04}" for number in range(1, int(VERSION) + 1))
 BUSY_SECONDS = 30
 EVERYTHING = 2**63 - 1

@@ -7,7 +7,7 @@ from datetime import datetime
 from cto_backups.catalog import facts, queries
 from cto_backups.catalog.database import Connection, Database
 from cto_backups.core.facts import CopyFacts, Facts
-from cto_backups.core.model import Evidence, RecoveryPoint
+from cto_backups.core.model import Evidence, RecoveryPoint, Run
 
 
 class Reader:
@@ -51,6 +51,11 @@ class Reader:
         """Of the kept points of a source whose log holds a moment, the one whose log ends first."""
         with self.reading() as connection:
             return queries.leading_to(connection, source, moment)
+
+    def runs(self, source: str | None = None, *, limit: int = 50) -> tuple[Run, ...]:
+        """The last runs, newest first."""
+        with self.reading() as connection:
+            return queries.runs(connection, source, limit)
 
     def copies(self, point_id: str) -> tuple[CopyFacts, ...]:
         """The copies of a point, with what is proven of each."""

@@ -44,7 +44,7 @@ _TESTS: Final = """
     """
 _EXPIRED: Final = """
     SELECT id AS backup_id, expired_at FROM points
-    WHERE expired_at IS NOT NULL AND (:since IS NULL OR expired_at > :since) AND id > :id ORDER BY id LIMIT :limit
+    WHERE expired_at IS NOT NULL AND (expired_at, id) > (:since, :id) ORDER BY expired_at, id LIMIT :limit
     """
 _STATUS: Final = """
     SELECT
@@ -85,14 +85,14 @@ class ReportBook:
                 break
             yield Told(logs=logs)
             point, vault = logs[-1]["backup_id"], logs[-1]["destination"]
-        last = ""
+        at, last = begins or "", ""
         while True:
             with self._database.reading() as connection:
-                expired = _rows(connection, _EXPIRED, {"since": begins, "id": last, "limit": _AT_ONCE})
+                expired = _rows(connection, _EXPIRED, {"since": at, "id": last, "limit": _AT_ONCE})
             if not expired:
                 break
             yield Told(expired=expired)
-            last = expired[-1]["backup_id"]
+            at, last = expired[-1]["expired_at"], expired[-1]["backup_id"]
         last = ""
         while True:
             with self._database.reading() as connection:

@@ -117,6 +117,7 @@ points = Table(
     ),
     Index("points_by_time", "captured_at", sqlite_where=text("expired_at IS NULL")),
     Index("points_of_source", "source", "captured_at", "id"),
+    Index("points_expired", "expired_at", "id", sqlite_where=text("expired_at IS NOT NULL")),
     Index("points_with_figures", "source", "captured_at", sqlite_where=text("change IS NOT NULL")),
     Index("points_suspected", "source", "captured_at", "id", sqlite_where=text("suspicions IS NOT NULL")),
 )

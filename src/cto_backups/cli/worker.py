@@ -66,6 +66,7 @@ def worker(
         _stay(screen, stop, name)
         return ExitStatus.SUCCESS
     with opened(screen, progress=False) as opening, _stopped_by_signals(screen, stop):
+        from cto_backups.flows.thinning import Thinning
         from cto_backups.flows.work import run_due, tell_people_and_switch
 
         performed: list[Performed] = []
@@ -81,6 +82,7 @@ def worker(
         if not stop.is_set():
             for problem in tell_people_and_switch(opening.installation, performed):
                 screen.note(problem)
+            Thinning(opening.installation).go_on()
         status = worst(done.error.exit_status for done in performed if done.error)
         screen.document(
             {"status": int(status), "recovered": list(opening.recovered), "actions": [_document(d) for d in performed]}

@@ -239,6 +239,9 @@ class Catalog(Protocol):
     def note_crash(self, run: Run, host: str, pid: int) -> None:
         """Note that a process ended in the middle of an action: in the run that it began since, or else as this one."""
 
+    def thin_runs(self, before: datetime, after: int = 0) -> int | None:
+        """Drop runs of before a moment that nothing rests on, of some after this number: the last; None at the end."""
+
     def finish_run(
         self,
         run_id: int,

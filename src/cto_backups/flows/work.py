@@ -20,6 +20,7 @@ from cto_backups.flows.presence import note as note_presence
 from cto_backups.flows.queue_port import Queue
 from cto_backups.flows.report import report_beside
 from cto_backups.flows.stream import Streams
+from cto_backups.flows.thinning import Thinning
 from cto_backups.flows.troubles import unanswered
 from cto_backups.flows.watch import LOOK_SECONDS, Watching
 from cto_backups.flows.watch import watching as beginning_to_watch
@@ -141,6 +142,7 @@ def _work(
     streams: Streams,
     leave: Callable[[], bool],
 ) -> None:
+    thinning = Thinning(installation)
     watching, pool = desk.watching, desk.pool
     plan_due = beat_due = look_due = told_due = rested_at = clock.monotonic()
     planned = plan_due - 1
@@ -174,6 +176,7 @@ def _work(
             if leads and not stop.is_set():
                 # In a fleet something fails now and then, and is tried again: what matters there is what is wrong.
                 _tell(installation, stop, performed if desk.member.is_alone else [], warn)
+                thinning.go_on()
             performed, ended_at = [], clock.monotonic()
             rested_at = ended_at + TELL_FACTOR * (ended_at - at)
             told_due = max(at + LONGEST_SLEEP.total_seconds(), rested_at)

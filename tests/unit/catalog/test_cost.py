@@ -209,6 +209,12 @@ def test_a_plan_pass_reads_what_is_due_and_not_what_exists(url, catalog, build, 
             assert not re.match(r"SCAN due_times$|.*Seq Scan on due_times", step), (text, plan)
 
 
+def test_what_was_dropped_since_the_last_report_is_found_among_all_that_ever_were(catalog, build, plans):
+    seen = plans(lambda: list(catalog.reports.told(build.now)))
+    ((text, plan),) = [(text, plan) for text, plan in seen if "expired_at, id) >" in text]
+    assert any("points_expired" in step for step in plan), (text, plan)
+
+
 def test_the_watch_sees_a_scan(catalog, build, plans):
     """The test above can fail."""
     plan = plans(lambda: catalog.points(include_expired=True))[0][1]

@@ -226,6 +226,7 @@ def test_the_one_sign_of_life_that_there_was_becomes_that_of_its_host(path):
         connection.execute("ALTER TABLE sources DROP COLUMN host")
         connection.execute("ALTER TABLE vaults DROP COLUMN host")
         connection.execute("DROP TABLE claims")
+        connection.execute("DROP INDEX points_expired")
         connection.execute("DROP TABLE host_names")
         connection.execute("DROP TABLE hosts")
         connection.execute("CREATE TABLE heartbeat (id INTEGER PRIMARY KEY, at, next_by, host, pid, busy_with)")
