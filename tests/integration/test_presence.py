@@ -2,10 +2,13 @@
 
 import threading
 
+from cto_backups import clock
+from cto_backups.cli.status import exit_status, summary
+from cto_backups.cli.tally import Tally
 from cto_backups.core.model import Status
 from cto_backups.flows import presence
 from cto_backups.flows.backup import backup
-from cto_backups.flows.status import status
+from cto_backups.flows.status import in_parts, status
 from cto_backups.vaults.local import LocalVault
 
 
@@ -55,3 +58,23 @@ def test_what_a_worker_sees_of_vaults_is_in_the_view_for_whoever_asks_the_catalo
     assert (before != "UNPROTECTED", copies_there()) == (True, "UNPROTECTED")
     workshop.vault_root("elsewhere").rename(workshop.vault_root("one"))
     assert copies_there() == before
+
+
+def test_status_in_parts_says_of_each_source_what_status_of_all_says(workshop, monkeypatch):
+    """Of the whole, each part knows the same: which vaults are there, who works, what owners keep."""
+    now = clock.now()
+    monkeypatch.setattr(clock, "now", lambda: now)
+    backup(workshop.installation, "documents")
+    workshop.vault_root("two").rename(workshop.vault_root("elsewhere"))
+    whole, parts = status(workshop.installation), list(in_parts(workshop.installation, 2))
+    assert [len(part.verdicts) for part in parts] == [2, 1]
+    told = {name: verdict for part in parts for name, verdict in part.verdicts.items()}
+    assert (list(told), told) == (list(whole.verdicts), whole.verdicts)
+    facts = {name: facts for part in parts for name, facts in part.facts.sources.items()}
+    assert facts == whole.facts.sources
+    for part in parts:
+        assert part.facts.vaults_away == whole.facts.vaults_away != {}
+        assert (part.now, part.silence, part.kept_by_owners) == (whole.now, whole.silence, whole.kept_by_owners)
+    tally = Tally()
+    assert [len(part.verdicts) for part in tally.counting(parts)] == [2, 1]
+    assert (tally.summary, tally.exit_status) == (summary(whole), exit_status(whole))

@@ -5,7 +5,7 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cached_property
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cto_backups.core.ports import Progress
 
 PIPED_WIDTH = 400
+_LINE = "\n"  # within text, JSON escapes it
 
 
 class Screen:
@@ -81,6 +82,19 @@ class Screen:
         """Print the whole answer as JSON, when it is asked for."""
         if self.options.json:
             sys.stdout.writelines(as_json(document))
+
+    def document_of_many(
+        self,
+        head: Mapping[str, Any],
+        name: str,
+        items: Iterable[Mapping[str, Any]],
+        rest: Callable[[], Mapping[str, Any]],
+    ) -> None:
+        """Print an answer of which one part is a list of very many, which are not in memory at once: as JSON.
+
+        `rest` is asked for once all of them are printed. What fails meanwhile leaves half a document.
+        """
+        sys.stdout.writelines(_of_many(head, name, items, rest))
 
     def line(self, document: Mapping[str, Any]) -> None:
         """Print one thing that happened as a line of JSON, at once: for commands that go on."""
@@ -175,6 +189,30 @@ def as_json(document: Mapping[str, Any]) -> Iterator[str]:
     while some := "".join(islice(parts, 10_000)):
         yield some
     yield "\n"
+
+
+def _of_many(
+    head: Mapping[str, Any], name: str, items: Iterable[Mapping[str, Any]], rest: Callable[[], Mapping[str, Any]]
+) -> Iterator[str]:
+    """The same text as `as_json` gives of all of it."""
+    encoder = json.JSONEncoder(indent=2)
+
+    def entries(document: Mapping[str, Any]) -> Iterator[str]:
+        for key, value in document.items():
+            yield f"  {json.dumps(key)}: {encoder.encode(value).replace(_LINE, _LINE + '  ')}"
+
+    yield "{\n"
+    for entry in entries(head):
+        yield f"{entry},\n"
+    yield f"  {json.dumps(name)}: ["
+    between = "\n    "
+    for item in items:
+        yield between + encoder.encode(item).replace(_LINE, _LINE + "    ")
+        between = ",\n    "
+    yield "]" if between == "\n    " else "\n  ]"
+    for entry in entries(rest()):
+        yield f",\n{entry}"
+    yield "\n}\n"
 
 
 def _console(options: GlobalOptions, *, stderr: bool) -> "Console":

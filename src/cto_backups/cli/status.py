@@ -1,6 +1,7 @@
 """`status`: what is protected right now, how fresh, how strongly proven, and what is overdue or failed."""
 
 import shlex
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated
 from zoneinfo import ZoneInfo
 
@@ -10,17 +11,16 @@ from cto_backups.cli import documents, figures
 from cto_backups.cli.command import command
 from cto_backups.cli.opening import opened
 from cto_backups.cli.screen import Screen, seconds, utc
+from cto_backups.cli.tally import Tally
 from cto_backups.errors import ExitStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from cto_backups.core.assurance import Verdict
     from cto_backups.core.forecast import Forecast
     from cto_backups.core.timetable import ScheduleRow
     from cto_backups.flows.status import StatusReport
-
-_MOST_NAMED = 3
 
 
 @command
@@ -41,45 +41,68 @@ def status(
     FAILED_TEST: a restore test or a verification failed. UNPROTECTED: there is no recovery point to return to.
     """
     with opened(screen, write=False) as opening:
+        from cto_backups.flows.status import in_parts
         from cto_backups.flows.status import status as judge
 
-        report = judge(opening.installation, sources or None, costs=vaults)
-        screen.document(as_document(report, detailed=bool(sources)))
-        tell(screen, report, detailed=bool(sources))
-        return exit_status(report)
+        tally = Tally()
+        if sources or vaults:
+            whole = judge(opening.installation, sources or None, costs=vaults)
+            screen.document(as_document(whole, detailed=bool(sources)))
+            tell(screen, whole, detailed=bool(sources))
+            return exit_status(whole)
+        parts = tally.counting(in_parts(opening.installation))
+        if screen.options.json:
+            first = next(parts)
+            rows = (row for part in chain([first], parts) for row in _rows(part))
+            screen.document_of_many(_head(first), "sources", rows, lambda: _rest(tally))
+        else:
+            _tell(screen, parts, tally)
+        return tally.exit_status
 
 
 def exit_status(report: "StatusReport") -> ExitStatus:
     """RED unless every source is HEALTHY, the worker, where there was one, alive, and who was revoked shut out."""
-    from cto_backups.core.model import Status
+    return Tally().add(report).exit_status
 
-    good = all(verdict.status is Status.HEALTHY for verdict in report.verdicts.values())
-    return ExitStatus.SUCCESS if good and report.silence is None and not report.half_revoked else ExitStatus.RED
+
+def summary(report: "StatusReport") -> str:
+    """All verdicts in one line."""
+    return Tally().add(report).summary
 
 
 def tell(screen: Screen, report: "StatusReport", *, detailed: bool = False) -> None:
     """Show a status report to people."""
-    if not screen.talks:
-        return
-    rows = _scheduled(report)
-    _table(screen, report, rows)
-    _reasons(screen, report)
-    if detailed:
-        from cto_backups.cli.story import tell as tell_story
+    tally = Tally()
+    _tell(screen, tally.counting([report]), tally, detailed=detailed)
 
-        for name in report.verdicts:
-            tell_story(screen, report, rows[name])
-    if report.costs:
-        from cto_backups.cli.vault_costs import tell as tell_costs
 
-        tell_costs(screen, report)
+def _tell(screen: Screen, parts: "Iterable[StatusReport]", tally: Tally, *, detailed: bool = False) -> None:
+    for report in parts:
+        if not screen.talks:
+            continue
+        rows = _scheduled(report)
+        _table(screen, report, rows)
+        _reasons(screen, report)
+        if detailed:
+            from cto_backups.cli.story import tell as tell_story
+
+            for name in report.verdicts:
+                tell_story(screen, report, rows[name])
+        if report.costs:
+            from cto_backups.cli.vault_costs import tell as tell_costs
+
+            tell_costs(screen, report)
+    if screen.talks and tally.last is not None:
+        _tell_the_whole(screen, tally.last, tally)
+
+
+def _tell_the_whole(screen: Screen, report: "StatusReport", tally: Tally) -> None:
     screen.show("")
     for vault, copies in report.kept_by_owners.items():
         screen.show(_kept_by_owner(vault, copies))
-    suspected = [name for name in report.verdicts if report.facts.marks.get(name)]
-    if suspected:
-        screen.show(f"Under suspicion, and to be looked at: {', '.join(suspected)}. See why: cto.backups anomaly")
-    screen.show(summary(report))
+    if tally.suspected:
+        screen.show(f"Under suspicion, and to be looked at: {', '.join(tally.suspected)}. See why: cto.backups anomaly")
+    screen.show(tally.summary)
     for sentence in report.half_revoked:
         screen.show(f"{sentence[0].upper()}{sentence[1:]}. See: cto.backups host")
     if report.silence:
@@ -101,41 +124,8 @@ def _scheduled(report: "StatusReport") -> "Mapping[str, ScheduleRow]":
     from cto_backups.core.timetable import timetable
 
     zone = ZoneInfo(report.policy.timezone)
-    return {row.source: row for row in timetable(report.policy, report.facts, report.now, zone)}
-
-
-def summary(report: "StatusReport") -> str:
-    """All verdicts in one line, the gravest first; and what went wrong last, where it has not made a source red yet."""
-    from cto_backups.core.assurance import SEVERITY
-    from cto_backups.core.model import Status
-    from cto_backups.core.wording import counted, listed
-
-    if not report.verdicts:
-        return "The policy names no source: nothing is protected."
-    words = [verdict.status for verdict in report.verdicts.values()]
-    failing = _failing(report)
-    but = f", but failed last: {listed(failing)}" if failing else ""
-    if all(word is Status.HEALTHY for word in words):
-        every = f"All {len(words)} sources are" if len(words) > 1 else "The source is"
-        return f"{every} HEALTHY{but}."
-    told = ", ".join(f"{words.count(word)} {word.value}" for word in SEVERITY if word in words)
-    return f"{counted(len(words), 'source')}: {told}{but}."
-
-
-def _failing(report: "StatusReport") -> list[str]:
-    """What failed when it was last tried of sources that are HEALTHY, since what they have is young enough."""
-    from cto_backups.core.model import Outcome, Status
-    from cto_backups.core.wording import counted
-
-    found = [
-        f"the {kind.value.replace('_', ' ')} of {name}"
-        for name, verdict in report.verdicts.items()
-        if verdict.status is Status.HEALTHY and (facts := report.facts.sources.get(name)) is not None
-        for kind, run in facts.last_runs.items()
-        if run.outcome is Outcome.FAILED
-    ]
-    more = len(found) - _MOST_NAMED
-    return found if more <= 0 else [*found[:_MOST_NAMED], counted(more, "other")]
+    rows = timetable(report.policy, report.facts, report.now, zone, report.verdicts)
+    return {row.source: row for row in rows}
 
 
 def _table(screen: Screen, report: "StatusReport", rows: "Mapping[str, ScheduleRow]") -> None:
@@ -199,21 +189,31 @@ def _reasons(screen: Screen, report: "StatusReport") -> None:
 
 def as_document(report: "StatusReport", *, detailed: bool = False) -> documents.Document:
     """A status report in JSON; `detailed` adds the whole story of each source."""
+    rows, rest = list(_rows(report, detailed=detailed)), _rest(Tally().add(report))
+    return {**_head(report), "sources": rows, **rest}
+
+
+def _head(report: "StatusReport") -> documents.Document:
+    return {"business": report.policy.business, "now": utc(report.now), "worker": _worker(report)}
+
+
+def _rows(report: "StatusReport", *, detailed: bool = False) -> "Iterator[documents.Document]":
     from cto_backups.cli.story import as_document as story
-    from cto_backups.cli.vault_costs import as_document as costs
 
     rows = _scheduled(report)
-    names = list(report.verdicts)
+    for name, verdict in report.verdicts.items():
+        yield {**_source(report, verdict, rows[name]), **(story(report, name) if detailed else {})}
+
+
+def _rest(tally: Tally) -> documents.Document:
+    """What is said once all sources are judged."""
+    from cto_backups.cli.vault_costs import as_document as costs
+
+    report = tally.last
+    assert report is not None
     return {
-        "business": report.policy.business,
-        "now": utc(report.now),
-        "healthy": bool(report.verdicts) and exit_status(report) is ExitStatus.SUCCESS,
-        "worker": _worker(report),
+        "healthy": bool(tally.words) and tally.all_healthy,
         "half_revoked": list(report.half_revoked),
-        "sources": [
-            {**_source(report, report.verdicts[name], rows[name]), **(story(report, name) if detailed else {})}
-            for name in names
-        ],
         "kept_by_owners": dict(report.kept_by_owners),
         **({"vaults": costs(report)} if report.costs else {}),
     }

@@ -1,6 +1,6 @@
 """The timetable: when every source last ran and next runs, and why; pure, from the same rules as the plan."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -35,9 +35,12 @@ class ScheduleRow:
     test_why: str
 
 
-def timetable(policy: Policy, facts: Facts, now: datetime, zone: ZoneInfo) -> tuple[ScheduleRow, ...]:
-    """When every source last ran and next runs, its moments in `zone`, in the policy's order."""
-    return tuple(_row(policy, source, facts, now, zone) for source in policy.sources.values())
+def timetable(
+    policy: Policy, facts: Facts, now: datetime, zone: ZoneInfo, sources: Iterable[str] | None = None
+) -> tuple[ScheduleRow, ...]:
+    """When every source (or these) last ran and next runs, its moments in `zone`, in the policy's order."""
+    names = policy.sources if sources is None else sources
+    return tuple(_row(policy, policy.sources[name], facts, now, zone) for name in names)
 
 
 def upkeep_of_vaults(policy: Policy, facts: Facts, now: datetime) -> Iterator[Action]:

@@ -10,7 +10,6 @@ from cto_backups.core.facts import CopyFacts, Facts, Heartbeat
 from cto_backups.core.keeping import Hold, Mark
 from cto_backups.core.model import ActionKind, Copy, Evidence, Outcome, RecoveryPoint, Resource, Run, TakenPoint
 from cto_backups.core.policy import Policy
-from cto_backups.core.reporting import Told
 from cto_backups.core.streams import StreamFacts
 from cto_backups.core.traffic import Traffic
 from cto_backups.core.verification import Ledger, Readings
@@ -19,6 +18,7 @@ from cto_backups.flows.claims_port import Begun, Claims
 from cto_backups.flows.governance_port import Approvals, Retentions
 from cto_backups.flows.host_port import Hosts
 from cto_backups.flows.planning_port import DueTimes, Fleet
+from cto_backups.flows.report_port import Reports
 
 if TYPE_CHECKING:
     from cto_backups.core.audit_comparison import KeptAudit, KeptFinding
@@ -66,16 +66,6 @@ class Takeover(Protocol):
 
     def take_holds(self, records: Iterable[Record]) -> int:
         """Place the legal holds that records tell of, and release those that were; how many were not known."""
-
-
-class Reports(Protocol):
-    """What there is to report elsewhere."""
-
-    def newest(self) -> datetime | None:
-        """When the catalog learned something last."""
-
-    def told(self, since: datetime | None) -> Iterator[Told]:
-        """What came or changed since a moment, everything without one; in the end how all sources are."""
 
 
 class TrafficNotes(Protocol):

@@ -1,8 +1,9 @@
 """Status: what is protected right now, how fresh, how strongly proven, and what is overdue or failed."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Final
 
 from cto_backups import clock
 from cto_backups.core.assurance import Verdict, judge
@@ -14,6 +15,8 @@ from cto_backups.flows.expire import kept_by_owners
 from cto_backups.flows.heartbeat import observed
 from cto_backups.flows.installation import Installation
 from cto_backups.flows.presence import looked_at
+
+AT_ONCE: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,23 @@ def status(installation: Installation, sources: Iterable[str] | None = None, *, 
         vault_costs(installation.policy, facts, book.stored(), book.since(now - COUNTED_FOR)) if costs else (),
         half_revoked(installation),
     )
+
+
+def in_parts(installation: Installation, most: int = AT_ONCE) -> Iterator[StatusReport]:
+    """Judge all sources, so many at a time: of very many, the facts need not be in memory together.
+
+    Each part knows of the whole what is not of sources. Without any source there is one part.
+    """
+    policy, now = installation.policy, clock.now()
+    around = looked_at(installation, observed(installation, installation.catalog.facts(now, ()), now))
+    kept, revoked, dead = kept_by_owners(installation), half_revoked(installation), silence(policy, around, now)
+    names = list(policy.sources)
+    for begin in range(0, max(len(names), 1), most):
+        part = names[begin : begin + most]
+        facts = replace(
+            installation.catalog.facts(now, part), heartbeats=around.heartbeats, vaults_away=around.vaults_away
+        )
+        yield StatusReport(policy, facts, judge(policy, facts, now, part), now, kept, dead, (), revoked)
 
 
 def half_revoked(installation: Installation) -> tuple[str, ...]:

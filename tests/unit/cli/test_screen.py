@@ -1,10 +1,11 @@
 """What is printed for a terminal of 80 columns."""
 
+import json
 import shlex
 
 from rich.console import Console
 
-from cto_backups.cli.screen import _continued, _fitted
+from cto_backups.cli.screen import _continued, _fitted, _of_many, as_json
 
 
 def test_a_command_that_is_longer_than_a_line_goes_on_after_a_backslash() -> None:
@@ -27,3 +28,17 @@ def test_a_number_is_not_parted_from_its_unit() -> None:
     console = Console(force_terminal=True, width=80)
     for start in range(60, 80):
         assert not any(line.strip() == "kB/s)" for line in _fitted(f"{'x' * start} (58.8 kB/s)", console).splitlines())
+
+
+def test_json_of_very_many_is_what_json_of_all_at_once_is() -> None:
+    head, rest = {"now": "a\nb", "worker": {"alive": True, "workers": [{"name": "x"}]}}, {"healthy": False, "kept": {}}
+    for rows in ([], [{"source": "one", "reasons": ["a\nb", "ü"], "none": {}}], [{"a": 1}, {"b": [[]]}, {"c": None}]):
+        whole = "".join(as_json({**head, "sources": rows, **rest}))
+        assert "".join(_of_many(head, "sources", iter(rows), lambda: rest)) == whole
+
+
+def test_what_is_said_at_the_end_is_asked_for_at_the_end() -> None:
+    seen: list[int] = []
+    rows = ({"row": seen.append(number)} for number in range(3))
+    text = "".join(_of_many({}, "rows", rows, lambda: {"many": len(seen)}))
+    assert json.loads(text)["many"] == 3
