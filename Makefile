@@ -23,6 +23,8 @@ SOAK_OUTAGE_SECONDS ?= 0
 TESTS ?= tests
 CTO_FAULT_ROUNDS ?= 200
 export DIR UPGRADE WHEEL
+# Tests start this program hundreds of times. Where Python may not keep what it compiles, a third of each start is that.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup setup-tools demo test lint format test-core test-all coverage test-peers test-mysql test-faults test-large soak fuzz \
 	bench bench-cloud bench-databases bench-mysql bench-streams bench-tables bench-fleet bench-smoke wheel changelog lock clean
