@@ -17,6 +17,7 @@ from cto_backups.flows.protect import protect
 from cto_backups.flows.prune import prune
 from cto_backups.flows.recover import recover
 from cto_backups.flows.restore_test import restore_test
+from cto_backups.flows.verify import verify
 from cto_backups.vaults.fenced import FencedVault
 from faults.logged_vault import LoggedVault, die
 from integration import conftest
@@ -79,6 +80,8 @@ def do(workshop: Workshop, task: str, vault: str) -> list[Exception]:
         return [*protect(workshop.installation, "documents").vault_problems.values()]
     if task == "prune":
         prune(workshop.installation, vault)
+    elif task == "verify":
+        verify(workshop.installation, vault)
     elif task == "test":
         restore_test(workshop.installation, "documents")
     else:

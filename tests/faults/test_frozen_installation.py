@@ -6,11 +6,9 @@ he has stored is garbage, which a prune removes.
 
 import os
 import signal
-import sqlite3
 import subprocess
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -33,8 +31,27 @@ from faults.installation_child import CATALOG_KILL, LOST, VAULT
 from faults.logged_vault import FREEZE, KILL, Moment
 from integration import conftest
 from integration.conftest import VAULTS, Workshop
+from servers import postgresql
+from servers.postgresql import Server
 
-home = killing.home
+
+@pytest.fixture(scope="module")
+def server(postgresql_programs: Path) -> Iterator[Server]:
+    with postgresql.server(postgresql_programs) as made:
+        yield made
+
+
+@pytest.fixture(params=["file", "server"])
+def home(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """An installation with one point, and a change since, with its catalog in a file or on a server."""
+    if request.param == "file":
+        yield killing.fill_home(tmp_path)
+        return
+    server: Server = request.getfixturevalue("server")
+    server.do("CREATE DATABASE backups ENCODING 'UTF8' TEMPLATE template0")
+    yield killing.fill_home(tmp_path, f"postgresql://{server.user}@/backups?host={server.place}")
+    server.do("DROP DATABASE backups WITH (FORCE)")
+
 
 # Before anything is claimed, or once all is given back, there is nothing to take over: these are in the middle.
 STRIKES = [
@@ -72,11 +89,11 @@ def elsewhere(workshop: Workshop) -> Installation:
     return replace(workshop.installation, host="elsewhere")
 
 
-def let_leases_end(home: Path) -> None:
+def let_leases_end(workshop: Workshop) -> None:
     """As if it had been stopped for two minutes."""
-    with closing(sqlite3.connect(home / "home" / "catalog.db", timeout=PATIENCE_SECONDS)) as catalog, catalog:
-        catalog.execute(
-            "UPDATE claims SET leased_until = ?, doubted = 1 WHERE leased_until > ''", ("2026-01-01T00:00:00.000000Z",)
+    with workshop.catalog._writing() as connection:
+        connection.execute(
+            "UPDATE claims SET leased_until = '2026-01-01T00:00:00.000000Z', doubted = 1 WHERE leased_until > ''"
         )
 
 
@@ -106,7 +123,7 @@ def test_one_that_was_frozen_does_not_protect_a_second_time(
             with pytest.raises(BusyError) as caught:
                 protect_again(taking)
             assert "held by process" in str(caught.value)
-        let_leases_end(home)
+        let_leases_end(workshop)
         protect_again(taking)
         before = facts(workshop)
         assert len(before["points"]) == 2
@@ -158,6 +175,8 @@ TASKS = [
     ("expire", {CATALOG_KILL: "expire_point:1:before"}),
     ("test", {KILL: "lock:1:after"}),
     ("test", {CATALOG_KILL: "append_records:1:before"}),
+    ("verify", {CATALOG_KILL: "note_readings:1:before"}),
+    ("verify", {CATALOG_KILL: "add_evidence:1:before"}),
 ]
 
 
@@ -218,6 +237,8 @@ def prepare(home: Path, task: str) -> None:
 def do_it(installation: Installation, task: str) -> None:
     if task == "prune":
         prune(installation, "one")
+    elif task == "verify":
+        assert verify(installation, "one").passed
     elif task == "test":
         assert restore_test(installation, "documents").passed
     else:

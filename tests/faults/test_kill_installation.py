@@ -21,7 +21,7 @@ from cto_backups.flows.restore_test import restore_test
 from cto_backups.flows.verify import verify
 from faults.installation_child import CATALOG_KILL, VAULT
 from faults.logged_vault import KILL, LOG, Moment, read_log
-from integration.conftest import VAULTS, Workshop, build, fill
+from integration.conftest import CATALOG_URL, VAULTS, Workshop, build, fill
 
 Copied = tuple[str, str]  # a point, and a vault that holds a copy of it
 
@@ -56,6 +56,14 @@ assert len(STRIKES) % STRIDE
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """An installation with one point, and a change since."""
+    return fill_home(tmp_path)
+
+
+def fill_home(tmp_path: Path, catalog: str = "") -> Path:
+    """An installation with one point, and a change since; its catalog is at an address, or else in a file."""
+    if catalog:
+        (tmp_path / "home").mkdir()
+        (tmp_path / "home" / CATALOG_URL).write_text(catalog)
     data = tmp_path / "data"
     data.mkdir()
     sources = {name: source for name, source in fill(data).items() if name == "documents"}

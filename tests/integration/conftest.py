@@ -13,6 +13,7 @@ import pytest
 
 from cto_backups import clock
 from cto_backups.catalog.catalog import Catalog
+from cto_backups.catalog.database import exists_on_server
 from cto_backups.core.defaults import CATEGORIES
 from cto_backups.core.policy import Payload, Policy, SourcePolicy, VaultPolicy
 from cto_backups.core.ports import Silent, Source
@@ -31,6 +32,8 @@ from cto_backups.vaults.local import LocalVault
 
 PASSWORD = "a password of the tests"
 OPTIONS = RepositoryOptions(scrypt=ScryptParameters(n=1024))
+CATALOG_URL = "catalog.url"
+"""In the folder of an installation: where its catalog is, unless in a file there."""
 VAULTS = ("one", "two", "three")
 
 
@@ -71,8 +74,9 @@ def build(
     plain: Collection[str] = (),
 ) -> Workshop:
     """Make (or open again) the installation below `root`; exports lie as plain objects in the vaults `plain`."""
-    url = f"sqlite:{root / 'catalog.db'}"
-    new = not (root / "catalog.db").exists()
+    elsewhere = root / CATALOG_URL
+    url = elsewhere.read_text() if elsewhere.exists() else f"sqlite:{root / 'catalog.db'}"
+    new = not (exists_on_server(url) if elsewhere.exists() else (root / "catalog.db").exists())
     root.mkdir(exist_ok=True)
     catalog = Catalog.create(url, now=clock.now()) if new else Catalog.open(url, now=clock.now())
     category = dataclasses.replace(CATEGORIES["A"], rpo=timedelta(hours=1))

@@ -151,6 +151,7 @@ def test_a_worker_waits_for_a_server_that_is_away_and_goes_on_when_it_is_back(
                 said += worker.stdout.readline() if worker.stdout else ""
                 assert worker.poll() is None, said
             assert "cannot be reached" in said
+            time.sleep(3.0)
             stack.enter_context(postgresql.running(server.bin, server.place))
             before = signs()
             until(lambda: signs() - before)
@@ -160,6 +161,7 @@ def test_a_worker_waits_for_a_server_that_is_away_and_goes_on_when_it_is_back(
             worker.kill()
             worker.communicate()
         assert (worker.returncode, "Traceback" in said + rest) == (0, False), said + rest
+        assert (said + rest).count("Trying again") == 1 and "The catalog is there again, after" in rest, said + rest
 
 
 def until(there: Callable[[], object], seconds: float = 120.0) -> None:
