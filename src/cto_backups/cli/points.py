@@ -10,6 +10,7 @@ from cto_backups.cli.command import command
 from cto_backups.cli.hold import sentence
 from cto_backups.cli.opening import opened
 from cto_backups.cli.screen import Screen
+from cto_backups.core.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,6 +51,7 @@ def points(
                         "mark": documents.mark(marks[point.id]) if point.id in marks else None,
                         "holds": [documents.hold(hold) for hold in held[point.id]],
                         "copies": [documents.copy_facts(facts) for facts in copies[point.id]],
+                        "service_backups": _service_backups(point),
                     }
                     for point in shown
                 ],
@@ -93,8 +95,30 @@ def _list(
             screen.show(f"Under suspicion: {point.id}: {told(screen, marks[point.id])}")
     for hold in {hold.id: hold for holds in held.values() for hold in holds}.values():
         screen.show(f"Held by {hold.id} since {screen.moment(hold.placed_at)} by {hold.placing}: {hold.reason}")
+    for source, point in {point.source: point for point in reversed(shown)}.items():
+        if said := _by_the_service(point):
+            screen.show(f"{source}: {said}")
     if more:
         screen.show("There are more: --limit N or --all shows them.")
+
+
+def _service_backups(point: "RecoveryPoint") -> documents.Document | None:
+    from cto_backups.core.cloud_sql import kept_by_service
+
+    kept = kept_by_service(point)
+    return {"count": kept.backups, "newest": kept.newest or None} if kept is not None else None
+
+
+def _by_the_service(point: "RecoveryPoint") -> str:
+    """What Cloud SQL had of an instance besides; nothing of other points."""
+    from cto_backups.core.cloud_sql import kept_by_service
+
+    kept = kept_by_service(point)
+    if kept is None:
+        return ""
+    number = f", the newest {kept.newest}" if kept.newest else ""
+    had = f"Cloud SQL itself had {counted(kept.backups, 'backup')} of it at {point.id}{number}"
+    return f"{had}; those there are now: cto.backups cloudsql backups {point.source}"
 
 
 def _besides(point: "RecoveryPoint", holds: "list[Hold]", marks: "dict[str, Mark]") -> str:
@@ -128,6 +152,7 @@ def _show_one(screen: Screen, installation: "Installation", name: str) -> None:
             **documents.details(point, copies),
             "mark": documents.mark(marks[0]) if marks else None,
             "holds": [documents.hold(hold) for hold in holds],
+            "service_backups": _service_backups(point),
         }
     )
     if not screen.talks:
@@ -143,6 +168,7 @@ def _show_one(screen: Screen, installation: "Installation", name: str) -> None:
         "moment": f"{screen.moment(point.captured_at)} ({screen.zone_name})",
         "content": f"{figures.count(point.entry_count)} entries, {figures.size(point.size_bytes)}",
         "the data": str(elsewhere(point) or ""),
+        "besides": _by_the_service(point),
         "added": figures.size(point.added_bytes),
         "label": point.label or "",
         "kept until": screen.moment(point.keep_until) if point.keep_until else "",

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Final, Protocol, runtime_checkable
 
 from cto_backups.core.duration import format_duration, roughly
+from cto_backups.core.model import RecoveryPoint
 from cto_backups.core.wording import counted, listed
 
 EVERYBODY: Final = ("0.0.0.0/0", "::/0")
@@ -88,6 +89,26 @@ class BroughtBack:
     place: str
     host: str
     before: BackupRun | None
+
+
+ABOUT: Final = "cloudsql"
+"""The sample of a fingerprint that tells of the instance."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptByService:
+    """How many good backups the service had of an instance when a point was made, and the number of the newest."""
+
+    backups: int
+    newest: str
+
+
+def kept_by_service(point: RecoveryPoint) -> KeptByService | None:
+    """What a point says of that; None for points that are of no instance."""
+    told = next((each.fields for each in point.fingerprint.samples if each.key == ABOUT), None)
+    if point.kind != "cloudsql" or told is None:
+        return None
+    return KeptByService(int(told.get("backups", "0")), told.get("newest_backup", ""))
 
 
 @runtime_checkable

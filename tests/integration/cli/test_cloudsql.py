@@ -66,6 +66,11 @@ def test_from_the_policy_to_a_proof_and_to_a_moment_back(home: Home, cloud: Clou
     assert proven.status is ExitStatus.SUCCESS, proven.document["tests"][0]["reason"]
     assert proven.document["tests"][0]["rung"] == "proven"
     assert cloud.others == []
+    (point,) = home.process("points", "ledger", "--json").document["points"]
+    (there,) = home.process("cloudsql", "backups", "ledger", "--json").document["backups"]
+    assert point["service_backups"] == {"count": 1, "newest": there["number"]}
+    said = home.process("points", "ledger").out
+    assert "cto.backups cloudsql backups ledger" in " ".join(said.split()), said
     findings = home.process("audit", "--json").document["findings"]
     about = {each["control"] for each in findings if each["subject"] == "ledger"}
     assert "cloudsql-region" in about

@@ -9,9 +9,19 @@ import pytest
 from cto_backups.core import cloud_sql
 from cto_backups.core.assurance import judge
 from cto_backups.core.auditing import audit
-from cto_backups.core.cloud_sql import BackupRun, Instance, InstanceSource, Told, Wanted
+from cto_backups.core.cloud_sql import (
+    ABOUT,
+    BackupRun,
+    Instance,
+    InstanceSource,
+    KeptByService,
+    Told,
+    Wanted,
+    kept_by_service,
+)
 from cto_backups.core.cloud_sql_controls import CLOUD_SQL
 from cto_backups.core.controls import Environment
+from cto_backups.core.model import Sample
 
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
 GOOD = Instance(
@@ -126,3 +136,14 @@ def test_only_a_backup_that_ended_well_is_one():
         True,
         False,
     ]
+
+
+def test_a_point_of_an_instance_says_which_backups_the_service_had(build):
+    def made(kind, **fields):
+        samples = (Sample(ABOUT, fields),) if fields else ()
+        return build.point(kind=kind, fingerprint=replace(build.point().fingerprint, samples=samples))
+
+    assert kept_by_service(made("cloudsql", backups="2", newest_backup="17")) == KeptByService(2, "17")
+    assert kept_by_service(made("cloudsql", instance="acme:ledger")) == KeptByService(0, "")
+    assert kept_by_service(made("cloudsql")) is None
+    assert kept_by_service(made("files", backups="2")) is None

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from cto_backups.core.cloud_sql import BackupRun
+from cto_backups.core.cloud_sql import ABOUT, BackupRun
 from cto_backups.core.elsewhere import Elsewhere, Keeping
 from cto_backups.core.log_range import LOG_SAMPLE
 from cto_backups.core.model import Fingerprint, Problem, Sample
@@ -22,7 +22,7 @@ from cto_backups.core.trees import AnyTree
 from cto_backups.errors import SourceError
 from cto_backups.process import ToolError
 from cto_backups.sources.cloudsql.moment import hold_together
-from cto_backups.sources.cloudsql.proof import ABOUT, FoundPostgresql, told_of, without_unlogged
+from cto_backups.sources.cloudsql.proof import FoundPostgresql, told_of, without_unlogged
 from cto_backups.sources.cloudsql.service import LogPlace, Service, Window, rfc3339, settings
 from cto_backups.sources.postgresql.dumping import Held
 from cto_backups.sources.postgresql.inventory import databases, unlogged

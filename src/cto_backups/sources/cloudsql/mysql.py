@@ -20,11 +20,11 @@ from typing import Final
 import pymysql
 
 from cto_backups import clock
+from cto_backups.core.cloud_sql import ABOUT
 from cto_backups.core.model import Fingerprint, Sample
 from cto_backups.errors import SourceError
 from cto_backups.process import ToolError
 from cto_backups.sources.cloudsql.capture import CloudSqlCapture, Standing, recorded, waiting
-from cto_backups.sources.cloudsql.proof import ABOUT
 from cto_backups.sources.cloudsql.service import LogPlace
 from cto_backups.sources.mysql import capture as mysql_capture
 from cto_backups.sources.mysql.catalogue import catalogue

@@ -10,6 +10,7 @@ from typing import Final, Protocol
 
 import psycopg
 
+from cto_backups.core.cloud_sql import ABOUT
 from cto_backups.core.comparison import compare
 from cto_backups.core.elsewhere import is_of_elsewhere
 from cto_backups.core.log_range import LOG_SAMPLE
@@ -31,8 +32,6 @@ from cto_backups.sources.postgresql.sums import (
     summed_up,
 )
 
-ABOUT: Final = "cloudsql"
-"""The sample that tells of the instance: where it is, and `at` which moment a clone holds the same."""
 _ROWS: Final = ": rows"
 
 
