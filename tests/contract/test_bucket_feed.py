@@ -14,7 +14,7 @@ import pytest
 from cto_backups.core.policy import Tls
 from cto_backups.core.vaults import StoreAddress
 from cto_backups.core.watched import Feed, Hint
-from cto_backups.providers import google
+from cto_backups.providers import google, google_sending
 from cto_backups.sources.bucket import pubsub as pubsub_queues
 from cto_backups.sources.bucket.feed import QueueFeed
 from cto_backups.sources.bucket.pubsub import PubsubQueue
@@ -223,7 +223,7 @@ def test_messages_stay_where_they_cannot_be_acknowledged(pubsub: Pubsub, way: Ro
 def test_a_queue_that_waits_longer_than_an_answer_is_waited_for_is_a_quiet_one(
     pubsub: Pubsub, way: RoughWay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(google, "_TIMEOUT_SECONDS", (15.0, 0.2))  # the fake waits for half a second
+    monkeypatch.setattr(google_sending, "_TIMEOUT_SECONDS", (15.0, 0.2))  # the fake waits for half a second
     monkeypatch.setattr(google, "_ATTEMPTS", 2)
     bucket, feed = of_google(pubsub, way)
     try:

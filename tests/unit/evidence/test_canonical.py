@@ -38,3 +38,13 @@ def test_every_control_character_is_written_as_the_rule_says() -> None:
 def test_what_has_no_form_is_refused(value: object) -> None:
     with pytest.raises(rfc8785.CanonicalizationError):
         canonical(value)
+
+
+@given(st.floats(-1e16, 1e16) | st.floats(-1e-3, 1e-3))
+def test_fractions_are_written_as_the_rule_says(value: float) -> None:
+    assert canonical([value]) == rfc8785.dumps([value])
+
+
+@pytest.mark.parametrize("value", [1e-4, 0.00010000000000000002, 9.99e-5, 1e15, 999999999999999.9, 1e16, 0.1, 5e-324])
+def test_fractions_at_the_edges_too(value: float) -> None:
+    assert canonical([value, -value]) == rfc8785.dumps([value, -value])

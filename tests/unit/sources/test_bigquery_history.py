@@ -249,7 +249,10 @@ def test_one_table_comes_alone(front: Front, shop: Dataset, make: Make) -> None:
 
 
 def test_the_audit_is_told_how_far_back_each_dataset_leads(front: Front, shop: Dataset, make: Make) -> None:
+    asked: list[str] = []
+    front.refuse = lambda method, path, body: asked.append(path)  # type: ignore[func-returns-value]
     (window,) = make().windows()
+    assert not [path for path in asked if path.endswith("/tables")], "nobody asked for what is in them"
     assert window.place == f"{PROJECT}.{shop.name}"
     assert window.reaches == timedelta(days=7), "BigQuery's own, where nothing is set"
     assert window.is_enough

@@ -1,6 +1,7 @@
 """What the BigQuery source does without asking anybody: Avro counted, partitions told apart, statements renamed."""
 
 import io
+import json
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from cto_backups.providers.google import OutOfTimeError, RefusedError
 from cto_backups.sources.bigquery.avro import AvroRows, DamagedAvroError
-from cto_backups.sources.bigquery.documents import file_name, lasting, made_of
+from cto_backups.sources.bigquery.documents import file_name, lasting, made_of, written
 from cto_backups.sources.bigquery.partitions import NULLS, OTHERS, WHOLE, Partitioning
 from cto_backups.sources.bigquery.sums import PartitionSums, differing, table_digest
 from cto_backups.sources.bigquery.views import renamed
@@ -223,3 +224,19 @@ def test_moments_are_in_utc() -> None:
 
     assert _moment("1700000000000") == datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
     assert _moment(None) is None
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=["Cs"])),
+        lambda inner: (
+            st.lists(inner)
+            | st.tuples(inner, inner)
+            | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=3), inner)
+        ),
+        max_leaves=15,
+    )
+)
+def test_a_description_is_written_as_json_with_an_indent(document: Any) -> None:
+    """Digests of points that were made before rest on it."""
+    assert written(document) == json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"

@@ -100,7 +100,7 @@ def test_jobs_are_looked_at_together_and_seen_soon_after_they_are_done(service: 
     assert service.most <= 16, "more threads than jobs, and no more jobs than may be"
     assert service.asked["GET jobs"] <= 8, "the first and the last, while they are alone"
     assert service.asked["GET list"] <= 96
-    assert wall <= 1.5 * jobs, "a busy machine sees them later"
+    assert wall <= 3 * jobs, "a busy machine sees them later"
 
 
 def test_one_job_is_looked_at_by_itself(service: Idle, bigquery: BigQuery) -> None:

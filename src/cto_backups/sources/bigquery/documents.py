@@ -6,6 +6,7 @@ They are kept as JSON, without what changes by itself: counts, sizes, and when s
 import json
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
+from json.encoder import encode_basestring
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -33,7 +34,20 @@ def lasting(document: Mapping[str, Any]) -> Document:
 
 def written(document: Any) -> bytes:
     """As a file: the same for the same description."""
-    return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+    return f"{_indented(document, chr(10))}\n".encode()
+
+
+def _indented(value: Any, line: str) -> str:
+    """As `json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False)`, in less time; `line` begins one."""
+    if isinstance(value, str):
+        return encode_basestring(value)
+    inner = f"{line} "
+    if isinstance(value, dict) and value:
+        items = [f"{encode_basestring(name)}: {_indented(value[name], inner)}" for name in sorted(value)]
+        return f"{{{inner}{f',{inner}'.join(items)}{line}}}"
+    if isinstance(value, list | tuple) and value:
+        return f"[{inner}{f',{inner}'.join([_indented(each, inner) for each in value])}{line}]"
+    return json.dumps(value)
 
 
 def digest(document: Any) -> str:

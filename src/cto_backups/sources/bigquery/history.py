@@ -20,7 +20,7 @@ from cto_backups.errors import RestoreError
 from cto_backups.providers.google import RefusedError
 from cto_backups.sources.bigquery.client import BigQuery, Document
 from cto_backups.sources.bigquery.documents import file_name, lasting, written
-from cto_backups.sources.bigquery.inventory import EXTRACTED, datasets, table_name
+from cto_backups.sources.bigquery.inventory import EXTRACTED, places, table_name
 from cto_backups.sources.bigquery.loading import made_anew
 from cto_backups.sources.bigquery.place import Place
 from cto_backups.sources.bigquery.point import StoredPoint, StoredTable
@@ -68,10 +68,10 @@ def hours_of(dataset: Document) -> int:
 
 def windows(bigquery: BigQuery, place: Place) -> Iterator[Window]:
     """How far back each protected dataset's time travel leads, and should."""
-    for dataset in datasets(bigquery):
-        if place.covers(dataset.name, dataset.location):
-            hours = hours_of(bigquery.dataset(dataset.name))
-            yield Window(f"{place.project}.{dataset.name}", timedelta(hours=hours), place.time_travel)
+    for name, location in places(bigquery):
+        if place.covers(name, location):
+            hours = hours_of(bigquery.dataset(name))
+            yield Window(f"{place.project}.{name}", timedelta(hours=hours), place.time_travel)
 
 
 def routes(bigquery: BigQuery, place: Place, wish: DatabaseWish, tables: Sequence[str]) -> list[Route]:

@@ -33,13 +33,18 @@ def table_name(document: Document) -> str:
     return str(document["tableReference"]["tableId"])
 
 
-def datasets(bigquery: BigQuery) -> Iterator[Dataset]:
-    """Every dataset of the project, but those that this program made for a while."""
+def places(bigquery: BigQuery) -> Iterator[tuple[str, str]]:
+    """Every dataset of the project, and its location, but those that this program made for a while."""
     for each in bigquery.datasets():
         name = each["datasetReference"]["datasetId"]
         if not name.startswith(OURS):
-            location = each.get("location") or bigquery.dataset(name).get("location", "")
-            yield Dataset(name, location, list(bigquery.tables(name)))
+            yield name, each.get("location") or bigquery.dataset(name).get("location", "")
+
+
+def datasets(bigquery: BigQuery) -> Iterator[Dataset]:
+    """The same, with what is in them."""
+    for name, location in places(bigquery):
+        yield Dataset(name, location, list(bigquery.tables(name)))
 
 
 def resources(bigquery: BigQuery, place: Place) -> Sequence[Resource]:
