@@ -9,9 +9,9 @@ import copy
 import fnmatch
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cto_backups.core.model import Problem
@@ -260,6 +260,19 @@ class MemoryPoint:
 
 
 _implements: type[PointReader] = MemoryPoint
+
+
+@dataclass(frozen=True)
+class MemoryFetch:
+    """Implements `core.database_restore.Fetch` over a point in memory."""
+
+    point: MemoryPoint
+
+    def listing(self) -> Iterator[tuple[bytes, Entry]]:
+        return self.point.listing()
+
+    def __call__(self, place: Path, *, only: Sequence[str] = (), spare: Collection[bytes] = ()) -> None:
+        self.point.restore(place, only=only)
 
 
 def read_in_blocks(tree: CaptureTree, entry: Entry, block: int) -> bytes | None:

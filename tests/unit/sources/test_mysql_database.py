@@ -2,21 +2,20 @@
 
 import re
 import subprocess
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes.points import MemoryPoint
+from fakes.points import MemoryFetch, MemoryPoint
 from source_contract import captured
 
 from cto_backups.core.database_restore import DatabaseRestored, DatabaseWish
 from cto_backups.core.model import Fingerprint
 from cto_backups.core.ports import Existing, Silent
-from cto_backups.core.trees import Entry
 from cto_backups.errors import BackupsError, NotFoundError, RefusedError, RestoreError, UsageError
 from cto_backups.sources.mysql import unfinished
 from cto_backups.sources.mysql.connection import quoted
@@ -27,19 +26,6 @@ from servers.mariadb import Server
 NOW = datetime(2026, 11, 23, 10, 7, 30, tzinfo=UTC)
 BESIDE = "my shop_restored_20261123_100730"
 OFTEN = "CREATE EVENT often ON SCHEDULE EVERY 1 SECOND DO INSERT INTO twins VALUES ('by an event')"
-
-
-@dataclass(frozen=True)
-class Fetched:
-    """Implements `Fetch` over a point in memory."""
-
-    point: MemoryPoint
-
-    def listing(self) -> Iterable[tuple[bytes, Entry]]:
-        return self.point.listing()
-
-    def __call__(self, place: Path, *, only: Sequence[str] = (), spare: Collection[bytes] = ()) -> None:
-        self.point.restore(place, only=only)
 
 
 Made = Callable[..., DatabaseRestored]
@@ -107,7 +93,7 @@ def restore(shop: Server, taken: tuple[MemoryPoint, Fingerprint], tmp_path: Path
         wanted = DatabaseWish(**{"database": "my shop", "moment": NOW, **wish})
         subject = source(shop, tmp_path / "state", **(options or {}))
         plan = subject.plan_database(point or kept, told, wanted)
-        done = subject.restore_database(Fetched(point or kept), told, wanted, lambda _: nullcontext(Silent()))
+        done = subject.restore_database(MemoryFetch(point or kept), told, wanted, lambda _: nullcontext(Silent()))
         assert (plan.name, plan.place) == (done.name, done.place)
         return done
 

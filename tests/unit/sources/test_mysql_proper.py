@@ -1,16 +1,19 @@
 """MySQL's own servers and programs: dumps of one moment that come back, and faults are seen."""
 
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes.points import MemoryPoint
+from fakes.points import MemoryFetch, MemoryPoint
 from source_contract import captured
 
 from cto_backups.core.comparison import compare
+from cto_backups.core.database_restore import DatabaseWish
 from cto_backups.core.model import Fingerprint
+from cto_backups.core.ports import Silent
 from cto_backups.errors import SourceError, VerificationError
 from cto_backups.sources.mysql import moment
 from cto_backups.sources.mysql.catalogue import catalogue
@@ -105,6 +108,42 @@ def test_a_change_of_what_there_is_shows(shop: Server, kind: str, like: str, cha
             assert catalogue(session, "my shop").digests != before
     finally:
         shop.do(f"DROP {kind} changed", database="my shop")
+
+
+def test_one_database_comes_beside_the_one_that_runs(shop: Server, make: Make, kept: Kept) -> None:
+    """By an administrator as it was, and by who has rights on the new name alone with himself as its definer."""
+    point, told = kept
+    shop.do("GRANT ALL PRIVILEGES ON `beside\\_%`.* TO keeper@localhost", "GRANT SELECT ON *.* TO keeper@localhost")
+    shop.do("SET GLOBAL log_bin_trust_function_creators = ON")
+    before = set(shop.do("SHOW DATABASES"))
+    definers = " UNION ".join(
+        f"SELECT DEFINER FROM information_schema.{table} WHERE {column} = '{{0}}'"
+        for table, column in (
+            ("TRIGGERS", "TRIGGER_SCHEMA"),
+            ("VIEWS", "TABLE_SCHEMA"),
+            ("EVENTS", "EVENT_SCHEMA"),
+            ("ROUTINES", "ROUTINE_SCHEMA"),
+        )
+    )
+    try:
+        for name, user, password, definer in (
+            ("beside_1", "root", PASSWORD, "root@localhost"),
+            ("beside_2", "keeper", "kept", "keeper@localhost"),
+        ):
+            source = make(user=user, password=lambda secret=password: secret)
+            wish = DatabaseWish("my shop", datetime.now(UTC), name=name, verify=True)
+            plan = source.plan_database(point, told, wish)
+            done = source.restore_database(MemoryFetch(point), told, wish, lambda _: nullcontext(Silent()))
+            assert (done.name, plan.name) == (name, name)
+            assert shop.do(definers.format(name)) == [(definer,)]
+            assert shop.do(f"SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = '{name}'") == shop.do(
+                "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'my shop'"
+            )
+            statuses = shop.do(f"SELECT DISTINCT STATUS FROM information_schema.EVENTS WHERE EVENT_SCHEMA = '{name}'")
+            assert statuses in ([], [("DISABLED",)])
+    finally:
+        shop.do(*(f"DROP DATABASE `{name}`" for (name,) in set(shop.do("SHOW DATABASES")) - before), "SELECT 1")
+        shop.do("SET GLOBAL log_bin_trust_function_creators = OFF")
 
 
 def test_dumps_are_of_one_moment_however_much_is_written_meanwhile(shop: Server, make: Make, tmp_path: Path) -> None:
