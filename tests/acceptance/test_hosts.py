@@ -7,7 +7,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -420,25 +421,69 @@ def test_the_offices_worker_tests_what_a_host_has_captured_and_captures_nothing_
     assert {point["source"] for point in json.loads(alpha("points", "--json"))["points"]} == {"alpha-files"}
 
 
-def test_a_hosts_worker_needs_no_queue_of_the_fleet_and_ends_as_told_after_its_revocation(fleet: Fleet) -> None:
+def test_the_offices_worker_and_a_hosts_worker_stay_beside_each_other(fleet: Fleet) -> None:
+    """What is the host's is captured there alone, and tested by one of them; neither troubles the other."""
     fleet.enrol("alpha")
     alpha = fleet.join("alpha")
-    words = [sys.executable, "-m", "cto_backups", "worker", "--policy", str(alpha.policy)]
-    done = f"SELECT action, host FROM \"{fleet.database}\".runs WHERE source = 'alpha-files' AND outcome = 'succeeded'"
-    with (fleet.root / "log").open("wb") as log:
-        surroundings = {**os.environ, "CTO_BACKUPS_HOST": "alpha"}
-        working = subprocess.Popen(words, env=surroundings, stdout=log, stderr=log)
+    runs = f"SELECT action, host, outcome FROM \"{fleet.database}\".runs WHERE source = 'alpha-files'"
+
+    def done() -> set[tuple[str, ...]]:
+        return {tuple(row) for row in fleet.server.do(runs, database=fleet.database)}
+
+    with staying(fleet.office) as office, staying(alpha) as host:
+        until(lambda: ("backup", "alpha", "succeeded") in done(), "the host backs up", office, host)
+        kinds = {("backup", "succeeded"), ("copy", "succeeded"), ("restore_test", "succeeded")}
+        until(lambda: kinds <= {(kind, ended) for kind, _, ended in done()}, "it is copied and tested", office, host)
+        until(lambda: signs(fleet) == {"office", "alpha"}, "both give signs of life", office, host)
+        told = json.loads(fleet.office("hosts", "--json"))
+        assert {(each["host"], each["gone"], each["other_policy"]) for each in told["hosts"]} == {
+            ("office", False, False),
+            ("alpha", False, False),
+        }
+    assert {where for kind, where, _ in done() if kind == "backup"} == {"alpha"}
+    told = fleet.server.do(f'SELECT * FROM "{fleet.database}".runs ORDER BY id', database=fleet.database)
+    assert {outcome for _, _, outcome in done()} <= {"succeeded", "unchanged"}, told
+    for name in ("office", "alpha"):
+        said = (fleet.root / f"{name}.log").read_text()
+        assert not re.search("Error|FAILED|Traceback|policy|no sign of life", said), said
+
+
+def signs(fleet: Fleet) -> set[str]:
+    """The hosts whose workers gave signs of life."""
+    return {each["host"] for each in json.loads(fleet.office("hosts", "--json"))["hosts"] if each["workers"]}
+
+
+@contextmanager
+def staying(machine: Machine, ends: ExitStatus = ExitStatus.SUCCESS) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker on a machine, until the block ends; then it stops as it is told to."""
+    words = [sys.executable, "-m", "cto_backups", "worker", "--policy", str(machine.policy)]
+    with (machine.home.parent / f"{machine.name}.log").open("wb") as log:
+        working = subprocess.Popen(words, env={**os.environ, "CTO_BACKUPS_HOST": machine.name}, stdout=log, stderr=log)
     try:
-        for _ in range(1200):
-            if ("restore_test", "alpha") in fleet.server.do(done, database=fleet.database):
-                break
-            assert working.poll() is None, (fleet.root / "log").read_text()
-            time.sleep(0.1)
-        fleet.office("host", "revoke", "alpha", ends=ExitStatus.RED)
+        yield working
         working.terminate()
-        working.wait(100)
+        assert working.wait(100) == ends
     finally:
         working.kill()
         working.wait()
+
+
+def until(happened: Callable[[], bool], what: str, *working: subprocess.Popen[bytes]) -> None:
+    """Wait until it has happened, while all of these work."""
+    end = time.monotonic() + 150
+    while not happened():
+        assert time.monotonic() < end, f"not in time: {what}"
+        assert all(each.poll() is None for each in working), what
+        time.sleep(0.2)
+
+
+def test_a_hosts_worker_needs_no_queue_of_the_fleet_and_ends_as_told_after_its_revocation(fleet: Fleet) -> None:
+    fleet.enrol("alpha")
+    alpha = fleet.join("alpha")
+    done = f"SELECT action, host FROM \"{fleet.database}\".runs WHERE source = 'alpha-files' AND outcome = 'succeeded'"
+    tested = ("restore_test", "alpha")
+    with staying(alpha, ends=ExitStatus.CATALOG) as host:
+        until(lambda: tested in fleet.server.do(done, database=fleet.database), "it is tested", host)
+        fleet.office("host", "revoke", "alpha", ends=ExitStatus.RED)
     assert ("backup", "alpha") in fleet.server.do(done, database=fleet.database)
-    assert "Traceback" not in (fleet.root / "log").read_text()
+    assert "Traceback" not in (fleet.root / "alpha.log").read_text()

@@ -18,7 +18,7 @@ from cto_backups.cli.logs import LOGGER
 from cto_backups.cli.opening import opened
 from cto_backups.cli.outcome import worst
 from cto_backups.cli.screen import Screen, utc
-from cto_backups.errors import BackupsError, CatalogAwayError, ExitStatus, UsageError
+from cto_backups.errors import BackupsError, BusyError, CatalogAwayError, ClaimLostError, ExitStatus, UsageError
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -273,6 +273,9 @@ def _tell(screen: Screen, done: "Performed", *, once: bool) -> None:
     what = f"{action.kind.value.replace('_', ' ')} {action.source or action.vault or ''}".rstrip()
     if done.error is None:
         screen.show(f"{at}  {what}: {done.summary}")
+    elif isinstance(done.error, BusyError) and not isinstance(done.error, ClaimLostError):
+        # Nothing failed: of two that planned the same, one does it.
+        screen.show(f"{at}  {what}: left alone. {done.error}")
     else:
         screen.show(f"{at}  {what}: FAILED ({action.reason})")
         screen.problem(done.error)

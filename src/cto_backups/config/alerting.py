@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import time
 from typing import Any
 
 from cto_backups.config import alert_models
 from cto_backups.config.building import Builder
 from cto_backups.config.mistakes import closest
 from cto_backups.config.secrets import SecretReference
+from cto_backups.config.windows import window
 from cto_backups.core.alerts import (
     DEFAULT_RULES,
     DRILL_RULE,
@@ -35,8 +35,7 @@ def built_alerts(builder: Builder, given: alert_models.Alerts | None, timezone: 
     if given.quiet is not None:
         if given.quiet.begin == given.quiet.end:
             builder.refuse(("alerts", "quiet"), "quiet hours begin when they end", "Leave them out, or correct them.")
-        begin, end = time.fromisoformat(given.quiet.begin), time.fromisoformat(given.quiet.end)
-        quiet = QuietHours(begin, end, given.quiet.timezone or timezone)
+        quiet = QuietHours(window(given.quiet), given.quiet.timezone or timezone)
     return AlertPolicy(
         channels=channels,
         people=people,

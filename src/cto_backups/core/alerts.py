@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, time, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 from zoneinfo import ZoneInfo
+
+from cto_backups.core.windows import Window
 
 
 class Trouble(StrEnum):
@@ -73,18 +75,14 @@ class AlertRule:
 
 @dataclass(frozen=True, slots=True)
 class QuietHours:
-    """The time of day in which only what is urgent is told, from `begin` to before `end`, maybe over midnight."""
+    """The time of day in which only what is urgent is told, by the clocks of `zone`."""
 
-    begin: time
-    end: time
+    window: Window
     zone: str
 
     def covers(self, moment: datetime) -> bool:
         """Whether it is quiet then."""
-        at = moment.astimezone(ZoneInfo(self.zone)).time()
-        if self.begin <= self.end:
-            return self.begin <= at < self.end
-        return at >= self.begin or at < self.end
+        return self.window.holds(moment, ZoneInfo(self.zone))
 
 
 RED_PHONE = "red-phone"

@@ -20,6 +20,10 @@ SIGN_EVERY = timedelta(seconds=10)
 """How often a process extends its leases."""
 GRACE = timedelta(seconds=15)
 """How long it may still give one once it is doubted; longer than it is between two of its signs."""
+CLOCKS_APART = timedelta(seconds=5)
+"""By how much a lease may end later than by one's own clock it can: clocks of hosts that are set by the network differ
+a little, and who has waited for the catalog has looked at his clock before.
+"""
 
 _IN_SOURCE = frozenset({ActionKind.BACKUP, ActionKind.RESTORE_TEST, ActionKind.EXPIRE})
 _VAULT_ALONE = frozenset({ActionKind.PRUNE, ActionKind.REPAIR})
@@ -82,6 +86,6 @@ def standing(claim: Claim | None, host: str, now: datetime, alive: Callable[[int
     if claim.host == host and not alive(claim.pid):
         return Standing.FREE
     longest = GRACE if claim.doubted else LEASE
-    if now < claim.leased_until <= now + longest:
+    if now < claim.leased_until <= now + longest + CLOCKS_APART:
         return Standing.HELD
     return Standing.FREE if claim.doubted and claim.leased_until <= now else Standing.DOUBTFUL

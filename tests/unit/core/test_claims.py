@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cto_backups.core.claims import GRACE, LEASE, SIGN_EVERY, Claim, Standing, doing, standing, subject_of
+from cto_backups.core.claims import CLOCKS_APART, GRACE, LEASE, SIGN_EVERY, Claim, Standing, doing, standing, subject_of
 from cto_backups.core.model import ActionKind
 from cto_backups.core.payloads import LeftBy
 
@@ -36,12 +36,15 @@ def test_a_process_of_this_host_that_is_gone_has_nothing() -> None:
     assert standing(claim(NOW + LEASE), "other", NOW, dead) is Standing.HELD, "who knows of another host's?"
 
 
-@pytest.mark.parametrize("until", [NOW + SECOND, NOW + LEASE])
+@pytest.mark.parametrize("until", [NOW + SECOND, NOW + LEASE, NOW + LEASE + SECOND, NOW + LEASE + CLOCKS_APART])
 def test_a_lease_holds(until: datetime) -> None:
+    """Also one that another gave by a clock that is ahead a little, or after whoever looks at it has looked at his."""
     assert standing(claim(until), "shop", NOW, alive) is Standing.HELD
 
 
-@pytest.mark.parametrize("until", [NOW, NOW - timedelta(hours=3), NOW + LEASE + SECOND, NOW + timedelta(hours=3)])
+@pytest.mark.parametrize(
+    "until", [NOW, NOW - timedelta(hours=3), NOW + LEASE + CLOCKS_APART + SECOND, NOW + timedelta(hours=3)]
+)
 def test_a_lease_that_is_over_or_that_a_wrong_clock_gave_is_doubted_first(until: datetime) -> None:
     assert standing(claim(until), "shop", NOW, alive) is Standing.DOUBTFUL
 

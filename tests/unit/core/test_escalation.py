@@ -1,7 +1,7 @@
 """Raised once, repeated until acknowledged, stepped up when nobody answers, closed with the cause."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
@@ -21,6 +21,7 @@ from cto_backups.core.alerts import (
     Trouble,
 )
 from cto_backups.core.escalation import MoveKind, decide
+from cto_backups.core.windows import Window
 
 NOW = datetime(2026, 3, 18, 12, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -95,12 +96,12 @@ def test_whom_the_policy_does_not_know_somebody_else_is_told_for():
     [(22, 7, 23, True), (22, 7, 6, True), (22, 7, 7, False), (22, 7, 12, False), (1, 5, 4, True), (1, 5, 5, False)],
 )
 def test_quiet_hours_may_go_over_midnight(begin, end, hour, covered):
-    quiet = QuietHours(time(begin), time(end), "Europe/Berlin")
+    quiet = QuietHours(Window(begin * 60, end * 60), "Europe/Berlin")
     assert quiet.covers(datetime(2026, 1, 5, hour, 30 if covered else 0, tzinfo=ZoneInfo("Europe/Berlin"))) is covered
 
 
 def test_in_quiet_hours_only_the_urgent_is_told_and_the_rest_when_they_end():
-    quiet = QuietHours(time(11), time(13), "UTC")
+    quiet = QuietHours(Window(11 * 60, 13 * 60), "UTC")
     urgent = replace(RULE, urgent=True)
     assert moves(of=policy(quiet=quiet)) == [(MoveKind.RAISE, ())]
     assert moves(of=policy(quiet=quiet, rule=urgent)) == [(MoveKind.RAISE, ("ops",))]
