@@ -1,6 +1,6 @@
 """`make bench-tables`: a backup of a BigQuery dataset of 10,000 small tables, against its jobs' own time.
 
-    python -m benchmarks.many_tables [--tables 10000] [--jobs 64] [--seconds 1.0] [--latency 0]
+    python -m benchmarks.many_tables [--tables 10000] [--jobs 64] [--seconds 1.0] [--latency 0] [--test]
 
 Three jobs for each table (snapshot, sums, extract) take `--seconds` each at a front on this machine, and at most
 `--jobs` are under way. What that comes to at best is their own time: 3 x tables x seconds / jobs. The rest of the
@@ -30,6 +30,7 @@ from benchmarks.many_tables_front import DATASET, PROJECT
 
 AIM = 0.05
 JOBS_OF_A_TABLE = 3
+JOBS_OF_A_TEST = 2
 _SECTION = """
 sources:
   many:
@@ -99,18 +100,22 @@ def installation(place: Path, address: str, jobs: int) -> Path:
     return policy
 
 
-def measured(place: Path, tables: int, jobs: int, seconds: float, latency: float) -> Figures:
-    """One backup of a dataset, from nothing."""
+def measured(place: Path, tables: int, jobs: int, seconds: float, latency: float, *, is_test: bool = False) -> Figures:
+    """One backup of a dataset, from nothing; or with `is_test`, one restore test of its point."""
     with front(tables, seconds, latency) as address:
         policy = installation(place, address, jobs)
+        if is_test:
+            _run("backup", "many", policy=policy)
+            with urlopen(f"{address}/forget", timeout=60):
+                pass
         before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-        _run("backup", "many", policy=policy)
+        _run("test" if is_test else "backup", "many", policy=policy)
         ended = time.monotonic()
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         with urlopen(f"{address}/told", timeout=60) as answer:
             told: dict[str, Any] = json.load(answer)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    own = JOBS_OF_A_TABLE * tables * seconds / jobs
+    own = (JOBS_OF_A_TEST if is_test else JOBS_OF_A_TABLE) * tables * seconds / jobs
     first, last = told["first"] - began, ended - told["last"]
     return Figures(ended - began, cpu, own, told["asked"], told["most"], first, last)
 
@@ -140,9 +145,11 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=64, help="at once (64)")
     parser.add_argument("--seconds", type=float, default=1.0, help="that a job takes (1)")
     parser.add_argument("--latency", type=float, default=0.0, help="of each request, in seconds (0)")
+    parser.add_argument("--test", action="store_true", help="measure a restore test instead: a load, and sums, each")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="many-tables-") as scratch:
-        figures = measured(Path(scratch), arguments.tables, arguments.jobs, arguments.seconds, arguments.latency)
+        given = arguments.tables, arguments.jobs, arguments.seconds, arguments.latency
+        figures = measured(Path(scratch), *given, is_test=arguments.test)
     show(figures, arguments.tables)
     raise SystemExit(figures.overhead > AIM)
 

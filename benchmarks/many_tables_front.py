@@ -59,11 +59,8 @@ class Front:
 
     def answer(self, method: str, path: str, query: dict[str, list[str]], body: bytes) -> tuple[str, Any]:
         """What kind of request it is, and its answer: a document, bytes of an object, or None for none such."""
-        if path == "/token":
-            return "token", {"access_token": "any", "expires_in": 3600, "token_type": "Bearer"}
-        if path == "/told":
-            ends = max((ends for ends, _, _ in self._jobs.values()), default=0.0)
-            return "told", {"asked": dict(self.asked), "most": self.most, "first": self._first, "last": ends}
+        if found := self._beside(method, path, query, body):
+            return found
         if match := _TABLES.fullmatch(path):
             return self._tables(method, match[1], unquote(match[2] or ""), query)
         if path.endswith("/jobs") and method == "POST":
@@ -76,6 +73,31 @@ class Front:
             return "jobs.getQueryResults", self._rows(path.rpartition("/")[2])
         if path.endswith("/rowAccessPolicies"):
             return "rowAccessPolicies.list", {}
+        if path.endswith("/datasets"):
+            return f"datasets.{method}", self._dataset() if method == "POST" else {"datasets": [self._dataset()]}
+        if "/datasets/" in path and not path.endswith("/routines"):
+            name = path.rpartition("/")[2]
+            if method == "DELETE":
+                self._snapshots.pop(name, None)
+                return "datasets.delete", {}
+            there = name == DATASET or name in self._snapshots
+            return "datasets.get", self._dataset(name) if there else None
+        return "others", {}
+
+    def _beside(self, method: str, path: str, query: dict[str, list[str]], body: bytes) -> tuple[str, Any] | None:
+        """What is no request to BigQuery: of the login, the benchmark and the bucket."""
+        if path == "/token":
+            return "token", {"access_token": "any", "expires_in": 3600, "token_type": "Bearer"}
+        if path == "/told":
+            ends = max((ends for ends, _, _ in self._jobs.values()), default=0.0)
+            return "told", {"asked": dict(self.asked), "most": self.most, "first": self._first, "last": ends}
+        if path == "/forget":
+            self.asked.clear()
+            self.most, self._first = 0, 0.0
+            return "forget", {}
+        if path == "/upload/storage/v1/b/bucket/o":
+            self._objects[query["name"][0]] = body
+            return "objects.insert", self._listed(query["name"][0])[0]
         if path == "/storage/v1/b/bucket/o":
             return "objects.list", {"items": self._listed(query["prefix"][0])}
         if match := _OBJECT.fullmatch(path):
@@ -84,13 +106,7 @@ class Front:
                 self._objects.pop(name, None)
                 return "objects.delete", {}
             return "objects.get", self._objects[name]
-        if path.endswith("/datasets"):
-            return f"datasets.{method}", self._dataset() if method == "POST" else {"datasets": [self._dataset()]}
-        if "/datasets/" in path and not path.endswith("/routines"):
-            name = path.rpartition("/")[2]
-            there = name == DATASET or name in self._snapshots
-            return "datasets.get", self._dataset(name) if there else None
-        return "others", {}
+        return None
 
     def _dataset(self, name: str = DATASET) -> dict[str, Any]:
         if name != DATASET:
@@ -99,6 +115,8 @@ class Front:
 
     def _tables(self, method: str, dataset: str, name: str, query: dict[str, list[str]]) -> tuple[str, Any]:
         snapshots = self._snapshots.setdefault(dataset, {}) if dataset != DATASET else {}
+        if not name and method == "POST":
+            return "tables.insert", {}
         if not name:
             names = list(snapshots) if dataset != DATASET else [f"t{number:06}" for number in range(self.tables)]
             begin = int(query.get("pageToken", ["0"])[0])
@@ -169,6 +187,8 @@ class Front:
         statistics: dict[str, Any] = {"creationTime": str(created), "startTime": str(created)}
         if is_done:
             statistics["endTime"] = str(created + int(self.seconds * 1000))
+            if "load" in configuration:
+                statistics["load"] = {"outputRows": "1"}
             if "extract" in configuration:
                 statistics["extract"] = {"destinationUriFileCounts": ["1"]}
         return {

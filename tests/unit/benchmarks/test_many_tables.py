@@ -21,3 +21,15 @@ def test_a_backup_asks_so_much_for_each_table_and_no_more(tmp_path: Path) -> Non
     assert figures.most <= 4
     assert figures.jobs == 3 * TABLES * 0.1 / 4
     assert figures.wall > figures.jobs
+
+
+def test_a_restore_test_asks_so_much_for_each_table_and_no_more(tmp_path: Path) -> None:
+    figures = many_tables.measured(tmp_path, TABLES, jobs=4, seconds=0.1, latency=0.0, is_test=True)
+    asked = figures.asked
+    assert asked["jobs.insert"] == 2 * TABLES, "load, and sums"
+    for kind in ("tables.insert", "tables.get", "objects.insert", "objects.delete", "jobs.getQueryResults"):
+        assert asked[kind] == TABLES
+    assert asked["objects.list"] == TABLES + 1
+    assert asked.get("jobs.list", 0) + asked.get("jobs.get", 0) <= 2 * asked["jobs.insert"]
+    assert figures.most <= 4
+    assert figures.jobs == 2 * TABLES * 0.1 / 4

@@ -78,8 +78,7 @@ class Extraction:
     def __init__(self, place: Place, bigquery: BigQuery, bucket: Bucket, *, drops: bool = True) -> None:
         self.place = place
         self.jobs = place.jobs
-        self.threads = place.jobs + place.jobs // 2 + 2
-        """So many work ahead: some ask for other things while jobs are waited for."""
+        self.threads = place.threads
         self.scanned_bytes = 0
         self.estimated_bytes: int | None = None
         self._drops = drops and not place.keeps_snapshots

@@ -80,7 +80,7 @@ class Landing:
 
     def _each(self, do: Callable[[T], R], each: Sequence[T]) -> list[R]:
         """Do the same for each, as many at once as jobs may be."""
-        with ThreadPoolExecutor(self.place.jobs, thread_name_prefix="land") as pool:
+        with ThreadPoolExecutor(self.place.threads, thread_name_prefix="land") as pool:
             return list(pool.map(do, each))
 
     def _loaded(self, tables: Sequence[StoredTable], name: str) -> list[str]:

@@ -98,6 +98,11 @@ class Place:
         return any(fnmatchcase(key, pattern) for pattern in self.appended)
 
     @property
+    def threads(self) -> int:
+        """So many work where jobs are waited for: some ask for other things meanwhile."""
+        return self.jobs + self.jobs // 2 + 2
+
+    @property
     def own_name(self) -> str:
         """The source's name, as datasets and objects may be called."""
         return re.sub(r"\W", "_", self.name, flags=re.ASCII)

@@ -58,7 +58,7 @@ class Proof:
             with dataset_of_ours(self._place, bigquery) as dataset:
                 loader = Loader(self._place, bigquery, bucket)
                 names = [f"t{number:05}" for number in range(len(tables))]
-                with ThreadPoolExecutor(self._place.jobs, thread_name_prefix="load") as pool:
+                with ThreadPoolExecutor(self._place.threads, thread_name_prefix="load") as pool:
                     for done in [
                         pool.submit(loader.load, table, dataset, name, bare=True)
                         for table, name in zip(tables, names, strict=True)
