@@ -55,7 +55,7 @@ def hosts(screen: Screen) -> ExitStatus:
             screen.show(f"{host.name} works under another policy than this one: give all hosts the same file.")
     gone = [host for host in found if host.gone]
     if any(host.workers for host in gone):
-        screen.show("What only a host that is gone can do waits: start 'cto.backups worker' there again.")
+        screen.show("Start 'cto.backups worker' there again: what only that host can do waits.")
     for last in (last for host in gone for last in host.workers):
         screen.show(f"If it was retired: cto.backups worker --forget {last.name}")
     return status
