@@ -74,6 +74,11 @@ def make(home: Path, number: int, years: int) -> None:
             opened.executemany(
                 insertion("evidence", rows.evidence_to_row(readings[0])), map(rows.evidence_to_row, readings)
             )
+        # Runs are numbered as they began, whatever their source.
+        opened.execute("CREATE TEMP TABLE in_turn AS SELECT * FROM runs ORDER BY started_at, id")
+        opened.execute("DELETE FROM runs")
+        opened.execute("UPDATE in_turn SET id = rowid")
+        opened.execute("INSERT INTO runs SELECT * FROM in_turn ORDER BY rowid")
         opened.execute(
             "UPDATE vaults SET copy_count = (SELECT count(*) FROM copies WHERE vault = name), first_copy_at = :at",
             {"at": rows.moment_to_column(now - timedelta(days=365 * years))},

@@ -137,7 +137,7 @@ def _proven_until(connection: Connection, names: Sequence[str]) -> dict[str, dat
                 WHERE next.id > tested.id AND next.id < tested.source || '-:' AND next.source || '' = tested.source
                     AND next.complete = 1 AND next.captured_at || '' > tested.captured_at
                 ORDER BY next.id LIMIT 1), (
-                SELECT next.captured_at FROM points next
+                SELECT next.captured_at FROM points next INDEXED BY points_kept_complete
                 WHERE next.source = tested.source AND next.expired_at IS NULL AND next.complete = 1
                     AND next.captured_at > tested.captured_at
                 ORDER BY next.captured_at LIMIT 1)

@@ -24,9 +24,12 @@ def read(connection: Connection, names: Sequence[str]) -> dict[str, dict[str, La
             FROM asked JOIN source_vaults v ON v.source = asked.name)
         SELECT places.source, places.vault, places.point, held.captured_at, copies.stored_at,
             (SELECT count(*) FROM (
-                SELECT 1 FROM points WHERE source = places.source AND expired_at IS NULL AND complete = 1
+                -- by the other index of a source, SQLite would walk all points that there ever were
+                SELECT 1 FROM points INDEXED BY points_kept_complete
+                WHERE source = places.source AND expired_at IS NULL AND complete = 1
                     AND captured_at > coalesce(held.captured_at, '') LIMIT {MOST_COUNTED}) AS later) AS behind,
-            (SELECT finished_at FROM points WHERE source = places.source AND expired_at IS NULL AND complete = 1
+            (SELECT finished_at FROM points INDEXED BY points_kept_complete
+                WHERE source = places.source AND expired_at IS NULL AND complete = 1
                 AND captured_at > coalesce(held.captured_at, '') ORDER BY captured_at LIMIT 1) AS waiting_since
         FROM places LEFT JOIN points held ON held.id = places.point
         LEFT JOIN copies ON copies.point = places.point AND copies.vault = places.vault

@@ -20,8 +20,10 @@ _LOGS: Final = """
         p.entry_count AS file_count, p.size_bytes AS total_size_bytes,
         p.kind AS backup_type, p.category AS data_category, p.business AS business_id, c.stored_at, p.expired_at,
         (
-            EXISTS (SELECT 1 FROM evidence e WHERE e.vault = c.vault AND e.read_since IS NOT NULL
-                AND e.started_at >= c.stored_at)
+            -- when it ended is implied, and bounds the walk along the index, past all readings from before the copy
+            EXISTS (SELECT 1 FROM evidence e INDEXED BY evidence_by_vault
+                WHERE e.vault = c.vault AND e.kind = 'verify' AND e.finished_at >= c.stored_at
+                AND e.started_at >= c.stored_at AND e.read_since IS NOT NULL)
             OR EXISTS (SELECT 1 FROM evidence e WHERE e.point = c.point AND e.vault = c.vault
                 AND e.kind = 'restore_test' AND e.passed = 1)
         )

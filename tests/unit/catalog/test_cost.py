@@ -145,6 +145,13 @@ def test_the_last_runs_are_found_by_source_and_by_vault(catalog, build, plans):
         assert not any("Backward using runs_pkey" in step or "SCAN runs" in step for step in plan), (text, plan)
 
 
+def test_of_the_points_of_a_source_only_those_that_are_kept_are_read(catalog, build, plans):
+    """A vault that has no copy yet has all kept points before it, and not all that there were for years."""
+    catalog.add_point_with_copy(build.point("p1"), build.copy("p1"))
+    for text, plan in plans(lambda: catalog.facts(build.now)):
+        assert not any("points_of_source" in step for step in plan), (text, plan)
+
+
 def test_the_copies_of_a_source_are_read_at_the_cost_of_one_source(catalog, build, plans):
     """A vault's index leads to the right test as well, past the tests of every other source."""
     catalog.add_point_with_copy(build.point("p1"), build.copy("p1"))
