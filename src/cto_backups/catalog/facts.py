@@ -344,8 +344,8 @@ def _kept(connection: Connection, names: Sequence[str]) -> dict[str, tuple[Recov
 def _verified_copies(connection: Connection, names: Sequence[str]) -> dict[str, frozenset[str]]:
     """The vaults that hold each complete kept point, verified: by the last verification, which judges a whole vault."""
     statement = """
-        SELECT points.id, copies.vault FROM points
-        JOIN copies ON copies.point = points.id AND copies.to_delete = 0
+        SELECT points.id, copies.vault FROM points INDEXED BY points_kept_complete
+        CROSS JOIN copies -- after the points: by the vault's index SQLite would walk the copies of all sources
         JOIN (
             SELECT evidence.vault, evidence.started_at FROM vaults JOIN evidence ON evidence.id = (
                 SELECT id FROM evidence WHERE vault = vaults.name AND kind = 'verify'
@@ -354,6 +354,7 @@ def _verified_copies(connection: Connection, names: Sequence[str]) -> dict[str, 
         ON read.vault = copies.vault AND read.started_at >= copies.stored_at
         WHERE points.source IN (SELECT value FROM json_each(:asked))
             AND points.expired_at IS NULL AND points.complete = 1
+            AND copies.point = points.id AND copies.to_delete = 0
         """
     found: dict[str, set[str]] = defaultdict(set)
     for point, vault in _rows(connection, statement, names):

@@ -24,12 +24,14 @@ _LOGS: Final = """
             EXISTS (SELECT 1 FROM evidence e INDEXED BY evidence_by_vault
                 WHERE e.vault = c.vault AND e.kind = 'verify' AND e.finished_at >= c.stored_at
                 AND e.started_at >= c.stored_at AND e.read_since IS NOT NULL)
-            OR EXISTS (SELECT 1 FROM evidence e WHERE e.point = c.point AND e.vault = c.vault
-                AND e.kind = 'restore_test' AND e.passed = 1)
+            -- by the vault's index SQLite would walk the tests of all sources for each copy
+            OR EXISTS (SELECT 1 FROM evidence e INDEXED BY evidence_by_point
+                WHERE e.point = c.point AND e.vault = c.vault AND e.kind = 'restore_test' AND e.passed = 1)
         )
         AND coalesce((SELECT e.passed FROM evidence e WHERE e.vault = c.vault AND e.kind = 'verify'
             AND e.started_at >= c.stored_at ORDER BY e.finished_at DESC, e.id DESC LIMIT 1), 1) = 1
-        AND coalesce((SELECT e.passed FROM evidence e WHERE e.point = c.point AND e.vault = c.vault
+        AND coalesce((SELECT e.passed FROM evidence e INDEXED BY evidence_by_point
+            WHERE e.point = c.point AND e.vault = c.vault
             AND e.kind = 'restore_test' ORDER BY e.finished_at DESC, e.id DESC LIMIT 1), 1) = 1 AS verified
     FROM copies c JOIN points p ON p.id = c.point
     WHERE c.to_delete = 0 AND (c.point, c.vault) > (:point, :vault) AND (

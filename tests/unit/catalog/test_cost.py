@@ -222,6 +222,19 @@ def test_what_was_dropped_since_the_last_report_is_found_among_all_that_ever_wer
     assert any("points_expired" in step for step in plan), (text, plan)
 
 
+def test_what_is_verified_of_one_source_is_read_at_the_cost_of_one_source(url, catalog, build, plans):
+    """Not by walking the copies of all sources in a vault, nor all its tests for each copy."""
+    if url.startswith("postgresql"):
+        pytest.skip("its planner goes by statistics, which a catalog of one point has none of")
+    catalog.add_point_with_copy(build.point("p1"), build.copy("p1"))
+    catalog.add_evidence(build.reading("e1"))
+    seen = plans(lambda: catalog.facts(build.now, ["ledger"], kept_points=True))
+    ((_, plan),) = [each for each in seen if "CROSS JOIN copies" in each[0]]
+    assert not any("copies_by_vault" in step for step in plan), plan
+    (_, plan), *_ = [each for each in plans(lambda: list(catalog.reports.told(build.now))) if "AS verified" in each[0]]
+    assert sum("evidence_by_point" in step for step in plan) == 3, plan
+
+
 def test_the_watch_sees_a_scan(catalog, build, plans):
     """The test above can fail."""
     plan = plans(lambda: catalog.points(include_expired=True))[0][1]
