@@ -164,6 +164,40 @@ def test_a_worker_waits_for_a_server_that_is_away_and_goes_on_when_it_is_back(
         assert (said + rest).count("Trying again") == 1 and "The catalog is there again, after" in rest, said + rest
 
 
+def test_a_worker_ends_loudly_and_writes_nothing_once_a_newer_release_has_taken_the_catalog(
+    home: Home, server: Server, address: str
+) -> None:
+    """As hosts do that are not upgraded yet; they know nothing of what the newer release makes of the catalog."""
+    put_on_server(home, address)
+    assert home("catalog", "move", "--from", "sqlite:catalog.db").status is ExitStatus.SUCCESS
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "cto_backups", "worker"],
+        cwd=home.data.parent,
+        env=environment(CTO_BACKUPS_POLICY=str(home.policy)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        until(lambda: rows(server, "SELECT 1 FROM runs WHERE outcome = 'succeeded'"))
+        rows(server, "UPDATE alembic_version SET version_num = '9999'")
+        said, _ = worker.communicate(timeout=120)
+    finally:
+        worker.kill()
+        worker.communicate()
+    assert worker.returncode == ExitStatus.CATALOG, said
+    assert "has version 9999" in said and "a newer release has written it" in said and "Traceback" not in said, said
+
+    def held() -> dict[str, list[Any]]:
+        tables = ("runs", "points", "copies", "evidence", "heartbeat", "claims", "records")
+        return {table: sorted(map(repr, rows(server, f"SELECT * FROM {table}"))) for table in tables}
+
+    before = held()
+    for command in ("backup", "status", "worker"):
+        assert home(command).status is ExitStatus.CATALOG, command
+    assert held() == before
+
+
 def until(there: Callable[[], object], seconds: float = 120.0) -> None:
     """Wait until something is there."""
     for _ in range(int(seconds * 10)):
