@@ -38,15 +38,25 @@ ANY = {
     "a right that was taken": {"status": 403, "code": "AccessDenied"},
     "a login that ended": {"status": 401, "code": "ExpiredToken"},
     "a wrong clock": {"status": 403, "code": "RequestTimeTooSkewed"},
+    "a bucket that is not there": {"status": 404, "code": "NoSuchBucket"},
 }
-BRINGING = {"a break in the middle": {"reset": 500}, "a conflict": {"status": 409, "code": "OperationAborted"}}
+BRINGING = {
+    "a break in the middle": {"reset": 500},
+    "a conflict": {"status": 409, "code": "OperationAborted"},
+    "a condition that is said to fail": {"status": 412, "code": "PreconditionFailed"},
+}
 FETCHING = {
     "a cut answer": {"cut": 100},
     "a cut answer that was told to fit": {"cut": 100, "fitting": True},
     "nothing in place of an answer": {"cut": 0, "fitting": True},
     "an old listing": {"old": True},
+    "an answer that drips": {"drip": (4000, 0.01)},
 }
-SERIOUS = ("a right that was taken", "a wrong clock")  # at which a command ends, and nothing more is learnt from it
+SERIOUS = (
+    "a right that was taken",
+    "a wrong clock",
+    "a bucket that is not there",
+)  # at which a command ends, and nothing more is learnt from it
 
 
 def dice(seed: int, struck: list[str]) -> Callable[[str, str], Fault | None]:
