@@ -70,7 +70,7 @@ class _Adapter(HTTPAdapter):
     """Finds the connections to a server once, and not for each request; keeps no cookies."""
 
     def __init__(self, pool_maxsize: int) -> None:
-        super().__init__(pool_maxsize=pool_maxsize)
+        super().__init__(pool_connections=64, pool_maxsize=pool_maxsize)
         self._found: dict[tuple[str, str], Any] = {}
 
     def get_connection_with_tls_context(
