@@ -11,12 +11,15 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
 from acceptance.workers import Workers, tell
+from cto_backups import clock
 from cto_backups.app import opened
+from cto_backups.catalog.catalog import Catalog
+from cto_backups.catalog.rows import moment_to_column
 from cto_backups.errors import ExitStatus
 from cto_backups.flows.prune import prune
 from cto_backups.flows.restore_test import restore_test
@@ -171,7 +174,7 @@ def settle(place: Place) -> None:
         found = json.loads(answer.stdout) if answer.returncode in (ExitStatus.SUCCESS, ExitStatus.RED) else {}
         ages = [source["age_seconds"] for source in found.get("sources", ())]
         healthy = found and all(source["status"] == "HEALTHY" for source in found["sources"])
-        if healthy and None not in ages and max(ages) <= time.time() - calm:
+        if healthy and None not in ages and max(ages) <= time.time() - calm and is_done(place, calm):
             break
         assert time.monotonic() < until, f"{answer.stdout}\n{answer.stderr}\n{place.logs()}"
         time.sleep(1.0)
@@ -183,6 +186,19 @@ def settle(place: Place) -> None:
     place.workers = {}
 
 
+def is_done(place: Place, calm: float) -> bool:
+    """Whether nothing that was begun before a moment is still to end, or to be taken over, or to be copied."""
+    began = moment_to_column(datetime.fromtimestamp(calm, UTC))
+    with Catalog.open(place.catalog, now=clock.now(), write=False) as catalog:
+        with catalog.reading() as connection:
+            begun = "SELECT count(*) FROM runs WHERE outcome = 'running' AND started_at < :began"
+            if connection.scalar(begun, {"began": began}):
+                return False
+        newest = [catalog.latest(f"s{number}") for number in range(place.sources)]
+        copied = [{facts.copy.vault for facts in catalog.copies(point.id)} for point in newest if point is not None]
+        return len(copied) == place.sources and all(vaults == {"near", "far"} for vaults in copied)
+
+
 def see_that_nothing_shows(place: Place, dice: random.Random, most_tests: int) -> dict[str, Any]:
     """No point is there twice, nothing is claimed, chains and vaults are whole, and points come back from vaults."""
     place.run(place.hosts[0], "evidence", "verify", good=(0,))
@@ -191,7 +207,7 @@ def see_that_nothing_shows(place: Place, dice: random.Random, most_tests: int) -
         with catalog.reading() as connection:
             held = connection.scalar("SELECT count(*) FROM claims WHERE leased_until IS NOT NULL")
             running = connection.scalar("SELECT count(*) FROM runs WHERE outcome = 'running'")
-        assert (held, running) == (0, 0), place.logs()
+        assert (held, running) == (0, 0), f"{held} claims, {running} runs\n{place.logs()}"
         points = catalog.points()
         by_source: dict[str, list[datetime]] = defaultdict(list)
         for point in points:

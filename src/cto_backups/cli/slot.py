@@ -21,13 +21,13 @@ def serve(connection: Connection) -> None:
     with ExitStack() as stack:
         try:
             path, text = connection.recv()
-        except EOFError:
+        except (EOFError, OSError):  # nobody is there any more, or was killed with something unread
             return
         installation: Installation | None = None
         while True:
             try:
                 action: Action = connection.recv()
-            except EOFError:
+            except (EOFError, OSError):  # nobody is there any more, or was killed with something unread
                 return
             if installation is None:
                 try:
