@@ -33,7 +33,7 @@ def known(installation: Installation, name: str) -> Host:
         raise NotFoundError(
             f"No host '{name}' was enrolled",
             why=f"there are: {there or 'none'}",
-            todo="Run: cto.backups host enrol --help",
+            todo="'cto.backups host' lists them." if there else "Run: cto.backups host enrol --help",
         )
     return host
 
