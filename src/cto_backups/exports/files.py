@@ -27,6 +27,10 @@ class ExportFiles(StoredFiles):
         """Whether a pack's name is the SHA-256 of its bytes: of objects it is not."""
         return not self.view.is_object(pack)
 
+    def reads_alike(self, pack: bytes) -> bool:
+        """Whether the bytes of a pack are the same each time: those of objects are sealed as they are read."""
+        return not self.view.is_object(pack)
+
 
 def listed_as(name: str, sizes: Sequence[int], ids: Sequence[bytes]) -> Iterator[tuple[bytes, list[PackedBlob]]]:
     """The sections of an object, as an index lists them: by the sizes and ids of its parts."""

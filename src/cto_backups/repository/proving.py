@@ -16,7 +16,8 @@ def proved_blobs(fetcher: Fetcher, pack: int, size: int, room: Room) -> int | No
     """
     index, sealer = fetcher.index.native, fetcher.files.sealer.native
     length = _native.header_room(index, pack, size)
-    if fetcher.reach.tail_blobs:
+    fits = fetcher.files.reads_alike(fetcher.index.pack_name(pack))
+    if fits and fetcher.reach.tail_blobs:
         length = max(length, -(-size // fetcher.reach.reads(size)))
     tail, came = room.of(length), size - length
     fetcher.read_into(pack, came, tail)
@@ -30,10 +31,10 @@ def proved_blobs(fetcher: Fetcher, pack: int, size: int, room: Room) -> int | No
         if not proof.holds(sealer, number, tail[offset - came : offset - came + length]):
             return None
     # The rest of a blob that begins before the tail: its memory is read into again.
-    rest = bytes(tail[: sum(pieces[-1][1]) - came]) if pieces and sum(pieces[-1][1]) > came else b""
+    rest = bytes(tail[: sum(pieces[-1][1]) - came]) if fits and pieces and sum(pieces[-1][1]) > came else b""
     for number, (offset, length) in pieces:
         content = room.of(length)
-        missing = min(length, came - offset)
+        missing = length - len(rest) if number == pieces[-1][0] else length
         fetcher.read_into(pack, offset, content[:missing])
         if missing < length:
             content[missing:] = rest

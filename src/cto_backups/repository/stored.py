@@ -44,6 +44,10 @@ class StoredFiles:
         """Whether a pack's name is the SHA-256 of its bytes."""
         return True
 
+    def reads_alike(self, _pack: bytes) -> bool:
+        """Whether the bytes of a pack are the same each time they are read, so that parts of them fit together."""
+        return True
+
     def save(self, folder: str, document: dict[str, Any]) -> str:
         """Seal and store a JSON document; its name."""
         return self.save_plain(folder, orjson.dumps(document))
