@@ -10,8 +10,8 @@ BIN := .venv/bin
 DIR ?=
 WHEEL ?=
 UPGRADE ?=
-# Test processes: half as many more as there are cores, since tests wait for servers and programs for much of their time.
-JOBS ?= $(shell cores=$$(nproc 2>/dev/null || echo 2); echo $$((cores + cores / 2)))
+# Test processes: twice as many as there are cores, since tests wait for servers and programs for much of their time.
+JOBS ?= $(shell cores=$$(nproc 2>/dev/null || echo 2); echo $$((cores * 2)))
 # More arguments for pytest, such as ARGS='-k retention -x'.
 ARGS ?=
 # How long to fuzz all readers together.
