@@ -281,6 +281,7 @@ SILENT = {
     "holdings.py:drop_point": "counting the point touches its source",
     "retentions.py:note": "touches each source in the loop",
     "runs.py:note_crash": "ends or begins a run",
+    "thinning.py:thin": "drops runs of which no fact is made",
 }
 
 
