@@ -31,6 +31,8 @@ BEAT_SECONDS = 20.0
 """How often a worker gives a sign of life at least, whatever its actions take."""
 TELL_FACTOR = 10
 """A worker judges all there is, to tell what is wrong, for a tenth of its time at most: rarely where that is much."""
+JUMP_SECONDS = 5.0
+"""By how much a clock that is put, or a machine that slept, has the worker look at once for what is due now."""
 TRY_AGAIN_SECONDS = 10.0
 """How long an action is left alone that ended without a trace in the catalog, since somebody else was at it."""
 
@@ -145,7 +147,7 @@ def _work(
     thinning = Thinning(installation)
     watching, pool = desk.watching, desk.pool
     plan_due = beat_due = look_due = told_due = rested_at = clock.monotonic()
-    planned = plan_due - 1
+    planned, apart = plan_due - 1, _apart()
     performed: list[Performed] = []
 
     def before(action: Action) -> None:
@@ -153,6 +155,8 @@ def _work(
 
     while not stop.is_set() and not leave():
         at, leads = clock.monotonic(), desk.leads()
+        if abs(_apart() - apart) > JUMP_SECONDS:
+            apart, plan_due = _apart(), at
         unserved = desk.unserved()
         is_due = at >= plan_due and (leads or unserved)
         if is_due or (leads and desk.outdated()) or (streams.need_point() and at - planned >= 1):
@@ -190,6 +194,11 @@ def _work(
             watching.look()
             if changed := watching.due():
                 desk.look(changed)
+
+
+def _apart() -> float:
+    """How far the clock is from the count of seconds: that changes when it is put, and when this machine slept."""
+    return clock.now().timestamp() - clock.monotonic()
 
 
 def _beat(installation: Installation, name: str, pool: Pool, busy_with: str = "") -> None:
