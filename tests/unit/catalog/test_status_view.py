@@ -191,10 +191,12 @@ def compared(catalog, build, seed, count):
     catalog.note_away(away, now)
     verdicts = judge(policy, replace(catalog.facts(now), vaults_away=away), now)
     rows = view(catalog)
+    later = clock.now()  # the view has its own moment, somewhere before; a busy machine may be long about it
+    afterwards = judge(policy, replace(catalog.facts(later), vaults_away=away), later)
     differences = {
         name: (rows[name]["status"], verdict.status.value, verdict.reasons)
         for name, verdict in verdicts.items()
-        if rows[name]["status"] != verdict.status
+        if rows[name]["status"] not in (verdict.status, afterwards[name].status)
     }
     assert differences == {}
     return {verdict.status for verdict in verdicts.values()}
