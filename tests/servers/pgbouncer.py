@@ -4,15 +4,12 @@ import os
 import pwd
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psycopg
-
-from servers.postgresql import Server
+from servers.postgresql import Server, await_answer
 
 SETTINGS = """\
 [databases]
@@ -53,13 +50,7 @@ def pooler(program: Path, server: Server, mode: str, more: str = "") -> Iterator
         )
         try:
             made = Server(place, server.bin, 6432, server.user)
-            for _ in range(200):
-                try:
-                    made.connect().close()
-                    break
-                except psycopg.OperationalError:
-                    assert process.poll() is None, (place / "log").read_text()
-                    time.sleep(0.05)
+            await_answer(made, process, place / "log")
             yield made
         finally:
             process.terminate()

@@ -86,6 +86,17 @@ def server(bin: Path, **settings: str) -> Iterator[Server]:
         shutil.rmtree(place, ignore_errors=True)
 
 
+def await_answer(server: Server, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    """Wait until a server that was begun lets somebody in. Raises AssertionError, with its log, when it has ended."""
+    for _ in range(600):
+        try:
+            server.connect().close()
+            break
+        except psycopg.OperationalError:
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.05)
+
+
 @contextmanager
 def running(bin: Path, place: Path, **settings: str) -> Iterator[Server]:
     """A server on the folder `data` in a place, which belongs to its user; it ends with the block."""
@@ -102,13 +113,7 @@ def running(bin: Path, place: Path, **settings: str) -> Iterator[Server]:
         )
     try:
         made = Server(place, bin, int(settings.get("port", "5432")))
-        for _ in range(600):
-            try:
-                made.connect().close()
-                break
-            except psycopg.OperationalError:
-                assert process.poll() is None, (place / "log").read_text()
-                time.sleep(0.05)
+        await_answer(made, process, place / "log")
         yield made
     finally:
         process.terminate()
