@@ -228,7 +228,7 @@ class CatalogAwayError(CatalogError):
 
 
 class CatalogBehindError(CatalogAwayError):
-    """The server that keeps the catalog lacks what it was told: another has taken its place, and never received it."""
+    """The catalog lacks what vaults have of it: another server has taken its place, or an older copy was put back."""
 
     code = "catalog-behind"
 

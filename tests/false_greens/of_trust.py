@@ -9,7 +9,7 @@ from cto_backups.evidence.records import SigningKey
 from false_greens.installation import first_day
 from false_greens.of_vaults import bit_flipped
 from false_greens.site import Site, files, make
-from false_greens.table import damaged, ends, fault, finding, rewrite, word
+from false_greens.table import behind, damaged, ends, fault, finding, rewrite, word
 
 
 @fault(
@@ -119,6 +119,8 @@ FORGER = 'sources:\n  files: {kind: files, class: configuration, paths: ["{data}
 @fault(
     "Older copy of the catalog",
     "the catalog is as it was three days ago",
+    behind(),
+    finding("catalog-behind", "catalog"),
     ends(ExitStatus.DAMAGE, "verify", "one", saying="older than the vault"),
     word("documents", "FAILED_TEST"),
 )

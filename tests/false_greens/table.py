@@ -42,6 +42,15 @@ def dead_worker() -> Check:
     return Check("`status`: the worker is dead", STATUS, seen)
 
 
+def behind() -> Check:
+    """`status` says that the catalog has gone back in time."""
+
+    def seen(answer: Answer) -> bool:
+        return answer.status is ExitStatus.RED and answer.document["catalog_behind"] is not None
+
+    return Check("`status`: the catalog has gone back in time", STATUS, seen)
+
+
 def finding(control: str, subject: str = "") -> Check:
     """`audit` has a finding of this control, about what ends so."""
 

@@ -8,6 +8,7 @@ from cto_backups.cli.tally import Tally
 from cto_backups.core.model import Status
 from cto_backups.flows import presence
 from cto_backups.flows.backup import backup
+from cto_backups.flows.gone_back import gone_back
 from cto_backups.flows.status import in_parts, status
 from cto_backups.vaults.local import LocalVault
 
@@ -34,6 +35,35 @@ def test_a_vault_that_never_held_anything_need_not_hold_a_repository(workshop):
     assert "three" not in presence.away(workshop.installation)
     workshop.catalog.expect_repository("three", "0" * 64)
     assert "has no repository" in presence.away(workshop.installation)["three"]
+
+
+def test_a_catalog_that_went_on_while_vaults_were_asked_has_not_gone_back(workshop, monkeypatch):
+    """What it learns of a backup it knows before vaults do; only one that stays behind lacks something."""
+    backup(workshop.installation, "documents")
+    assert gone_back(workshop.installation, ()) is None
+    size, last = LocalVault.size, workshop.catalog.takeover.last_record
+    calls = []
+
+    def meanwhile(vault, key):
+        if not calls:
+            calls.append(key)
+            with monkeypatch.context() as undone:
+                undone.setattr(LocalVault, "size", size)
+                (workshop.data / "files" / "later.txt").write_text("written meanwhile")
+                backup(workshop.installation, "documents")
+        return size(vault, key)
+
+    before = last(workshop.installation.signer.signer)[0]
+    monkeypatch.setattr(LocalVault, "size", meanwhile)
+    assert gone_back(workshop.installation, ()) is None
+    after = last(workshop.installation.signer.signer)[0]
+    assert calls and after > before
+
+    monkeypatch.setattr(LocalVault, "size", size)
+    monkeypatch.setattr(type(workshop.catalog.takeover), "last_record", lambda _self, _signer: (before, None))
+    found = gone_back(workshop.installation, ())
+    assert found is not None and f"has record {before + 1}" in found.why
+    assert gone_back(workshop.installation, workshop.installation.policy.vaults) is None, "all are away"
 
 
 def test_status_counts_only_copies_that_are_there(workshop):

@@ -9,6 +9,7 @@ import typer
 
 from cto_backups.cli import documents, figures
 from cto_backups.cli.command import command
+from cto_backups.cli.errors import as_document as error_document
 from cto_backups.cli.opening import opened
 from cto_backups.cli.screen import Screen, seconds, utc
 from cto_backups.cli.tally import Tally
@@ -35,7 +36,8 @@ def status(
 ) -> ExitStatus:
     """Show how well each source is protected: one word, and why. Exits with 4 unless every one is HEALTHY.
 
-    It also exits with 4 when a worker is dead: when it gave no sign of life in time; or when a revoked host may get in.
+    It also exits with 4 when a worker is dead: when it gave no sign of life in time; when a revoked host may get in;
+    or when vaults have what the catalog lacks: an older copy of it was put back.
 
     HEALTHY: fresh, copied and proven as the policy asks. OVERDUE: something is older than its objective allows.
     FAILED_TEST: a restore test or a verification failed. UNPROTECTED: there is no recovery point to return to.
@@ -61,7 +63,7 @@ def status(
 
 
 def exit_status(report: "StatusReport") -> ExitStatus:
-    """RED unless every source is HEALTHY, the worker, where there was one, alive, and who was revoked shut out."""
+    """RED unless every source is HEALTHY, workers alive, who was revoked shut out, and the catalog no older one."""
     return Tally().add(report).exit_status
 
 
@@ -103,6 +105,9 @@ def _tell_the_whole(screen: Screen, report: "StatusReport", tally: Tally) -> Non
     if tally.suspected:
         screen.show(f"Under suspicion, and to be looked at: {', '.join(tally.suspected)}. See why: cto.backups anomaly")
     screen.show(tally.summary)
+    if (behind := report.gone_back) is not None:
+        screen.show(f"{behind.what}: {behind.why}. What is told here is as old.")
+        screen.show(f"  Next: {behind.todo}")
     for sentence in report.half_revoked:
         screen.show(f"{sentence[0].upper()}{sentence[1:]}. See: cto.backups host")
     if report.silence:
@@ -213,6 +218,7 @@ def _rest(tally: Tally) -> documents.Document:
     assert report is not None
     return {
         "healthy": bool(tally.words) and tally.all_healthy,
+        "catalog_behind": error_document(report.gone_back) if report.gone_back else None,
         "half_revoked": list(report.half_revoked),
         "kept_by_owners": dict(report.kept_by_owners),
         **({"vaults": costs(report)} if report.costs else {}),

@@ -44,10 +44,12 @@ class Tally:
 
     @property
     def all_healthy(self) -> bool:
-        """Whether every source is HEALTHY, the worker, where there was one, alive, and who was revoked shut out."""
+        """Whether every source is HEALTHY, workers alive, who was revoked shut out, and the catalog no older one."""
         from cto_backups.core.model import Status
 
-        return set(self.words) <= {Status.HEALTHY} and not (self.last and (self.last.silence or self.last.half_revoked))
+        last = self.last
+        others = last is not None and (last.silence or last.half_revoked or last.gone_back)
+        return set(self.words) <= {Status.HEALTHY} and not others
 
     @property
     def exit_status(self) -> ExitStatus:

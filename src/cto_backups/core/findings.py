@@ -63,6 +63,7 @@ class Environment:
     the repositories' secret, what is wrong with it, or nothing; `escrow` what is known of the word shares. `buckets`
     says how each source that is a bucket is set, `cloud_sql` what the instances of such sources are set to.
     `windows` says how far back the services of sources keep a history of their own.
+    `catalog_behind` says which vault has what the catalog lacks, or nothing; None: nobody looked.
     `hosts` are those that were enrolled. `report` is how reporting has gone; None: nothing is known of it.
     """
 
@@ -83,6 +84,7 @@ class Environment:
     windows: Mapping[str, tuple[Window, ...]] = field(default_factory=dict)
     report: ReportState | None = None
     hosts: tuple[Host, ...] = ()
+    catalog_behind: str | None = None
 
 
 PointsOf = Callable[[str], Facts]

@@ -61,6 +61,15 @@ OPERATION: tuple[Control, ...] = (
         clauses("A1.2;A.8.13;A.8.14;CP-9;CP-10;11.1;11.4;Art. 12(2);164.308(a)(7)(ii)(B)"),
     ),
     Control(
+        "catalog-behind",
+        "Catalog has what its vaults have",
+        Severity.CRITICAL,
+        "A catalog that has gone back tells of a day that is over; what it signs next contradicts what vaults have.",
+        "Run 'cto.backups catalog rebuild' before the next backup: it adds what is missing.",
+        vault_controls.check_catalog_behind,
+        clauses("CC7.2;A.5.33;A.8.13;AU-9;CP-10;11.3;Art. 12(2)"),
+    ),
+    Control(
         "vault-runs",
         "Vaults can be verified",
         Severity.MEDIUM,

@@ -298,6 +298,13 @@ def check_keys_there(audited: Audited) -> Iterator[Check]:
         yield Check(name, place.there, where)
 
 
+def check_catalog_behind(audited: Audited) -> Iterator[Check]:
+    """No vault has a record that the catalog lacks."""
+    behind = audited.environment.catalog_behind
+    if behind is not None and audited.policy.vaults:
+        yield Check("catalog", not behind, behind or "no vault has a record that it lacks")
+
+
 def check_vault_runs(audited: Audited) -> Iterator[Check]:
     """The last verification of a vault could run; what it found is for `check_reading` to say."""
     for vault in _in_use(audited):

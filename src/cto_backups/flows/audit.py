@@ -22,6 +22,7 @@ from cto_backups.errors import BackupsError, BusyError, CatalogError
 from cto_backups.flows import presence, records
 from cto_backups.flows.catalog_port import Catalog
 from cto_backups.flows.fleet import sources_elsewhere
+from cto_backups.flows.gone_back import gone_back
 from cto_backups.flows.governance import inspect
 from cto_backups.flows.heartbeat import observed
 from cto_backups.flows.installation import Installation
@@ -99,8 +100,11 @@ def audit(
             except BackupsError as error:
                 unreachable[name] = error
             progress.advance(entries=1)
-    unkept = _record(installation, found, now) if write else None
     away = presence.away(installation)
+    behind = gone_back(installation, away)
+    unkept: BackupsError | None = behind
+    if write and behind is None:  # what is signed by a catalog that has gone back contradicts what vaults have
+        unkept = _record(installation, found, now)
     facts = observed(installation, installation.catalog.facts(now), now)
     if unkept is not None or not write:
         facts = _as_found(facts, found, now)
@@ -108,7 +112,9 @@ def audit(
         facts = replace(facts, resources={**facts.resources, UNCLAIMED: look.found})
     facts = replace(facts, approvals=installation.catalog.approvals.listed(), vaults_away=away)
     hosts = installation.catalog.hosts.listed() if installation.policy.enrolled_as is None else ()
-    environment = replace(environment, documents=inspect(installation), hosts=hosts)
+    environment = replace(
+        environment, documents=inspect(installation), hosts=hosts, catalog_behind=behind.why if behind else ""
+    )
     verdicts = judge(installation.policy, facts, now)
     told = {name: _told(error) for name, error in unreachable.items()}
     environment = replace(environment, unreachable=told, retained=retained, buckets=buckets, cloud_sql=cloud_sql)

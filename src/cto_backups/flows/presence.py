@@ -2,8 +2,10 @@
 
 import logging
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
+from typing import TypeVar
 
 from cto_backups import clock
 from cto_backups.core.facts import Facts
@@ -11,6 +13,8 @@ from cto_backups.errors import BackupsError, VaultError
 from cto_backups.flows.fleet import vaults_elsewhere
 from cto_backups.flows.installation import Installation
 from cto_backups.repository.layout import is_there
+
+T = TypeVar("T")
 
 log = logging.getLogger("cto_backups")
 
@@ -36,10 +40,17 @@ def away(installation: Installation, others: Collection[str] | None = None) -> d
     """The vaults that cannot be read now, and why. Takes 10 s at most. Folders of other hosts are not looked into."""
     passed_by = vaults_elsewhere(installation) if others is None else others
     names = [name for name in installation.policy.vaults if name not in passed_by]
-    found: dict[str, str | None] = {}
+    found = answers(names, partial(_problem, installation))
+    silent = f"it did not answer within {PATIENCE_SECONDS:g} s"
+    return {name: problem for name in names if (problem := found.get(name, silent)) is not None}
+
+
+def answers(names: Iterable[str], ask: Callable[[str], T]) -> Mapping[str, T]:
+    """What each vault answers, all asked at once; `ask` raises nothing. One that takes longer than 10 s is left out."""
+    found: dict[str, T] = {}
 
     def look(name: str) -> None:
-        found[name] = _problem(installation, name)
+        found[name] = ask(name)
 
     # Daemons: one that hangs must not keep the process from ending either.
     threads = [threading.Thread(target=look, args=(name,), name=f"look-{name}", daemon=True) for name in names]
@@ -48,8 +59,7 @@ def away(installation: Installation, others: Collection[str] | None = None) -> d
     until = clock.monotonic() + PATIENCE_SECONDS
     for thread in threads:
         thread.join(max(until - clock.monotonic(), 0.0))
-    silent = f"it did not answer within {PATIENCE_SECONDS:g} s"
-    return {name: problem for name in names if (problem := found.get(name, silent)) is not None}
+    return dict(found)
 
 
 def _problem(installation: Installation, name: str) -> str | None:

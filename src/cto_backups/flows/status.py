@@ -11,7 +11,9 @@ from cto_backups.core.facts import Facts
 from cto_backups.core.heartbeat import silence
 from cto_backups.core.policy import Policy
 from cto_backups.core.traffic import COUNTED_FOR, VaultCosts, vault_costs
+from cto_backups.errors import CatalogBehindError
 from cto_backups.flows.expire import kept_by_owners
+from cto_backups.flows.gone_back import gone_back
 from cto_backups.flows.heartbeat import observed
 from cto_backups.flows.installation import Installation
 from cto_backups.flows.presence import looked_at
@@ -25,7 +27,8 @@ class StatusReport:
 
     `kept_by_owners` counts the copies of expired points in vaults to which this host may only add. `silence` says why
     the worker is to be taken for dead (None: it is not). `costs` are those of the vaults, where asked for.
-    `half_revoked` says, in sentences, which hosts may still get in although they were revoked.
+    `half_revoked` says, in sentences, which hosts may still get in although they were revoked. `gone_back` says that
+    vaults have what the catalog lacks: what is judged here is older than what is so.
     """
 
     policy: Policy
@@ -36,6 +39,7 @@ class StatusReport:
     silence: str | None = None
     costs: tuple[VaultCosts, ...] = ()
     half_revoked: tuple[str, ...] = ()
+    gone_back: CatalogBehindError | None = None
 
 
 def status(installation: Installation, sources: Iterable[str] | None = None, *, costs: bool = False) -> StatusReport:
@@ -55,6 +59,7 @@ def status(installation: Installation, sources: Iterable[str] | None = None, *, 
         silence(installation.policy, facts, now),
         vault_costs(installation.policy, facts, book.stored(), book.since(now - COUNTED_FOR)) if costs else (),
         half_revoked(installation),
+        gone_back(installation, facts.vaults_away or ()),
     )
 
 
@@ -66,13 +71,14 @@ def in_parts(installation: Installation, most: int = AT_ONCE) -> Iterator[Status
     policy, now = installation.policy, clock.now()
     around = looked_at(installation, observed(installation, installation.catalog.facts(now, ()), now))
     kept, revoked, dead = kept_by_owners(installation), half_revoked(installation), silence(policy, around, now)
+    behind = gone_back(installation, around.vaults_away or ())
     names = list(policy.sources)
     for begin in range(0, max(len(names), 1), most):
         part = names[begin : begin + most]
         facts = replace(
             installation.catalog.facts(now, part), heartbeats=around.heartbeats, vaults_away=around.vaults_away
         )
-        yield StatusReport(policy, facts, judge(policy, facts, now, part), now, kept, dead, (), revoked)
+        yield StatusReport(policy, facts, judge(policy, facts, now, part), now, kept, dead, (), revoked, behind)
 
 
 def half_revoked(installation: Installation) -> tuple[str, ...]:

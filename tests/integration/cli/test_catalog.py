@@ -391,3 +391,32 @@ def test_the_host_copes_with_points_that_it_counts_on_and_the_owner_has_expired(
 def _copies(home: Home) -> Any:
     with catalog_of(home) as catalog:
         return catalog.copies_in("three")
+
+
+def test_an_older_copy_of_the_catalog_is_told_of_before_it_signs_what_vaults_contradict(home: Home) -> None:
+    old = {path.name: path.read_bytes() for path in home.root.glob("catalog.db*")}
+    assert home("status", "--json").document["catalog_behind"] is None
+    home.change("the figures of the day after\n")
+    assert home("backup", "data-files").status is ExitStatus.SUCCESS
+    whole = home("points", "--all", "--json").document["points"]
+    for path in home.root.glob("catalog.db*"):
+        path.unlink()
+    for name, content in old.items():
+        (home.root / name).write_bytes(content)
+    stored = set(home.vault("one").rglob("*"))
+
+    answer = home("status")
+    assert answer.status is ExitStatus.RED
+    assert "The catalog has gone back in time: vault 'one' has record" in answer.out
+    assert "Next: Run 'cto.backups catalog rebuild'" in answer.out
+    audited = home("audit", "--json", "--fail-on", "critical")
+    assert audited.status is ExitStatus.RED
+    found = {finding["control"]: finding["severity"] for finding in audited.document["findings"]}
+    assert found["catalog-behind"] == "critical"
+    assert audited.document["not_kept"]["code"] == "catalog-behind"
+    assert set(home.vault("one").rglob("*")) == stored, "nothing was signed"
+
+    assert home("catalog", "rebuild").status is ExitStatus.SUCCESS
+    assert home("points", "--all", "--json").document["points"] == whole
+    assert home("status", "--json").document["catalog_behind"] is None
+    assert "catalog-behind" not in [each["control"] for each in home("audit", "--json").document["findings"]]

@@ -126,6 +126,15 @@ def test_a_standby_that_lacks_what_was_confirmed_is_noticed_before_anything_cont
         pair.fail_over()
         assert points(home) == before, "nothing has been noticed yet"
         stored = files(home)
+        for command in (("status",), ("status", SOURCE)):
+            told = home(*command, "--json")
+            assert told.status is ExitStatus.RED and told.document["healthy"] is False
+            assert told.document["catalog_behind"]["code"] == "catalog-behind"
+            assert "catalog rebuild" in told.document["catalog_behind"]["todo"]
+        audited = home("audit", "--json", "--fail-on", "critical")
+        assert audited.status is ExitStatus.RED
+        assert "catalog-behind" in [finding["control"] for finding in audited.document["findings"]]
+        assert audited.document["not_kept"]["code"] == "catalog-behind"
 
         answer = backed_up(home)
         assert answer.status is ExitStatus.CATALOG, answer
@@ -145,6 +154,7 @@ def test_a_standby_that_lacks_what_was_confirmed_is_noticed_before_anything_cont
         home.change("the figures of the day after\n")
         assert backed_up(home).status is ExitStatus.SUCCESS
         assert len(points(home)) == len(before) + 2
+        assert home("status", "--json").document["catalog_behind"] is None
     finally:
         worker.terminate()
         worker.wait(60)

@@ -95,6 +95,7 @@ def test_a_source_in_order_has_no_findings_and_scores_100(audited):
         "reachable",
         "failed-runs",
         "vault-runs",
+        "catalog-behind",
         "exclusions",
         "exclusions-used",
         "immutable",
@@ -1105,6 +1106,12 @@ def test_vaults_there(audited):
     checks = audited.checks("vaults-there", vaults_away={"far": "not mounted"})
     assert [(check.subject, check.passed) for check in checks] == [("near", True), ("far", False)]
     assert checks[1].detail == "not mounted"
+
+
+def test_catalog_behind(audited):
+    assert audited.checks("catalog-behind") == (), "nobody looked"
+    assert audited.passes("catalog-behind", environment=replace(APART, catalog_behind="")).startswith("no vault has")
+    assert audited.fails("catalog-behind", environment=replace(APART, catalog_behind="so it is")) == "so it is"
 
 
 def test_keys_there(audited):
