@@ -1,6 +1,5 @@
 """Reading blobs back: from the pack that holds them, opened, expanded, and compared with their id."""
 
-import mmap
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from cto_backups.core.trees import Buffer
 from cto_backups.core.vaults import ReadingInto, requests_at_once
 from cto_backups.errors import DamageError, VaultError
 from cto_backups.repository.index import BlobKind, Index, Location
+from cto_backups.repository.memory import fresh
 from cto_backups.repository.options import MIB
 from cto_backups.repository.seal import OVERHEAD, SealBrokenError
 from cto_backups.repository.stored import StoredFiles
@@ -52,10 +52,10 @@ class Room:
     def of(self, length: int) -> memoryview:
         """So many bytes of it, to be written over by the next who asks.
 
-        The kernel gives it page by page, when it is written to: nobody fills it with zeros before, or holds up others.
+        Half as much again is kept for the next, which is seldom of the same length; what is not written to costs none.
         """
         if length > self._memory.nbytes:
-            self._memory = memoryview(mmap.mmap(-1, max(length, 2 * self._memory.nbytes)))
+            self._memory = fresh(length + length // 2)
         return self._memory[:length]
 
 

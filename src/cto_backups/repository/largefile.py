@@ -1,6 +1,5 @@
 """Large files: one thread reads ahead into big buffers and cuts, all workers seal the chunks where they lie."""
 
-import mmap
 import queue
 import threading
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from cto_backups.repository.chunker import LARGEST, Cuts
 from cto_backups.repository.crew import Crew
 from cto_backups.repository.depot import Bench
 from cto_backups.repository.index import BlobKind
+from cto_backups.repository.memory import fresh
 from cto_backups.repository.options import MIB
 from cto_backups.repository.renewed import Renewed
 
@@ -20,7 +20,7 @@ _READ = 2 * MIB
 
 def _new_buffer() -> memoryview:
     """Room for the largest chunk and a read. Chunks are seldom so large, and what is not written to costs no memory."""
-    return memoryview(mmap.mmap(-1, LARGEST + _READ))
+    return fresh(LARGEST + _READ)
 
 
 class BufferPool:
