@@ -26,6 +26,7 @@ _CONNECTIONS = 32  # more than any crew of ours has threads; one that waits for 
 _CONNECT_SECONDS = 15.0
 _SMALL_BYTES = 64 << 10
 _ANSWER_SECONDS = 60.0  # without a single byte
+_SERVICES = ("iam", "s3", "sqs", "sso", "sso-oidc", "sts")  # ours, and where a login may come from
 
 
 def s3_client(whose: str, fail: type[BackupsError], address: StoreAddress) -> Any:
@@ -138,9 +139,10 @@ def sent_signed(address: StoreAddress, method: str, path: str, body: bytes = b""
 
 def _session(address: StoreAddress) -> tuple[aws_retries.Login, Any, str | None]:
     """The login of an address, a session that logs in with it where it finds one, and the authorities to trust."""
-    login = aws_retries.Login(lambda: _login(address))
     ours = botocore.session.get_session()
     ours.register_component("data_loader", _loader())
+    unused = [ours]  # what keys it finds, it keeps: who looks again does so in a new one
+    login = aws_retries.Login(lambda: _login(address, unused.pop() if unused else botocore.session.get_session()))
     if login.found:
         ours._credentials = login
     return login, ours, authorities(ours)
@@ -165,15 +167,17 @@ def _loader() -> Any:
     """What reads the descriptions: once for all clients of this process."""
     loader = botocore.loaders.create_loader()
     loader.file_loader = _Descriptions()
+    # To see which services there are, it would look into four hundred folders, twice, which takes longer than the rest.
+    loader.list_available_services = lambda type_name: list(_SERVICES)
     return loader
 
 
-def _login(address: StoreAddress) -> Any:
+def _login(address: StoreAddress, session: Any) -> Any:
     """The keys that the policy names, as they are now, or what AWS's programs would take; None for neither."""
     logins = {setting: reveal() for setting, reveal in address.logins.items()}
     if logins:
         return Credentials(logins.get("access_key"), logins.get("secret_key"))
-    return botocore.session.get_session().get_credentials()
+    return session.get_credentials()
 
 
 def authorities(session: Any = None) -> str | None:

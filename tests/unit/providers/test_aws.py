@@ -1,13 +1,16 @@
 """The client of stores that speak S3: when it asks again, and with which keys."""
 
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
+import botocore.session
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EndpointConnectionError
 
 from cto_backups.core.policy import Tls
 from cto_backups.core.vaults import StoreAddress
@@ -124,3 +127,49 @@ def test_a_key_that_cannot_be_looked_up_is_told_as_the_sources_trouble() -> None
     with pytest.raises(SourceError, match=r"source shop: .*Key env:SHOP is not set") as told:
         S3Store("shop", StoreAddress("any", "", "eu-central-1", logins={"access_key": reveal}))
     assert told.value.todo == "Set it."
+
+
+def test_a_client_is_made_without_looking_for_what_other_services_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client would look into hundreds of folders for that; which ones we name are there, in this release of it."""
+    assert set(aws._SERVICES) <= set(botocore.session.get_session().get_available_services())
+
+    def looked_into(path: str) -> list[str]:
+        looked.append(path)
+        return listed(path)
+
+    looked: list[str] = []
+    listed = os.listdir
+    monkeypatch.setattr("botocore.loaders.os.listdir", looked_into)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    address = StoreAddress("bucket", "", "eu-central-1", "http://127.0.0.1:1", Tls.NONE)
+    for made in (
+        aws.s3_client("a test", SourceError, address),
+        aws.sqs_client("a test", SourceError, address, "http://127.0.0.1:1"),
+        aws.iam_client("a test", SourceError, address),
+    ):
+        made.close()
+    assert {Path(path).name for path in looked} <= {"s3", "sqs", "iam"}
+
+
+def test_a_login_that_comes_from_a_role_is_asked_for_where_roles_are(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The service that gives it has a client of its own, of the same descriptions."""
+    settings = tmp_path / "config"
+    settings.write_text(
+        "[default]\nregion = eu-central-1\nrole_arn = arn:aws:iam::1:role/r\nsource_profile = base\n"
+        "[profile base]\naws_access_key_id = id\naws_secret_access_key = secret\n"
+    )
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(settings))
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:1")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    client = aws.s3_client(
+        "a test", SourceError, StoreAddress("bucket", "", "eu-central-1", "http://127.0.0.1:1", Tls.NONE)
+    )
+    try:
+        with pytest.raises(EndpointConnectionError, match=r"http://127\.0\.0\.1:1/"):
+            client._request_signer._credentials.get_frozen_credentials()
+    finally:
+        client.close()
