@@ -92,9 +92,14 @@ class Screen:
     ) -> None:
         """Print an answer of which one part is a list of very many, which are not in memory at once: as JSON.
 
-        `rest` is asked for once all of them are printed. What fails meanwhile leaves half a document.
+        `rest` is asked for once all of them are there. Nothing is printed before the end, so that what fails on the
+        way leaves no half of a document: a long one waits in a file that nobody else can open. Raises UsageError
+        where there is no room for it.
         """
-        sys.stdout.writelines(_of_many(head, name, items, rest))
+        # Loaded when used: few commands answer so much.
+        from cto_backups.cli.spool import whole
+
+        sys.stdout.writelines(whole(_of_many(head, name, items, rest)))
 
     def line(self, document: Mapping[str, Any]) -> None:
         """Print one thing that happened as a line of JSON, at once: for commands that go on."""

@@ -1,7 +1,9 @@
 """Every command answers in JSON, says nothing but that, and changes nothing that it should not."""
 
+import contextlib
 import hashlib
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -136,3 +138,20 @@ def test_a_moment_of_a_source_whose_name_is_mistyped_tells_the_right_name(home: 
     (point,) = (each["id"] for each in home("points", "ledger-database", "--limit", "1", "--json").document["points"])
     both = home("restore", point, "--at", "1 minute ago", "--to", "x")
     assert both.status is ExitStatus.USAGE and "exclude each other" in both.err
+
+
+def test_of_very_many_sources_a_machine_is_told_all_or_why_not_and_never_half(home: Any) -> None:
+    """One row of the second thousand cannot be read; what was found of the first must not be taken for all."""
+    settings = f"kind: files, class: configuration, owner: ada, paths: ['{home.data / 'files'}']"
+    more = [f"  more-{number:04}: {{{settings}}}\n" for number in range(1_500)]
+    home.policy.write_text(home.policy.read_text().replace("sources:\n", "".join(["sources:\n", *more]), 1))
+    assert home("backup", "more-1200").status is ExitStatus.SUCCESS
+    assert len(home("status", "--json").document["sources"]) == 1_503
+    with contextlib.closing(sqlite3.connect(home.root / "catalog.db")) as connection, connection:
+        connection.execute("UPDATE points SET captured_at = 'yesterday' WHERE source = 'more-1200'")
+    for command in (("status", "--json"), ("audit", "--json", "--no-save")):
+        answer = home(*command)
+        assert answer.status is ExitStatus.CATALOG
+        assert set(answer.document) == {"error", "status"}
+        assert answer.document["error"]["code"] == "catalog"
+        assert "is damaged" in answer.document["error"]["what"]
