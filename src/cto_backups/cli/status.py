@@ -113,9 +113,13 @@ def _tell_the_whole(screen: Screen, report: "StatusReport", tally: Tally) -> Non
     if report.silence:
         from cto_backups.core.heartbeat import silent
 
-        screen.show(f"{report.silence[0].upper()}{report.silence[1:]}. Start it again: cto.backups worker")
-        for last in silent(report.policy, report.facts, report.now) if len(report.facts.heartbeats) > 1 else ():
-            screen.show(f"If it was retired: cto.backups worker --forget {shlex.quote(last.name)}")
+        dead, many = silent(report.policy, report.facts, report.now), len(report.facts.heartbeats)
+        again = "Start it again" if len(dead) == 1 else "Start them again, each on its host"
+        screen.show(f"{report.silence[0].upper()}{report.silence[1:]}. {again}: cto.backups worker")
+        if len(dead) > 1:
+            screen.show("All of them: cto.backups hosts. If one was retired: cto.backups worker --forget NAME")
+        elif many > 1:
+            screen.show(f"If it was retired: cto.backups worker --forget {shlex.quote(dead[0].name)}")
 
 
 def _kept_by_owner(vault: str, copies: int) -> str:

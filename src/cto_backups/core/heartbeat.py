@@ -1,26 +1,68 @@
 """The workers' signs of life, and what their absence means; pure."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from typing import Final
 
 from cto_backups.core.assurance import CLOCK_TOLERANCE
 from cto_backups.core.calendar_times import require_aware
 from cto_backups.core.duration import roughly
 from cto_backups.core.facts import Facts, Heartbeat
 from cto_backups.core.policy import Policy
+from cto_backups.core.wording import counted, listed
+
+_MOST_NAMED: Final = 3
+"""So many dead workers are named in a sentence; lists have them all."""
 
 
 def silence(policy: Policy, facts: Facts, now: datetime) -> str | None:
     """Why workers are to be taken for dead, in a sentence; None when all are alive, none worked, or there is no work.
 
-    Raises ValueError when `now` is naive.
+    Of several, the first are named, and the others counted. Raises ValueError when `now` is naive.
     """
     dead = silent(policy, facts, now)
     if not dead:
         return None
-    alone = len(facts.heartbeats) == 1
-    told = "; ".join(told_of(last, now, alone=alone) for last in dead)
-    return f"{told}; nothing that is scheduled gets done" if _overdue(dead, facts, now) else told
+    wrong = tuple(last for last in dead if _to_come(last, now))
+    overdue = tuple(last for last in dead if last not in wrong)
+    told = "; ".join([*_of_overdue(overdue, facts, now), *_of_wrong(wrong, facts, now)])
+    return f"{told}; nothing that is scheduled gets done" if len(overdue) == len(facts.heartbeats) else told
+
+
+def _of_overdue(dead: tuple[Heartbeat, ...], facts: Facts, now: datetime) -> Iterator[str]:
+    many = len(facts.heartbeats)
+    if len(dead) == 1:
+        yield told_of(dead[0], now, alone=many == 1)
+    elif dead:
+        every = "both" if many == 2 else f"all {many}"
+        which = every if len(dead) == many else f"{len(dead)} of {many}"
+        last = roughly(now - max(each.at for each in dead))
+        yield f"{which} workers are dead: {_some(dead)}; their last sign of life was {last} ago"
+
+
+def _of_wrong(wrong: tuple[Heartbeat, ...], facts: Facts, now: datetime) -> Iterator[str]:
+    if len(wrong) == 1:
+        yield told_of(wrong[0], now, alone=len(facts.heartbeats) == 1)
+    elif wrong:
+        yield (
+            f"the last signs of life of {_some(wrong)} are dated in the future: a clock is or was wrong, so nobody "
+            "knows whether they are running"
+        )
+
+
+def _some(workers: tuple[Heartbeat, ...]) -> str:
+    """The first few by name and host, and how many others there are, on how many hosts."""
+    named, others = workers[:_MOST_NAMED], workers[_MOST_NAMED:]
+    told = [f"'{each.name}'{'' if _is_named_for_host(each) else f' on {each.host}'}" for each in named]
+    if others:
+        hosts = sorted({each.host for each in others})
+        where = hosts[0] if len(hosts) == 1 else f"{len(hosts)} hosts"
+        told.append(f"{counted(len(others), 'other')} on {where}")
+    return listed(told)
+
+
+def _is_named_for_host(sign: Heartbeat) -> bool:
+    return sign.name.partition("#")[0] == sign.host
 
 
 def silent(policy: Policy, facts: Facts, now: datetime) -> tuple[Heartbeat, ...]:
@@ -67,11 +109,6 @@ def _gone(last: Heartbeat, sign: Heartbeat, alive: Callable[[int], bool]) -> boo
         return overdue
     # The number of a process that is gone may have been given to another one; a long action gives no sign meanwhile.
     return not alive(last.pid) or (overdue and not last.busy_with)
-
-
-def _overdue(dead: tuple[Heartbeat, ...], facts: Facts, now: datetime) -> bool:
-    """Whether every worker is dead, and none merely has a wrong clock."""
-    return len(dead) == len(facts.heartbeats) and not any(_to_come(last, now) for last in dead)
 
 
 def _to_come(last: Heartbeat, now: datetime) -> bool:

@@ -64,8 +64,37 @@ def test_each_worker_is_missed_by_its_own_name(build):
     sentence = silence(build.policy(), Facts(heartbeats=(alive, dead)), build.now)
     assert sentence == "the worker 'two' is dead: its last sign of life, from process 2 on here, was 1 h ago"
     both = silence(build.policy(), Facts(heartbeats=(worker(build, "one", 1, ago=30), dead)), build.now)
-    assert "'one' is dead" in both and "'two' is dead" in both
-    assert both.endswith("nothing that is scheduled gets done")
+    assert both == (
+        "both workers are dead: 'one' on here and 'two' on here; their last sign of life was 30 minutes ago; nothing "
+        "that is scheduled gets done"
+    )
+
+
+def test_of_many_dead_workers_the_first_are_named_and_the_others_counted(build):
+    """However many there are, it is one sentence."""
+
+    def sentence(*heartbeats):
+        return silence(build.policy(), Facts(heartbeats=heartbeats), build.now)
+
+    def fleet(hosts, workers, ago=60):
+        names = [(f"db{host}", f"db{host}#{n}" if n > 1 else f"db{host}") for host in hosts for n in workers]
+        return [worker(build, name, 1, host=host, ago=ago) for host, name in names]
+
+    dead, alive = fleet(range(10, 20), range(1, 5)), worker(build, "well", 1)
+    told = sentence(*dead, alive)
+    assert told == (
+        "40 of 41 workers are dead: 'db10', 'db10#2', 'db10#3' and 37 others on 10 hosts; "
+        "their last sign of life was 60 minutes ago"
+    ).replace("60 minutes", "1 h")
+    assert "'db10', 'db10#2', 'db10#3' and 1 other on db10;" in sentence(*dead[:4], alive)
+    assert "'db10', 'db10#2' and 'db10#3';" in sentence(*dead[:3], alive)
+    assert sentence(*dead).startswith("all 40 workers are dead") and sentence(*dead).endswith("gets done")
+
+    wrong = fleet(range(30, 32), [1], ago=-60)
+    both = sentence(*dead, *wrong)
+    assert both.startswith("40 of 42 workers are dead: ")
+    assert "; the last signs of life of 'db30' and 'db31' are dated in the future: a clock is or was wrong" in both
+    assert not both.endswith("gets done"), "those may be at work"
 
 
 def named(build, sign, *known, alive=()):
