@@ -38,6 +38,7 @@ from servers.object_stores import ObjectStore
 KEPT = {"repositories/main/data/ab/ab12": b"pack", "records/main/1": b"record"}
 STRICT = Relied(lock=LockMode.COMPLIANCE)
 LOCKS = ("lock-at-write", "lock-extend", "lock-shorten", "lock-delete")
+HOLDS = ("hold-set", "hold-delete")
 
 
 @pytest.fixture(autouse=True)
@@ -125,6 +126,54 @@ def test_moto_lets_a_lock_be_shortened_and_takes_a_wrong_checksum(moto: ObjectSt
     assert answers(checked)["checksum"] == "not enforced"
     assert answers(checked)["parts"] == "enforced"
     assert answers(checked)["lock-delete"] == "enforced"
+
+
+@pytest.mark.usefixtures("small")
+def test_legal_holds_are_tried_and_taken_off_again(object_store: ObjectStore, s3: Make) -> None:
+    vault = s3(object_store, object_store.bucket(ObjectLockEnabledForBucket=True))
+    vault.create()
+    relied = Relied(lock=LockMode.GOVERNANCE, holds=True)
+    checked = check(vault, relied)
+    told = {each.rule: each for each in checked.told}
+    assert {(told[rule].answer, told[rule].wanted) for rule in HOLDS} == {(Answer.ENFORCED, True)}
+    assert told["hold-delete"].detail == "until it is taken off"
+    assert set(checked.left) == {f"{checked.scratch}locked"}, "nothing is left held"
+    without = s3(object_store, object_store.bucket())
+    without.create()
+    assert failed(check(without, relied)) >= set(HOLDS)
+    assert not failed(check(without, Relied())), "nothing relies on them"
+
+
+@pytest.mark.usefixtures("small")
+def test_a_store_that_notes_holds_or_ignores_them_is_told(
+    fake_gcs_server: GoogleStore, gcp_storage_emulator: GoogleStore, gcs: Make
+) -> None:
+    """What Google's own store does is not exercised."""
+    for store in (fake_gcs_server, gcp_storage_emulator):
+        bucket = store.bucket()
+        store.put(bucket, "v/vault.json", new_marker())
+        checked = check(gcs(store, bucket), Relied(lock=LockMode.GOVERNANCE, holds=True))
+        assert failed(checked) & set(HOLDS), store
+        assert not [key for key in checked.left if "held" in key]
+
+
+@pytest.mark.usefixtures("small")
+def test_a_login_without_the_right_to_hold_is_told(versitygw_program: Path, versitygw: ObjectStore, s3: Make) -> None:
+    from acceptance.test_locked_buckets import documented
+
+    bucket = versitygw.bucket(ObjectLockEnabledForBucket=True)
+    s3(versitygw, bucket, "office").create()
+    user, keeper = (object_stores.user(versitygw_program, versitygw) for _ in range(2))
+    policy = {"Version": "2012-10-17", "Statement": documented(bucket, user, keeper)}
+    versitygw.client.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
+    relied = Relied(lock=LockMode.GOVERNANCE, holds=True)
+    told = {each.rule: each for each in check(s3(keeper, bucket, "office"), relied).told}
+    assert {told[rule].answer for rule in HOLDS} == {Answer.ENFORCED}, "the owner's role has it"
+    told = {each.rule: each for each in check(AppendOnlyVault(s3(user, bucket, "office")), relied).told}
+    assert (told["hold-set"].answer, told["hold-set"].detail) == (
+        Answer.NOT_ASKED,
+        "this login may not s3:PutObjectLegalHold",
+    )
 
 
 @pytest.mark.usefixtures("small")

@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 
 def examine(configuration: "Configuration", place: "Vault", source: "Callable[[str], Source]") -> "Found":
     """What each rule comes to now, in the vault and at every key service of the policy; `source` gives those of it."""
-    from cto_backups.core.policy import Access
+    from cto_backups.core.policy import Access, LegalHolds
     from cto_backups.flows.check_vault import Found
     from cto_backups.vaults.conformance import check
     from cto_backups.vaults.trying import Relied
 
     vault = configuration.policy.vaults[place.name]
-    relied = Relied(vault.access is Access.APPEND_ONLY, vault.lock_mode, vault.kms_key)
+    relied = Relied(
+        vault.access is Access.APPEND_ONLY, vault.lock_mode, vault.kms_key, vault.legal_holds is LegalHolds.STORED
+    )
     checked = check(place, relied)
     copies, left = _copies(configuration, place, source) if vault.plain_exports else ((), {})
     services = configuration.settings.repository_key.services

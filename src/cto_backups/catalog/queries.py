@@ -14,7 +14,7 @@ from cto_backups.catalog.rows import (
     run_from_row,
 )
 from cto_backups.core.log_range import LOG_SAMPLE, reaching
-from cto_backups.core.model import Copy, Evidence, RecoveryPoint, Run
+from cto_backups.core.model import ActionKind, Copy, Evidence, RecoveryPoint, Run
 from cto_backups.core.wording import did_you_mean
 from cto_backups.errors import NotFoundError
 from cto_backups.evidence.payloads import copy_from_payload, point_from_payload
@@ -210,6 +210,15 @@ def one_evidence(connection: Connection, name: str) -> Evidence:
             todo="'cto.backups evidence list' lists what there is.",
         )
     return exact[0]
+
+
+def last_figure(connection: Connection, action: ActionKind, vault: str, name: str) -> int:
+    """A figure of the last run of an action in a vault that has it; 0 without one."""
+    statement = "SELECT * FROM runs WHERE action = :action AND vault = :vault ORDER BY id DESC"
+    for row in connection.execute(statement, {"action": action.value, "vault": vault}):
+        if (figure := run_from_row(row).figures.get(name)) is not None:
+            return int(figure)
+    return 0
 
 
 def runs(connection: Connection, source: str | None, limit: int) -> tuple[Run, ...]:

@@ -7,7 +7,7 @@ from datetime import datetime
 from cto_backups.catalog import facts, queries
 from cto_backups.catalog.database import Connection, Database
 from cto_backups.core.facts import CopyFacts, Facts
-from cto_backups.core.model import Evidence, RecoveryPoint, Run
+from cto_backups.core.model import ActionKind, Evidence, RecoveryPoint, Run
 
 
 class Reader:
@@ -56,6 +56,11 @@ class Reader:
         """The last runs, newest first."""
         with self.reading() as connection:
             return queries.runs(connection, source, limit)
+
+    def last_figure(self, action: ActionKind, vault: str, name: str) -> int:
+        """A figure of the last run of an action in a vault that has it; 0 without one."""
+        with self.reading() as connection:
+            return queries.last_figure(connection, action, vault, name)
 
     def copies(self, point_id: str) -> tuple[CopyFacts, ...]:
         """The copies of a point, with what is proven of each."""

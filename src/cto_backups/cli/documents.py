@@ -18,6 +18,7 @@ from cto_backups.errors import BackupsError
 
 if TYPE_CHECKING:
     from cto_backups.core.payloads import Damage
+    from cto_backups.flows.store_holds import InStore
 
 Document = dict[str, Any]
 
@@ -101,6 +102,19 @@ def hold(found: Hold) -> Document:
         "released_at": utc(found.released_at),
         "released_by": found.released_by,
         "released_because": found.released_because,
+    }
+
+
+def in_store(found: "InStore") -> Document:
+    """The legal holds in the store of one vault; `unheld` and `gone` are keys of files that holds need."""
+    return {
+        "held": found.held,
+        "put_on": found.anew,
+        "taken_off": found.taken_off,
+        "unheld": list(found.unheld),
+        "gone": list(found.gone),
+        "stuck": list(found.stuck),
+        "unread": list(found.unread),
     }
 
 

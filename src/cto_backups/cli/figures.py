@@ -1,6 +1,12 @@
 """Sizes, lengths of time and moments as people read them in tables and sentences."""
 
 from datetime import datetime, timedelta, tzinfo
+from typing import TYPE_CHECKING
+
+from cto_backups.core.wording import counted
+
+if TYPE_CHECKING:
+    from cto_backups.flows.store_holds import InStore
 
 _UNITS = ("kB", "MB", "GB", "TB", "PB", "EB")
 
@@ -72,3 +78,9 @@ def count(number: int) -> str:
 def entries(number: int) -> str:
     """Entries of a tree, counted: "1 entry", "12,345 entries"."""
     return f"{count(number)} {'entry' if number == 1 else 'entries'}"
+
+
+def held(found: "InStore") -> str:
+    """How the store's own legal holds are, in a sentence."""
+    off = f", {found.taken_off} taken off what nothing needs to be held" if found.taken_off else ""
+    return f"legal holds on {counted(found.held, 'file')}, {found.anew} of them put on now{off}"

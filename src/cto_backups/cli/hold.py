@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cto_backups.cli import documents
+from cto_backups.cli import documents, figures
 from cto_backups.cli.command import command
 from cto_backups.cli.opening import opened
 from cto_backups.cli.outcome import worst
@@ -44,7 +44,7 @@ def add(
     On a source it holds all its kept points and those made later. No retention, and no expire, drops a held point.
     """
     reason = _said(reason, "hold add SOURCE --reason TEXT")
-    with opened(screen, progress=False) as opening:
+    with opened(screen) as opening:
         from cto_backups.flows.hold import place
 
         return _tell(
@@ -60,7 +60,7 @@ def release(
 ) -> ExitStatus:
     """Release a legal hold: from now on retention decides again. Who did it, when and why is signed and kept."""
     reason = _said(reason, "hold release ID --reason TEXT")
-    with opened(screen, progress=False) as opening:
+    with opened(screen) as opening:
         from cto_backups.flows.hold import release as let_go
 
         return _tell(screen, let_go(opening.installation, name, reason=reason))
@@ -86,13 +86,19 @@ def _tell(screen: Screen, held: "Held") -> ExitStatus:
         screen.show(f"{found.id}: released; retention decides on {found.point or f'source {found.source}'} again")
     for vault, problem in held.problems.items():
         screen.problem(problem, prefix=f"The signed record is not in {vault} yet")
-    status = worst(problem.exit_status for problem in held.problems.values())
+    for vault, done in held.stores.items():
+        screen.show(f"  {vault}: {figures.held(done)}")
+    for vault, problem in held.undone.items():
+        screen.problem(problem, prefix=f"The store of {vault} does not follow yet; 'vault renew {vault}' does it again")
+    status = worst(problem.exit_status for problem in (*held.problems.values(), *held.undone.values()))
     screen.document(
         {
             "status": int(status),
             "hold": documents.hold(found),
             "points": held.points,
             "vault_errors": documents.vault_errors(held.problems),
+            "stores": {vault: documents.in_store(done) for vault, done in held.stores.items()},
+            "store_errors": documents.vault_errors(held.undone),
         }
     )
     return status

@@ -120,7 +120,11 @@ def renew(
                 screen.show(f"  {counted(done.lapsing, 'file')} not needed any more: locks end by themselves")
             for key in done.unlocked[:_MOST_NAMED]:
                 screen.show(f"  not locked  {key}")
-            if done.unlocked:
+            if done.holds is not None:
+                screen.show(f"  {figures.held(done.holds)}")
+                for key in (*done.holds.unheld, *done.holds.gone)[:_MOST_NAMED]:
+                    screen.show(f"  not held    {key}")
+            if done.failure is not None:
                 screen.problem(done.failure)
             answer: documents.Document = {
                 "vault": name,
@@ -130,8 +134,9 @@ def renew(
                 "unlocked": list(done.unlocked),
                 "until": utc(done.until) if done.until else None,
                 "seconds": done.seconds,
+                "holds": None if done.holds is None else documents.in_store(done.holds),
             }
-            return answer, done.failure.exit_status if done.unlocked else ExitStatus.SUCCESS
+            return answer, ExitStatus.SUCCESS if done.failure is None else done.failure.exit_status
 
         names = chosen_vaults(installation.policy.vaults if vaults else locking, vaults)
         if not names:
@@ -173,7 +178,7 @@ def undelete(
                         "key": hidden.key,
                         "replaced": hidden.replaced,
                         "size_bytes": hidden.size_bytes,
-                        "until": utc(hidden.until),
+                        "until": utc(hidden.until) if hidden.until else None,
                     }
                     for hidden in done.files
                 ],

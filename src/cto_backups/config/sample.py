@@ -79,6 +79,7 @@ HINTS = {
     "off_site": "whether it survives the loss of this place",
     "lock": "how strongly it protects stored files: none, governance, compliance",
     "lock_for": "how long it locks at a time",
+    "legal_holds": "what holds do there: renewed, or stored",
     "endpoint": "the address of its server, where it is not the provider's own",
     "tls": "the lowest version of TLS on the way there",
     "access_key": "where the id of the access key is",

@@ -22,6 +22,7 @@ from cto_backups.config.price_models import Prices
 
 AccessName = Literal["full", "append-only"]
 LockName = Literal["none", "governance", "compliance"]
+LegalHoldsName = Literal["renewed", "stored"]
 
 
 def _as_text(value: Any) -> Any:
@@ -69,6 +70,8 @@ class Vault(Part):
     """How strongly its store keeps stored files from deletion: Object Lock in `s3://`, object retention in `gs://`."""
     lock_for: LockWindow = "30 d"
     """How long it locks at a time, at least a day. What is needed longer is locked anew."""
+    legal_holds: LegalHoldsName = "renewed"
+    """What holds do there: locks are renewed; or `stored`: the store's own legal hold is put on each file as well."""
     endpoint: WebAddress | None = Field(default=None, examples=["https://s3.office.example:9000"])
     """The address of the server of an object store, where it is not the provider's own."""
     tls: TlsName = "1.3"

@@ -10,7 +10,7 @@ from cto_backups.config.kinds import OBJECT_STORES
 from cto_backups.config.secrets import SecretReference
 from cto_backups.config.vault_models import Vault
 from cto_backups.core.object_locks import parse_window
-from cto_backups.core.policy import Access, LockMode, Prices, Tls, VaultPolicy, VaultSettings
+from cto_backups.core.policy import Access, LegalHolds, LockMode, Prices, Tls, VaultPolicy, VaultSettings
 from cto_backups.core.schedule import parse_triggers
 from cto_backups.core.verification import parse_share
 from cto_backups.core.watching import watching_trigger
@@ -58,6 +58,7 @@ def built_vaults(
             off_site=vault.off_site,
             lock_mode=LockMode(vault.lock),
             lock_window=parse_window(vault.lock_for),
+            legal_holds=LegalHolds(vault.legal_holds),
             repository=vault.repository,
             read_part=parse_share(vault.read_part) if vault.read_part else Fraction(1),
             access=Access(vault.access),
@@ -91,18 +92,7 @@ def _objections(name: str, vault: Vault, scheme: str) -> Iterator[tuple[str, str
             f"vault {name} is to be tried out when something changes: of its rules and roles nothing tells of that",
             "Write times and intervals alone, such as 'every 7 d'.",
         )
-    if vault.lock != "none" and scheme not in OBJECT_STORES:
-        yield (
-            "lock",
-            f"vault {name} cannot lock what it stores: it is a folder",
-            "Leave lock out, or write none. So that this host cannot delete there, see 'access: append-only'.",
-        )
-    elif vault.lock == "none" and "lock_for" in vault.model_fields_set:
-        yield (
-            "lock_for",
-            f"vault {name} has lock_for, and locks nothing",
-            "Write 'lock: governance' or 'lock: compliance', or leave lock_for out.",
-        )
+    yield from _locked(name, vault, scheme)
     for setting in _STORE_SETTINGS:
         if getattr(vault, setting) is not None and setting not in ("endpoint", *LOGINS.get(scheme, ())):
             fitting = next((kind for kind, settings in LOGINS.items() if setting in settings), "")
@@ -122,6 +112,34 @@ def _objections(name: str, vault: Vault, scheme: str) -> Iterator[tuple[str, str
     yield from _kept_whole(name, vault, scheme)
     yield from half_a_login(f"vault {name}", vault.access_key, vault.secret_key)
     yield from on_the_way(f"vault {name}", vault.endpoint, vault.tls)
+
+
+def _locked(name: str, vault: Vault, scheme: str) -> Iterator[tuple[str, str, str]]:
+    """What does not fit of its lock, and of holds."""
+    if vault.lock != "none" and scheme not in OBJECT_STORES:
+        yield (
+            "lock",
+            f"vault {name} cannot lock what it stores: it is a folder",
+            "Leave lock out, or write none. So that this host cannot delete there, see 'access: append-only'.",
+        )
+    elif vault.lock == "none" and "lock_for" in vault.model_fields_set:
+        yield (
+            "lock_for",
+            f"vault {name} has lock_for, and locks nothing",
+            "Write 'lock: governance' or 'lock: compliance', or leave lock_for out.",
+        )
+    if vault.legal_holds == "stored" and vault.lock == "none":
+        yield (
+            "legal_holds",
+            f"vault {name} is to put legal holds on what it stores, and locks nothing",
+            "Write 'lock: governance' or 'lock: compliance', where its bucket can lock; or leave legal_holds out.",
+        )
+    elif vault.legal_holds == "stored" and vault.access == "append-only":
+        yield (
+            "legal_holds",
+            f"vault {name} is append-only, and is to put legal holds on what it stores: who may do so takes them off",
+            "Write it where the vault is owned; and leave legal_holds out here.",
+        )
 
 
 def _kept_whole(name: str, vault: Vault, scheme: str) -> Iterator[tuple[str, str, str]]:

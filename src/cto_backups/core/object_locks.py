@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cto_backups.core.duration import format_duration, parse_duration
-from cto_backups.core.policy import LockMode, VaultPolicy
+from cto_backups.core.policy import LegalHolds, LockMode, VaultPolicy
 
 LEAST_WINDOW = timedelta(days=1)
 
@@ -28,10 +28,14 @@ _REWRITTEN = frozenset({"locks", "index", "unlisted"})
 
 @dataclass(frozen=True, slots=True)
 class Locking:
-    """How a vault locks what it stores: how strongly, and for how long at a time."""
+    """How a vault locks what it stores: how strongly, and for how long at a time.
+
+    `holds`: legal holds are put on what is stored, by the store's own means.
+    """
 
     mode: LockMode
     window: timedelta
+    holds: bool = False
 
     @property
     def renewed_every(self) -> timedelta:
@@ -56,7 +60,7 @@ class Hidden:
     """A stored file that somebody deleted or replaced while its lock stands, so that it is still there below.
 
     `version` is what the store calls the one that is locked, `markers` what says above it that the key was deleted.
-    `replaced`: something else lies above it as well.
+    `replaced`: something else lies above it as well. `until` is None where a legal hold keeps it, and no lock.
     """
 
     key: str
@@ -64,17 +68,46 @@ class Hidden:
     markers: tuple[str, ...]
     replaced: bool
     size_bytes: int
-    until: datetime
+    until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class FormerVersion:
+    """A version of a stored file that is not read any more, as the store calls it."""
+
+    key: str
+    version: str
 
 
 def locking(vault: VaultPolicy) -> Locking | None:
     """How the policy has a vault lock what it stores; None where it does not."""
-    return None if vault.lock_mode is LockMode.NONE else Locking(vault.lock_mode, vault.lock_window)
+    if vault.lock_mode is LockMode.NONE:
+        return None
+    return Locking(vault.lock_mode, vault.lock_window, vault.legal_holds is LegalHolds.STORED)
 
 
 def is_lockable(key: str) -> bool:
     """Whether what is stored under this key is to be locked."""
     return key.startswith(_BESIDE) or (not key.startswith(SCRATCH) and _REWRITTEN.isdisjoint(_folders(key)))
+
+
+def may_be_held(key: str) -> bool:
+    """Whether a legal hold may be on what is stored under this key: on what is locked, and on files of the index."""
+    return is_lockable(key) or (not key.startswith((SCRATCH, *_BESIDE)) and "index" in _folders(key))
+
+
+def gives_up_its_hold(key: str) -> bool:
+    """Whether a file goes although a hold is on it, which is taken off first: a key, and what was written anew."""
+    return may_be_withdrawn(key) or (may_be_held(key) and not is_lockable(key))
+
+
+def kept_until(lock: FileLock | None, held: bool, locking: Locking, now: datetime) -> datetime | None:
+    """Until when a store keeps a file that nothing needs; None: not now.
+
+    A hold has no end: the next run that looks at the locks takes off one that nothing needs any more.
+    """
+    ends = [lock.until] if lock is not None and lock.stands(now) else []
+    return max([*ends, now + locking.renewed_every] if held else ends, default=None)
 
 
 def may_be_withdrawn(key: str) -> bool:

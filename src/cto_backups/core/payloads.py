@@ -237,6 +237,25 @@ class Lapsing(Protocol):
         """The keys of these files, those of dropped references among them. Raises VaultError."""
 
 
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """The keys of all files without which references cannot be restored.
+
+    `unread` are those of which not all could be read that says what they need: all packs there are are among the keys.
+    """
+
+    keys: frozenset[str]
+    unread: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class TellingNeeds(Protocol):
+    """A payload store that knows which files a reference needs."""
+
+    def needed_by(self, references: Sequence[str]) -> Needed:
+        """These files, with the config, the keys and the index. Raises VaultError."""
+
+
 class PayloadStore(Protocol):
     """Where the payloads of recovery points lie inside one vault."""
 

@@ -25,6 +25,13 @@ class LockMode(StrEnum):
     COMPLIANCE = "compliance"
 
 
+class LegalHolds(StrEnum):
+    """What a legal hold does to what is stored: its locks are renewed, or the store's own hold is put on it as well."""
+
+    RENEWED = "renewed"
+    STORED = "stored"
+
+
 class Access(StrEnum):
     """What this installation does in a vault: all there is to do, or only add (somebody else expires and prunes)."""
 
@@ -79,7 +86,7 @@ class VaultPolicy:
     """A named place for copies. `provider` with `region` says what fails together; `storage` is the storage type.
 
     `repository` is where the repository lies inside, "." for the vault's root. Where it locks what is stored
-    (`lock_mode`), then for `lock_window` at a time.
+    (`lock_mode`), then for `lock_window` at a time; `legal_holds` says what holds do there.
     `read_part` is the share of it that one scheduled verification reads.
     Of a vault in an object store: `endpoint` is its server's address, None for the provider's own; `logins` are the
     references to what the policy names for logging in, by setting; `tls` is None for a folder; `kms_key` is the key of
@@ -98,6 +105,7 @@ class VaultPolicy:
     off_site: bool = False
     lock_mode: LockMode = LockMode.NONE
     lock_window: timedelta = timedelta(days=30)
+    legal_holds: LegalHolds = LegalHolds.RENEWED
     repository: str = "repositories/main"
     read_part: Fraction = Fraction(1)
     access: Access = Access.FULL

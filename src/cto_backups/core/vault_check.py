@@ -41,6 +41,8 @@ RULES = {
     "lock-extend": "A lock is made longer",
     "lock-shorten": "A lock is not made shorter",
     "lock-delete": "What is locked is not deleted",
+    "hold-set": "A legal hold is put on what is stored, told again, and taken off",
+    "hold-delete": "What a legal hold is on is not deleted",
     "role-delete": "This login deletes nothing for good",
     "role-hide": "This login hides nothing behind a deletion",
     "role-shorten": "This login takes no lock away",

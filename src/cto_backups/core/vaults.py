@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-from cto_backups.core.object_locks import FileLock, Hidden, Locking
+from cto_backups.core.object_locks import FileLock, FormerVersion, Hidden, Locking
 from cto_backups.core.policy import Tls
 from cto_backups.core.trees import Buffer
 
@@ -148,6 +148,48 @@ class LockingVault(Protocol):
 
     def bring_back(self, hidden: Hidden) -> None:
         """Let it be read again, as it was. Raises VaultError."""
+
+
+class StoreHolds(Protocol):
+    """Legal holds that a store itself puts on what is stored. Every method raises VaultError.
+
+    Nobody deletes what is held, whatever its lock says, until the hold is taken off: it has no end.
+    """
+
+    def is_on(self, key: str) -> bool:
+        """Whether one is on a stored file, read from the store. Raises VaultMissingError."""
+
+    def put_on(self, key: str) -> bool:
+        """Put one on a stored file; whether the store then tells of it. Raises VaultMissingError."""
+
+    def take_off(self, key: str) -> bool:
+        """Take it off a stored file; whether the store tells of none then. Raises VaultMissingError."""
+
+    def former(self) -> Iterator[FormerVersion]:
+        """Versions below what is read now, of what may be held; none where a store refuses to replace what is held."""
+
+    def is_on_former(self, former: FormerVersion) -> bool:
+        """Whether one is on such a version. Raises VaultMissingError."""
+
+    def take_off_former(self, former: FormerVersion) -> None:
+        """Take it off such a version. Raises VaultMissingError."""
+
+
+@runtime_checkable
+class HoldingVault(Protocol):
+    """A vault whose store has legal holds of its own."""
+
+    @property
+    def legal_holds(self) -> StoreHolds:
+        """What puts them on and takes them off, whether policy asks for that or not."""
+
+
+def store_holds(vault: Vault) -> StoreHolds | None:
+    """The holds of a vault's store, where policy has legal holds put on what is stored; else None."""
+    locking = locking_of(vault)
+    if locking is None or not locking.holds or not isinstance(vault, HoldingVault):
+        return None
+    return vault.legal_holds
 
 
 def requests_at_once(vault: Vault) -> int:

@@ -17,6 +17,7 @@ from cto_backups.core.payloads import (
     Copied,
     Draft,
     LeftBy,
+    Needed,
     Node,
     PayloadStore,
     Repaired,
@@ -181,6 +182,13 @@ class JoinedStore:
     def lapsing(self, dropped: Sequence[str]) -> Collection[str]:
         """Keys of files whose locks may end, in both; what is gone already is looked for in none."""
         return [key for store, mine in self._apart(dropped) if store in self.parts for key in store.lapsing(mine)]
+
+    def needed_by(self, references: Sequence[str]) -> Needed:
+        """The files without which these cannot be restored; what opens them is the repository's."""
+        apart = [(store, mine) for store, mine in self._apart(references) if mine or store is self.repository]
+        found = [store.needed_by(mine) for store, mine in apart]
+        keys = frozenset(key for one in found for key in one.keys)
+        return Needed(keys, tuple(name for one in found for name in one.unread))
 
     def prune(
         self,

@@ -9,6 +9,7 @@ from cto_backups.core.payloads import (
     Contents,
     Damage,
     LeftBy,
+    Needed,
     PayloadStore,
     Repaired,
     RepairScope,
@@ -138,6 +139,17 @@ class ExportStore:
         """Delete a file that nobody needs; one that the store still keeps goes another time."""
         with suppress(VaultLockedError):
             self.vault.delete(key)
+
+    def needed_by(self, references: Sequence[str]) -> Needed:
+        """The files in the vault without which these cannot be restored: objects whole, with their manifests."""
+        from cto_backups.repository.needed import needed_by
+
+        view = self.files.view
+        view.forget()
+        found = needed_by(self.files, references)
+        keys = {place for key in found.keys for place in view.places(key)}
+        keys.update(self.files.key(manifest.FOLDER, name) for name in self._manifests(references).values())
+        return Needed(frozenset(keys), found.unread)
 
     def lapsing(self, dropped: Sequence[str]) -> Collection[str]:
         """Keys of files whose locks may end: of dropped references, and of what no index lists."""

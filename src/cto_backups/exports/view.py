@@ -12,6 +12,7 @@ from contextlib import suppress
 from cto_backups.core.object_locks import FileLock, Hidden, Locking
 from cto_backups.core.trees import Buffer
 from cto_backups.core.vaults import (
+    HoldingVault,
     LockingVault,
     StoredFile,
     Streaming,
@@ -22,6 +23,7 @@ from cto_backups.core.vaults import (
 )
 from cto_backups.errors import DamageError, VaultMissingError
 from cto_backups.exports import layout
+from cto_backups.exports.holds import ViewedHolds
 from cto_backups.exports.layout import PART, SEALED_PART, SECTION, Section
 from cto_backups.exports.parts import Parts, decoded
 from cto_backups.repository.layout import below
@@ -229,15 +231,21 @@ class ObjectsView:
     def lock_of(self, key: str) -> FileLock | None:
         """The lock of a stored file; of a section, the one that lasts longest of what goes with it."""
         found = []
-        for place in self._places(key):
+        for place in self.places(key):
             with suppress(VaultMissingError):
                 found.append(self._locked.lock_of(place))
         return max((lock for lock in found if lock is not None), key=lambda lock: lock.until, default=None)
 
     def lock(self, key: str) -> FileLock | None:
         """Lock a stored file for a whole window from now; a section with all of its object."""
-        locks = [self._locked.lock(place) for place in self._places(key)]
+        locks = [self._locked.lock(place) for place in self.places(key)]
         return None if None in locks else min(filter(None, locks), key=lambda lock: lock.until)
+
+    @property
+    def legal_holds(self) -> ViewedHolds:
+        """The holds of the vault's store; of a section, those on all that goes with it."""
+        assert isinstance(self.vault, HoldingVault), "asked only where `locking` says so"
+        return ViewedHolds(self.vault.legal_holds, self.places)
 
     def hidden(self) -> Iterator[Hidden]:
         """What was deleted or replaced in the vault while its lock stands."""
@@ -263,7 +271,7 @@ class ObjectsView:
         assert isinstance(self.vault, LockingVault), "asked only where `locking` says so"
         return self.vault
 
-    def _places(self, key: str) -> Sequence[str]:
+    def places(self, key: str) -> Sequence[str]:
         """Where in the vault a file lies, with what is deleted with it."""
         pack = self._pack(key)
         if pack is None:

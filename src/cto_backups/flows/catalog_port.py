@@ -347,6 +347,9 @@ class Catalog(Protocol):
     def holds(self, *, released: bool = False) -> tuple[Hold, ...]:
         """The legal holds in force, or with the released ones."""
 
+    def last_figure(self, action: ActionKind, vault: str, name: str) -> int:
+        """A figure of the last run of an action in a vault that has it; 0 without one."""
+
     def copies_in(self, vault: str) -> tuple[Copy, ...]:
         """The copies of kept points in a vault."""
 

@@ -10,18 +10,22 @@ from cto_backups.errors import BackupsError
 from cto_backups.flows import records
 from cto_backups.flows.governance import admit
 from cto_backups.flows.installation import Installation
+from cto_backups.flows.store_holds import InStore, follow_everywhere
 
 
 @dataclass(frozen=True)
 class Held:
     """A hold as it was placed or released, and which vaults do not have the signed record of it yet, and why.
 
-    `points` is how many kept points it is on, or was.
+    `points` is how many kept points it is on, or was. `stores` is what came of it in the stores of vaults that have
+    holds of their own, `undone` what went wrong there.
     """
 
     hold: Hold
     points: int
     problems: dict[str, BackupsError]
+    stores: dict[str, InStore]
+    undone: dict[str, BackupsError]
 
 
 def place(installation: Installation, name: str, *, reason: str, approver: str | None) -> Held:
@@ -42,7 +46,7 @@ def place(installation: Installation, name: str, *, reason: str, approver: str |
         approver=approver,
     )
     installation.catalog.place_hold(hold, installation.signer)
-    return Held(hold, _count(installation, hold), records.deliver_everywhere(installation))
+    return _told(installation, hold)
 
 
 def release(installation: Installation, name: str, *, reason: str) -> Held:
@@ -60,7 +64,16 @@ def release(installation: Installation, name: str, *, reason: str) -> Held:
     hold = installation.catalog.release_hold(
         name, by=installation.user, because=reason, signer=installation.signer, now=clock.now()
     )
-    return Held(hold, _count(installation, hold), records.deliver_everywhere(installation))
+    return _told(installation, hold)
+
+
+def _told(installation: Installation, hold: Hold) -> Held:
+    problems = records.deliver_everywhere(installation)
+    stores, undone = follow_everywhere(installation, hold)
+    for name, found in stores.items():
+        if (failure := found.failure(name)) is not None:
+            undone[name] = failure
+    return Held(hold, _count(installation, hold), problems, stores, undone)
 
 
 def _target(installation: Installation, name: str) -> tuple[str, str | None]:

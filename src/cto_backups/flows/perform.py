@@ -62,7 +62,7 @@ def perform(installation: Installation, action: Action) -> str:
             return f"deleted {found.deleted_bytes} bytes, will delete {found.freed_bytes}"
         case ActionKind.RENEW:
             renewed = renew(installation, _named(action.vault))
-            if renewed.unlocked:
+            if renewed.failure is not None:
                 raise renewed.failure
             return f"renewed {renewed.renewed} of {renewed.files} locks in {renewed.vault}"
         case ActionKind.CHECK:

@@ -15,8 +15,9 @@ from typing import Final
 from cto_backups import clock
 from cto_backups.core.log_range import follows
 from cto_backups.core.model import RecoveryPoint
+from cto_backups.core.object_locks import kept_until
 from cto_backups.core.streams import Follows, Mark, Piece, PieceRead, Tail, gap_after, needless, unbroken
-from cto_backups.core.vaults import LockingVault
+from cto_backups.core.vaults import LockingVault, store_holds
 from cto_backups.errors import (
     BackupsError,
     DamageError,
@@ -103,15 +104,16 @@ class PieceFiles:
         return True
 
     def kept_until(self, piece: Piece) -> datetime | None:
-        """When its lock ends; None where none stands now."""
+        """Until when a lock or a hold keeps it; None where none does now."""
         vault = self.installation.vault(self.vault_name)
         if not isinstance(vault, LockingVault) or vault.locking is None:
             return None
+        key, holds = self.key(piece), store_holds(vault)
         try:
-            lock = vault.lock_of(self.key(piece))
+            held = holds is not None and holds.is_on(key)
+            return kept_until(vault.lock_of(key), held, vault.locking, clock.now())
         except VaultMissingError:
             return None
-        return lock.until if lock is not None and lock.stands(clock.now()) else None
 
     def wanted(self, pieces: Collection[Piece]) -> tuple[Piece, ...]:
         """Of these pieces, those that points need; all, as long as no point is known that has a copy in this vault."""

@@ -2,13 +2,14 @@
 
 What is not needed any more is left to lapse: packs that a prune took out of the index, snapshots of expired points,
 pieces of logs that nobody needs, or that are to be joined. A legal hold keeps its points, and so what they need is
-locked anew for as long as it stands; from its release on, it lapses like the rest.
+locked anew for as long as it stands; from its release on, it lapses like the rest. Where policy has holds put on what
+is stored, they are seen to be, see `store_holds`.
 """
 
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
@@ -23,6 +24,7 @@ from cto_backups.errors import RefusedError, VaultMissingError, VerificationErro
 from cto_backups.flows.installation import Installation
 from cto_backups.flows.pieces import PieceFiles, pieces_in
 from cto_backups.flows.runs import recorded
+from cto_backups.flows.store_holds import InStore, follow, take_all_off
 
 _AT_ONCE = 16  # files whose locks are asked for; each waits for the store's answer
 _BATCH = 1000
@@ -32,7 +34,8 @@ _BATCH = 1000
 class Renewed:
     """What was found in one vault: files that are to be locked, how many of them were locked anew, and those that are
     not locked although they were asked to be. `lapsing`: files whose locks are left to end. `until`: the earliest end
-    of a lock among the others; None without one.
+    of a lock among the others; None without one. `holds`: what was seen of the store's own; None where it has to have
+    none.
     """
 
     vault: str
@@ -42,10 +45,13 @@ class Renewed:
     unlocked: tuple[str, ...]
     until: datetime | None
     seconds: float
+    holds: InStore | None = None
 
     @property
-    def failure(self) -> VerificationError:
-        """What is said when some are not locked."""
+    def failure(self) -> VerificationError | None:
+        """What is said when some are not locked, or not held; None when all are."""
+        if not self.unlocked:
+            return self.holds.failure(self.vault) if self.holds is not None else None
         count = counted(len(self.unlocked), "file is", "files are")
         return VerificationError(
             f"In vault '{self.vault}' {count} not locked as policy asks",
@@ -72,6 +78,11 @@ def renew(installation: Installation, vault_name: str) -> Renewed:
         installation.check_readable(vault_name)
         with installation.progress(f"Looking at the locks in {vault_name}"):
             renewed = _look(installation, vault_name, vault, started)
+        with installation.progress(f"Looking at the legal holds in {vault_name}"):
+            holds = follow(installation, vault_name)
+            if holds is None and installation.catalog.last_figure(ActionKind.RENEW, vault_name, "held"):
+                holds = take_all_off(installation, vault_name)  # policy wanted some once
+        renewed = replace(renewed, holds=holds, seconds=clock.monotonic() - started)
         run.figures.update(
             files=renewed.files,
             renewed=renewed.renewed,
@@ -80,8 +91,9 @@ def renew(installation: Installation, vault_name: str) -> Renewed:
             until=renewed.until.isoformat() if renewed.until is not None else "",
             seconds=round(renewed.seconds, 3),
         )
-        if renewed.unlocked:
-            failure = renewed.failure
+        if holds is not None:
+            run.figures.update(held=holds.held, held_anew=holds.anew, holds_taken_off=holds.taken_off)
+        if (failure := renewed.failure) is not None:
             run.outcome, run.error_code, run.message = Outcome.FAILED, failure.code, str(failure)
         return renewed
 

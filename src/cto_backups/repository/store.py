@@ -15,6 +15,7 @@ from cto_backups.core.payloads import (
     Committed,
     Contents,
     LeftBy,
+    Needed,
     PayloadStore,
     Repaired,
     RepairScope,
@@ -277,6 +278,13 @@ class RepositoryStore:
         listed = {index.pack_name(number) for number in range(index.pack_count)}
         keys = [self.files.key("snapshots", checked_name(self.files, reference)) for reference in dropped]
         return keys + [self.files.key("data", name.hex()) for name in self.files.pack_sizes() if name not in listed]
+
+    def needed_by(self, references: Sequence[str]) -> Needed:
+        """The files without which these cannot be restored; see `repository.needed`. Raises VaultError."""
+        from cto_backups.repository.needed import files_that_open, needed_by
+
+        found = needed_by(self.files, references)
+        return Needed(found.keys.union(files_that_open(self.files)), found.unread)
 
     def prune(
         self,

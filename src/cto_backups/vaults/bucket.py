@@ -15,9 +15,7 @@ from cto_backups.core.object_locks import (
     FileLock,
     Hidden,
     Locking,
-    is_lockable,
     locked_at_first,
-    may_be_withdrawn,
     whole_second,
 )
 from cto_backups.core.objects import ObjectState
@@ -26,6 +24,7 @@ from cto_backups.core.vault_settings import Change
 from cto_backups.core.vaults import StoreAddress, StoredFile
 from cto_backups.errors import VaultError, VaultExistsError
 from cto_backups.vaults import versions
+from cto_backups.vaults.holding import BucketHolds, see_free
 from cto_backups.vaults.joined import Joined
 from cto_backups.vaults.marker import MARKER, check_key, identity_in, is_key, new_marker
 from cto_backups.vaults.object_store import AbsentError, Answer, BeyondError, ObjectStore, TakenError, UnansweredError
@@ -212,12 +211,11 @@ class BucketVault:
     def delete(self, key: str) -> None:
         """Remove a stored file; fine when it is gone already.
 
-        Raises VaultReadOnlyError, VaultMissingError; VaultLockedError while its lock stands: a store may hide what is
-        locked, and what our own deletions hid could not be told from what an intruder's did.
+        Raises VaultReadOnlyError, VaultMissingError; VaultLockedError while a lock or a hold keeps it, see `holding`.
         """
         check_key(key, self._name)
-        if self.locking is not None and is_lockable(key) and not may_be_withdrawn(key):
-            self._check_unlocked(key)
+        if self.locking is not None:
+            see_free(self._store, self.locking, key)
         try:
             self._store.delete(key)
         except AbsentError:
@@ -266,9 +264,15 @@ class BucketVault:
             raise self._gone(error) from error
         return self.lock_of(key)
 
+    @property
+    def legal_holds(self) -> BucketHolds:
+        """What puts the store's own holds on stored files."""
+        return BucketHolds(self._store, self._gone)
+
     def hidden(self) -> Iterator[Hidden]:
-        """What was deleted or replaced while its lock stands. Raises RefusedError where the store cannot tell."""
-        return versions.hidden(versions.versioned(self._name, self._store), clock.now())
+        """What was deleted or replaced while it is kept. Raises RefusedError where the store cannot tell."""
+        holds = self._store.legal_holds if self.locking is not None and self.locking.holds else None
+        return versions.hidden(versions.versioned(self._name, self._store), clock.now(), holds)
 
     def bring_back(self, hidden: Hidden) -> None:
         """Let it be read again, as it was: undo its deletion, or store it above what replaced it. Raises VaultError."""
@@ -331,15 +335,6 @@ class BucketVault:
         with suppress(AbsentError):
             self._store.size(key)
             raise self._store.say.exists(key)
-
-    def _check_unlocked(self, key: str) -> None:
-        """Raise VaultLockedError while the lock of a stored file stands."""
-        try:
-            lock = self._store.lock_of(key)
-        except AbsentError:
-            return
-        if lock is not None and lock.stands(clock.now()):
-            raise self._store.say.locked(key, lock.until)
 
     def _gone(self, error: AbsentError) -> VaultError:
         """There is no such object; or no vault, which is told then."""

@@ -195,7 +195,7 @@ def _of_a_folder(vault: Vault, relied: Relied, place: str) -> Iterator[Told]:
     """What is to be said of a folder of this machine, in which no server has a say."""
     for rule in ("checksum", "tls", "encryption", "versions", "role-hide", "role-shorten"):
         yield Told(rule, Answer.NOT_OFFERED, "it is a folder", wanted=False)
-    for rule in ("lock-at-write", "lock-extend", "lock-shorten", "lock-delete"):
+    for rule in ("lock-at-write", "lock-extend", "lock-shorten", "lock-delete", "hold-set", "hold-delete"):
         yield Told(rule, Answer.NOT_OFFERED, "it is a folder", wanted=False)
 
     def attacked(attack: Callable[[str], None]) -> _Tried:

@@ -33,6 +33,7 @@ from cto_backups.providers.google import GoogleClient, RefusedError
 from cto_backups.vaults import gcs_client
 from cto_backups.vaults.bucket import BucketVault
 from cto_backups.vaults.gcs_errors import GcsWording
+from cto_backups.vaults.gcs_holds import GcsHolds
 from cto_backups.vaults.gcs_trial import GcsTrial
 from cto_backups.vaults.gcs_upload import FIELDS, stream, upload, written
 from cto_backups.vaults.object_store import AbsentError, Answer, BeyondError, Page, TakenError, UnansweredError
@@ -172,6 +173,11 @@ class GcsStore:
             key,
             lambda: self._client.ask("PATCH", self._object(key), headers=_JSON, body=body.encode, fields=_LOCK),
         )
+
+    @property
+    def legal_holds(self) -> GcsHolds:
+        """Its legal holds."""
+        return GcsHolds(lambda: self._client, self._asked, self._object)
 
     def page(self, folder: str, after: str | None) -> Page:
         """Up to a thousand names that begin with `folder`."""

@@ -20,6 +20,8 @@ _PERMISSIONS = {
     "look up": "storage.objects.get",
     "look for": "storage.objects.get",
     "lock": "storage.objects.setRetention and storage.objects.update",
+    "put a legal hold on": "storage.objects.update",
+    "take the legal hold off": "storage.objects.update",
     "list": "storage.objects.list",
     "delete": "storage.objects.delete",
 }

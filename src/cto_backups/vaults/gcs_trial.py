@@ -90,6 +90,27 @@ class GcsTrial:
             overrideUnlockedRetention="true" if bypass else None,
         )
 
+    def hold(self, key: str, version: str, *, on: bool) -> Reply:
+        """By an update of its temporary hold."""
+        return self._reply(
+            "storage.objects.update",
+            "PATCH",
+            self._object(key),
+            headers=_JSON,
+            body=json.dumps({"temporaryHold": on}).encode,
+            generation=version or None,
+        )
+
+    def is_held(self, key: str, version: str) -> Reply:
+        """As the object tells."""
+        generation = version or None
+        told = self._asked(
+            "look up",
+            key,
+            lambda: self._client.ask("GET", self._object(key), generation=generation, fields="temporaryHold"),
+        )
+        return Reply(Said.DONE) if told.json().get("temporaryHold") else Reply(Said.REFUSED, "it tells of no hold")
+
     def delete(self, key: str, version: str) -> Reply:
         """One generation, for good but for soft deletion."""
         return self._reply("storage.objects.delete", "DELETE", self._object(key), generation=version or None)

@@ -129,6 +129,16 @@ class Versioned(Protocol):
         """Undo a deletion, of which this is the marker."""
 
 
+class Holds(Protocol):
+    """The legal holds of a store, on an object as it is read now, or on one of its versions."""
+
+    def is_on(self, key: str, version: str | None = None) -> bool:
+        """Whether one is on it. Raises AbsentError."""
+
+    def set(self, key: str, *, on: bool, version: str | None = None) -> None:
+        """Put one on, or take it off. Raises AbsentError."""
+
+
 class ObjectStore(Protocol):
     """A bucket, below a prefix. Thread-safe. Every method raises VaultError (or a subclass) in plain words."""
 
@@ -196,6 +206,10 @@ class ObjectStore(Protocol):
 
     def lock(self, key: str, until: datetime) -> None:
         """Lock an object until then, as strongly as the vault locks, and never for less. Raises AbsentError."""
+
+    @property
+    def legal_holds(self) -> Holds:
+        """Its legal holds."""
 
     def page(self, folder: str, after: str | None) -> Page:
         """Up to a thousand names that begin with `folder` ("" for all), the next ones after the page before."""

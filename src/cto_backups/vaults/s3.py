@@ -30,8 +30,10 @@ from cto_backups.vaults.bucket import BucketVault
 from cto_backups.vaults.object_store import AbsentError, Answer, BeyondError, Page, TakenError, UnansweredError, Version
 from cto_backups.vaults.passing import Passing
 from cto_backups.vaults.s3_errors import S3Wording
+from cto_backups.vaults.s3_holds import S3Holds
 from cto_backups.vaults.s3_trial import S3Trial
 from cto_backups.vaults.s3_upload import ProofError, checksum, proven, stream, upload
+from cto_backups.vaults.s3_versions import versions
 from cto_backups.vaults.straight import straight
 
 _ATTEMPTS = 4  # at what the client does not try again by itself: conflicts of writers
@@ -176,9 +178,14 @@ class S3Store:
         retention = {"Mode": self._mode, "RetainUntilDate": until}
         self._asked("lock", key, lambda: self._client.put_object_retention(**self._object(key), Retention=retention))
 
+    @property
+    def legal_holds(self) -> S3Holds:
+        """Its legal holds."""
+        return S3Holds(lambda: self._client, self._asked, self.address)
+
     def versions(self) -> Iterator[tuple[Version, ...]]:
         """All versions, those of a key together, the newest first."""
-        for _, found in groupby(self._versions(), key=lambda version: version.key):
+        for _, found in groupby(versions(self._client, self._asked, self.address), key=lambda version: version.key):
             yield tuple(found)
 
     def lock_of_version(self, version: Version) -> FileLock | None:
@@ -314,24 +321,6 @@ class S3Store:
             mode, until = retention.get("Mode"), retention.get("RetainUntilDate")
         return None if until is None else FileLock(LockMode(str(mode).lower()), until)
 
-    def _versions(self) -> Iterator[Version]:
-        """All versions, those of a key one after the other, the newest first."""
-        own = len(self.address.key(""))
-        place = {"Bucket": self.address.bucket, "Prefix": self.address.key("")}
-        pages = iter(self._client.get_paginator("list_object_versions").paginate(**place))
-        while (page := self._asked("list the versions of", "files", lambda: next(pages, None))) is not None:
-            found = [(entry, False) for entry in page.get("Versions", ())]
-            found += [(entry, True) for entry in page.get("DeleteMarkers", ())]
-            for entry, marker in sorted(found, key=_newest_first):
-                yield Version(
-                    key=entry["Key"][own:],
-                    id=str(entry["VersionId"]),
-                    size_bytes=int(entry.get("Size", 0)),
-                    tag=str(entry.get("ETag", "")),
-                    current=bool(entry["IsLatest"]),
-                    marker=marker,
-                )
-
     def _uploads(self, before: datetime) -> Iterator[tuple[str, str]]:
         """The names and ids of uploads below the prefix that began before; none where the store knows no such."""
         asked = {"Bucket": self.address.bucket, "Prefix": self.address.key("")}
@@ -375,12 +364,6 @@ class S3Store:
         return self._asked(
             "look up", key, lambda: self._client.head_object(**self._object(key), ChecksumMode="ENABLED")
         )
-
-
-def _newest_first(found: tuple[Mapping[str, Any], bool]) -> tuple[str, bool, float]:
-    """Of a page of versions and markers, which come apart; the current one before what is as old."""
-    entry = found[0]
-    return str(entry["Key"]), not entry["IsLatest"], -entry["LastModified"].timestamp()
 
 
 def _condition(overwrite: bool) -> dict[str, str]:

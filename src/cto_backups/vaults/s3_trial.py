@@ -22,10 +22,13 @@ _UNKNOWN: Final = (
     *("NotImplemented", "501", "MethodNotAllowed", "MalformedXML", "InvalidBucketState"),
     *("ObjectLockConfigurationNotFoundError", "NoSuchObjectLockConfiguration"),
 )
-_KEPT: Final = ("object lock", "worm", "retention", "locked")  # in what stores say of what a lock keeps
+_KEPT: Final = ("object lock", "worm", "retention", "locked", "legal hold")  # in what stores say of what a lock keeps
+_HOLD: Final = {True: "ON", False: "OFF"}
 _RIGHTS: Final = {
     "put_object": "s3:PutObject",
     "put_object_retention": "s3:PutObjectRetention",
+    "put_object_legal_hold": "s3:PutObjectLegalHold",
+    "get_object_legal_hold": "s3:GetObjectLegalHold",
     "delete_object": "s3:DeleteObject",
     "get_object": "s3:GetObjectVersion",
     "list_object_versions": "s3:ListBucketVersions",
@@ -102,6 +105,24 @@ class S3Trial:
             "put_object_retention", lambda: self._client.put_object_retention(**self._object(key), **asked)
         )
 
+    def hold(self, key: str, version: str, *, on: bool) -> Reply:
+        """By PutObjectLegalHold."""
+        asked: dict[str, Any] = {**self._object(key), **_version(version), "LegalHold": {"Status": _HOLD[on]}}
+        return self._reply("put_object_legal_hold", lambda: self._client.put_object_legal_hold(**asked))
+
+    def is_held(self, key: str, version: str) -> Reply:
+        """By GetObjectLegalHold."""
+        told: dict[str, Any] = {}
+
+        def ask() -> Any:
+            told.update(self._client.get_object_legal_hold(**self._object(key), **_version(version)))
+            return told
+
+        reply = self._reply("get_object_legal_hold", ask)
+        if reply.said is Said.DONE and told.get("LegalHold", {}).get("Status") != _HOLD[True]:
+            return Reply(Said.REFUSED, "it tells of no hold")
+        return reply
+
     def delete(self, key: str, version: str) -> Reply:
         """By DeleteObject, naming the version."""
         named = {"VersionId": version} if version else {}
@@ -172,3 +193,7 @@ class S3Trial:
 
     def _object(self, key: str) -> dict[str, str]:
         return {"Bucket": self._address.bucket, "Key": self._address.key(key)}
+
+
+def _version(version: str) -> dict[str, str]:
+    return {"VersionId": version} if version else {}

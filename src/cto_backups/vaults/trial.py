@@ -60,6 +60,12 @@ class Trial(Protocol):
     def relock(self, key: str, until: datetime, mode: LockMode, *, bypass: bool = False) -> Reply:
         """Let its lock end then; with `bypass`, by the right that is for taking locks away."""
 
+    def hold(self, key: str, version: str, *, on: bool) -> Reply:
+        """Put a legal hold on a version, or take it off; with version "", of what is there."""
+
+    def is_held(self, key: str, version: str) -> Reply:
+        """DONE where one is on it; REFUSED where it tells of none."""
+
     def delete(self, key: str, version: str) -> Reply:
         """Delete a version for good; with version "", what is there."""
 

@@ -22,11 +22,15 @@ _SHORTEST = timedelta(seconds=15)
 
 @dataclass(frozen=True, slots=True)
 class Relied:
-    """What policy says of a vault, which it then relies on: it only adds; it locks, how strongly; a key encrypts."""
+    """What policy says of a vault, which it then relies on: it only adds; it locks, how strongly; a key encrypts.
+
+    `holds`: what is under a legal hold gets the store's own.
+    """
 
     append_only: bool = False
     lock: LockMode = LockMode.NONE
     kms_key: str | None = None
+    holds: bool = False
 
     @property
     def locks(self) -> bool:
@@ -43,6 +47,7 @@ class Trying:
         self._place = place
         self._mode = relied.lock if relied.locks else LockMode.GOVERNANCE
         self._locked: tuple[str, str] | None = None
+        self._holdable = False
         self.locked_until: datetime | None = None
 
     def told(self, *, may_delete: bool) -> Iterator[Told]:
@@ -59,7 +64,14 @@ class Trying:
         yield attacked
         yield self._timed("role-hide", self._role_hide)
         yield self._timed("role-replace", self._role_replace)
+        deletes = attacked.answer is Answer.NOT_ENFORCED or (may_delete and attacked.answer is Answer.NOT_ASKED)
         yield self._timed("lock-at-write", self._lock)
+        yield from self._locks(deletes)
+        yield self._timed("hold-set", self._hold)
+        yield self._timed("hold-delete", lambda: self._hold_delete(deletes))
+
+    def _locks(self, deletes: bool) -> Iterator[Told]:
+        """What keeps what was locked."""
         if self._locked is None:
             nothing = "no lock was set on what was to be tried"
             for rule in ("lock-extend", "lock-shorten", "lock-delete"):
@@ -70,7 +82,6 @@ class Trying:
         yield extended
         yield self._timed("lock-shorten", lambda: self._shorten(extended.answer is Answer.ENFORCED))
         yield self._timed("role-shorten", self._role_shorten)
-        deletes = attacked.answer is Answer.NOT_ENFORCED or (may_delete and attacked.answer is Answer.NOT_ASKED)
         yield self._timed("lock-delete", lambda: self._lock_delete(deletes))
 
     def _timed(self, rule: str, attempt: Attempt) -> Told:
@@ -175,6 +186,56 @@ class Trying:
             return Answer.NOT_ASKED, f"{reply.why}, whether it is locked or not", False
         return Answer.ENFORCED, "", self._relied.locks
 
+    # -- legal holds --------------------------------------------------------------------------------------------------
+
+    def _hold(self) -> Answered:
+        """It is taken off at once: what is not taken off stays for ever."""
+        key, wanted = f"{self._place}held", self._relied.holds
+        stored = self._trial.put(key, b"held")
+        if stored.said is not Said.DONE:
+            return Answer.NOT_ASKED, stored.why, wanted
+        put_on, told = self._held(key, stored.version)
+        off = self._trial.hold(key, stored.version, on=False)
+        if put_on.said is not Said.DONE:
+            return _not_put(put_on, wanted)
+        self._holdable = True
+        if told.said is not Said.DONE:
+            return Answer.NOT_ENFORCED, told.why, wanted
+        if off.said is not Said.DONE or self._trial.is_held(key, stored.version).said is Said.DONE:
+            return Answer.NOT_ENFORCED, off.why or "it was taken off, and is still told", wanted
+        return Answer.ENFORCED, "", wanted
+
+    def _hold_delete(self, deletes: bool) -> Answered:
+        key, wanted = f"{self._place}held-delete", self._relied.holds
+        if not self._holdable:
+            return Answer.NOT_OFFERED, "no hold was put on what was to be tried", wanted
+        stored = self._trial.put(key, b"held")
+        if stored.said is not Said.DONE:
+            return Answer.NOT_ASKED, stored.why, wanted
+        _, told = self._held(key, stored.version)
+        deleted = self._trial.delete(key, stored.version)
+        try:
+            there = self._trial.is_held(key, stored.version).said is Said.DONE
+        except VaultError:
+            there = False
+        if there:
+            self._trial.hold(key, stored.version, on=False)
+        if told.said is not Said.DONE:
+            return Answer.NOT_ASKED, told.why, wanted
+        if deleted.said is Said.DONE and not there:
+            return Answer.NOT_ENFORCED, "it is gone, with its hold", wanted
+        if deleted.said is Said.DENIED and not deletes:
+            return Answer.NOT_ASKED, f"{deleted.why}, whether it is held or not", wanted
+        gone = self._trial.delete(key, stored.version)
+        if deletes and gone.said is not Said.DONE:
+            return Answer.NOT_ENFORCED, f"it stays once the hold is taken off: {gone.why}", wanted
+        return Answer.ENFORCED, "until it is taken off" if deletes else "", wanted
+
+    def _held(self, key: str, version: str) -> tuple[Reply, Reply]:
+        """What the store says to a hold, and what it then tells of it."""
+        put_on = self._trial.hold(key, version, on=True)
+        return put_on, self._trial.is_held(key, version) if put_on.said is Said.DONE else put_on
+
     # -- what whoever takes over this host may do ---------------------------------------------------------------------
 
     def _role_delete(self) -> Answered:
@@ -247,6 +308,13 @@ def _refusal(reply: Reply, *, wanted: bool) -> Answered:
         case Said.UNKNOWN:
             return Answer.NOT_OFFERED, reply.why, wanted
     return Answer.ENFORCED, "", wanted
+
+
+def _not_put(reply: Reply, wanted: bool) -> Answered:
+    """What it is when a hold cannot be put on."""
+    if reply.said is Said.REFUSED:
+        return Answer.NOT_ENFORCED, reply.why, wanted
+    return _refusal(reply, wanted=wanted)
 
 
 _REMARKS = ("checksum", "encryption", "versions", "role-hide")

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from cto_backups.core.object_locks import Hidden, is_lockable, may_be_withdrawn
 from cto_backups.errors import RefusedError
-from cto_backups.vaults.object_store import ObjectStore, Version, Versioned
+from cto_backups.vaults.object_store import Holds, ObjectStore, Version, Versioned
 
 
 def versioned(name: str, store: ObjectStore) -> Versioned:
@@ -24,8 +24,8 @@ def versioned(name: str, store: ObjectStore) -> Versioned:
     )
 
 
-def hidden(store: Versioned, now: datetime) -> Iterator[Hidden]:
-    """What is deleted or replaced, of each key the first that was stored and is still locked.
+def hidden(store: Versioned, now: datetime, holds: Holds | None = None) -> Iterator[Hidden]:
+    """What is deleted or replaced, of each key the first that was stored and is still locked, or held.
 
     A key file that was taken back stays so, as long as another is there: whoever takes one back means it.
     """
@@ -36,7 +36,7 @@ def hidden(store: Versioned, now: datetime) -> Iterator[Hidden]:
         folder = found[0].key.rpartition("/")[0]
         if current is not None:
             there.add(folder)
-        first = _hidden(store, found, current, now) if is_lockable(found[0].key) else None
+        first = _hidden(store, found, current, now, holds) if is_lockable(found[0].key) else None
         if first is None:
             continue
         if may_be_withdrawn(first.key) and current is None:
@@ -48,15 +48,18 @@ def hidden(store: Versioned, now: datetime) -> Iterator[Hidden]:
             yield from keys
 
 
-def _hidden(store: Versioned, found: Sequence[Version], current: Version | None, now: datetime) -> Hidden | None:
-    """The first version that is locked, unless it is what is read now, or the same."""
+def _hidden(
+    store: Versioned, found: Sequence[Version], current: Version | None, now: datetime, holds: Holds | None
+) -> Hidden | None:
+    """The first version that is locked or held, unless it is what is read now, or the same."""
     for version in reversed(found):
         if version.marker:
             continue
         if version is current:
             return None
         lock = store.lock_of_version(version)
-        if lock is None or not lock.stands(now):
+        until = lock.until if lock is not None and lock.stands(now) else None
+        if until is None and (holds is None or not holds.is_on(version.key, version.id)):
             continue
         if current is not None and _same(store, version, current):
             return None
@@ -64,7 +67,7 @@ def _hidden(store: Versioned, found: Sequence[Version], current: Version | None,
         others = [each for each in above if not each.marker]
         replaced = bool(others) and not _same(store, version, others[0])
         markers = tuple(each.id for each in above if each.marker)
-        return Hidden(version.key, version.id, markers, replaced, version.size_bytes, lock.until)
+        return Hidden(version.key, version.id, markers, replaced, version.size_bytes, until)
     return None
 
 

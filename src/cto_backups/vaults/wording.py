@@ -142,6 +142,16 @@ class Wording(ABC):
         error.until = until
         return error
 
+    def held(self, key: str, looked_at: datetime) -> VaultLockedError:
+        """A file is not deleted, since the store's own hold is on it."""
+        error = VaultLockedError(
+            f"Vault {self._name} at {self._location} keeps {key}",
+            why="a legal hold is on it",
+            todo="Nothing: the next run that looks at the locks takes off a hold that nothing needs any more.",
+        )
+        error.until = looked_at
+        return error
+
     def in_circles(self, folder: str) -> VaultError:
         """A listing has no end."""
         return VaultError(

@@ -1,5 +1,6 @@
 """Which stored files are locked, for how long, and when a lock is to be renewed."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,15 +10,18 @@ from hypothesis import strategies as st
 from cto_backups.core.object_locks import (
     FileLock,
     Locking,
+    gives_up_its_hold,
     is_lockable,
+    kept_until,
     locked_at_first,
     locking,
+    may_be_held,
     may_be_withdrawn,
     parse_window,
     suffices,
 )
-from cto_backups.core.policy import LockMode
-from cto_backups.core.vaults import locking_of
+from cto_backups.core.policy import LegalHolds, LockMode, VaultPolicy
+from cto_backups.core.vaults import locking_of, store_holds
 
 NOW = datetime(2026, 7, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 MONTH = Locking(LockMode.GOVERNANCE, timedelta(days=30))
@@ -111,3 +115,56 @@ def test_a_vault_that_cannot_lock_does_not():
         pass
 
     assert locking_of(Folder()) is None
+
+
+@pytest.mark.parametrize(
+    ("key", "held", "gives_up"),
+    [
+        ("vault.json", True, False),
+        ("repositories/main/data/ab/ab12", True, False),
+        ("streams/main/locks/index/00-0F.sealed", True, False),
+        ("repositories/main/index/ab12", True, True),
+        ("repositories/main/keys/ab12", True, True),
+        ("wrapped-keys/ab12.json", True, True),
+        ("repositories/main/locks/ab12", False, False),
+        ("repositories/main/unlisted/ab12", False, False),
+        ("check/20260701T120000Z-ab/held", False, False),
+    ],
+)
+def test_what_may_be_held_is_what_is_locked_and_the_index(key, held, gives_up):
+    assert may_be_held(key) is held
+    assert gives_up_its_hold(key) is gives_up
+
+
+def test_a_hold_keeps_what_nothing_needs_until_the_next_look_at_the_locks():
+    soon, late = NOW + timedelta(days=1), NOW + timedelta(days=20)
+    lock = FileLock(LockMode.GOVERNANCE, soon)
+    assert kept_until(None, False, MONTH, NOW) is None
+    assert kept_until(lock, False, MONTH, NOW) == soon
+    assert kept_until(lock, False, MONTH, soon) is None, "it has ended"
+    assert kept_until(None, True, MONTH, NOW) == NOW + MONTH.renewed_every
+    assert kept_until(lock, True, MONTH, NOW) == NOW + MONTH.renewed_every
+    assert kept_until(FileLock(LockMode.GOVERNANCE, late), True, MONTH, NOW) == late
+
+
+def test_a_vault_puts_holds_on_what_it_stores_where_policy_says_so():
+    policy = VaultPolicy("cloud", "s3://a", "aws", "eu", "object-storage", lock_mode=LockMode.GOVERNANCE)
+    assert locking(policy) == Locking(LockMode.GOVERNANCE, timedelta(days=30), holds=False)
+    assert locking(replace(policy, legal_holds=LegalHolds.STORED)) == replace(MONTH, holds=True)
+
+    class Plain:
+        def __init__(self, locking):
+            self.locking = locking
+
+        def lock_of(self, key):
+            raise NotImplementedError
+
+        lock = hidden = bring_back = lock_of
+
+    class Holding(Plain):
+        legal_holds = "what puts them on"
+
+    assert store_holds(Holding(replace(MONTH, holds=True))) == "what puts them on"
+    assert store_holds(Holding(MONTH)) is None
+    assert store_holds(Holding(None)) is None
+    assert store_holds(Plain(replace(MONTH, holds=True))) is None
