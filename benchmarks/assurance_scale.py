@@ -29,7 +29,7 @@ from cto_backups.catalog.catalog import Catalog
 from cto_backups.catalog.database import insertion
 from cto_backups.config import load
 from cto_backups.core.model import Copy, Resource
-from cto_backups.flows import troubles
+from cto_backups.flows import telling, troubles
 
 COMMANDS = {"status": ("status", "--json"), "audit": ("audit", "--format", "json")}
 CHANGED = (100, 1_000)
@@ -175,21 +175,25 @@ def tell_in_a_process(policy: Path) -> None:
 
 
 def tell(policy: Path) -> None:
-    """Measure what it costs to see what people are to be told."""
-    configuration = load(policy)
-    known, now = configuration.policy, clock.now()
-    with Catalog.open(configuration.settings.catalog_url, now=now) as catalog:
-        catalog.sync_policy(known, configuration.text, now)
+    """Measure what it costs to see what people are to be told, and for how long at once a worker does nothing else."""
+    with app.opened(policy) as opening:
+        known, catalog, now = opening.installation.policy, opening.installation.catalog, clock.now()
         for touched in (None, 0, 1, *(number for number in CHANGED if number <= len(known.sources))):
             for name in list(known.sources)[: touched or 0]:
                 catalog.confirm(name, now)
-            began, cpu = time.perf_counter(), time.process_time()
-            wrong = list(troubles.of_sources(known, catalog, {}, now))
+            began, cpu, longest, ends = time.perf_counter(), time.process_time(), 0.0, False
+            judging = troubles.Judging(opening.installation)
+            while not ends:
+                slice_began = time.perf_counter()
+                ends = judging.go_on(telling.JUDGE_SECONDS)
+                longest = max(longest, time.perf_counter() - slice_began)
+            wrong = judging.found
             cpu, wall = time.process_time() - cpu, time.perf_counter() - began
             what = "everything is judged" if touched is None else f"{touched:,} changed"
             most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
             print(
-                f"tell     {len(known.sources):9,} {what:>20} {wall:8.2f} {cpu:8.3f} {most:7.0f} ({len(wrong)} wrong)"
+                f"tell     {len(known.sources):9,} {what:>20} {wall:8.2f} {cpu:8.3f} {most:7.0f} "
+                f"({len(wrong)} wrong, at most {longest:.2f} s at once)"
             )
 
 

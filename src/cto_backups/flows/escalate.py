@@ -20,7 +20,7 @@ from cto_backups.core.facts import Facts
 from cto_backups.core.wording import listed
 from cto_backups.errors import BackupsError, BusyError, NotFoundError, PolicyError
 from cto_backups.flows.installation import Installation
-from cto_backups.flows.troubles import troubles
+from cto_backups.flows.troubles import Judging, troubles
 
 log = logging.getLogger("cto_backups")
 
@@ -49,23 +49,26 @@ class Escalated:
 # -- the whole of it ---------------------------------------------------------------------------------------------------
 
 
-def escalate(installation: Installation) -> tuple[Escalated, ...]:
-    """Judge what is wrong now, and tell whoever is to be told. Raises BusyError while another run does the same."""
+def escalate(installation: Installation, judged: Judging | None = None) -> tuple[Escalated, ...]:
+    """Judge what is wrong now, and tell whoever is to be told. Raises BusyError while another run does the same.
+
+    With `judged`, the sources and the vaults were looked at before.
+    """
     with installation.exclusive_alerts():
         now = clock.now()
         open_alerts = installation.catalog.alerts.listed()
-        found = troubles(installation, open_alerts, now)
+        found = troubles(installation, open_alerts, now, judged)
         return tuple(
             _make(installation, move, now) for move in decide(installation.policy.alerts, found, open_alerts, now)
         )
 
 
-def escalate_beside(installation: Installation) -> str | None:
+def escalate_beside(installation: Installation, judged: Judging | None = None) -> str | None:
     """The same beside other work, which must go on: what went wrong in a sentence. Nothing where nobody is named."""
     if not installation.policy.alerts.people:
         return None
     try:
-        done = escalate(installation)
+        done = escalate(installation, judged)
     except BusyError:
         return None  # whoever is at it tells the same
     except BackupsError as error:

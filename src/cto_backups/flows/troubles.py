@@ -18,31 +18,71 @@ from cto_backups.core.policy import Policy
 from cto_backups.flows.catalog_port import Catalog
 from cto_backups.flows.heartbeat import observed
 from cto_backups.flows.installation import Installation
-from cto_backups.flows.presence import looked_at
+from cto_backups.flows.presence import away
 
 AT_ONCE: Final = 1000
 """How many sources are judged at once: the facts of more need not be in memory together."""
 
 
-def troubles(installation: Installation, open_alerts: Sequence[Alert], now: datetime) -> tuple[Happening, ...]:
-    """What is wrong now, in the order of the rules; what is found to be well is noted as that."""
+class Judging:
+    """The judgement on sources for whoever has other things to do as well: some at a time, `found` once all are.
+
+    `away` says why vaults could not be read when it began.
+    """
+
+    def __init__(self, installation: Installation) -> None:
+        self._policy, self._catalog = installation.policy, installation.catalog
+        self.away = away(installation)
+        self._places = _to_judge(self._policy, self._catalog, clock.now())
+        self._begin = 0
+        self._found: list[Happening] = []
+
+    @property
+    def found(self) -> tuple[Happening, ...]:
+        """What is wrong with those that were judged so far."""
+        return tuple(self._found)
+
+    def go_on(self, seconds: float) -> bool:
+        """Judge some more, for about so long; whether all are judged. Each is judged as it is when its turn comes."""
+        until = clock.monotonic() + seconds
+        while self._begin < len(self._places):
+            some = self._places[self._begin : self._begin + AT_ONCE]
+            self._found += _judged(self._policy, self._catalog, some, self.away, clock.now())
+            self._begin += len(some)
+            if clock.monotonic() >= until:
+                break
+        return self._begin >= len(self._places)
+
+
+def troubles(
+    installation: Installation,
+    open_alerts: Sequence[Alert],
+    now: datetime,
+    judged: Judging | None = None,
+) -> tuple[Happening, ...]:
+    """What is wrong now, in the order of the rules; what is found to be well is noted as that.
+
+    With `judged`, the sources and the vaults were looked at before.
+    """
     catalog, policy = installation.catalog, installation.policy
-    around = looked_at(installation, observed(installation, catalog.facts(now, ()), now))
+    away_now = away(installation) if judged is None else judged.away
+    around = replace(observed(installation, catalog.facts(now, ()), now), vaults_away=away_now)
     others = beside(Scene(policy, around, {}, now, tuple(open_alerts)))
-    return in_order(policy, (*of_sources(policy, catalog, around.vaults_away or {}, now), *others))
+    found = of_sources(policy, catalog, away_now, now) if judged is None else judged.found
+    return in_order(policy, (*found, *others))
 
 
-def unanswered(installation: Installation) -> str | None:
+def unanswered(installation: Installation, judged: Judging | None = None) -> str | None:
     """Something that is wrong by now without anybody having said that he takes care of it, in words; None: nothing is.
 
-    Where people are told, that is what they were told last, which is to be done before.
+    Where people are told, that is what they were told last, which is to be done before. `judged` as in `troubles`.
     """
     catalog, policy = installation.catalog, installation.policy
     if policy.alerts.people and policy.enrolled_as is None:
         alerts = catalog.alerts.listed()
         open_ones = [each for each in alerts if each.acknowledged_at is None and each.trouble is not Trouble.DRILL]
         return open_ones[0].detail if open_ones else None
-    found = troubles(installation, (), clock.now())
+    found = troubles(installation, (), clock.now(), judged)
     return found[0].detail if found else None
 
 

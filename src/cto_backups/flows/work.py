@@ -2,26 +2,24 @@
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import timedelta
 
 from cto_backups import clock
 from cto_backups.core.model import Action
-from cto_backups.errors import ApprovalNeededError, BusyError
 from cto_backups.flows.desk import LONGEST_SLEEP, PLAN_FACTOR, Desk
-from cto_backups.flows.escalate import escalate_beside
 from cto_backups.flows.fleet import Member
-from cto_backups.flows.heartbeat import beat, ping
+from cto_backups.flows.heartbeat import beat
 from cto_backups.flows.installation import Installation
 from cto_backups.flows.perform import Performed as Performed
 from cto_backups.flows.perform import perform as perform
 from cto_backups.flows.pool import InTurn, Pool
 from cto_backups.flows.presence import note as note_presence
 from cto_backups.flows.queue_port import Queue
-from cto_backups.flows.report import report_beside
 from cto_backups.flows.stream import Streams
+from cto_backups.flows.telling import Telling
+from cto_backups.flows.telling import tell_people_and_switch as tell_people_and_switch
 from cto_backups.flows.thinning import Thinning
-from cto_backups.flows.troubles import unanswered
 from cto_backups.flows.watch import LOOK_SECONDS, Watching
 from cto_backups.flows.watch import watching as beginning_to_watch
 
@@ -29,8 +27,6 @@ log = logging.getLogger("cto_backups")
 
 BEAT_SECONDS = 20.0
 """How often a worker gives a sign of life at least, whatever its actions take."""
-TELL_FACTOR = 10
-"""A worker judges all there is, to tell what is wrong, for a tenth of its time at most: rarely where that is much."""
 JUMP_SECONDS = 5.0
 """By how much a clock that is put, or a machine that slept, has the worker look at once for what is due now."""
 TRY_AGAIN_SECONDS = 10.0
@@ -75,27 +71,6 @@ def run_due(
         yield from desk.ended(0.0)
     if interval is not None:
         beat(installation, interval, known)
-
-
-def tell_people_and_switch(installation: Installation, performed: Iterable[Performed]) -> Iterator[str]:
-    """Tell people what is wrong, and where nothing is, the policy's dead man's switch; what went wrong, in sentences.
-
-    The switch hears of the whole, and not of this process alone: nothing is told to it while an alert rule holds, on
-    whatever host, that nobody has acknowledged; nor where somebody could not be told; nor after something of what was
-    `performed` has failed. What another process is at (`BusyError`), or somebody has yet to approve, has not failed.
-    """
-    untold = escalate_beside(installation)
-    if untold is not None:
-        yield untold
-    url, waiting = installation.policy.dead_mans_switch, (BusyError, ApprovalNeededError)
-    if url is None or untold is not None:
-        return
-    failed = next((done.error for done in performed if done.error and not isinstance(done.error, waiting)), None)
-    wrong = str(failed) if failed is not None else unanswered(installation)
-    if wrong is not None:
-        log.info("dead man's switch not told", extra={"fields": {"message": wrong}})
-    elif (problem := ping(url)) is not None:
-        yield problem
 
 
 def work(
@@ -146,9 +121,9 @@ def _work(
 ) -> None:
     thinning = Thinning(installation)
     watching, pool = desk.watching, desk.pool
-    plan_due = beat_due = look_due = told_due = rested_at = clock.monotonic()
+    telling = Telling(installation, stop, warn)
+    plan_due = beat_due = look_due = clock.monotonic()
     planned, apart = plan_due - 1, _apart()
-    performed: list[Performed] = []
 
     def before(action: Action) -> None:
         _beat(installation, name, pool, action.key)
@@ -166,7 +141,7 @@ def _work(
         desk.begin(stop, before)
         ended = desk.ended(LOOK_SECONDS) if pool.running else ()
         for done in ended:
-            performed.append(done)
+            telling.note(done)
             report(done)
         if ended:
             plan_due = min(plan_due, planned + PLAN_FACTOR * desk.took)
@@ -175,15 +150,9 @@ def _work(
             _beat(installation, name, pool)
             beat_due = at + BEAT_SECONDS
         desk.member.beat()
-        is_idle = bool(performed) and not pool.running and not desk.left and at < plan_due
-        if at >= told_due or (is_idle and at >= rested_at):
-            if leads and not stop.is_set():
-                # In a fleet something fails now and then, and is tried again: what matters there is what is wrong.
-                _tell(installation, stop, performed if desk.member.is_alone else [], warn)
-                thinning.go_on()
-            performed, ended_at = [], clock.monotonic()
-            rested_at = ended_at + TELL_FACTOR * (ended_at - at)
-            told_due = max(at + LONGEST_SLEEP.total_seconds(), rested_at)
+        is_idle = not pool.running and not desk.left and at < plan_due
+        if telling.go_on(leads=leads, is_idle=is_idle, is_alone=desk.member.is_alone):
+            thinning.go_on()
         if at >= look_due:
             look_due = at + LONGEST_SLEEP.total_seconds()
             note_presence(installation)
@@ -205,13 +174,3 @@ def _beat(installation: Installation, name: str, pool: Pool, busy_with: str = ""
     running = pool.running
     doing = busy_with or (running[0].key if running else "")
     beat(installation, LONGEST_SLEEP, name, doing, (len(running), pool.limits.actions))
-
-
-def _tell(
-    installation: Installation, stop: threading.Event, performed: list[Performed], warn: Callable[[str], None]
-) -> None:
-    """Tell people and machines how it goes, since they were last told."""
-    for sentence in tell_people_and_switch(installation, performed):
-        warn(sentence)
-    if not stop.is_set() and (problem := report_beside(installation)):
-        warn(problem)
