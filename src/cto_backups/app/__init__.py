@@ -99,12 +99,12 @@ def opened(
     from cto_backups.config import load
 
     configuration = load(policy) if isinstance(policy, Path) else policy
-    if not isinstance(write, bool):
-        write = _would_write(configuration, write)
     adapters = Adapters(configuration, in_haste=in_haste)
     if (needed := ahead(configuration.policy)) is not None:
-        adapters.open_ahead(needed)
+        adapters.open_ahead(needed)  # before the catalog is asked for anything
     try:
+        if not isinstance(write, bool):
+            write = _would_write(configuration, write)
         with assembled(configuration, adapters, progress=progress, write=write) as opening:
             opening.written = write
             yield opening

@@ -7,23 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 from cto_backups.cli.errors import as_document
 from cto_backups.cli.screen import seconds, utc
-from cto_backups.core.change import Change
-from cto_backups.core.elsewhere import elsewhere
-from cto_backups.core.facts import CopyFacts
-from cto_backups.core.governance import Approval, Identity
-from cto_backups.core.keeping import Hold, Mark
-from cto_backups.core.log_range import log_range, summed_until
-from cto_backups.core.model import Copy, Evidence, Problem, RecoveryPoint
-from cto_backups.errors import BackupsError
 
 if TYPE_CHECKING:
+    from cto_backups.core.change import Change
+    from cto_backups.core.facts import CopyFacts
+    from cto_backups.core.governance import Approval, Identity
+    from cto_backups.core.keeping import Hold, Mark
+    from cto_backups.core.model import Copy, Evidence, Problem, RecoveryPoint
     from cto_backups.core.payloads import Damage
+    from cto_backups.errors import BackupsError
     from cto_backups.flows.store_holds import InStore
 
 Document = dict[str, Any]
 
 
-def point(found: RecoveryPoint) -> Document:
+def point(found: "RecoveryPoint") -> Document:
     """A recovery point."""
     return {
         "id": found.id,
@@ -48,11 +46,13 @@ def point(found: RecoveryPoint) -> Document:
     }
 
 
-def log(found: RecoveryPoint) -> Document | None:
+def log(found: "RecoveryPoint") -> Document | None:
     """The range of a point's log, any moment of which comes back; None without one.
 
     `summed_until` is there where what was written later is not compared by a restore test.
     """
+    from cto_backups.core.log_range import log_range, summed_until
+
     told = log_range(found)
     if told is None:
         return None
@@ -60,15 +60,17 @@ def log(found: RecoveryPoint) -> Document | None:
     return {"since": utc(told[0]), "until": utc(told[1]), **({"summed_until": summed} if summed else {})}
 
 
-def where(found: RecoveryPoint) -> Document | None:
+def where(found: "RecoveryPoint") -> Document | None:
     """In whose repositories the data of a point lie; None where they lie in vaults."""
+    from cto_backups.core.elsewhere import elsewhere
+
     told = elsewhere(found)
     if told is None:
         return None
     return {"program": told.program, "repositories": [{**asdict(each), "holds": each.holds} for each in told.keeping]}
 
 
-def mark(found: Mark) -> Document:
+def mark(found: "Mark") -> Document:
     """A point under suspicion; `cleared_at` None: nobody has cleared it."""
     return {
         "point": found.point,
@@ -81,7 +83,7 @@ def mark(found: Mark) -> Document:
     }
 
 
-def change(found: Change | None) -> Document | None:
+def change(found: "Change | None") -> Document | None:
     """What a point changed against the one before it; None where that is not known."""
     if found is None:
         return None
@@ -89,7 +91,7 @@ def change(found: Change | None) -> Document | None:
     return {**figures, **figures.pop("content")}
 
 
-def hold(found: Hold) -> Document:
+def hold(found: "Hold") -> Document:
     """A legal hold; `point` None: on all of the source."""
     return {
         "id": found.id,
@@ -118,7 +120,7 @@ def in_store(found: "InStore") -> Document:
     }
 
 
-def approval(found: Approval, now: datetime) -> Document:
+def approval(found: "Approval", now: datetime) -> Document:
     """An approval: for what, who asked, and what became of it by `now`."""
     return {
         "id": found.id,
@@ -140,11 +142,11 @@ def approval(found: Approval, now: datetime) -> Document:
     }
 
 
-def _identity(found: Identity | None) -> Document | None:
+def _identity(found: "Identity | None") -> Document | None:
     return {"login": found.login, "uid": found.uid, "sudo_user": found.sudo_user} if found else None
 
 
-def details(found: RecoveryPoint, copies: Iterable[CopyFacts]) -> Document:
+def details(found: "RecoveryPoint", copies: Iterable["CopyFacts"]) -> Document:
     """A recovery point with its fingerprint and copies."""
     fingerprint = found.fingerprint
     return {
@@ -164,7 +166,7 @@ def details(found: RecoveryPoint, copies: Iterable[CopyFacts]) -> Document:
     }
 
 
-def copy(made: Copy) -> Document:
+def copy(made: "Copy") -> Document:
     """A copy: which vault, and what the repository there calls it."""
     return {
         "vault": made.vault,
@@ -174,7 +176,7 @@ def copy(made: Copy) -> Document:
     }
 
 
-def copy_facts(facts: CopyFacts) -> Document:
+def copy_facts(facts: "CopyFacts") -> Document:
     """A copy with what is known of its proof."""
     return {
         **copy(facts.copy),
@@ -186,7 +188,7 @@ def copy_facts(facts: CopyFacts) -> Document:
     }
 
 
-def problems(found: Iterable[Problem]) -> list[Document]:
+def problems(found: Iterable["Problem"]) -> list[Document]:
     """What could not be captured or restored."""
     return [{"path": problem.path, "kind": problem.kind, "detail": problem.detail} for problem in found]
 
@@ -204,7 +206,7 @@ def damages(found: Iterable["Damage"]) -> list[Document]:
     ]
 
 
-def evidence(stored: Evidence) -> Document:
+def evidence(stored: "Evidence") -> Document:
     """The result of a verification or a restore test, step by step."""
     return {
         "id": stored.id,
@@ -233,6 +235,6 @@ def evidence(stored: Evidence) -> Document:
     }
 
 
-def vault_errors(found: Mapping[str, BackupsError]) -> Document:
+def vault_errors(found: Mapping[str, "BackupsError"]) -> Document:
     """What went wrong with which vault."""
     return {name: as_document(error) for name, error in found.items()}

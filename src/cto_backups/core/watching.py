@@ -8,13 +8,16 @@ that points do not pile up. The ordinary rescans know nothing of this: since eve
 """
 
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
-from cto_backups.core.facts import SourceFacts
 from cto_backups.core.model import ActionKind, Outcome, Run
 from cto_backups.core.policy import SourcePolicy
 from cto_backups.core.schedule import NextRun
 from cto_backups.core.triggers import Continuous, OnChange, Triggers
 from cto_backups.core.watched import Noticed
+
+if TYPE_CHECKING:
+    from cto_backups.core.facts import SourceFacts
 
 REST_FACTOR = 9
 """For how many times as long as its last backup took a source is left alone."""
@@ -42,7 +45,7 @@ def shortest_pause(source: SourcePolicy) -> timedelta:
     return LONGEST_PAUSE if retention.permanent else min(pause, LONGEST_PAUSE)
 
 
-def sooner(asked: NextRun, source: SourcePolicy, facts: SourceFacts, served: datetime | None) -> NextRun:
+def sooner(asked: NextRun, source: SourcePolicy, facts: "SourceFacts", served: datetime | None) -> NextRun:
     """When a backup is asked for, given when that is without any watch: never later than that.
 
     `served` is the moment up to which backups have the source.
@@ -58,7 +61,7 @@ def sooner(asked: NextRun, source: SourcePolicy, facts: SourceFacts, served: dat
     return NextRun(at, trigger, changed=True) if at < asked.at else asked
 
 
-def for_stream(asked: NextRun, source: SourcePolicy, facts: SourceFacts) -> NextRun:
+def for_stream(asked: NextRun, source: SourcePolicy, facts: "SourceFacts") -> NextRun:
     """When a backup is asked for, given when that is without a stream: at once where that needs a new point to go on.
 
     Once for each time: a backup that began since, and made no other point, could not help it.
@@ -89,7 +92,7 @@ def _settled(noticed: Noticed, trigger: Continuous | OnChange, source: SourcePol
     return min(noticed.last + quiet, max(noticed.first, served) + longest)
 
 
-def _took(source: SourcePolicy, facts: SourceFacts) -> timedelta:
+def _took(source: SourcePolicy, facts: "SourceFacts") -> timedelta:
     """How long the last backup took, with a copy for each of the other vaults."""
     backup, copy = (_length(facts.last_runs.get(kind)) for kind in (ActionKind.BACKUP, ActionKind.COPY))
     return backup + (len(source.vaults) - 1) * copy

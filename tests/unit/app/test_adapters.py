@@ -126,6 +126,48 @@ def test_nothing_is_opened_ahead_with_a_key_that_may_ask_a_person(
     assert openings == ["MainThread"]
 
 
+@pytest.mark.parametrize(("at_once", "first"), [(8, "opened"), (1, "went on")])
+def test_a_repository_that_is_far_away_is_asked_for_before_anything_else_is_loaded(
+    configuration: Configuration, monkeypatch: pytest.MonkeyPatch, at_once: int, first: str
+) -> None:
+    """One on this machine is not waited for: to derive its key is all that takes time."""
+    made, told, may_end = Adapters(configuration), list[str](), threading.Event()
+    really = adapters.open_store
+
+    def opening(*given: Any) -> object:
+        may_end.wait(0.2 if first == "opened" else 5)
+        told.append("opened")
+        return really(*given)
+
+    monkeypatch.setattr(adapters, "open_store", opening)
+    monkeypatch.setattr(adapters, "_HEAD_START_SECONDS", 30)
+    monkeypatch.setattr("cto_backups.core.vaults.requests_at_once", lambda vault: at_once)
+    made.open_ahead("one")
+    told.append("went on")
+    may_end.set()
+    made.close()
+    assert told[0] == first
+    assert sorted(told) == ["opened", "went on"]
+
+
+def test_a_head_start_does_not_wait_for_what_takes_longer(
+    configuration: Configuration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, may_end = Adapters(configuration), threading.Event()
+    really = adapters.open_store
+
+    def opening(*given: Any) -> object:
+        assert may_end.wait(30), "whoever gave the head start waits for it"
+        return really(*given)
+
+    monkeypatch.setattr(adapters, "open_store", opening)
+    monkeypatch.setattr("cto_backups.core.vaults.requests_at_once", lambda vault: 8)
+    made.open_ahead("one")
+    may_end.set()
+    assert made.store("one").repository_id
+    made.close()
+
+
 def test_closing_waits_for_what_was_begun(configuration: Configuration, openings: list[str]) -> None:
     made = Adapters(configuration)
     made.open_ahead("one")

@@ -238,6 +238,40 @@ def test_a_command_loads_only_what_its_operation_works_with(
     assert not loaded & unused
 
 
+@pytest.mark.parametrize("arguments", [("verify", "one"), ("restore", "notes-files", "--to", "FOLDER")])
+def test_the_first_request_to_a_vault_waits_for_nothing_that_is_used_later(
+    home: Path, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    """What the repository needs no answer for is loaded while those are on their way."""
+    typed = [str(tmp_path) if word == "FOLDER" else word for word in arguments]
+    code = (
+        "import sys; from cto_backups.app import adapters; opening = adapters._Opening\n"
+        "def noted(*given):\n"
+        "    print(sorted(sys.modules), file=sys.stderr)\n"
+        "    return opening(*given)\n"
+        "adapters._Opening = noted\n"
+        f"from cto_backups.cli import main; main.run([*{typed!r}, '--policy', {str(home)!r}, '--quiet'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(ast.literal_eval(done.stderr.splitlines()[0]))
+    assert "cto_backups.repository.store" in loaded
+    assert sorted(loaded & LATER) == []
+
+
+LATER = {
+    "cryptography",
+    "cto_backups.catalog.catalog",
+    "cto_backups.core.elsewhere",
+    "cto_backups.core.facts",
+    "cto_backups.evidence.records",
+    "cto_backups.flows.restore",
+    "cto_backups.flows.verify",
+    "cto_backups.repository.check",
+    "cto_backups.repository.restore",
+    "sqlite3",
+}
+
+
 @pytest.mark.parametrize("before", [None, "some-plugin"])
 def test_reading_a_policy_looks_for_no_plugins_of_pydantic(
     home: Path, monkeypatch: pytest.MonkeyPatch, before: str | None
