@@ -63,12 +63,16 @@ def client(user: ObjectStore) -> Any:
 
 
 def documented(bucket: str, *users: ObjectStore) -> list[dict[str, Any]]:
-    """What the roles in the how-to allow: that of the host to the first user, that of the owner to the second."""
+    """What the roles in the how-to allow: that of the host to the first user, that of the owner to the second.
+
+    The host's denial stays out: versitygw does not know its condition, and refuses the whole policy.
+    """
     roles = re.findall(r"```json\n(.*?)```", HOW_TO.read_text("utf-8"), re.DOTALL)
     statements = []
     for role, user in zip(roles, users, strict=True):
         for statement in json.loads(role.replace("acme-backups", bucket))["Statement"]:
-            statements.append({**statement, "Principal": {"AWS": [user.access_key]}})
+            if statement["Effect"] == "Allow":
+                statements.append({**statement, "Principal": {"AWS": [user.access_key]}})
     return statements
 
 

@@ -46,7 +46,15 @@ class GcsTrial:
         told = answer.headers.get("Date")
         return parsedate_to_datetime(told) if told else None
 
-    def put(self, key: str, content: bytes, *, until: datetime | None = None, mode: LockMode | None = None) -> Reply:
+    def put(
+        self,
+        key: str,
+        content: bytes,
+        *,
+        until: datetime | None = None,
+        mode: LockMode | None = None,
+        over: bool = False,
+    ) -> Reply:
         """In one request, with its CRC32C."""
         lock = _retention(until, mode) if until is not None and mode is not None else {}
         return self._put(key, content, content, lock)

@@ -24,6 +24,7 @@ _UNKNOWN: Final = (
 )
 _KEPT: Final = ("object lock", "worm", "retention", "locked", "legal hold")  # in what stores say of what a lock keeps
 _HOLD: Final = {True: "ON", False: "OFF"}
+_NEW: Final = {"IfNoneMatch": "*"}  # without it, a role that may replace nothing may not store at all
 _RIGHTS: Final = {
     "put_object": "s3:PutObject",
     "put_object_retention": "s3:PutObjectRetention",
@@ -57,16 +58,24 @@ class S3Trial:
         told = seen["ResponseMetadata"]["HTTPHeaders"].get("date")
         return parsedate_to_datetime(told) if told else None
 
-    def put(self, key: str, content: bytes, *, until: datetime | None = None, mode: LockMode | None = None) -> Reply:
+    def put(
+        self,
+        key: str,
+        content: bytes,
+        *,
+        until: datetime | None = None,
+        mode: LockMode | None = None,
+        over: bool = False,
+    ) -> Reply:
         """In one request, with its SHA-256."""
         lock: dict[str, Any] = {}
         if until is not None and mode is not None:
             lock = {"ObjectLockMode": str(mode).upper(), "ObjectLockRetainUntilDate": until}
-        return self._put(key, content, content, lock)
+        return self._put(key, content, content, lock if over else lock | _NEW)
 
     def put_damaged(self, key: str) -> Reply:
         """With the SHA-256 of other content."""
-        return self._put(key, b"as it came", b"as it was sent", {})
+        return self._put(key, b"as it came", b"as it was sent", dict(_NEW))
 
     def former_kept(self, key: str, version: str) -> Reply:
         """It is read, where this login may; else its name, which is none in a bucket without versions, has to do."""

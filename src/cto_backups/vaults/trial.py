@@ -42,8 +42,16 @@ class Trial(Protocol):
     def clock(self) -> datetime | None:
         """The store's time, to the second; None where it tells none."""
 
-    def put(self, key: str, content: bytes, *, until: datetime | None = None, mode: LockMode | None = None) -> Reply:
-        """Store it over whatever is there, locked until then."""
+    def put(
+        self,
+        key: str,
+        content: bytes,
+        *,
+        until: datetime | None = None,
+        mode: LockMode | None = None,
+        over: bool = False,
+    ) -> Reply:
+        """Store it, locked until then; with `over`, over what is there: no role may ask for that unless it is tried."""
 
     def put_damaged(self, key: str) -> Reply:
         """Store content under a checksum that is not its own."""

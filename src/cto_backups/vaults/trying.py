@@ -129,7 +129,7 @@ class Trying:
         """S3 keeps what is locked as a version: there, locks rely on it."""
         key, wanted = f"{self._place}version", self._relied.locks and self._trial.hides
         first = self._trial.put(key, b"first")
-        second = self._trial.put(key, b"second")
+        second = self._trial.put(key, b"second", over=True)
         if second.said is not Said.DONE:
             return Answer.NOT_ASKED, f"nothing can be replaced: {second.why}", False
         kept = self._trial.former_kept(key, first.version)
@@ -265,7 +265,7 @@ class Trying:
     def _role_replace(self) -> Answered:
         key = f"{self._place}attacked-replace"
         first = self._trial.put(key, b"first")
-        second = self._trial.put(key, b"encrypted; pay here")
+        second = self._trial.put(key, b"encrypted; pay here", over=True)
         if second.said is not Said.DONE:
             return Answer.ENFORCED, second.why, self._relied.append_only
         kept = self._trial.former_kept(key, first.version).said in (Said.DONE, Said.DENIED)
