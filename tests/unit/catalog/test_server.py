@@ -18,6 +18,8 @@ from cto_backups.catalog import database, migrating
 from cto_backups.catalog.catalog import Catalog
 from cto_backups.catalog.database import ChangedMeanwhileError
 from cto_backups.catalog.postgresql import making
+from cto_backups.catalog.postgresql import transaction as transactions
+from cto_backups.catalog.postgresql.transaction import Transaction
 from cto_backups.core.model import ActionKind
 from cto_backups.errors import BusyError, CatalogAwayError, CatalogError, NotFoundError, RefusedError
 from cto_backups.evidence.records import SigningKey, verify_chain
@@ -25,6 +27,7 @@ from servers import postgresql
 from servers.postgresql_way import way_to
 
 NOW = datetime(2026, 3, 18, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
 KEY = SigningKey(bytes(range(32)))
 
 
@@ -82,7 +85,8 @@ class Restarting:
             time.sleep(0.02)
 
     def start(self):
-        self._stack.enter_context(postgresql.running(self.made.bin, self.made.place))
+        # What commits do not wait for, the server writes by itself after a while; here, after no test's while.
+        self._stack.enter_context(postgresql.running(self.made.bin, self.made.place, wal_writer_delay="10s"))
 
     def restart(self):
         self.stop()
@@ -141,6 +145,52 @@ def test_what_was_committed_is_there_after_a_crash(restarting, crashing, build):
     restarting.restart()
     assert crashing.point("p1").id == "p1"
     assert list(crashing.records_after(KEY.signer, 0)) == [record]
+
+
+def test_what_was_committed_with_a_lost_answer_is_there_after_a_crash(restarting, crashing, monkeypatch):
+    """It is looked up, found, and on the disk by the time the caller goes on."""
+    restarting.restart()
+    end = Transaction._end
+
+    def lose(transaction):
+        monkeypatch.setattr(Transaction, "_end", end)
+        with monkeypatch.context() as without:
+            without.setattr(transactions, "_COMMIT", "COMMIT")
+            end(transaction)
+        transaction.session.close()
+        raise psycopg.OperationalError("the connection was lost")
+
+    monkeypatch.setattr(Transaction, "_end", lose)
+    record = crashing.append_record(KEY, "run", {"number": 1}, NOW)
+    restarting.restart()
+    assert list(crashing.records_after(KEY.signer, 0)) == [record]
+
+
+def test_whoever_waits_for_the_disk_or_a_standby_keeps_no_other_writer_waiting(restarting, crashing, build):
+    """The server is told to wait for a standby that there is not: what commits waits, others write and wait as well."""
+    restarting.restart()
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+    restarting.made.do("ALTER SYSTEM SET synchronous_standby_names = 'nowhere'", "SELECT pg_reload_conf()")
+    writers = [threading.Thread(target=crashing.confirm, args=("ledger", NOW + HOUR * n)) for n in range(1, 4)]
+    try:
+        for number, writer in enumerate(writers, 1):
+            writer.start()
+            until(lambda number=number: restarting.made.do(waiting) == [(number,)])
+        assert crashing.facts(NOW).sources["ledger"].confirmed_at == NOW + 3 * HOUR
+        assert all(writer.is_alive() for writer in writers), "none is told that it is lasting before it is"
+    finally:
+        restarting.made.do("ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
+    for writer in writers:
+        writer.join(30)
+        assert not writer.is_alive()
+
+
+def until(holds):
+    """Wait till something holds, half a minute at most."""
+    end = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_a_server_that_stays_away_is_told_after_a_while_and_used_again_when_it_is_back(restarting, crashing):
@@ -213,8 +263,6 @@ def test_what_rests_on_something_that_changed_meanwhile_is_not_written(catalog, 
 def test_a_run_gets_its_number_whatever_others_start_while_its_session_is_lost(
     catalog, other, catalog_server, build, monkeypatch
 ):
-    from cto_backups.catalog.postgresql.transaction import Transaction
-
     commit = Transaction.commit
 
     def lose_first(transaction):

@@ -23,13 +23,18 @@ from cto_backups.errors import BackupsError, CatalogAwayError
 _READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SELECT version_num FROM alembic_version"
 # The row of the version is the writers' lock: one writer at a time, none while somebody migrates, and each sees that
 # it still knows the version. Every statement sees what was there when it began, so what others wrote before the lock.
+# The commit itself does not wait for the disk, for whoever waits would hold the lock: see `_COMMIT`.
 _WRITE: Final = """
     BEGIN ISOLATION LEVEL READ COMMITTED;
+    SET LOCAL synchronous_commit = off;
     SET LOCAL lock_timeout = {busy};
     SELECT version_num FROM alembic_version FOR UPDATE;
     """
-# In one go, so that the lock is let go of the sooner.
-_COMMIT: Final = "INSERT INTO writes (name, at) VALUES ('{name}', now()); COMMIT"
+# In one go, so that the lock is let go of the sooner. The message is a transaction of its own, whose commit waits until
+# the log is on the disk, and with a synchronous standby, up to its own end: what came before it in the log is there too.
+# Others write meanwhile, and the server flushes for all who wait at once. It is in the log alone, and takes no table.
+_COMMIT: Final = "COMMIT; SELECT pg_logical_emit_message(true, 'cto.backups', '')"
+_NAMED: Final = "INSERT INTO writes (name, at) VALUES ('{name}', now()); "
 # Nobody is in doubt about a commit for so long. One transaction in some thousands clears away.
 _FORGET: Final = "DELETE FROM writes WHERE at < now() - interval '1 hour'; "
 _CLEARING: Final = "000"
@@ -149,9 +154,12 @@ class Transaction:
                 )
 
     def _end(self) -> None:
-        ending = _COMMIT.format(name=self._name) if self._write else "COMMIT"
+        ending = _NAMED.format(name=self._name) + _COMMIT if self._write else "COMMIT"
         # After a statement that failed, a transaction that writes cannot leave its name: that is no silent rollback.
-        ended = self._open.execute((_FORGET if self._write and self._name.startswith(_CLEARING) else "") + ending)
+        self._ended((_FORGET if self._write and self._name.startswith(_CLEARING) else "") + ending)
+
+    def _ended(self, statements: str) -> None:
+        ended = self._open.execute(statements)
         while ended.nextset():
             pass
 
@@ -161,7 +169,7 @@ class Transaction:
         self._begin()  # with the lock: no other session is still about to commit it
         found = self._open.execute("SELECT 1 FROM writes WHERE name = %s", (self._name,)).fetchone()
         if found is not None:
-            self._open.execute("COMMIT")
+            self._ended(_COMMIT)  # it may not have been on the disk when the session was lost
             return
         self._repeat()
         self._end()
