@@ -198,14 +198,14 @@ def _harm(path: Path, kind: str, harm: Harm, dice: random.Random) -> None:
     content = path.read_bytes()
     if kind == "pack header":
         start = len(content) - 4 - int.from_bytes(content[-4:], "little")
-        spoiled = harm(content[start:], dice)
-        spoiled = None if spoiled is None else content[:start] + spoiled
+        whole, content = content, content[start:]
     else:
-        spoiled = harm(content, dice)
+        whole, start = content, 0
+    while (spoiled := harm(content, dice)) == content:
+        pass  # zeros in the place of zeros
     path.unlink()
     if spoiled is not None:
-        path.write_bytes(spoiled)
-        assert spoiled != content
+        path.write_bytes(whole[:start] + spoiled)
 
 
 def see_that_it_is_named(verified: Verified, key: str, kind: str, hurt: Hurt) -> None:
