@@ -231,7 +231,9 @@ def _flow(
         server.do("ANALYZE", database="flow")
         while not behind and plan(policy, catalog, clock.now(), limit=0).looked:
             pass
-    words = [sys.executable, "-m", "benchmarks.fleet_worker", url, str(sources), str(seconds), str(takes), str(slots)]
+    # By -c: the processes of its actions would import what runs as a module by -m once more.
+    worker = "from benchmarks.fleet_worker import main; main()"
+    words = [sys.executable, "-c", worker, url, str(sources), str(seconds), str(takes), str(slots)]
     with costing(postmaster(server)) as cost:
         told = _all([[*words, str(number), str(workers)] for number in range(workers)])
     _flowed(workers, seconds, told, cost)
