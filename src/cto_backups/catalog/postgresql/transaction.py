@@ -31,8 +31,8 @@ _WRITE: Final = """
     SELECT version_num FROM alembic_version FOR UPDATE;
     """
 # In one go, so that the lock is let go of the sooner. The message is a transaction of its own, whose commit waits until
-# the log is on the disk, and with a synchronous standby, up to its own end: what came before it in the log is there too.
-# Others write meanwhile, and the server flushes for all who wait at once. It is in the log alone, and takes no table.
+# the log up to it is on the disk, and at a synchronous standby: so is what came before it. Others write meanwhile, and
+# the server flushes for all who wait at once. A message is in the log alone, and takes no table.
 _COMMIT: Final = "COMMIT; SELECT pg_logical_emit_message(true, 'cto.backups', '')"
 _NAMED: Final = "INSERT INTO writes (name, at) VALUES ('{name}', now()); "
 # Nobody is in doubt about a commit for so long. One transaction in some thousands clears away.
