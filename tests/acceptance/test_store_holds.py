@@ -18,6 +18,7 @@ from botocore.exceptions import ClientError
 from acceptance.test_buckets import Installation
 from acceptance.test_locked_buckets import PREFIX, installed, passing, stored, vault
 from cto_backups.errors import ExitStatus
+from cto_backups.flows import store_holds
 from servers.object_stores import REGION, ObjectStore
 from stock.restic import Restic
 
@@ -279,3 +280,47 @@ def test_where_policy_wants_no_holds_in_the_store_any_more_the_next_look_takes_t
     assert court.renew()["taken_off"] >= len(held) - 2
     assert court.held() == set()
     assert json.loads(court.run("vault", "renew", "cloud", "--json"))["vaults"][0]["holds"] is None
+
+
+def test_a_prune_beside_a_held_point_ends_well_and_the_next_look_holds_what_it_wrote_anew(
+    court: Court, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = court.change(1)
+    court.run("hold", "add", first, "--reason", "case 4711")
+    kept = packs(court.held())
+    court.change(2)
+    court.change(3)
+    court.renew()
+    days = passing(monkeypatch)
+    days(31)
+    court.run("expire")
+    before = {key for key in court.held() if "/index/" in key}
+    assert json.loads(court.run("prune", "cloud", "--json"))["vaults"][0]["dropped"], "what only the second needed"
+    told = court.renew()
+    after = {key for key in court.held() if "/index/" in key}
+    assert after and not after & before
+    assert (told["put_on"], told["taken_off"]) == (len(after), 0), "the index that was replaced was let go of by prune"
+    assert packs(court.held()) == kept
+    court.run("verify", "cloud")
+
+
+def test_a_hold_that_is_placed_while_another_is_taken_off_ends_up_on_all_it_needs(
+    court: Court, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As late as can be: what is to be held was looked up already, and what is not is taken off next."""
+    first = court.change(1)
+    court.run("hold", "add", first, "--reason", "case 4711")
+    expected = court.held()
+    (hold,) = json.loads(court.run("hold", "--json"))["holds"]
+    plain, placed = store_holds._needed, []
+
+    def late(*asked: Any) -> Any:
+        found = plain(*asked)
+        if not placed:
+            placed.append(first)
+            court.run("hold", "add", first, "--reason", "case 4712")
+        return found
+
+    monkeypatch.setattr(store_holds, "_needed", late)
+    court.run("hold", "release", hold["id"], "--reason", "closed")
+    assert court.held() == expected

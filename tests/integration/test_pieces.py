@@ -16,9 +16,10 @@ from cto_backups.core.log_range import LOG_SAMPLE
 from cto_backups.core.model import Fingerprint, Rung, Sample
 from cto_backups.core.payloads import SnapshotLabel
 from cto_backups.core.policy import Access
-from cto_backups.core.streams import Mark, Piece, PieceRead, StreamFacts, gets_nothing
+from cto_backups.core.streams import JOIN_LEAST, Mark, Piece, PieceRead, StreamFacts, gets_nothing
 from cto_backups.core.verification import Part
 from cto_backups.errors import DamageError, SourceError
+from cto_backups.flows import hold, store_holds
 from cto_backups.flows.piece_check import put_back
 from cto_backups.flows.piece_upkeep import fill, join, tidy
 from cto_backups.flows.pieces import PieceFiles, tail_of
@@ -384,3 +385,26 @@ def _noting(read: Any, seen: list[str]) -> Any:
         return found
 
     return noted
+
+
+def test_what_leads_on_from_a_held_point_is_held_but_for_what_is_still_to_be_joined(streamed: Any) -> None:
+    """Held pieces do not go, and what is joined has to."""
+    installation = streamed.installation
+    hold.place(installation, "documents", reason="case 4711", approver=None)
+    held = store_holds._held(installation, "one")
+    (references,) = held.values()
+
+    def keys() -> set[str]:
+        return {key.rpartition("/")[2] for key in store_holds._pieces(installation, "one", "documents", references)}
+
+    assert keys() == {f"{begins:016X}-{begins + 100:016X}.sealed" for begins in range(100, 500, 100)}
+    stream(streamed, 0, 100, ("one",))
+    stream(streamed, 900, 1000, ("one",))
+    assert f"{0:016X}-{100:016X}.sealed" not in keys(), "the point itself holds it"
+    for begins in range(500, 500 + 100 * JOIN_LEAST, 100):
+        stream(streamed, begins, begins + 100, ("one",))
+    assert not keys() - {f"{900:016X}-{1000:016X}.sealed"}, "they are to be joined"
+    needed = store_holds._needed(installation, "one", held)
+    store = installation.store("one")
+    assert {"vault.json", *store.needed_by(sorted(references)).keys} <= needed.keys
+    assert not store_holds._needed(installation, "one", {}).keys
