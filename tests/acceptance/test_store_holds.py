@@ -324,3 +324,20 @@ def test_a_hold_that_is_placed_while_another_is_taken_off_ends_up_on_all_it_need
     monkeypatch.setattr(store_holds, "_needed", late)
     court.run("hold", "release", hold["id"], "--reason", "closed")
     assert court.held() == expected
+
+
+def test_former_versions_are_let_go_of_with_the_release(court: Court) -> None:
+    """An intruder put something over what is held: it was brought back above, and the held version lies below."""
+    first = court.change(1)
+    court.run("hold", "add", first, "--reason", "case 4711")
+    held = court.held()
+    name = sorted(packs(held))[0]
+    court.store.client.put_object(Bucket=court.bucket, Key=f"{PREFIX}/{name}", Body=b"pay here")
+    court.run("vault", "undelete", "cloud")
+    told = court.renew()
+    assert (told["put_on"], told["taken_off"]) == (1, 0), "what is needed stays held below, too"
+    assert court.held() == held
+    (hold,) = json.loads(court.run("hold", "--json"))["holds"]
+    told = json.loads(court.run("hold", "release", hold["id"], "--reason", "closed", "--json"))
+    assert told["stores"]["cloud"]["taken_off"] == len(held) + 1
+    assert court.delete_everything() == set()
