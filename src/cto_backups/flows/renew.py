@@ -80,8 +80,8 @@ def renew(installation: Installation, vault_name: str) -> Renewed:
             renewed = _look(installation, vault_name, vault, started)
         with installation.progress(f"Looking at the legal holds in {vault_name}"):
             holds = follow(installation, vault_name)
-            if holds is None and installation.catalog.last_figure(ActionKind.RENEW, vault_name, "held"):
-                holds = take_all_off(installation, vault_name)  # policy wanted some once
+            if holds is None and _held_once(installation, vault_name):
+                holds = take_all_off(installation, vault_name)
         renewed = replace(renewed, holds=holds, seconds=clock.monotonic() - started)
         run.figures.update(
             files=renewed.files,
@@ -119,6 +119,18 @@ def _look(installation: Installation, vault_name: str, vault: LockingVault, star
     installation.check_readable(vault_name)  # where everything was removed meanwhile, it is the vault that is gone
     seconds = clock.monotonic() - started
     return Renewed(vault_name, found["files"], found["renewed"], found["lapsing"], tuple(unlocked), until, seconds)
+
+
+def _held_once(installation: Installation, vault_name: str) -> bool:
+    """Whether policy wanted holds in a vault's store, and wants none any more.
+
+    Where this host may only add, or was enrolled, that is for the vault's owner to say, whose runs a fleet's catalog
+    has, too.
+    """
+    policy = installation.policy
+    if policy.append_only(vault_name) or policy.enrolled_as is not None:
+        return False
+    return installation.catalog.last_figure(ActionKind.RENEW, vault_name, "held") > 0
 
 
 @dataclass(frozen=True, slots=True)
