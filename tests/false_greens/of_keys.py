@@ -27,6 +27,25 @@ def _wrapped(site: Site) -> tuple[GoogleKeys, str]:
 
 
 @fault(
+    "Shared secret let into an off-site vault",
+    "somebody adds the secret that opens the other vaults to one with a key of its own",
+    finding("own-keys-alone", "two"),
+)
+def shared_secret_added(site: Site) -> None:
+    site.well("key", "add", "--new", f"file:{site.home / 'keys' / 'repository.key'}", "--vault", "two")
+
+
+@fault(
+    "Off-site vault without a key of its own",
+    "the key of an off-site vault is taken out of the policy, and the secret of the others opens it",
+    finding("own-keys", "two"),
+)
+def own_key_left_out(site: Site) -> None:
+    shared_secret_added(site)
+    site.edit(("    key: file:own/two.key\n", ""))
+
+
+@fault(
     "Key disabled at its service",
     "the key of a cloud that opens every vault is disabled, and the key file is still there",
     finding("key-services"),

@@ -170,7 +170,7 @@ class Site:
 
     def _store(self, record: Path) -> RepositoryStore:
         name = record.relative_to(self.home / "vaults").parts[0]
-        key = (self.home / "keys" / "repository.key").read_text().strip()
+        key = (self.home / ("own/two.key" if name == "two" else "keys/repository.key")).read_text().strip()
         return RepositoryStore.open(LocalVault(name, self.vault(name)), "repositories/main", key)
 
     def copy_to(self, place: Path) -> None:
@@ -219,7 +219,7 @@ def make(root: Path, fill: Callable[[Site], None], policy: str) -> Site:
     """An installation made by ``init`` on data that `fill` makes, then with a policy of its own.
 
     In the policy, ``{data}`` is the folder of the data and ``{fingerprint}`` that of the evidence key. The two vaults
-    are on disks of their own, and the evidence key is not in the folder of the repository key.
+    are on disks of their own, vault two has a key of its own, and each of the three keys is in a folder of its own.
     """
     site = Site(root)
     site.data.mkdir(parents=True)
@@ -227,11 +227,13 @@ def make(root: Path, fill: Callable[[Site], None], policy: str) -> Site:
     site.disks = {str(site.vault("one")): FIRST_DISK, str(site.vault("two")): SECOND_DISK}
     with mock.patch.dict(os.environ, {"CTO_BACKUPS_POLICY": ""}):
         site.well("init", str(site.home), "--protect", str(site.data), "--business", "acme")
+    shutil.rmtree(site.vault("two"))
     shutil.rmtree(site.vault("three"))
     signing = site.home / "signing"
     signing.mkdir(mode=0o700)
     (site.home / "keys" / "evidence.key").rename(signing / "evidence.key")
     site.policy.write_text(HEAD + policy.replace("{data}", str(site.data)))
+    site.well("vault", "init", "two")
     site.well("worker", "--once", "--every", "24 h")
     site.well("alerts", "test")
     return site
@@ -253,5 +255,11 @@ state: state
 vaults:
   one: {url: "file:vaults/one", provider: local-disk, region: cellar, storage: disk}
   two:
-    {url: "file:vaults/two", provider: other-disk, region: office, storage: tape, off_site: true, access: append-only}
+    url: file:vaults/two
+    provider: other-disk
+    region: office
+    storage: tape
+    off_site: true
+    access: append-only
+    key: file:own/two.key
 """

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from cto_backups import registry
-from cto_backups.app.repository_secret import RepositorySecret
+from cto_backups.app.repository_secret import Secrets
 from cto_backups.core.policy import Access, Tls
 from cto_backups.core.wording import not_declared
 from cto_backups.errors import BackupsError, NotFoundError
@@ -54,7 +54,7 @@ class Adapters:
     _stores_lock: threading.RLock = field(default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
-        self.secret = RepositorySecret(self.configuration, self.vault)
+        self.secrets = Secrets(self.configuration, self.vault)
 
     def source(self, name: str) -> "Source":
         """The source's adapter, a new one each time. Raises NotFoundError."""
@@ -190,7 +190,7 @@ class Adapters:
         with self._stores_lock:
             if name not in self._stores:
                 ahead = self._ahead.pop(name, None)
-                store = ahead.result() if ahead else open_store(self.configuration, self.vault(name), self.secret)
+                store = ahead.result() if ahead else open_store(self.configuration, self.vault(name), self.secrets)
                 self.expect_repository(name, store.repository_id)
                 from cto_backups.exports.joined import joined
 
@@ -234,7 +234,7 @@ class Adapters:
         from cto_backups.config.secrets import SecretReference
 
         settings = self.configuration.settings
-        if not isinstance(first := settings.repository_key.references[0], SecretReference) or not first.path(
+        if not isinstance(first := settings.key_of(name).references[0], SecretReference) or not first.path(
             settings.home
         ):
             return
@@ -245,7 +245,7 @@ class Adapters:
         # Loaded here: on the thread, loading would take turns with what is loaded meanwhile, and only then derive.
         from cto_backups.repository import store  # noqa: F401
 
-        self._ahead[name] = _Opening(self.configuration, vault, self.secret)
+        self._ahead[name] = _Opening(self.configuration, vault, self.secrets)
 
     def close(self) -> None:
         """Wait for what was begun and never asked for."""
@@ -267,11 +267,11 @@ class _Opening:
     that is loaded meanwhile is loaded while the first answers are on their way, and the key is derived.
     """
 
-    def __init__(self, configuration: "Configuration", vault: "Vault", secret: RepositorySecret) -> None:
+    def __init__(self, configuration: "Configuration", vault: "Vault", secrets: Secrets) -> None:
         self._store: RepositoryStore | None = None
         self._error: BaseException | None = None
         self._thread = threading.Thread(
-            target=self._run, args=(configuration, vault, secret), name=f"open {vault.name}"
+            target=self._run, args=(configuration, vault, secrets), name=f"open {vault.name}"
         )
         self._thread.start()
         from cto_backups.core.vaults import requests_at_once
@@ -279,9 +279,9 @@ class _Opening:
         if requests_at_once(vault) > 1:
             self._thread.join(_HEAD_START_SECONDS)
 
-    def _run(self, configuration: "Configuration", vault: "Vault", secret: RepositorySecret) -> None:
+    def _run(self, configuration: "Configuration", vault: "Vault", secrets: Secrets) -> None:
         try:
-            self._store = open_store(configuration, vault, secret)
+            self._store = open_store(configuration, vault, secrets)
         except BaseException as error:  # noqa: BLE001 - raised where the repository is asked for
             self._error = error
 
@@ -297,7 +297,7 @@ class _Opening:
         return self._store
 
 
-def open_store(configuration: "Configuration", vault: "Vault", secret: RepositorySecret) -> "RepositoryStore":
+def open_store(configuration: "Configuration", vault: "Vault", secrets: Secrets) -> "RepositoryStore":
     """Open the repository in a vault, with the secret from the first place of the policy that gives one which does.
 
     Raises KeyProblemError, NotFoundError, VaultError, DamageError.
@@ -315,7 +315,7 @@ def open_store(configuration: "Configuration", vault: "Vault", secret: Repositor
         far=requests_at_once(vault) > 1,
     )
     place = configuration.policy.vaults[vault.name].repository
-    return secret.open(vault, lambda password: RepositoryStore.open(vault, place, password, options=options))
+    return secrets.open(vault, lambda password: RepositoryStore.open(vault, place, password, options=options))
 
 
 def own_places(configuration: "Configuration") -> tuple[Path, ...]:
@@ -333,7 +333,10 @@ def own_places(configuration: "Configuration") -> tuple[Path, ...]:
     for vault in configuration.policy.vaults.values():
         references += vault.logins.values()
     others = [reference.path(settings.home) for reference in references]
-    for path in (*settings.repository_key.paths(settings.home), *others):
+    secrets = [
+        path for key in (settings.repository_key, *settings.vault_keys.values()) for path in key.paths(settings.home)
+    ]
+    for path in (*secrets, *others):
         own += [path, *beside(path)] if path else []
     return tuple(own)
 

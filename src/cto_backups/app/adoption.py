@@ -62,7 +62,7 @@ def adopt(policy: Path, wish: Wish, password: "Secret | None", *, host: str, dry
     if dry_run:
         return plan
     store.vault.create()
-    secret = Adapters(configuration).secret.any().reveal()
+    secret = Adapters(configuration).secrets.of(plan.vault).any().reveal()
     store.keys.add(secret, username=user(), hostname=host, chosen=False)
     if edited is not configuration:
         edit.save(configuration, edited)
@@ -141,7 +141,7 @@ def _open(configuration: "Configuration", vault: "object", password: "Secret | N
             todo="Name the folder that 'restic -r' gets, with config, data and keys in it.",
         )
     try:
-        return RepositoryStore.open(vault, REPOSITORY, Adapters(configuration).secret.any().reveal())
+        return RepositoryStore.open(vault, REPOSITORY, Adapters(configuration).secrets.of(vault.name).any().reveal())
     except KeyProblemError:
         if password is None:
             raise KeyProblemError(

@@ -32,7 +32,7 @@ def examine(configuration: "Configuration", place: "Vault", source: "Callable[[s
     )
     checked = check(place, relied)
     copies, left = _copies(configuration, place, source) if vault.plain_exports else ((), {})
-    services = configuration.settings.repository_key.services
+    services = configuration.settings.key_of(place.name).services
     keys = tuple(_unwraps(reference, place.name) for reference in services)
     if not keys:
         keys = (Told("key", Answer.NOT_OFFERED, "the policy names no key service", wanted=False),)

@@ -5,6 +5,7 @@ from pathlib import Path
 from cto_backups.app import Opened, local_paths
 from cto_backups.app.adapters import catalog_path, local_roots
 from cto_backups.app.escrow import known_escrow
+from cto_backups.app.own_keys import alike, key_files, separated
 from cto_backups.app.wrapping import key_service_problems
 from cto_backups.core.findings import Environment, Place
 from cto_backups.core.governing_rules import loosened
@@ -17,7 +18,9 @@ def environment(opening: Opened) -> Environment:
     settings, policy = opening.configuration.settings, opening.configuration.policy
     catalog = catalog_path(opening.configuration)
     evidence = settings.evidence_key.path(settings.home)
-    keys = _named(settings.repository_key.paths(settings.home))
+    keys, opens = {}, {}
+    for name, path, vaults in key_files(opening.configuration):
+        keys[name], opens[name] = path, vaults
     if evidence is not None:
         keys["the evidence key"] = evidence
     return Environment(
@@ -30,16 +33,12 @@ def environment(opening: Opened) -> Environment:
         catalog=_place(catalog) if catalog is not None else None,
         loosened=loosened(accepted, policy.governance) if accepted or policy.governance else None,
         key_services=key_service_problems(opening),
+        opens=opens,
+        secrets=alike(opening.configuration),
+        separated=separated(opening, settings.vault_keys),
         escrow=known_escrow(opening),
         report=known_report(settings.state, policy.report_to.name) if policy.report_to else None,
     )
-
-
-def _named(paths: tuple[Path, ...]) -> dict[str, Path]:
-    """The files of the repository key by what controls call them."""
-    first, *others = paths or (None,)
-    named = {} if first is None else {"the repository key": first}
-    return named | {f"the repository key in {path}": path for path in others if path is not None}
 
 
 def _place(path: Path) -> Place:

@@ -14,7 +14,7 @@ from cto_backups import clock
 from cto_backups.app import ProgressFactory, assembled, reviewed, silent
 from cto_backups.app.adapters import Adapters
 from cto_backups.app.catalog_place import place_for
-from cto_backups.errors import PolicyError
+from cto_backups.errors import KeyProblemError, PolicyError
 
 if TYPE_CHECKING:
     from cto_backups.config import Configuration
@@ -50,7 +50,7 @@ def rebuild(
             raise not_declared("vault", name, configuration.policy.vaults)
     chosen = tuple(dict.fromkeys(vaults or configuration.policy.vaults))
     place = place_for(configuration)
-    new_key = _evidence_key(configuration)
+    new_key = _evidence_key(configuration, chosen)
     read_retentions = partial(_retentions_in, policy)
     work = partial(rebuild_from, vault_names=chosen, trusted=trusted, retentions_in=read_retentions)
     if place.exists():
@@ -110,7 +110,20 @@ def _retentions_in(policy: Path, text: bytes) -> Mapping[str, str]:
     return {name: format_retention(source.retention) for name, source in sources.items()}
 
 
-def _evidence_key(configuration: "Configuration") -> Path | None:
+def _check_secrets(adapters: Adapters, vaults: Sequence[str]) -> None:
+    """Raise KeyProblemError when the secret of none of these vaults is there."""
+    problems: list[KeyProblemError] = []
+    for secret in dict.fromkeys([*map(adapters.secrets.of, vaults), adapters.secrets.shared]):
+        try:
+            secret.any()
+        except KeyProblemError as error:
+            problems.append(error)
+        else:
+            return
+    raise problems[0]
+
+
+def _evidence_key(configuration: "Configuration", vaults: Sequence[str]) -> Path | None:
     """Make the evidence key where it is a file that is not there; its path, None when nothing was made."""
     from cto_backups.config.secrets import create_file_secret
     from cto_backups.evidence.records import SigningKey
@@ -120,6 +133,6 @@ def _evidence_key(configuration: "Configuration") -> Path | None:
     if path is None or path.exists() or not path.parent.is_dir():  # its disk may not be mounted
         return None
     # Before anything is made: without what opens the vaults there is nothing to rebuild from.
-    Adapters(configuration).secret.any()
+    _check_secrets(Adapters(configuration), vaults)
     create_file_secret(path, SigningKey.generate().secret())
     return path

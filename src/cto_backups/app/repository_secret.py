@@ -1,7 +1,7 @@
-"""Find the secret that opens a repository: from whichever of the places that the policy names gives it first."""
+"""Find the secrets that open repositories: each from whichever of the places that the policy names gives it first."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ from cto_backups.errors import BackupsError, DamageError, KeyProblemError, KeySe
 
 if TYPE_CHECKING:
     from cto_backups.config import Configuration
-    from cto_backups.config.repository_key import ServiceReference
+    from cto_backups.config.repository_key import RepositoryKey, ServiceReference
     from cto_backups.config.secrets import Secret, SecretReference
     from cto_backups.core.keys import KeyService
     from cto_backups.core.vaults import Vault
@@ -40,109 +40,90 @@ def unwrap(reference: "ServiceReference", envelope: "Envelope") -> "Secret":
         raise KeyProblemError(f"What {reference} unwraps is no secret", why="it is not text") from None
 
 
-class RepositorySecret:
-    """The one secret of all vaults. What opened one is tried first: a command may ask a person, and services cost."""
+class Secrets:
+    """The secrets that open the vaults of a policy: one that most share, and those of vaults with a key of their own.
+
+    `in_use` is what opened each vault that was opened.
+    """
 
     def __init__(self, configuration: "Configuration", vaults: "Callable[[str], Vault]") -> None:
         self._configuration = configuration
-        self._vaults = vaults
-        self._answers: dict[object, Secret | BackupsError] = {}
-        self._known: Secret | None = None
-        self._lock = threading.RLock()
+        self._places = _Places(configuration, vaults)
+        self._made: dict[RepositoryKey, RepositorySecret] = {}
+        self._lock = self._places.lock
+        self.in_use: dict[str, Secret] = {}
+
+    @property
+    def shared(self) -> "RepositorySecret":
+        """The one under ``keys: repository:``."""
+        return self._secret(self._configuration.settings.repository_key)
+
+    def of(self, vault: str) -> "RepositorySecret":
+        """The one that a vault is to be opened with."""
+        return self._secret(self._configuration.settings.key_of(vault))
 
     def open(self, vault: "Vault", opening: "Callable[[str], RepositoryStore]") -> "RepositoryStore":
-        """The repository in a vault, opened with the first secret that does. Raises what keeps it from opening."""
+        """The repository in a vault, opened with the first secret that does. Raises what keeps it from opening.
+
+        A vault that got a key of its own in the policy opens with the shared secret until `key separate` was run.
+        """
         problems: list[BackupsError] = []
         with self._lock:
+            own, shared = self.of(vault.name), self.shared
             tried: list[Secret] = []
-            for secret, envelope in self._candidates(vault, problems):
-                if secret in tried:
-                    continue
-                tried.append(secret)
-                try:
-                    store = opening(secret.reveal())
-                except KeyProblemError as error:
-                    problems.append(error)
-                    continue
-                if envelope is not None and envelope.repository != store.repository_id:
-                    raise DamageError(
-                        f"The wrapped secret in vault '{vault.name}' is of another repository",
-                        why=f"it was wrapped for {envelope.repository[:12]}…, and here is {store.repository_id[:12]}…",
-                        todo="Find out who changed the vault; then run: cto.backups key wrap",
-                    )
-                self._known = secret
-                return store
-        raise self._none_opens(vault, problems)
-
-    def any(self) -> "Secret":
-        """The secret: what opened a repository before, or the first that is given. Raises KeyProblemError."""
-        with self._lock:
-            if self._known is not None:
-                return self._known
-            settings = self._configuration.settings
-            key = settings.repository_key
-            if key.plain or not key.services:
-                try:
-                    return key.resolve(settings.home)
-                except KeyProblemError:
-                    if not key.services:
-                        raise
-            problems: list[BackupsError] = []
-            first = next(iter(self._configuration.policy.vaults), None)
-            for secret, _ in self._candidates(self._vaults(first), problems) if first else ():
-                return secret
-            raise _gathered("No place gives the repositories' secret", problems)
+            for secret in (own,) if own is shared else (own, shared):
+                store = secret.open(vault, opening, tried, problems)
+                if store is not None:
+                    self.in_use[vault.name] = secret.any()
+                    return store
+            self._places.ask_again()
+        raise _gathered(f"No place gives a secret that opens vault '{vault.name}'", problems)
 
     def envelopes(self, vault: "Vault") -> "Envelopes":
         """The wrapped secrets of a vault."""
+        return self._places.envelopes(vault)
+
+    def _secret(self, key: "RepositoryKey") -> "RepositorySecret":
+        with self._lock:
+            if key not in self._made:
+                vaults = self._configuration.settings.by_key(self._configuration.policy.vaults).get(key, [])
+                self._made[key] = RepositorySecret(key, tuple(vaults), self._places)
+            return self._made[key]
+
+
+class _Places:
+    """The places of all secrets of a policy. A person whom a command asks is asked once, and services cost."""
+
+    def __init__(self, configuration: "Configuration", vaults: "Callable[[str], Vault]") -> None:
+        self.home, self._state, self.vault = configuration.settings.home, configuration.settings.state, vaults
+        self._answers: dict[object, Secret | BackupsError] = {}
+        self.lock = threading.RLock()
+
+    def envelopes(self, vault: "Vault") -> "Envelopes":
         from cto_backups.repository.envelope import Envelopes
 
-        return Envelopes(vault, self._configuration.settings.state)
+        return Envelopes(vault, self._state)
 
-    def _candidates(self, vault: "Vault", problems: list[BackupsError]) -> "Iterator[tuple[Secret, Envelope | None]]":
-        from cto_backups.config.secrets import SecretReference
-
-        if self._known is not None:
-            yield self._known, None
-        for reference in self._configuration.settings.repository_key.references:
-            if isinstance(reference, SecretReference):
-                answer = self._asked(reference)
-                if isinstance(answer, BackupsError):
-                    problems.append(answer)
-                else:
-                    yield answer, None
-                continue
-            wrapped = [envelope for envelope in self.envelopes(vault) if envelope.service == str(reference)]
-            if not wrapped:
-                problems.append(_not_wrapped(reference, vault))
-            for envelope in wrapped:
-                answer = self._unwrapped(reference, envelope)
-                if isinstance(answer, BackupsError):
-                    problems.append(answer)
-                else:
-                    yield answer, envelope
-                if isinstance(answer, KeyServiceAwayError):
-                    break
-        yield from self._of_other_vaults(vault)
-
-    def _of_other_vaults(self, vault: "Vault") -> "Iterator[tuple[Secret, Envelope | None]]":
-        """What is wrapped for the other vaults: there is one secret for all, and one of them may have lost its own."""
-        for reference in self._configuration.settings.repository_key.services:
-            for name in self._configuration.policy.vaults:
-                for envelope in self.envelopes(self._vaults(name)) if name != vault.name else ():
-                    if envelope.service != str(reference):
-                        continue
-                    answer = self._unwrapped(reference, envelope)
-                    if not isinstance(answer, BackupsError):
-                        yield answer, None
-
-    def _asked(self, reference: "SecretReference") -> "Secret | BackupsError":
+    def asked(self, reference: "SecretReference") -> "Secret | BackupsError":
+        if (known := self._answers.get(reference)) is not None:
+            return known
         try:
-            return reference.resolve(self._configuration.settings.home)
+            secret = reference.resolve(self.home)
         except KeyProblemError as error:
             return error
+        if reference.kind == "command":
+            self._answers[reference] = secret
+        return secret
 
-    def _unwrapped(self, reference: "ServiceReference", envelope: "Envelope") -> "Secret | BackupsError":
+    def ask_again(self) -> None:
+        """What commands said opened nothing: they may say something else next time."""
+        from cto_backups.config.secrets import SecretReference
+
+        self._answers = {
+            asked: found for asked, found in self._answers.items() if not isinstance(asked, SecretReference)
+        }
+
+    def unwrapped(self, reference: "ServiceReference", envelope: "Envelope") -> "Secret | BackupsError":
         if isinstance(away := self._answers.get(reference), KeyServiceAwayError):
             return away
         if envelope not in self._answers:
@@ -154,8 +135,109 @@ class RepositorySecret:
                     self._answers[reference] = error  # each try of it costs seconds
         return self._answers[envelope]
 
-    def _none_opens(self, vault: "Vault", problems: list[BackupsError]) -> BackupsError:
-        return _gathered(f"No place gives a secret that opens vault '{vault.name}'", problems)
+
+class RepositorySecret:
+    """One secret, and the vaults that it is to open. What opened one of them is tried first."""
+
+    def __init__(self, key: "RepositoryKey", vaults: "Sequence[str]", places: _Places) -> None:
+        self.key = key
+        self._vaults = vaults
+        self._places = places
+        self._known: Secret | None = None
+
+    def open(
+        self,
+        vault: "Vault",
+        opening: "Callable[[str], RepositoryStore]",
+        tried: "list[Secret]",
+        problems: list[BackupsError],
+    ) -> "RepositoryStore | None":
+        """The repository in a vault; None when this does not open it, which is noted. Raises what else is wrong."""
+        for secret, envelope in self._candidates(vault, problems):
+            if secret in tried:
+                continue
+            tried.append(secret)
+            try:
+                store = opening(secret.reveal())
+            except KeyProblemError as error:
+                problems.append(error)
+                continue
+            if envelope is not None and envelope.repository != store.repository_id:
+                raise DamageError(
+                    f"The wrapped secret in vault '{vault.name}' is of another repository",
+                    why=f"it was wrapped for {envelope.repository[:12]}…, and here is {store.repository_id[:12]}…",
+                    todo="Find out who changed the vault; then run: cto.backups key wrap",
+                )
+            self._known = secret
+            return store
+        return None
+
+    def any(self) -> "Secret":
+        """The secret: what opened a repository before, or the first that is given. Raises KeyProblemError."""
+        with self._places.lock:
+            if self._known is not None:
+                return self._known
+            problems: list[BackupsError] = []
+            for reference in self.key.plain:
+                answer = self._places.asked(reference)
+                if not isinstance(answer, BackupsError):
+                    return answer
+                problems.append(answer)
+            first = next(iter(self._vaults), None)
+            if first is not None and self.key.services:
+                problems.clear()
+                for secret, _ in self._candidates(self._places.vault(first), problems):
+                    return secret
+            raise _gathered("No place gives the repositories' secret", problems)
+
+    def given(self, vault: "Vault") -> "list[Secret]":
+        """Every secret that its places give for a vault now. Raises KeyProblemError when none does."""
+        with self._places.lock:
+            problems: list[BackupsError] = []
+            found: list[Secret] = []
+            for secret, _ in self._candidates(vault, problems):
+                if secret not in found:
+                    found.append(secret)
+            if not found:
+                raise _gathered(f"No place gives the secret {self.key}", problems)
+            return found
+
+    def _candidates(self, vault: "Vault", problems: list[BackupsError]) -> "Iterator[tuple[Secret, Envelope | None]]":
+        from cto_backups.config.secrets import SecretReference
+
+        if self._known is not None:
+            yield self._known, None
+        for reference in self.key.references:
+            if isinstance(reference, SecretReference):
+                answer = self._places.asked(reference)
+                if isinstance(answer, BackupsError):
+                    problems.append(answer)
+                else:
+                    yield answer, None
+                continue
+            wrapped = [envelope for envelope in self._places.envelopes(vault) if envelope.service == str(reference)]
+            if not wrapped:
+                problems.append(_not_wrapped(reference, vault))
+            for envelope in wrapped:
+                answer = self._places.unwrapped(reference, envelope)
+                if isinstance(answer, BackupsError):
+                    problems.append(answer)
+                else:
+                    yield answer, envelope
+                if isinstance(answer, KeyServiceAwayError):
+                    break
+        yield from self._of_other_vaults(vault)
+
+    def _of_other_vaults(self, vault: "Vault") -> "Iterator[tuple[Secret, Envelope | None]]":
+        """What is wrapped for the other vaults that it opens: one of them may have lost its own."""
+        for reference in self.key.services:
+            for name in self._vaults:
+                for envelope in self._places.envelopes(self._places.vault(name)) if name != vault.name else ():
+                    if envelope.service != str(reference):
+                        continue
+                    answer = self._places.unwrapped(reference, envelope)
+                    if not isinstance(answer, BackupsError):
+                        yield answer, None
 
 
 def _gathered(what: str, problems: list[BackupsError]) -> BackupsError:

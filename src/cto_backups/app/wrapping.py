@@ -1,4 +1,4 @@
-"""Wrap the repositories' secret with the key services that the policy names, and see that they unwrap it."""
+"""Wrap the secrets of repositories with the key services that the policy names, and see that they unwrap them."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -19,7 +19,7 @@ from cto_backups.errors import (
 )
 
 if TYPE_CHECKING:
-    from cto_backups.config.repository_key import ServiceReference
+    from cto_backups.config.repository_key import RepositoryKey, ServiceReference
     from cto_backups.config.secrets import Secret
     from cto_backups.core.vaults import Vault
     from cto_backups.repository.envelope import Envelope, Envelopes
@@ -40,35 +40,47 @@ class Wrapping:
     def __init__(self, opening: Opened) -> None:
         self._opening = opening
         self._adapters = Adapters(opening.configuration)
-        self.services: Sequence[ServiceReference] = opening.configuration.settings.repository_key.services
+        self._settings = opening.configuration.settings
 
-    def check(self) -> None:
-        """Raises RefusedError when the policy names no key service."""
-        if not self.services:
+    def services(self, vault_name: str) -> "Sequence[ServiceReference]":
+        """The key services that are to unwrap the secret of a vault."""
+        return self._settings.key_of(vault_name).services
+
+    def check(self, vault_names: Iterable[str]) -> None:
+        """Raises RefusedError when the policy names no key service for any of these vaults."""
+        if not any(self.services(name) for name in vault_names):
             raise RefusedError(
                 "The policy names no key service",
-                why="keys: repository: has neither aws-kms: nor gcp-kms: in it",
+                why="keys: repository: has neither aws-kms: nor gcp-kms: in it; nor has the key of a vault here",
                 todo="Add one to the list there, and keep what gives the secret now until it is wrapped.",
             )
 
     def secret_of(self, vault_name: str) -> "Secret":
         """The secret that opens a vault now. Raises what keeps it from opening."""
         self._adapters.store(vault_name)
-        return self._adapters.secret.any()
+        return self._adapters.secrets.in_use[vault_name]
 
-    def wrap(self, vault_name: str, secret: "Secret", *, anew: bool = False) -> tuple[Wrapped, ...]:
+    def wrap(
+        self,
+        vault_name: str,
+        secret: "Secret",
+        *,
+        anew: bool = False,
+        services: "Sequence[ServiceReference] | None" = None,
+    ) -> tuple[Wrapped, ...]:
         """Wrap the secret for a vault with each service that has not done so, with all of them when `anew`.
 
-        Each is unwrapped again before it counts. What is wrong with one service keeps no other from it. Raises
-        VaultError, and what keeps the repository from opening.
+        The services are the vault's, unless others are named. Each is unwrapped again before it counts. What is wrong
+        with one service keeps no other from it. Raises VaultError, and what keeps the repository from opening.
         """
+        services = self.services(vault_name) if services is None else services
         place = self._adapters.vault(vault_name)
         place.check()
         self._opening.installation.store(vault_name)
         repository = self._opening.installation.catalog.repository_of(vault_name)
         assert repository is not None  # noted when it is opened
-        envelopes = self._adapters.secret.envelopes(place)
-        return tuple(self._wrap(repository, envelopes, reference, secret, anew) for reference in self.services)
+        envelopes = self._adapters.secrets.envelopes(place)
+        return tuple(self._wrap(repository, envelopes, reference, secret, anew) for reference in services)
 
     def _wrap(
         self,
@@ -113,12 +125,12 @@ class Wrapping:
             return Wrapped(str(reference), False, error)
         return Wrapped(str(reference), new=True)
 
-    def distinct(self) -> "list[Secret]":
-        """Every secret that the services unwrap for any vault, the newest first: two while they are exchanged."""
+    def distinct(self, key: "RepositoryKey", vault_names: Iterable[str]) -> "list[Secret]":
+        """Every secret that the services of a key unwrap for its vaults, the newest first: two during an exchange."""
         found: list[tuple[Envelope, ServiceReference]] = []
-        for name in self._opening.configuration.policy.vaults:
-            envelopes = self._adapters.secret.envelopes(self._adapters.vault(name))
-            found += [(each, reference) for reference in self.services for each in _of(envelopes, reference)]
+        for name in vault_names:
+            envelopes = self._adapters.secrets.envelopes(self._adapters.vault(name))
+            found += [(each, reference) for reference in key.services for each in _of(envelopes, reference)]
         distinct: list[Secret] = []
         for envelope, reference in sorted(found, key=lambda pair: pair[0].created_at, reverse=True):
             secret = unwrap(reference, envelope)
@@ -126,18 +138,19 @@ class Wrapping:
                 distinct.append(secret)
         return distinct
 
-    def drop(self, vault_name: str, old: "Sequence[Secret]") -> None:
-        """Forget where these are wrapped for a vault. Raises VaultError, KeyProblemError."""
-        envelopes = self._adapters.secret.envelopes(self._adapters.vault(vault_name))
-        for reference in self.services:
+    def drop(self, vault_name: str, old: "Sequence[Secret]", *keys: "RepositoryKey") -> None:
+        """Forget where services of these keys wrapped one of these for a vault. Raises VaultError, KeyProblemError."""
+        envelopes = self._adapters.secrets.envelopes(self._adapters.vault(vault_name))
+        for reference in dict.fromkeys(each for key in keys for each in key.services):
             for envelope in _of(envelopes, reference):
                 if unwrap(reference, envelope) in old:
                     envelopes.remove(envelope)
 
 
 def key_service_problems(opening: Opened) -> dict[str, str]:
-    """Of each key service, what is wrong with it, or nothing: it is asked, and unwraps every vault's secret."""
-    references = opening.configuration.settings.repository_key.services
+    """Of each key service, what is wrong with it, or nothing: it is asked, and unwraps each vault's secret."""
+    keys = opening.configuration.settings.by_key(opening.configuration.policy.vaults)
+    references = tuple(dict.fromkeys(each for key in keys for each in key.services))
     if not references:
         return {}
     adapters = Adapters(opening.configuration)
@@ -156,8 +169,11 @@ def _problems(reference: "ServiceReference", opening: Opened, adapters: Adapters
         return  # each try of it costs seconds
     except BackupsError as error:
         yield error.why or error.what
+    settings = opening.configuration.settings
     for name in opening.configuration.policy.vaults:
-        envelopes = adapters.secret.envelopes(adapters.vault(name))
+        if reference not in settings.key_of(name).services:
+            continue
+        envelopes = adapters.secrets.envelopes(adapters.vault(name))
         wrapped = next(_of(envelopes, reference), None)
         if wrapped is None:
             yield f"nothing is wrapped with it for vault '{name}'"
@@ -170,11 +186,11 @@ def _problems(reference: "ServiceReference", opening: Opened, adapters: Adapters
         except BackupsError as error:
             yield error.why or error.what
             continue
-        if _opens(adapters.vault(name), opening.configuration.policy.vaults[name].repository, secret) is False:
+        if opens(adapters.vault(name), opening.configuration.policy.vaults[name].repository, secret) is False:
             yield f"what it unwraps does not open vault '{name}'"
 
 
-def _opens(vault: "Vault", place: str, secret: "Secret") -> bool | None:
+def opens(vault: "Vault", place: str, secret: "Secret") -> bool | None:
     """Whether a secret opens a repository; None when that is not there to be tried."""
     from cto_backups.repository.keys import open_key
 

@@ -15,7 +15,7 @@ from cto_backups.cli.errors import as_document
 from cto_backups.cli.opening import opened
 from cto_backups.cli.outcome import worst
 from cto_backups.cli.screen import Screen, utc
-from cto_backups.core.wording import counted
+from cto_backups.core.wording import counted, listed
 from cto_backups.errors import ExitStatus, UsageError
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def remove(
 
             def one(name: str) -> documents.Document:
                 removed = keys.remove_opened_by(installation, name, secret)
-                screen.show(f"{name}: removed {_shown(removed)}")
+                screen.show(f"{name}: removed {shown(removed)}")
                 return {"vault": name, "removed": list(removed)}
 
             return _in_each(screen, opening, vault, one)
@@ -142,49 +142,63 @@ def remove(
             removed = [found for place, found in dict.fromkeys(targets) if place == name]
             for found in removed:
                 keys.remove(installation, name, found)
-                screen.show(f"{name}: removed {_shown((found,))}")
+                screen.show(f"{name}: removed {shown((found,))}")
             return {"vault": name, "removed": removed}
 
         return _in_each(screen, opening, [place for place, _ in targets], all_of)
 
 
 @command
-def rotate(screen: Screen) -> ExitStatus:
-    """Exchange the secret that opens every vault: a new one is made, added everywhere, tried, and put in place.
+def rotate(screen: Screen, vault: Vaults = None) -> ExitStatus:
+    """Exchange each secret that opens vaults: a new one is made, added everywhere, tried, and put in place.
 
     Only then is the old one taken away. When a vault is away, bring it back and run this again: it goes on from there.
-    The key that everything is sealed with stays the same.
+    With --vault, the secrets that open these are exchanged, in all that they open. The key that everything is sealed
+    with stays the same.
     """
     from cto_backups import app
     from cto_backups.app.rotation import rotate as exchange
     from cto_backups.cli.logs import configure
 
     configure(screen.options)
-    done = exchange(app.find_policy(screen.options.policy))
-    for error in done.problems.values():
+    all_done = exchange(app.find_policy(screen.options.policy), vault or ())
+    errors = [error for done in all_done for error in (*done.problems.values(), done.refused) if error is not None]
+    for error in errors:
         screen.problem(error)
-    status = worst(error.exit_status for error in done.problems.values())
+    status = worst(error.exit_status for error in errors)
+    finished = all(done.finished for done in all_done)
     screen.document(
         {
             "status": int(status),
-            "secret": str(done.secret),
-            "switched": done.switched,
-            "finished": done.finished,
-            "vaults": [
-                {"vault": name, "key": done.keys.get(name), "removed": list(done.removed.get(name, ()))}
-                | ({"error": as_document(done.problems[name])} if name in done.problems else {})
-                for name in dict.fromkeys([*done.keys, *done.problems])
-            ],
+            "switched": all(done.switched for done in all_done),
+            "finished": finished,
+            "secrets": [_rotated(done) for done in all_done],
         }
     )
-    _tell_rotated(screen, done)
+    for done in all_done:
+        _tell_rotated(screen, done, alone=len(all_done) == 1)
+    if not finished:
+        screen.show("Run it again when what is told above is put right: it goes on from here.")
     return status
 
 
-def _tell_rotated(screen: Screen, done: "Rotated") -> None:
+def _rotated(done: "Rotated") -> documents.Document:
+    return {
+        "secret": done.secret,
+        "switched": done.switched,
+        "finished": done.finished,
+        "vaults": [
+            {"vault": name, "key": done.keys.get(name), "removed": list(done.removed.get(name, ()))}
+            | ({"error": as_document(done.problems[name])} if name in done.problems else {})
+            for name in dict.fromkeys([*done.keys, *done.problems])
+        ],
+    } | ({"error": as_document(done.refused)} if done.refused is not None else {})
+
+
+def _tell_rotated(screen: Screen, done: "Rotated", *, alone: bool) -> None:
     for name, found in done.keys.items():
         removed = done.removed.get(name)
-        old = f"; removed {_shown(removed)}" if removed else ""
+        old = f"; removed {shown(removed)}" if removed else ""
         screen.show(f"{name}: opens with the new secret, key {found[:_SHOWN]}{old}")
     away = ", ".join(done.problems)
     if done.finished:
@@ -193,9 +207,8 @@ def _tell_rotated(screen: Screen, done: "Rotated") -> None:
     elif done.switched:
         screen.show(f"{done.secret} holds the new secret; the old one still opens {away}, and stays beside it.")
     else:
-        screen.show(f"{done.secret} still holds the old secret, which opens every vault.")
-    if not done.finished:
-        screen.show("Run it again when what is told above is put right: it goes on from here.")
+        opened_by_it = "every vault" if alone else listed(done.vaults)
+        screen.show(f"{done.secret} still holds the old secret, which opens {opened_by_it}.")
 
 
 def _known(opening: "Opened", vaults: list[str] | None) -> list[str]:
@@ -259,5 +272,6 @@ def _listed(found: "VaultKeys") -> documents.Document:
     }
 
 
-def _shown(removed: tuple[str, ...]) -> str:
+def shown(removed: tuple[str, ...]) -> str:
+    """The keys in short, for people."""
     return ", ".join(f"key {each[:_SHOWN]}" for each in removed) or "nothing: no key opens with it"

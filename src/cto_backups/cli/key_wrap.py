@@ -23,7 +23,7 @@ def wrap(
     ] = False,
     vault: Vaults = None,
 ) -> ExitStatus:
-    """Wrap the secret of each vault with every key service of the policy, and see that it unwraps.
+    """Wrap the secret of each vault with every key service that the policy names for it, and see that it unwraps.
 
     The wrapped secret lies beside each repository, and here. No stored data is touched.
     """
@@ -31,7 +31,8 @@ def wrap(
         from cto_backups.app.wrapping import Wrapping
 
         wrapping = Wrapping(opening)
-        wrapping.check()
+        names = chosen_vaults(opening.configuration.policy.vaults, vault)
+        wrapping.check(names)
 
         def one(name: str) -> tuple[documents.Document, ExitStatus]:
             done = wrapping.wrap(name, wrapping.secret_of(name), anew=anew)
@@ -48,7 +49,6 @@ def wrap(
             statuses = [each.problem.exit_status for each in done if each.problem is not None]
             return {"vault": name, "services": services}, worst(statuses)
 
-        names = chosen_vaults(opening.configuration.policy.vaults, vault)
         answers, status = in_each(screen, names, one)
         screen.document({"status": int(status), "vaults": answers})
         return status

@@ -83,9 +83,9 @@ def _short(path: Path) -> str:
 
 def _restic_command(opening: "Opened") -> tuple[list[str], dict[str, str]] | None:
     settings = opening.configuration.settings
-    key = next(iter(settings.repository_key.paths(settings.home)), None)
     folders = [vault for vault in opening.configuration.policy.vaults.values() if vault.url.startswith("file:")]
-    if shutil.which("restic") is None or key is None or not folders:
+    key = next(iter(settings.key_of(folders[0].name).paths(settings.home)), None) if folders else None
+    if shutil.which("restic") is None or key is None:
         return None
     location = Path(opening.installation.vault(folders[0].name).location)
     repository = location / "repositories" / settings.domain

@@ -56,8 +56,15 @@ def init(
         made = init_vault(opening, name)
         location = opening.installation.vault(name).location
         lacks = len(lacking(opening.installation, name))
-        screen.document({"vault": name, "location": location, "made": made, "lacks": lacks})
-        screen.show(f"{name}: made at {location}" if made else f"{name}: is at {location} already, nothing was changed")
+        key = {} if made.key is None else {"key": str(made.key)}
+        screen.document({"vault": name, "location": location, "made": made.new, "lacks": lacks} | key)
+        if made.key is not None:
+            screen.show(
+                f"Made {made.key}, which alone opens it: keep a copy away from this machine and from the vault."
+            )
+        screen.show(
+            f"{name}: made at {location}" if made.new else f"{name}: is at {location} already, nothing was changed"
+        )
         if lacks:
             screen.show(f"It lacks {counted(lacks, 'recovery point')}. Next: cto.backups vault fill {name}")
 

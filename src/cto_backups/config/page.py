@@ -81,6 +81,7 @@ def _is_secret(names: tuple[str, ...], text: str) -> bool:
     # Addresses of services that call or chat hold their secrets: the whole of it is one.
     of_channel = names[:2] == ("alerts", "channels") and names[-1:] in (("url",), ("key",), ("password",))
     of_key = names[:1] == ("keys",) and names[:2] != ("keys", "escrow")
+    of_key = of_key or (names[:1] == ("vaults",) and names[2:3] == ("key",))
     if of_key or of_channel or (names and is_sensitive(names[-1])):
         try:
             parse_key_reference(text)

@@ -27,6 +27,7 @@ from cto_backups.config.reporting import built_report
 from cto_backups.config.repository_key import RepositoryKey, parse_key_reference
 from cto_backups.config.secrets import SecretReference
 from cto_backups.config.settings import Configuration, Settings
+from cto_backups.config.vault_keys import built_keys
 from cto_backups.config.working import built_worker
 from cto_backups.core.defaults import CATEGORIES, CLASSES
 from cto_backups.core.duration import parse_cadence
@@ -310,6 +311,7 @@ def _settings(file: models.PolicyFile, builder: Builder) -> Settings:
         prune_unused=float(parse_unused(file.prune_unused)),
         prune_grace=parse_grace(file.prune_grace),
         catalog_password=SecretReference.parse(file.catalog_password) if file.catalog_password else None,
+        vault_keys=built_keys(file, builder),
     )
 
 

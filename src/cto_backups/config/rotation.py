@@ -71,6 +71,10 @@ class Rotation:
                 todo="Every vault opens with both. Make the folder writable, then run again.",
             ) from error
 
+    def now(self) -> Secret:
+        """The secret in place. Raises KeyProblemError."""
+        return _read(self.key)
+
     def was(self) -> Secret:
         """The secret that was in use before. Raises KeyProblemError."""
         return _read(self.old)

@@ -90,6 +90,7 @@ HINTS = {
     "kms_key": "the key under which its provider encrypts",
     "on_host": "in a fleet, the host that has it, or * for every host",
     "repository": "where the repository lies inside",
+    "key": "where the secret is that opens it alone",
     "domain_of": "the enrolled host whose own it is",
     "copies": "when copies come there; each at once when left out",
     "checks": "when the worker tries out what its store enforces",

@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field
 from cto_backups.config.bandwidth_models import BandwidthLimit
 from cto_backups.config.fields import (
     HostName,
+    KeyReferences,
     Line,
     LockWindow,
     Name,
@@ -88,6 +89,9 @@ class Vault(Part):
     """In a fleet, the host whose folder it is, or `*` for one that every host has there, as on a file server."""
     repository: RepositoryPlace = "repositories/main"
     """Where its repository lies inside: `.` for one that restic made and that was taken over."""
+    key: KeyReferences | None = Field(default=None, examples=["file:keys/cloud.key"])
+    """Where the secret is that opens this vault alone, as under `keys: repository:`; left out, that one opens it. For
+    a vault that was used before: `key separate`."""
     exports: Literal["sealed", "plain"] = "sealed"
     """How sources with `payload: export` lie here: each file as an object of its own, `plain`; or in the repository."""
     kms_key: Line | None = Field(

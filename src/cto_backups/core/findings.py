@@ -60,8 +60,11 @@ class Environment:
     wrong with it, or nothing. `loosened` says in which ways the policy's governance asks for less than was accepted;
     None: nothing governs. `streams` are the sources whose log is to be followed all the time.
     `retained` says what servers keep of their logs for a source. `key_services` says, of each key service that gives
-    the repositories' secret, what is wrong with it, or nothing; `escrow` what is known of the word shares. `buckets`
-    says how each source that is a bucket is set, `cloud_sql` what the instances of such sources are set to.
+    a secret of repositories, what is wrong with it, or nothing. `opens` says which vaults a key of `keys` is to open;
+    one that is not in it is meant for all. `secrets` names what opens each vault: those with the same share a secret.
+    `separated` says of vaults with a key of their own whether the shared one opens them no more. `escrow`
+    is what is known of the word shares. `buckets` says how each source that is a bucket is set, `cloud_sql` what the
+    instances of such sources are set to.
     `windows` says how far back the services of sources keep a history of their own.
     `catalog_behind` says which vault has what the catalog lacks, or nothing; None: nobody looked.
     `hosts` are those that were enrolled. `report` is how reporting has gone; None: nothing is known of it.
@@ -78,6 +81,9 @@ class Environment:
     streams: tuple[str, ...] = ()
     retained: Mapping[str, tuple[RetainedLog, ...]] = field(default_factory=dict)
     key_services: Mapping[str, str] = field(default_factory=dict)
+    opens: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    separated: Mapping[str, bool] = field(default_factory=dict)
     escrow: EscrowFacts = field(default_factory=EscrowFacts)
     buckets: Mapping[str, SeenBucket] = field(default_factory=dict)
     cloud_sql: Mapping[str, Instance] = field(default_factory=dict)

@@ -1,11 +1,43 @@
-"""The controls on the keys that nobody looks at from day to day: key services, and the shares of custodians."""
+"""The controls on keys that nobody looks at from day to day: those of vaults, key services, shares of custodians."""
 
 from collections.abc import Iterator
 
 from cto_backups.core.assurance import CLOCK_TOLERANCE
 from cto_backups.core.duration import format_cadence, roughly
 from cto_backups.core.findings import Audited, Check
+from cto_backups.core.policy import VaultPolicy
 from cto_backups.core.wording import counted, listed
+
+
+def check_own_keys(audited: Audited) -> Iterator[Check]:
+    """What opens an off-site vault opens no other: who steals the secret of one place has none of another."""
+    secrets = audited.environment.secrets
+    for vault in audited.policy.vaults.values():
+        if not vault.off_site or vault.name not in secrets:
+            continue
+        others = [
+            other.name
+            for other in audited.policy.vaults.values()
+            if secrets.get(other.name) == secrets[vault.name] and not _one_place(vault, other)
+        ]
+        told = f"its secret opens {listed(others)}, too" if others else "its secret opens no other vault"
+        yield Check(vault.name, not others, told)
+
+
+def _one_place(vault: VaultPolicy, other: VaultPolicy) -> bool:
+    """Whether one is the domain of a host inside the other, or both are domains: of these, the vault around counts."""
+    if vault.domain_of is not None and other.domain_of is not None:
+        return True
+    return vault.name == other.name or any(
+        inner.url.startswith(f"{outer.url}/") for inner, outer in ((vault, other), (other, vault))
+    )
+
+
+def check_separated(audited: Audited) -> Iterator[Check]:
+    """A vault with a key of its own in the policy opens with the shared secret no more."""
+    for vault, apart in audited.environment.separated.items():
+        still = f"the shared secret still opens it; run: cto.backups key separate {vault}"
+        yield Check(vault, apart, "the shared secret does not open it" if apart else still)
 
 
 def check_key_services(audited: Audited) -> Iterator[Check]:

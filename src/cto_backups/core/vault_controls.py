@@ -243,11 +243,11 @@ def _asked_of_service(tls: Tls) -> str:
 
 def check_key_apart(audited: Audited) -> Iterator[Check]:
     """No key is kept in, or on the same device as, a vault that it opens."""
-    keys = audited.environment.keys
     for vault in _in_use(audited):
         place = audited.environment.vaults.get(vault.name)
         if place is None:
             continue
+        keys = {name: key for name, key in audited.environment.keys.items() if _is_for(audited, name, vault.name)}
         inside = [name for name, key in keys.items() if PurePosixPath(key.path).is_relative_to(place.path)]
         beside = [name for name, key in keys.items() if key.device is not None and key.device == place.device]
         if inside:
@@ -256,6 +256,14 @@ def check_key_apart(audited: Audited) -> Iterator[Check]:
             yield Check(vault.name, False, f"{_are_kept(beside)} on the same device as the vault")
         else:
             yield Check(vault.name, True, "no key is kept beside it")
+
+
+def _is_for(audited: Audited, key: str, vault: str) -> bool:
+    """Whether a key is to open a vault; the shared one, which no vault's own is, still may where that was seen."""
+    opens = audited.environment.opens.get(key)
+    if opens is None or vault in opens:
+        return True
+    return audited.environment.separated.get(vault) is False
 
 
 def _are_kept(keys: list[str]) -> str:

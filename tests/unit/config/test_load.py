@@ -348,3 +348,13 @@ def test_a_vault_may_lie_in_a_bucket(policy_file: Write, sound: str) -> None:
     }
     assert (near.url, near.tls) == ("gs://acme", Tls.NONE)
     assert vaults["one"].tls is None
+
+
+def test_a_vault_may_have_a_key_of_its_own(policy_file, sound):
+    """Key services wrap many secrets with one key: a vault may name those of the shared secret, beside its own."""
+    service = "aws-kms:arn:aws:kms:us-west-2:111122223333:alias/backups"
+    text = sound.replace("storage: tape,", f'storage: tape, key: ["file:keys/two.key", "{service}"],', 1)
+    settings = load(policy_file(text)).settings
+    assert str(settings.key_of("two")) == f"file:keys/two.key, {service}"
+    assert settings.key_of("one") == settings.repository_key
+    assert list(settings.by_key(["two", "one"]).values()) == [["one"], ["two"]]

@@ -86,6 +86,8 @@ def test_a_source_in_order_has_no_findings_and_scores_100(audited):
     assert report.score == 100
     assert dict(report.scores) == {"B": 100}
     assert {control.id for control in report.not_applicable} == {
+        "own-keys",
+        "own-keys-alone",
         "key-services",
         "reports",
         "key-escrow",
@@ -725,6 +727,19 @@ def test_key_apart(audited):
     assert [check.passed for check in checks] == [True, False]
     assert checks[1].detail == "the key is kept on the same device as the vault"
     assert audited.checks("key-apart", environment=replace(APART, vaults={})) == ()
+
+
+def test_key_apart_minds_the_keys_that_open_a_vault(audited):
+    """The key of the far vault may lie beside the near one, unless the vault still opens with it."""
+    far_key = replace(
+        APART, keys={"the key of vault near": Place("/home/key", 3)}, opens={"the key of vault near": ("near",)}
+    )
+    assert audited.passes("key-apart", environment=far_key)
+    assert audited.passes("key-apart", environment=replace(far_key, separated={"far": True}))
+    both = audited.checks("key-apart", environment=replace(far_key, separated={"far": False}))
+    assert [(check.subject, check.passed) for check in both] == [("near", True), ("far", False)]
+    own = replace(far_key, opens={"the key of vault near": ("near", "far")})
+    assert [check.passed for check in audited.checks("key-apart", environment=own)] == [True, False]
 
 
 def test_reading(build, audited):

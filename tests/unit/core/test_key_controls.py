@@ -1,4 +1,4 @@
-"""What the audit says of key services, and of the shares that custodians hold."""
+"""What the audit says of the keys of vaults, of key services, and of the shares that custodians hold."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -32,7 +32,58 @@ def test_a_key_service_passes_unless_something_is_wrong_with_it() -> None:
     assert found["gcp-kms:b"] == (False, "it is disabled")
 
 
-@pytest.mark.parametrize("control", ["key-services", "key-escrow", "key-drills"])
+def own_keys(secrets: dict[str, str], **changes: object) -> dict[str, tuple[bool, str]]:
+    """What is said of vaults `one`, here, `far` and `cloud`, off-site, by what opens them; `changes` are of `cloud`."""
+    vaults = {
+        name: VaultPolicy(name, f"file:/{name}", "p", "r", "disk", name != "one", LockMode.NONE)
+        for name in ("one", "far", "cloud")
+    }
+    vaults["cloud"] = replace(vaults["cloud"], **changes)  # type: ignore[arg-type]
+    policy = Policy("acme", "UTC", {}, vaults, {}, {}, (), "0" * 64)
+    audited = Audited(policy, Facts({}, {}), {}, NOW, Environment(secrets=secrets))
+    (control,) = [each for each in CONTROLS if each.id == "own-keys"]
+    return {check.subject: (check.passed, check.detail) for check in control.check(audited)}
+
+
+def test_an_off_site_vault_shares_its_secret_with_none() -> None:
+    found = own_keys({"one": "a", "far": "a", "cloud": "b"})
+    assert found == {
+        "far": (False, "its secret opens one, too"),
+        "cloud": (True, "its secret opens no other vault"),
+    }
+    assert own_keys({"one": "a", "far": "b", "cloud": "b"})["far"] == (False, "its secret opens cloud, too")
+    assert own_keys({"one": "a", "far": "b"}).keys() == {"far"}, "nothing is known of the other"
+
+
+def test_the_domain_of_a_host_may_share_the_key_of_the_vault_that_it_is_in() -> None:
+    secrets = {"one": "a", "far": "b", "cloud": "b"}
+    inside = own_keys(secrets, url="file:/far/hosts/web1", domain_of="web1")
+    assert all(passed for passed, _ in inside.values())
+    elsewhere = own_keys(secrets, url="file:/one/hosts/web1", domain_of="web1")
+    assert elsewhere["cloud"] == (False, "its secret opens far, too")
+    beside = own_keys({"far": "b", "cloud": "b"}, url="file:/farther")
+    assert not beside["cloud"][0]
+
+
+def test_domains_of_hosts_are_told_by_the_vault_around_them() -> None:
+    vaults = {
+        name: VaultPolicy(name, f"file:/far/hosts/{name}", "p", "r", "disk", True, LockMode.NONE, domain_of=name)
+        for name in ("web1", "web2")
+    }
+    policy = Policy("acme", "UTC", {}, vaults, {}, {}, (), "0" * 64)
+    audited = Audited(policy, Facts({}, {}), {}, NOW, Environment(secrets={"web1": "b", "web2": "b"}))
+    (control,) = [each for each in CONTROLS if each.id == "own-keys"]
+    assert [check.passed for check in control.check(audited)] == [True, True]
+
+
+def test_a_key_of_its_own_counts_when_the_shared_secret_opens_the_vault_no_more() -> None:
+    found = checks("own-keys-alone", Environment(separated={"one": True, "two": False}))
+    assert found["one"] == (True, "the shared secret does not open it")
+    assert not found["two"][0]
+    assert found["two"][1].endswith("run: cto.backups key separate two")
+
+
+@pytest.mark.parametrize("control", ["own-keys", "own-keys-alone", "key-services", "key-escrow", "key-drills"])
 def test_nothing_is_checked_where_policy_asks_for_nothing(control: str) -> None:
     assert checks(control, Environment(escrow=EscrowFacts(SHARES)), None) == {}
 
