@@ -18,6 +18,8 @@ class Entry:
 
 
 _POINT = "contracts-20261123T100000Z-1a2b"
+_ROTATE = ("key rotate", "key rotate --vault cloud")
+_SEPARATE = ("key separate cloud",)
 _ESCROW = ("key escrow", "key escrow --pages /media/usb", "key escrow --print 'lp -d safe'")
 _DRILL = ("key drill", "key drill /mnt/disk --report drill.json", "key drill --accept drill.json")
 
@@ -52,12 +54,7 @@ COMMANDS = (
         "Where protection falls short, and what to do",
         ("audit", "audit --fail-on high --look /srv", "audit --format html --output audit.html"),
     ),
-    Entry(
-        "hosts",
-        "hosts:hosts",
-        "The hosts of a fleet, and whether they live",
-        ("hosts", "hosts --json"),
-    ),
+    Entry("hosts", "hosts:hosts", "The hosts of a fleet, and whether they live", ("hosts", "hosts --json")),
     Entry("verify", "verify:verify", "Re-read what vaults store", ("verify", "verify one --part 1/7")),
     Entry(
         "test",
@@ -268,18 +265,8 @@ COMMANDS = (
                 "Take away what a secret opens vaults with",
                 ("key remove 1f0c9a4be2d7", "key remove --opened-by file:/media/usb/spare.key"),
             ),
-            Entry(
-                "rotate",
-                "key:rotate",
-                "Exchange the secrets that open vaults",
-                ("key rotate", "key rotate --vault cloud"),
-            ),
-            Entry(
-                "separate",
-                "key_separate:separate",
-                "Let a vault open with a key of its own alone",
-                ("key separate cloud",),
-            ),
+            Entry("rotate", "key:rotate", "Exchange the secrets that open vaults", _ROTATE),
+            Entry("separate", "key_separate:separate", "Let a vault open with its own key alone", _SEPARATE),
             Entry("wrap", "key_wrap:wrap", "Wrap the secret with key services", ("key wrap", "key wrap --anew")),
             Entry("escrow", "key_escrow:escrow", "Hand out word shares to custodians", _ESCROW),
             Entry("drill", "key_drill:drill", "Open vaults with custodians' shares alone", _DRILL),
