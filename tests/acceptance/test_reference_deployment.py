@@ -1,7 +1,7 @@
-"""The reference deployment: two buckets at Google's, one at Amazon's, the key in both clouds' key services.
+"""The reference deployment: two buckets at Google's, one at Amazon's, the key of each in both clouds' key services.
 
 From what an audit discovers to a passed restore test of a table of BigQuery, a bucket, a database and a folder; then
-everything is lost but one vault and one key service, for each of the vaults.
+everything is lost but one vault, and its own key at one key service, for each of the vaults.
 """
 
 import json
@@ -25,7 +25,7 @@ from servers import object_stores, postgresql
 from servers.bigquery import PROJECT, Dataset
 from servers.bigquery_front import Front
 from servers.google_stores import GoogleStore
-from servers.key_services import GoogleKeys, google_keys
+from servers.key_services import GoogleKeys, State, google_keys
 from servers.object_stores import REGION, ObjectStore, free_port
 from servers.postgresql import Server
 
@@ -124,8 +124,28 @@ class Deployment:
     warehouse: Dataset
     media: dict[str, bytes]
     origin: Bucket
-    keys: dict[str, str]
+    keys: dict[str, tuple[str, ...]]
     logins: dict[str, str]
+    services: "Services"
+
+
+@dataclass(frozen=True)
+class Services:
+    """Both clouds' key services, as their administrators have them."""
+
+    google: GoogleKeys
+    amazon: Any
+
+    def make(self, name: str) -> tuple[str, str]:
+        """A key for a vault at each."""
+        arn = self.amazon.create_key()["KeyMetadata"]["Arn"]
+        return f"gcp-kms:{self.google.make(name)}", f"aws-kms:{arn}"
+
+    def close(self, references: tuple[str, ...], *, again: bool = False) -> None:
+        """Let nobody use these keys; or everybody again who may."""
+        google, amazon = (reference.partition(":")[2] for reference in references)
+        self.google.keys[google][0].state = State.ENABLED if again else State.DISABLED
+        (self.amazon.enable_key if again else self.amazon.disable_key)(KeyId=amazon)
 
 
 @pytest.fixture
@@ -189,7 +209,7 @@ def deployment(
     warehouse: Dataset,
     tmp_path: Path,
 ) -> Deployment:
-    """As the how-tos make it; the secret is still in a file."""
+    """As the how-tos make it; each secret is still in a file."""
     google, variables = key_services
     home = CloudHome(tmp_path / "home", tmp_path / "data", variables)
     (home.data / "deep").mkdir(parents=True)
@@ -209,6 +229,8 @@ def deployment(
     for name, vault in vaults.items():
         vault["url"] = f"{vault['url'][:2]}://{buckets[name].name}/{PREFIX}"
         vault["endpoint"], vault["tls"] = buckets[name].store.endpoint, "none"
+        if name != "primary":
+            (vault["key"],) = [each for each in vault["key"] if each == f"file:keys/{name}.key"]
     # The only region that this server signs for, and one user's keys, which are not those of the key service here.
     vaults["tertiary"] |= {"region": REGION, "access_key": "file:keys/s3.id", "secret_key": "file:keys/s3.secret"}
     papers = {"kind": "files", "class": "documentation", "paths": [str(home.data)]}
@@ -234,11 +256,9 @@ def deployment(
         aws_access_key_id="testing",
         aws_secret_access_key="testing",
     )
-    places = {
-        "KMS_EMULATOR_HOST": f"gcp-kms:{google.make('repository')}",
-        "AWS_ENDPOINT_URL_KMS": f"aws-kms:{at_amazon.create_key()['KeyMetadata']['Arn']}",
-    }
-    return Deployment(home, buckets, ledger, warehouse, content, Bucket(fake_gcs_server, media), places, logins)
+    services = Services(google, at_amazon)
+    keys = {name: services.make(name) for name in buckets}
+    return Deployment(home, buckets, ledger, warehouse, content, Bucket(fake_gcs_server, media), keys, logins, services)
 
 
 @pytest.mark.timeout(900)
@@ -246,7 +266,7 @@ def test_from_discovery_to_proven_copies_each_of_which_alone_brings_everything_b
     deployment: Deployment, tmp_path: Path
 ) -> None:
     home, buckets = deployment.home, deployment.buckets
-    with_the_key_in_both_clouds(deployment)
+    with_the_keys_in_both_clouds(deployment)
     found = controls(home, "coverage")
     assert any("forgotten" in subject for subject in found), found
     home.policy.write_text(home.policy.read_text().replace("databases: [ledger]", "databases: [ledger, forgotten]"))
@@ -260,7 +280,17 @@ def test_from_discovery_to_proven_copies_each_of_which_alone_brings_everything_b
     assert {test["source"]: test["rung"] for test in tests} == dict.fromkeys(SOURCES, "proven")
     status = home("status", "--json").document["sources"]
     assert {each["source"]: each["status"] for each in status} == dict.fromkeys(SOURCES, "HEALTHY")
-    assert not controls(home, "key-services", "copies", "off-site", "failure-domains", "complete", "vaults-there")
+    assert not controls(
+        home,
+        "key-services",
+        "own-keys",
+        "own-keys-alone",
+        "copies",
+        "off-site",
+        "failure-domains",
+        "complete",
+        "vaults-there",
+    )
 
     clouds = {"primary": "KMS_EMULATOR_HOST", "secondary": "AWS_ENDPOINT_URL_KMS", "tertiary": "KMS_EMULATOR_HOST"}
     policy = home.policy.read_text()
@@ -280,20 +310,31 @@ def test_from_discovery_to_proven_copies_each_of_which_alone_brings_everything_b
         after = CloudHome(tmp_path / f"after-{vault}" / "home", home.data, home.services, lost)
         put_logins(after, deployment.logins)
         after.policy.write_text(policy)
+        others = [keys for name, keys in deployment.keys.items() if name != vault]
+        for keys in others:
+            deployment.services.close(keys)
         comes_back(deployment, after, vault, held)
+        for keys in others:
+            deployment.services.close(keys, again=True)
         buckets[vault].empty()
 
 
-def with_the_key_in_both_clouds(deployment: Deployment) -> None:
-    """Wrap the secret with both key services, and forget the file."""
+def with_the_keys_in_both_clouds(deployment: Deployment) -> None:
+    """Wrap each secret with both key services, and forget the files."""
     home = deployment.home
-    text, file = home.policy.read_text(), "  repository: file:keys/repository.key"
-    assert file in text
-    services = ", ".join(deployment.keys.values())
-    home.policy.write_text(text.replace(file, f"  repository: [file:keys/repository.key, {services}]"))
+    beside = alone = home.policy.read_text()
+    for name, services in deployment.keys.items():
+        setting, key = ("key", name) if name != "primary" else ("repository", "repository")
+        (line,) = [line for line in alone.splitlines() if line.strip().startswith(f"{setting}: file:keys/{key}.key")]
+        start = f"{line.partition(':')[0]}: "
+        alone = alone.replace(line, f"{start}[{', '.join(services)}]")
+        beside = beside.replace(line, f"{start}[file:keys/{key}.key, {', '.join(services)}]")
+        assert (home.root / "keys" / f"{key}.key").stat().st_mode & 0o777 == 0o600
+    home.policy.write_text(beside)
     home("key", "wrap")
-    home.policy.write_text(text.replace(file, f"  repository: [{services}]"))
-    (home.root / "keys" / "repository.key").unlink()
+    home.policy.write_text(alone)
+    for name in ("repository", "secondary", "tertiary"):
+        (home.root / "keys" / f"{name}.key").unlink()
 
 
 def put_logins(home: CloudHome, logins: dict[str, str]) -> None:

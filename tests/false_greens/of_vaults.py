@@ -174,11 +174,22 @@ def older_vault(site: Site) -> None:
 
 @fault(
     "Another vault in its place",
-    "another vault of the same installation is mounted where this one belongs",
+    "another vault of the same installation, which the same secret opens, is mounted where this one belongs",
     ends(ExitStatus.DAMAGE, "verify", "one", saying="another repository"),
     finding("vault-runs", "one"),
 )
 def another_vault(site: Site) -> None:
+    site.well("key", "add", "--new", f"file:{site.home / 'keys' / 'repository.key'}", "--vault", "two")
+    another_key(site)
+
+
+@fault(
+    "Vault with another key in its place",
+    "a vault that has a key of its own is mounted where this one belongs",
+    ends(ExitStatus.KEY, "verify", "one"),
+    finding("vault-runs", "one"),
+)
+def another_key(site: Site) -> None:
     shutil.rmtree(site.vault("one"))
     shutil.copytree(site.vault("two"), site.vault("one"))
 

@@ -29,7 +29,7 @@ _TAKEN_ALONG = (
     *("copies", "bandwidth", "read_part"),
 )
 """What a host's policy says of a vault as the fleet's does."""
-_OF_THE_DOMAIN = (*_TAKEN_ALONG, "access_key", "secret_key", "credentials", "settings", "prices", "checks")
+_OF_THE_DOMAIN = (*_TAKEN_ALONG, "key", "access_key", "secret_key", "credentials", "settings", "prices", "checks")
 
 
 @dataclass(frozen=True)
@@ -197,10 +197,15 @@ class _Enrolling:
         book, name = self._installation.catalog.hosts, self._asked.host
         former = book.one(name)
         self._end_former(former)
-        key, secret, password = SigningKey.generate(), secrets.token_hex(32), secrets.token_hex(24)
+        key, password = SigningKey.generate(), secrets.token_hex(24)
         for vault in self._domains:
             init_vault(self._opening, vault)
-        made = [f"{vault}/{keys.add(self._installation, vault, secret, chosen=False).key}" for vault in self._domains]
+        places = self._key_places()
+        secret = {place: secrets.token_hex(32) for place in ("keys/repository.key", *places.values())}
+        made = [
+            f"{vault}/{keys.add(self._installation, vault, secret[place], chosen=False).key}"
+            for vault, place in places.items()
+        ]
         host = Host(name, self._role, clock.now(), names=self._names(former, key.signer, made))
         sources = self._sources()
         seal(Bundle(name, "", {}), self._passphrase)  # before anything lets it in
@@ -209,17 +214,17 @@ class _Enrolling:
         self._roles.let_in(url, self._role, password, login)
         access = {vault: HostAccess(self._opening, name, vault).let_in() for vault in self._domains}
         files = {
-            "keys/repository.key": secret,
+            **secret,
             "keys/evidence.key": key.secret(),
             "keys/catalog.password": password,
             **{path: content for each in access.values() for path, content in each.files.items()},
         }
         there = tuple(step for each in access.values() for step in each.there)
-        text = self._policy_text(sources, access)
+        text = self._policy_text(sources, access, places)
         _write(self._asked.bundle, seal(Bundle(name, text, files, there), self._passphrase))
         problems = hosts.record_enrolment(self._installation, host, key.fingerprint, former)
-        places = {vault: self._installation.vault(vault).location for vault in self._domains}
-        return Enrolled(host, places, key.fingerprint, tuple(s for a in access.values() for s in a.here), problems)
+        locations = {vault: self._installation.vault(vault).location for vault in self._domains}
+        return Enrolled(host, locations, key.fingerprint, tuple(s for a in access.values() for s in a.here), problems)
 
     def _end_former(self, former: Host | None) -> None:
         from cto_backups.flows import hosts
@@ -268,7 +273,16 @@ class _Enrolling:
         own = [name for name in policy.sources if policy.enrolled_host(name) == self._asked.host]
         return {name: _written(self._opening.configuration, "sources", name) for name in own}
 
-    def _policy_text(self, sources: Mapping[str, Mapping[str, object]], access: Mapping[str, Access]) -> str:
+    def _key_places(self) -> dict[str, str]:
+        """Where the host has the secret of each domain: off-site ones have one each, the others share the usual one."""
+        policy = self._opening.configuration.policy
+        off_site = [vault for vault in self._domains if policy.vaults[vault].off_site]
+        alone = off_site if len(off_site) < len(self._domains) else off_site[1:]
+        return {vault: f"keys/{vault}.key" if vault in alone else "keys/repository.key" for vault in self._domains}
+
+    def _policy_text(
+        self, sources: Mapping[str, Mapping[str, object]], access: Mapping[str, Access], key_places: Mapping[str, str]
+    ) -> str:
         """The host's policy: its own sources and vaults, and what the fleet's says of categories and classes."""
         from cto_backups.config import sample, writing
 
@@ -280,6 +294,7 @@ class _Enrolling:
                 "url": policy.vaults[vault].url,
                 **kept,
                 "access": "append-only",
+                **({"key": f"file:{place}"} if (place := key_places[vault]) != "keys/repository.key" else {}),
                 **access[vault].settings,
             }
         text = sample.render(

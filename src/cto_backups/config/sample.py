@@ -39,6 +39,7 @@ compression: 3
 verify_on_write: full
 
 # Places for copies. Copies of one provider in one region can be lost together; the audit says where that is so.
+# One that is off-site gets a key of its own, such as key: file:keys/NAME.key; 'cto.backups vault init' makes it.
 vaults:"""
 
 _SOURCES_HEAD = """
