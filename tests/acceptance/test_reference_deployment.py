@@ -145,7 +145,7 @@ class Services:
         """Let nobody use these keys; or everybody again who may."""
         google, amazon = (reference.partition(":")[2] for reference in references)
         self.google.keys[google][0].state = State.ENABLED if again else State.DISABLED
-        (self.amazon.enable_key if again else self.amazon.disable_key)(KeyId=amazon)
+        (self.amazon.enable_key if again else self.amazon.disable_key)(KeyId=amazon.rpartition("/")[2])
 
 
 @pytest.fixture

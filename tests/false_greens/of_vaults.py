@@ -231,7 +231,7 @@ def copies_away(site: Site) -> None:
     word("documents", "OVERDUE"),
 )
 def copies_late(site: Site) -> None:
-    site.edit(("access: append-only}", "access: append-only, copies: every 1 h}"))
+    site.edit(("    access: append-only\n", "    access: append-only\n    copies: every 1 h\n"))
     full_vault(site)
     site.work(days=1, every=0.25)
 
