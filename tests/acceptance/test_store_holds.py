@@ -139,6 +139,11 @@ def test_what_is_held_outlives_the_installation_and_the_owners_own_login(
 
 def test_a_release_takes_off_what_no_other_hold_needs(court: Court) -> None:
     first, second = court.change(1), court.change(2)
+    other = f"{PREFIX}/repositories/other/data/ab/{'ab' * 32}"
+    hold = {"ObjectLockLegalHoldStatus": "ON"}
+    court.store.client.put_object(Bucket=court.bucket, Key=other, Body=b"another installation's", **hold)
+    assert court.renew()["taken_off"] == 0, "whose it is knows what holds are on it"
+    court.store.client.put_object_legal_hold(Bucket=court.bucket, Key=other, LegalHold={"Status": "OFF"})
     court.run("hold", "add", "papers", "--reason", "all of it")
     everything = court.held()
     court.run("hold", "add", first, "--reason", "the first")

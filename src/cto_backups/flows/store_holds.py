@@ -26,6 +26,7 @@ from cto_backups.repository.envelope import FOLDER as WRAPPED
 
 _AT_ONCE = 16  # requests to the store, each of which waits for its answer
 _BATCH = 1000
+_OF_REPOSITORIES = ("repositories", "exports", "streams")  # folders in which each repository of a vault has one
 
 _Thing = TypeVar("_Thing")
 
@@ -155,7 +156,11 @@ def _cleared(installation: Installation, vault_name: str, holds: StoreHolds, nee
         _note(done, key, came)
     done.gone += sorted(needed.keys - there)
     if not needed.unread:
-        below = (each for each in holds.former() if each.key not in needed.keys)
+        below = (
+            each
+            for each in holds.former()
+            if each.key not in needed.keys and _is_ours(installation, vault_name, each.key)
+        )
         for former, came in _each(below, partial(_see_off_former, holds)):
             _note(done, former.key, came)
     return done
@@ -233,8 +238,18 @@ def _each(things: Iterable[_Thing], look: Callable[[_Thing], _Came]) -> Iterator
 def _may_be_held(installation: Installation, vault_name: str) -> Iterator[str]:
     yield MARKER
     for stored in installation.vault(vault_name).list(""):
-        if may_be_held(stored.key):
+        if may_be_held(stored.key) and _is_ours(installation, vault_name, stored.key):
             yield stored.key
+
+
+def _is_ours(installation: Installation, vault_name: str, key: str) -> bool:
+    """Whether a file may be of this vault's repository: of another one beside it, somebody else knows the holds."""
+    repository = installation.policy.vaults[vault_name].repository
+    if key.startswith(f"{repository}/"):
+        return True
+    place = repository.rpartition("/")[2]
+    top, _, below = key.partition("/")
+    return top not in _OF_REPOSITORIES or below.partition("/")[0] == (place if place != "." else "main")
 
 
 # -- what holds need --------------------------------------------------------------------------------------------------
