@@ -84,6 +84,11 @@ class Reader:
         with self.reading() as connection:
             return queries.one_evidence(connection, name)
 
+    def known_sources(self) -> tuple[str, ...]:
+        """The names of all sources that it knows, those that have left the policy among them."""
+        with self.reading() as connection:
+            return tuple(connection.scalars("SELECT name FROM sources ORDER BY name"))
+
     def facts(
         self,
         now: datetime,

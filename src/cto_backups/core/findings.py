@@ -134,7 +134,9 @@ class Check:
 class Control:
     """One rule of the audit. `check` yields one result for each subject that the rule applies to.
 
-    `clauses` are the requirements of control frameworks that its result is evidence for.
+    `clauses` are the requirements of control frameworks that its result is evidence for. With `by_source` it judges
+    each source of the policy by itself, in the policy's order, by nothing of the facts, verdicts and inventory of
+    others: then it may be given the sources in parts.
     """
 
     id: str
@@ -144,6 +146,7 @@ class Control:
     remedy: str
     check: Callable[[Audited], Iterable[Check]]
     clauses: tuple[Clause, ...] = ()
+    by_source: bool = False
 
 
 @dataclass(frozen=True, slots=True)

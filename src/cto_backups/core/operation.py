@@ -21,6 +21,7 @@ OPERATION: tuple[Control, ...] = (
         "Read the message, remove its cause, and run the action again.",
         source_controls.check_failed_runs,
         clauses("CC7.2;A.8.13;A.8.16;CP-9;11.2;Art. 12(1)"),
+        by_source=True,
     ),
     Control(
         "retained-log",
@@ -95,6 +96,7 @@ OPERATION: tuple[Control, ...] = (
         "Set the clock of the machine that ran it, then back up again.",
         source_controls.check_clock,
         clauses("A.8.17;AU-8;SC-45;8.4"),
+        by_source=True,
     ),
     Control(
         "worker",
@@ -122,6 +124,7 @@ OPERATION: tuple[Control, ...] = (
         "Name an owner for the source.",
         source_controls.check_owner,
         clauses("CP-2;A.5.9;11.1"),
+        by_source=True,
     ),
     Control(
         "idle",
@@ -131,6 +134,7 @@ OPERATION: tuple[Control, ...] = (
         "Start the worker again with 'cto.backups worker', and let the system keep it running.",
         source_controls.check_idle,
         clauses("CC7.2;A.8.13;A.8.16;CP-9;11.2;Art. 12(1);164.308(a)(7)(ii)(A)"),
+        by_source=True,
     ),
     Control(
         "anomaly-free",
@@ -142,6 +146,7 @@ OPERATION: tuple[Control, ...] = (
         clauses(
             "CC7.2;A.8.13;A.8.16;SI-4;CP-9;CP-10;11.2;Art. 10;Art. 12(1);164.308(a)(5)(ii)(B);164.308(a)(7)(ii)(A)"
         ),
+        by_source=True,
     ),
     Control(
         "write-only",
@@ -151,6 +156,7 @@ OPERATION: tuple[Control, ...] = (
         "Make one vault append-only ('access: append-only'), or use one that locks what is stored.",
         vault_controls.check_write_only,
         clauses("A1.2;CC6.1;A.8.13;CP-9;11.3;11.4;Art. 12(3);164.312(c)(1)"),
+        by_source=True,
     ),
     Control(
         "immutable",
@@ -160,6 +166,7 @@ OPERATION: tuple[Control, ...] = (
         "Add a vault in a bucket with Object Lock, and 'lock: compliance' or 'lock: governance'; see 'vault renew'.",
         vault_controls.check_immutable,
         clauses("A1.2;A.5.33;A.8.13;CP-9;11.3;11.4;Art. 12(3);164.312(c)(1)"),
+        by_source=True,
     ),
     Control(
         "locks",
@@ -187,6 +194,7 @@ OPERATION: tuple[Control, ...] = (
         "Run 'cto.backups expire', and see that the worker is running.",
         source_controls.check_kept_too_long,
         clauses("C1.2;A.8.10;SI-12;SI-12(3);3.4"),
+        by_source=True,
     ),
     Control(
         "pruning",

@@ -49,6 +49,7 @@ PROTECTION: tuple[Control, ...] = (
         "See why there is nothing in it. If it is meant to be empty, take it out of the policy until it is not.",
         source_controls.check_empty,
         clauses("A1.2;A1.3;A.8.13;CP-9;CP-9(1);11.2;Art. 12(1);164.308(a)(7)(ii)(A)"),
+        by_source=True,
     ),
     Control(
         "rpo",
@@ -58,6 +59,7 @@ PROTECTION: tuple[Control, ...] = (
         "Run 'cto.backups backup SOURCE', and see that the worker is running.",
         source_controls.check_rpo,
         clauses("A1.2;A.8.13;A.5.30;CP-9;11.2;Art. 12(1);Art. 12(6);164.308(a)(7)(ii)(A)"),
+        by_source=True,
     ),
     Control(
         "achieved-rpo",
@@ -67,6 +69,7 @@ PROTECTION: tuple[Control, ...] = (
         "Run 'cto.backups backup SOURCE'; where copies are damaged, first 'cto.backups repair VAULT'.",
         source_controls.check_achieved_rpo,
         clauses("A1.2;A.8.13;A.5.30;CP-9;CP-10;11.2;Art. 12(6);164.308(a)(7)(ii)(A);164.308(a)(7)(ii)(B)"),
+        by_source=True,
     ),
     Control(
         "stream",
@@ -85,6 +88,7 @@ PROTECTION: tuple[Control, ...] = (
         "See whether what writes into the source still runs; if it may stand still, lengthen its 'expects_change'.",
         source_controls.check_content_stale,
         clauses("A1.2;CC7.2;A.8.13;A.8.16;CP-9;11.2;Art. 12(1);164.308(a)(7)(ii)(A)"),
+        by_source=True,
     ),
     Control(
         "restore-test",
@@ -97,6 +101,7 @@ PROTECTION: tuple[Control, ...] = (
             "A1.3;A.8.13;A.5.30;CP-4;CP-9(2);CP-10;11.5;Art. 11(6);Art. 12(2);Art. 12(7);"
             "164.308(a)(7)(ii)(B);164.308(a)(7)(ii)(D)"
         ),
+        by_source=True,
     ),
     Control(
         "rto",
@@ -115,6 +120,7 @@ PROTECTION: tuple[Control, ...] = (
         "Name more vaults for the source, and bring back the one that is missing its copy.",
         vault_controls.check_copies,
         clauses("A1.2;A.8.13;A.8.14;CP-9;11.1;Art. 12(1);164.308(a)(7)(ii)(A)"),
+        by_source=True,
     ),
     Control(
         "copies-on-time",
@@ -124,6 +130,7 @@ PROTECTION: tuple[Control, ...] = (
         "See 'cto.backups schedule' and the last runs; bring the vault back, or 'cto.backups vault fill VAULT'.",
         vault_controls.check_lag,
         clauses("A1.2;A.8.13;A.8.14;CP-9;CP-9(5);11.2;Art. 12(6);164.308(a)(7)(ii)(A)"),
+        by_source=True,
     ),
     Control(
         "storage-types",
@@ -133,6 +140,7 @@ PROTECTION: tuple[Control, ...] = (
         "Add a vault of another storage type.",
         vault_controls.check_storage_types,
         clauses("A1.2;A.8.13;A.8.14;CP-9;11.4;Art. 12(3)"),
+        by_source=True,
     ),
     Control(
         "off-site",
@@ -142,6 +150,7 @@ PROTECTION: tuple[Control, ...] = (
         "Add a vault in another region or with another provider, and declare it off_site.",
         vault_controls.check_off_site,
         clauses("A1.2;A.8.13;A.8.14;CP-6;CP-6(1);CP-9(3);CP-9(5);11.4;Art. 12(3);164.308(a)(7)(ii)(B)"),
+        by_source=True,
     ),
     Control(
         "failure-domains",
@@ -151,6 +160,7 @@ PROTECTION: tuple[Control, ...] = (
         "Put vaults on other devices, machines, regions or providers.",
         vault_controls.check_failure_domains,
         clauses("A1.2;A.8.14;CP-6(1);CP-9(3);11.4;Art. 12(3);164.308(a)(7)(ii)(B)"),
+        by_source=True,
     ),
     Control(
         "encryption",
@@ -196,6 +206,7 @@ PROTECTION: tuple[Control, ...] = (
         "Lengthen the source's retention, or choose the class of data that it really is.",
         source_controls.check_retention,
         clauses("A1.2;A.5.33;A.8.13;SI-12;3.4;Art. 12(1)"),
+        by_source=True,
     ),
     Control(
         "proven-kept",
@@ -205,6 +216,7 @@ PROTECTION: tuple[Control, ...] = (
         "Run 'cto.backups test SOURCE' to prove a point that is kept.",
         source_controls.check_proven_kept,
         clauses("A1.3;A.8.13;CP-9(2);CP-10;11.5;Art. 12(2);164.308(a)(7)(ii)(D)"),
+        by_source=True,
     ),
     Control(
         "reading",
@@ -223,6 +235,7 @@ PROTECTION: tuple[Control, ...] = (
         "Add 'continuous', 'on change' or a short interval, and keep every point for at least 7 days.",
         source_controls.check_point_in_time,
         clauses("A1.2;A.5.30;CP-9;CP-10;11.2;Art. 12(6);164.308(a)(7)(ii)(B)"),
+        by_source=True,
     ),
     Control(
         "complete",
@@ -232,5 +245,6 @@ PROTECTION: tuple[Control, ...] = (
         "Read the problems with 'cto.backups points SOURCE'; fix permissions or exclude what does not matter.",
         source_controls.check_complete,
         clauses("A1.2;A1.3;A.8.13;CP-9;11.2;Art. 12(1);164.308(a)(7)(ii)(A)"),
+        by_source=True,
     ),
 )

@@ -4,14 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
+from typing import Final
 
 from cto_backups import clock
 from cto_backups.core.assurance import judge
 from cto_backups.core.audit_comparison import Comparison, KeptAudit, compare, kept_findings
-from cto_backups.core.auditing import audit as audit_controls
+from cto_backups.core.auditing import Auditing, remembered
 from cto_backups.core.bucket_settings import BucketTeller, SeenBucket
 from cto_backups.core.cloud_sql import Instance, InstanceSource
-from cto_backups.core.facts import Facts
+from cto_backups.core.facts import Facts, SourceFacts
 from cto_backups.core.findings import AuditReport, Environment
 from cto_backups.core.inventory_controls import UNCLAIMED
 from cto_backups.core.model import Disappearance, Resource
@@ -28,6 +29,9 @@ from cto_backups.flows.heartbeat import observed
 from cto_backups.flows.installation import Installation
 from cto_backups.flows.stream import wanted
 
+AT_ONCE: Final = 1000
+"""How many sources are judged at once."""
+
 
 @dataclass(frozen=True)
 class Look:
@@ -41,10 +45,10 @@ class Look:
 class Audit:
     """The findings, with what could not be looked at (a source that cannot be reached is itself a finding).
 
-    `policy` and `facts` are what they rest on. `compared` is against the audit before it, and `history` are the audits
-    that are kept, the last first, this one among them once it is `kept`; `unkept` says why it could not be.
-    `undelivered` are the vaults that do not have its signed record yet, and why, but for those that are away: a finding
-    tells of these.
+    `policy` and `facts` are what they rest on, of each source what is `remembered`. `compared` is against the audit
+    before it, and `history` are the audits that are kept, the last first, this one among them once it is `kept`;
+    `unkept` says why it could not be. `undelivered` are the vaults that do not have its signed record yet, and why, but
+    for those that are away: a finding tells of these.
     """
 
     report: AuditReport
@@ -105,22 +109,20 @@ def audit(
     unkept: BackupsError | None = behind
     if write and behind is None:  # what is signed by a catalog that has gone back contradicts what vaults have
         unkept = _record(installation, found, now)
-    facts = observed(installation, installation.catalog.facts(now), now)
-    if unkept is not None or not write:
-        facts = _as_found(facts, found, now)
-    if look is not None:
-        facts = replace(facts, resources={**facts.resources, UNCLAIMED: look.found})
-    facts = replace(facts, approvals=installation.catalog.approvals.listed(), vaults_away=away)
     hosts = installation.catalog.hosts.listed() if installation.policy.enrolled_as is None else ()
     environment = replace(
         environment, documents=inspect(installation), hosts=hosts, catalog_behind=behind.why if behind else ""
     )
-    verdicts = judge(installation.policy, facts, now)
     told = {name: _told(error) for name, error in unreachable.items()}
     environment = replace(environment, unreachable=told, retained=retained, buckets=buckets, cloud_sql=cloud_sql)
     environment = replace(environment, windows=windows, streams=wanted(installation))
     points_of = partial(_points_of, installation.catalog, now)
-    report = audit_controls(installation.policy, facts, verdicts, now, environment, points_of)
+    auditing = Auditing(installation.policy, now, environment, points_of)
+    unrecorded = found if unkept is not None or not write else {}
+    facts = _added(installation, auditing, unrecorded, away, now)
+    if look is not None:
+        facts = replace(facts, resources={**facts.resources, UNCLAIMED: look.found})
+    report = auditing.report(facts)
 
     catalog, findings = installation.catalog, kept_findings(report, facts)
     looked = look.folders if look is not None else ()
@@ -148,6 +150,40 @@ def audit(
         kept,
         unkept,
         undelivered,
+    )
+
+
+def _added(
+    installation: Installation,
+    auditing: Auditing,
+    unrecorded: Mapping[str, Sequence[Resource]],
+    away: Mapping[str, str],
+    now: datetime,
+) -> Facts:
+    """Judge all sources, so many at a time; the facts of all, as far as they are `remembered`.
+
+    `unrecorded` was found by looks that the catalog does not know of.
+    """
+    policy, catalog = installation.policy, installation.catalog
+    around = observed(installation, catalog.facts(now, ()), now)
+    around = replace(around, vaults_away=away, approvals=catalog.approvals.listed())
+    active = frozenset(catalog.active_sources())
+    names = [*policy.sources, *(name for name in catalog.known_sources() if name not in policy.sources)]
+    sources: dict[str, SourceFacts] = {}
+    resources: dict[str, tuple[Resource, ...]] = {}
+    vanished: dict[str, tuple[Disappearance, ...]] = {}
+    for begin in range(0, len(names), AT_ONCE):
+        part = names[begin : begin + AT_ONCE]
+        facts = replace(catalog.facts(now, part), vaults_away=away)
+        facts = _as_found(facts, {name: unrecorded[name] for name in part if name in unrecorded}, now)
+        asked = [name for name in part if name in policy.sources]
+        auditing.add(facts, judge(policy, facts, now, asked))
+        # One that has left the policy counts for what was found in it; its removal, unless somebody has approved that.
+        sources.update((name, remembered(facts.sources[name])) for name in part if name in asked or name in active)
+        resources |= facts.resources
+        vanished |= facts.vanished
+    return replace(
+        around, sources=sources, resources=dict(sorted(resources.items())), vanished=dict(sorted(vanished.items()))
     )
 
 

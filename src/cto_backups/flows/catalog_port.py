@@ -169,6 +169,9 @@ class Catalog(Protocol):
     def active_sources(self) -> tuple[str, ...]:
         """The sources that policy names, or named until their removal is approved."""
 
+    def known_sources(self) -> tuple[str, ...]:
+        """All sources that it knows, by name, those that have left the policy among them."""
+
     @property
     def hosts(self) -> Hosts:
         """The hosts that have a trust domain of their own."""
