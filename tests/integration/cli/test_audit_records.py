@@ -155,7 +155,21 @@ def test_an_audit_does_not_fail_for_a_vault_that_is_away_which_gets_the_record_l
     assert [file.name for file in files(home, "two")] == [file.name for file in files(home)]
 
 
-def test_a_vault_that_refuses_the_record_is_named(home: Home) -> None:
+def test_a_vault_that_cannot_take_the_record_is_named(home: Home) -> None:
+    audited(home)
+    (theirs,) = files(home, "two")
+    theirs.parent.rename(theirs.parent.with_name("aside"))
+    theirs.parent.write_text("no folder")
+    own(home, "data-files")
+    answer = home("audit")
+    assert answer.status is ExitStatus.SUCCESS, answer
+    assert "The signed record of this audit is not in two yet: " in answer.err
+    own(home, "app-repository")
+    assert list(audited(home)["vault_errors"]) == ["two"]
+
+
+def test_where_a_vault_has_a_record_of_the_next_number_nothing_is_signed_that_contradicts_it(home: Home) -> None:
+    """Whoever wrote it: the catalog may have gone back, or somebody else is at work there."""
     audited(home)
     (theirs,) = files(home, "two")
     number = int(theirs.name[:8]) + 1
@@ -163,9 +177,9 @@ def test_a_vault_that_refuses_the_record_is_named(home: Home) -> None:
     own(home, "data-files")
     answer = home("audit")
     assert answer.status is ExitStatus.SUCCESS, answer
-    assert "The signed record of this audit is not in two yet: Vault 'two' holds a different record" in answer.err
-    own(home, "app-repository")
-    assert list(audited(home)["vault_errors"]) == ["two"]
+    assert "This audit is not kept for the next one to compare with: The catalog has gone back in time" in answer.err
+    assert f"Vault 'two' has record {number}" in answer.err
+    assert len(files(home)) == 1
 
 
 # -- whom to believe ---------------------------------------------------------------------------------------------------
