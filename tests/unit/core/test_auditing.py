@@ -20,9 +20,8 @@ def test_controls_that_are_given_parts_are_those_that_ask_for_nothing_else():
 
 @pytest.mark.parametrize("samples", [(), (Sample("table a", {"rows": "7"}),), PLACES])
 def test_of_what_is_remembered_a_point_keeps_what_reports_and_other_controls_ask(build, samples):
-    point = replace(
-        build.point("books-1", build.now), fingerprint=Fingerprint("files/1", {"a": "b"}, {"c": 1}, samples)
-    )
+    said = Fingerprint("files/1", {"a": "b"}, {"c": 1}, samples)
+    point = replace(build.point(), fingerprint=said)
     known = remembered(SourceFacts("books", newest=point, newest_any=point))
     assert known.newest is not None and known.newest_any is None
     assert (known.newest.size_bytes, known.newest.entry_count) == (point.size_bytes, point.entry_count)
