@@ -31,3 +31,8 @@ def test_of_what_is_remembered_a_point_keeps_what_reports_and_other_controls_ask
 
 def test_of_a_source_without_a_point_nothing_is_remembered_of_one():
     assert remembered(SourceFacts("books", point_count=3)) == SourceFacts("books")
+
+
+def test_where_copies_lie_and_what_follows_a_log_is_remembered(build):
+    known = SourceFacts("books", copies=("copy",), restores=("restore",), stream="stream", discovered_at=build.now)
+    assert remembered(replace(known, point_count=3)) == known
