@@ -61,7 +61,8 @@ def test_two_hosts_are_enrolled_and_nothing_of_one_is_anything_to_the_other(flee
         for secret in opened.files.values():
             assert secret not in said + fleet.said
         fleet.hosts[name]("backup")
-        assert (fleet.hosts[name].home / "keys" / "repository.key").stat().st_mode & 0o777 == 0o600
+        for key in ("repository.key", f"cloud-{name}.key"):
+            assert (fleet.hosts[name].home / "keys" / key).stat().st_mode & 0o777 == 0o600
     alpha, beta = fleet.hosts["alpha"], fleet.hosts["beta"]
     assert {point["source"] for point in json.loads(fleet.office("points", "--json"))["points"]} == {
         "office-files",
@@ -101,7 +102,7 @@ def test_two_hosts_are_enrolled_and_nothing_of_one_is_anything_to_the_other(flee
     # The keys: each host's opens its own repositories, the fleet's opens all. No two are of one id or cutting.
     copied = {name: fleet.copied(name) for name in HOSTS}
     opens = {
-        (name, whose.name): Restic(stock_restic, copied[name], whose.secret("repository.key")).start("snapshots")
+        (name, whose.name): Restic(stock_restic, copied[name], whose.cloud_secret).start("snapshots")
         for name in HOSTS
         for whose in (alpha, beta, fleet.office)
     }
@@ -112,14 +113,14 @@ def test_two_hosts_are_enrolled_and_nothing_of_one_is_anything_to_the_other(flee
         ("beta", "office"),
     }
     ids = [
-        json.loads(Restic(stock_restic, copied[name], fleet.office.secret("repository.key")).run("cat", "config"))
-        for name in HOSTS
+        json.loads(Restic(stock_restic, copied[name], fleet.office.cloud_secret).run("cat", "config")) for name in HOSTS
     ]
     assert ids[0]["id"] != ids[1]["id"]
+    for whose in (alpha, fleet.office):  # what opens the disk opens nothing in the bucket
+        shared = Restic(stock_restic, copied["alpha"], whose.secret("repository.key"))
+        assert shared.start("snapshots").returncode != 0
     assert ids[0]["chunker_polynomial"] != ids[1]["chunker_polynomial"]
-    Restic(stock_restic, copied["alpha"], alpha.secret("repository.key")).run(
-        "restore", "latest", "--target", fleet.root / "r"
-    )
+    Restic(stock_restic, copied["alpha"], alpha.cloud_secret).run("restore", "latest", "--target", fleet.root / "r")
     assert "only alpha" in (fleet.root / "r" / str(fleet.data("alpha"))[1:] / "letter.txt").read_text()
 
 
@@ -172,12 +173,12 @@ def test_a_host_is_revoked_in_the_middle_of_a_backup_and_the_office_restores_wha
         fleet.store("alpha").list_objects_v2(Bucket=fleet.bucket, Prefix="fleet/hosts/alpha/")
     assert "cannot be opened" in alpha("status", ends=ExitStatus.CATALOG)
     copied = fleet.copied("alpha")
-    assert Restic(stock_restic, copied, alpha.secret("repository.key")).start("snapshots").returncode != 0
+    assert Restic(stock_restic, copied, alpha.cloud_secret).start("snapshots").returncode != 0
     # The other host goes on, and the office restores: with its catalog, and from a vault alone.
     fleet.hosts["beta"]("backup")
     fleet.office("restore", fleet.point("alpha"), "--to", str(fleet.root / "back"))
     assert "only alpha" in next((fleet.root / "back").rglob("letter.txt")).read_text()
-    bare = Restic(stock_restic, copied, fleet.office.secret("repository.key"))
+    bare = Restic(stock_restic, copied, fleet.office.cloud_secret)
     bare.run("restore", "latest", "--target", fleet.root / "bare")
     assert "only alpha" in next((fleet.root / "bare").rglob("letter.txt")).read_text()
     # A folder has no users that can be asked: that is red until somebody says that it is done.
@@ -283,7 +284,7 @@ def test_a_host_that_is_enrolled_again_has_new_keys_and_the_old_ones_open_nothin
     fleet.join("alpha")("backup")
     copied = fleet.copied("alpha")
     opens = [
-        Restic(stock_restic, copied, (home / "keys" / "repository.key").read_text().strip())
+        Restic(stock_restic, copied, (home / "keys" / "cloud-alpha.key").read_text().strip())
         .start("snapshots")
         .returncode
         for home in (old, alpha.home)

@@ -44,6 +44,11 @@ class Machine:
         assert status is ends, f"{self.name}: {words}\n{out.getvalue()}\n{err.getvalue()}"
         return out.getvalue() if "--json" in words else out.getvalue() + err.getvalue()
 
+    @property
+    def cloud_secret(self) -> str:
+        """What opens its repository in the bucket: that of a host its own domain, that of the office all of them."""
+        return self.secret("cloud.key" if self.name == "office" else f"cloud-{self.name}.key")
+
     def secret(self, name: str) -> str:
         return (self.home / "keys" / name).read_text().strip()
 
@@ -76,7 +81,7 @@ class Fleet:
         (root / "office-data" / "plan.txt").write_text("office only")
         cloud = {"url": f"s3://{self.bucket}/fleet", "provider": "versitygw", "region": REGION, "off_site": True}
         cloud |= {"storage": "object-storage", "endpoint": gateway.endpoint, "tls": "none", **(lock or {})}
-        cloud |= {"access_key": "env:GATEWAY_ID", "secret_key": "env:GATEWAY_SECRET"}
+        cloud |= {"access_key": "env:GATEWAY_ID", "secret_key": "env:GATEWAY_SECRET", "key": "file:keys/cloud.key"}
         disk = {"url": "file:vaults/disk", "provider": "local-disk", "region": "office", "storage": "disk"}
         office = {"kind": "files", "class": "documentation", "paths": [str(root / "office-data")], "test": "none"}
         starting.initialise(
