@@ -398,3 +398,19 @@ def test_a_person_whom_a_command_asks_is_asked_once(home: Home, tmp_path: Path) 
     home.change()
     assert home("backup", "data-files").status is ExitStatus.SUCCESS
     assert sorted(asked.read_text().split()) == ["repository", "two"]
+
+
+def test_a_key_that_is_lost_is_not_made_anew_for_the_domain_of_a_host(apart: Home) -> None:
+    domain = "  two-web1: {url: file:vaults/two/hosts/web1, provider: away, region: there, storage: disk, %s}\n"
+    text = domain % "domain_of: web1, key: file:keys/two.key"
+    apart.policy.write_text(apart.policy.read_text().replace("vaults:\n", "vaults:\n" + text, 1))
+    key = apart.root / "keys" / "two.key"
+    key.rename(key.with_suffix(".kept"))
+    answer = apart("vault", "init", "two-web1")
+    assert answer.status is ExitStatus.KEY
+    assert "file:keys/two.key is missing" in answer.err
+    assert not key.exists()
+    key.with_suffix(".kept").rename(key)
+    made = apart("vault", "init", "two-web1")
+    assert made.status is ExitStatus.SUCCESS, made
+    assert "own-keys" not in {each["control"] for each in apart("audit", "--json").document["findings"]}
