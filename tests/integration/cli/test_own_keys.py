@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from cto_backups.app.adapters import Adapters
+from cto_backups.config import load
 from cto_backups.errors import ExitStatus
 from cto_backups.repository.store import RepositoryStore
 from cto_backups.vaults.local import LocalVault
@@ -398,6 +400,11 @@ def test_a_person_whom_a_command_asks_is_asked_once(home: Home, tmp_path: Path) 
     home.change()
     assert home("backup", "data-files").status is ExitStatus.SUCCESS
     assert sorted(asked.read_text().split()) == ["repository", "two"]
+    asked.unlink()
+    adapters = Adapters(load(home.policy))
+    for name in ("one", "two", "three"):  # as an audit does that looks what the shared secret opens
+        assert adapters.secrets.shared.given(adapters.vault(name))
+    assert asked.read_text().split() == ["repository"]
 
 
 def test_a_key_that_is_lost_is_not_made_anew_for_the_domain_of_a_host(apart: Home) -> None:
