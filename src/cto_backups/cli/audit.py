@@ -1,5 +1,6 @@
 """`audit`: where protection falls short of what the policy asks, and what to do about it."""
 
+import secrets
 import sys
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -183,9 +184,20 @@ def _rendered(form: str, done: "Audit", document: documents.Document, policy_fil
 
 
 def _write(output: Path, report: Iterable[str]) -> None:
+    """Write a report whole or not at all; into what is no file, such as a pipe, as it comes."""
     try:
-        with output.open("w", encoding="utf-8") as file:
-            file.writelines(report)
+        if output.exists() and not output.is_file():
+            with output.open("w", encoding="utf-8") as file:
+                file.writelines(report)
+            return
+        place = output.resolve()
+        draft = place.with_name(f".{place.name}.{secrets.token_hex(6)}.tmp")
+        try:
+            with draft.open("x", encoding="utf-8") as file:
+                file.writelines(report)
+            draft.replace(place)
+        finally:
+            draft.unlink(missing_ok=True)
     except OSError as error:
         raise UsageError(
             f"The report cannot be written to {output}",

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from cto_backups.core.hosts import Host
 
+_MOST_NAMED = 3
+
 
 @command
 def hosts(screen: Screen) -> ExitStatus:
@@ -56,8 +58,11 @@ def hosts(screen: Screen) -> ExitStatus:
     gone = [host for host in found if host.gone]
     if any(host.workers for host in gone):
         screen.show("Start 'cto.backups worker' there again: what only that host can do waits.")
-    for last in (last for host in gone for last in host.workers):
-        screen.show(f"If it was retired: cto.backups worker --forget {last.name}")
+    dead = [last.name for host in gone for last in host.workers]
+    for name in dead[:_MOST_NAMED]:
+        screen.show(f"If it was retired: cto.backups worker --forget {name}")
+    if len(dead) > _MOST_NAMED:
+        screen.show(f"So with the other {len(dead) - _MOST_NAMED} that are gone: cto.backups hosts --json names them.")
     return status
 
 

@@ -3,8 +3,14 @@
 import csv
 import io
 import json
+import os
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from cto_backups.errors import ExitStatus
 
@@ -45,6 +51,40 @@ def test_a_report_goes_to_a_file_and_the_score_to_people(home: Any, tmp_path: Pa
     quiet = home("audit", "--format", "html", "--output", str(tmp_path / "audit.html"), "--quiet")
     assert (quiet.out, quiet.status) == ("", ExitStatus.SUCCESS)
     assert (tmp_path / "audit.html").stat().st_size > 1000
+
+
+def test_a_report_is_in_its_file_whole_or_the_former_one_stays(home: Any, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        file, filler = disk / "audit.html", disk / "filler"
+        file.write_text("of last week")
+        with suppress(OSError), filler.open("wb", buffering=0) as full:
+            while full.write(bytes(4096)):
+                pass
+        answer = home("audit", "--format", "html", "--output", str(file))
+        assert answer.status is ExitStatus.USAGE
+        assert "No space left" in answer.err
+        assert file.read_text() == "of last week"
+        assert sorted(path.name for path in disk.iterdir()) == ["audit.html", "filler"]
+        filler.unlink()
+        assert home("audit", "--format", "html", "--output", str(file)).status is ExitStatus.SUCCESS
+        assert file.read_text().endswith("</html>\n")
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_a_report_goes_through_a_pipe_as_it_comes(home: Any, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(pipe.read_text)
+        home("audit", "--format", "csv", "--output", str(pipe))
+        assert "severity" in read.result(30).partition("\n")[0]
+    assert pipe.is_fifo()
 
 
 def test_reports_that_cannot_be_are_refused(home: Any, tmp_path: Path) -> None:

@@ -60,6 +60,14 @@ def test_without_a_worker_it_says_how_to_start_one(home: Home) -> None:
     )
 
 
+def test_of_many_that_are_gone_a_few_are_named(shared: Home) -> None:
+    for number in range(12):
+        sign(shared, f"web{number:02}", ago=9 * MINUTE)
+    lines = shared("hosts").out.splitlines()
+    assert [line.rpartition(" ")[2] for line in lines if "--forget" in line] == ["web00", "web01", "web02"]
+    assert lines[-1] == "So with the other 9 that are gone: cto.backups hosts --json names them."
+
+
 def test_a_worker_that_is_alone_is_a_host_without_a_lane(home: Home) -> None:
     assert home("worker", "--once", "--every", "1 h").status is not ExitStatus.DEFECT
     answer = home("hosts", "--json", CTO_BACKUPS_HOST="elsewhere")
