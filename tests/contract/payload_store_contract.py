@@ -1,21 +1,31 @@
 """What every payload store does, whatever its format: subclass `PayloadStoreContract` and give it a `new_store`."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
+from itertools import count
 from pathlib import Path
+from threading import Lock
 
 import pytest
 from fakes.memory import ArrivingMemoryTree, MemoryTree, MemoryVault
 
 from cto_backups import clock
-from cto_backups.core.payloads import Draft, Node, PayloadStore, RepairScope, SnapshotLabel
+from cto_backups.core.payloads import Draft, Node, PayloadStore, RepairScope, SnapshotLabel, Writing
 from cto_backups.core.ports import Existing
 from cto_backups.core.pruning import PrunePlan
-from cto_backups.core.trees import AnyTree, Entry, EntryKind, Patch
+from cto_backups.core.trees import AnyTree, Buffer, Entry, EntryKind, Patch
 from cto_backups.core.verification import Ledger, Part
-from cto_backups.errors import BackupsError, BusyError, DamageError, NotFoundError, RefusedError, SourceError
+from cto_backups.errors import (
+    BackupsError,
+    BusyError,
+    DamageError,
+    NotFoundError,
+    RefusedError,
+    SourceError,
+    VaultFullError,
+)
 
 NewStore = Callable[[MemoryVault], PayloadStore]
 MOMENT = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
@@ -47,6 +57,23 @@ def walked(store: PayloadStore, root: bytes) -> dict[bytes, Node]:
             if node.subtree is not None:
                 stack.append((path + b"/" + node.entry.name, node.subtree))
     return found
+
+
+def refuse(vault: MemoryVault, number: int) -> list[str]:
+    """Let a vault refuse the file of this number from now on, once; what was refused so far."""
+    put, numbers, refused = vault.put, count(), list[str]()
+    lock = Lock()
+
+    def refusing(key: str, parts: Sequence[Buffer], *, overwrite: bool = False) -> None:
+        with lock:
+            mine = next(numbers)
+        if mine == number:
+            refused.append(key)
+            raise VaultFullError(f"vault {vault.name} is full")
+        put(key, parts, overwrite=overwrite)
+
+    vault.put = refusing  # type: ignore[method-assign]
+    return refused
 
 
 class PayloadStoreContract:
@@ -611,6 +638,63 @@ class PayloadStoreContract:
         with pytest.raises(BackupsError), other.writing() as writing:
             writing.copy(store, reference)
         assert not other.committed()
+
+    # -- after a failure in the same session ---------------------------------------------------------------------------
+
+    def test_a_copy_from_another_origin_has_all_of_it_whatever_a_damaged_one_gave_before(
+        self, new_store: NewStore, store: PayloadStore, other: PayloadStore
+    ) -> None:
+        _, reference = store_tree(store, MemoryTree(CONTENT))
+        with other.writing() as writing:
+            sound = writing.copy(store, reference).reference
+        vault = store.vault
+        assert isinstance(vault, MemoryVault)
+        for number, key in enumerate(vault.keys("/data/")):
+            intact = vault.files[key]
+            vault.flip(key, len(intact) // 2)
+            third = new_store(MemoryVault(f"three-{number}"))
+            with third.writing() as writing:
+                with pytest.raises(BackupsError):
+                    writing.copy(store, reference)
+                copied = writing.copy(other, sound)
+            assert third.verify().damages == ()
+            assert [one.reference for one in third.committed()] == [copied.reference]
+            vault.files[key] = intact
+
+    @pytest.mark.parametrize("doing", ["copy", "write"])
+    def test_what_a_vault_did_not_take_is_stored_by_the_next_try(
+        self, new_store: NewStore, store: PayloadStore, doing: str, tmp_path: Path
+    ) -> None:
+        """Each time another one of its files is not taken, and nothing else in the same session goes wrong."""
+        _, origin = store_tree(store, MemoryTree(CONTENT))
+        for number in count():
+            vault = MemoryVault(f"into-{number}")
+            into = new_store(vault)
+
+            def store_it(writing: Writing, into: PayloadStore = into) -> str:
+                if doing == "copy":
+                    return writing.copy(store, origin).reference
+                return writing.commit(writing.write(MemoryTree(CONTENT)), label())
+
+            with into.writing() as writing:
+                refused = refuse(vault, number)
+                try:
+                    reference = store_it(writing)
+                except VaultFullError:
+                    reference = store_it(writing)
+            assert into.verify().damages == ()
+            out = tmp_path / f"{number}"
+            into.reader(reference).restore(out)
+            assert (out / "large").read_bytes() == LARGE
+            if not refused:
+                break
+        assert number > 2
+
+    def test_what_was_not_kept_is_stored_when_it_is_wanted_later(self, store: PayloadStore) -> None:
+        with store.writing() as writing:
+            assert not writing.write(MemoryTree(CONTENT), unless=lambda: True).kept
+            writing.commit(writing.write(MemoryTree(CONTENT)), label())
+        assert store.verify().damages == ()
 
     # -- repair --------------------------------------------------------------------------------------------------------
 

@@ -16,18 +16,18 @@ from cto_backups.exports.layout import PART
 from cto_backups.exports.objects import ObjectWriter
 from cto_backups.exports.within import twin_of
 from cto_backups.repository.crew import Crew
-from cto_backups.repository.depot import Depot
 from cto_backups.repository.fetch import Fetcher
-from cto_backups.repository.index import Index, load_index
+from cto_backups.repository.index import load_index
 from cto_backups.repository.locks import locked_for_reading
 from cto_backups.repository.options import RepositoryOptions
+from cto_backups.repository.session import Session
 from cto_backups.repository.stored import StoredFiles
 from cto_backups.repository.tree import decode_tree
 
 
 def bring_objects(
     files: ExportFiles,
-    index: Index,
+    session: Session,
     options: RepositoryOptions,
     origin: StoredFiles,
     root: bytes,
@@ -37,7 +37,7 @@ def bring_objects(
 
     Raises DamageError for what is not intact at the origin, or not cut evenly there; VaultError.
     """
-    with locked_for_reading(origin), Depot(files, index, options) as depot:
+    with locked_for_reading(origin), session.depot() as depot:
         origin_index = load_index(origin)
         fetcher = Fetcher(origin, origin_index)
         writer = ObjectWriter(files, depot)

@@ -56,7 +56,7 @@ class ExportSession:
                 why="what lies there is neither an export nor a repository",
             )
         snapshot = load_snapshot(files, checked_name(files, reference))
-        brought = bring_objects(self._files, self._inner.index, self._options, files, snapshot.tree, progress)
+        brought = bring_objects(self._files, self._inner, self._options, files, snapshot.tree, progress)
         details = self._manifest(snapshot.tree.hex(), snapshot.time.isoformat())
         copied = self._inner.copy(
             origin,

@@ -108,6 +108,7 @@ def _from_first_good(installation: Installation, point: RecoveryPoint, vault_nam
             try:
                 return writing.copy(origin, facts.copy.reference, progress=progress), origin_name
             except (DamageError, NotFoundError, VaultMissingError) as error:
+                installation.vault(vault_name).check()  # where it is the destination that is gone, no origin helps
                 troubles.append(f"{origin_name}: {error}")
     raise DamageError(
         f"Recovery point {point.id} could not be copied to vault '{vault_name}'",

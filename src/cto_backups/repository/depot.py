@@ -93,7 +93,11 @@ class Bench:
 
 
 class Depot:
-    """Takes blobs from many threads into one repository; a context, to be left after `finish`."""
+    """Takes blobs from many threads into one repository; a context, to be left after `finish`.
+
+    `finished`: all that its index knows of is stored and listed. Of one that was left before, the index knows blobs
+    that were only claimed, and packs that no index file lists: nothing may rest on it any more.
+    """
 
     def __init__(self, files: StoredFiles, index: Index, options: RepositoryOptions) -> None:
         self.files = files
@@ -101,6 +105,7 @@ class Depot:
         self.options = options
         self.claims = _native.Claims(index.native)
         self.beside = Beside()
+        self.finished = False
         self._benches: list[Bench] = []
         self._lock = threading.Lock()
         self._unsaved: list[_native.Pack] = []
@@ -159,6 +164,7 @@ class Depot:
         self._uploaders.check()
         with self._lock:
             self._save_index()
+        self.finished = True
 
     @property
     def added_bytes(self) -> int:

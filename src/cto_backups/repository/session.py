@@ -1,6 +1,7 @@
 """A repository opened for writing, under its lock; implements `core.payloads.Writing`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -52,14 +53,25 @@ class Session:
         self._seed = seed_of(polynomial)
         self._cutting = cutting
         self._started = clock.now()
-        self._relied: dict[str, set[int]] = {}
-        sizes, names = both(files.vault, files.pack_sizes, partial(files.names, "index"))
-        self._index: Index = load_index(files, usable=sizes, names=names)
+        self._relied: dict[str, tuple[Index, set[int]]] = {}
+        self._index = self._read_index()
+        self._unsure = False
 
     @property
     def index(self) -> Index:
-        """What is stored, as this session knows it."""
+        """What is stored, as this session knows it; read anew after what was stored last was not finished."""
+        if self._unsure:
+            self._index, self._unsure = self._read_index(), False
         return self._index
+
+    @contextmanager
+    def depot(self) -> Iterator[Depot]:
+        """What takes blobs; one at a time."""
+        with Depot(self._files, self.index, self._options) as depot:
+            try:
+                yield depot
+            finally:
+                self._unsure = not depot.finished
 
     def write(
         self,
@@ -72,9 +84,9 @@ class Session:
     ) -> Draft:
         """Store a tree. A parent that is gone or damaged is done without. An export is cut evenly."""
         parent_tree = self._parent_tree(parent, payload)
-        with Depot(self._files, self._index, self._options) as depot:
+        with self.depot() as depot:
             cutter = self._cutting(depot, unless is not None) if self._cutting else Cutter(self._cuts(payload))
-            tools = depot, Fetcher(self._files, self._index), cutter, progress or Silent()
+            tools = depot, Fetcher(self._files, depot.index), cutter, progress or Silent()
             writer = ArrivalWriter(tree, *tools) if isinstance(tree, ArrivingTree) else TreeWriter(tree, *tools)
             root = writer.run(parent_tree, self._options.threads)
             kept = unless is None or not unless()
@@ -84,7 +96,7 @@ class Session:
             else:
                 cutter.abandon()
         if kept:
-            self._relied[root.hex()] = depot.relied
+            self._relied[root.hex()] = depot.index, depot.relied
         tally = writer.tally
         return Draft(
             root=root.hex(),
@@ -110,7 +122,7 @@ class Session:
         """
         if draft.root not in self._relied:
             raise RefusedError("This draft was not written in this session", todo="write it again, then commit it")
-        self._recheck(self._relied[draft.root])
+        self._recheck(*self._relied[draft.root])
         document = new_document(draft, label, program=PROGRAM, started=self._started, ended=clock.now())
         if draft.payload is Payload.EXPORT:
             document["payload"] = draft.payload.value
@@ -118,10 +130,10 @@ class Session:
 
     def recommit(self, root: str, label: SnapshotLabel, details: Details = nothing) -> str:
         """Make a tree that is here already visible again. Raises DamageError when its root is not, BusyError."""
-        fetcher = Fetcher(self._files, self._index)
+        index = self.index
         tree = bytes.fromhex(root)
-        fetcher.tree(tree)
-        self._recheck({place.pack for place in self._index.locate(BlobKind.TREE, tree)})
+        Fetcher(self._files, index).tree(tree)
+        self._recheck(index, {place.pack for place in index.locate(BlobKind.TREE, tree)})
         document: dict[str, Any] = {"time": format_time(label.time), "tree": root, "paths": list(label.paths)}
         document |= {"hostname": label.hostname, "username": label.username, "tags": list(label.tags)}
         return self._files.save("snapshots", document | {"program_version": PROGRAM} | details())
@@ -142,12 +154,12 @@ class Session:
                 f"{reference[:12]} cannot be copied from vault {origin.vault.name}",
                 why="what lies there is not a repository in the restic format",
             )
-        with locked_for_reading(files), Depot(self._files, self._index, self._options) as depot:
+        with locked_for_reading(files), self.depot() as depot:
             snapshot = load_snapshot(files, checked_name(files, reference))
             fetcher = Fetcher(files, load_index(files))
             copy_tree(fetcher, snapshot.tree, depot, progress or Silent())
             depot.finish()
-        self._recheck(depot.relied)
+        self._recheck(depot.index, depot.relied)
         present = self._copied_before(snapshot, counts)
         if present is None:
             document = dict(snapshot.document)
@@ -183,7 +195,11 @@ class Session:
                 return name
         return None
 
-    def _recheck(self, relied: set[int]) -> None:
+    def _read_index(self) -> Index:
+        sizes, names = both(self._files.vault, self._files.pack_sizes, partial(self._files.names, "index"))
+        return load_index(self._files, usable=sizes, names=names)
+
+    def _recheck(self, index: Index, relied: set[int]) -> None:
         """Before anything becomes visible: our lock still stands, and so do the packs it relies on."""
         (_, there), names = both(
             self._files.vault,
@@ -191,22 +207,22 @@ class Session:
             lambda: self._files.names("index"),
         )
         for number in relied:
-            pack = self._index.pack_name(number)
-            if there.get(pack, -1) < self._index.pack_end(number):
+            pack = index.pack_name(number)
+            if there.get(pack, -1) < index.pack_end(number):
                 raise DamageError(
                     f"Pack {pack.hex()[:12]} of {self._files.prefix} vanished from vault {self._files.vault.name} "
                     "during this run",
                     why="something deleted it in spite of the lock",
                     todo="run again: what is missing is stored again",
                 )
-        self._list_again(relied, names)
+        self._list_again(index, relied, names)
 
-    def _list_again(self, relied: set[int], names: Sequence[str]) -> None:
+    def _list_again(self, index: Index, relied: set[int], names: Sequence[str]) -> None:
         """rustic minds no lock: what its prune took out of the index during this run comes back, and is kept."""
-        if self._index.files.keys() <= set(names):
+        if index.files.keys() <= set(names):
             return
         now = load_index(self._files, names=names)
         listed = {now.pack_name(number) for number in range(now.pack_count)}
-        lost = {number for number in relied if self._index.pack_name(number) not in listed}
+        lost = {number for number in relied if index.pack_name(number) not in listed}
         if lost:
-            save_listing(self._files, self._index.only(lost), self._options.index_blobs)
+            save_listing(self._files, index.only(lost), self._options.index_blobs)

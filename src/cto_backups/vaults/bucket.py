@@ -130,9 +130,7 @@ class BucketVault:
         try:
             self._store.put_stream(key, passing, overwrite=overwrite, until=self._locked_at_first(key))
         except TakenError as error:
-            if not error.again:
-                raise
-            self._see_answered(error, lambda: self._holds_stream(key, passing))
+            self._see_own(error, key, lambda: self._holds_stream(key, passing))
         except UnansweredError as error:
             self._see_answered(error, lambda: self._holds_stream(key, passing))
 
@@ -289,9 +287,9 @@ class BucketVault:
         try:
             self._store.put(key, parts, overwrite=overwrite, until=self._locked_at_first(key))
         except TakenError as error:
-            # An earlier try of this call may have come through, and only its answer got lost.
-            if anew or not error.again or not self._holds(key, parts):
+            if anew:
                 raise
+            self._see_own(error, key, lambda: self._holds(key, parts))
         except UnansweredError as error:
             # The last try may have come through as well: what is there is the answer.
             if anew:
@@ -300,6 +298,17 @@ class BucketVault:
 
     def _locked_at_first(self, key: str) -> datetime | None:
         return None if self.locking is None else locked_at_first(key, self.locking, clock.now())
+
+    def _see_own(self, error: TakenError, key: str, holds: Callable[[], bool]) -> None:
+        """Raise the error, unless an earlier try of this call came through; VaultError where nothing is there."""
+        if not error.again:
+            raise error
+        try:
+            held = holds()
+        except AbsentError:
+            raise self._store.say.contradicted(key) from error
+        if not held:
+            raise error
 
     def _see_answered(self, error: VaultError, holds: Callable[[], bool]) -> None:
         """Raise the error, unless what is there shows that it was stored."""

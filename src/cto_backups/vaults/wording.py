@@ -64,6 +64,14 @@ class Wording(ABC):
             todo="Nothing, unless the two differ: then find out who else writes to this vault.",
         )
 
+    def contradicted(self, key: str) -> VaultError:
+        """A file was not stored because it is there, and it is not there."""
+        return VaultError(
+            f"Vault {self._name} did not store {key}",
+            why=f"{self._location} said that there is such an object, and then that there is none",
+            todo="Run again; if it stays, see who else writes there, and what stands between here and the store.",
+        )
+
     def short(self, key: str, offset: int, wanted: int, there: int) -> VaultError:
         """A file has fewer bytes than were asked for."""
         return VaultError(
