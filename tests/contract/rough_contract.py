@@ -22,7 +22,7 @@ import pytest
 from bucket_contract import Make
 from vault_contract import keys
 
-from cto_backups.errors import VaultError, VaultExistsError
+from cto_backups.errors import VaultError, VaultExistsError, VaultMissingError
 from cto_backups.providers import pauses
 from cto_backups.vaults import slow
 from cto_backups.vaults.bucket import BucketVault
@@ -106,6 +106,20 @@ class RoughContract:
         waits.clear()
         rough.put("b", [b"x"])
         assert 7.0 in waits, "the store said how long it wants to be left alone"
+
+    def test_a_put_that_is_refused_for_what_is_not_there_is_told_to_have_failed(
+        self, way: RoughWay, rough: BucketVault
+    ) -> None:
+        """After a try that may have come through; and not as a file that the vault lacks, which is another's fault."""
+        way.plan(
+            Fault(self.putting, self.at("a"), status=503, code="ServiceUnavailable"),
+            Fault(self.putting, self.at("a"), status=412, code="PreconditionFailed"),
+        )
+        with pytest.raises(VaultError, match="did not store a") as caught:
+            rough.put("a", [b"mine"])
+        assert not isinstance(caught.value, VaultExistsError | VaultMissingError)
+        assert keys(rough) == set()
+        rough.put("a", [b"mine"])
 
     def tries(self, way: RoughWay, method: str) -> int:
         """How many requests of a method came."""

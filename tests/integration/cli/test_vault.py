@@ -10,6 +10,7 @@ from cto_backups.repository.store import RepositoryStore
 from cto_backups.vaults.local import LocalVault
 
 from .conftest import Home
+from .test_repair import flip
 
 FOUR = "  four: {url: file:vaults/four, provider: local-disk, region: this-machine, storage: disk}\n"
 
@@ -45,6 +46,19 @@ def test_a_new_vault_is_made_and_gets_every_point_that_it_lacks(larger: Home, tm
         larger("restore", "data-files", "--vault", "four", "--to", str(tmp_path / "out")).status is ExitStatus.SUCCESS
     )
     assert larger("vault", "fill", "four").out == "four: lacks nothing\n"
+
+
+def test_a_new_vault_gets_all_of_a_point_whatever_a_damaged_one_gave_before(larger: Home) -> None:
+    """The first vault has packs of each point that are sound, and one that is not: the second one is copied from."""
+    packs = [path for path in larger.vault("one").glob("repositories/main/data/*/*") if path.is_file()]
+    for pack in sorted(packs, key=lambda path: path.stat().st_size)[::2]:
+        flip(pack, 100 % pack.stat().st_size)
+    larger("vault", "init", "four")
+    filled = larger("vault", "fill", "four", "--json")
+    assert filled.status is ExitStatus.SUCCESS, filled
+    assert {copy["origin"] for copy in filled.document["vaults"][0]["copies"]} >= {"two"}
+    read = larger("verify", "four")
+    assert read.status is ExitStatus.SUCCESS, read
 
 
 def test_the_next_backup_brings_a_new_vault_the_newest_points_by_itself(larger: Home) -> None:
