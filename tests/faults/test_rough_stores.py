@@ -176,6 +176,29 @@ def test_nothing_is_lost_and_nothing_is_said_that_is_not_so(
         assert same(data, tmp_path / vault)
 
 
+@pytest.mark.parametrize("name", ["s3", "google"])
+def test_a_listing_from_before_makes_nobody_forget_a_copy_that_prune_would_spare(
+    installation: Installation, s3_way: RoughWay, google_way: RoughWay, name: str
+) -> None:
+    """Of snapshots there were none when that was asked for the first time, and that is what is told again."""
+    way = {"s3": s3_way, "google": google_way}[name]
+    listings = []
+
+    def throw(method: str, path: str) -> Fault | None:
+        if method != "GET" or "prefix=v%2Frepositories%2Fmain%2Fsnapshots%2F" not in path:
+            return None
+        listings.append(path)
+        return Fault(method, old=True)
+
+    way.dice = throw
+    assert tried(installation, "verify", name) is ExitStatus.VAULT
+    assert listings
+    assert holders(installation) == {"one", "s3", "google"}
+    assert tried(installation, "prune", name) is not ExitStatus.SUCCESS
+    way.dice = None
+    installation("verify")
+
+
 def holders(installation: Installation) -> set[str]:
     """The vaults that have as many points as there are, as the catalog says."""
     vaults = json.loads(installation("vault", "--json"))["vaults"]

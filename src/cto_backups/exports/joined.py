@@ -111,8 +111,8 @@ class JoinedStore:
     def reader(self, reference: str) -> PointReader:
         """Read one reference. Raises NotFoundError, DamageError."""
         part, found = both(self.vault, lambda: self.part_with(reference), lambda: self._from_repository(reference))
-        if part is not self.repository:
-            return part.reader(reference)
+        if part is not self.repository or (self._plain and isinstance(found, NotFoundError)):
+            return self.exports.reader(reference)  # also where a listing does not show it yet
         if isinstance(found, BackupsError):
             raise found
         return found
