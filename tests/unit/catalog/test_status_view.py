@@ -189,15 +189,19 @@ def compared(catalog, build, seed, count):
                 holdings.add_evidence(connection, reading)
     away = {vault: "gone" for vault in ("near", "far", "third") if seed in (3, 6, 7) and dice.random() < 0.5}
     catalog.note_away(away, now)
-    verdicts = judge(policy, replace(catalog.facts(now), vaults_away=away), now)
-    rows = view(catalog)
-    later = clock.now()  # the view has its own moment, somewhere before; a busy machine may be long about it
-    afterwards = judge(policy, replace(catalog.facts(later), vaults_away=away), later)
-    differences = {
-        name: (rows[name]["status"], verdict.status.value, verdict.reasons)
-        for name, verdict in verdicts.items()
-        if rows[name]["status"] not in (verdict.status, afterwards[name].status)
-    }
+    for _ in range(3):  # what is due meanwhile may differ once, on a busy machine; what is a difference stays one
+        before = clock.now()
+        verdicts = judge(policy, replace(catalog.facts(before), vaults_away=away), before)
+        rows = view(catalog)  # at a moment of its own
+        later = clock.now()
+        afterwards = judge(policy, replace(catalog.facts(later), vaults_away=away), later)
+        differences = {
+            name: (rows[name]["status"], verdict.status.value, verdict.reasons)
+            for name, verdict in verdicts.items()
+            if rows[name]["status"] not in (verdict.status, afterwards[name].status)
+        }
+        if not differences:
+            break
     assert differences == {}
     return {verdict.status for verdict in verdicts.values()}
 
