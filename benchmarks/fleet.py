@@ -47,6 +47,10 @@ DUE = (1, 10, 100, 500)
 WRITERS = (1, 2, 4, 8)
 WRITING_SECONDS = 5
 SETTLING_SECONDS, IDLE_SECONDS = 40, 120
+FILLED_A_SECOND = 1000
+"""How many sources the catalog is filled with in a second, at least; otherwise some are due before it begins."""
+STARTING_SECONDS = 10
+"""For about so long workers start their processes."""
 
 
 def main() -> None:
@@ -226,11 +230,14 @@ def _flow(
     server: Server, workers: int, sources: int, seconds: float, takes: float, slots: int, behind: timedelta
 ) -> None:
     url, policy = made(server, "flow"), policy_of(sources)
+    # Filled as of when it will be filled: nothing has come due until then.
+    begins = clock.now() - behind + (timedelta() if behind else timedelta(seconds=sources / FILLED_A_SECOND))
     with Catalog.open(url, now=clock.now()) as catalog:
-        fill(catalog, policy, clock.now() - behind)
+        fill(catalog, policy, begins)
         server.do("ANALYZE", database="flow")
         while not behind and plan(policy, catalog, clock.now(), limit=0).looked:
             pass
+    time.sleep(max((begins - clock.now()).total_seconds() - STARTING_SECONDS, 0.0))
     # By -c: the processes of its actions would import what runs as a module by -m once more.
     worker = "from benchmarks.fleet_worker import main; main()"
     words = [sys.executable, "-c", worker, url, str(sources), str(seconds), str(takes), str(slots)]
