@@ -352,7 +352,7 @@ def test_a_vault_is_separated_whose_key_a_service_alone_gives(home: Home, google
 def test_separating_killed_before_any_change_leaves_the_vault_open_and_the_next_one_finishes(
     home: Home, google: GoogleKeys, tmp_path: Path, fault_rounds: int, by_service: bool
 ) -> None:
-    service = f"gcp-kms:{google.make('killed')}"
+    service = f"gcp-kms:{google.make(f'killed-{by_service}')}"  # its client is kept by its name
     give(home, "two", *([service] if by_service else ["file:keys/two.key", service]))
     keep = tmp_path / "keep"
     shutil.copytree(home.root, keep, symlinks=True)
