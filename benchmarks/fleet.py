@@ -231,7 +231,7 @@ def _flow(
 ) -> None:
     url, policy = made(server, "flow"), policy_of(sources)
     # Filled as of when it will be filled: nothing has come due until then.
-    begins = clock.now() - behind + (timedelta() if behind else timedelta(seconds=sources / FILLED_A_SECOND))
+    begins = clock.now() + (-behind or timedelta(seconds=sources / FILLED_A_SECOND))
     with Catalog.open(url, now=clock.now()) as catalog:
         fill(catalog, policy, begins)
         server.do("ANALYZE", database="flow")

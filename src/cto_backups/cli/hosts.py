@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from cto_backups.core.hosts import Host
 
-_MOST_NAMED = 3
-
 
 @command
 def hosts(screen: Screen) -> ExitStatus:
@@ -26,6 +24,7 @@ def hosts(screen: Screen) -> ExitStatus:
     from rich.text import Text
 
     from cto_backups.cli.tables import row, table
+    from cto_backups.core.heartbeat import MOST_NAMED
     from cto_backups.core.hosts import shared
     from cto_backups.flows.fleet import look
 
@@ -59,10 +58,10 @@ def hosts(screen: Screen) -> ExitStatus:
     if any(host.workers for host in gone):
         screen.show("Start 'cto.backups worker' there again: what only that host can do waits.")
     dead = [last.name for host in gone for last in host.workers]
-    for name in dead[:_MOST_NAMED]:
+    for name in dead[:MOST_NAMED]:
         screen.show(f"If it was retired: cto.backups worker --forget {name}")
-    if len(dead) > _MOST_NAMED:
-        screen.show(f"So with the other {len(dead) - _MOST_NAMED} that are gone: cto.backups hosts --json names them.")
+    if len(dead) > MOST_NAMED:
+        screen.show(f"So with the other {len(dead) - MOST_NAMED} that are gone: cto.backups hosts --json names them.")
     return status
 
 

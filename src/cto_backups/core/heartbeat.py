@@ -11,7 +11,7 @@ from cto_backups.core.facts import Facts, Heartbeat
 from cto_backups.core.policy import Policy
 from cto_backups.core.wording import counted, listed
 
-_MOST_NAMED: Final = 3
+MOST_NAMED: Final = 3
 """So many dead workers are named in a sentence; lists have them all."""
 
 
@@ -52,7 +52,7 @@ def _of_wrong(wrong: tuple[Heartbeat, ...], facts: Facts, now: datetime) -> Iter
 
 def _some(workers: tuple[Heartbeat, ...]) -> str:
     """The first few by name and host, and how many others there are, on how many hosts."""
-    named, others = workers[:_MOST_NAMED], workers[_MOST_NAMED:]
+    named, others = workers[:MOST_NAMED], workers[MOST_NAMED:]
     told = [f"'{each.name}'{'' if _is_named_for_host(each) else f' on {each.host}'}" for each in named]
     if others:
         hosts = sorted({each.host for each in others})
