@@ -66,11 +66,13 @@ def _holds(question: Callable[[], bool]) -> bool:
 @dataclass
 class Opened:
     """An opened installation; `recovered` says what was put right after runs that were killed, `notices` what in the
-    policy waits for an approval. `written`: whether this may have made facts.
+    policy waits for an approval. `written`: whether this may have made facts. `adapters` are those of the installation,
+    which know what was opened with which secret, and what was asked of whom.
     """
 
     installation: "Installation"
     configuration: "Configuration"
+    adapters: Adapters
     recovered: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
     written: bool = False
@@ -165,14 +167,14 @@ def assembled(
             from cto_backups.flows import failover
 
             catalog.takeover.look_first(installation.signer.signer, partial(failover.look, installation))
-        opening = Opened(installation, configuration, ())
+        opening = Opened(installation, configuration, adapters)
         if write and review and not known:
             opening = reviewed(opening)
         elif write and not known:
             catalog.sync_policy(configuration.policy, configuration.text, clock.now())
         else:
             bound = replace(installation, policy=_governed(configuration.policy, catalog))
-            opening = Opened(bound, configuration, ())
+            opening = Opened(bound, configuration, adapters)
         yield opening
         if write and (rest := adapters.travelled()):
             catalog.traffic.note("other", rest, clock.now())
@@ -208,7 +210,7 @@ def reviewed(opening: Opened) -> Opened:
     sources = governance.review_sources(installation)
     catalog.sync_policy(configuration.policy, configuration.text, clock.now(), keep=sources.keep)
     notices = told + sources.notices + governance.review_retentions(installation).notices
-    return Opened(installation, configuration, recover(installation), notices)
+    return Opened(installation, configuration, opening.adapters, recover(installation), notices)
 
 
 def _governed(policy: "Policy", catalog: "Catalog") -> "Policy":

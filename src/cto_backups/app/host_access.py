@@ -101,7 +101,11 @@ class HostAccess:
 
         address = self._address()
         return s3_users.statements(
-            address.bucket, address.prefix, repository=self._policy.repository, locks=locking(self._policy) is not None
+            self._policy.provider,
+            address.bucket,
+            address.prefix,
+            repository=self._policy.repository,
+            locks=locking(self._policy) is not None,
         )
 
     def _users(self) -> "S3Users":
@@ -110,9 +114,7 @@ class HostAccess:
         return s3_users.users_of(self._policy.provider, self._vault, self._address(), self._statements())
 
     def _address(self) -> "StoreAddress":
-        from cto_backups.app.adapters import Adapters
-
-        return Adapters(self._opening.configuration).address(self._policy)
+        return self._opening.adapters.address(self._policy)
 
     @property
     def _path(self) -> str:

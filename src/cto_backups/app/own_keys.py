@@ -93,8 +93,8 @@ def shared_secrets(configuration: "Configuration", adapters: Adapters, vault: "V
 
 def separated(opening: "Opened", vaults: Iterable[str]) -> Mapping[str, bool]:
     """Of these vaults with keys of their own, whether the shared secret opens them no more; of those that are there."""
-    configuration = opening.configuration
-    adapters, found = Adapters(configuration), {}
+    configuration, adapters = opening.configuration, opening.adapters
+    found = {}
     for name in vaults:
         vault, place = adapters.vault(name), configuration.policy.vaults[name].repository
         try:
@@ -133,7 +133,7 @@ def separate(policy: Path, name: str) -> Separated:
 def _let_in(opening: "Opened", name: str) -> Path | None:
     from cto_backups.flows import keys
 
-    configuration, adapters = opening.configuration, Adapters(opening.configuration)
+    configuration, adapters = opening.configuration, opening.adapters
     keys.key_ring(opening.installation, name)  # it has to open now
     opening.installation.vault(name).check()
     vault = adapters.vault(name)
@@ -172,8 +172,7 @@ def _own(key: "RepositoryKey", adapters: Adapters, vault: "Vault", shared: "list
 def _take_away(opening: "Opened", name: str, made: Path | None) -> Separated:
     from cto_backups.flows import keys
 
-    configuration, installation = opening.configuration, opening.installation
-    adapters = Adapters(configuration)
+    configuration, installation, adapters = opening.configuration, opening.installation, opening.adapters
     vault = adapters.vault(name)
     shared = shared_secrets(configuration, adapters, vault)
     in_use = keys.key_ring(installation, name).in_use

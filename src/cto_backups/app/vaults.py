@@ -41,8 +41,7 @@ def init_vault(opening: "Opened", name: str) -> Made:
     from cto_backups.flows import records
     from cto_backups.repository.layout import is_there
 
-    configuration, installation = opening.configuration, opening.installation
-    adapters = Adapters(configuration)
+    configuration, installation, adapters = opening.configuration, opening.installation, opening.adapters
     vault, place = adapters.vault(name), configuration.policy.vaults[name].repository
     if _is_there(adapters, name) and is_there(vault, place):
         installation.store(name)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from cto_backups import clock
 from cto_backups.app import Opened
-from cto_backups.app.adapters import Adapters
 from cto_backups.app.repository_secret import service, unwrap
 from cto_backups.errors import (
     BackupsError,
@@ -39,7 +38,7 @@ class Wrapping:
 
     def __init__(self, opening: Opened) -> None:
         self._opening = opening
-        self._adapters = Adapters(opening.configuration)
+        self._adapters = opening.adapters
         self._settings = opening.configuration.settings
 
     def services(self, vault_name: str) -> "Sequence[ServiceReference]":
@@ -153,15 +152,14 @@ def key_service_problems(opening: Opened) -> dict[str, str]:
     references = tuple(dict.fromkeys(each for key in keys for each in key.services))
     if not references:
         return {}
-    adapters = Adapters(opening.configuration)
     found = {}
     for reference in references:
-        problems = _problems(reference, opening, adapters)
+        problems = _problems(reference, opening)
         found[str(reference)] = "; ".join(dict.fromkeys(problems))
     return found
 
 
-def _problems(reference: "ServiceReference", opening: Opened, adapters: Adapters) -> Iterator[str]:
+def _problems(reference: "ServiceReference", opening: Opened) -> Iterator[str]:
     try:
         service(reference).check()
     except KeyServiceAwayError as error:
@@ -169,7 +167,7 @@ def _problems(reference: "ServiceReference", opening: Opened, adapters: Adapters
         return  # each try of it costs seconds
     except BackupsError as error:
         yield error.why or error.what
-    settings = opening.configuration.settings
+    settings, adapters = opening.configuration.settings, opening.adapters
     for name in opening.configuration.policy.vaults:
         if reference not in settings.key_of(name).services:
             continue

@@ -50,8 +50,10 @@ def _list(screen: Screen, vaults: list[str] | None) -> ExitStatus:
 
         def one(name: str) -> documents.Document:
             found = keys.list_keys(opening.installation, name)
-            _tell(screen, found)
-            return _listed(found)
+            settings = opening.configuration.settings
+            own, places = name in settings.vault_keys, settings.key_of(name)
+            _tell(screen, found, f"its own, {places}" if own else f"the shared one, {places}")
+            return _listed(found) | {"own_key": own, "places": [str(each) for each in places.references]}
 
         return _in_each(screen, opening, vaults, one)
 
@@ -244,8 +246,9 @@ def _secret(reference: str) -> "Secret":
     return SecretReference.parse(reference).resolve(Path.cwd())
 
 
-def _tell(screen: Screen, found: "VaultKeys") -> None:
-    screen.show(f"{found.vault}: {counted(len(found.files), 'key')}")
+def _tell(screen: Screen, found: "VaultKeys", secret: str) -> None:
+    """Show the key files of a vault; `secret` is the one that the policy names, and where it is."""
+    screen.show(f"{found.vault}: {counted(len(found.files), 'key')}; the policy's secret for it is {secret}")
     for file in found.files:
         if file.damage:
             screen.show(f"  {file.id[:_SHOWN]}  useless: {file.damage}")

@@ -19,6 +19,12 @@ from cto_backups.providers import aws
 
 Statements = Sequence[Mapping[str, Any]]
 
+# Parts of an upload create no object: what puts them together does, and has to say it.
+_OVERWRITING = {
+    "Action": "s3:PutObject",
+    "Condition": {"Null": {"s3:if-none-match": "true"}, "Bool": {"s3:ObjectCreationOperation": "true"}},
+}
+
 
 class S3Users(Protocol):
     """The users of one store."""
@@ -36,10 +42,11 @@ class S3Users(Protocol):
         ...
 
 
-def statements(bucket: str, prefix: str, *, repository: str, locks: bool) -> Statements:
-    """What one who only adds may do: IAM's statements for a vault below a prefix.
+def statements(provider: str, bucket: str, prefix: str, *, repository: str, locks: bool) -> Statements:
+    """What one who only adds may do: IAM's statements for a vault below a prefix, as a provider understands them.
 
     Unfinished uploads can be listed of a whole bucket alone, so a host lists none: the bucket's owner removes them.
+    AWS is told to refuse what does not say that it replaces nothing; other stores may refuse such a statement.
     """
     within = f"arn:aws:s3:::{bucket}/{prefix}/*"
     adding = ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"]
@@ -54,6 +61,7 @@ def statements(bucket: str, prefix: str, *, repository: str, locks: bool) -> Sta
             "Condition": {"StringLike": {"s3:prefix": [f"{prefix}/*"]}},
         },
         {"Sid": "Add", "Effect": "Allow", "Action": adding, "Resource": within},
+        *([{"Sid": "Overwrite", "Effect": "Deny", **_OVERWRITING, "Resource": within}] if provider == "aws" else []),
         {
             "Sid": "Unlock",
             "Effect": "Allow",

@@ -52,6 +52,7 @@ def test_each_vault_lists_its_keys_and_which_one_is_in_use(home: Home) -> None:
         (name, 1, True) for name in VAULTS
     ]
     assert "in use" in home("key").out
+    assert "one: 1 key; the policy's secret for it is the shared one, file:keys/repository.key" in home("key").out
     assert [each["vault"] for each in home("key", "list", "--vault", "two", "--json").document["vaults"]] == ["two"]
 
 

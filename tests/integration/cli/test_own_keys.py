@@ -12,8 +12,6 @@ from typing import Any
 
 import pytest
 
-from cto_backups.app.adapters import Adapters
-from cto_backups.config import load
 from cto_backups.errors import ExitStatus
 from cto_backups.repository.store import RepositoryStore
 from cto_backups.vaults.local import LocalVault
@@ -108,6 +106,15 @@ def test_a_vault_that_was_used_before_is_separated(home: Home, stock_restic: Pat
     assert (again.status, again.document["removed"]) == (ExitStatus.SUCCESS, [])
     assert changes(home, "two", own(home, "two"))[-1:] == ["separated"], "and signed once"
     assert changes(home, "two", own(home, "two")).count("separated") == 1
+
+
+def test_the_list_of_keys_tells_whose_secret_the_policy_names_and_where_it_is(apart: Home) -> None:
+    vaults = apart("key", "list", "--json").document["vaults"]
+    shared = (False, ["file:keys/repository.key"])
+    found = {each["vault"]: (each["own_key"], each["places"]) for each in vaults}
+    assert found == {"one": shared, "two": (True, ["file:keys/two.key"]), "three": shared}
+    assert "two: 1 key; the policy's secret for it is its own, file:keys/two.key" in apart("key", "list").out
+    assert own(apart, "two") not in apart("key", "list").out
 
 
 def test_points_travel_between_vaults_of_different_secrets(apart: Home, tmp_path: Path) -> None:
@@ -401,10 +408,8 @@ def test_a_person_whom_a_command_asks_is_asked_once(home: Home, tmp_path: Path) 
     assert home("backup", "data-files").status is ExitStatus.SUCCESS
     assert sorted(asked.read_text().split()) == ["repository", "two"]
     asked.unlink()
-    adapters = Adapters(load(home.policy))
-    for name in ("one", "two", "three"):  # as an audit does that looks what the shared secret opens
-        assert adapters.secrets.shared.given(adapters.vault(name))
-    assert asked.read_text().split() == ["repository"]
+    assert not found(home, "own-keys-alone"), "an audit looks what the shared secret opens, and which opens what"
+    assert sorted(asked.read_text().split()) == ["repository", "two"]
 
 
 def test_a_key_that_is_lost_is_not_made_anew_for_the_domain_of_a_host(apart: Home) -> None:

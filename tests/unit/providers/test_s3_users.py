@@ -12,7 +12,7 @@ from cto_backups.errors import VaultError
 from cto_backups.providers import s3_users
 from servers.object_stores import REGION, ObjectStore
 
-STATEMENTS = s3_users.statements("acme", "office/hosts/web1", repository="repositories/main", locks=True)
+STATEMENTS = s3_users.statements("aws", "acme", "office/hosts/web1", repository="repositories/main", locks=True)
 
 
 @pytest.fixture
@@ -36,9 +36,12 @@ def test_a_user_of_aws_has_one_key_and_what_only_adding_takes_and_is_ended_with_
     assert key["AccessKeyId"] == second[0]
     document = iam.get_user_policy(UserName="cto-backups-web1", PolicyName="cto-backups")["PolicyDocument"]
     assert document["Statement"] == json.loads(s3_users.document(STATEMENTS))["Statement"]
-    allowed = {action for each in STATEMENTS for action in [each["Action"]] if isinstance(action, str)}
+    allowed = {each["Action"] for each in STATEMENTS if each["Effect"] == "Allow" and isinstance(each["Action"], str)}
     assert allowed == {"s3:ListBucket", "s3:DeleteObject"}
-    assert STATEMENTS[2]["Resource"] == "arn:aws:s3:::acme/office/hosts/web1/repositories/main/locks/*"
+    (refused,) = [each for each in STATEMENTS if each["Effect"] == "Deny"]
+    assert (refused["Action"], refused["Resource"]) == ("s3:PutObject", "arn:aws:s3:::acme/office/hosts/web1/*")
+    assert refused["Condition"]["Null"] == {"s3:if-none-match": "true"}
+    assert STATEMENTS[-1]["Resource"] == "arn:aws:s3:::acme/office/hosts/web1/repositories/main/locks/*"
     users.shut_out("cto-backups-web1")
     users.shut_out("cto-backups-web1")
     with pytest.raises(ClientError, match="NoSuchEntity"):
@@ -51,7 +54,7 @@ def test_users_of_versitygw_come_and_go_beside_what_others_have_in_the_buckets_p
     own = {"Sid": "Own", "Effect": "Allow", "Principal": "*", "Action": "s3:GetObject"}
     own["Resource"] = f"arn:aws:s3:::{bucket}/public/*"
     versitygw.client.put_bucket_policy(Bucket=bucket, Policy=s3_users.document([own]))
-    given = s3_users.statements(bucket, "hosts/web", repository="repositories/main", locks=False)
+    given = s3_users.statements("versitygw", bucket, "hosts/web", repository="repositories/main", locks=False)
     users = s3_users.users_of("versitygw", "cloud", versitygw.address(bucket, "hosts/web"), given)
     users.let_in("web")
     users.let_in("web1")  # the beginning of which is another's name
