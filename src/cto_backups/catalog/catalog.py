@@ -1,7 +1,7 @@
 """The catalog's interface: every fact is written here in one transaction, or not at all."""
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime
 from types import TracebackType
@@ -315,15 +315,18 @@ class Catalog(Reader):
         """Sign records, each a kind and what it says, one after the other: all of them, or none."""
         return self._written(lambda opened: tuple(chain.append(opened, signer, *each, now) for each in said))
 
-    def records_after(self, signer: str, sequence: int) -> Iterator[Record]:
-        """A signer's records after this number, in order."""
-        for number, _, content in self.record_files(signer, sequence):
+    def records_after(self, signer: str, sequence: int, *, lasting: bool = False) -> Iterator[Record]:
+        """A signer's records after this number, in order; with `lasting`, of those that no crash can take back."""
+        for number, _, content in self.record_files(signer, sequence, lasting=lasting):
             yield Record.from_bytes(content, name=f"Record {number} in the catalog")
 
-    def record_files(self, signer: str, sequence: int = 0) -> Iterator[tuple[int, str, bytes]]:
+    def record_files(
+        self, signer: str, sequence: int = 0, *, lasting: bool = False
+    ) -> Iterator[tuple[int, str, bytes]]:
         """A signer's records after this number, in order, as they are stored: number, key in a vault, bytes."""
-        while True:
-            with self.reading() as connection:
+        batch: Sequence[tuple[int, str, bytes]] = ()
+        while not batch or len(batch) == chain.AT_ONCE:
+            with self._database.reading(lasting=lasting) as connection:
                 batch = chain.contents(connection, signer, sequence)
             if not batch:
                 return
@@ -448,12 +451,12 @@ class Catalog(Reader):
 
     def strays(self, vault: str, found: Mapping[str, str]) -> tuple[str, ...]:
         """Of references in a vault, with the points that they are of, those that nothing stands for or ever will."""
-        with self.reading() as connection:
+        with self._database.reading(lasting=True) as connection:
             return holdings.strays(connection, vault, found)
 
-    def expired_copies_to_delete(self) -> tuple[Copy, ...]:
-        """Copies of expired points that vaults may still hold."""
-        with self.reading() as connection:
+    def expired_copies_to_delete(self, *, lasting: bool = False) -> tuple[Copy, ...]:
+        """Copies of expired points that vaults may still hold; with `lasting`, those that no crash can show again."""
+        with self._database.reading(lasting=lasting) as connection:
             return tuple(map(copy_from_row, connection.execute("SELECT * FROM copies WHERE to_delete = 1")))
 
     def forget_copy(self, point: str, vault: str) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 from cto_backups.catalog.database import Connection, insertion
 from cto_backups.evidence.records import Record, SigningKey, record_key, sign
 
-_AT_ONCE = 500
+AT_ONCE = 500
+"""How many records are read at a time."""
 _NAMED_BY_ID = ("recovery-point", "approval-request", "approval")
 
 Said = tuple[str, Mapping[str, Any]]
@@ -50,7 +51,7 @@ def last(connection: Connection, signer: str) -> tuple[int, str | None]:
 
 
 def contents(connection: Connection, signer: str, sequence: int) -> Sequence[tuple[int, str, bytes]]:
-    """The next of a signer's records after this number, so many at a time; none at the end.
+    """The next of a signer's records after this number, so many at a time; fewer at the end.
 
     As they are stored: number, key in a vault, bytes.
     """
@@ -59,7 +60,7 @@ def contents(connection: Connection, signer: str, sequence: int) -> Sequence[tup
         SELECT sequence, kind, content FROM records WHERE signer = :signer AND sequence > :sequence
         ORDER BY sequence LIMIT :limit
         """,
-        {"signer": signer, "sequence": sequence, "limit": _AT_ONCE},
+        {"signer": signer, "sequence": sequence, "limit": AT_ONCE},
     )
     return [(number, record_key(signer, number, kind), bytes(content)) for number, kind, content in rows]
 

@@ -148,9 +148,9 @@ class ClaimedDatabase:
         """Let go of it."""
         self.unclaimed.close()
 
-    def reading(self) -> AbstractContextManager[Connection]:
-        """A consistent view of everything."""
-        return self.unclaimed.reading()
+    def reading(self, *, lasting: bool = False) -> AbstractContextManager[Connection]:
+        """A consistent view of everything; with `lasting`, of what no crash takes back."""
+        return self.unclaimed.reading(lasting=lasting)
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:

@@ -114,8 +114,8 @@ class Database(Protocol):
         """Let go of it."""
         ...
 
-    def reading(self) -> AbstractContextManager[Connection]:
-        """A consistent view of everything."""
+    def reading(self, *, lasting: bool = False) -> AbstractContextManager[Connection]:
+        """A consistent view of everything. With `lasting`, no crash can take back what was seen, once it has ended."""
         ...
 
     def writing(self) -> AbstractContextManager[Connection]:

@@ -33,8 +33,8 @@ class FileDatabase:
         """Let go of the file; the last to close it brings its write-ahead log in."""
         self._idle.close()
 
-    def reading(self) -> contextlib.AbstractContextManager[Connection]:
-        """A consistent view of everything."""
+    def reading(self, *, lasting: bool = False) -> contextlib.AbstractContextManager[Connection]:
+        """A consistent view of everything. Nothing is seen before it is lasting."""
         return self._transaction("BEGIN")
 
     def writing(self) -> contextlib.AbstractContextManager[Connection]:

@@ -259,8 +259,8 @@ class Catalog(Protocol):
     ) -> tuple[Record, ...]:
         """Sign records, each a kind and what it says, one after the other: all of them, or none."""
 
-    def records_after(self, signer: str, sequence: int) -> Iterator[Record]:
-        """A signer's records after this number, in order."""
+    def records_after(self, signer: str, sequence: int, *, lasting: bool = False) -> Iterator[Record]:
+        """A signer's records after this number, in order; with `lasting`, of those that no crash can take back."""
 
     def record_files(self, signer: str) -> Iterator[tuple[int, str, bytes]]:
         """A signer's records in order, as they are stored: number, key in a vault, bytes."""
@@ -359,7 +359,7 @@ class Catalog(Protocol):
     def strays(self, vault: str, found: Mapping[str, str]) -> tuple[str, ...]:
         """Of references in a vault, with their points, those that nothing stands for or ever will."""
 
-    def expired_copies_to_delete(self) -> tuple[Copy, ...]:
+    def expired_copies_to_delete(self, *, lasting: bool = False) -> tuple[Copy, ...]:
         """Copies of expired points that vaults still hold."""
 
     def forget_copy(self, point: str, vault: str) -> None:

@@ -130,7 +130,7 @@ def drop_expired_copies(installation: Installation, *, locked_too: bool = True) 
     Copies that a store keeps locked stay until their locks end: with `locked_too`, vaults that lock are asked for them.
     """
     by_vault = defaultdict(list)
-    for copy in installation.catalog.expired_copies_to_delete():
+    for copy in installation.catalog.expired_copies_to_delete(lasting=True):
         by_vault[copy.vault].append(copy)
     problems: dict[str, BackupsError] = {}
     locked: dict[str, dict[str, datetime]] = {}

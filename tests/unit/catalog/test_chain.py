@@ -15,7 +15,7 @@ KEY = SigningKey.generate()
 
 
 def test_records_form_an_intact_chain_for_each_signer(catalog, build, monkeypatch):
-    monkeypatch.setattr(chain, "_AT_ONCE", 10)
+    monkeypatch.setattr(chain, "AT_ONCE", 10)
     other = SigningKey.generate()
     for number in range(20):
         catalog.append_record(KEY, "run", {"number": number}, build.now)

@@ -185,6 +185,45 @@ def test_whoever_waits_for_the_disk_or_a_standby_keeps_no_other_writer_waiting(r
         assert not writer.is_alive()
 
 
+def test_whoever_is_to_act_on_what_others_wrote_waits_until_no_crash_takes_it_back(restarting, crashing, build):
+    """Who only looks sees it before."""
+    restarting.restart()
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+    seen = []
+
+    def look():
+        seen.extend(crashing.records_after(KEY.signer, 0, lasting=True))
+
+    restarting.made.do("ALTER SYSTEM SET synchronous_standby_names = 'nowhere'", "SELECT pg_reload_conf()")
+    writer = threading.Thread(target=crashing.append_record, args=(KEY, "run", {"number": 1}, NOW))
+    reader = threading.Thread(target=look)
+    try:
+        writer.start()
+        until(lambda: restarting.made.do(waiting) == [(1,)])
+        (record,) = crashing.records_after(KEY.signer, 0)
+        reader.start()
+        until(lambda: restarting.made.do(waiting) == [(2,)])
+        assert seen == []
+    finally:
+        restarting.made.do("ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
+    for thread in (writer, reader):
+        thread.join(30)
+        assert not thread.is_alive()
+    assert seen == [record]
+
+
+def test_what_a_crash_took_back_is_not_given_to_who_is_to_act_on_it(restarting, crashing, monkeypatch):
+    with monkeypatch.context() as without:
+        without.setattr(transactions, "_COMMIT", "COMMIT")
+        crashing.append_record(KEY, "run", {"number": 1}, NOW)
+    assert len(list(crashing.records_after(KEY.signer, 0))) == 1
+    reading = crashing._database.reading(lasting=True)
+    with pytest.raises(ChangedMeanwhileError, match="changed meanwhile"), reading as connection:
+        assert connection.scalar("SELECT count(*) FROM records") == 1
+        restarting.restart()
+    assert list(crashing.records_after(KEY.signer, 0, lasting=True)) == []
+
+
 def until(holds):
     """Wait till something holds, half a minute at most."""
     end = time.monotonic() + 30

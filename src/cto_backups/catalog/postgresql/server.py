@@ -41,9 +41,9 @@ class ServerDatabase:
         """Let go of the server."""
         self._idle.close()
 
-    def reading(self) -> AbstractContextManager[Connection]:
-        """A consistent view of everything."""
-        return self._transaction(write=False)
+    def reading(self, *, lasting: bool = False) -> AbstractContextManager[Connection]:
+        """A consistent view of everything. With `lasting`, no crash can take back what was seen, once it has ended."""
+        return self._transaction(write=False, lasting=lasting)
 
     def writing(self) -> AbstractContextManager[Connection]:
         """All that is done is there at the end, durably, or none of it; once, whatever becomes of the server."""
@@ -65,11 +65,13 @@ class ServerDatabase:
             return complaints(connection)
 
     @contextmanager
-    def _transaction(self, *, write: bool) -> Iterator[Connection]:
+    def _transaction(self, *, write: bool, lasting: bool = False) -> Iterator[Connection]:
         with translated(self.address):
             first = self._idle.take()
             before = self._place.look if write else None
-            begun = Transaction(self.address.place, first, self.connect, before=before, patience=self.patience)
+            begun = Transaction(
+                self.address.place, first, self.connect, before=before, patience=self.patience, lasting=lasting
+            )
             try:
                 yield Connection(begun)
                 begun.commit()

@@ -55,12 +55,17 @@ class Transaction:
         *,
         before: Callable[["psycopg.Connection[Any]"], None] | None,
         patience: float,
+        lasting: bool = False,
     ) -> None:
-        """One that writes does `before` with each session on which it begins; without it, one that reads."""
+        """One that writes does `before` with each session on which it begins; without it, one that reads.
+
+        One that reads, and is `lasting`, ends once what it saw is on the disk: others may have only just written it.
+        """
         self._place = place
         self._connect = connect
         self._before = before
         self._write = write = before is not None
+        self._lasting = write or lasting
         self._patience = patience
         self._name = secrets.token_hex(16) if write else ""
         self._done: list[tuple[Callable[[], Rows], int]] = []
@@ -87,6 +92,8 @@ class Transaction:
                 raise
             if self._write:
                 self._settle_at_last()
+            elif self._lasting:
+                self._attempt(self._see_again)
 
     def _settle_at_last(self) -> None:
         try:
@@ -154,9 +161,14 @@ class Transaction:
                 )
 
     def _end(self) -> None:
-        ending = _NAMED.format(name=self._name) + _COMMIT if self._write else "COMMIT"
+        ending = (_NAMED.format(name=self._name) if self._write else "") + (_COMMIT if self._lasting else "COMMIT")
         # After a statement that failed, a transaction that writes cannot leave its name: that is no silent rollback.
         self._ended((_FORGET if self._write and self._name.startswith(_CLEARING) else "") + ending)
+
+    def _see_again(self) -> None:
+        """See whether what was seen is still there: it may have been taken back with the session."""
+        self._repeat()
+        self._end()
 
     def _ended(self, statements: str) -> None:
         ended = self._open.execute(statements)
