@@ -1,18 +1,18 @@
 """Whether the catalog has gone back in time, for whoever only reads: an older copy, or a server that had not all.
 
-Who writes to a server compares whole chains (`failover`); a folder of a hundred thousand records takes a bucket a
-hundred requests to list. Here the record after the catalog's last is asked for by name: vaults get them in order.
+Who writes to a server compares whole chains (`failover`). Here the record after the catalog's last is asked for by
+name: vaults get them in order.
 """
 
 import logging
 from collections.abc import Collection
 from functools import partial
 
-from cto_backups.errors import BackupsError, CatalogBehindError, VaultMissingError
-from cto_backups.evidence.records import KINDS, record_key
+from cto_backups.errors import BackupsError, CatalogBehindError
 from cto_backups.flows.fleet import vaults_elsewhere
 from cto_backups.flows.installation import Installation
 from cto_backups.flows.presence import answers
+from cto_backups.flows.record_files import RecordFiles, behind
 
 log = logging.getLogger("cto_backups")
 
@@ -35,24 +35,13 @@ def gone_back(installation: Installation, away: Collection[str]) -> CatalogBehin
     # Asked again after the vaults: what others bring there meanwhile, the catalog had before.
     if having is None or catalog.takeover.last_record(signer)[0] > last:
         return None
-    return CatalogBehindError(
-        "The catalog has gone back in time",
-        why=f"vault '{having}' has record {last + 1} of this installation, and the catalog ends before it: an older "
-        "copy of it was put back, or its server took another's place and had not received all",
-        todo="Run 'cto.backups catalog rebuild' before the next backup: it adds what is missing.",
-    )
+    return behind(having, last + 1)
 
 
 def _has(installation: Installation, signer: str, number: int, name: str) -> bool:
     """Whether a vault has a record of this number; False where that cannot be told."""
     try:
-        vault = installation.vault(name)
-        for kind in KINDS:
-            try:
-                vault.size(record_key(signer, number, kind))
-            except VaultMissingError:
-                continue
-            return True
+        return bool(RecordFiles(installation, name).numbered(signer, number))
     except BackupsError as error:
         log.info("vault not looked at", extra={"fields": {"vault": name, "message": str(error)}})
     return False

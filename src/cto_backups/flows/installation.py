@@ -59,6 +59,7 @@ class Installation:
     what was asked of vaults since it was last called. `examine` tries out what the store of a vault enforces; `bucket`
     gives the vault as one whose bucket has settings, and raises RefusedError for a folder.
     `queue` makes a queue of this process alone.
+    `brought` is up to which of its records this process has brought each vault.
     `user` with `uid` is who runs this as the operating system has it, `sudo_user` what sudo says of that.
     """
 
@@ -84,6 +85,7 @@ class Installation:
     uid: int = field(default_factory=os.getuid)
     sudo_user: str | None = None
     travelled: "Callable[[], Mapping[str, Traffic]]" = dict
+    brought: dict[str, int] = field(default_factory=dict)
 
     def source_policy(self, name: str) -> SourcePolicy:
         """The policy of one source. Raises NotFoundError naming those there are."""

@@ -10,7 +10,7 @@ from cto_backups.core.pruning import Pruned, PrunePlan
 from cto_backups.core.vaults import locking_of
 from cto_backups.core.wording import counted
 from cto_backups.errors import VaultLockedError
-from cto_backups.flows import piece_upkeep
+from cto_backups.flows import piece_upkeep, records
 from cto_backups.flows.expire import drop_expired_copies
 from cto_backups.flows.governance import admit
 from cto_backups.flows.installation import Installation
@@ -84,6 +84,7 @@ def _drop_strays(installation: Installation, vault_name: str) -> int:
     strays = installation.catalog.strays(vault_name, found)
     if not strays:
         return 0
+    records.deliver(installation, vault_name)  # or the catalog has gone back in time, and forgot what these stand for
     try:
         store.expire(strays)
     except VaultLockedError as error:

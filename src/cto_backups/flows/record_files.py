@@ -10,8 +10,8 @@ from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from cto_backups.errors import DamageError, VaultExistsError, VaultMissingError
-from cto_backups.evidence.records import Record
+from cto_backups.errors import CatalogBehindError, DamageError, VaultExistsError, VaultMissingError
+from cto_backups.evidence.records import KINDS, Record, record_key
 from cto_backups.flows.installation import Installation
 from cto_backups.repository.together import each
 
@@ -57,6 +57,16 @@ def _stem(key: str) -> str:
     return key.rpartition(".")[0]
 
 
+def behind(vault_name: str, number: int) -> CatalogBehindError:
+    """What is wrong when a vault has a record of this installation that the catalog lacks."""
+    return CatalogBehindError(
+        "The catalog has gone back in time",
+        why=f"vault '{vault_name}' has record {number} of this installation, and the catalog ends before it: an older "
+        "copy of it was put back, or its server took another's place and had not received all",
+        todo="Run 'cto.backups catalog rebuild' before the next backup: it adds what is missing.",
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class RecordFiles:
     """The records and policies in one vault; all raise VaultError, and what keeps the vault's repository from opening.
@@ -70,6 +80,23 @@ class RecordFiles:
     def sizes(self, folder: str) -> dict[str, int]:
         """The keys in ``records`` or ``policies``, with sizes in bytes."""
         return {stored.key: stored.size_bytes for stored in self.installation.vault(self.vault_name).list(folder)}
+
+    def numbered(self, signer: str, number: int) -> tuple[str, ...]:
+        """The keys of a signer's records of one number, of whatever kind: one or none, unless chains have parted.
+
+        Each is asked for by its name: a folder of a hundred thousand records takes a bucket a hundred requests to list.
+        """
+        vault = self.installation.vault(self.vault_name)
+
+        def found(key: str) -> str | None:
+            try:
+                vault.size(key)
+            except VaultMissingError:
+                return None
+            return key
+
+        keys = (record_key(signer, number, kind) for kind in KINDS)
+        return tuple(key for key in each(vault, found, keys) if key is not None)
 
     def unsealed(self, keys: Iterable[str]) -> list[str]:
         """Of the listed keys those of records and policies that lie there in clear."""

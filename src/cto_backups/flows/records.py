@@ -1,6 +1,6 @@
 """Bring signed records and the policy in force to a vault, in order, before the catalog shows what they say."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from itertools import chain
@@ -9,7 +9,7 @@ from cto_backups import clock
 from cto_backups.errors import BackupsError, DamageError, VaultExistsError, VaultMissingError
 from cto_backups.evidence.records import Head, Record
 from cto_backups.flows.installation import Installation
-from cto_backups.flows.record_files import RecordFiles, policy_key
+from cto_backups.flows.record_files import RecordFiles, behind, policy_key
 from cto_backups.repository.together import each
 
 NOTED_AT_ONCE = 100
@@ -37,7 +37,9 @@ def bring(installation: Installation, vault_name: str) -> Head | None:
     A vault that was away for a while so gets the whole chain. That it has them is for the caller to note, together with
     what they say; it is noted here where that broke off, and now and then in between: what is brought again is found
     there. None when there was nothing to bring. Raises VaultError; DamageError when the vault holds another record
-    under the same number. The domain of another host gets nothing.
+    under the same number, of whatever kind, and CatalogBehindError when it holds more than the catalog: then that has
+    gone back in time, and may have forgotten what must not be done. Each process looks when it first brings something,
+    and where the catalog knows of less than it has brought. The domain of another host gets nothing.
     """
     known = installation.policy.vaults.get(vault_name)
     if known is not None and known.domain_of is not None:
@@ -46,7 +48,9 @@ def bring(installation: Installation, vault_name: str) -> Head | None:
     catalog, signer = installation.catalog, installation.signer.signer
     before = noted = reached = catalog.vault_head(vault_name, signer)
     try:
-        due = catalog.records_after(signer, reached)
+        due = catalog.records_after(signer, reached, lasting=True)
+        if before < installation.brought.get(vault_name, before + 1):
+            due = _continuing(files, signer, before, due)
         for record in each(installation.vault(vault_name), partial(_bring, files), chain([None], due)):
             if record is not None:
                 reached = record.sequence
@@ -57,6 +61,7 @@ def bring(installation: Installation, vault_name: str) -> Head | None:
         if reached > noted:
             catalog.advance_vault_head(vault_name, signer, reached)
         raise
+    installation.brought[vault_name] = reached
     return Head(signer, reached) if reached > before else None
 
 
@@ -72,6 +77,32 @@ def deliver_everywhere(installation: Installation) -> dict[str, BackupsError]:
     return problems
 
 
+def _continuing(files: RecordFiles, signer: str, before: int, due: Iterator[Record]) -> Iterator[Record]:
+    """The records that are due, once the vault is seen to hold nothing else from there on; see `bring`."""
+    last = before
+    for record in due:
+        last = record.sequence
+        there = files.numbered(signer, last)
+        if others := [key for key in there if key != record.key]:
+            raise _parted(files.vault_name, others[0])
+        yield record
+        if not there:
+            yield from due
+            return
+    # All that the catalog has is there. Asked for after the vault: what others bring meanwhile, the catalog had before.
+    if files.numbered(signer, last + 1) and files.installation.catalog.takeover.last_record(signer)[0] <= last:
+        raise behind(files.vault_name, last + 1)
+
+
+def _parted(vault_name: str, key: str) -> DamageError:
+    return DamageError(
+        f"Vault '{vault_name}' holds a different record under {key}",
+        why="the record chain of this installation and the one in the vault have parted",
+        todo="Find out who else writes to this vault; keep both until it is understood. If the catalog is "
+        "older than the vault, put it aside and run 'cto.backups catalog rebuild'.",
+    )
+
+
 def _bring(files: RecordFiles, record: Record | None) -> Record | None:
     """Bring a record; or for None the policy in force, which goes along."""
     if record is None:
@@ -82,12 +113,7 @@ def _bring(files: RecordFiles, record: Record | None) -> Record | None:
         files.put(record.key, content)
     except VaultExistsError:
         if not _holds(files, record.key, content):
-            raise DamageError(
-                f"Vault '{files.vault_name}' holds a different record under {record.key}",
-                why="the record chain of this installation and the one in the vault have parted",
-                todo="Find out who else writes to this vault; keep both until it is understood. If the catalog is "
-                "older than the vault, put it aside and run 'cto.backups catalog rebuild'.",
-            ) from None
+            raise _parted(files.vault_name, record.key) from None
     return record
 
 

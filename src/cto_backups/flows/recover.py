@@ -72,6 +72,7 @@ def clear_vault(
         if lost and append_only:
             done.append(f"{vault_name}: {len(lost)} snapshot(s) of no recovery point stay there for the vault's owner.")
         elif lost:
+            records.deliver(installation, vault_name)  # or the catalog has gone back in time, and forgot that it is one
             store.expire(lost)
             done.append(f"{vault_name}: dropped {len(lost)} snapshot(s) whose backup never reached the catalog.")
     except BackupsError as error:
