@@ -9,7 +9,7 @@ from typing import Any
 from cto_backups.catalog import due_times
 from cto_backups.catalog.database import Connection, Database, insertion
 from cto_backups.catalog.rows import moment_from_column, moment_to_column, readable_row
-from cto_backups.core.streams import LEASE, StreamFacts
+from cto_backups.core.streams import LEASE, StreamFacts, is_leased
 from cto_backups.errors import BusyError
 
 _COLUMNS = ("source", "token", "leased_until", "reached_at")
@@ -29,9 +29,8 @@ class StreamBook:
         """
         with self._database.writing() as connection:
             known = read(connection, [source]).get(source, StreamFacts(source))
-            held = known.leased_until is not None and known.leased_until > now
             ours = (known.host, known.pid) == (host, pid)
-            if held and not ours and not (known.host == host and not alive(known.pid)):
+            if is_leased(known, now) and not ours and not (known.host == host and not alive(known.pid)):
                 raise BusyError(
                     f"The log of source '{source}' is followed by another worker",
                     why=f"it is {known.holder}, process {known.pid} on {known.host}",

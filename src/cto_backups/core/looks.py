@@ -68,7 +68,7 @@ def reads_kept_points(policy: Policy, place: Place, facts: Facts, now: datetime)
     known = facts.sources.get(place.name, SourceFacts(place.name))
     if known.oldest_at is None or all_young(source.retention, known.oldest_at, now):
         return False
-    return not is_running(known.last_runs.get(ActionKind.EXPIRE)) and expires_after(known) <= now
+    return not is_running(known.last_runs.get(ActionKind.EXPIRE)) and expires_after(known, now) <= now
 
 
 def look(policy: Policy, place: Place, facts: Facts, now: datetime) -> Looked:
@@ -101,7 +101,7 @@ def _expiry(policy: Policy, place: Place, planned: Iterable[Action], facts: Fact
     known, latest = facts.sources.get(place.name, SourceFacts(place.name)), now + EXPIRE_EVERY
     if is_running(known.last_runs.get(ActionKind.EXPIRE)):
         return now + IN_HAND
-    if (again := expires_after(known)) > now:
+    if (again := expires_after(known, now)) > now:
         return min(again, latest)
     if any(action.kind is ActionKind.EXPIRE for action in planned):
         return now + IN_HAND

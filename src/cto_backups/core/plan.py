@@ -20,7 +20,7 @@ from cto_backups.core.model import Action, ActionKind, Outcome, RecoveryPoint, R
 from cto_backups.core.object_locks import locking
 from cto_backups.core.policy import Policy, SourcePolicy
 from cto_backups.core.restore_test_times import next_test, test_preference
-from cto_backups.core.retries import BAD, is_quarantined, retry_at
+from cto_backups.core.retries import BAD, believed, is_quarantined, last_done, retry_at
 from cto_backups.core.schedule import AT_ONCE, NextRun, format_trigger, next_run
 from cto_backups.core.triggers import Calendar
 from cto_backups.core.vault_check import next_check
@@ -111,7 +111,7 @@ def of_source(policy: Policy, source: SourcePolicy, facts: Facts, now: datetime)
     """The next action of each kind at a source; while one is running, what follows it is not known yet."""
     known = facts.sources.get(source.name, SourceFacts(source.name))
     yield from (() if policy.enrolled_host(source.name) else _backup(policy, source, known, now))
-    yield from _copy(policy, source, known)
+    yield from _copy(policy, source, known, now)
     yield from _restore_test(policy, source, known, now)
     yield from (() if policy.enrolled_as else _expire(policy, source, facts, now))
 
@@ -121,7 +121,7 @@ def of_vault(policy: Policy, vault: str, facts: Facts, now: datetime) -> Iterato
     known = facts.vaults.get(vault, VaultFacts(vault))
     yield from _verify(policy, vault, known, now)
     yield from _check(policy, vault, known, now)
-    yield from _renew(policy, vault, known)
+    yield from _renew(policy, vault, known, now)
     yield from _prune(policy, vault, known, now)
 
 
@@ -195,7 +195,7 @@ def _backup(policy: Policy, source: SourcePolicy, facts: SourceFacts, now: datet
     if is_running(run):
         return
     asked = next_backup(policy, source, facts, now)
-    retry = retry_at(run, facts.failures.get(ActionKind.BACKUP, 0))
+    retry = retry_at(run, facts.failures.get(ActionKind.BACKUP, 0), now)
     due_at = max(asked.at, retry)
     yield _action(
         policy,
@@ -224,7 +224,7 @@ def why_backup(asked: NextRun, retry: datetime, facts: SourceFacts) -> str:
 # -- copy -------------------------------------------------------------------------------------------------------------
 
 
-def _copy(policy: Policy, source: SourcePolicy, facts: SourceFacts) -> Iterator[Action]:
+def _copy(policy: Policy, source: SourcePolicy, facts: SourceFacts, now: datetime) -> Iterator[Action]:
     point = facts.newest
     if point is None or not facts.copies:
         return
@@ -241,16 +241,16 @@ def _copy(policy: Policy, source: SourcePolicy, facts: SourceFacts) -> Iterator[
             vault=vault,
             point=point.id,
             slot=point.id if asked is None else _slot(asked.at),
-            due_at=max(asked.at if asked else point.finished_at, _copy_retry_at(point, run, facts)),
+            due_at=max(asked.at if asked else point.finished_at, _copy_retry_at(point, run, facts, now)),
             reason=copies.why(policy, facts, vault, point),
         )
 
 
-def _copy_retry_at(point: RecoveryPoint, run: Run | None, facts: SourceFacts) -> datetime:
+def _copy_retry_at(point: RecoveryPoint, run: Run | None, facts: SourceFacts, now: datetime) -> datetime:
     # A new point is tried at once in every vault: a vault that is away must not delay the others' copies.
     if run is None or run.started_at < point.finished_at:
         return AT_ONCE
-    return retry_at(run, facts.failures.get(ActionKind.COPY, 0))
+    return retry_at(run, facts.failures.get(ActionKind.COPY, 0), now)
 
 
 # -- restore test -----------------------------------------------------------------------------------------------------
@@ -269,7 +269,7 @@ def _restore_test(policy: Policy, source: SourcePolicy, facts: SourceFacts, now:
         vault=min(facts.copies, key=lambda known: test_preference(source, known)).copy.vault,
         point=facts.newest.id,
         slot=_slot(at),
-        due_at=max(at, retry_at(run, facts.failures.get(ActionKind.RESTORE_TEST, 0))),
+        due_at=max(at, retry_at(run, facts.failures.get(ActionKind.RESTORE_TEST, 0), now)),
         reason=reason,
     )
     yield held(policy, action, now, spare_of_test(source, facts, action.due_at, now))
@@ -287,9 +287,11 @@ def _verify(policy: Policy, vault: str, facts: VaultFacts, now: datetime) -> Ite
     runs = runs_for_all(part)
     # One turn to spare, so that what is stored just after one reading is still read in time by the next.
     interval = within / (runs + 1)
-    asked = (facts.read_at or facts.first_copy_at or AT_ONCE) + interval
+    read = last_done(facts.read_at, facts.last_run, now)
+    last = read or believed(facts.first_copy_at, now) or AT_ONCE
+    asked = last + interval
     if facts.read_passed is False:
-        asked = min(asked, (facts.read_at or AT_ONCE) + REREAD_DAMAGED_EVERY)
+        asked = min(asked, (read or AT_ONCE) + REREAD_DAMAGED_EVERY)
     elif facts.read_since is not None:
         # However little verifications by hand read meanwhile: what was read first is due after all its turns.
         asked = min(asked, facts.read_since + runs * interval)
@@ -305,19 +307,18 @@ def _verify(policy: Policy, vault: str, facts: VaultFacts, now: datetime) -> Ite
         ActionKind.VERIFY,
         vault=vault,
         slot=_slot(asked),
-        due_at=max(asked, retry_at(_infrastructure_failure(facts), facts.failures)),
+        due_at=max(asked, retry_at(_infrastructure_failure(facts, read), facts.failures, now)),
         reason=reason,
     )
-    last = facts.read_at or facts.first_copy_at or AT_ONCE
     # The turn to spare is for all runs of a reading in parts: each may be late by its share.
     late = min(asked + interval / runs, (facts.read_since or last) + within)
     yield held(policy, action, now, spare(last, asked, late, facts.last_run))
 
 
-def _infrastructure_failure(facts: VaultFacts) -> Run | None:
+def _infrastructure_failure(facts: VaultFacts, read: datetime | None) -> Run | None:
     """The last run, unless it is the reading that found damage: that one was done, and its next time is known."""
     run = facts.last_run
-    found_damage = run is not None and facts.read_at is not None and run.started_at <= facts.read_at
+    found_damage = run is not None and read is not None and run.started_at <= read
     return None if found_damage else run
 
 
@@ -325,19 +326,19 @@ def _check(policy: Policy, vault: str, facts: VaultFacts, now: datetime) -> Iter
     wanted = next_check(policy.vaults[vault], facts, ZoneInfo(policy.timezone), now)
     if wanted is None or is_running(facts.check_run):
         return
-    due_at = max(wanted[0], retry_at(facts.check_run, facts.check_failures))
+    due_at = max(wanted[0], retry_at(facts.check_run, facts.check_failures, now))
     yield _action(policy, ActionKind.CHECK, vault=vault, slot=_slot(wanted[0]), due_at=due_at, reason=wanted[1])
 
 
 # -- expire -----------------------------------------------------------------------------------------------------------
 
 
-def expires_after(known: SourceFacts) -> datetime:
+def expires_after(known: SourceFacts, now: datetime) -> datetime:
     """From when retention may be applied to a source again, whose last expiry is not running."""
     run = known.last_runs.get(ActionKind.EXPIRE)
     if run is None or run.outcome in BAD:
-        return retry_at(run, known.failures.get(ActionKind.EXPIRE, 0))
-    return run.started_at + EXPIRE_EVERY
+        return retry_at(run, known.failures.get(ActionKind.EXPIRE, 0), now)
+    return run.started_at + EXPIRE_EVERY if believed(run.started_at, now) else AT_ONCE
 
 
 def _expire(policy: Policy, source: SourcePolicy, facts: Facts, now: datetime) -> Iterator[Action]:
@@ -345,7 +346,7 @@ def _expire(policy: Policy, source: SourcePolicy, facts: Facts, now: datetime) -
     run = known.last_runs.get(ActionKind.EXPIRE)
     if is_running(run):
         return
-    again = expires_after(known)
+    again = expires_after(known, now)
     zone = ZoneInfo(policy.timezone)
     decisions = decide_source(source, facts, now=now, zone=zone, approval=needs_approval(policy))
     removable = [decision for decision in decisions if not decision.keep]
@@ -361,15 +362,15 @@ def _expire(policy: Policy, source: SourcePolicy, facts: Facts, now: datetime) -
     )
 
 
-def _renew(policy: Policy, vault: str, facts: VaultFacts) -> Iterator[Action]:
+def _renew(policy: Policy, vault: str, facts: VaultFacts, now: datetime) -> Iterator[Action]:
     """Also where this host may only add: a lock that is renewed takes nothing away."""
     locks, run = locking(policy.vaults[vault]), facts.renew_run
     if locks is None or facts.first_copy_at is None or is_running(run):
         return
     reason = f"locks are looked at every {roughly(locks.renewed_every)}"
     asked = facts.first_copy_at
-    if run is not None:
-        again = retry_at(run, facts.renew_failures)
+    if run is not None and believed(run.started_at, now):
+        again = retry_at(run, facts.renew_failures, now)
         asked = max(run.started_at, again) if run.outcome in BAD else run.started_at + locks.renewed_every
     yield _action(policy, ActionKind.RENEW, vault=vault, slot=_slot(asked), due_at=asked, reason=reason)
 
@@ -384,7 +385,7 @@ def _prune(policy: Policy, vault: str, facts: VaultFacts, now: datetime) -> Iter
     if policy.append_only(vault):
         return  # its owner prunes it
     reason = f"pruned every {format_duration(every)}"
-    if run is None:
+    if run is None or not believed(run.started_at, now):
         asked = facts.first_copy_at + every
     elif run.outcome not in BAD:
         asked = run.started_at + every
@@ -393,7 +394,7 @@ def _prune(policy: Policy, vault: str, facts: VaultFacts, now: datetime) -> Iter
         asked = (run.finished_at or run.started_at) + PRUNE_DAMAGED_AGAIN_AFTER
         reason += "; the last one found damage, and removed nothing"
     else:
-        asked = max(run.started_at, retry_at(run, facts.prune_failures))
+        asked = max(run.started_at, retry_at(run, facts.prune_failures, now))
         reason += "; the last one did not end well"
     action = _action(policy, ActionKind.PRUNE, vault=vault, slot=_slot(asked), due_at=asked, reason=reason)
     yield held(policy, action, now)

@@ -1,4 +1,7 @@
-"""Retries: when an action that did not end well is tried again. Pure."""
+"""Retries: when an action that did not end well is tried again, and when one was last done. Pure.
+
+What is dated in the future, since a clock was wrong, puts nothing off until then.
+"""
 
 from datetime import datetime, timedelta
 
@@ -14,20 +17,39 @@ QUARANTINE_AFTER = 3
 QUARANTINE = timedelta(days=1)
 """For how long: it may harm the machine, or take all that others need; but what it met may be gone by then."""
 
+AHEAD = timedelta(minutes=5)
+"""How far ahead of us another clock may be before what it dated puts nothing off."""
+
 BAD = (Outcome.FAILED, Outcome.INTERRUPTED)
 
 
-def retry_at(run: Run | None, failures: int) -> datetime:
+def believed(moment: datetime | None, now: datetime) -> datetime | None:
+    """The moment; None for one too far ahead."""
+    return moment if moment is not None and moment <= now + AHEAD else None
+
+
+def last_done(at: datetime | None, run: Run | None, now: datetime) -> datetime | None:
+    """When something was last done, by its evidence; by its last run, where the evidence is dated in the future.
+
+    That stays the last one by its date until then, whatever is done meanwhile.
+    """
+    if at is None or at <= now + AHEAD:
+        return at
+    return believed(run.finished_at, now) if run is not None and run.outcome is Outcome.SUCCEEDED else None
+
+
+def retry_at(run: Run | None, failures: int, now: datetime) -> datetime:
     """When an action may be tried (again): at once, or after a delay that doubles with each failure in a row.
 
     A run that was interrupted was no failure of its own: it is taken up again at once. One that is quarantined is tried
-    once a day.
+    once a day. A failure dated further ahead than any delay puts nothing off.
     """
     if run is None or run.outcome not in BAD or (run.outcome is Outcome.INTERRUPTED and not failures):
         return AT_ONCE
-    delay = FIRST_RETRY * (1 << min(max(failures, 1) - 1, 16))
+    longest = QUARANTINE if is_quarantined(run) else LAST_RETRY
+    delay = longest if is_quarantined(run) else min(FIRST_RETRY * (1 << min(max(failures, 1) - 1, 16)), longest)
     ended = run.finished_at or run.started_at
-    return ended + (QUARANTINE if is_quarantined(run) else min(delay, LAST_RETRY))
+    return AT_ONCE if ended > now + longest else ended + delay
 
 
 def is_quarantined(run: Run | None) -> bool:

@@ -18,6 +18,11 @@ from cto_backups.core.triggers import Continuous, Triggers
 LEASE = timedelta(seconds=30)
 """How long a worker that gives no sign keeps a stream to itself."""
 
+CLOCKS_APART = timedelta(hours=1)
+"""By how much a lease may end later than one's own clock allows: workers whose clocks differ do not take a stream from
+each other for ever. One that ends later still is from a clock that was wrong.
+"""
+
 STALL = timedelta(minutes=1)
 """How long nothing may reach a vault before a stream is said to stand still; a quarter of a shorter RPO."""
 
@@ -188,6 +193,11 @@ def is_continuous(triggers: Triggers) -> bool:
     return any(isinstance(trigger, Continuous) for trigger in triggers)
 
 
+def is_leased(facts: StreamFacts, now: datetime) -> bool:
+    """Whether a worker has the stream, as far as its lease tells."""
+    return facts.leased_until is not None and now < facts.leased_until <= now + LEASE + CLOCKS_APART
+
+
 def stall_after(rpo: timedelta) -> timedelta:
     """How long nothing may reach a vault before people hear of it."""
     return min(STALL, rpo / 4)
@@ -199,7 +209,7 @@ def standing(facts: StreamFacts, rpo: timedelta, now: datetime) -> str | None:
     since = f", for {roughly(now - facts.reached_at)}" if facts.reached_at is not None else ""
     if facts.stuck_at:
         return f"leads on from {facts.stuck_at} no longer{since}, so that a new point is due at once: {facts.problem}"
-    if facts.leased_until is None or facts.leased_until <= now:
+    if not is_leased(facts, now):
         return f"is followed by no worker{since}{': ' + facts.problem if facts.problem else ''}"
     if late and (facts.began_at is None or now - facts.began_at > stall_after(rpo)):
         behind = f", {facts.unsent_bytes} bytes behind" if facts.unsent_bytes else ""

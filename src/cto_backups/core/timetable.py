@@ -57,7 +57,7 @@ def _row(policy: Policy, source: SourcePolicy, facts: Facts, now: datetime, zone
     known = facts.sources.get(source.name, SourceFacts(source.name))
     run = known.last_runs.get(ActionKind.BACKUP)
     asked = next_backup(policy, source, known, now)
-    retry = retry_at(run, known.failures.get(ActionKind.BACKUP, 0))
+    retry = retry_at(run, known.failures.get(ActionKind.BACKUP, 0), now)
     at = max(asked.at, retry)
     why = why_backup(asked, retry, known)
     if is_running(run):

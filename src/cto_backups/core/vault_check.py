@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 from cto_backups.core.facts import VaultFacts
 from cto_backups.core.model import Evidence, Step
 from cto_backups.core.policy import VaultPolicy
+from cto_backups.core.retries import last_done
 from cto_backups.core.schedule import format_triggers, longest_gap, next_run
 
 CHECK = "vault_check"
@@ -87,10 +88,11 @@ def next_check(vault: VaultPolicy, facts: VaultFacts, zone: ZoneInfo, now: datet
     """When a vault is next to be tried out, and why; None for one without a schedule, or that holds nothing yet."""
     if not vault.checks or facts.first_copy_at is None:
         return None
-    written, last = format_triggers(vault.checks), facts.check
-    if last is None or last.finished_at > now:
+    written = format_triggers(vault.checks)
+    last = last_done(facts.check.finished_at if facts.check is not None else None, facts.check_run, now)
+    if last is None:
         return facts.first_copy_at, f"tried out {written}; it never was"
-    asked = next_run(vault.checks, last=last.finished_at, zone=zone, rpo=CHECKED_WITHIN)
+    asked = next_run(vault.checks, last=last, zone=zone, rpo=CHECKED_WITHIN)
     return asked.at, f"tried out {written}"
 
 

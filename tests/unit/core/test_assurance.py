@@ -153,7 +153,7 @@ def test_without_any_vault_there_is_nothing_to_return_to(build):
 
 
 def test_what_a_stream_brought_counts_as_fresh_and_one_that_stands_still_is_said(build):
-    stream = StreamFacts("ledger", reached_at=build.ago(minutes=1), leased_until=build.now + DAY)
+    stream = StreamFacts("ledger", reached_at=build.ago(minutes=1), leased_until=build.now + timedelta(seconds=20))
     old = build.point(build.ago(days=3))
 
     def judged(stream, triggers="daily, continuous"):

@@ -136,6 +136,21 @@ def test_a_record_dated_in_the_future_does_not_stop_backups(build):
     assert not planned(build.policy(), build.facts(after), build.now, BACKUP)
 
 
+@pytest.mark.parametrize("kind", [BACKUP, COPY, TEST])
+def test_a_failure_dated_in_the_future_puts_nothing_off(build, kind):
+    """Where a clock was put forward, certificates and logins have run out, and what failed of that is due at once."""
+    newest = build.point(build.ago(days=2))
+    here = (build.copy(newest, "near"),)
+    facts = build.healthy(newest=newest, copies=here, last_test=None, failures={kind: 3})
+    failed = build.run(kind, build.now + DAY, Outcome.FAILED)
+    policy = build.policy()
+    assert planned(policy, build.facts(replace(facts, last_runs=build.runs(failed))), build.now, kind)
+    near = build.run(kind, build.now + MINUTE, Outcome.FAILED)
+    assert not planned(policy, build.facts(replace(facts, last_runs=build.runs(near))), build.now, kind)
+    poison = replace(build.run(kind, build.now + HOUR, Outcome.FAILED, error_code="crash"), crashes=3)
+    assert not planned(policy, build.facts(replace(facts, last_runs=build.runs(poison))), build.now, kind)
+
+
 # -- spread
 
 
@@ -180,17 +195,17 @@ def test_the_upkeep_of_vaults_is_told_vault_by_vault_the_earliest_first(build):
 )
 def test_each_failure_doubles_the_delay_up_to_an_hour(build, failures, delay):
     run = build.run(BACKUP, build.now, Outcome.FAILED, took=10 * MINUTE)
-    assert retry_at(run, failures) == build.now + 10 * MINUTE + delay * MINUTE
+    assert retry_at(run, failures, build.now) == build.now + 10 * MINUTE + delay * MINUTE
 
 
 def test_only_failures_delay(build):
-    assert retry_at(None, 3) == AT_ONCE
-    assert retry_at(build.run(BACKUP, build.now), 3) == AT_ONCE
+    assert retry_at(None, 3, build.now) == AT_ONCE
+    assert retry_at(build.run(BACKUP, build.now), 3, build.now) == AT_ONCE
     interrupted = build.run(BACKUP, build.now, Outcome.INTERRUPTED)
-    assert retry_at(interrupted, 0) == AT_ONCE
-    assert retry_at(interrupted, 2) == interrupted.finished_at + 2 * MINUTE
+    assert retry_at(interrupted, 0, build.now) == AT_ONCE
+    assert retry_at(interrupted, 2, build.now) == interrupted.finished_at + 2 * MINUTE
     unfinished = replace(interrupted, finished_at=None, outcome=Outcome.FAILED)
-    assert retry_at(unfinished, 1) == build.now + MINUTE
+    assert retry_at(unfinished, 1, build.now) == build.now + MINUTE
 
 
 def test_what_took_its_process_down_three_times_is_left_alone_for_a_day(build):
@@ -204,7 +219,7 @@ def test_what_took_its_process_down_three_times_is_left_alone_for_a_day(build):
         (crashed, 9, 12, DAY),
         (failed, 3, 4, 8 * MINUTE),
     ):
-        assert retry_at(replace(run, crashes=crashes), failures) == run.finished_at + delay
+        assert retry_at(replace(run, crashes=crashes), failures, build.now) == run.finished_at + delay
     crashed = replace(crashed, crashes=3)
     facts = replace(build.healthy(), last_runs=build.runs(crashed), failures={BACKUP: 5})
     (row,) = timetable(build.policy(), build.facts(facts), build.now, ZoneInfo("UTC"))
@@ -306,6 +321,17 @@ def test_a_failed_test_is_repeated_with_growing_delays(build):
 def test_a_test_dated_in_the_future_does_not_count(build):
     known = build.healthy(last_test=build.test(build.now + DAY))
     assert planned(build.policy(), build.facts(known), build.now, TEST)
+    near = build.healthy(last_test=build.test(build.now + MINUTE))
+    assert not planned(build.policy(), build.facts(near), build.now, TEST), "clocks of hosts differ a little"
+
+
+def test_a_test_dated_in_the_future_is_made_up_for_once_and_not_again_and_again(build):
+    """It stays the last one by its date until that comes; the run that was made since tells."""
+    run = build.run(TEST, build.ago(minutes=5))
+    known = build.healthy(last_test=build.test(build.now + DAY), last_runs=build.runs(run))
+    assert not planned(build.policy(), build.facts(known), build.now, TEST)
+    ahead = build.facts(replace(known, last_test=build.test(build.now + 60 * DAY)))
+    assert planned(build.policy(), ahead, build.now + 30 * DAY, TEST)
 
 
 def test_each_vault_gets_its_turn_and_damaged_or_foreign_ones_come_last(build):
@@ -422,6 +448,35 @@ def test_locks_are_looked_at_four_times_in_their_length_whoever_owns_the_vault(b
 def test_a_policy_can_leave_pruning_to_people(build):
     later = build.now + 999 * DAY
     assert not planned(build.policy(), Facts(vaults=build.read_vaults()), later, PRUNE)
+
+
+def test_what_is_dated_in_the_future_puts_no_renewal_prune_or_reading_off(build):
+    """Locks would end meanwhile."""
+    ahead = build.now + DAY
+    assert renewed(build, renew_run=build.run(RENEW, ahead))
+    assert renewed(build, renew_run=build.run(RENEW, ahead, Outcome.FAILED), renew_failures=1)
+    assert pruned(build, prune_run=build.run(PRUNE, ahead))
+    assert pruned(build, prune_run=build.run(PRUNE, ahead, Outcome.FAILED, error_code="damage"))
+
+    def read(**known):
+        policy, vaults = build.policy(), build.read_vaults(**known)
+        return planned(policy, build.facts(build.healthy(), vaults=vaults), build.now, VERIFY)
+
+    assert read(read_at=ahead, read_since=ahead)
+    assert read(first_copy_at=ahead, read_at=None, read_since=None)
+    done = build.run(VERIFY, build.ago(hours=1))
+    assert not read(read_at=ahead, read_since=ahead, last_run=done), "it was read since"
+    failed = build.run(VERIFY, build.ago(minutes=1), Outcome.FAILED)
+    assert not read(read_at=ahead, read_since=ahead, last_run=failed, failures=5), "each failure waits longer"
+
+
+def test_an_expiry_dated_in_the_future_puts_none_off(build):
+    kept = {"ledger": (build.point(build.ago(hours=1)), build.point(build.ago(days=400)))}
+    policy = build.policy(build.source(retention="1 version"))
+    for outcome in (Outcome.SUCCEEDED, Outcome.FAILED):
+        run = build.run(EXPIRE, build.now + DAY, outcome)
+        facts = build.facts(build.healthy(last_runs=build.runs(run)), kept_points=kept)
+        assert planned(policy, facts, build.now, EXPIRE)
 
 
 def test_a_prune_that_did_not_end_well_is_tried_again_and_after_damage_only_daily(build):

@@ -68,6 +68,8 @@ def test_a_vault_is_tried_out_on_its_schedule_and_by_nobody_without_one(build):
     (again,) = planned(build, "every 7 d", check=checked(build, days=8))
     assert (again.due_at, again.reason) == (build.ago(days=1), "tried out every 7 days")
     assert planned(build, "every 7 d", check=checked(build, days=-1)), "one of the future is none"
+    since = build.run(ActionKind.CHECK, build.ago(hours=1))
+    assert not planned(build, "every 7 d", check=checked(build, days=-1), check_run=since), "it was made up for"
 
 
 def test_a_check_that_could_not_be_made_is_tried_again_soon_and_one_that_runs_is_not_begun_twice(build):
