@@ -15,6 +15,8 @@ from cto_backups.errors import CatalogAwayError, CatalogError
 VERSION = "0020"
 KNOWN_VERSIONS = tuple(f"{number:04}" for number in range(1, int(VERSION) + 1))
 BUSY_SECONDS = 30
+FROZEN_SECONDS = 20
+"""After how long without a word in the middle of writing a server lets somebody go: before others wait in vain."""
 EVERYTHING = 2**63 - 1
 """As a limit: none."""
 RESTORE = (

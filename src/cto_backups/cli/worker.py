@@ -163,7 +163,7 @@ def _stay(screen: Screen, stop: threading.Event, name: str) -> None:
                         queue=queue,
                         leave=leave,
                     )
-            except CatalogAwayError as error:
+            except (CatalogAwayError, BusyError) as error:  # or another process holds it for too long
                 if before is None:  # nobody has seen it there yet: the address may be wrong
                     raise
                 away.tell(error)
@@ -182,7 +182,7 @@ class _Away:
         self._since: float | None = None
         self._told = ("", 0.0)
 
-    def tell(self, error: CatalogAwayError) -> None:
+    def tell(self, error: CatalogAwayError | BusyError) -> None:
         """Say that it is away, and why, where that has not been said lately."""
         from cto_backups import clock
 

@@ -88,6 +88,23 @@ def test_a_clock_that_jumps_by_hours_makes_one_run_and_lets_nothing_wait(
     assert place.runs("hourly") == [("succeeded", "")] * 3
 
 
+def test_a_worker_goes_on_when_another_process_held_the_catalog_for_too_long(
+    place: Place, worker: Callable[[], Worker], jump: Callable[[int], None]
+) -> None:
+    """One that froze in the middle of writing, say."""
+    working = worker()
+    until(lambda: good(place) == 1, "the first backup")
+    with closing(sqlite3.connect(place.home.root / "catalog.db", isolation_level=None)) as frozen:
+        frozen.execute("BEGIN IMMEDIATE")
+        jump(2)
+        until(lambda: working.said("is in use"), "that somebody holds it is told")
+        time.sleep(2)
+        assert working.process.poll() is None, "it waits"
+        frozen.execute("ROLLBACK")
+    until(lambda: good(place) == 2, "it goes on")
+    assert working.stop() == 0
+
+
 @pytest.mark.root
 def test_a_worker_goes_on_when_the_catalogs_disk_has_room_again(
     place: Place, worker: Callable[[], Worker], jump: Callable[[int], None], tmp_path: Path

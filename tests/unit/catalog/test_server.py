@@ -350,8 +350,10 @@ def test_a_commit_of_which_nothing_can_be_learned_is_told_as_that(catalog, catal
 IN_THE_MIDDLE = """
 import os, sys
 from datetime import datetime, UTC
+from cto_backups.catalog import database
 from cto_backups.catalog.catalog import Catalog
 now = datetime(2026, 1, 1, tzinfo=UTC)
+database.FROZEN_SECONDS = float(sys.argv[2])
 catalog = Catalog.open(sys.argv[1], now=now)
 catalog.confirm("ledger", now)
 with catalog._writing() as connection:
@@ -363,10 +365,9 @@ print("done", flush=True)
 """
 
 
-def in_the_middle(url):
-    worker = subprocess.Popen(
-        [sys.executable, "-c", IN_THE_MIDDLE, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+def in_the_middle(url, frozen_seconds=20):
+    program = [sys.executable, "-c", IN_THE_MIDDLE, url, str(frozen_seconds)]
+    worker = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert worker.stdout.readline() == "in the middle\n"
     return worker
 
@@ -383,13 +384,14 @@ def test_a_process_killed_while_writing_leaves_nothing_and_holds_nobody_up(catal
 
 
 def test_a_worker_that_freezes_while_writing_is_passed_by_and_writes_once_when_it_thaws(catalog, server_url):
-    worker = in_the_middle(f"{server_url}&options=-c%20idle_in_transaction_session_timeout%3D500ms")
+    worker = in_the_middle(server_url, 0.5)
     worker.send_signal(signal.SIGSTOP)
     catalog.expect_repository("near", "a" * 64)  # waits for the server to let the frozen one go
     assert vaults(catalog) == ["far", "near"]
     worker.send_signal(signal.SIGCONT)
     assert worker.communicate("go on\n", timeout=60)[0] == "done\n"
     assert vaults(catalog) == ["far", "half", "near"]
+    assert database.FROZEN_SECONDS < database.BUSY_SECONDS, "nobody waits for it in vain"
 
 
 def test_a_writer_holds_the_catalog_from_its_first_look_on(catalog, other, monkeypatch):

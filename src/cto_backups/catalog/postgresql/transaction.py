@@ -28,6 +28,7 @@ _WRITE: Final = """
     BEGIN ISOLATION LEVEL READ COMMITTED;
     SET LOCAL synchronous_commit = off;
     SET LOCAL lock_timeout = {busy};
+    SET LOCAL idle_in_transaction_session_timeout = {frozen};
     SELECT version_num FROM alembic_version FOR UPDATE;
     """
 # In one go, so that the lock is let go of the sooner. The message is a transaction of its own, whose commit waits until
@@ -141,7 +142,8 @@ class Transaction:
             self.session = self._connect()
         if self._before is not None:
             self._before(self.session)
-        begun = self.session.execute(_WRITE.format(busy=int(database.BUSY_SECONDS * 1000)) if self._write else _READ)
+        milliseconds = {"busy": int(database.BUSY_SECONDS * 1000), "frozen": int(database.FROZEN_SECONDS * 1000)}
+        begun = self.session.execute(_WRITE.format(**milliseconds) if self._write else _READ)
         while begun.nextset():
             pass
         (version,) = begun.fetchone() or ("",)
