@@ -10,6 +10,7 @@ import pytest
 from cto_backups import clock
 from cto_backups.core.looks import IN_HAND
 from cto_backups.core.model import Action, ActionKind
+from cto_backups.core.plan import due
 from cto_backups.core.schedule import parse_triggers
 from cto_backups.core.watched import Noticed
 from cto_backups.core.windows import Window
@@ -19,6 +20,7 @@ from cto_backups.flows.desk import LONGEST_BESIDE_OTHERS, LONGEST_SLEEP, Desk
 from cto_backups.flows.fleet import Member
 from cto_backups.flows.perform import Performed
 from cto_backups.flows.protect import protect
+from cto_backups.flows.work import run_due
 
 
 @dataclass
@@ -164,3 +166,18 @@ def test_who_does_not_lead_looks_at_what_it_has_noticed_itself(workshop: Any, mo
     assert "ledger" in waiting(desk)
     desk.watching = None
     assert desk.unserved() == ()
+
+
+def test_what_broke_off_with_its_process_comes_last_where_that_is_the_only_one(workshop: Any) -> None:
+    """Who runs once, now and then, and dies of the same action each time, gets the others done before."""
+    installation, now = workshop.installation, clock.now()
+    first, *others = [action.source for action in due(installation.policy, workshop.catalog.facts(now), now)]
+    run = {"source": first, "vault": None, "point": None, "pid": 1, "host": "host"}
+    workshop.catalog.start_run(ActionKind.BACKUP, now=now, **run)
+    workshop.catalog.interrupt_dead_runs("host", lambda _pid: False, now)
+    began = []
+    for done in run_due(installation, threading.Event(), expiry=False):
+        began.append(done.action.source)
+        if len(began) == 3:
+            break
+    assert began == [*others, first]

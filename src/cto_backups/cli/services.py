@@ -62,6 +62,8 @@ def systemd_unit(service: Service) -> str:
         unit += ["ExecReload=/bin/kill -HUP $MAINPID", "Restart=always", "RestartSec=30"]
     # The worker alone is told to stop: what its processes are at is finished first.
     unit += ["KillMode=mixed", f"TimeoutStopSec={STOP_SECONDS}"]
+    if stays:  # a process that takes too much memory ends with its action alone, which is quarantined in the end
+        unit += ["OOMPolicy=continue"]
     unit += [(_HARDENING if service.system else _USER_HARDENING).rstrip("\n")]
     if service.system:
         unit += [f"ReadWritePaths={_quoted(f'-{folder}')}" for folder in service.own]

@@ -5,7 +5,8 @@ What is dated in the future, since a clock was wrong, puts nothing off until the
 
 from datetime import datetime, timedelta
 
-from cto_backups.core.model import Outcome, Run
+from cto_backups.core.facts import Facts, VaultFacts
+from cto_backups.core.model import Action, Outcome, Run
 from cto_backups.core.schedule import AT_ONCE
 
 FIRST_RETRY = timedelta(minutes=1)
@@ -50,6 +51,18 @@ def retry_at(run: Run | None, failures: int, now: datetime) -> datetime:
     delay = longest if is_quarantined(run) else min(FIRST_RETRY * (1 << min(max(failures, 1) - 1, 16)), longest)
     ended = run.finished_at or run.started_at
     return AT_ONCE if ended > now + longest else ended + delay
+
+
+def broke_off(action: Action, facts: Facts) -> bool:
+    """Whether the last run of the same ended with its process, or was stopped."""
+    if action.source is not None:
+        known = facts.sources.get(action.source)
+        run = None if known is None else known.last_runs.get(action.kind)
+    else:
+        vault = facts.vaults.get(action.vault or "", VaultFacts(action.vault or ""))
+        runs = (vault.last_run, vault.prune_run, vault.renew_run, vault.check_run)
+        run = next((each for each in runs if each is not None and each.action is action.kind), None)
+    return run is not None and run.outcome is Outcome.INTERRUPTED
 
 
 def is_quarantined(run: Run | None) -> bool:

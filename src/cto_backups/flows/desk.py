@@ -11,6 +11,7 @@ from cto_backups.core.heavy_work import heavy_work_begins
 from cto_backups.core.looks import IN_HAND, Place, place_of
 from cto_backups.core.model import Action
 from cto_backups.core.plan import due, priority
+from cto_backups.core.retries import broke_off
 from cto_backups.errors import CrashError
 from cto_backups.flows.crashes import note_crash
 from cto_backups.flows.fleet import Member
@@ -23,6 +24,7 @@ from cto_backups.flows.watch import Watching
 
 LONGEST_SLEEP = timedelta(minutes=1)
 LONGEST_BESIDE_OTHERS = timedelta(seconds=5)
+_BEHIND_ALL = 1_000_000_000
 PLAN_FACTOR = 2
 """A worker plans for a third of its time at most."""
 
@@ -61,7 +63,8 @@ class Desk:
     ) -> None:
         """See what is due, with the changes that were noticed up to a moment; with `sources`, for these.
 
-        What waits of other sources goes on waiting then, unless these are to be done `alone`.
+        What waits of other sources goes on waiting then, unless these are to be done `alone`. What broke off is last:
+        who does all in one process may have ended with it, and would again before anything else is done.
         """
         began, now, mark = clock.monotonic(), clock.now(), self.queue.mark()
         whole = sources is None or alone
@@ -71,7 +74,8 @@ class Desk:
         if self.watching is not None:
             facts = self.watching.observed(facts, until or now)
         actions = due(self.installation.policy, facts, now, sources)
-        self._put(actions, mark, None if whole else [f"source:{name}" for name in sources or ()])
+        last = {action.key for action in actions if broke_off(action, facts)}
+        self._put(actions, mark, None if whole else [f"source:{name}" for name in sources or ()], last)
         self.took = clock.monotonic() - began
 
     def look(self, sources: Collection[str] = ()) -> None:
@@ -124,11 +128,16 @@ class Desk:
         waits = min(self._next, *self._ended.values(), at + longest.total_seconds()) - at
         return max(waits, 1.0, PLAN_FACTOR * self.took)
 
-    def _put(self, actions: Collection[Action], mark: int, of: Collection[str] | None) -> None:
+    def _put(
+        self, actions: Collection[Action], mark: int, of: Collection[str] | None, last: Collection[str] = ()
+    ) -> None:
         policy = self.installation.policy
+
+        def urgency(action: Action) -> int:
+            return priority(policy, action) - (_BEHIND_ALL if action.key in last else 0)
+
         offers = [
-            Offer(action, self.member.lane(action), priority(policy, action), vaults_of(policy, action))
-            for action in actions
+            Offer(action, self.member.lane(action), urgency(action), vaults_of(policy, action)) for action in actions
         ]
         self.queue.put(offers, mark, of=of)
 

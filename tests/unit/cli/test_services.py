@@ -34,6 +34,7 @@ def test_systemd_reads_words_as_they_are_and_lets_actions_finish() -> None:
     unit = systemd_unit(STAYS)
     assert 'ExecStart="/usr/bin/true" "--policy" "/srv/back ups/100%%/$$home/backups.yaml" "worker"' in unit
     assert "KillMode=mixed" in unit and "ExecReload=/bin/kill -HUP $MAINPID" in unit and "Restart=always" in unit
+    assert "OOMPolicy=continue" in unit, "or all would end with the one process that takes too much memory"
     assert 'ReadWritePaths="-/srv/back ups/100%%/$$home"' in unit
     assert "Restart" not in systemd_unit(ONCE) and "OnUnitInactiveSec=900" in systemd_timer(ONCE)
     assert "ProtectSystem" not in systemd_unit(replace(STAYS, system=False))
