@@ -51,10 +51,31 @@ class AlertBook:
             rows = connection.execute("SELECT * FROM tellings WHERE alert = :alert ORDER BY id", {"alert": alert})
             return tuple(telling_from_row(row) for row in rows)
 
-    def note(self, alert: Alert, event: str, signer: SigningKey, now: datetime) -> None:
-        """Sign and keep what has happened to an alert: `event` is raised, stepped-up, acknowledged or closed."""
+    def note(self, alert: Alert, event: str, signer: SigningKey, now: datetime) -> bool:
+        """Sign and keep what has happened to an alert: `event` is raised, stepped-up or closed; whether it has.
+
+        It has not where somebody else was faster: who raised or closed the same, or answered what would be stepped up.
+        An answer that was given meanwhile stays.
+        """
         with self._database.writing() as connection:
+            row = connection.execute(
+                """
+                SELECT * FROM alerts
+                WHERE id = :id OR (closed_at IS NULL AND rule = :rule AND subject = :subject)
+                """,
+                alert_to_row(alert),
+            ).fetchone()
+            known = None if row is None else alert_from_row(row)
+            if known is not None:
+                if known.id != alert.id or known.closed_at is not None:
+                    return False
+                if known.acknowledged_at is not None:
+                    if event == "stepped-up":
+                        return False
+                    answer = known.acknowledged_at, known.acknowledged_by, known.note
+                    alert = replace(alert, acknowledged_at=answer[0], acknowledged_by=answer[1], note=answer[2])
             _note(connection, alert, event, signer, now)
+            return True
 
     def told(self, alert: Alert | None, tellings: Iterable[Telling], now: datetime) -> None:
         """Keep attempts to tell somebody, and when that was done; of `alert`, where they are about one."""

@@ -93,8 +93,8 @@ class Alerts(Protocol):
     def tellings(self, alert: str) -> tuple[Telling, ...]:
         """Every attempt to tell somebody of an alert, oldest first."""
 
-    def note(self, alert: Alert, event: str, signer: SigningKey, now: datetime) -> None:
-        """Sign and keep what has happened to an alert: raised, stepped-up or closed."""
+    def note(self, alert: Alert, event: str, signer: SigningKey, now: datetime) -> bool:
+        """Sign and keep what has happened to an alert: raised, stepped-up or closed; no where somebody was faster."""
 
     def take(self, alerts: Sequence[Alert]) -> int:
         """Bring in alerts that signed records tell of; how many were unknown."""

@@ -58,9 +58,9 @@ def escalate(installation: Installation, judged: Judging | None = None) -> tuple
         now = clock.now()
         open_alerts = installation.catalog.alerts.listed()
         found = troubles(installation, open_alerts, now, judged)
-        return tuple(
-            _make(installation, move, now) for move in decide(installation.policy.alerts, found, open_alerts, now)
-        )
+        moves = decide(installation.policy.alerts, found, open_alerts, now)
+        done = (_make(installation, move, now) for move in moves)
+        return tuple(each for each in done if each is not None)
 
 
 def escalate_beside(installation: Installation, judged: Judging | None = None) -> str | None:
@@ -80,12 +80,13 @@ def escalate_beside(installation: Installation, judged: Judging | None = None) -
     return f"Not everybody could be told what is wrong: {'; '.join(str(each.problem) for each in failed.values())}"
 
 
-def _make(installation: Installation, move: Move, now: datetime) -> Escalated:
+def _make(installation: Installation, move: Move, now: datetime) -> Escalated | None:
+    """Make a move; None where somebody was faster: another worker, or who answered meanwhile."""
     book, signer = installation.catalog.alerts, installation.signer
     event = _EVENTS[move.kind]
     alert = _moved(move, now)
-    if move.kind in (MoveKind.RAISE, MoveKind.STEP_UP):
-        book.note(alert, event, signer, now)
+    if move.kind in (MoveKind.RAISE, MoveKind.STEP_UP) and not book.note(alert, event, signer, now):
+        return None
     spare = _spare(installation.policy.alerts, move) if move.kind is not MoveKind.CLOSE else ()
     tellings = _tell(installation, _message(installation, alert, event, move.rule, now), move.people, spare)
     told = tuple(telling.person for telling in tellings if telling.problem is None)
@@ -279,7 +280,9 @@ def drill(installation: Installation) -> Escalated:
         subject = new_id("drill", now)
         happening = Happening(DRILL_RULE.name, subject, f"an exercise, begun by {installation.user}: answer it")
         first = installation.policy.alerts.first(DRILL_RULE)
-        return _make(installation, Move(MoveKind.RAISE, first, DRILL_RULE, None, happening, first), now)
+        begun = _make(installation, Move(MoveKind.RAISE, first, DRILL_RULE, None, happening, first), now)
+        assert begun is not None  # its name is its own
+        return begun
 
 
 # -- recoveries --------------------------------------------------------------------------------------------------------

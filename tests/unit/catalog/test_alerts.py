@@ -1,16 +1,14 @@
 """Alerts in the catalog: signed with each change, once open for each rule and subject, and found again by their ids."""
 
-import sqlite3
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-import psycopg
 import pytest
 
 from cto_backups.catalog.alerts import TELLINGS_KEPT
 from cto_backups.core.alerts import Alert, Telling, Trouble
-from cto_backups.errors import CatalogError, NotFoundError, RefusedError
+from cto_backups.errors import NotFoundError, RefusedError
 from cto_backups.evidence.records import SigningKey, verify_chain
 
 from .conftest import NOW
@@ -40,9 +38,9 @@ def test_what_happens_to_an_alert_is_signed_and_kept(catalog: Any) -> None:
 
 
 def test_the_same_thing_is_open_once(catalog: Any) -> None:
-    catalog.alerts.note(ALERT, "raised", KEY, NOW)
-    with pytest.raises((CatalogError, sqlite3.IntegrityError, psycopg.IntegrityError)):
-        catalog.alerts.note(replace(ALERT, id="alert-2"), "raised", KEY, NOW)
+    """Who would raise it a second time, since he looked before somebody else did, is told so."""
+    assert catalog.alerts.note(ALERT, "raised", KEY, NOW)
+    assert not catalog.alerts.note(replace(ALERT, id="alert-2"), "raised", KEY, NOW)
     catalog.alerts.note(replace(ALERT, closed_at=NOW, cause="over"), "closed", KEY, NOW)
     catalog.alerts.note(replace(ALERT, id="alert-2"), "raised", KEY, NOW)
     assert [record.payload["id"] for record in catalog.records_after(KEY.signer, 0)] == [
@@ -50,6 +48,22 @@ def test_the_same_thing_is_open_once(catalog: Any) -> None:
         "alert-1",
         "alert-2",
     ]
+
+
+def test_an_answer_given_while_others_are_told_stays(catalog: Any) -> None:
+    """Whoever tells has seen the alert before, and goes through many."""
+    book = catalog.alerts
+    book.note(ALERT, "raised", KEY, NOW)
+    answered = book.acknowledge("alert-1", by="ada", note="on it", signer=KEY, now=NOW)
+    assert not book.note(replace(ALERT, told=("ops", "cto")), "stepped-up", KEY, NOW), "nobody else is to be told"
+    assert book.one("alert-1") == answered
+    assert book.note(replace(ALERT, closed_at=NOW, cause="over"), "closed", KEY, NOW)
+    assert book.one("alert-1") == replace(answered, closed_at=NOW, cause="over")
+    for event in ("closed", "stepped-up"):
+        assert not book.note(replace(ALERT, closed_at=NOW, cause="over"), event, KEY, NOW), "it is closed already"
+    records = list(catalog.records_after(KEY.signer, 0))
+    assert [record.payload["event"] for record in records] == ["raised", "acknowledged", "closed"]
+    assert records[-1].payload["acknowledged_by"] == "ada"
 
 
 def test_it_is_answered_once_and_by_its_name(catalog: Any) -> None:
