@@ -108,3 +108,17 @@ def test_status_in_parts_says_of_each_source_what_status_of_all_says(workshop, m
     tally = Tally()
     assert [len(part.verdicts) for part in tally.counting(parts)] == [2, 1]
     assert (tally.summary, tally.exit_status) == (summary(whole), exit_status(whole))
+
+
+def test_a_folder_of_another_host_is_away_where_that_host_says_so(workshop, monkeypatch):
+    """Nobody can look into it from here; who tells people may be just here."""
+    backup(workshop.installation, "documents")
+    monkeypatch.setattr(presence, "vaults_elsewhere", lambda _installation: frozenset({"one"}))
+    before = status(workshop.installation, ["documents"]).verdicts["documents"]
+    workshop.catalog.note_away({"one"}, clock.now())
+    presence.note(workshop.installation)
+    after = status(workshop.installation, ["documents"]).verdicts["documents"]
+    assert (before.copies, after.copies, after.status) == (1, 0, Status.UNPROTECTED)
+    assert any("its own host could not read it when it last looked" in reason for reason in after.reasons)
+    workshop.catalog.note_away((), clock.now())
+    assert presence.away(workshop.installation) == {}

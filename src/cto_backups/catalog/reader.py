@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from datetime import datetime
 
-from cto_backups.catalog import facts, queries
+from cto_backups.catalog import facts, inventory, queries
 from cto_backups.catalog.database import Connection, Database
 from cto_backups.core.facts import CopyFacts, Facts
 from cto_backups.core.model import ActionKind, Evidence, RecoveryPoint, Run
@@ -83,6 +83,11 @@ class Reader:
         """Evidence by its id, or a unique beginning of one. Raises NotFoundError."""
         with self.reading() as connection:
             return queries.one_evidence(connection, name)
+
+    def noted_away(self) -> frozenset[str]:
+        """The vaults that could not be read when a worker last looked."""
+        with self.reading() as connection:
+            return inventory.away(connection)
 
     def known_sources(self) -> tuple[str, ...]:
         """The names of all sources that it knows, those that have left the policy among them."""

@@ -31,11 +31,7 @@ class Takeover(Protocol):
     """Where what records in vaults say, and the catalog lacks, is brought in; see `catalog.takeover.Takeover`."""
 
     def look_first(self, whom: str, look: Callable[[Collection[str]], Collection[str]]) -> None:
-        """Do this before anything is written to a server that may have taken another's place.
-
-        It is given the vaults that need not be looked at, raises CatalogBehindError, and else gives those that it has
-        looked at, which is noted for `whom`.
-        """
+        """Do this before anything is written to a server that took another's place; see `catalog.database.First`."""
 
     def last_record(self, signer: str) -> tuple[int, str | None]:
         """The number and digest of a signer's last record here; 0 and None when there is none."""
@@ -192,6 +188,9 @@ class Catalog(Protocol):
 
     def repository_of(self, vault: str) -> str | None:
         """The id of the repository that belongs to a vault, once it is known."""
+
+    def noted_away(self) -> frozenset[str]:
+        """The vaults that could not be read when a worker last looked."""
 
     def note_away(self, vaults: Collection[str], now: datetime, *, but: Collection[str] = ()) -> None:
         """Note which vaults cannot be read now; nothing of those that were not looked at (`but`)."""

@@ -31,15 +31,21 @@ def note(installation: Installation) -> None:
     """Note which vaults cannot be read now, for whoever asks the catalog alone. A failure of that is only logged."""
     try:
         others = vaults_elsewhere(installation)
-        installation.catalog.note_away(away(installation, others), clock.now(), but=others)
+        installation.catalog.note_away(_away_here(installation, others), clock.now(), but=others)
     except BackupsError as error:
         log.warning("vaults not noted", extra={"fields": {"message": str(error)}})
 
 
-def away(installation: Installation, others: Collection[str] | None = None) -> dict[str, str]:
-    """The vaults that cannot be read now, and why. Takes 10 s at most. Folders of other hosts are not looked into."""
-    passed_by = vaults_elsewhere(installation) if others is None else others
-    names = [name for name in installation.policy.vaults if name not in passed_by]
+def away(installation: Installation) -> dict[str, str]:
+    """The vaults that cannot be read now, and why. Takes 10 s at most. Of folders of other hosts, these tell."""
+    others = vaults_elsewhere(installation)
+    told = installation.catalog.noted_away() & others if others else ()
+    there = {name: "its own host could not read it when it last looked" for name in told}
+    return {**_away_here(installation, others), **there}
+
+
+def _away_here(installation: Installation, others: Collection[str]) -> dict[str, str]:
+    names = [name for name in installation.policy.vaults if name not in others]
     found = answers(names, partial(_problem, installation))
     silent = f"it did not answer within {PATIENCE_SECONDS:g} s"
     return {name: problem for name in names if (problem := found.get(name, silent)) is not None}
