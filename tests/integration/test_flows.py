@@ -364,6 +364,35 @@ def test_the_test_cleans_up_also_when_it_fails(workshop: Any) -> None:
     assert not list((workshop.root / "state" / "sandboxes").iterdir())
 
 
+@pytest.mark.parametrize("kind", [ActionKind.BACKUP, ActionKind.RESTORE_TEST, ActionKind.EXPIRE])
+def test_what_two_workers_have_planned_is_done_once(workshop: Any, kind: ActionKind) -> None:
+    """The one comes to it when the other is done."""
+    for number in range(0 if kind is ActionKind.BACKUP else 3):
+        (workshop.data / "files" / "report.txt").write_text(f"version {number}\n")
+        protect(workshop.installation, "documents")
+    now = clock.now()
+    facts = workshop.catalog.facts(now, ["documents"], kept_points=True)
+    (action,) = [each for each in due(workshop.installation.policy, facts, now, ["documents"]) if each.kind is kind]
+    first, second = (attempt(workshop.installation, action) for _ in range(2))
+    assert first.error is None
+    assert isinstance(second.error, BusyError) and "has done this since" in second.error.what
+    assert [run.action for run in workshop.catalog.runs("documents")].count(kind) == 1
+
+
+def test_a_planned_test_is_of_the_copy_that_it_was_planned_for(workshop: Any) -> None:
+    """Where copies lie in folders of several hosts, that is the one which this host can read."""
+    point = protect(workshop.installation, "documents").backup.point
+    with workshop.catalog._writing() as connection:
+        # The first vault was away then, and got its copy last.
+        connection.execute("UPDATE copies SET stored_at = '2036-01-01T00:00:00.000000Z' WHERE vault = 'one'")
+    now = clock.now()
+    actions = due(workshop.installation.policy, workshop.catalog.facts(now, ["documents"]), now, ["documents"])
+    (action,) = [each for each in actions if each.kind is ActionKind.RESTORE_TEST]
+    assert attempt(workshop.installation, action).error is None
+    (tested,) = workshop.catalog.evidence(point=point.id, kind="restore_test")
+    assert tested.vault == action.vault == "one"
+
+
 def test_two_runs_of_one_source_exclude_each_other(workshop: Any) -> None:
     """The second is told who holds it; nothing is changed."""
     with (

@@ -14,6 +14,7 @@ from cto_backups.core.facts import CopyFacts
 from cto_backups.core.log_range import summed_until
 from cto_backups.core.model import ActionKind, Evidence, Outcome, RecoveryPoint, Rung, Step
 from cto_backups.core.ports import Remarking, RestoreOptions
+from cto_backups.core.restore_test_times import test_preference
 from cto_backups.core.wording import counted, not_declared
 from cto_backups.errors import BackupsError, NotFoundError, VerificationError
 from cto_backups.evidence.payloads import evidence_to_payload
@@ -154,8 +155,8 @@ def _copy_to_test(installation: Installation, point: RecoveryPoint, vault: str |
     if not copies:
         where = f"in vault '{vault}'" if vault else "in any vault"
         raise NotFoundError(f"Recovery point {point.id} has no copy {where}")
-    never = datetime.min.replace(tzinfo=clock.now().tzinfo)
-    return min(copies, key=lambda facts: facts.tested_at or never)
+    source = installation.source_policy(point.source)
+    return min(copies, key=lambda facts: test_preference(source, facts))
 
 
 def _restore(
