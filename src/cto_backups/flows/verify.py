@@ -78,7 +78,7 @@ def verify(
             run.outcome, run.error_code, run.message = Outcome.FAILED, "damage", evidence.reason
         if read_data or not evidence.passed:
             records.write(installation, "evidence", evidence_to_payload(evidence))
-            _deliver(installation, vault_name)
+            _deliver(installation, vault_name, passed=evidence.passed)
             installation.catalog.add_evidence(evidence)
         for copy, _ in (*lost, *given_up):
             # So that it is due again, and comes from another vault; where it still is the newest, or asked for.
@@ -167,11 +167,15 @@ def _without_given_up(
     )
 
 
-def _deliver(installation: Installation, vault_name: str) -> None:
+def _deliver(installation: Installation, vault_name: str, *, passed: bool) -> None:
     try:
         records.deliver(installation, vault_name)
     except VaultReadOnlyError:
         return  # the chain reaches it when it can be written to again
+    except DamageError:
+        if passed:
+            raise
+        # The vault holds other records than the catalog: that is among what was found.
 
 
 def _hurt(installation: Installation, vault_name: str, verified: Verified) -> dict[str, tuple[str, ...]]:
