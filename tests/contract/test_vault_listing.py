@@ -8,13 +8,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from children import import_path
 from cto_backups.core.policy import Tls
 from cto_backups.core.vaults import StoreAddress
-from cto_backups.errors import VaultError
+from cto_backups.errors import SourceError, VaultError
+from cto_backups.sources.bucket.source import BucketSource
 from cto_backups.vaults.bucket import BucketVault
 from cto_backups.vaults.gcs import gcs_vault
 from cto_backups.vaults.s3 import s3_vault
@@ -76,3 +78,29 @@ def test_a_listing_that_goes_in_circles_is_told(scheme: str) -> None:
                 list(place.list("repositories/main/data"))
         finally:
             place.close()
+
+
+def test_a_listing_that_says_it_goes_on_and_not_how_is_told() -> None:
+    """Taken for whole, it would say that packs and indexes are not there."""
+    with long_listing(5_000, mute=True) as endpoint:
+        place = vault("s3", endpoint, "")
+        try:
+            with pytest.raises(VaultError, match="does not tell how to ask for the rest"):
+                list(place.list("repositories/main/data"))
+        finally:
+            place.close()
+
+
+@pytest.mark.parametrize(("scheme", "how"), [("s3", "mute"), ("s3", "stuck"), ("gs", "stuck")])
+def test_a_listing_of_a_source_without_an_end_is_told(scheme: str, how: str, tmp_path: Path) -> None:
+    with long_listing(5_000, **{how: True}) as endpoint, logins() as login:
+        s3 = {"access_key": lambda: "any", "secret_key": lambda: "any"}
+        options = {
+            "url": f"{scheme}://any/v",
+            "endpoint": endpoint,
+            "tls": "none",
+            "logins": s3 if scheme == "s3" else {"credentials": lambda: login.key_file},
+        }
+        source = BucketSource("media", options, state=tmp_path)
+        with pytest.raises(SourceError, match="listing"), source.capture():
+            raise AssertionError("it was captured")

@@ -1,6 +1,7 @@
 """A store whose bucket has as many objects as one likes, of which it can only tell the names, by either protocol."""
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 _PAGE = 1000
+_MADE = {"generation": "1", "timeCreated": "2026-11-01T00:00:00.000Z"}
 
 
 def name(number: int) -> str:
@@ -16,8 +18,8 @@ def name(number: int) -> str:
 
 
 @contextmanager
-def long_listing(count: int, *, stuck: bool = False) -> Iterator[str]:
-    """Its address; where it is `stuck`, each page names itself as the next."""
+def long_listing(count: int, *, stuck: bool = False, mute: bool = False) -> Iterator[str]:
+    """Its address; `stuck`: each page names itself as the next; `mute`: none tells how to ask for the next."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -28,6 +30,8 @@ def long_listing(count: int, *, stuck: bool = False) -> Iterator[str]:
             numbers = range(begin, min(begin + _PAGE, count))
             following = None if numbers.stop >= count else str(max(begin, 1) if stuck else numbers.stop)
             content = (_as_xml if "list-type" in asked else _as_json)(numbers, following)
+            if mute:
+                content = re.sub(rb"<NextContinuationToken>.*?</NextContinuationToken>", b"", content)
             self.send_response_only(200)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
@@ -60,7 +64,7 @@ def _as_xml(numbers: range, following: str | None) -> bytes:
 
 
 def _as_json(numbers: range, following: str | None) -> bytes:
-    page: dict[str, object] = {"items": [{"name": name(number), "size": str(number)} for number in numbers]}
+    page: dict[str, object] = {"items": [{"name": name(number), "size": str(number), **_MADE} for number in numbers]}
     if following:
         page["nextPageToken"] = following
     return json.dumps(page).encode()

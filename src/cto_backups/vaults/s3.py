@@ -211,7 +211,10 @@ class S3Store:
         answer = self._asked("list", folder.rstrip("/"), lambda: self._client.list_objects_v2(**asked))
         own = len(self.address.key(""))
         files = tuple(StoredFile(entry["Key"][own:], int(entry["Size"])) for entry in answer.get("Contents", ()))
-        return Page(files, answer.get("NextContinuationToken") if answer.get("IsTruncated") else None)
+        following = (answer.get("NextContinuationToken") or None) if answer.get("IsTruncated") else None
+        if answer.get("IsTruncated") and following is None:
+            raise self.say.cut_short(folder)  # what it leaves out would count as not there
+        return Page(files, following)
 
     def delete(self, key: str) -> None:
         """Remove an object; what is not there is not told. Raises VaultReadOnlyError."""
@@ -337,9 +340,11 @@ class S3Store:
             answer = self._asked("look for", "unfinished uploads", page)
             found = [upload for upload in answer.get("Uploads", ()) if upload["Initiated"] < before]
             yield from ((str(upload["Key"]), str(upload["UploadId"])) for upload in found)
-            if not answer.get("IsTruncated"):
-                return
-            asked |= {"KeyMarker": answer["NextKeyMarker"], "UploadIdMarker": answer["NextUploadIdMarker"]}
+            markers = {name: answer.get(f"Next{name}") for name in ("KeyMarker", "UploadIdMarker")}
+            going = {**asked, **{name: marker for name, marker in markers.items() if marker}}
+            if not answer.get("IsTruncated") or going == asked:
+                return  # or it does not tell how to ask for the rest: a later sweep finds what is left
+            asked = going
 
     def _abort(self, place: Mapping[str, str]) -> None:
         self._client.abort_multipart_upload(**place)

@@ -168,6 +168,14 @@ class Wording(ABC):
             todo="See what stands between here and the store; or take another store, or a newer version of it.",
         )
 
+    def cut_short(self, folder: str) -> VaultError:
+        """A listing goes on, and nobody knows how: what was told of it is not the whole."""
+        return VaultError(
+            self._cannot("list", folder.rstrip("/")),
+            why="its store says that the listing goes on, and does not tell how to ask for the rest",
+            todo="See what stands between here and the store; or take another store, or a newer version of it.",
+        )
+
     @staticmethod
     def calmed(todo: str) -> str:
         """What to do, with what is asked first where it says to wait: how it is with the copies that there are."""

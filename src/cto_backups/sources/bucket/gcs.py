@@ -69,9 +69,11 @@ class GcsStore:
             page = self._page(token)
             for each in page.get("items", ()):
                 yield self._found(each)
-            token = page.get("nextPageToken")
+            before, token = token, page.get("nextPageToken")
             if not token:
                 return
+            if token == before:
+                raise self._say.endless()
 
     def look_up(self, name: bytes) -> Found | None:
         """The object as it is now."""

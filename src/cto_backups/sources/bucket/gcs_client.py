@@ -11,7 +11,7 @@ from cto_backups.core.vaults import StoreAddress
 from cto_backups.errors import KeyProblemError, SourceError
 from cto_backups.providers.google import STORAGE, GoogleClient, RefusedError
 from cto_backups.providers.google_words import GoogleWords
-from cto_backups.sources.bucket.stores import UnreadableError
+from cto_backups.sources.bucket.stores import ENDLESS, UnreadableError
 from cto_backups.sources.names import readable
 
 _SCOPE: Final = "https://www.googleapis.com/auth/devstorage.full_control"
@@ -75,6 +75,10 @@ class GcsWording:
     def unreached(self, error: Exception) -> SourceError:
         """What failed on this side: no login, no network, no answer."""
         return self._cannot(*_WORDS.unreached(error))
+
+    def endless(self) -> SourceError:
+        """A listing goes on, and not beyond what came of it."""
+        return self._cannot(*ENDLESS)
 
     def _cannot(self, why: str, todo: str) -> SourceError:
         place = "/".join(filter(None, ("gs:/", self._address.bucket, readable(self._address.prefix.encode()))))

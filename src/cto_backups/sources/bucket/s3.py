@@ -82,7 +82,10 @@ class S3Store:
                 yield self._listed(each)
             if not page.get("IsTruncated"):
                 return
-            token = {"ContinuationToken": page["NextContinuationToken"]}
+            following = page.get("NextContinuationToken")
+            if not following or following == token.get("ContinuationToken"):
+                raise self._say.endless()
+            token = {"ContinuationToken": following}
 
     def look_up(self, name: bytes) -> Found | None:
         """The object as it is now, by a HEAD."""

@@ -10,7 +10,7 @@ from cto_backups.core.vaults import StoreAddress
 from cto_backups.errors import SourceError
 from cto_backups.providers import aws_words
 from cto_backups.providers.aws_words import ARCHIVED, DENIED, WRONG_REGION, action, code_of, said_in
-from cto_backups.sources.bucket.stores import UnreadableError
+from cto_backups.sources.bucket.stores import ENDLESS, UnreadableError
 from cto_backups.sources.names import readable
 
 _GUIDE: Final = "docs/how-to/protect-a-bucket.md has the whole role"
@@ -56,6 +56,10 @@ class S3Wording:
     def unreached(self, error: Exception) -> SourceError:
         """What failed on this side: no login, no network, no answer."""
         return self._cannot(*aws_words.unreached(error, "source"))
+
+    def endless(self) -> SourceError:
+        """A listing goes on, and not beyond what came of it."""
+        return self._cannot(*ENDLESS)
 
     def _cannot(self, why: str, todo: str) -> SourceError:
         place = "/".join(filter(None, ("s3:/", self._address.bucket, self._address.prefix)))
