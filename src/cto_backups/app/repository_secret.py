@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
-from cto_backups import registry
+from cto_backups import clock, registry
 from cto_backups.errors import BackupsError, DamageError, KeyProblemError, KeyServiceAwayError
 
 if TYPE_CHECKING:
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from cto_backups.core.vaults import Vault
     from cto_backups.repository.envelope import Envelope, Envelopes
     from cto_backups.repository.store import RepositoryStore
+
+REMEMBERED_SECONDS = 60.0
+"""For how long a service that failed is not asked again: each try may cost seconds, and a worker runs for months."""
 
 
 @cache
@@ -96,7 +99,8 @@ class _Places:
 
     def __init__(self, configuration: "Configuration", vaults: "Callable[[str], Vault]") -> None:
         self.home, self._state, self.vault = configuration.settings.home, configuration.settings.state, vaults
-        self._answers: dict[object, Secret | BackupsError] = {}
+        self._answers: dict[object, Secret] = {}
+        self._failures: dict[object, tuple[float, BackupsError]] = {}
         self.lock = threading.RLock()
 
     def envelopes(self, vault: "Vault") -> "Envelopes":
@@ -124,16 +128,20 @@ class _Places:
         }
 
     def unwrapped(self, reference: "ServiceReference", envelope: "Envelope") -> "Secret | BackupsError":
-        if isinstance(away := self._answers.get(reference), KeyServiceAwayError):
-            return away
-        if envelope not in self._answers:
-            try:
-                self._answers[envelope] = unwrap(reference, envelope)
-            except BackupsError as error:
-                self._answers[envelope] = error
-                if isinstance(error, KeyServiceAwayError):
-                    self._answers[reference] = error  # each try of it costs seconds
-        return self._answers[envelope]
+        if (known := self._answers.get(envelope)) is not None:
+            return known
+        for asked in (reference, envelope):
+            at, error = self._failures.get(asked, (float("-inf"), None))
+            if error is not None and clock.monotonic() - at <= REMEMBERED_SECONDS:
+                return error
+        try:
+            secret = unwrap(reference, envelope)
+        except BackupsError as failure:
+            away = isinstance(failure, KeyServiceAwayError)
+            self._failures[reference if away else envelope] = clock.monotonic(), failure
+            return failure
+        self._answers[envelope] = secret
+        return secret
 
 
 class RepositorySecret:

@@ -126,23 +126,25 @@ class Wrapping:
 
     def distinct(self, key: "RepositoryKey", vault_names: Iterable[str]) -> "list[Secret]":
         """Every secret that the services of a key unwrap for its vaults, the newest first: two during an exchange."""
-        found: list[tuple[Envelope, ServiceReference]] = []
+        found: list[tuple[Envelope, Secret | None]] = []
         for name in vault_names:
             envelopes = self._adapters.secrets.envelopes(self._adapters.vault(name))
-            found += [(each, reference) for reference in key.services for each in _of(envelopes, reference)]
+            found += [each for reference in key.services for each in _unwrapped(envelopes, reference)]
         distinct: list[Secret] = []
-        for envelope, reference in sorted(found, key=lambda pair: pair[0].created_at, reverse=True):
-            secret = unwrap(reference, envelope)
-            if secret not in distinct:
+        for _, secret in sorted(found, key=lambda pair: pair[0].created_at, reverse=True):
+            if secret is not None and secret not in distinct:
                 distinct.append(secret)
         return distinct
 
     def drop(self, vault_name: str, old: "Sequence[Secret]", *keys: "RepositoryKey") -> None:
-        """Forget where services of these keys wrapped one of these for a vault. Raises VaultError, KeyProblemError."""
+        """Forget where services of these keys wrapped one of these for a vault, and what they unwrap no more.
+
+        Raises VaultError, KeyProblemError.
+        """
         envelopes = self._adapters.secrets.envelopes(self._adapters.vault(vault_name))
         for reference in dict.fromkeys(each for key in keys for each in key.services):
-            for envelope in _of(envelopes, reference):
-                if unwrap(reference, envelope) in old:
+            for envelope, secret in _unwrapped(envelopes, reference):
+                if secret is None or secret in old:
                     envelopes.remove(envelope)
 
 
@@ -207,6 +209,29 @@ def _of(
     for envelope in envelopes:
         if envelope.service == str(reference) and repository in (None, envelope.repository):
             yield envelope
+
+
+def _unwrapped(
+    envelopes: "Iterable[Envelope]", reference: "ServiceReference"
+) -> "Iterator[tuple[Envelope, Secret | None]]":
+    """What a service wrapped, with the secrets in it, the newest first.
+
+    None for what it unwraps no more although it does what is newer: the version of its key is gone, or it is damaged.
+    Raises KeyProblemError.
+    """
+    has_newer = False
+    for envelope in _of(envelopes, reference):
+        try:
+            secret = unwrap(reference, envelope)
+        except KeyServiceAwayError:
+            raise
+        except KeyProblemError:
+            if not has_newer:
+                raise
+            yield envelope, None
+            continue
+        has_newer = True
+        yield envelope, secret
 
 
 def _holds(reference: "ServiceReference", envelope: "Envelope", secret: "Secret") -> bool:

@@ -13,10 +13,15 @@ from typing import Any
 import boto3
 import pytest
 
-from cto_backups.errors import ExitStatus, KeyProblemError
+from cto_backups import clock
+from cto_backups.app import repository_secret
+from cto_backups.app.adapters import Adapters
+from cto_backups.config import load
+from cto_backups.config.secrets import Secret
+from cto_backups.errors import ExitStatus, KeyProblemError, KeyServiceAwayError
 from cto_backups.key_services.aws import AwsKeyService
 from cto_backups.key_services.google import GoogleKeyService
-from cto_backups.repository.envelope import canonical, context_of
+from cto_backups.repository.envelope import Envelope, canonical, context_of
 from servers.key_services import GoogleKeys, State, aws_keys, google_keys, local_kms
 
 from .conftest import Answer, Home, environment
@@ -371,3 +376,56 @@ def test_nothing_is_wrapped_where_the_policy_names_no_service(home: Home) -> Non
     answer = home("key", "wrap")
     assert answer.status is ExitStatus.REFUSED
     assert "names no key service" in answer.err
+
+
+@pytest.mark.parametrize("places", [["file:keys/repository.key"], []], ids=["file", "services-alone"])
+def test_what_a_destroyed_version_of_a_key_wrapped_keeps_no_rotation_from_its_end(
+    home: Home, google: GoogleKeys, places: list[str]
+) -> None:
+    """As the audit has it: a new version, and wrap anew. What the former one wrapped can be opened by nobody then."""
+    name = google.make(f"destroyed-{len(places)}")
+    provide(home, "file:keys/repository.key", f"gcp-kms:{name}")
+    assert home("key", "wrap").status is ExitStatus.SUCCESS
+    google.keys[name][0].state = State.DESTROYED
+    google.rotate(name)
+    assert home("key", "wrap", "--anew").status is ExitStatus.SUCCESS
+    assert [len(wrapped_files(home, vault)) for vault in VAULTS] == [2, 2, 2]
+    if not places:
+        lose_the_file(home)
+    provide(home, *places, f"gcp-kms:{name}")
+    before = key_files(home, "one")
+    rotated = home("key", "rotate")
+    assert rotated.status is ExitStatus.SUCCESS, rotated
+    after = key_files(home, "one")
+    assert len(after) == 1 and after != before
+    assert [len(wrapped_files(home, vault)) for vault in VAULTS] == [1, 1, 1]
+    assert home("verify", "two").status is ExitStatus.SUCCESS
+    assert not findings(home, "key-services")
+
+
+@pytest.mark.parametrize("failure", [KeyServiceAwayError, KeyProblemError])
+def test_who_runs_for_long_asks_a_service_that_failed_again(
+    home: Home, google: GoogleKeys, monkeypatch: pytest.MonkeyPatch, failure: type[KeyProblemError]
+) -> None:
+    """A worker's process keeps what it has opened, and what keeps it from opening: the latter not for good."""
+    provide(home, "file:keys/repository.key", f"gcp-kms:{google.make(f'again-{failure.__name__}')}")
+    assert home("key", "wrap").status is ExitStatus.SUCCESS
+    lose_the_file(home)
+    asked: list[Envelope] = []
+
+    def fails(_reference: object, envelope: Envelope) -> Secret:
+        asked.append(envelope)
+        raise failure("Key cannot be used", why="it has a bad minute")
+
+    now = clock.monotonic()
+    monkeypatch.setattr(clock, "monotonic", lambda: now)
+    adapters = Adapters(load(home.policy))
+    with monkeypatch.context() as patched:
+        patched.setattr(repository_secret, "unwrap", fails)
+        for name in VAULTS:
+            with pytest.raises(KeyProblemError):
+                adapters.store(name)
+    each = 1 if failure is KeyServiceAwayError else len(VAULTS)
+    assert len(asked) == each, "each try may cost seconds"
+    now += repository_secret.REMEMBERED_SECONDS + 1
+    assert adapters.store("two").repository_id
