@@ -119,6 +119,20 @@ def test_a_lock_is_renewed_for_a_whole_window_and_never_shortened(
     assert keys(vault) == set()
 
 
+def test_a_vault_that_is_to_lock_less_strongly_makes_a_stronger_lock_longer_as_it_is(
+    object_store: ObjectStore, s3: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can make it a weaker one, and what is still needed is not to be left without."""
+    vault, bucket = locked(s3, object_store)
+    vault.put(PACK, [b"pack"])
+    weaker = s3(object_store, bucket, locking=Locking(LockMode.GOVERNANCE, MONTH))
+    later(monkeypatch, timedelta(days=20))
+    lock = weaker.lock(PACK)
+    assert 29.9 < in_days(lock) <= 30
+    assert lock is not None
+    assert lock.mode is LockMode.COMPLIANCE
+
+
 def test_what_was_stored_before_the_vault_was_to_lock_is_locked_by_a_renewal(versitygw: ObjectStore, s3: Make) -> None:
     bucket = versitygw.bucket(ObjectLockEnabledForBucket=True)
     before = s3(versitygw, bucket)

@@ -24,7 +24,7 @@ from cto_backups.core.vault_settings import Change
 from cto_backups.core.vaults import StoreAddress, StoredFile
 from cto_backups.errors import VaultError, VaultExistsError
 from cto_backups.vaults import versions
-from cto_backups.vaults.holding import BucketHolds, see_free
+from cto_backups.vaults.holding import BucketHolds, mode_anew, see_free
 from cto_backups.vaults.joined import Joined
 from cto_backups.vaults.marker import MARKER, check_key, identity_in, is_key, new_marker
 from cto_backups.vaults.object_store import AbsentError, Answer, BeyondError, ObjectStore, TakenError, UnansweredError
@@ -256,8 +256,9 @@ class BucketVault:
     def lock(self, key: str) -> FileLock | None:
         """Lock a stored file for a whole window from now, and read back what came of it. Raises VaultMissingError."""
         assert self.locking is not None, "a vault without a lock mode locks nothing"
+        until = whole_second(clock.now() + self.locking.window)
         try:
-            self._store.lock(key, whole_second(clock.now() + self.locking.window))
+            self._store.lock(key, until, mode_anew(self._store, self.locking, key))
         except AbsentError as error:
             raise self._gone(error) from error
         return self.lock_of(key)

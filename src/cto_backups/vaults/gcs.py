@@ -140,7 +140,7 @@ class GcsStore:
             raise self.say.not_copied_by(error, state) from error
         self._see_encrypted(key, stored)
         if until is not None and not stored.get("retention"):
-            self.lock(key, until)  # a store that does not take it along with a copy
+            self.lock(key, until, self._mode)  # a store that does not take it along with a copy
         return google_copies.checksums(stored)
 
     def get(self, key: str, headers: Mapping[str, str]) -> Answer:
@@ -165,9 +165,9 @@ class GcsStore:
             return None
         return FileLock(_MODES.get(retention.get("mode"), LockMode.GOVERNANCE), max(moments))
 
-    def lock(self, key: str, until: datetime) -> None:
+    def lock(self, key: str, until: datetime, mode: LockMode) -> None:
         """Lock an object until then; without a word for it, the store refuses to shorten a lock. Raises AbsentError."""
-        body = json.dumps({"retention": self._retention(until)})
+        body = json.dumps({"retention": _retention(until, mode)})
         self._asked(
             "lock",
             key,
@@ -238,7 +238,7 @@ class GcsStore:
     def _told(self, key: str, until: datetime | None) -> dict[str, Any]:
         """What a store is told of an object beside its content."""
         told: dict[str, Any] = {"name": self.address.key(key)}
-        return told if until is None else {**told, "retention": self._retention(until)}
+        return told if until is None else {**told, "retention": _retention(until, self._mode)}
 
     def _not_stored(self, error: RefusedError, key: str, overwrite: bool) -> VaultError:
         """What became of a put that was refused."""
@@ -261,12 +261,11 @@ class GcsStore:
         if wanted is not None and told.partition("/cryptoKeyVersions/")[0] != wanted:
             raise self.say.otherwise_encrypted(key, told, wanted)
 
-    def _retention(self, until: datetime) -> dict[str, str]:
-        """As the store is told it: only what is `Locked` can be shortened by nobody."""
+    @property
+    def _mode(self) -> LockMode:
         locking = self.address.locking
         assert locking is not None
-        mode = next(name for name, mode in _MODES.items() if mode is locking.mode)
-        return {"mode": mode, "retainUntilTime": until.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
+        return locking.mode
 
     def _bucket(self) -> str:
         return f"/storage/v1/b/{quote(self.address.bucket, safe='')}"
@@ -326,6 +325,12 @@ def _crc32c(parts: Sequence[Buffer]) -> str:
     for part in parts:
         value = _native.crc32c(part, value)
     return written(value)
+
+
+def _retention(until: datetime, mode: LockMode) -> dict[str, str]:
+    """As the store is told it: only what is `Locked` can be shortened by nobody."""
+    name = next(name for name, meant in _MODES.items() if meant is mode)
+    return {"mode": name, "retainUntilTime": until.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
 
 
 def _doing(overwrite: bool) -> str:

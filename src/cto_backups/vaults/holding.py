@@ -1,4 +1,4 @@
-"""Legal holds on what a vault in a bucket stores, and what a store's locks and holds keep from being deleted."""
+"""Legal holds on what a vault in a bucket stores; its locks, and what both keep from being deleted."""
 
 from collections.abc import Callable, Iterator
 
@@ -11,6 +11,7 @@ from cto_backups.core.object_locks import (
     may_be_held,
     may_be_withdrawn,
 )
+from cto_backups.core.policy import LockMode
 from cto_backups.errors import VaultError
 from cto_backups.vaults.object_store import AbsentError, ObjectStore, Versioned
 
@@ -60,6 +61,17 @@ class BucketHolds:
             self._store.legal_holds.set(key, on=on)
         except AbsentError as error:
             raise self._gone(error) from error
+
+
+def mode_anew(store: ObjectStore, locking: Locking, key: str) -> LockMode:
+    """How strongly a file is to be locked anew: nobody makes a stronger lock a weaker one, and stores refuse to try.
+
+    Raises AbsentError, VaultError.
+    """
+    if locking.mode is LockMode.COMPLIANCE:
+        return locking.mode
+    standing = store.lock_of(key)
+    return standing.mode if standing is not None and standing.stands(clock.now()) else locking.mode
 
 
 def see_free(store: ObjectStore, locking: Locking, key: str) -> None:

@@ -18,6 +18,7 @@ from typing import Protocol, runtime_checkable
 from cto_backups.core.bucket_settings import BucketSettings
 from cto_backups.core.object_locks import FileLock
 from cto_backups.core.objects import ObjectState
+from cto_backups.core.policy import LockMode
 from cto_backups.core.trees import Buffer
 from cto_backups.core.vault_settings import Change
 from cto_backups.core.vaults import StoreAddress, StoredFile
@@ -204,8 +205,8 @@ class ObjectStore(Protocol):
     def lock_of(self, key: str) -> FileLock | None:
         """The lock that keeps an object; None when it has none. Raises AbsentError."""
 
-    def lock(self, key: str, until: datetime) -> None:
-        """Lock an object until then, as strongly as the vault locks, and never for less. Raises AbsentError."""
+    def lock(self, key: str, until: datetime, mode: LockMode) -> None:
+        """Lock an object until then, and never for less. Raises AbsentError."""
 
     @property
     def legal_holds(self) -> Holds:

@@ -173,9 +173,9 @@ class S3Store:
         """The retention of an object. Raises AbsentError."""
         return self._lock_of(key)
 
-    def lock(self, key: str, until: datetime) -> None:
+    def lock(self, key: str, until: datetime, mode: LockMode) -> None:
         """Lock an object until then; the store itself refuses to shorten a lock. Raises AbsentError."""
-        retention = {"Mode": self._mode, "RetainUntilDate": until}
+        retention = {"Mode": str(mode).upper(), "RetainUntilDate": until}
         self._asked("lock", key, lambda: self._client.put_object_retention(**self._object(key), Retention=retention))
 
     @property
