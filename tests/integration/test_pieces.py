@@ -238,6 +238,26 @@ def test_small_pieces_are_joined_once_they_are_an_hour_old_and_say_the_same(
     assert verify(streamed.installation, "one").passed
 
 
+def test_of_a_slow_log_what_is_locked_no_more_is_joined_and_does_not_wait_for_what_comes(
+    streamed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest piece is always locked; until they are joined, nobody locks the others anew."""
+    small_ones(streamed)
+    asked: list[Piece] = []
+
+    def kept_until(_files: PieceFiles, piece: Piece) -> datetime | None:
+        asked.append(piece)
+        return clock.now() + timedelta(hours=1) if piece.begins >= 530 else None
+
+    monkeypatch.setattr(PieceFiles, "kept_until", kept_until)
+    monkeypatch.setattr(clock, "now", lambda: MOMENT + timedelta(days=1))
+    assert join(streamed.installation, "documents", "one") == (34, 1)
+    assert len(asked) < 10, "each question is a request"
+    monkeypatch.undo()
+    assert set(files(streamed, "one").listed()) == {Piece(LOG, 100, 530), *pieces(range(530, 540))}
+    assert whole_tail(streamed, "one") == content(100, 540)
+
+
 def pieces(places: range) -> list[Piece]:
     return [Piece(LOG, at, at + 1) for at in places]
 

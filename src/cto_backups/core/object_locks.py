@@ -5,19 +5,22 @@ less than half of it is left; what is not lapses by itself. No lock is longer th
 longer. Why so is told in docs/adr/0035.
 """
 
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cto_backups.core.duration import format_duration, parse_duration
 from cto_backups.core.policy import LegalHolds, LockMode, VaultPolicy
+from cto_backups.core.streams import SMALL_BYTES
 
 LEAST_WINDOW = timedelta(days=1)
 
 PIECE_WINDOW = timedelta(days=1)
-"""How long a piece of a log is locked at first: small ones are joined to larger ones, and go then."""
+"""How long a small piece of a log is locked at first: it is joined with others to a larger one, and goes then."""
 
 _STREAMS = "streams/"
 _WRAPPED = "wrapped-keys/"
+_POSITIONS = re.compile(r"/([0-9A-F]{16})-([0-9A-F]{16})\.sealed\Z")
 # Folders beside the repository, in which names of others may stand.
 _BESIDE = (_STREAMS, _WRAPPED, "records/", "policies/")
 SCRATCH = "check/"
@@ -119,8 +122,14 @@ def locked_at_first(key: str, locking: Locking, now: datetime) -> datetime | Non
     """Until when a file is locked that is stored now; None where it is not."""
     if not is_lockable(key):
         return None
-    window = min(locking.window, PIECE_WINDOW) if key.startswith(_STREAMS) else locking.window
+    window = min(locking.window, PIECE_WINDOW) if key.startswith(_STREAMS) and _is_small(key) else locking.window
     return whole_second(now + window)
+
+
+def _is_small(key: str) -> bool:
+    """Whether this is a piece of a log that may be joined with others, by the positions in its name."""
+    places = _POSITIONS.search(key)
+    return places is None or int(places[2], 16) - int(places[1], 16) < SMALL_BYTES
 
 
 def suffices(lock: FileLock | None, locking: Locking, now: datetime) -> bool:

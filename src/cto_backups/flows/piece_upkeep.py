@@ -4,6 +4,7 @@ Two pieces a second are many. Once they are an hour old, and no recovery point h
 larger ones: such a piece is stored, read back and compared before those that it is made of go.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -81,9 +82,7 @@ def join(
     for group in joinable(pieces):
         if stopped():
             break
-        if files.kept_until(group[-1]) is not None:
-            continue  # the small ones could not go
-        for reads in by_file(_old_enough(files, group)):
+        for reads in by_file(_old_enough(files, _free(files, group))):
             if len(reads) < min(JOIN_LEAST, len(group)):
                 continue
             _replace(files, reads)
@@ -172,6 +171,15 @@ def _replace(files: PieceFiles, reads: Sequence[PieceRead]) -> None:
         )
     for read in reads:
         files.delete(read.piece)
+
+
+def _free(files: PieceFiles, group: Sequence[Piece]) -> Sequence[Piece]:
+    """From the first piece on those that no lock keeps, which could not go: locks end in the order of pieces."""
+    if files.kept_until(group[-1]) is None:
+        return group
+    if files.kept_until(group[0]) is not None:
+        return ()
+    return group[: bisect_left(group, True, key=lambda piece: files.kept_until(piece) is not None)]
 
 
 def _old_enough(files: PieceFiles, group: Sequence[Piece]) -> list[PieceRead]:

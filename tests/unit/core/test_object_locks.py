@@ -21,6 +21,7 @@ from cto_backups.core.object_locks import (
     suffices,
 )
 from cto_backups.core.policy import LegalHolds, LockMode, VaultPolicy
+from cto_backups.core.streams import SMALL_BYTES
 from cto_backups.core.vaults import locking_of, store_holds
 
 NOW = datetime(2026, 7, 1, 12, 0, 0, 250_000, tzinfo=UTC)
@@ -60,6 +61,9 @@ def test_a_key_may_be_taken_back_and_nothing_else():
 def test_a_lock_begins_with_a_whole_window_and_that_of_a_piece_with_a_day():
     assert locked_at_first("policies/ab", MONTH, NOW) == datetime(2026, 7, 31, 12, tzinfo=UTC), "whole seconds"
     assert locked_at_first("streams/main/a/b/0-1", MONTH, NOW) == datetime(2026, 7, 2, 12, tzinfo=UTC)
+    small, large = (f"streams/main/a/b/{0:016X}-{size:016X}.sealed" for size in (SMALL_BYTES - 1, SMALL_BYTES))
+    assert locked_at_first(small, MONTH, NOW) == datetime(2026, 7, 2, 12, tzinfo=UTC), "it is to be joined with others"
+    assert locked_at_first(large, MONTH, NOW) == datetime(2026, 7, 31, 12, tzinfo=UTC), "or it was"
     brief = Locking(LockMode.GOVERNANCE, timedelta(hours=6))
     assert locked_at_first("streams/main/a/b/0-1", brief, NOW) == datetime(2026, 7, 1, 18, tzinfo=UTC)
 
