@@ -81,7 +81,7 @@ class ByProvider:
             return Ways(self._copied, self._copied_bytes, self._passed, self._passed_bytes, tuple(self._reasons))
 
     def copied(self, name: str, state: ObjectState, known: frozenset[str] = _COMPARED) -> Mapping[str, str] | None:
-        """Have it copied; the copy's checksums. None where it has to be sent: nothing of it is there under the name.
+        """Have it copied; the copy's checksums. None where it has to be sent: nothing is there under a random name.
 
         `known` are the algorithms of which one has to be told. Raises VaultError for a vault that is full.
         """
@@ -140,6 +140,11 @@ class ByProvider:
             self._copied_bytes += size
 
     def _undo(self, name: str) -> None:
-        """What a vault keeps by itself is left to a prune."""
+        """What a vault keeps by itself is left to a prune; so is what is named by its content.
+
+        Another writer may have brought that meanwhile, or found it there, and relies on it.
+        """
+        if len(name) == 64:
+            return
         with suppress(BackupsError):
             self._view.delete_object(name)
