@@ -137,6 +137,21 @@ def test_what_is_held_outlives_the_installation_and_the_owners_own_login(
     assert court.delete_everything() == set()
 
 
+def test_a_look_at_a_vault_leaves_locks_and_holds_of_another_that_lies_in_it(court: Court) -> None:
+    """Of a host's domain, its own look knows what is needed; what it lets lapse would never go."""
+    court.change(1)
+    place, text = f"s3://{court.bucket}/{PREFIX}", court.run.policy.read_text()
+    domain = re.sub(r"(?s)^.*?\n  cloud:(.*?)\n(?=\n|sources:).*", r"\n  cloud-web1:\1\n", text)
+    domain = domain.replace(place, f"{place}/hosts/web1")
+    court.run.policy.write_text(text.replace("\n  cloud:", f"{domain}\n  cloud:", 1))
+    theirs = {"Bucket": court.bucket, "Key": f"{PREFIX}/hosts/web1/repositories/main/data/ab/{'ab' * 32}"}
+    court.store.client.put_object(**theirs, Body=b"held there", ObjectLockLegalHoldStatus="ON")
+    assert court.renew()["taken_off"] == 0
+    assert court.store.client.get_object_legal_hold(**theirs)["LegalHold"]["Status"] == "ON"
+    with pytest.raises(ClientError, match="NoSuchObjectLockConfiguration"):
+        court.store.client.get_object_retention(**theirs)
+
+
 def test_a_release_takes_off_what_no_other_hold_needs(court: Court) -> None:
     first, second = court.change(1), court.change(2)
     other = f"{PREFIX}/repositories/other/data/ab/{'ab' * 32}"

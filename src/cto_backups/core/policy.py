@@ -270,6 +270,16 @@ class Policy:
         known = self.vaults.get(vault)
         return known is not None and known.access is Access.APPEND_ONLY
 
+    def within(self, vault: str) -> tuple[str, ...]:
+        """The folders of a vault in which others lie, as the domains of hosts do; each ends in a slash.
+
+        What is stored there is theirs: they know what of it is needed.
+        """
+        around = self.vaults[vault]
+        begin = f"{around.url.rstrip('/')}/"
+        inner = [each for each in self.vaults.values() if each.endpoint == around.endpoint]
+        return tuple(f"{each.url.rstrip('/')}/".removeprefix(begin) for each in inner if each.url.startswith(begin))
+
 
 @dataclass(frozen=True, slots=True)
 class Violation:

@@ -156,10 +156,10 @@ def _locked(vault: LockingVault, key: str) -> _State | None:
 
 
 def _batches(installation: Installation, vault_name: str) -> Iterator[list[str]]:
-    """The keys of all files that are to be locked."""
-    batch = [MARKER]
+    """The keys of all files that are to be locked; not those of another vault in this one, which lets its own lapse."""
+    batch, others = [MARKER], installation.policy.within(vault_name)
     for stored in installation.vault(vault_name).list(""):
-        if is_lockable(stored.key):
+        if is_lockable(stored.key) and not stored.key.startswith(others):
             batch.append(stored.key)
         if len(batch) >= _BATCH:
             yield batch

@@ -156,11 +156,8 @@ def _cleared(installation: Installation, vault_name: str, holds: StoreHolds, nee
         _note(done, key, came)
     done.gone += sorted(needed.keys - there)
     if not needed.unread:
-        below = (
-            each
-            for each in holds.former()
-            if each.key not in needed.keys and _is_ours(installation, vault_name, each.key)
-        )
+        is_ours = _ours(installation, vault_name)
+        below = (each for each in holds.former() if each.key not in needed.keys and is_ours(each.key))
         for former, came in _each(below, partial(_see_off_former, holds)):
             _note(done, former.key, came)
     return done
@@ -237,19 +234,26 @@ def _each(things: Iterable[_Thing], look: Callable[[_Thing], _Came]) -> Iterator
 
 def _may_be_held(installation: Installation, vault_name: str) -> Iterator[str]:
     yield MARKER
+    is_ours = _ours(installation, vault_name)
     for stored in installation.vault(vault_name).list(""):
-        if may_be_held(stored.key) and _is_ours(installation, vault_name, stored.key):
+        if may_be_held(stored.key) and is_ours(stored.key):
             yield stored.key
 
 
-def _is_ours(installation: Installation, vault_name: str, key: str) -> bool:
-    """Whether a file may be of this vault's repository: of another one beside it, somebody else knows the holds."""
-    repository = installation.policy.vaults[vault_name].repository
-    if key.startswith(f"{repository}/"):
-        return True
+def _ours(installation: Installation, vault_name: str) -> Callable[[str], bool]:
+    """Whether a file may be of this vault's repository: of another one beside it, or in it, others know the holds."""
+    repository, inner = installation.policy.vaults[vault_name].repository, installation.policy.within(vault_name)
     place = repository.rpartition("/")[2]
-    top, _, below = key.partition("/")
-    return top not in _OF_REPOSITORIES or below.partition("/")[0] == (place if place != "." else "main")
+
+    def is_ours(key: str) -> bool:
+        if key.startswith(inner):
+            return False
+        if key.startswith(f"{repository}/"):
+            return True
+        top, _, below = key.partition("/")
+        return top not in _OF_REPOSITORIES or below.partition("/")[0] == (place if place != "." else "main")
+
+    return is_ours
 
 
 # -- what holds need --------------------------------------------------------------------------------------------------
