@@ -18,7 +18,7 @@ from vault_contract import VaultContract, keys
 
 from cto_backups.config.secrets import SecretReference
 from cto_backups.core.policy import Tls
-from cto_backups.core.vaults import Summed, Vault
+from cto_backups.core.vaults import Summed, Vault, lock_folders
 from cto_backups.errors import (
     VaultError,
     VaultFullError,
@@ -257,9 +257,10 @@ def test_the_documented_role_of_who_only_adds_deletes_nothing_but_locks(
     vault = made(user, bucket, "office")
     vault.create()
     vault.put("repositories/main/data/ab/ab", [b"pack"])
-    vault.put("repositories/main/locks/cd", [b"lock"])
     assert vault.read("repositories/main/data/ab/ab") == b"pack"
-    vault.delete("repositories/main/locks/cd")
+    for folder in lock_folders("repositories/main"):
+        vault.put(f"{folder}cd", [b"lock"])
+        vault.delete(f"{folder}cd")
     arn = f"arn:aws:s3:::{bucket}/office/repositories/main/data/ab/ab"
     with pytest.raises(VaultReadOnlyError, match=f"may not s3:DeleteObject on {arn}"):
         vault.delete("repositories/main/data/ab/ab")

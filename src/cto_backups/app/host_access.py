@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cto_backups.core.object_locks import locking
+from cto_backups.core.vaults import lock_folders
 
 if TYPE_CHECKING:
     from cto_backups.app import Opened
@@ -138,7 +139,7 @@ class HostAccess:
 
     def _google(self) -> tuple[str, ...]:
         place = f"{self._policy.url}/"
-        locks = f"{place}{self._policy.repository}/locks/"
+        locks = [f"{place}{folder}" for folder in lock_folders(self._policy.repository)]
         account = self._account
         member = f"--member=serviceAccount:{account}"
         adding, role = ["storage.objects.create", "storage.objects.get", "storage.objects.list"], "backupsAdd"
@@ -151,11 +152,14 @@ class HostAccess:
         commands = (
             f"gcloud iam service-accounts create {account.partition('@')[0]} --project=PROJECT",
             f"gcloud storage managed-folders create {place}",
-            f"gcloud storage managed-folders create {locks}",
+            *(f"gcloud storage managed-folders create {folder}" for folder in locks),
             f"gcloud storage managed-folders add-iam-policy-binding {place} {member} "
             f"--role=projects/PROJECT/roles/{role}",
-            f"gcloud storage managed-folders add-iam-policy-binding {locks} {member} "
-            "--role=projects/PROJECT/roles/backupsUnlock",
+            *(
+                f"gcloud storage managed-folders add-iam-policy-binding {folder} {member} "
+                "--role=projects/PROJECT/roles/backupsUnlock"
+                for folder in locks
+            ),
             f"gcloud iam service-accounts keys create {self._vault}.json --iam-account={account}",
         )
         return (

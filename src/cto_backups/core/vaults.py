@@ -12,6 +12,13 @@ MARKER = "vault.json"
 """The file at a vault's root that says that there is one; no listing has it."""
 
 
+def lock_folders(repository: str) -> tuple[str, str]:
+    """Where the locks of a repository lie, and those of the exports beside it; each ends in a slash."""
+    place = repository.rpartition("/")[2].strip(".") or "main"
+    begin = "" if repository == "." else f"{repository}/"
+    return f"{begin}locks/", f"exports/{place}/locks/"
+
+
 def is_lock(key: str) -> bool:
     """Whether a stored file is a lock of a repository."""
     return "locks" in key.split("/")[:-1]

@@ -13,7 +13,7 @@ from xml.sax.saxutils import escape
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from cto_backups.core.vaults import StoreAddress
+from cto_backups.core.vaults import StoreAddress, lock_folders
 from cto_backups.errors import VaultError
 from cto_backups.providers import aws
 
@@ -66,7 +66,7 @@ def statements(provider: str, bucket: str, prefix: str, *, repository: str, lock
             "Sid": "Unlock",
             "Effect": "Allow",
             "Action": "s3:DeleteObject",
-            "Resource": f"arn:aws:s3:::{bucket}/{prefix}/{repository}/locks/*",
+            "Resource": [f"arn:aws:s3:::{bucket}/{prefix}/{folder}*" for folder in lock_folders(repository)],
         },
     )
 

@@ -61,3 +61,11 @@ def test_a_host_that_locks_may_set_retentions_and_never_override_them() -> None:
     assert "setRetention" not in plain and "roles/backupsAdd\n" in plain
     assert "storage.objects.setRetention,storage.objects.update" in locked and "roles/backupsAddLocked\n" in locked
     assert "override" not in locked
+
+
+def test_a_host_removes_its_own_locks_of_the_repository_and_of_exports() -> None:
+    (told,) = steps("cloud", ["web1"])
+    place = "gs://acme-backups/office/hosts/web1"
+    bound = re.findall(r"add-iam-policy-binding (\S+) .*roles/backupsUnlock", told)
+    assert bound == [f"{place}/repositories/main/locks/", f"{place}/exports/main/locks/"]
+    assert all(f"managed-folders create {folder}\n" in told for folder in bound)

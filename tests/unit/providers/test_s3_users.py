@@ -41,7 +41,10 @@ def test_a_user_of_aws_has_one_key_and_what_only_adding_takes_and_is_ended_with_
     (refused,) = [each for each in STATEMENTS if each["Effect"] == "Deny"]
     assert (refused["Action"], refused["Resource"]) == ("s3:PutObject", "arn:aws:s3:::acme/office/hosts/web1/*")
     assert refused["Condition"]["Null"] == {"s3:if-none-match": "true"}
-    assert STATEMENTS[-1]["Resource"] == "arn:aws:s3:::acme/office/hosts/web1/repositories/main/locks/*"
+    assert STATEMENTS[-1]["Resource"] == [
+        "arn:aws:s3:::acme/office/hosts/web1/repositories/main/locks/*",
+        "arn:aws:s3:::acme/office/hosts/web1/exports/main/locks/*",
+    ]
     users.shut_out("cto-backups-web1")
     users.shut_out("cto-backups-web1")
     with pytest.raises(ClientError, match="NoSuchEntity"):
