@@ -366,6 +366,10 @@ class _Lying(_Sending):
 TROUBLES = {
     "s3 answer lost": ("versitygw", Fault("PUT", "/data/objects/", lost=True)),
     "s3 refused": ("versitygw", Fault("PUT", "/data/objects/", status=403, code="AccessDenied")),
+    "s3 error under the status of success": (
+        "versitygw",
+        Fault("PUT", "/data/objects/", times=9, status=200, code="InternalError"),
+    ),
     "s3 unknown": ("versitygw", Fault("PUT", "/data/objects/", status=501, code="NotImplemented")),
     "google answer lost": ("fake_gcs_server", Fault("POST", "/rewriteTo/", lost=True)),
     "google refused": ("fake_gcs_server", Fault("POST", "/rewriteTo/", status=403, code="forbidden")),

@@ -108,6 +108,20 @@ class TestS3(RoughContract):
             rough.put("a", [content[:-1] + b"!"])
         assert self.unfinished(way, rough) == 0
 
+    def test_an_error_under_the_status_of_success_is_an_error(
+        self, way: RoughWay, rough: BucketVault, small_parts: int
+    ) -> None:
+        """S3 begins to answer before it has put the parts together, and says in the body what came of it."""
+        content = os.urandom(11 * _MIB)
+        way.plan(Fault("POST", "uploadId=", times=2, status=200, code="InternalError"))
+        rough.put("a", [content])
+        assert rough.read("a") == content
+        way.plan(Fault("POST", "uploadId=", times=99, status=200, code="InternalError"))
+        with pytest.raises(VaultError, match="cannot store b"):
+            rough.put("b", [content])
+        way.plan()
+        assert (keys(rough), self.unfinished(way, rough)) == ({"a"}, 0)
+
     def test_parts_that_are_refused_or_changed_on_the_way_store_nothing_and_leave_nothing(
         self, way: RoughWay, rough: BucketVault, small_parts: int
     ) -> None:
