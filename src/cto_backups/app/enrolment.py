@@ -29,7 +29,10 @@ _TAKEN_ALONG = (
     *("copies", "bandwidth", "read_part"),
 )
 """What a host's policy says of a vault as the fleet's does."""
-_OF_THE_DOMAIN = (*_TAKEN_ALONG, "key", "access_key", "secret_key", "credentials", "settings", "prices", "checks")
+_OF_THE_DOMAIN = (
+    *_TAKEN_ALONG,
+    *("legal_holds", "key", "access_key", "secret_key", "credentials", "settings", "prices", "checks"),
+)
 
 
 @dataclass(frozen=True)
