@@ -251,6 +251,27 @@ def test_what_is_needed_is_locked_anew_and_the_rest_goes_when_its_lock_ends(
     assert same(data, tmp_path / "back")
 
 
+def test_a_vault_that_is_to_lock_more_strongly_renews_what_it_has_and_says_that_it_is_weaker(
+    versitygw: ObjectStore, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "report.txt").write_text("figures\n")
+    bucket = versitygw.bucket(ObjectLockEnabledForBucket=True)
+    run = installed(tmp_path / "home", data, versitygw, vault(versitygw, bucket, "governance"))
+    run("vault", "init", "cloud")
+    run("backup")
+    run.policy.write_text(run.policy.read_text().replace("lock: governance", "lock: compliance"))
+    told = json.loads(run("vault", "renew", "cloud", "--json", ends=ExitStatus.VERIFICATION))["vaults"][0]
+    assert told["renewed"] == len(told["unlocked"]) == told["files"] > 6
+    said = run("vault", "renew", "cloud", ends=ExitStatus.VERIFICATION)
+    assert "locked less strongly than policy asks" in said, said
+    (data / "report.txt").write_text("more figures\n")
+    run("backup")
+    told = json.loads(run("vault", "renew", "cloud", "--json", ends=ExitStatus.VERIFICATION))["vaults"][0]
+    assert len(told["unlocked"]) < told["files"], "what is new is as strong as policy asks"
+
+
 def passing(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Lets so many days have passed since now, on this program's clock."""
     really = clock.now

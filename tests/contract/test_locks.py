@@ -133,6 +133,19 @@ def test_a_vault_that_is_to_lock_less_strongly_makes_a_stronger_lock_longer_as_i
     assert lock.mode is LockMode.COMPLIANCE
 
 
+def test_a_vault_that_is_to_lock_more_strongly_makes_a_weaker_lock_longer_at_least(
+    object_store: ObjectStore, s3: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the right to take locks away, stores that are strict change the mode of none that stands."""
+    vault, bucket = locked(s3, object_store, Locking(LockMode.GOVERNANCE, MONTH))
+    vault.put(PACK, [b"pack"])
+    later(monkeypatch, timedelta(days=20))
+    lock = s3(object_store, bucket, locking=STRICT).lock(PACK)
+    assert 29.9 < in_days(lock) <= 30
+    assert lock is not None
+    assert lock.mode is (LockMode.GOVERNANCE if object_store.name == "versitygw" else LockMode.COMPLIANCE)
+
+
 def test_what_was_stored_before_the_vault_was_to_lock_is_locked_by_a_renewal(versitygw: ObjectStore, s3: Make) -> None:
     bucket = versitygw.bucket(ObjectLockEnabledForBucket=True)
     before = s3(versitygw, bucket)

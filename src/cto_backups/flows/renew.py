@@ -33,9 +33,9 @@ _BATCH = 1000
 @dataclass(frozen=True)
 class Renewed:
     """What was found in one vault: files that are to be locked, how many of them were locked anew, and those that are
-    not locked although they were asked to be. `lapsing`: files whose locks are left to end. `until`: the earliest end
-    of a lock among the others; None without one. `holds`: what was seen of the store's own; None where it has to have
-    none.
+    not locked although they were asked to be, of which so many are `weaker`: locked long enough, and less strongly than
+    policy asks. `lapsing`: files whose locks are left to end. `until`: the earliest end of a lock among the others;
+    None without one. `holds`: what was seen of the store's own; None where it has to have none.
     """
 
     vault: str
@@ -46,6 +46,7 @@ class Renewed:
     until: datetime | None
     seconds: float
     holds: InStore | None = None
+    weaker: int = 0
 
     @property
     def failure(self) -> VerificationError | None:
@@ -53,6 +54,13 @@ class Renewed:
         if not self.unlocked:
             return self.holds.failure(self.vault) if self.holds is not None else None
         count = counted(len(self.unlocked), "file is", "files are")
+        if self.weaker == len(self.unlocked):
+            return VerificationError(
+                f"In vault '{self.vault}' {count} locked less strongly than policy asks",
+                why=f"the store changes the mode of no lock that stands; the first is {self.unlocked[0]}",
+                todo="They are locked on as they are, and what is stored from now on as policy asks. A login with "
+                "s3:BypassGovernanceRetention may change them: aws s3api put-object-retention.",
+            )
         return VerificationError(
             f"In vault '{self.vault}' {count} not locked as policy asks",
             why=f"the store took the request, and does not show the lock; the first is {self.unlocked[0]}",
@@ -114,11 +122,13 @@ def _look(installation: Installation, vault_name: str, vault: LockingVault, star
                 found["renewed"] += state.anew
                 if state.lock is None:
                     unlocked.append(key)
+                    found["weaker"] += state.weaker
                 else:
                     until = state.lock.until if until is None else min(until, state.lock.until)
     installation.check_readable(vault_name)  # where everything was removed meanwhile, it is the vault that is gone
     seconds = clock.monotonic() - started
-    return Renewed(vault_name, found["files"], found["renewed"], found["lapsing"], tuple(unlocked), until, seconds)
+    counts = found["files"], found["renewed"], found["lapsing"]
+    return Renewed(vault_name, *counts, tuple(unlocked), until, seconds, weaker=found["weaker"])
 
 
 def _held_once(installation: Installation, vault_name: str) -> bool:
@@ -135,10 +145,14 @@ def _held_once(installation: Installation, vault_name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """The lock of a file as it was read last, None where it does not suffice; `anew`: after it was renewed."""
+    """The lock of a file as it was read last, None where it does not suffice; `anew`: after it was renewed.
+
+    `weaker`: it does not since it is less strong than policy asks.
+    """
 
     lock: FileLock | None
     anew: bool
+    weaker: bool = False
 
 
 def _locked(vault: LockingVault, key: str) -> _State | None:
@@ -152,7 +166,10 @@ def _locked(vault: LockingVault, key: str) -> _State | None:
             lock = vault.lock(key)
     except VaultMissingError:
         return None
-    return _State(lock if suffices(lock, locking, clock.now()) else None, anew)
+    if suffices(lock, locking, clock.now()):
+        return _State(lock, anew)
+    weaker = lock is not None and suffices(lock, replace(locking, mode=lock.mode), clock.now())
+    return _State(None, anew, weaker)
 
 
 def _batches(installation: Installation, vault_name: str) -> Iterator[list[str]]:

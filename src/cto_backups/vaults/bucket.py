@@ -16,7 +16,6 @@ from cto_backups.core.object_locks import (
     Hidden,
     Locking,
     locked_at_first,
-    whole_second,
 )
 from cto_backups.core.objects import ObjectState
 from cto_backups.core.trees import Buffer
@@ -24,7 +23,7 @@ from cto_backups.core.vault_settings import Change
 from cto_backups.core.vaults import StoreAddress, StoredFile
 from cto_backups.errors import VaultError, VaultExistsError
 from cto_backups.vaults import versions
-from cto_backups.vaults.holding import BucketHolds, mode_anew, see_free
+from cto_backups.vaults.holding import BucketHolds, lock_anew, see_free
 from cto_backups.vaults.joined import Joined
 from cto_backups.vaults.marker import MARKER, check_key, identity_in, is_key, new_marker
 from cto_backups.vaults.object_store import AbsentError, Answer, BeyondError, ObjectStore, TakenError, UnansweredError
@@ -256,9 +255,8 @@ class BucketVault:
     def lock(self, key: str) -> FileLock | None:
         """Lock a stored file for a whole window from now, and read back what came of it. Raises VaultMissingError."""
         assert self.locking is not None, "a vault without a lock mode locks nothing"
-        until = whole_second(clock.now() + self.locking.window)
         try:
-            self._store.lock(key, until, mode_anew(self._store, self.locking, key))
+            lock_anew(self._store, self.locking, key)
         except AbsentError as error:
             raise self._gone(error) from error
         return self.lock_of(key)

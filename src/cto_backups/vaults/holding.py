@@ -4,12 +4,14 @@ from collections.abc import Callable, Iterator
 
 from cto_backups import clock
 from cto_backups.core.object_locks import (
+    FileLock,
     FormerVersion,
     Locking,
     gives_up_its_hold,
     is_lockable,
     may_be_held,
     may_be_withdrawn,
+    whole_second,
 )
 from cto_backups.core.policy import LockMode
 from cto_backups.errors import VaultError
@@ -63,15 +65,34 @@ class BucketHolds:
             raise self._gone(error) from error
 
 
-def mode_anew(store: ObjectStore, locking: Locking, key: str) -> LockMode:
-    """How strongly a file is to be locked anew: nobody makes a stronger lock a weaker one, and stores refuse to try.
+def lock_anew(store: ObjectStore, locking: Locking, key: str) -> None:
+    """Lock a file for a whole window from now. Raises AbsentError, VaultError.
 
-    Raises AbsentError, VaultError.
+    A lock that stands is made longer as it is where its mode cannot be changed: nobody makes a stronger one a weaker
+    one, and most stores want the right to take locks away of who makes a weaker one stronger.
     """
+    until = whole_second(clock.now() + locking.window)
     if locking.mode is LockMode.COMPLIANCE:
-        return locking.mode
-    standing = store.lock_of(key)
-    return standing.mode if standing is not None and standing.stands(clock.now()) else locking.mode
+        try:
+            store.lock(key, until, locking.mode)
+        except AbsentError:
+            raise
+        except VaultError as refused:
+            try:
+                standing = _standing(store, key)
+            except VaultError:
+                raise refused from None
+            if standing is None or standing.mode is locking.mode:
+                raise
+            store.lock(key, until, standing.mode)
+    else:
+        standing = _standing(store, key)
+        store.lock(key, until, locking.mode if standing is None else standing.mode)
+
+
+def _standing(store: ObjectStore, key: str) -> FileLock | None:
+    lock = store.lock_of(key)
+    return lock if lock is not None and lock.stands(clock.now()) else None
 
 
 def see_free(store: ObjectStore, locking: Locking, key: str) -> None:
