@@ -18,6 +18,7 @@ from cto_backups.evidence.records import SigningKey, sign
 from cto_backups.flows import rebuilt as rebuilt_module
 from cto_backups.flows.protect import protect
 from cto_backups.flows.rebuild import rebuild
+from cto_backups.flows.restore_test import restore_test
 from cto_backups.flows.verify import verify
 
 from .conftest import VAULTS, Workshop, build
@@ -93,6 +94,18 @@ def test_broken_off_at_any_write_it_is_run_again_and_everything_is_there(
         assert after.catalog.check() == ()
         after.catalog.close()
     assert broken_off >= 4
+
+
+def test_a_test_that_found_nothing_to_restore_comes_back_as_the_failed_one_that_it_was(workshop: Any) -> None:
+    """It names no vault, since it came to none."""
+    protect(workshop.installation, "documents")
+    failed = restore_test(workshop.installation, "ledger")
+    assert not failed.passed and failed.vault == ""
+    protect(workshop.installation, "documents")
+    again = without_catalog(workshop)
+    rebuilt = rebuild(again.installation, VAULTS)
+    assert rebuilt.damages == [] and failed in again.catalog.evidence(limit=10)
+    again.catalog.close()
 
 
 def test_nobody_else_can_expire_prove_or_move_a_point(protected: Any) -> None:

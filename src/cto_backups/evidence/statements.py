@@ -62,9 +62,9 @@ def expiry(record: Record) -> tuple[str, datetime, tuple[str, ...]]:
 
 
 def evidence(record: Record) -> Evidence:
-    """The evidence that was found."""
+    """The evidence that was found. A test that failed before it came to any copy names no vault."""
     found = evidence_from_payload(record.payload)
-    check_names(found.id, found.kind, found.vault)
+    check_names(found.id, found.kind, *([] if not found.passed and found.vault == "" else [found.vault]))
     return found
 
 
