@@ -12,7 +12,7 @@ from cto_backups.cli.command import command
 from cto_backups.cli.opening import opened
 from cto_backups.cli.options import attended
 from cto_backups.cli.restore_database import DatabaseAsked, has_history, restore_database
-from cto_backups.cli.restored import as_document, problem_of
+from cto_backups.cli.restored import as_document, came_back, problem_of
 from cto_backups.cli.screen import Screen
 from cto_backups.cli.selecting import likely_vault, meant_moment, select_moment
 from cto_backups.errors import ExitStatus, RefusedError, UsageError
@@ -377,19 +377,20 @@ def _what(screen: Screen, point: "RecoveryPoint") -> str:
 
 def _tell(screen: Screen, result: "RestoreResult", wish: Wish) -> None:
     restored = result.restored
-    screen.show(f"Restored {_what(screen, result.point)} from {result.vault}.")
-    speed = figures.rate(restored.size_bytes, restored.seconds)
-    screen.show(
-        f"  {figures.entries(restored.entries)}, {figures.size(restored.size_bytes)} "
-        f"in {figures.duration(restored.seconds)}{f' ({speed})' if speed else ''}"
-    )
+    if came_back(restored):
+        screen.show(f"Restored {_what(screen, result.point)} from {result.vault}.")
+        speed = figures.rate(restored.size_bytes, restored.seconds)
+        screen.show(
+            f"  {figures.entries(restored.entries)}, {figures.size(restored.size_bytes)} "
+            f"in {figures.duration(restored.seconds)}{f' ({speed})' if speed else ''}"
+        )
     if wish.overwrite:
         screen.show(f"  {_kept(restored)} as they stood there")
     if wish.delete:
         screen.show(f"  {_deleted(restored)} not in the recovery point removed")
     if wish.verify and not any(problem.kind == "altered" for problem in restored.problems):
         screen.show("  read back from the disk: all that was restored is as the recovery point has it")
-    for place in restored.places:
+    for place in restored.places if came_back(restored) else ():
         screen.show(f"  {place}")
     for note in restored.notes:
         screen.note(note)

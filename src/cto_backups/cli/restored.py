@@ -6,7 +6,13 @@ from cto_backups.cli import documents
 from cto_backups.errors import DamageError, ExitStatus, RestoreError
 
 if TYPE_CHECKING:
+    from cto_backups.core.ports import Restored
     from cto_backups.flows.restore import RestoreResult
+
+
+def came_back(restored: "Restored") -> bool:
+    """Whether anything did; a point in which there is nothing counts as back."""
+    return restored.entries > 0 or not restored.problems
 
 
 def problem_of(result: "RestoreResult") -> RestoreError | DamageError | None:
@@ -28,6 +34,15 @@ def problem_of(result: "RestoreResult") -> RestoreError | DamageError | None:
             f"{result.point.id} is restored, but not all that it does not have could be removed",
             why=why,
             todo="Run this as a user who may remove them, or remove them by hand.",
+        )
+    if all(problem.kind in ("unwritable", "permission") for problem in missing):
+        some = came_back(result.restored)
+        refused = f"{len(missing)} of {result.point.id} could not be written"
+        return RestoreError(
+            refused if some else f"Nothing of {result.point.id} could be written",
+            why=why,
+            todo=("The rest is restored. " if some else "")
+            + "The destination refused: let it be written to, or restore elsewhere with --to FOLDER.",
         )
     return RestoreError(
         f"{len(missing)} of {result.point.id} did not come back whole",

@@ -59,8 +59,8 @@ class Problem:
     """One thing that could not be captured or restored: where, and why in a few words.
 
     `kind` is one of: vanished, unreadable, permission, changed-while-read, unsupported, damaged; of a restore also
-    missing (the vault did not give it), altered (what was read back from the disk is not what was restored) and
-    extraneous (the point does not have it, and it could not be removed).
+    missing (the vault did not give it), unwritable (the destination did not take it), altered (what was read back from
+    the disk is not what was restored) and extraneous (the point does not have it, and it could not be removed).
     """
 
     path: str

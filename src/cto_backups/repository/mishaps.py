@@ -40,7 +40,7 @@ class Mishaps:
             self.add(folder, name, "missing" if isinstance(error, VaultError) else "damaged", str(error))
             return
         self.stop_if_full(error)
-        kind = "permission" if error.errno in (errno.EPERM, errno.EACCES) else "unreadable"
+        kind = "permission" if error.errno in (errno.EPERM, errno.EACCES) else "unwritable"
         hint = "" if as_root() or kind != "permission" else " (only root may)"
         self.add(folder, name, kind, f"it could not be written: {error.strerror}{hint}")
 

@@ -16,7 +16,7 @@ from cto_backups.repository.survey import Batch, Outline
 
 class NodeMaker:
     """Makes the nodes of one batch after another, in one thread. `lost` are folders that could not be made,
-    `left_alone` those whose attributes are as they were.
+    `left_alone` those whose attributes are as they were, and `unmade` how many other nodes are not there.
     """
 
     def __init__(self, outline: Outline, mishaps: Mishaps) -> None:
@@ -25,6 +25,7 @@ class NodeMaker:
         self._open: dict[int, Entry] = {}
         self._timely: set[int] = set()
         self.lost: set[int] = set()
+        self.unmade = 0
         self.left_alone: set[int] = set()
 
     def begin(self, found: Batch, folders: Folders, there: Comparison) -> None:
@@ -69,12 +70,17 @@ class NodeMaker:
         for place, (number, entry, first) in enumerate(found.links):
             if place in self._there.kept_links:
                 continue
-            if first.failed or number in self.lost:
+            if number in self.lost:
+                self.unmade += 1
+            elif first.failed:
+                self.unmade += 1
                 self._mishaps.add(number, entry.name, "damaged", "the file that it is another name of was not restored")
             else:
                 self._make(number, entry, (first.folder, first.entry))
         for place, (number, entry) in enumerate(found.specials):
-            if number not in self.lost and (number, entry.name) not in self._there.kept:
+            if number in self.lost:
+                self.unmade += 1
+            elif (number, entry.name) not in self._there.kept:
                 self._make(number, entry, found.special_links.get(place))
 
     def _make(self, number: int, entry: Entry, first: tuple[int, Entry] | None) -> None:
@@ -83,6 +89,7 @@ class NodeMaker:
         if replacing and first is not None and self._is_one(number, entry.name, first):
             return
         if replacing and not self.may_replace(number, entry):
+            self.unmade += 1
             return
         name = temporary_name() if replacing else entry.name
         try:
@@ -101,6 +108,7 @@ class NodeMaker:
             if replacing:
                 os.rename(name, entry.name, src_dir_fd=folder, dst_dir_fd=folder)
         except OSError as error:
+            self.unmade += 1
             self._mishaps.note(number, entry.name, error)
 
     def _is_one(self, number: int, name: bytes, first: tuple[int, Entry]) -> bool:

@@ -67,7 +67,7 @@ class Restorer:
         except OSError as error:
             raise self._mishaps.failure(error) from error
         return Restored(
-            entries=self._entries - len(nodes.lost),
+            entries=self._entries - len(nodes.lost) - nodes.unmade,
             size_bytes=self._size_bytes,
             seconds=clock.monotonic() - started,
             places=(str(self._destination),),

@@ -89,6 +89,33 @@ def test_a_state_folder_that_cannot_be_used_is_named(home: Any) -> None:
     assert "/dev/null/x" in answer.err
 
 
+@pytest.fixture
+def closed(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a file system mounted read-only."""
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("only root may mount")
+    (folder := tmp_path / "closed").mkdir()
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "ro", "none", folder], capture_output=True, check=False
+    ).returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_a_place_that_cannot_be_written_to_is_not_called_a_point_with_holes(home: Any, closed: Path) -> None:
+    """The point is whole; another one would not help, another place would."""
+    answer = home("restore", "data-files", "--to", str(closed))
+    assert answer.status is ExitStatus.RESTORE, answer
+    assert "Read-only file system" in answer.err and "--to FOLDER" in answer.err
+    assert "unreadable" not in answer.err and "another point" not in answer.err
+    assert "Nothing of data-files-" in answer.err and "The rest is restored" not in answer.err
+    assert "Restored" not in answer.out
+    assert home("restore", "data-files", "--to", str(closed), "--json").document["problems"][0]["kind"] == "unwritable"
+
+
 def test_a_restore_to_a_file_is_told_before_anything_is_read(home: Any, tmp_path: Path) -> None:
     """A destination is a folder."""
     (tmp_path / "file").write_text("x")
