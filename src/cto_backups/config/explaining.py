@@ -1,35 +1,40 @@
 """What pydantic says about a policy file, in words for people and at its place in the file."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, TypeGuard, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from cto_backups.config import alert_models, governance_models, models, report_models, vault_models
+from cto_backups.config import alert_models, governance_models, models
+from cto_backups.config.any_source import AnySource
+from cto_backups.config.bandwidth_models import BandwidthLimit
 from cto_backups.config.document import Node, Span
 from cto_backups.config.elsewhere_models import KeptRepository
 from cto_backups.config.kinds import KINDS
 from cto_backups.config.mistakes import Mistake, closest
 from cto_backups.config.page import Page
+from cto_backups.config.worker_models import HeavyWindow
 
 Place = tuple[str | int, ...]
 
 MOST_EXPLAINED = 500  # looking for the closest name costs time, and nobody reads as many
 
-_SECTIONS: dict[str, type[BaseModel]] = {
-    "vaults": models.Vault,
-    "categories": models.Category,
-    "classes": models.DataClass,
-    "exclude": models.Exclusion,
-    "keys": models.Keys,
-}
-_OF_ALERTS: dict[str, type[BaseModel]] = {
-    "people": alert_models.Person,
-    "rules": alert_models.AlertRule,
-    "quiet": alert_models.QuietHours,
+_CALLED: dict[type[BaseModel], str] = {
+    models.PolicyFile: "a policy file",
+    models.Vault: "a vault",
+    models.Category: "a category",
+    models.DataClass: "a class",
+    models.Exclusion: "an exclusion",
+    BandwidthLimit: "a limit",
+    HeavyWindow: "a window",
+    KeptRepository: "a repository",
+    alert_models.Person: "a person",
+    alert_models.AlertRule: "a rule",
+    governance_models.GoverningDocument: "a governing document",
 }
 _CHANNEL_KINDS = tuple(alert_models.CHANNEL_MODELS)
 _EXAMPLES = {
@@ -159,32 +164,42 @@ def _described(node: Node) -> str:
 
 
 def _model_at(details: ErrorDetails) -> type[BaseModel]:
-    """The model of the section in which the last part of an error's place stands."""
-    where = details["loc"]
-    if len(where) <= 1:
-        return models.PolicyFile
-    if where[0] == "sources":
-        kinds = models.SOURCE_MODELS | models.SERVER_MODELS
-        return KeptRepository if _is_of_repository(where) else kinds[str(where[2])]
-    if where[0] == "alerts":
-        if where[1] == "channels" and len(where) > 4:
-            return alert_models.CHANNEL_MODELS[str(where[3])]
-        return _OF_ALERTS.get(str(where[1]), alert_models.Alerts) if len(where) > 2 else alert_models.Alerts
-    if where[0] == "vaults" and len(where) > 3 and where[2] == "settings":
-        return vault_models.VaultSettings
-    if where[0] == "governance":
-        parts: dict[str, type[BaseModel]] = {
-            "documents": governance_models.GoverningDocument,
-            "approvals": governance_models.Approvals,
-        }
-        return parts[str(where[1])] if len(where) > 2 else governance_models.Governance
-    if where[0] == "report_to":
-        return report_models.BigQueryReport if len(where) > 2 else report_models.ReportTo
-    return _SECTIONS[str(where[0])]
+    """The model of the section in which the last part of an error's place stands: the models themselves say which."""
+    model: type[BaseModel] = models.PolicyFile
+    shape: Any = model
+    for part in details["loc"][:-1]:
+        shape = _inside(shape, part)
+        model = next((one for one in _alternatives(shape) if _is_model(one)), model)
+    return model
 
 
-def _is_of_repository(where: tuple[int | str, ...]) -> bool:
-    return len(where) > 5 and where[3] == "repositories"
+def _inside(shape: Any, part: str | int) -> Any:
+    """What stands under a part of a place; sources and channels are told apart by their kind, which is a part, too."""
+    for one in _alternatives(shape):
+        if _is_model(one):
+            for name, field in one.model_fields.items():
+                if part in {name, field.alias}:
+                    return field.annotation
+            if "kind" in one.model_fields and part in get_args(one.model_fields["kind"].annotation):
+                return one
+        elif get_origin(one) in (dict, list):
+            return get_args(one)[-1]
+    return shape
+
+
+def _alternatives(shape: Any) -> Iterator[Any]:
+    """What a value may be, without what annotates it."""
+    if get_origin(shape) is Annotated:
+        yield from _alternatives(get_args(shape)[0])
+    elif get_origin(shape) in (Union, UnionType):
+        for one in get_args(shape):
+            yield from _alternatives(one)
+    else:
+        yield shape
+
+
+def _is_model(shape: Any) -> TypeGuard[type[BaseModel]]:
+    return isinstance(shape, type) and issubclass(shape, BaseModel)
 
 
 def settings_of(model: type[BaseModel]) -> tuple[str, ...]:
@@ -209,21 +224,12 @@ def _unknown_setting(details: ErrorDetails, place: Place, span: Span, page: Page
 
 
 def _section(details: ErrorDetails) -> str:
-    where = details["loc"]
-    if len(where) <= 1:
-        return "a policy file"
-    if where[0] == "sources":
-        return "a repository" if _is_of_repository(where) else f"a source of kind {where[2]}"
-    if where[0] == "alerts":
-        if where[1] == "channels" and len(where) > 4:
-            return f"a channel of kind {where[3]}"
-        named = {"people": "a person", "rules": "a rule", "quiet": "the section quiet"}
-        return named.get(str(where[1]), "the section alerts") if len(where) > 2 else "the section alerts"
-    if where[0] == "governance" and len(where) > 2:
-        return {"documents": "a governing document", "approvals": "the section approvals"}[str(where[1])]
-    return {"vaults": "a vault", "categories": "a category", "classes": "a class", "exclude": "an exclusion"}.get(
-        str(where[0]), f"the section {where[0]}"
-    )
+    model, within = _model_at(details), place_of(details)[:-1]
+    if issubclass(model, AnySource):
+        return f"a source of kind {details['loc'][2]}"
+    if issubclass(model, alert_models.AnyChannel):
+        return f"a channel of kind {details['loc'][3]}"
+    return _CALLED.get(model) or f"the section {within[-1]}"
 
 
 def _about(details: ErrorDetails, name: str) -> str:
