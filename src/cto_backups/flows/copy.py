@@ -39,8 +39,8 @@ def bring(installation: Installation, newest: RecoveryPoint, vault_name: str) ->
     """Make the copies that are due: of a source's newest point; on a vault's schedule, of those before it as well.
 
     Those are the complete points after the newest that is there, the oldest first: whatever stops it, nothing is left
-    out. One that no vault has whole is passed over, and told of at the end. Into a vault that holds none of the source,
-    only the newest comes. Raises what `copy` raises.
+    out. One that no vault has whole, or none that is there, is passed over, and told of at the end. Into a vault that
+    holds none of the source, only the newest comes. Raises what `copy` raises.
     """
     points = [newest]
     if is_scheduled(installation.policy, vault_name):
@@ -49,14 +49,16 @@ def bring(installation: Installation, newest: RecoveryPoint, vault_name: str) ->
         held = max((point.captured_at for point in kept if point.id in there), default=None)
         before = (point for point in kept if held is not None and held < point.captured_at < newest.captured_at)
         points = [*sorted(before, key=lambda point: point.captured_at), newest]
-    made, damaged = [], None
+    made: list[CopyResult] = []
+    passed_over: BackupsError | None = None
     for point in points:
         try:
             made.append(copy(installation, point, vault_name))
-        except DamageError as error:
-            damaged = error
-    if damaged is not None:
-        raise damaged
+        except (DamageError, VaultMissingError) as error:
+            installation.vault(vault_name).check()  # where it is the destination that is gone, no point comes
+            passed_over = error
+    if passed_over is not None:
+        raise passed_over
     return tuple(made)
 
 
@@ -72,7 +74,8 @@ def copy(installation: Installation, point: RecoveryPoint, vault_name: str, *, l
     """Make a copy of the point in the vault. Every blob is opened on the way; a damaged origin gives way to another.
 
     One that is there by now, other than `lost`, was made by somebody else meanwhile, and is not made twice. Raises
-    VaultError for the destination, DamageError when no vault has a whole copy, BusyError.
+    VaultError for the destination, DamageError when no vault has a whole copy, VaultMissingError when none that has
+    one is there, BusyError.
     """
     with recorded(installation, ActionKind.COPY, source=point.source, vault=vault_name, point=point.id) as run:
         started = clock.monotonic()
@@ -93,6 +96,7 @@ def copy(installation: Installation, point: RecoveryPoint, vault_name: str, *, l
 
 def _from_first_good(installation: Installation, point: RecoveryPoint, vault_name: str) -> tuple[Copied, str]:
     troubles: list[str] = []
+    damaged = False
     with (
         installation.progress(f"Copying {point.id} to {vault_name}") as progress,
         installation.store(vault_name).writing() as writing,
@@ -104,14 +108,23 @@ def _from_first_good(installation: Installation, point: RecoveryPoint, vault_nam
                 origin = installation.store(origin_name)
             except BackupsError as error:
                 troubles.append(f"{origin_name}: {error}")
+                damaged = damaged or isinstance(error, DamageError)
                 continue
             try:
                 return writing.copy(origin, facts.copy.reference, progress=progress), origin_name
             except (DamageError, NotFoundError, VaultMissingError) as error:
                 installation.vault(vault_name).check()  # where it is the destination that is gone, no origin helps
                 troubles.append(f"{origin_name}: {error}")
+                damaged = True
+    what = f"Recovery point {point.id} could not be copied to vault '{vault_name}'"
+    if troubles and not damaged:
+        raise VaultMissingError(
+            what,
+            why="; ".join(troubles),
+            todo="Bring one of these vaults back; one that was taken out of the policy has to be named there again.",
+        )
     raise DamageError(
-        f"Recovery point {point.id} could not be copied to vault '{vault_name}'",
+        what,
         why="; ".join(troubles) or "no vault holds a copy of it",
         todo="Run 'cto.backups repair', which brings back what any vault or the source still has.",
     )

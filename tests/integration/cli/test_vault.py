@@ -61,6 +61,19 @@ def test_a_new_vault_gets_all_of_a_point_whatever_a_damaged_one_gave_before(larg
     assert read.status is ExitStatus.SUCCESS, read
 
 
+def test_while_no_vault_that_has_a_point_is_there_nothing_is_called_damaged(larger: Home) -> None:
+    """It has not come to harm: `repair` would not bring it, the vaults would."""
+    larger("vault", "init", "four")
+    for name in ("one", "two", "three"):
+        larger.vault(name).rename(larger.root / f"{name}-unmounted")
+    filled = larger("vault", "fill", "four")
+    assert filled.status is ExitStatus.VAULT, filled
+    assert "Bring one of these vaults back" in filled.err and "repair" not in filled.err
+    for name in ("one", "two", "three"):
+        (larger.root / f"{name}-unmounted").rename(larger.vault(name))
+    assert larger("vault", "fill", "four").status is ExitStatus.SUCCESS
+
+
 def test_the_next_backup_brings_a_new_vault_the_newest_points_by_itself(larger: Home) -> None:
     larger("vault", "init", "four")
     assert larger("backup").status is ExitStatus.SUCCESS
