@@ -99,7 +99,7 @@ def schedule(
             add(listing, spelled(row.source, screen.out, 20), row.triggers, last, coming)
         screen.show(listing)
         screen.show("")
-        tests = table("restore test of", "last", "next", flexible=("restore test of",))
+        tests = table("restore test of", "last", "next", flexible=("restore test of", "next"))
         for row in rows:
             tested = (
                 f"{screen.moment(row.test_last)} ({figures.relative(row.test_last, now)})" if row.test_last else "never"
@@ -127,7 +127,7 @@ def schedule(
 def _show_copies(screen: Screen, copies: "tuple[CopyRow, ...]", now: "datetime") -> None:
     from cto_backups.cli.tables import name, row, table
 
-    listing = table("copies to", "when", "last", "next", flexible=("copies to", "when"))
+    listing = table("copies to", "when", "last", "next", flexible=("copies to", "when", "next"))
     for each in copies:
         last = (
             f"{screen.moment(each.last_copy)}\n{figures.relative(each.last_copy, now)}" if each.last_copy else "never"

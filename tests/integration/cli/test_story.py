@@ -1,6 +1,7 @@
 """The story, command by command, as a person would type it."""
 
 import filecmp
+import re
 import sqlite3
 import subprocess
 from datetime import datetime
@@ -268,6 +269,16 @@ def test_the_schedule_tells_why_of_all_that_comes_also_in_vaults(home: Any) -> N
     assert all(row["why"] and row["why"] in shown for row in rows)
     assert all(row["test_why"] in shown for row in answer["sources"])
     assert all(f"{row['action']} {row['vault']}" in shown for row in answer["vaults"])
+
+
+def test_why_a_test_is_due_leaves_room_for_what_is_tested(home: Any) -> None:
+    """The reason may be as long as what a failed test said."""
+    for name in ("one", "two", "three"):
+        home.vault(name).rename(home.root / f"{name}-unmounted")
+    assert home("test", "data-files").status is ExitStatus.VERIFICATION
+    shown = home("schedule", COLUMNS="80").out
+    (line,) = [line for line in shown.split("restore test of")[1].splitlines() if line.startswith("data-files")]
+    assert re.match(r"data-files +\d{4}-\d\d-\d\d \d\d:\d\d \(.+\) +now", line), shown
 
 
 def test_what_would_run_within_a_day_is_told(home: Any) -> None:
