@@ -20,7 +20,15 @@ from cto_backups.cli.errors import as_document as error_document
 from cto_backups.cli.moments import parse_moment
 from cto_backups.cli.opening import opened
 from cto_backups.cli.screen import Screen, as_json, utc
-from cto_backups.errors import BackupsError, CatalogError, ExitStatus, NotFoundError, PolicyError, UsageError
+from cto_backups.errors import (
+    BackupsError,
+    CatalogError,
+    ExitStatus,
+    KeyProblemError,
+    NotFoundError,
+    PolicyError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from cto_backups.app import Opened
@@ -100,7 +108,7 @@ def _opened(screen: Screen, stack: ExitStack) -> "tuple[Opened, BackupsError | N
     """The installation, and why it can only be read where that is so: an audit also tells of such a one."""
     try:
         return stack.enter_context(opened(screen)), None
-    except (CatalogError, PolicyError) as error:
+    except (CatalogError, PolicyError, KeyProblemError) as error:
         try:
             return stack.enter_context(opened(screen, write=False)), error
         except BackupsError:
