@@ -15,6 +15,7 @@ from false_greens.table import behind, damaged, ends, fault, finding, rewrite, w
 @fault(
     "Key lost",
     "the file of the repository key is gone",
+    word("ledger", "OVERDUE"),
     finding("keys-there", "repository key"),
     ends(ExitStatus.KEY, "verify", "one"),
 )

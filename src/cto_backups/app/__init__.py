@@ -147,6 +147,7 @@ def assembled(
             source=adapters.source,
             vault=adapters.vault,
             store=adapters.store,
+            key_gone=adapters.key_gone,
             sandbox=registry.load(registry.SANDBOXES, "folder")(settings.state / "sandboxes"),
             state=settings.state,
             own=(configuration.path, *own_places(configuration)),

@@ -197,6 +197,10 @@ class Adapters:
                 self._stores[name] = joined(store, plain=self.configuration.policy.vaults[name].plain_exports)
             return self._stores[name]
 
+    def key_gone(self, name: str) -> "BackupsError | None":
+        """Why no key opens the vault, where that is certain without asking any service or command."""
+        return self.secrets.gone(name)
+
     def channel(self, name: str) -> "Channel":
         """The channel's adapter; its secrets are looked up when it is used. Raises NotFoundError."""
         from cto_backups.config.secrets import SecretReference

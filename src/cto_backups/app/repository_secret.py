@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cto_backups import clock, registry
@@ -82,6 +83,23 @@ class Secrets:
             self._places.ask_again()
         raise _gathered(f"No place gives a secret that opens vault '{vault.name}'", problems)
 
+    def gone(self, vault: str) -> KeyProblemError | None:
+        """What is wrong where every place of the secrets that open a vault is a file, and none of these is there.
+
+        Nothing else is asked: services and commands cost, and what only the worker's environment has is not missing.
+        """
+        settings = self._configuration.settings
+        own = settings.key_of(vault)
+        for key in (own, settings.repository_key):
+            files = key.paths(settings.home)
+            if len(files) < len(key.references) or not all(map(_is_missing, files)):
+                return None
+        try:
+            own.resolve(settings.home)
+        except KeyProblemError as error:
+            return error
+        return None
+
     def envelopes(self, vault: "Vault") -> "Envelopes":
         """The wrapped secrets of a vault."""
         return self._places.envelopes(vault)
@@ -92,6 +110,17 @@ class Secrets:
                 vaults = self._configuration.settings.by_key(self._configuration.policy.vaults).get(key, [])
                 self._made[key] = RepositorySecret(key, tuple(vaults), self._places)
             return self._made[key]
+
+
+def _is_missing(path: Path) -> bool:
+    """Whether there certainly is no such file. Who may not look does not know."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 class _Places:

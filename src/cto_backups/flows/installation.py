@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cto_backups.core.policy import Policy, SourcePolicy
 from cto_backups.core.wording import not_declared
-from cto_backups.errors import BusyError, PolicyError, RefusedError, VaultReadOnlyError
+from cto_backups.errors import BackupsError, BusyError, PolicyError, RefusedError, VaultReadOnlyError
 from cto_backups.evidence.records import SigningKey
 
 if TYPE_CHECKING:
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 def _no_channel(name: str) -> "Channel":
     raise not_declared("channel", name, ())
+
+
+def _no_key_gone(name: str) -> BackupsError | None:
+    return None
 
 
 def _no_watch() -> "Watch":
@@ -53,8 +57,9 @@ class Installation:
     """One policy file with everything it names, opened when asked for.
 
     `source`, `vault` and `store` take a name of the policy; `store` opens the repository of a vault (once) and raises
-    what keeps it from opening. `own` are the files and folders of this machine that it uses itself: the policy, keys,
-    catalog, state and vaults. `progress` opens a progress display with a title. `channel` makes one of the policy.
+    what keeps it from opening; `key_gone` tells of a vault that no key is there for, without opening it. `own` are the
+    files and folders of this machine that it uses itself: the policy, keys, catalog, state and vaults. `progress` opens
+    a progress display with a title. `channel` makes one of the policy.
     `watch` begins to watch for changes. `report` gives the place for reports, where policy names one. `travelled` gives
     what was asked of vaults since it was last called. `examine` tries out what the store of a vault enforces; `bucket`
     gives the vault as one whose bucket has settings, and raises RefusedError for a folder.
@@ -76,6 +81,7 @@ class Installation:
     host: str
     user: str
     progress: Callable[[str], "AbstractContextManager[Progress]"]
+    key_gone: Callable[[str], BackupsError | None] = _no_key_gone
     channel: "Callable[[str], Channel]" = _no_channel
     watch: "Callable[[], Watch]" = _no_watch
     report: "Callable[[], Report]" = _no_report

@@ -72,8 +72,11 @@ def _problem(installation: Installation, name: str) -> str | None:
     try:
         installation.check_readable(name)
         vault, place = installation.vault(name), installation.policy.vaults[name].repository
-        # A vault that holds nothing yet was never used: what is not in it, is said of each source.
-        if installation.catalog.repository_of(name) is not None and not is_there(vault, place):
+        if installation.catalog.repository_of(name) is None:
+            return None  # one that holds nothing yet was never used: what is not in it, is said of each source
+        if (gone := installation.key_gone(name)) is not None:
+            return str(gone)
+        if not is_there(vault, place):
             raise VaultError(
                 f"Vault {name} at {vault.location} has no repository at {place}",
                 why="recovery points were stored there, and its configuration file is gone",

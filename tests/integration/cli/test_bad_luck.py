@@ -81,6 +81,26 @@ def test_an_installation_that_can_only_be_read_can_be_audited(bare: Any) -> None
     assert bare("audit", "--fail-on", "low").status is ExitStatus.RED
 
 
+def test_an_installation_that_has_lost_a_key_can_be_audited(home: Any) -> None:
+    """The audit is what tells of it."""
+    (home.root / "keys" / "evidence.key").unlink()
+    answer = home("audit", "--json")
+    assert answer.status is ExitStatus.SUCCESS, answer
+    assert "keys-there" in {finding["control"] for finding in answer.document["findings"]}
+    assert answer.document["kept"] is False and answer.document["not_kept"]["code"] == "key"
+
+
+def test_without_the_key_no_copy_counts(home: Any, tmp_path: Path) -> None:
+    """All of them are there, and nobody can read one."""
+    assert "UNPROTECTED" not in home("status").out
+    (home.root / "keys" / "repository.key").rename(tmp_path / "repository.key")
+    answer = home("status")
+    assert answer.status is ExitStatus.RED and "UNPROTECTED" in answer.out
+    assert "Key file:keys/repository.key is missing" in " ".join(answer.out.split())
+    home.policy.write_text(home.policy.read_text().replace("file:keys/repository.key", '"command:cat /nowhere"'))
+    assert "UNPROTECTED" not in home("status").out, "commands are for what opens vaults"
+
+
 def test_a_state_folder_that_cannot_be_used_is_named(home: Any) -> None:
     """It is a mistake in the policy or in permissions, not a defect."""
     home.policy.write_text(home.policy.read_text().replace("state: state", "state: /dev/null/x"))
