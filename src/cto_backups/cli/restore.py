@@ -328,7 +328,7 @@ def _restore(screen: Screen, installation: "Installation", point: "RecoveryPoint
             options=wish.options,
             vault=wish.vault,
         )
-    problem = problem_of(result)
+    problem = problem_of(result, wish.vault)
     status = problem.exit_status if problem else ExitStatus.SUCCESS
     screen.document(as_document(result, status))
     _tell(screen, result, wish)

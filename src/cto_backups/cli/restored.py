@@ -15,8 +15,8 @@ def came_back(restored: "Restored") -> bool:
     return restored.entries > 0 or not restored.problems
 
 
-def problem_of(result: "RestoreResult") -> RestoreError | DamageError | None:
-    """What did not come back as it was; None: all of it did."""
+def problem_of(result: "RestoreResult", only_from: str | None) -> RestoreError | DamageError | None:
+    """What did not come back as it was; None: all of it did. `only_from` is the one vault that was asked for, if so."""
     missing = result.restored.problems
     if not missing:
         return None
@@ -47,7 +47,12 @@ def problem_of(result: "RestoreResult") -> RestoreError | DamageError | None:
     return RestoreError(
         f"{len(missing)} of {result.point.id} did not come back whole",
         why=why,
-        todo="The rest is restored. See 'cto.backups points' for another point that may hold these whole.",
+        todo="The rest is restored. "
+        + (
+            f"Leave out --vault, and add --overwrite: what is not whole in {only_from} comes from another vault then."
+            if only_from
+            else "See 'cto.backups points' for another point that may hold these whole."
+        ),
     )
 
 

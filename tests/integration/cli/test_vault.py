@@ -61,6 +61,17 @@ def test_a_new_vault_gets_all_of_a_point_whatever_a_damaged_one_gave_before(larg
     assert read.status is ExitStatus.SUCCESS, read
 
 
+def test_what_one_vault_does_not_give_whole_is_said_to_be_in_others(home: Home, tmp_path: Path) -> None:
+    """Another point is the second best: this one is whole elsewhere."""
+    packs = [path for path in home.vault("one").glob("repositories/main/data/*/*") if path.is_file()]
+    flip(max(packs, key=lambda pack: pack.stat().st_size), 100)  # that of the source with the most
+    where = ("restore", "data-files", "--to", str(tmp_path / "out"))
+    answer = home(*where, "--vault", "one")
+    assert answer.status is ExitStatus.RESTORE and "Leave out --vault" in answer.err, answer
+    assert "another point" not in answer.err
+    assert home(*where, "--overwrite", "--verify").status is ExitStatus.SUCCESS
+
+
 def test_while_no_vault_that_has_a_point_is_there_nothing_is_called_damaged(larger: Home) -> None:
     """It has not come to harm: `repair` would not bring it, the vaults would."""
     larger("vault", "init", "four")
