@@ -178,6 +178,25 @@ def test_a_missing_vault_is_named_and_the_others_get_their_copies(workshop: Any)
     assert restore_test(workshop.installation, "documents", vault="one").passed
 
 
+def test_a_defect_in_a_test_is_told_with_its_place_and_as_no_damage(
+    workshop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without that nobody could find it, and `repair` would be run for nothing. What the error says may be a secret."""
+    from cto_backups.cli.restore_test import failed
+    from cto_backups.core import comparison
+    from cto_backups.flows import restore_test as flow
+
+    def broken(*_: object, **__: object) -> None:
+        comparison.compare(None, "hunter2")  # type: ignore[arg-type]
+
+    protect(workshop.installation, "documents")
+    monkeypatch.setattr(flow, "compare", broken)
+    evidence = restore_test(workshop.installation, "documents")
+    assert not evidence.passed and "AttributeError in core/comparison.py, line " in evidence.reason
+    assert "hunter2" not in evidence.reason
+    assert "repair" not in failed(evidence).todo and "report" in failed(evidence).todo.lower()
+
+
 def test_a_missing_vault_is_told_also_when_nothing_is_new(workshop: Any) -> None:
     """Otherwise a quiet source would hide that its copies are out of reach."""
     protect(workshop.installation, "documents")
