@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from source_contract import captured
 
@@ -18,6 +19,7 @@ from cto_backups.sources.mysql.connection import Version
 from cto_backups.sources.mysql.source import MysqlSource
 from cto_backups.sources.postgresql.connection import Address, find_tools
 from cto_backups.sources.postgresql.replication import Replication
+from cto_backups.sources.postgresql.server import Server as PostgresqlServer
 from cto_backups.sources.postgresql.source import PostgresqlSource
 from servers import mariadb, postgresql
 from servers.certificates import Certificate, certificate
@@ -102,6 +104,14 @@ def test_postgresql_is_read_from_the_right_host_alone(
             captured(source(**trusted))
         assert told in raised.value.why and "certificate" in raised.value.why
         assert "sslrootcert" in raised.value.todo and "password" not in raised.value.todo
+
+
+def test_of_a_server_without_tls_the_setting_is_named_that_lets_it_be() -> None:
+    """It is neither the password nor what the user may read."""
+    server = PostgresqlServer("shop", Address("127.0.0.1"), tools="", timeout_seconds=1.0, scratch="")
+    refused = psycopg.OperationalError("server does not support SSL, but SSL was required")
+    assert "`sslmode: disable`" in server.unreadable("shop", refused).todo
+    assert "`password`" not in server.unreadable("shop", refused).todo
 
 
 def test_postgresqls_log_and_programs_come_from_and_go_to_the_right_host_alone(

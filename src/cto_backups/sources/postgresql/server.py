@@ -94,6 +94,10 @@ class Server:
         todo = "see that the server runs, and what this user may read: `user` and `password` of this source"
         if _CONFLICT in str(error):
             todo = _OF_STANDBY
+        elif "does not support SSL" in why:
+            todo = (
+                "let it speak TLS, name the folder of its socket as `host`, or say that it need not: `sslmode: disable`"
+            )
         elif "certificate" in why:
             todo = (
                 "name the certificates to trust, `sslrootcert`, and the host as the server's certificate does, `host`"
