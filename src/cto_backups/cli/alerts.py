@@ -74,7 +74,7 @@ def ack(
 @command
 def test(
     screen: Screen,
-    people: Annotated[list[str] | None, typer.Argument(metavar="[PERSON]...", help="Only these people.")] = None,
+    people: Annotated[list[str] | None, typer.Argument(metavar="PERSON", help="Only these people.")] = None,
 ) -> ExitStatus:
     """Send a test message to everybody, on each of their channels, and report which ones took it.
 
