@@ -1,6 +1,7 @@
 """What the adapter of BigQuery projects is given, made from what the file says."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 
 from cto_backups.config.bigquery_models import BigQuerySource
@@ -42,3 +43,16 @@ def bigquery_options(name: str, source: BigQuerySource, refuse: Callable[[Place,
         "storage_endpoint": (source.storage_endpoint or "").rstrip("/"),
         "tls": source.tls,
     }
+
+
+def see_apart(names: Iterable[str], refuse: Callable[[Place, str, str], None]) -> None:
+    """Refuse sources whose datasets and objects would be called alike: each removes what it finds left of its own."""
+    known: dict[str, str] = {}
+    for name in names:
+        other = known.setdefault(re.sub(r"\W", "_", name, flags=re.ASCII), name)
+        if other != name:
+            refuse(
+                ("sources", name),
+                f"sources {other} and {name} would share datasets and extracts, and each would remove the other's",
+                "Name one of them so that more than dashes, dots and underscores tells them apart.",
+            )

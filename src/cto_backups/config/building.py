@@ -9,7 +9,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from cto_backups.config import governance_models, models
-from cto_backups.config.bigquery import bigquery_options
+from cto_backups.config.bigquery import bigquery_options, see_apart
 from cto_backups.config.bucket import bucket_options
 from cto_backups.config.cloudsql import cloudsql_options
 from cto_backups.config.elsewhere import elsewhere_options, kept_repositories
@@ -109,6 +109,7 @@ class Builder:
     ) -> dict[str, SourcePolicy]:
         """The sources with everything resolved; what `core.policy` finds wrong with one is objected to."""
         built = {}
+        see_apart((name for name, each in given.items() if isinstance(each, models.BigQuerySource)), self.refuse)
         for name, source in given.items():
             resolved = self._source(name, source, vaults, categories, classes)
             if resolved is not None:
