@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cto_backups import clock
-from cto_backups.core.model import ActionKind, Outcome
+from cto_backups.core.model import ActionKind, Outcome, RecoveryPoint
 from cto_backups.core.schedule import parse_triggers
 from cto_backups.core.windows import Window
 from cto_backups.errors import DamageError
@@ -191,6 +191,26 @@ def test_a_vault_on_a_schedule_gets_all_it_lacks_when_its_time_has_come(workshop
     assert there >= {first.id, *points}
     assert workshop.catalog.facts(clock.now()).sources["documents"].lags["three"].behind == 0
     assert verify(installation, "three").passed
+
+
+def test_a_point_dated_in_the_future_leaves_none_behind_that_came_after_it(workshop: Any, monkeypatch: Any) -> None:
+    """A vault on a schedule has it; what was made once the clock was right comes there all the same."""
+    schedule = replace(workshop.installation.policy.vaults["three"], copies=parse_triggers("every 12 h"))
+    vaults = {**workshop.installation.policy.vaults, "three": schedule}
+    policy = replace(workshop.installation.policy, vaults=vaults)
+    installation = replace(workshop.installation, policy=policy)
+    workshop.catalog.sync_policy(policy, b"", clock.now())
+
+    def another(number: int) -> RecoveryPoint:
+        (workshop.data / "files" / f"new-{number}").write_bytes(os.urandom(1000))
+        return protect(installation, "documents").backup.point
+
+    bring(installation, another(0), "three")
+    with monkeypatch.context() as wrong:
+        later(workshop, wrong, hours=6)
+        bring(installation, another(1), "three")
+    points = [another(number) for number in (2, 3)]
+    assert [copy.point for copy in bring(installation, points[-1], "three")] == [point.id for point in points]
 
 
 def test_what_arrives_on_a_schedule_was_opened_and_what_is_damaged_is_left_behind(

@@ -18,6 +18,7 @@ from cto_backups.catalog.rows import (
     copy_from_row,
     evidence_from_row,
     moment_from_column,
+    moment_to_column,
     point_from_row,
     resource_from_row,
     rung_from_column,
@@ -25,6 +26,7 @@ from cto_backups.catalog.rows import (
 )
 from cto_backups.core.facts import CopyFacts, Facts, SourceFacts, TimedRestore, VaultFacts
 from cto_backups.core.model import ActionKind, Disappearance, Evidence, RecoveryPoint, Resource
+from cto_backups.core.retries import AHEAD
 from cto_backups.core.vault_check import CHECK
 from cto_backups.core.vault_settings import SETTINGS
 
@@ -44,7 +46,13 @@ class Kept(StrEnum):
 
 
 def read(
-    connection: Connection, names: Sequence[str], *, kept_points: bool, former: Sequence[str] = (), listed: bool = True
+    connection: Connection,
+    names: Sequence[str],
+    now: datetime,
+    *,
+    kept_points: bool,
+    former: Sequence[str] = (),
+    listed: bool = True,
 ) -> Facts:
     """The facts of these sources, `listed` with their inventory and that of `former` ones, and of every vault."""
     found = [*names, *former] if listed else ()
@@ -52,9 +60,11 @@ def read(
     newest = _points(connection, names, Kept.COMPLETE, read_points)
     newest_any = _points(connection, names, Kept.ANY, read_points)
     proven = _points(connection, names, Kept.PROVEN, read_points)
+    ahead = [name for name, point in newest.items() if point.captured_at > now + AHEAD]
+    current = _points(connection, ahead, Kept.COMPLETE, read_points, until=now + AHEAD) if ahead else {}
     proven_until = _proven_until(connection, names)
     oldest = _oldest(connection, names)
-    copies = copies_of(connection, list({point.id for each in (newest, proven) for point in each.values()}))
+    copies = copies_of(connection, list({point.id for each in (newest, proven, current) for point in each.values()}))
     passed = _passed_tests(connection, names)
     tests = _last_tests(connection, names)
     runs = last_runs.of(connection, names, "source")
@@ -83,6 +93,8 @@ def read(
             oldest_at=oldest.get(row["name"]),
             stream=following.get(row["name"]),
             lags=behind.get(row["name"], {}),
+            current=current.get(row["name"]),
+            current_copies=copies.get(current[row["name"]].id, ()) if row["name"] in current else (),
         )
         for row in rows
     }
@@ -107,16 +119,23 @@ def _rows(connection: Connection, statement: str, asked: Sequence[str]) -> Any:
 
 
 def _points(
-    connection: Connection, names: Sequence[str], which: Kept, read_points: dict[str, RecoveryPoint]
+    connection: Connection,
+    names: Sequence[str],
+    which: Kept,
+    read_points: dict[str, RecoveryPoint],
+    until: datetime | None = None,
 ) -> dict[str, RecoveryPoint]:
     """The newest such point of each source; `read_points` by id, since it is mostly the same one for each `which`."""
+    dated = "" if until is None else " AND captured_at <= :until"
     statement = f"""
         WITH {_ASKED}
         SELECT points.* FROM asked JOIN points ON points.id = (
-            SELECT id FROM points WHERE source = asked.name AND {which} ORDER BY captured_at DESC, id DESC LIMIT 1)
+            SELECT id FROM points WHERE source = asked.name AND {which}{dated}
+            ORDER BY captured_at DESC, id DESC LIMIT 1)
         """
     found = {}
-    for row in _rows(connection, statement, names):
+    asked = {"asked": json.dumps(list(names))} | ({} if until is None else {"until": moment_to_column(until)})
+    for row in connection.execute(statement, asked):
         if row["id"] not in read_points:
             read_points[row["id"]] = point_from_row(row)
         found[row["source"]] = read_points[row["id"]]

@@ -105,7 +105,7 @@ class Reader:
         """What the pure functions judge by, of these sources or of all that are active, as of `now`."""
         with self.reading() as connection:
             if sources is not None:
-                return facts.read(connection, list(sources), kept_points=kept_points, listed=inventory)
+                return facts.read(connection, list(sources), now, kept_points=kept_points, listed=inventory)
             names = connection.scalars("SELECT name FROM sources WHERE active = 1")
             former = connection.scalars("SELECT name FROM sources WHERE active = 0")
-            return facts.read(connection, names, kept_points=kept_points, former=former, listed=inventory)
+            return facts.read(connection, names, now, kept_points=kept_points, former=former, listed=inventory)

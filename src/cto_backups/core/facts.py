@@ -69,7 +69,8 @@ class SourceFacts:
     newest first. `discovered_at` is when its resources were last looked for. `proven_until` is up to when
     restore tests prove the source: when `proven` passed its last one, but no later than a newer complete point took its
     place. `oldest_at` is of its oldest kept point, `stream` what follows its log, `noticed` what a watch saw. `lags`
-    says how far each vault of the policy is behind, by its name.
+    says how far each vault of the policy is behind, by its name. `current` is the newest complete point that a clock
+    that was wrong did not date in the future, where `newest` is one that it did; `current_copies` are its copies.
     """
 
     source: str
@@ -92,6 +93,8 @@ class SourceFacts:
     stream: StreamFacts | None = None
     noticed: Noticed | None = None
     lags: Mapping[str, Lag] = field(default_factory=dict)
+    current: RecoveryPoint | None = None
+    current_copies: tuple[CopyFacts, ...] = ()
 
     @property
     def fresh_at(self) -> datetime | None:

@@ -225,25 +225,25 @@ def why_backup(asked: NextRun, retry: datetime, facts: SourceFacts) -> str:
 
 
 def _copy(policy: Policy, source: SourcePolicy, facts: SourceFacts, now: datetime) -> Iterator[Action]:
-    point = facts.newest
-    if point is None or not facts.copies:
-        return
+    """Copies of the newest point; where that is dated in the future, of the newest of the others as well."""
     run = facts.last_runs.get(ActionKind.COPY)
-    present = {known.copy.vault for known in facts.copies}
-    for vault in source.vaults:
-        if vault in present or (run is not None and is_running(run) and run.vault in (None, vault)):
-            continue
-        asked = copies.asked(policy, source, facts, vault)
-        yield _action(
-            policy,
-            ActionKind.COPY,
-            source=source.name,
-            vault=vault,
-            point=point.id,
-            slot=point.id if asked is None else _slot(asked.at),
-            due_at=max(asked.at if asked else point.finished_at, _copy_retry_at(point, run, facts, now)),
-            reason=copies.why(policy, facts, vault, point),
-        )
+    running = run.vault if run is not None and is_running(run) else ""
+    for point, known in ((facts.newest, facts.copies), (facts.current, facts.current_copies)):
+        present = {each.copy.vault for each in known}
+        for vault in source.vaults:
+            if point is None or not known or vault in present or running in (None, vault):
+                continue
+            asked = copies.asked(policy, source, facts, vault)
+            yield _action(
+                policy,
+                ActionKind.COPY,
+                source=source.name,
+                vault=vault,
+                point=point.id,
+                slot=point.id if asked is None else _slot(asked.at),
+                due_at=max(asked.at if asked else point.finished_at, _copy_retry_at(point, run, facts, now)),
+                reason=copies.why(policy, facts, vault, point),
+            )
 
 
 def _copy_retry_at(point: RecoveryPoint, run: Run | None, facts: SourceFacts, now: datetime) -> datetime:

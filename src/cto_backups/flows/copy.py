@@ -46,8 +46,9 @@ def bring(installation: Installation, newest: RecoveryPoint, vault_name: str) ->
     if is_scheduled(installation.policy, vault_name):
         there = {copy.point for copy in installation.catalog.copies_in(vault_name)}
         kept = [point for point in installation.catalog.points(newest.source) if point.complete]
-        held = max((point.captured_at for point in kept if point.id in there), default=None)
-        before = (point for point in kept if held is not None and held < point.captured_at < newest.captured_at)
+        earlier = [point for point in kept if point.captured_at < newest.captured_at]
+        held = max((point.captured_at for point in earlier if point.id in there), default=None)
+        before = (point for point in earlier if held is not None and held < point.captured_at)
         points = [*sorted(before, key=lambda point: point.captured_at), newest]
     made: list[CopyResult] = []
     passed_over: BackupsError | None = None

@@ -70,6 +70,17 @@ def test_the_newest_complete_point_is_told_from_the_newest_of_all(ledger, catalo
     assert (ledger().newest, ledger().newest_any) == (None, broken)
 
 
+def test_where_the_newest_point_is_dated_in_the_future_the_newest_of_the_others_is_told_too(ledger, catalog, build):
+    shown(catalog, build, "p1", build.ago(hours=3))
+    soon = shown(catalog, build, "p2", build.ago(minutes=-1))
+    assert (ledger().newest, ledger().current) == (soon, None), "clocks differ by so much"
+    ahead = shown(catalog, build, "p3", build.ago(hours=-3))
+    catalog.add_copy(build.copy("p2", "far"))
+    assert (ledger().newest, ledger().current) == (ahead, soon)
+    assert {each.copy.vault for each in ledger().current_copies} == {"near", "far"}
+    assert {each.copy.vault for each in ledger().copies} == {"near"}
+
+
 def test_a_copy_counts_as_read_only_by_a_reading_that_began_after_it_was_stored(ledger, catalog, build):
     shown(catalog, build, "p1", build.ago(hours=3))
     early = build.reading("e1", started_at=build.ago(hours=4), finished_at=build.ago(hours=2))

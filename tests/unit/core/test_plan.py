@@ -248,6 +248,17 @@ def test_each_vault_that_lacks_the_newest_complete_point_gets_a_copy(build):
     assert newest.id in actions[0].reason
 
 
+def test_a_point_dated_in_the_future_keeps_none_that_came_after_it_from_being_copied(build):
+    ahead, newest = build.point(build.now + DAY), build.point(build.ago(hours=1))
+    known = build.healthy(newest=ahead, copies=(build.copy(ahead, "near"), build.copy(ahead, "far")))
+    assert not planned(build.policy(), build.facts(known), build.now, COPY)
+    known = replace(known, current=newest, current_copies=(build.copy(newest, "near"),))
+    (action,) = planned(build.policy(), build.facts(known), build.now, COPY)
+    assert (action.vault, action.point) == ("far", newest.id)
+    running = build.run(COPY, build.ago(minutes=1), Outcome.RUNNING, vault="far")
+    assert not planned(build.policy(), build.facts(replace(known, last_runs=build.runs(running))), build.now, COPY)
+
+
 def test_nothing_is_copied_when_there_is_nothing_to_copy_from(build):
     assert not planned(build.policy(), build.facts(build.healthy(copies=())), build.now, COPY)
 
