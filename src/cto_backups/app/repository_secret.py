@@ -47,7 +47,8 @@ def unwrap(reference: "ServiceReference", envelope: "Envelope") -> "Secret":
 class Secrets:
     """The secrets that open the vaults of a policy: one that most share, and those of vaults with a key of their own.
 
-    `in_use` is what opened each vault that was opened.
+    `in_use` is what opened each vault that was opened; `by_shared` are those of them that have a key of their own in
+    the policy, and opened with the shared one.
     """
 
     def __init__(self, configuration: "Configuration", vaults: "Callable[[str], Vault]") -> None:
@@ -56,6 +57,7 @@ class Secrets:
         self._made: dict[RepositoryKey, RepositorySecret] = {}
         self._lock = self._places.lock
         self.in_use: dict[str, Secret] = {}
+        self.by_shared: set[str] = set()
 
     @property
     def shared(self) -> "RepositorySecret":
@@ -79,6 +81,8 @@ class Secrets:
                 store = secret.open(vault, opening, tried, problems)
                 if store is not None:
                     self.in_use[vault.name] = secret.any()
+                    if secret is not own:
+                        self.by_shared.add(vault.name)
                     return store
             self._places.ask_again()
         raise _gathered(f"No place gives a secret that opens vault '{vault.name}'", problems)

@@ -52,8 +52,12 @@ def _list(screen: Screen, vaults: list[str] | None) -> ExitStatus:
             found = keys.list_keys(opening.installation, name)
             settings = opening.configuration.settings
             own, places = name in settings.vault_keys, settings.key_of(name)
+            shared = name in opening.adapters.secrets.by_shared
             _tell(screen, found, f"its own, {places}" if own else f"the shared one, {places}")
-            return _listed(found) | {"own_key": own, "places": [str(each) for each in places.references]}
+            if shared:
+                screen.show(f"  It opens with the shared one still: run 'cto.backups key separate {name}'.")
+            listed = _listed(found) | {"own_key": own, "places": [str(each) for each in places.references]}
+            return listed | {"opens_with_shared": shared}
 
         return _in_each(screen, opening, vaults, one)
 

@@ -88,6 +88,9 @@ def test_a_vault_that_was_used_before_is_separated(home: Home, stock_restic: Pat
     assert home("backup", "data-files").status is ExitStatus.SUCCESS, "until then it opens with the shared secret"
     assert not (home.root / "keys" / "two.key").exists()
     assert "key separate two" in found(home, "own-keys-alone")["two"]
+    listed = home("key", "list").out
+    assert "It opens with the shared one still: run 'cto.backups key separate two'" in listed
+    assert listed.count("key separate") == 1
     answer = home("key", "separate", "two", "--json")
     assert answer.status is ExitStatus.SUCCESS, answer
     key = home.root / "keys" / "two.key"
@@ -112,6 +115,7 @@ def test_the_list_of_keys_tells_whose_secret_the_policy_names_and_where_it_is(ap
     vaults = apart("key", "list", "--json").document["vaults"]
     shared = (False, ["file:keys/repository.key"])
     found = {each["vault"]: (each["own_key"], each["places"]) for each in vaults}
+    assert not any(each["opens_with_shared"] for each in vaults)
     assert found == {"one": shared, "two": (True, ["file:keys/two.key"]), "three": shared}
     assert "two: 1 key; the policy's secret for it is its own, file:keys/two.key" in apart("key", "list").out
     assert own(apart, "two") not in apart("key", "list").out
