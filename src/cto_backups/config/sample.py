@@ -99,7 +99,7 @@ HINTS = {
     "prices": "what its provider charges",
     "read_part": "how much of it one scheduled verification reads",
     "settings": "how its bucket has to be set",
-    "kind": "files, git, sqlite or command",
+    "kind": "what it is, such as files, git or postgresql",
     "class": "what kind of data it is",
     "category": "its objectives",
     "triggers": "when it is backed up",
