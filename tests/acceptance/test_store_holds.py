@@ -180,16 +180,17 @@ def test_a_release_takes_off_what_no_other_hold_needs(court: Court) -> None:
 
 
 KILLED = """
-import os, signal, sys
+import os, signal, sys, threading
 from cto_backups.cli import main
 from cto_backups.vaults.s3_holds import S3Holds
-plainly, left = S3Holds.set, int(sys.argv[1])
+plainly, left, one_by_one = S3Holds.set, int(sys.argv[1]), threading.Lock()
 def set(self, key, **how):
     global left
-    left -= 1
-    if left < 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return plainly(self, key, **how)
+    with one_by_one:  # those before have come to the store
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return plainly(self, key, **how)
 S3Holds.set = set
 sys.exit(int(main.run(sys.argv[2:])))
 """
