@@ -288,8 +288,7 @@ def _verify(policy: Policy, vault: str, facts: VaultFacts, now: datetime) -> Ite
     # One turn to spare, so that what is stored just after one reading is still read in time by the next.
     interval = within / (runs + 1)
     read = last_done(facts.read_at, facts.last_run, now)
-    last = read or believed(facts.first_copy_at, now) or AT_ONCE
-    asked = last + interval
+    asked = (last := read or believed(facts.first_copy_at, now) or AT_ONCE) + interval
     if facts.read_passed is False:
         asked = min(asked, (read or AT_ONCE) + REREAD_DAMAGED_EVERY)
     elif facts.read_since is not None:
@@ -369,9 +368,10 @@ def _renew(policy: Policy, vault: str, facts: VaultFacts, now: datetime) -> Iter
         return
     reason = f"locks are looked at every {roughly(locks.renewed_every)}"
     asked = facts.first_copy_at
-    if run is not None and believed(run.started_at, now):
+    if run is not None:
         again = retry_at(run, facts.renew_failures, now)
-        asked = max(run.started_at, again) if run.outcome in BAD else run.started_at + locks.renewed_every
+        after = max(run.started_at, again) if run.outcome in BAD else run.started_at + locks.renewed_every
+        asked = after if believed(run.started_at, now) else min(after, asked)
     yield _action(policy, ActionKind.RENEW, vault=vault, slot=_slot(asked), due_at=asked, reason=reason)
 
 
@@ -385,10 +385,9 @@ def _prune(policy: Policy, vault: str, facts: VaultFacts, now: datetime) -> Iter
     if policy.append_only(vault):
         return  # its owner prunes it
     reason = f"pruned every {format_duration(every)}"
-    if run is None or not believed(run.started_at, now):
-        asked = facts.first_copy_at + every
-    elif run.outcome not in BAD:
-        asked = run.started_at + every
+    first = facts.first_copy_at + every
+    if run is None or run.outcome not in BAD:
+        asked = first if run is None else run.started_at + every
     elif run.error_code == "damage":
         # It was left as it is, and stays so until somebody repairs it.
         asked = (run.finished_at or run.started_at) + PRUNE_DAMAGED_AGAIN_AFTER
@@ -396,5 +395,6 @@ def _prune(policy: Policy, vault: str, facts: VaultFacts, now: datetime) -> Iter
     else:
         asked = max(run.started_at, retry_at(run, facts.prune_failures, now))
         reason += "; the last one did not end well"
+    asked = asked if run is None or believed(run.started_at, now) else min(asked, first)
     action = _action(policy, ActionKind.PRUNE, vault=vault, slot=_slot(asked), due_at=asked, reason=reason)
     yield held(policy, action, now)

@@ -277,8 +277,8 @@ class Policy:
         """
         around = self.vaults[vault]
         begin = f"{around.url.rstrip('/')}/"
-        inner = [each for each in self.vaults.values() if each.endpoint == around.endpoint]
-        return tuple(f"{each.url.rstrip('/')}/".removeprefix(begin) for each in inner if each.url.startswith(begin))
+        places = (f"{each.url.rstrip('/')}/" for each in self.vaults.values() if each.endpoint == around.endpoint)
+        return tuple(place.removeprefix(begin) for place in places if place.startswith(begin) and place != begin)
 
 
 @dataclass(frozen=True, slots=True)

@@ -275,6 +275,25 @@ vaults = st.builds(
 )
 
 
+AHEAD = {
+    "read": 0,
+    "passed": True,
+    "since": 0,
+    "first": -7,
+    "runs": {"renew": (Outcome.INTERRUPTED, -6), "prune": (Outcome.FAILED, -6)},
+    "failures": 0,
+    "damage": False,
+    "prune": 1,
+    "part": Fraction(1),
+    "lock": LockMode.COMPLIANCE,
+    "access": Access.FULL,
+    "checks": (),
+    "windows": [],
+}
+
+
+@example(AHEAD)
+@example({**AHEAD, "lock": LockMode.NONE, "first": 60})
 @given(vaults)
 def test_nothing_is_due_at_a_vault_before_it_is_looked_at_again(build, state):
     def ago(name):

@@ -56,3 +56,17 @@ def test_a_policy_under_other_rules_is_the_same_one(build):
     governed = policy.governed_by(rules)
     assert governed.governance == rules
     assert governed.governed_by(None) == policy
+
+
+def test_the_folders_of_a_vault_in_which_others_lie_are_theirs(build):
+    around = build.vault("around", url="s3://acme/office")
+    policy = build.policy(
+        vaults=(
+            around,
+            build.vault("of-web1", url="s3://acme/office/hosts/web1/"),
+            build.vault("beside", url="s3://acme/office-2"),
+            build.vault("elsewhere", url="s3://acme/office/hosts/web2", endpoint="https://s3.office.example"),
+        )
+    )
+    assert policy.within("around") == ("hosts/web1/",)
+    assert policy.within("of-web1") == policy.within("beside") == ()

@@ -1,4 +1,4 @@
-from cto_backups.core.vaults import StoreAddress, Summed, is_lock, requests_at_once
+from cto_backups.core.vaults import StoreAddress, Summed, is_lock, lock_folders, requests_at_once
 
 
 def test_what_is_stored_lies_below_the_prefix():
@@ -32,3 +32,10 @@ def test_a_lock_of_a_repository_is_told_from_what_only_has_its_name():
     assert is_lock("repositories/main/locks/ab")
     assert not is_lock("repositories/main/data/locks")
     assert not is_lock("records/locks")
+
+
+def test_locks_lie_in_a_repository_and_in_the_exports_beside_it():
+    assert lock_folders("repositories/main") == ("repositories/main/locks/", "exports/main/locks/")
+    assert lock_folders("main") == ("main/locks/", "exports/main/locks/")
+    assert lock_folders(".") == ("locks/", "exports/main/locks/")
+    assert all(is_lock(f"{folder}0a") for folder in lock_folders("repositories/main"))
