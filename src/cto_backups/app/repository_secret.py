@@ -120,10 +120,8 @@ def _is_missing(path: Path) -> bool:
     """Whether there certainly is no such file. Who may not look does not know."""
     try:
         path.stat()
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
+    except OSError as error:
+        return isinstance(error, FileNotFoundError)
     return False
 
 

@@ -72,8 +72,8 @@ class AlertBook:
                 if known.acknowledged_at is not None:
                     if event == "stepped-up":
                         return False
-                    answer = known.acknowledged_at, known.acknowledged_by, known.note
-                    alert = replace(alert, acknowledged_at=answer[0], acknowledged_by=answer[1], note=answer[2])
+                    at, by = known.acknowledged_at, known.acknowledged_by
+                    alert = replace(alert, acknowledged_at=at, acknowledged_by=by, note=known.note)
             _note(connection, alert, event, signer, now)
             return True
 

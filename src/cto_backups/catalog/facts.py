@@ -26,7 +26,7 @@ from cto_backups.catalog.rows import (
 )
 from cto_backups.core.facts import CopyFacts, Facts, SourceFacts, TimedRestore, VaultFacts
 from cto_backups.core.model import ActionKind, Disappearance, Evidence, RecoveryPoint, Resource
-from cto_backups.core.retries import AHEAD
+from cto_backups.core.retries import CLOCK_TOLERANCE
 from cto_backups.core.vault_check import CHECK
 from cto_backups.core.vault_settings import SETTINGS
 
@@ -60,8 +60,8 @@ def read(
     newest = _points(connection, names, Kept.COMPLETE, read_points)
     newest_any = _points(connection, names, Kept.ANY, read_points)
     proven = _points(connection, names, Kept.PROVEN, read_points)
-    ahead = [name for name, point in newest.items() if point.captured_at > now + AHEAD]
-    current = _points(connection, ahead, Kept.COMPLETE, read_points, until=now + AHEAD) if ahead else {}
+    ahead = [name for name, point in newest.items() if point.captured_at > now + CLOCK_TOLERANCE]
+    current = _points(connection, ahead, Kept.COMPLETE, read_points, until=now + CLOCK_TOLERANCE) if ahead else {}
     proven_until = _proven_until(connection, names)
     oldest = _oldest(connection, names)
     copies = copies_of(connection, list({point.id for each in (newest, proven, current) for point in each.values()}))

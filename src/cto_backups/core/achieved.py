@@ -7,12 +7,12 @@ worst all the time since; unless a look at the source showed that it has not bee
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from cto_backups.core.assurance import CLOCK_TOLERANCE
 from cto_backups.core.calendar_times import require_aware
 from cto_backups.core.duration import format_duration, roughly
 from cto_backups.core.facts import CopyFacts, Facts, SourceFacts
 from cto_backups.core.model import RecoveryPoint
 from cto_backups.core.policy import Policy, SourcePolicy
+from cto_backups.core.retries import CLOCK_TOLERANCE
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from cto_backups.core.alerts import AlertPolicy, AlertRule
-from cto_backups.core.assurance import CLOCK_TOLERANCE
 from cto_backups.core.duration import format_duration, roughly
 from cto_backups.core.findings import Audited, Check
+from cto_backups.core.retries import CLOCK_TOLERANCE
 from cto_backups.core.wording import listed
 
 

@@ -24,11 +24,9 @@ from cto_backups.core.objectives import (
     quiet_for,
 )
 from cto_backups.core.policy import Policy, SourcePolicy
+from cto_backups.core.retries import CLOCK_TOLERANCE
 from cto_backups.core.streams import is_continuous, standing
 from cto_backups.core.wording import counted, listed
-
-CLOCK_TOLERANCE = timedelta(minutes=5)
-"""How far ahead of us another clock may be before what it dated is not believed."""
 
 COPY_GRACE = timedelta(minutes=15)
 """How long the copies of a new point may take before a missing one makes a source OVERDUE; a quarter of a short RPO."""

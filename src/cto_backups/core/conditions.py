@@ -6,14 +6,14 @@ from datetime import datetime, timedelta
 from zlib import crc32
 
 from cto_backups.core.alerts import Alert, AlertRule, Happening, Trouble
-from cto_backups.core.assurance import CLOCK_TOLERANCE, Verdict
+from cto_backups.core.assurance import Verdict
 from cto_backups.core.calendar_times import require_aware
 from cto_backups.core.duration import format_duration, roughly
 from cto_backups.core.facts import Facts, SourceFacts, VaultFacts
 from cto_backups.core.heartbeat import silent, told_of
 from cto_backups.core.model import Run, Status
 from cto_backups.core.policy import Policy, SourcePolicy
-from cto_backups.core.retries import is_quarantined
+from cto_backups.core.retries import CLOCK_TOLERANCE, is_quarantined
 
 JUDGED_WITHIN = timedelta(hours=1)
 """Within which time a source is judged again that is well: should something have changed unseen."""

@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from cto_backups.core.alerts import Alert, AlertPolicy, AlertRule, Happening, Trouble
-from cto_backups.core.assurance import CLOCK_TOLERANCE
 from cto_backups.core.calendar_times import require_aware
 from cto_backups.core.duration import roughly
+from cto_backups.core.retries import CLOCK_TOLERANCE
 
 
 class MoveKind(StrEnum):

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import Final
 
-from cto_backups.core.assurance import CLOCK_TOLERANCE
 from cto_backups.core.calendar_times import require_aware
 from cto_backups.core.duration import roughly
 from cto_backups.core.facts import Facts, Heartbeat
 from cto_backups.core.policy import Policy
+from cto_backups.core.retries import CLOCK_TOLERANCE
 from cto_backups.core.wording import counted, listed
 
 MOST_NAMED: Final = 3

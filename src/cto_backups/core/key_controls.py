@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from cto_backups.core.assurance import CLOCK_TOLERANCE
 from cto_backups.core.duration import format_cadence, roughly
 from cto_backups.core.findings import Audited, Check
 from cto_backups.core.policy import VaultPolicy
+from cto_backups.core.retries import CLOCK_TOLERANCE
 from cto_backups.core.wording import counted, listed
 
 

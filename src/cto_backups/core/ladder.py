@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from cto_backups.core.assurance import CLOCK_TOLERANCE
 from cto_backups.core.calendar_times import require_aware
 from cto_backups.core.elsewhere import elsewhere
 from cto_backups.core.facts import CopyFacts, Facts, SourceFacts, VaultFacts
 from cto_backups.core.model import RecoveryPoint, Rung
 from cto_backups.core.policy import Policy, SourcePolicy
+from cto_backups.core.retries import CLOCK_TOLERANCE
 
 
 class Standing(StrEnum):

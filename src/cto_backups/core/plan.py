@@ -20,7 +20,7 @@ from cto_backups.core.model import Action, ActionKind, Outcome, RecoveryPoint, R
 from cto_backups.core.object_locks import locking
 from cto_backups.core.policy import Policy, SourcePolicy
 from cto_backups.core.restore_test_times import next_test, test_preference
-from cto_backups.core.retries import BAD, believed, is_quarantined, last_done, retry_at
+from cto_backups.core.retries import BAD, believed, infrastructure_failure, is_quarantined, last_done, retry_at
 from cto_backups.core.schedule import AT_ONCE, NextRun, format_trigger, next_run
 from cto_backups.core.triggers import Calendar
 from cto_backups.core.vault_check import next_check
@@ -288,7 +288,8 @@ def _verify(policy: Policy, vault: str, facts: VaultFacts, now: datetime) -> Ite
     # One turn to spare, so that what is stored just after one reading is still read in time by the next.
     interval = within / (runs + 1)
     read = last_done(facts.read_at, facts.last_run, now)
-    asked = (last := read or believed(facts.first_copy_at, now) or AT_ONCE) + interval
+    last = read or believed(facts.first_copy_at, now) or AT_ONCE
+    asked = last + interval
     if facts.read_passed is False:
         asked = min(asked, (read or AT_ONCE) + REREAD_DAMAGED_EVERY)
     elif facts.read_since is not None:
@@ -306,19 +307,12 @@ def _verify(policy: Policy, vault: str, facts: VaultFacts, now: datetime) -> Ite
         ActionKind.VERIFY,
         vault=vault,
         slot=_slot(asked),
-        due_at=max(asked, retry_at(_infrastructure_failure(facts, read), facts.failures, now)),
+        due_at=max(asked, retry_at(infrastructure_failure(facts, read), facts.failures, now)),
         reason=reason,
     )
     # The turn to spare is for all runs of a reading in parts: each may be late by its share.
     late = min(asked + interval / runs, (facts.read_since or last) + within)
     yield held(policy, action, now, spare(last, asked, late, facts.last_run))
-
-
-def _infrastructure_failure(facts: VaultFacts, read: datetime | None) -> Run | None:
-    """The last run, unless it is the reading that found damage: that one was done, and its next time is known."""
-    run = facts.last_run
-    found_damage = run is not None and read is not None and run.started_at <= read
-    return None if found_damage else run
 
 
 def _check(policy: Policy, vault: str, facts: VaultFacts, now: datetime) -> Iterator[Action]:
@@ -386,8 +380,10 @@ def _prune(policy: Policy, vault: str, facts: VaultFacts, now: datetime) -> Iter
         return  # its owner prunes it
     reason = f"pruned every {format_duration(every)}"
     first = facts.first_copy_at + every
-    if run is None or run.outcome not in BAD:
-        asked = first if run is None else run.started_at + every
+    if run is None:
+        asked = first
+    elif run.outcome not in BAD:
+        asked = run.started_at + every
     elif run.error_code == "damage":
         # It was left as it is, and stays so until somebody repairs it.
         asked = (run.finished_at or run.started_at) + PRUNE_DAMAGED_AGAIN_AFTER
@@ -395,6 +391,7 @@ def _prune(policy: Policy, vault: str, facts: VaultFacts, now: datetime) -> Iter
     else:
         asked = max(run.started_at, retry_at(run, facts.prune_failures, now))
         reason += "; the last one did not end well"
-    asked = asked if run is None or believed(run.started_at, now) else min(asked, first)
+    if run is not None and believed(run.started_at, now) is None:
+        asked = min(asked, first)
     action = _action(policy, ActionKind.PRUNE, vault=vault, slot=_slot(asked), due_at=asked, reason=reason)
     yield held(policy, action, now)

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Final
 
-from cto_backups.core.assurance import CLOCK_TOLERANCE
 from cto_backups.core.duration import roughly
 from cto_backups.core.findings import Audited, Check
+from cto_backups.core.retries import CLOCK_TOLERANCE
 
 LATE: Final = timedelta(hours=26)
 """How old the last report may be: whoever runs the worker once a day is in time."""

@@ -18,15 +18,15 @@ QUARANTINE_AFTER = 3
 QUARANTINE = timedelta(days=1)
 """For how long: it may harm the machine, or take all that others need; but what it met may be gone by then."""
 
-AHEAD = timedelta(minutes=5)
-"""How far ahead of us another clock may be before what it dated puts nothing off."""
+CLOCK_TOLERANCE = timedelta(minutes=5)
+"""How far ahead of us another clock may be before what it dated is not believed."""
 
 BAD = (Outcome.FAILED, Outcome.INTERRUPTED)
 
 
 def believed(moment: datetime | None, now: datetime) -> datetime | None:
     """The moment; None for one too far ahead."""
-    return moment if moment is not None and moment <= now + AHEAD else None
+    return moment if moment is not None and moment <= now + CLOCK_TOLERANCE else None
 
 
 def last_done(at: datetime | None, run: Run | None, now: datetime) -> datetime | None:
@@ -34,7 +34,7 @@ def last_done(at: datetime | None, run: Run | None, now: datetime) -> datetime |
 
     That stays the last one by its date until then, whatever is done meanwhile.
     """
-    if at is None or at <= now + AHEAD:
+    if at is None or at <= now + CLOCK_TOLERANCE:
         return at
     return believed(run.finished_at, now) if run is not None and run.outcome is Outcome.SUCCEEDED else None
 
@@ -51,6 +51,16 @@ def retry_at(run: Run | None, failures: int, now: datetime) -> datetime:
     delay = longest if is_quarantined(run) else min(FIRST_RETRY * (1 << min(max(failures, 1) - 1, 16)), longest)
     ended = run.finished_at or run.started_at
     return AT_ONCE if ended > now + longest else ended + delay
+
+
+def infrastructure_failure(facts: VaultFacts, read: datetime | None) -> Run | None:
+    """The last run at a vault, unless it is the reading that found damage: that one was done, its next time is known.
+
+    `read` is when the vault was last read.
+    """
+    run = facts.last_run
+    found_damage = run is not None and read is not None and run.started_at <= read
+    return None if found_damage else run
 
 
 def broke_off(action: Action, facts: Facts) -> bool:

@@ -5,7 +5,6 @@ from datetime import timedelta
 from zoneinfo import ZoneInfo
 
 from cto_backups.core.achieved import achieved, achieved_against_rpo
-from cto_backups.core.assurance import CLOCK_TOLERANCE
 from cto_backups.core.duration import format_cadence, format_duration, roughly
 from cto_backups.core.expiry import all_young, needs_approval, overstayed
 from cto_backups.core.facts import SourceFacts
@@ -22,6 +21,7 @@ from cto_backups.core.objectives import (
 )
 from cto_backups.core.policy import SourcePolicy
 from cto_backups.core.retention import Retention, format_retention
+from cto_backups.core.retries import CLOCK_TOLERANCE
 from cto_backups.core.schedule import format_triggers, longest_gap
 from cto_backups.core.streams import going, standing
 from cto_backups.core.wording import counted

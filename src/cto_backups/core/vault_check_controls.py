@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from cto_backups.core.assurance import CLOCK_TOLERANCE
 from cto_backups.core.duration import roughly
 from cto_backups.core.findings import Audited, Check, Control, Severity
 from cto_backups.core.frameworks import clauses
 from cto_backups.core.policy import VaultPolicy
+from cto_backups.core.retries import CLOCK_TOLERANCE
 from cto_backups.core.schedule import format_triggers
 from cto_backups.core.vault_check import counts_for
 

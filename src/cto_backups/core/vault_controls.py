@@ -4,7 +4,6 @@ from collections.abc import Hashable, Iterator
 from datetime import datetime
 from pathlib import PurePosixPath
 
-from cto_backups.core.assurance import CLOCK_TOLERANCE
 from cto_backups.core.copies import behind, lagging, late, told_lag
 from cto_backups.core.duration import format_duration, roughly
 from cto_backups.core.elsewhere import UNDECLARED, declared, elsewhere
@@ -12,6 +11,7 @@ from cto_backups.core.findings import Audited, Check
 from cto_backups.core.model import Outcome
 from cto_backups.core.object_locks import locking
 from cto_backups.core.policy import Access, LockMode, SourcePolicy, Tls, VaultPolicy
+from cto_backups.core.retries import CLOCK_TOLERANCE
 from cto_backups.core.schedule import format_triggers
 from cto_backups.core.wording import counted, listed
 

@@ -5,6 +5,12 @@ from difflib import get_close_matches
 
 from cto_backups.errors import NotFoundError
 
+LISTING_GOES_ON = "its store says that the listing goes on, and does not tell how to ask for the rest"
+"""Why a listing of a store is not taken for whole."""
+
+NO_SUCH_STORE = "See what stands between here and the store; or take another store, or a newer version of it."
+"""What to do about a store that lists what cannot be."""
+
 _SHORTEST_BEGINNING = 2
 _MOST_SUGGESTED = 3
 

@@ -211,8 +211,9 @@ class S3Store:
         answer = self._asked("list", folder.rstrip("/"), lambda: self._client.list_objects_v2(**asked))
         own = len(self.address.key(""))
         files = tuple(StoredFile(entry["Key"][own:], int(entry["Size"])) for entry in answer.get("Contents", ()))
-        following = (answer.get("NextContinuationToken") or None) if answer.get("IsTruncated") else None
-        if answer.get("IsTruncated") and following is None:
+        if not answer.get("IsTruncated"):
+            return Page(files, None)
+        if not (following := answer.get("NextContinuationToken")):
             raise self.say.cut_short(folder)  # what it leaves out would count as not there
         return Page(files, following)
 

@@ -7,6 +7,7 @@ from typing import TypeVar
 from cto_backups.config.redaction import redact
 from cto_backups.core.objects import ObjectState
 from cto_backups.core.vaults import StoreAddress
+from cto_backups.core.wording import LISTING_GOES_ON, NO_SUCH_STORE
 from cto_backups.errors import (
     KeyProblemError,
     NotCopiedError,
@@ -165,15 +166,15 @@ class Wording(ABC):
         return VaultError(
             self._cannot("list", folder.rstrip("/")),
             why="its store gives the same page of the listing again and again",
-            todo="See what stands between here and the store; or take another store, or a newer version of it.",
+            todo=NO_SUCH_STORE,
         )
 
     def cut_short(self, folder: str) -> VaultError:
         """A listing goes on, and nobody knows how: what was told of it is not the whole."""
         return VaultError(
             self._cannot("list", folder.rstrip("/")),
-            why="its store says that the listing goes on, and does not tell how to ask for the rest",
-            todo="See what stands between here and the store; or take another store, or a newer version of it.",
+            why=LISTING_GOES_ON,
+            todo=NO_SUCH_STORE,
         )
 
     @staticmethod

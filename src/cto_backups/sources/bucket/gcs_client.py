@@ -8,10 +8,11 @@ from typing import Final
 from google.auth.exceptions import GoogleAuthError
 
 from cto_backups.core.vaults import StoreAddress
+from cto_backups.core.wording import LISTING_GOES_ON, NO_SUCH_STORE
 from cto_backups.errors import KeyProblemError, SourceError
 from cto_backups.providers.google import STORAGE, GoogleClient, RefusedError
 from cto_backups.providers.google_words import GoogleWords
-from cto_backups.sources.bucket.stores import ENDLESS, UnreadableError
+from cto_backups.sources.bucket.stores import UnreadableError
 from cto_backups.sources.names import readable
 
 _SCOPE: Final = "https://www.googleapis.com/auth/devstorage.full_control"
@@ -78,7 +79,7 @@ class GcsWording:
 
     def endless(self) -> SourceError:
         """A listing goes on, and not beyond what came of it."""
-        return self._cannot(*ENDLESS)
+        return self._cannot(LISTING_GOES_ON, NO_SUCH_STORE)
 
     def _cannot(self, why: str, todo: str) -> SourceError:
         place = "/".join(filter(None, ("gs:/", self._address.bucket, readable(self._address.prefix.encode()))))

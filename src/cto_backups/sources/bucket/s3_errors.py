@@ -7,10 +7,11 @@ from typing import Final
 from botocore import exceptions as client_side
 
 from cto_backups.core.vaults import StoreAddress
+from cto_backups.core.wording import LISTING_GOES_ON, NO_SUCH_STORE
 from cto_backups.errors import SourceError
 from cto_backups.providers import aws_words
 from cto_backups.providers.aws_words import ARCHIVED, DENIED, WRONG_REGION, action, code_of, said_in
-from cto_backups.sources.bucket.stores import ENDLESS, UnreadableError
+from cto_backups.sources.bucket.stores import UnreadableError
 from cto_backups.sources.names import readable
 
 _GUIDE: Final = "docs/how-to/protect-a-bucket.md has the whole role"
@@ -59,7 +60,7 @@ class S3Wording:
 
     def endless(self) -> SourceError:
         """A listing goes on, and not beyond what came of it."""
-        return self._cannot(*ENDLESS)
+        return self._cannot(LISTING_GOES_ON, NO_SUCH_STORE)
 
     def _cannot(self, why: str, todo: str) -> SourceError:
         place = "/".join(filter(None, ("s3:/", self._address.bucket, self._address.prefix)))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from cto_backups.core.bucket_settings import BucketSettings
 from cto_backups.core.objects import ObjectState
@@ -10,12 +10,6 @@ from cto_backups.core.trees import BlockReader
 
 Properties = Mapping[str, Any]
 """What a store tells of an object beside its content, by the names of the manifest; JSON values."""
-
-ENDLESS: Final = (
-    "its store says that the listing goes on, and does not tell how to ask for the rest",
-    "See what stands between here and the store; or take another store, or a newer version of it.",
-)
-"""Why, and what to do, where a listing has no end."""
 
 
 @dataclass(frozen=True, slots=True)
