@@ -36,6 +36,15 @@ def performed(workshop: Any, kind: ActionKind, **changes: Any) -> list[Any]:
     return [each for each in done if each.action.kind is kind]
 
 
+def scheduled(workshop: Any) -> Any:
+    """The installation, with copies to the third vault every twelve hours."""
+    policy = workshop.installation.policy
+    three = replace(policy.vaults["three"], copies=parse_triggers("every 12 h"))
+    policy = replace(policy, vaults={**policy.vaults, "three": three})
+    workshop.catalog.sync_policy(policy, b"", clock.now())
+    return replace(workshop.installation, policy=policy)
+
+
 def test_the_worker_prunes_every_vault_when_its_time_has_come(workshop: Any, monkeypatch: Any) -> None:
     """Weekly, by the facts in the catalog, and not again before the week is over."""
     protect(workshop.installation, "documents")
@@ -165,11 +174,8 @@ def test_the_worker_reads_a_vault_in_the_parts_that_the_policy_says(workshop: An
 
 def test_a_vault_on_a_schedule_gets_all_it_lacks_when_its_time_has_come(workshop: Any, monkeypatch: Any) -> None:
     """A backup leaves it alone; at its time the points before the newest come too, the oldest first, each opened."""
-    schedule = replace(workshop.installation.policy.vaults["three"], copies=parse_triggers("every 12 h"))
-    vaults = {**workshop.installation.policy.vaults, "three": schedule}
-    policy = replace(workshop.installation.policy, vaults=vaults)
-    installation = replace(workshop.installation, policy=policy)
-    workshop.catalog.sync_policy(policy, b"", clock.now())
+    installation = scheduled(workshop)
+    vaults = installation.policy.vaults
     first = protect(workshop.installation, "documents").backup.point
     points = []
     for number in range(3):
@@ -195,11 +201,7 @@ def test_a_vault_on_a_schedule_gets_all_it_lacks_when_its_time_has_come(workshop
 
 def test_a_point_dated_in_the_future_leaves_none_behind_that_came_after_it(workshop: Any, monkeypatch: Any) -> None:
     """A vault on a schedule has it; what was made once the clock was right comes there all the same."""
-    schedule = replace(workshop.installation.policy.vaults["three"], copies=parse_triggers("every 12 h"))
-    vaults = {**workshop.installation.policy.vaults, "three": schedule}
-    policy = replace(workshop.installation.policy, vaults=vaults)
-    installation = replace(workshop.installation, policy=policy)
-    workshop.catalog.sync_policy(policy, b"", clock.now())
+    installation = scheduled(workshop)
 
     def another(number: int) -> RecoveryPoint:
         (workshop.data / "files" / f"new-{number}").write_bytes(os.urandom(1000))
